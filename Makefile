@@ -4,15 +4,22 @@ SHELL := bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 KIND_UP := ../shared/kind/up
+# pytest keeps the modules that it rewrites, which halves the start of its next process.
+unexport PYTHONDONTWRITEBYTECODE
 # Tests wait more than they compute.
 WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 # The API server's binaries for the tests that need one; set KUBEBUILDER_ASSETS or have the script.
 ASSETS = if [ -z "$${KUBEBUILDER_ASSETS:-}" ] && [ -x $(KIND_UP) ]; then eval "$$($(KIND_UP) --bin)"; fi
 
+# What the two parts of the tests have in common: they need no browser, packages or root.
+ANYWHERE := not peers and not browser and not netns
+FAST := $(ANYWHERE) and not slow and not apiserver
+SLOW := $(ANYWHERE) and (slow or apiserver)
+
 .DEFAULT_GOAL := help
 PART ?= 1
 STORIES ?= e2e
-.PHONY: help install demo demo-clean test stress acto fields e2e e2e-long conformance peers browser netns bench bench-quick bench-compare soak hostile check format crds manifests golden images lock
+.PHONY: help install demo demo-clean test test-slow test-all stress acto fields e2e e2e-long conformance peers browser netns bench bench-quick bench-compare soak hostile check format crds manifests golden images lock
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -32,8 +39,13 @@ demo: install ## samples/demo.yaml at work: on kind if Docker runs, else locally
 demo-clean: install ## Remove what the demo has left
 	@$(BIN)/python -m scripts.demo --clean
 
-test: install ## All tests that need no cluster
-	@$(ASSETS); $(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
+test: install ## All fast tests: they need no cluster, npm or API server (a minute and a half)
+	@env -u KUBEBUILDER_ASSETS $(BIN)/pytest -n $(WORKERS) --dist worksteal -m "$(FAST)" $(ARGS)
+
+test-slow: install ## The tests that make test leaves out: slow ones, and those at an API server
+	@$(ASSETS); $(BIN)/pytest -n $(WORKERS) --dist loadfile -m "$(SLOW)" $(ARGS)
+
+test-all: test test-slow ## All tests that need no cluster: make test and make test-slow
 
 stress: install ## Hostile peers for 5 minutes; differential, concurrency and fuzz tests in full; make acto (PART=3: a third)
 	@$(BIN)/python -m bench.hostile.soak --untimed --seconds $$((300 / $(PART)))

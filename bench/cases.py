@@ -68,7 +68,7 @@ def _basic(backend: Behaviour = _LEGACY, upto: int = 64) -> tuple[Row, ...]:
 CALL: Final = Case(
     "call",
     "tools/call, small answers",
-    "Legacy clients, one legacy backend that gives no session, JSON answers.",
+    "Legacy clients and one legacy backend without sessions that sends JSON responses.",
     (*_basic(), Row("FastMCP", "fastmcp"), Row("mcp-proxy", "mcp-proxy")),
     levels=(1, 16, 64),
     compare=("nginx", "FastMCP", "FastMCP held"),
@@ -76,21 +76,21 @@ CALL: Final = Case(
 LARGE: Final = Case(
     "call-100k",
     "tools/call, answers of 100 KiB",
-    "As above, with 100 KiB of text in each answer.",
+    "As above, with 100 KiB of text in each response.",
     _basic(),
     operation="large",
 )
 EVENTS: Final = Case(
     "call-events",
     "tools/call, answers as event streams",
-    "As above, from a backend that answers with an event stream instead of JSON.",
+    "As above, but the backend sends event streams instead of JSON.",
     _basic(_EVENTS),
     levels=(16,),
 )
 ERAS: Final = Case(
     "eras",
     "tools/call, both eras on both sides",
-    "Clients to backends, each of one era. nginx and direct: modern on both sides.",
+    "Clients and backends of one era each. The rows nginx and direct are modern on both sides.",
     (
         Row("direct", "direct", _MODERN, "modern"),
         Row("nginx", "nginx", _MODERN, "modern"),
@@ -105,8 +105,8 @@ ERAS: Final = Case(
 MODES: Final = Case(
     "sessions",
     "tools/call, session modes",
-    "A legacy backend that gives sessions and insists on them. Through nginx each client holds its"
-    " own; Isolated takes a fresh one for each call.",
+    "A legacy backend that requires sessions. Through nginx, each client keeps one session."
+    " Isolated uses a new session for each call.",
     (
         Row("nginx", "nginx", _SESSIONS),
         Row("Isolated", "ours", _SESSIONS, session="Isolated"),
@@ -119,7 +119,7 @@ MODES: Final = Case(
 BACKENDS: Final = Case(
     "backends",
     "tools/call, many backends",
-    "The calls take turns over the backends, all of which have a prefix.",
+    "The calls are distributed evenly over the backends, all of which have a prefix.",
     tuple(Row(f"{n} backend{'s' * (n > 1)}", "ours", _LEGACY, backends=n) for n in (1, 3, 8, 64)),
     levels=(16,),
     compare=("1 backend",),
@@ -128,14 +128,14 @@ LIST: Final = Case("list-10", "tools/list, 10 tools", "Legacy clients.", _basic(
 LONG_LIST: Final = Case(
     "list-1000",
     "tools/list, 1,000 tools",
-    "Legacy clients; FastMCP with one connection only.",
+    "Legacy clients. FastMCP is measured with one connection only.",
     _basic(Behaviour(tools=1000), upto=1),
     operation="list",
 )
 INITIALIZE: Final = Case(
     "initialize",
     "initialize",
-    "Legacy clients, each request begins a session.",
+    "Legacy clients. Each request starts a session.",
     _basic(),
     operation="initialize",
     levels=(16,),
@@ -143,15 +143,15 @@ INITIALIZE: Final = Case(
 PROGRESS: Final = Case(
     "progress",
     "Progress streaming",
-    "Calls that send 100 notifications each before their result, one write for each. FastMCP with"
-    " one connection only: with several it loses notifications.",
+    "In each call, the backend sends 100 notifications before the result, in one write each."
+    " FastMCP is measured with one connection only, because it loses notifications with several.",
     _basic(upto=1),
     operation="progress",
 )
 LATENCY: Final = Case(
     "latency",
     "Added latency at 100 calls/s",
-    "Calls at a fixed rate over 4 connections; milliseconds.",
+    "Calls at a fixed rate over 4 connections, in milliseconds.",
     _basic(),
     levels=(4,),
     rate=100.0,
@@ -160,10 +160,10 @@ LATENCY: Final = Case(
 WORKERS: Final = Case(
     "workers",
     "tools/call, worker processes",
-    "Not pinned: the workers have both cores of the machine, but on one of them the load and the"
-    " backend are at work, too. What these take is lost to the second worker: the ratio of calls/s"
-    " is what this machine has left for it. Calls per second of the proxy's own CPU time say what"
-    " sharing costs: where they are equal, two workers on free cores serve twice as many.",
+    "The workers are not pinned. They use both cores of the machine, but the load generator and"
+    " the backend also run on one of them, so the ratio of calls/s shows only what is left for the"
+    " second worker. Calls per second of the proxy's CPU time show the cost of sharing: if they"
+    " are equal, two workers on idle cores serve twice as many calls.",
     (Row("1 worker", "ours", workers=1), Row("2 workers", "ours", workers=2)),
     levels=(64,),
     compare=("1 worker",),
@@ -172,8 +172,8 @@ WORKERS: Final = Case(
 SHARED: Final = Case(
     "workers-shared",
     "tools/call, worker processes with a share of a core each",
-    "As above, but each worker may use 30 % of a core, a CPU quota of the kernel. So the second one"
-    " takes nothing from the load and the backend, which have the rest of the machine.",
+    "As above, but a CPU quota limits each worker to 30 % of a core. The second worker therefore"
+    " does not compete with the load generator and the backend, which use the rest of the machine.",
     tuple(Row(row.label, "ours", workers=row.workers, share=0.3) for row in WORKERS.rows),
     levels=(64,),
     compare=("1 worker",),
@@ -182,8 +182,8 @@ SHARED: Final = Case(
 LIFE: Final = Case(
     "life",
     "Start and memory",
-    "Seconds from the start of the process to the first answered call; resident memory idle, of"
-    " each idle session, of each open GET stream, and in all.",
+    "Seconds from the start of the process to the first response, and resident memory: idle, for"
+    " each idle session, for each open GET stream, and in total.",
     (
         Row("mcpproxy", "ours"),
         Row("FastMCP held", "fastmcp-held"),

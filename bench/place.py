@@ -21,7 +21,7 @@ def described(pythons: Mapping[str, Path]) -> list[str]:
     return [
         f"{today}, {cores} cores, {_processor()}, Linux {platform.release()}.",
         f"{', '.join([*ours, *own, _nginx(), *others])}.",
-        f"Load average at the beginning: {load_average()}.",
+        f"Load average at the start: {load_average()}.",
     ]
 
 

@@ -133,19 +133,20 @@ def document(about: Sequence[str], notes: Sequence[str], sections: Sequence[str]
     """docs/performance.md: what was measured where, what was left out, all cases."""
     head = """# Performance
 
-Written by `make bench`. Everything is on one machine and its loopback device: the target is pinned
-to one core, load and backends share another one. The targets of a case take turns, round by round;
-a figure is the median over the rounds, with the least and the greatest in brackets. A ratio (×) is
-the median of the ratios within the rounds. Compare within a case only: a busy machine moves all of
-its figures. Every reply is checked by its id and its content.
+`make bench` writes this page. All processes run on one machine and connect over its loopback
+device. The target is pinned to one core; the load generator and the backends share another one. The
+targets of a case are measured in turn, round by round. A figure is the median over the rounds, with
+the minimum and the maximum in parentheses. A ratio (×) is the median of the ratios within the
+rounds. Compare figures within a case only, because load on the machine affects all of its figures.
+The id and the content of every response are checked.
 
 - direct: the stub backend itself, on the core of the target.
-- nginx: one worker, keep-alive, no buffering. It passes bytes on and knows nothing of MCP.
-- FastMCP: `create_proxy(url)` as it comes. FastMCP held: one session with the backend, kept open.
-- mcp-proxy: two processes, as it has HTTP on one side only.
-- mcpproxy and other rows without a maker: `mcpproxy run`, every backend with its prefix.
+- nginx: one worker, keep-alive, no buffering. It forwards bytes and does not parse MCP.
+- FastMCP: `create_proxy(url)` with its defaults. FastMCP held: one session that stays open.
+- mcp-proxy: two processes, because each supports HTTP on one side only.
+- mcpproxy and rows without a product name: `mcpproxy run`, with a prefix for every backend.
 """
     bullets = "".join(f"- {line}\n" for line in about)
     left_out = "".join(f"- {line}\n" for line in notes)
     rest = f"\n## Left out\n\n{left_out}" if notes else ""
-    return "\n".join([head, f"## Where\n\n{bullets}{rest}", *sections])
+    return "\n".join([head, f"## Environment\n\n{bullets}{rest}", *sections])

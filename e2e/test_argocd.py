@@ -201,7 +201,7 @@ def test_a_backend_that_is_down_is_degraded_until_it_is_back(argocd: ArgoCD, wor
     argocd.wait(SYNCED, "proxies", CLIENT_SIDE)
 
 
-def test_a_rollout_that_hangs_is_progressing_until_git_is_put_right(
+def test_a_rollout_that_hangs_is_progressing_until_git_is_fixed(
     argocd: ArgoCD, world: World
 ) -> None:
     spec = argocd.proxies["plain"]["spec"]
@@ -213,7 +213,7 @@ def test_a_rollout_that_hangs_is_progressing_until_git_is_put_right(
 
 
 @pods.long
-def test_a_rollout_that_has_failed_is_degraded_and_healthy_when_git_is_put_right(
+def test_a_rollout_that_has_failed_is_degraded_and_healthy_when_git_is_fixed(
     argocd: ArgoCD, world: World
 ) -> None:
     spec = argocd.client_side["client-side"]["spec"]
@@ -231,7 +231,7 @@ def test_a_rollout_that_has_failed_is_degraded_and_healthy_when_git_is_put_right
     argocd.wait_synced(CLIENT_SIDE, argocd.push(), "Healthy")
 
 
-def test_a_spec_that_cannot_be_built_is_degraded_until_git_is_put_right(
+def test_a_spec_that_cannot_be_built_is_degraded_until_git_is_fixed(
     argocd: ArgoCD, world: World
 ) -> None:
     spec = argocd.proxies["plain"]["spec"]

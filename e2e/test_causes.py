@@ -20,8 +20,8 @@ ARTIFACT = Path(os.environ.get("CAUSES_ARTIFACT", ".e2e/causes.txt"))
 # Name → the word in the column STATUS, and the words of a condition or backend that say why.
 EXPECTED = {
     "evicted": ("Serving", r"a pod was evicted: Usage of EmptyDir volume .* exceeds the limit"),
-    "out-of-memory": ("Failing", r"\(OOMKilled\): raise resources\.limits\.memory"),
-    "start-error": ("Failing", r"can't start: .*executable file not found in \$PATH"),
+    "out-of-memory": ("Failing", r"\(OOMKilled\); raise resources\.limits\.memory"),
+    "start-error": ("Failing", r"cannot start: .*executable file not found in \$PATH"),
     "init-crash": (
         "Degraded",
         (
@@ -30,21 +30,27 @@ EXPECTED = {
         ),
     ),
     "sidecar-crash": ("Degraded", r"1 pod serves .*: container injected-sidecar keeps crashing"),
-    "image-pull": ("Failing", r"the image mcpproxy/no-such-image:0\.1\.0 can't be pulled"),
-    "unschedulable": ("Failing", r"can't be scheduled: 0/3 nodes are available"),
-    "paused": ("Paused", r"paused: kubectl rollout resume -n \S+ deployment/paused"),
-    "teller": ("Stalled", r"Deployment teller, Service teller exist already and are not of this"),
+    "image-pull": ("Failing", r"cannot pull the image mcpproxy/no-such-image:0\.1\.0"),
+    "unschedulable": ("Failing", "a pod cannot be scheduled: 0/3 nodes are available"),
+    "paused": (
+        "Paused",
+        r"paused; resume it with: kubectl rollout resume -n \S+ deployment/paused",
+    ),
+    "teller": (
+        "Stalled",
+        r"Deployment teller, Service teller already exist and are not controlled by",
+    ),
     "terminating": (
         "Terminating",
-        r"being deleted, .* controllers of its finalizers .*: example\.com/held",
+        r"being deleted, .* controllers of these finalizers: example\.com/held",
     ),
-    "asleep": ("Suspended", r"spec\.suspend is true, so nothing is changed"),
-    "resting": ("Scaled to 0", r"the Deployment is scaled to 0, so no pods run"),
+    "asleep": ("Suspended", r"spec\.suspend is true, so the operator changes nothing"),
+    "resting": ("Scaled to 0", "no pods run because the Deployment is scaled to 0"),
     "quota-pods": ("Stalled", r"1 pod serves the previous .* ResourceQuota small of the namespace"),
-    "quota-services": ("Stalled", r"ResourceQuota small of the namespace leaves no room for it"),
+    "quota-services": ("Stalled", r"ResourceQuota small of the namespace is exhausted"),
     "pod-security": ("Stalled", r"Pod Security \(restricted:latest\) forbids the pods"),
-    "policy": ("Stalled", r"ValidatingAdmissionPolicy causes denies it"),
-    "webhook-down": ("Stalled", r"webhook gone\.example\.com can't be called; restore"),
+    "policy": ("Stalled", r"ValidatingAdmissionPolicy causes denied the request"),
+    "webhook-down": ("Stalled", r"the API server cannot call webhook gone\.example\.com; restore"),
     "service-missing": ("Failing", r"Service no-such-service does not exist in namespace"),
     "no-endpoints": (
         "Failing",
@@ -52,21 +58,24 @@ EXPECTED = {
     ),
     "wrong-port": (
         "Failing",
-        r"teller\.\S+\.svc:9: connection refused; .* no port 9 but 8080; correct",
+        r"teller\.\S+\.svc:9: connection refused; .* no port 9; set service.port to one of 8080",
     ),
-    "headless": ("Failing", r"Service shifted is headless, .* give the Service the port 8080"),
+    "headless": (
+        "Failing",
+        r"Service shifted is headless, .* change the port of the Service to 8080",
+    ),
     "wrong-host": (
         "Failing",
-        r"HTTP 421 \(Invalid Host header\): it does not serve the host strict\.\S+\.svc:8080; add",
+        r"HTTP 421 \(Invalid Host header\): the backend does not serve the host strict\.\S+\.svc",
     ),
-    "wrong-path": ("Failing", r"HTTP 404 and no MCP; correct the path"),
+    "wrong-path": ("Failing", r"HTTP 404 without an MCP message; correct the path"),
     "optional-down": (
         "Degraded",
-        r"1 of 2 backends are served; no-such-service \(optional\) is Unhealthy",
+        r"1 of 2 backends are being served; no-such-service \(optional\) is Unhealthy",
     ),
-    **dict.fromkeys(causes.HEALTHY, ("Serving", r"1 of 1 backends are served")),
+    **dict.fromkeys(causes.HEALTHY, ("Serving", "1 of 1 backends are being served")),
 }
-LOST = {"lost-node": ("Failing", r"node \S+ does not report: it may be down")}
+LOST = {"lost-node": ("Failing", r"node \S+ does not report its status; run kubectl")}
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -99,7 +108,7 @@ def place(three_nodes: Cluster) -> Iterator[Place]:
     causes.remove(found)
 
 
-def test_each_proxy_says_in_a_word_how_it_does_and_in_a_sentence_why(place: Place) -> None:
+def test_each_proxy_has_a_summary_and_a_message_with_the_cause(place: Place) -> None:
     with causes.node_down(place):
         expected = {**EXPECTED, **LOST}
         try:
@@ -139,7 +148,7 @@ def test_a_rollout_is_undone_with_the_configuration_of_then(place: Place) -> Non
     assert _config_map(world, name) != before
 
 
-def test_what_an_orphaning_deletion_leaves_is_taken_over_while_its_pods_serve(
+def test_orphaned_children_are_adopted_while_their_pods_serve(
     place: Place,
 ) -> None:
     world, name = place.main, causes.HEALTHY[1]
@@ -157,7 +166,7 @@ def test_what_an_orphaning_deletion_leaves_is_taken_over_while_its_pods_serve(
     assert deployment["uid"] == uid
     assert [owner["uid"] for owner in deployment["ownerReferences"]] == [after]
     events = world.kubectl("events", "--for", f"mcpproxy/{name}")
-    assert re.search(rf"Adopted .*took over .*Deployment {name}", events), events
+    assert re.search(rf"Adopted .*adopted .*Deployment {name}", events), events
 
 
 def _all_told(place: Place, expected: dict[str, tuple[str, str]]) -> None:

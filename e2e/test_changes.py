@@ -27,7 +27,7 @@ def changing(demo: World) -> World:
     return demo
 
 
-def test_each_change_is_one_rolling_update_and_keeps_what_a_rollback_needs(
+def test_each_change_is_one_rolling_update_and_keeps_the_rollback_objects(
     changing: World,
 ) -> None:
     header = {"name": "X-Team", "value": "platform"}

@@ -34,7 +34,7 @@ def test_children_go_with_the_proxy_whether_the_operator_runs_or_not(world: Worl
         _delete(world, "second")
 
 
-def test_a_deployment_of_the_same_name_stays_untouched_and_a_condition_says_so(
+def test_a_foreign_deployment_is_left_unchanged_and_reported(
     world: World,
 ) -> None:
     image = "mcpproxy/demo:0.1.0"

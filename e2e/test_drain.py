@@ -32,7 +32,7 @@ def spread(three_nodes: Cluster) -> Iterator[World]:
     world.remove()
 
 
-def test_a_drain_goes_on_while_enough_pods_are_ready_and_is_blocked_below_that(
+def test_a_drain_continues_while_enough_pods_are_ready_and_is_blocked_below_that(
     spread: World,
 ) -> None:
     eventually("all pods are Ready", lambda: ready_pods(spread, NAME) == REPLICAS)

@@ -36,7 +36,7 @@ def test_a_deleted_child_comes_back(drifting: World, kind: str) -> None:
     assert again.get("data") == child.get("data")
 
 
-def test_an_edited_image_is_put_right(drifting: World) -> None:
+def test_an_edited_image_is_reverted(drifting: World) -> None:
     def image() -> str:
         containers = drifting.get("deployment", NAME)["spec"]["template"]["spec"]["containers"]
         assert len(containers) == 1

@@ -34,7 +34,7 @@ def test_get_shows_a_row_that_answers_the_usual_questions(shown: World) -> None:
     assert shown.kubectl("get", "mcpp,mcp", "-o", "name").split()[0].endswith(NAME)
 
 
-def test_describe_tells_of_backends_conditions_and_what_has_happened(shown: World) -> None:
+def test_describe_shows_backends_conditions_and_events(shown: World) -> None:
     told = shown.kubectl("describe", PROXIES, NAME)
     for line in (
         r"Backends Healthy: +1/1",
@@ -47,7 +47,7 @@ def test_describe_tells_of_backends_conditions_and_what_has_happened(shown: Worl
         assert re.search(line, told), (line, told)
 
 
-def test_describe_of_a_failing_proxy_says_what_fails_and_what_is_not_counted(
+def test_describe_of_a_failing_proxy_shows_failures_and_uncounted_components(
     shown: World,
 ) -> None:
     shown.apply(pods.proxy("failing", "absent", "teller", replicas=1))
@@ -86,7 +86,7 @@ def test_scale_changes_the_number_of_pods_and_rollout_status_waits_for_them(show
     eventually("the Deployment follows", lambda: _wanted(shown) == 1)
 
 
-def test_explain_tells_what_a_field_means_and_what_its_absence_does(shown: World) -> None:
+def test_explain_shows_the_meaning_and_default_of_a_field(shown: World) -> None:
     told = " ".join(shown.kubectl("explain", "mcpproxies.spec.backends.timeouts.request").split())
     assert "Each progress notification restarts the timeout. Default: 300s." in told
 

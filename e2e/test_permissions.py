@@ -22,5 +22,5 @@ def test_the_operator_cannot_write_the_users_objects(demo: World, verb: str) -> 
     ("verb", "resource"),
     [("create", "secrets"), ("patch", "deployments"), ("list", "pods"), ("watch", PROXIES)],
 )
-def test_the_operator_may_do_what_it_needs(demo: World, verb: str, resource: str) -> None:
+def test_the_roles_grant_the_required_permissions(demo: World, verb: str, resource: str) -> None:
     assert demo.may(SERVICE_ACCOUNT, verb, resource, EVERYWHERE)

@@ -51,7 +51,7 @@ def planner(new_world: Callable[[str], World], tmp_path_factory: pytest.TempPath
     return Planner(world, tmp_path_factory.mktemp("plan"))
 
 
-def test_what_was_applied_is_no_difference_and_has_the_hash_of_the_status(
+def test_an_applied_manifest_has_no_difference_and_the_hash_of_the_status(
     planner: Planner,
 ) -> None:
     found = planner.plan(notes_proxy(NAME), "--against", f"mcpproxy/{NAME}", "-o", "json")
@@ -73,13 +73,13 @@ def test_a_change_is_shown_before_it_is_applied_and_is_gone_afterwards(planner: 
     try:
         same = planner.plan(changed, "--against", f"mcpproxy/{NAME}")
         assert (same.returncode, same.stderr) == (0, "")
-        assert "no difference to what is served now" in same.stdout
+        assert "no differences" in same.stdout
     finally:
         planner.world.apply(notes_proxy(NAME))
         planner.world.wait_ready(NAME)
 
 
-def test_a_proxy_that_the_cluster_has_not_is_told(planner: Planner) -> None:
+def test_a_proxy_that_does_not_exist_in_the_cluster_is_reported(planner: Planner) -> None:
     found = planner.plan(notes_proxy(NAME), "--against", "mcpproxy/elsewhere")
     assert found.returncode == 1
     assert 'services "elsewhere" not found' in found.stderr

@@ -49,7 +49,7 @@ def elsewhere(guarded: World, new_world: Callable[[str], World]) -> Iterator[Wor
     world.remove()
 
 
-def test_the_endpoint_lets_clients_in_and_nobody_else(guarded: World, elsewhere: World) -> None:
+def test_the_endpoint_admits_only_clients(guarded: World, elsewhere: World) -> None:
     host = f"{NAME}.{guarded.namespace}.svc"
     assert reaches(guarded, "pod/agent", host, 80)
     _never((guarded, "pod/stranger", host, 80), (elsewhere, "pod/agent", host, 80))
@@ -91,7 +91,7 @@ def test_pods_hand_requests_over_to_one_another(guarded: World) -> None:
         assert clients.tally()["ended"] == 0
 
 
-def test_what_the_pods_see_arrives_at_the_operator(guarded: World) -> None:
+def test_the_reports_of_pods_reach_the_operator(guarded: World) -> None:
     assert guarded.backend(NAME, "backend")["components"]["tools"] == 1
     guarded.kubectl("scale", "deployment/backend", "--replicas=0")
     eventually("it is Unhealthy", lambda: _state(guarded) == "Unhealthy")

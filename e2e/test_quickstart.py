@@ -11,7 +11,7 @@ from scripts.machine import ROOT
 from tests.docs.blocks import blocks, outputs, script, shape
 
 
-def test_the_quick_start_on_a_cluster_does_what_it_says(
+def test_the_quick_start_on_a_cluster_works_as_documented(
     new_world: Callable[[str], World], tmp_path: Path
 ) -> None:
     world = new_world("quickstart")

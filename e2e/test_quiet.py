@@ -40,7 +40,7 @@ def test_an_idle_minute_sees_no_write_by_anyone(settled: World, audit: AuditLog)
     assert _versions(settled) == versions
 
 
-def test_the_users_object_bears_no_mark_of_ours(settled: World) -> None:
+def test_the_object_of_the_user_has_no_marks_of_the_operator(settled: World) -> None:
     metadata = settled.get(PROXIES, "demo")["metadata"]
     assert set(metadata.get("annotations", {})) <= {KUBECTL}
     assert "finalizers" not in metadata

@@ -43,7 +43,7 @@ def newer(upgraded: World, tmp_path: Path) -> Iterator[Release]:
     upgraded.wait_ready(FOLLOWING)
 
 
-def test_a_newer_operator_rolls_only_what_renders_anew_one_pod_at_a_time(
+def test_a_newer_operator_rolls_only_changed_pods_one_at_a_time(
     upgraded: World, newer: Release
 ) -> None:
     world, operators = upgraded, Operators(upgraded.cluster)

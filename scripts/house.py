@@ -27,7 +27,6 @@ LONG: Final = frozenset(
         "proxy/runtime.py:serve_http",
         "proxy/upstream/backend.py:__init__",
         "proxy/upstream/monitor/monitor.py:__init__",
-        "proxy/upstream/transports/http_legacy.py:request",
         "reconcile/snapshot.py:take_snapshot",
     }
 )
@@ -35,10 +34,22 @@ LONG: Final = frozenset(
 OPENINGS: Final = re.compile(r"(What|Whether|Who|Which|How|Where|Those|That|It|They|See) ")
 """First words of docstrings that need their neighbors to be understood."""
 WORDS: Final = re.compile(
-    r"\banew\b|\btold\b|\bheard\b|at the most|\bof its own\b|\bthat is there\b"
-    r"|(?<!there )\bis no [a-z]|, too[.;]|\bso (?:long|many)\b(?! as)"
+    r"\banew\b|\btold\b|\bheard\b|\bsaid\b|at the most|\bof its own\b|\bthat is there\b"
+    r"|\bmay else\b|\bwhoever\b|\bfor want of\b|\bany more\b|\bmeanwhile\b|\btells? of\b"
+    r"|\bit answers\b"
+    r"|(?<!there )(?<!There )\b(?:is|are) no (?!longer)[a-z]|, too[.;:]|\bso (?:long|many)\b(?! as)"
 )
-"""Archaisms and human verbs for protocol events."""
+"""Archaisms, pronouns without a noun, and human verbs for protocol events."""
+MESSAGE_OPENINGS: Final = re.compile(r"(What|Who|Whom|Those|Its?|They|There is no) \w", re.I)
+"""First words of messages that leave the actor or the field out."""
+NAME_OPENINGS: Final = re.compile(r"(?:s\d+ )?(what|who|whom|those|it|they|where|whatever) ")
+"""First words of names of tests that have no subject."""
+NAME_WORDS: Final = re.compile(
+    WORDS.pattern + r"| too$|\bof their own\b|\b(?:says?|tells?) (?:so|why|what)\b"
+)
+_TEST: Final = re.compile(r"^(?:async )?def test_(\w+)", re.M)
+PAGES: Final = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "manifests/monitoring/rules.yaml")
+"""Texts for people, in addition to docs."""
 
 
 @functools.cache
@@ -97,19 +108,64 @@ def _docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
                 yield statement.lineno, value.value
 
 
+def _messages(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """String literals of several words, except docstrings; fields of f-strings are left out."""
+    described = {text for _, text in _docstrings(tree)}
+    parts = {
+        id(part)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr)
+        for part in ast.walk(node)
+        if part is not node
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            texts = [v.value if isinstance(v, ast.Constant) else "…" for v in node.values]
+            text = "".join(map(str, texts))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            text = node.value
+        else:
+            continue
+        if id(node) not in parts and " " in text and text not in described:
+            yield node.lineno, text
+
+
 def language() -> Iterator[str]:
-    """Yield the docstrings that begin with a relative clause or contain a listed word."""
+    """Yield docstrings and messages that begin with a relative clause or contain a listed word."""
     for path, tree in _modules():
         for line, text in _docstrings(tree):
             if opening := OPENINGS.match(text):
                 yield f"{path}:{line}: a docstring begins with {opening[1]}"
-            for word in WORDS.findall(text):
-                yield f"{path}:{line}: {word!r}"
+            yield from (f"{path}:{line}: {word!r}" for word in WORDS.findall(text))
+        for line, text in _messages(tree):
+            if opening := MESSAGE_OPENINGS.match(text):
+                yield f"{path}:{line}: a message begins with {opening[1]}"
+            yield from (f"{path}:{line}: {word!r}" for word in WORDS.findall(text))
+
+
+def pages() -> Iterator[str]:
+    """Yield the lines of pages for people that contain a listed word."""
+    places = [machine.ROOT / name for name in PAGES]
+    for path in (*places, *sorted((machine.ROOT / "docs").rglob("*.md"))):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            # Metric names and labels in expressions are public and stay.
+            for word in () if "expr: " in line else WORDS.findall(line):
+                yield f"{path.relative_to(machine.ROOT)}:{number}: {word!r}"
+
+
+def test_names() -> Iterator[str]:
+    """Yield the names of tests that are not plain sentences of behavior."""
+    for folder in ("tests", "e2e"):
+        for path in sorted((machine.ROOT / folder).rglob("test_*.py")):
+            for name in _TEST.findall(path.read_text(encoding="utf-8")):
+                words = name.replace("_", " ")
+                if NAME_OPENINGS.match(words) or NAME_WORDS.search(words):
+                    yield f"{path.relative_to(machine.ROOT)}: test_{name}"
 
 
 def main() -> int:
     """Print all findings; the exit code is 1 if there are any."""
-    checks = (crowded_packages, repeated_classes, long_functions, language)
+    checks = (crowded_packages, repeated_classes, long_functions, language, pages, test_names)
     findings = [finding for check in checks for finding in check()]
     sys.stdout.writelines(f"{finding}\n" for finding in findings)
     return 1 if findings else 0

@@ -17,13 +17,13 @@ def test_operator_is_the_standard_librarys_here() -> None:
     assert Path(operator.__file__).is_relative_to(STDLIB)
 
 
-def test_the_source_root_is_no_package() -> None:
+def test_the_source_root_is_not_a_package() -> None:
     assert (ROOT / "operator" / "mcpproxy" / "__init__.py").is_file()
     assert not (ROOT / "operator" / "__init__.py").exists()
 
 
 @pytest.mark.parametrize("first", ["", str(ROOT)], ids=["in the root", "root on the path"])
-def test_operator_is_the_standard_librarys_for_whoever_runs_in_the_root(first: str) -> None:
+def test_operator_is_the_standard_library_module_in_the_source_root(first: str) -> None:
     code = (
         f"import sys; sys.path.insert(0, {first!r}); "
         "import operator, mcpproxy; print(operator.__file__, operator.itemgetter(0)([7]))"

@@ -1,5 +1,5 @@
--- Health of an MCPProxy for Argo CD. Conditions follow kstatus: Reconciling and Stalled are there
--- only while they are true, and observedGeneration says which spec the status speaks of.
+-- Health of an MCPProxy for Argo CD. Conditions follow kstatus: Reconciling and Stalled are present
+-- only while they are true, and observedGeneration is the generation that the status describes.
 local function health(status, message)
   return { status = status, message = message }
 end
@@ -21,11 +21,11 @@ end
 
 local ready, available = conditions["Ready"], conditions["Available"]
 if available == nil then
-  return health("Progressing", "Waiting for the operator to report")
+  return health("Progressing", "Waiting for the operator to write the status")
 end
 if obj.status.observedGeneration == nil or obj.metadata.generation == nil
     or obj.status.observedGeneration < obj.metadata.generation then
-  return health("Progressing", "Waiting for the operator to see the newest spec")
+  return health("Progressing", "Waiting for the operator to observe the latest spec")
 end
 
 local stalled = conditions["Stalled"]
@@ -36,7 +36,7 @@ local reconciling = conditions["Reconciling"]
 if reconciling ~= nil and reconciling.status == "True" then
   return health("Progressing", reconciling.message)
 end
--- A proxy that Git scales to zero is as Git wants it; it is Ready with the reason ScaledToZero.
+-- A proxy that is scaled to zero in Git is healthy; it is Ready with the reason ScaledToZero.
 if available.reason == "ScaledToZero" then
   return health("Healthy", available.message)
 end

@@ -9,11 +9,19 @@ from typing import NoReturn
 
 COMMANDS = {
     "run": ("mcpproxy.proxy.cli", "run the proxy in front of MCP servers"),
-    "plan": ("mcpproxy.plan.command", "show what a manifest would serve"),
+    "plan": ("mcpproxy.plan.command", "show the components that a manifest would serve"),
+    "list": ("mcpproxy.terminal.list_command", "show the tools of a server"),
+    "call": ("mcpproxy.terminal.call_command", "call a tool of a server"),
     "operator": ("mcpproxy.controller.command", "run the operator"),
     "crd": ("mcpproxy.api.crd.definition", "print the CustomResourceDefinition"),
 }
-EXTRAS = {"run": "runtime", "plan": "runtime", "operator": "controller"}
+EXTRAS = {
+    "run": "runtime",
+    "plan": "runtime",
+    "list": "runtime",
+    "call": "runtime",
+    "operator": "controller",
+}
 WRONG_CALL = {"plan": 1}
 """Exit codes for invalid command lines, for commands in which 2 has another meaning."""
 
@@ -48,7 +56,8 @@ def parse_command_line(argv: Sequence[str] | None) -> tuple[argparse.Namespace, 
             if name not in EXTRAS or (error.name or "").startswith("mcpproxy"):
                 raise
             parser.error(
-                f"{error.name} is not installed: pip install 'mcpproxy-operator[{EXTRAS[name]}]'"
+                f"{error.name} is not installed; run pip install"
+                f" 'mcpproxy-operator[{EXTRAS[name]}]'"
             )
         modules[name].add_arguments(command)
     args = parser.parse_args(arguments)

@@ -21,7 +21,7 @@ from mcpproxy.api import manifest
 from mcpproxy.api.kubernetes.objects import Object
 from tests.acto.mutations import Mutation, Path, Spec
 from tests.acto.world import VERBS, World
-from tests.builders import OPTIONS, OWNER, a_manifest
+from tests.support.builders import OPTIONS, OWNER, a_manifest
 
 OPERATOR_NAMESPACE: Final = "mcpproxy-system"
 AT_ONCE: Final = 8

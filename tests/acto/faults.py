@@ -22,7 +22,7 @@ from mcpproxy.cluster.resources import (
     kind_of,
 )
 from tests.apiserver.wire import Request
-from tests.on_demand import ASKED, ASKING
+from tests.support.on_demand import ASKED, ASKING
 
 Way = int | str
 CODES: Final[tuple[Way, ...]] = (403, 409, 410, 422, 429, 500, "hang", "cut")

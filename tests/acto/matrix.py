@@ -26,8 +26,8 @@ from mcpproxy.status import reasons
 from tests.acto.faults import CODES, Operation, Way, lost_child, spec_of
 from tests.apiserver.operator_process import OperatorProcess
 from tests.apiserver.wire import Request, Wire
-from tests.builders import a_manifest
-from tests.on_demand import ASKED
+from tests.support.builders import a_manifest
+from tests.support.on_demand import ASKED
 
 log = logging.getLogger("matrix")
 PROXY: Final = "tools"

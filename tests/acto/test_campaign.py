@@ -20,9 +20,9 @@ from tests.acto.mutations import Mutation, Schema, Spec
 from tests.acto.world import a_world
 from tests.apiserver.operator_process import OperatorProcess, operating
 from tests.apiserver.server import ApiServer
-from tests.good_manifests import AUTOSCALED, EVERY_FIELD
 from tests.samples.test_samples import OURS, SAMPLES, fields
 from tests.stress.size import WHOLE, size
+from tests.support.good_manifests import AUTOSCALED, EVERY_FIELD
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(900)]
 
@@ -97,7 +97,7 @@ def test_every_mutation_is_judged(run: Run) -> None:
     assert run.findings.verdicts["conditioned"] > 0 or not WHOLE
 
 
-def test_what_is_refused_or_can_not_be_used_is_named(run: Run) -> None:
+def test_refused_and_unusable_input_is_named(run: Run) -> None:
     assert run.findings.unnamed == []
 
 
@@ -113,13 +113,13 @@ def test_what_is_refused_or_can_not_be_used_is_named(run: Run) -> None:
         ("replace", 503, "spec.url", False),
     ],
 )
-def test_a_failure_of_the_api_server_is_no_refusal(
+def test_a_failure_of_the_api_server_is_not_a_refusal(
     verb: str, status: int, message: str, refused: bool
 ) -> None:
     assert is_refusal(verb, status, message) == refused
 
 
-def test_what_is_taken_shows_in_the_children(run: Run) -> None:
+def test_an_accepted_field_appears_in_the_children(run: Run) -> None:
     assert run.findings.not_reflected == []
 
 

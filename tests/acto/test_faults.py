@@ -64,7 +64,7 @@ def test_the_matrix_has_every_verb_and_kind_of_the_role() -> None:
 
 
 @pytest.mark.parametrize("cells", rounds(), ids=lambda cells: str(next(iter(cells.values()))))
-def test_a_request_that_fails_is_told_and_heals(
+def test_a_failed_request_is_reported_and_recovers(
     matrix: Matrix, cells: dict[Operation, Way]
 ) -> None:
     matrix.round(cells)
@@ -110,7 +110,7 @@ def test_lists_that_fail_stop_neither_passes_nor_the_operator(
 
 
 @pytest.mark.parametrize("way", some(CODES, (403, 410)))
-def test_watches_that_fail_again_and_again_are_begun_again_in_time(
+def test_watches_that_fail_repeatedly_are_restarted_with_backoff(
     apiserver: ApiServer, namespace: str, tmp_path: Path, way: Way
 ) -> None:
     """Of every kind, with the lists that they begin with, in every namespace."""
@@ -147,7 +147,7 @@ def test_watches_that_fail_again_and_again_are_begun_again_in_time(
 
 
 @pytest.mark.parametrize("way", some(ADMISSION, ADMISSION[:1]))
-def test_a_write_that_admission_refuses_is_told_and_heals(
+def test_a_write_that_admission_refuses_is_reported_and_recovers(
     matrix: Matrix, apiserver: ApiServer, way: str
 ) -> None:
     objects: dict[str, Callable[[Operation], Any]] = {

@@ -2,13 +2,15 @@
 
 from typing import Final
 
+import pytest
+
 from mcpproxy.api import manifest
 from mcpproxy.api.v1alpha1 import MCPProxy
 from tests.acto import mutations
 from tests.acto.campaign import rendering
 from tests.acto.mutations import Mutation, Spec
 from tests.acto.test_campaign import bases, schema
-from tests.builders import a_manifest
+from tests.support.builders import a_manifest
 
 SAME: Final = {"is reversed", "has its first twice"}
 """Lists whose order and repetitions mean nothing; those in which they do are told apart below."""
@@ -45,7 +47,8 @@ def explained(one: Mutation) -> bool:
     return repeated or (one.what in SAME and one.field not in ORDERED)
 
 
-def test_a_mutation_that_is_taken_shows_in_the_children_or_says_the_same() -> None:
+@pytest.mark.slow
+def test_an_accepted_mutation_changes_the_children_or_is_equivalent() -> None:
     good = bases()
     made = {name: rendering(spec) for name, spec in good.items()}
     meant = {name: parsed(spec) for name, spec in good.items()}

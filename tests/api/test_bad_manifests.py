@@ -5,9 +5,9 @@ import json
 import pytest
 
 from mcpproxy.api import manifest
-from tests import bad_manifests, bad_pods
-from tests.bad_manifests import Bad
-from tests.good_manifests import GOOD
+from tests.support import bad_manifests, bad_pods
+from tests.support.bad_manifests import Bad
+from tests.support.good_manifests import GOOD
 
 
 @pytest.mark.parametrize("case", [*bad_manifests.ALL, *bad_pods.ALL], ids=lambda case: case.wrong)
@@ -19,6 +19,6 @@ def test_a_wrong_manifest_is_refused_with_the_path_of_its_field(case: Bad) -> No
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_what_is_allowed_is_taken_as_it_is(name: str) -> None:
+def test_a_valid_manifest_is_accepted_unchanged(name: str) -> None:
     proxy = manifest.load(json.dumps(GOOD[name]))
     assert proxy.spec.to_manifest() == GOOD[name]["spec"]

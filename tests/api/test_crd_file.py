@@ -35,7 +35,7 @@ def all_schemas() -> list[tuple[str, dict[str, Any]]]:
     return schemas(version()["schema"]["openAPIV3Schema"])
 
 
-def test_the_committed_crd_is_what_the_models_generate() -> None:
+def test_the_committed_crd_matches_the_models() -> None:
     assert CRD_FILE.read_text() == definition.render(), "run: mcpproxy crd > crds/" + CRD_FILE.name
 
 

@@ -1,12 +1,12 @@
 """What absent fields mean."""
 
 from mcpproxy.api import defaults, v1alpha1
-from tests.builders import a_backend, an_mcpproxy
+from tests.support.builders import a_backend, an_mcpproxy
 
 MODES = f"{defaults.SESSION_MODE} for url and service, {defaults.STDIO_SESSION_MODE} for stdio"
 
 
-def test_a_backend_that_says_nothing_has_the_documented_defaults() -> None:
+def test_a_backend_without_settings_has_the_documented_defaults() -> None:
     proxy = an_mcpproxy()
     found = defaults.effective_settings(proxy.spec, proxy.spec.backends[0])
     assert found == defaults.BackendSettings(
@@ -71,7 +71,7 @@ def test_headers_of_clients_are_passed_in_any_spelling_but_for_a_trace_of_our_ow
         assert defaults.effective_settings(proxy.spec, proxy.spec.backends[0]).passed == expected
 
 
-def test_only_clients_have_the_credentials_of_a_backend_without_any_of_its_own() -> None:
+def test_a_backend_without_configured_credentials_uses_those_of_clients() -> None:
     own = [{"name": "X-Key", "value": "k"}]
     for fields, expected in (
         ({}, False),
@@ -84,7 +84,7 @@ def test_only_clients_have_the_credentials_of_a_backend_without_any_of_its_own()
         assert defaults.needs_client_credentials(proxy.spec.backends[0]) == expected
 
 
-def test_health_is_checked_every_ten_seconds_unless_said_otherwise() -> None:
+def test_health_is_checked_every_ten_seconds_by_default() -> None:
     plain = defaults.health_policy(an_mcpproxy().spec)
     assert plain == defaults.HealthPolicy(
         interval=10.0, timeout=5.0, unhealthy_after=2, healthy_after=1
@@ -93,7 +93,7 @@ def test_health_is_checked_every_ten_seconds_unless_said_otherwise() -> None:
     assert (given.interval, given.healthy_after, given.unhealthy_after) == (1.0, 4, 2)
 
 
-def test_the_service_has_port_80_unless_said_otherwise() -> None:
+def test_the_service_has_port_80_by_default() -> None:
     assert defaults.service_port(an_mcpproxy().spec) == 80
     assert defaults.service_port(an_mcpproxy(service={"port": 8000}).spec) == 8000
 
@@ -118,7 +118,7 @@ def test_each_default_is_quoted_in_the_description_of_its_field() -> None:
         assert f"Default: {value}." in description, (model, field)
 
 
-def test_a_program_has_a_minute_to_start_unless_said_otherwise() -> None:
+def test_a_stdio_server_has_a_minute_to_start_by_default() -> None:
     program = {"name": "p", "stdio": {"command": "x"}}
     spec = an_mcpproxy(
         backends=[program, {**program, "name": "q", "timeouts": {"initialize": "5s"}}]

@@ -46,14 +46,14 @@ def unit(path: str, field: Schema) -> re.Pattern[str] | None:
     return re.compile("[Ss]econds") if path.endswith("Seconds") else None
 
 
-def test_every_field_that_may_be_left_out_says_at_its_end_what_that_means() -> None:
+def test_the_description_of_every_optional_field_ends_with_its_default() -> None:
     every = list(optional(spec()))
     assert len(every) > 200
     assert [path for path, field in every if not _LAST.search(field["description"])] == []
     assert [path for path, field in every if field["description"].count("Default: ") != 1] == []
 
 
-def test_every_time_quantity_and_share_says_its_unit() -> None:
+def test_the_description_of_every_time_quantity_and_share_names_its_unit() -> None:
     measured = {path: (unit(path, field), field) for path, field in optional(spec())}
     wanted = {path: (found, field) for path, (found, field) in measured.items() if found}
     kinds = {found.pattern for found, _ in wanted.values()}
@@ -61,6 +61,14 @@ def test_every_time_quantity_and_share_says_its_unit() -> None:
     assert len(wanted) > 15
     unsaid = [p for p, (found, field) in wanted.items() if not found.search(field["description"])]
     assert unsaid == []
+
+
+def test_a_field_explains_the_facts_of_its_model_before_its_default() -> None:
+    header = spec()["properties"]["backends"]["items"]["properties"]["headers"]["items"]
+    text = header["properties"]["valueFrom"]["description"]
+    fact = " A changed value takes effect within about 90 s, without a restart: for headers with"
+    assert text.startswith("Source of the value. Exactly one of")
+    assert text.index(fact) < text.index(" Default: none.")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcpproxy.api import manifest
-from tests.builders import a_backend, a_manifest, an_mcpproxy, shuffled
+from tests.support.builders import a_backend, a_manifest, an_mcpproxy, shuffled
 
 A_FILE = """
 apiVersion: mcpproxy.dev/v1alpha1
@@ -36,12 +36,12 @@ def test_a_file_with_no_mcpproxy_or_two_of_them_is_refused() -> None:
     assert error_of(f"{A_FILE}---{A_FILE}").endswith("found 2")
 
 
-def test_what_is_not_yaml_is_refused_with_its_place() -> None:
+def test_invalid_yaml_is_refused_with_its_position() -> None:
     assert "line 1" in error_of("a: [")
 
 
-def test_a_key_that_stands_twice_is_refused_as_kubectl_does() -> None:
-    assert "'spec' stands twice" in error_of(f"{A_FILE}\nspec: {{}}\n")
+def test_a_duplicate_key_is_refused_as_by_kubectl() -> None:
+    assert "duplicate key 'spec'" in error_of(f"{A_FILE}\nspec: {{}}\n")
 
 
 def test_anchors_and_merge_keys_are_understood() -> None:
@@ -75,13 +75,13 @@ def test_every_finding_is_explained_by_its_path() -> None:
         assert any(finding.startswith(start) for finding in findings), (start, findings)
 
 
-def test_python_names_of_fields_are_no_fields() -> None:
+def test_python_names_of_fields_are_not_accepted() -> None:
     with pytest.raises(manifest.ManifestError, match=r"^spec\.image_pull_policy: unknown field"):
         manifest.parse(a_manifest(image_pull_policy="Always"))
 
 
-def test_what_is_no_mapping_is_refused() -> None:
-    with pytest.raises(manifest.ManifestError, match="a manifest is a mapping"):
+def test_a_document_that_is_not_a_mapping_is_refused() -> None:
+    with pytest.raises(manifest.ManifestError, match="expected a mapping"):
         manifest.parse(["spec"])
 
 

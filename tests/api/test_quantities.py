@@ -21,8 +21,8 @@ def test_a_duration_is_its_parts_added_up(text: str, expected: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "5", "s", "-5s", "5 s", "5sec", "5s\n", "1d", "٣s", "1.s"])
-def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is not a duration, write one such as 5s"):
+def test_an_invalid_duration_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is not a duration; use a format such as 5s"):
         parse_duration(text)
 
 
@@ -47,6 +47,6 @@ def test_a_quantity_is_the_number_that_kubernetes_reads(quantity: int | str, exp
 @pytest.mark.parametrize(
     "text", ["", "1x", "Mi", "1 Mi", "1mi", "1e", "1e1.5", "1e3Mi", "1e9999", "0" * 33]
 )
-def test_what_is_no_quantity_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is not a quantity, write one such as 250m"):
+def test_an_invalid_quantity_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is not a quantity; use a format such as 250m"):
         parse_quantity(text)

@@ -17,7 +17,7 @@ def _backend(**fields: Any) -> dict[str, Any]:
     return {"name": "weather", "state": "Healthy", **fields}
 
 
-def test_what_a_report_has_too_much_of_is_cut_and_never_refused() -> None:
+def test_an_oversized_report_is_truncated_and_never_refused() -> None:
     backend = _backend(
         reason=LONG,
         message=LONG,
@@ -42,7 +42,7 @@ def test_what_a_report_has_too_much_of_is_cut_and_never_refused() -> None:
     assert "\x1b" not in report.model_dump_json()
 
 
-def test_an_ordinary_report_is_taken_as_it_is() -> None:
+def test_an_ordinary_report_is_accepted_unchanged() -> None:
     backend = _backend(components={"tools": 3}, server={"name": "Wetter ☀", "version": "1.0"})
     report = _report(configHash="ab" * 32, version="0.1.0", backends=[backend])
     assert report.to_manifest()["backends"] == [backend]

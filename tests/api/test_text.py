@@ -53,7 +53,7 @@ def test_the_result_fits_and_obeys_no_terminal_whatever_the_text(text: str, limi
 
 
 @given(ANY_TEXT, st.integers(0, 64), st.integers(0, 64))
-def test_a_clean_text_stays_as_it_is(text: str, limit: int, more: int) -> None:
+def test_a_clean_text_is_unchanged(text: str, limit: int, more: int) -> None:
     result = clean_text(text, limit)
     assert clean_text(result, limit + more) == result
 

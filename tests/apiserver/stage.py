@@ -11,8 +11,8 @@ from mcpproxy.api.manifest import config_hash
 from mcpproxy.api.v1alpha1.status import BackendStatus, ComponentCounts, PodReport
 from tests.apiserver.operator_process import OperatorProcess, StatusServer
 from tests.apiserver.server import ApiServer
-from tests.builders import a_manifest
 from tests.reconcile.stage import controlled_by
+from tests.support.builders import a_manifest
 
 Object = dict[str, Any]
 

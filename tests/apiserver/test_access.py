@@ -155,7 +155,7 @@ def test_all_that_the_operator_builds_is_watched() -> None:
     assert built == {(kind.api_version, kind.plural) for kind in CHILDREN}
 
 
-def test_the_operator_may_do_what_its_code_does_and_nothing_else(
+def test_the_roles_grant_exactly_the_permissions_used_by_the_code(
     operator: Reviewer, overlay: str, client: httpx2.Client, every: list[Right]
 ) -> None:
     anyone = Reviewer(client, "anyone").all(NAMESPACE, every)

@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from mcpproxy.api import constants, manifest
-from tests import bad_manifests, bad_pods
 from tests.apiserver.server import ApiServer
-from tests.bad_manifests import Bad
-from tests.builders import a_backend, a_manifest
-from tests.good_manifests import GOOD
+from tests.support import bad_manifests, bad_pods
+from tests.support.bad_manifests import Bad
+from tests.support.builders import a_backend, a_manifest
+from tests.support.good_manifests import GOOD
 
 pytestmark = pytest.mark.apiserver
 
@@ -67,7 +67,7 @@ def test_kubectl_shows_the_field_and_the_remedy(apiserver: ApiServer, namespace:
 
 
 @pytest.mark.parametrize("case", UNSEEN, ids=lambda case: case.wrong)
-def test_what_no_schema_can_tell_is_taken_and_then_refused_by_the_parser(
+def test_errors_beyond_the_schema_are_refused_by_the_parser(
     apiserver: ApiServer, namespace: str, case: Bad
 ) -> None:
     answer = apiserver.kubectl(
@@ -79,7 +79,7 @@ def test_what_no_schema_can_tell_is_taken_and_then_refused_by_the_parser(
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_what_is_allowed_is_taken_and_nothing_is_added_to_its_spec(
+def test_a_valid_manifest_is_accepted_and_its_spec_is_unchanged(
     apiserver: ApiServer, namespace: str, name: str
 ) -> None:
     answer = apiserver.kubectl(

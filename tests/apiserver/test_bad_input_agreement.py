@@ -10,7 +10,7 @@ import pytest
 
 from mcpproxy.api import constants, manifest
 from tests.apiserver.server import ApiServer
-from tests.good_manifests import AUTOSCALED, EVERY_FIELD
+from tests.support.good_manifests import AUTOSCALED, EVERY_FIELD
 
 pytestmark = pytest.mark.apiserver
 

@@ -48,10 +48,10 @@ def test_a_tool_that_scales_the_deployment_again_and_again_is_named(
             scaled()
         # Each scaling raises the generation by one, and so does each reversal.
         assert generation(stage) - before <= 4
-    assert log.read_text().count("is changed again and again") == 1
+    assert log.read_text().count("keeps changing it") == 1
 
 
-def test_two_operators_slow_down_and_say_so(
+def test_two_competing_operators_slow_down_and_report_it(
     apiserver: ApiServer, namespace: str, tmp_path: Path
 ) -> None:
     stage, log = Stage(apiserver, namespace), tmp_path / "log"

@@ -6,8 +6,8 @@ import pytest
 
 from mcpproxy.api import constants
 from tests.apiserver.server import ApiServer
-from tests.builders import a_manifest
-from tests.kstatus import kstatus
+from tests.support.builders import a_manifest
+from tests.support.kstatus import kstatus
 
 pytestmark = pytest.mark.apiserver
 
@@ -67,7 +67,7 @@ def test_the_table_shows_the_columns_of_the_design(
     assert row.split()[1:6] == ["True", "Serving", "3/3", "27", "2/2"]
 
 
-def test_the_wide_table_says_where_and_why(apiserver: ApiServer, tools: str) -> None:
+def test_the_wide_table_shows_the_url_and_the_cause(apiserver: ApiServer, tools: str) -> None:
     header, row = run(apiserver, "get", "mcpp", "-n", tools, "-o", "wide").splitlines()
     wide = ["URL", "PROMPTS", "RESOURCES", "SESSION", "REASON", "MESSAGE"]
     assert header.split()[-6:] == wide
@@ -90,7 +90,7 @@ def test_kubectl_scale_sets_the_replicas(apiserver: ApiServer, tools: str) -> No
     assert scale["status"] == {"replicas": 2, "selector": STATUS["selector"]}
 
 
-def test_kubectl_explain_tells_what_a_field_means_and_its_default(apiserver: ApiServer) -> None:
+def test_kubectl_explain_shows_the_meaning_and_default_of_a_field(apiserver: ApiServer) -> None:
     found = run(apiserver, "explain", "mcpproxies.spec.backends.timeouts.connect")
     assert "Opening a connection, or starting a process. Default: 5s." in found
     assert "Isolated uses a new session for each request." in run(
@@ -98,7 +98,7 @@ def test_kubectl_explain_tells_what_a_field_means_and_its_default(apiserver: Api
     )
 
 
-def test_two_managers_may_each_apply_a_backend_of_their_own(
+def test_two_managers_can_each_apply_a_different_backend(
     apiserver: ApiServer, namespace: str
 ) -> None:
     for name in ("weather", "calendar"):

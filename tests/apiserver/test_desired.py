@@ -11,8 +11,8 @@ from mcpproxy.api import constants, manifest
 from mcpproxy.cluster.managed_fields import applied_fields, intended_fields, semantically_equal
 from mcpproxy.desired import Manifest
 from tests.apiserver.server import ApiServer
-from tests.builders import OPTIONS, OWNER
-from tests.good_manifests import GOOD
+from tests.support.builders import OPTIONS, OWNER
+from tests.support.good_manifests import GOOD
 
 pytestmark = pytest.mark.apiserver
 
@@ -59,9 +59,7 @@ def test_every_child_is_taken_and_a_second_time_changes_nothing(
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_a_child_as_it_is_stored_needs_no_write(
-    apiserver: ApiServer, namespace: str, name: str
-) -> None:
+def test_an_unchanged_child_is_not_written(apiserver: ApiServer, namespace: str, name: str) -> None:
     """Defaults of the API server are known as such where it does not tell whose a field is."""
     given = children(GOOD[name], namespace)
     stored = applied(apiserver, given, "--show-managed-fields")

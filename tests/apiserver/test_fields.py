@@ -15,10 +15,10 @@ from tests.apiserver.changes import CHANGES, HPA, NETWORK
 from tests.apiserver.operator_process import OperatorProcess, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Object, Stage
-from tests.builders import a_backend
 from tests.fields.schema import leaves
-from tests.on_demand import ASKED
 from tests.samples.test_samples import SAMPLES, used
+from tests.support.builders import a_backend
+from tests.support.on_demand import ASKED
 
 pytestmark = pytest.mark.apiserver
 
@@ -44,7 +44,7 @@ def stage(apiserver: ApiServer, namespace: str, operator: OperatorProcess) -> St
     return Stage(apiserver, namespace)
 
 
-def test_every_change_has_a_name_of_its_own() -> None:
+def test_every_change_has_a_unique_name() -> None:
     names = [name for name, *_ in CHANGES]
     assert len(names) == len(set(names))
 
@@ -53,7 +53,7 @@ def test_every_change_has_a_name_of_its_own() -> None:
     ("before", "after", "child", "path", "value"),
     [pytest.param(*change, id=name) for name, *change in CHANGES],
 )
-def test_a_change_of_a_field_changes_what_runs(
+def test_a_changed_field_changes_the_pods(
     stage: Stage,
     operator: OperatorProcess,
     before: dict[str, Any],
@@ -157,10 +157,10 @@ def test_kubectl_scale_is_refused_where_an_autoscaler_sets_the_replicas(stage: S
     stage.apply(autoscaling={"maxReplicas": 4})
     answer = stage.apiserver.kubectl("-n", stage.namespace, "scale", "mcpp/tools", "--replicas=3")
     assert answer.returncode != 0
-    assert "replicas and autoscaling exclude each other" in answer.stderr
+    assert "replicas and autoscaling are mutually exclusive" in answer.stderr
 
 
-def test_the_autoscalers_own_state_is_told(stage: Stage, operator: OperatorProcess) -> None:
+def test_the_state_of_the_autoscaler_is_reported(stage: Stage, operator: OperatorProcess) -> None:
     stage.apply(autoscaling={"maxReplicas": 4})
     stage.wait(f"{HPA}/tools", "create")
     condition = {
@@ -201,7 +201,7 @@ def test_an_approved_catalog_has_a_condition_and_withholding_one_reaches_the_pod
     operator.until(lambda: stage.kubectl(*condition) == "", "the condition is gone")
 
 
-def test_a_suspended_proxy_is_left_as_it_is_until_it_goes_on(
+def test_a_suspended_proxy_is_left_unchanged_until_it_continues(
     stage: Stage, operator: OperatorProcess
 ) -> None:
     stage.apply(replicas=1)

@@ -10,7 +10,7 @@ import pytest
 from tests.apiserver.operator_process import OperatorProcess, StatusServer, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import CHILDREN, Object, Stage
-from tests.builders import a_backend, a_manifest
+from tests.support.builders import a_backend, a_manifest
 
 pytestmark = pytest.mark.apiserver
 

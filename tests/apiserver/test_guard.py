@@ -13,7 +13,7 @@ from tests.apiserver.operator_process import operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
 from tests.apiserver.test_operator_life import kubeconfig_of_the_operator
-from tests.on_demand import ASKING
+from tests.support.on_demand import ASKING
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(180)]
 
@@ -91,4 +91,4 @@ def test_orphans_of_an_earlier_mcpproxy_are_adopted_under_the_guard_and_no_other
         stage.kubectl(foreign[0], "service/tools", *foreign[1:])
         assert REFUSAL in tries(*clear)
     told = stage.kubectl("get", "events", "-o", "jsonpath={.items[*].message}")
-    assert "took over Service tools" in told
+    assert "adopted Service tools" in told

@@ -27,10 +27,10 @@ from tests.apiserver.operator_process import OperatorProcess, StatusServer, oper
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Object
 from tests.apiserver.wire import Wire, wired
-from tests.builders import a_manifest
-from tests.on_demand import ASKING
 from tests.reconcile.stage import controlled_by
 from tests.stress.size import size
+from tests.support.builders import a_manifest
+from tests.support.on_demand import ASKING
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(300)]
 

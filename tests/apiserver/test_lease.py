@@ -48,7 +48,7 @@ async def test_a_lease_is_won_renewed_released_and_won_by_another(
     assert lease["spec"]["leaseTransitions"] == 2
 
 
-async def test_a_lease_that_changed_meanwhile_is_not_replaced(
+async def test_a_lease_that_changed_concurrently_is_not_replaced(
     cluster: KubeClient, namespace: str
 ) -> None:
     clock, place = FakeClock(), LeaseRef(namespace, "operator")

@@ -20,8 +20,8 @@ from mcpproxy.proxy.core.errors import BackendError
 from tests.apiserver.operator_process import OperatorProcess, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
-from tests.builders import OPTIONS, OWNER, an_mcpproxy
-from tests.promql import Offer, selectors, target_labels
+from tests.support.builders import OPTIONS, OWNER, an_mcpproxy
+from tests.support.promql import Offer, selectors, target_labels
 
 pytestmark = pytest.mark.apiserver
 
@@ -70,7 +70,7 @@ def asked(of_proxies: bool) -> list[str]:
     ]
 
 
-def test_what_is_asked_of_the_operator_is_there(
+def test_alerts_use_existing_metrics_of_the_operator(
     apiserver: ApiServer, namespace: str, tmp_path: Path
 ) -> None:
     stage = Stage(apiserver, namespace)
@@ -113,7 +113,7 @@ async def call_a_tool(url: str) -> None:
         await client.call_tool(tools[0].name, {"text": "olives"})
 
 
-def test_what_is_asked_of_the_proxies_is_there() -> None:
+def test_alerts_use_existing_metrics_of_the_proxies() -> None:
     with a_proxy() as (url, proxy):
         asyncio.run(call_a_tool(url))
         text = proxy.get("/metrics")[1]

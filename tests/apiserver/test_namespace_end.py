@@ -10,7 +10,7 @@ from tests.apiserver.operator_process import operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
 from tests.apiserver.wire import wired
-from tests.builders import a_manifest
+from tests.support.builders import a_manifest
 
 pytestmark = pytest.mark.apiserver
 

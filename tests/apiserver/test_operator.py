@@ -9,7 +9,7 @@ from mcpproxy.api import constants
 from tests.apiserver.operator_process import IMAGE, OperatorProcess, StatusServer, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import CHILDREN, Stage
-from tests.builders import a_backend
+from tests.support.builders import a_backend
 
 pytestmark = pytest.mark.apiserver
 
@@ -98,7 +98,7 @@ def test_a_deleted_child_comes_back(stage: Stage, pod: StatusServer, kind: str) 
         ),
     ],
 )
-def test_a_child_edited_by_hand_is_put_right(
+def test_a_child_edited_by_hand_is_reverted(
     stage: Stage,
     pod: StatusServer,
     operator: OperatorProcess,
@@ -153,7 +153,7 @@ def test_another_ttl_rolls_out_once_and_the_old_config_map_goes_with_its_replica
     assert stage.get("deployment/tools")["metadata"]["generation"] == 3
 
 
-def test_a_backend_that_fails_loses_its_counts_and_is_told_once(
+def test_a_backend_that_fails_loses_its_counts_and_is_reported_once(
     stage: Stage, pod: StatusServer
 ) -> None:
     stage.become_ready(pod)
@@ -181,7 +181,7 @@ def test_a_pod_that_is_gone_leaves_no_number_behind(stage: Stage, pod: StatusSer
     assert status["url"]
 
 
-def test_a_stored_spec_that_is_invalid_is_named_and_the_deployment_goes_on(
+def test_a_stored_spec_that_is_invalid_is_named_and_the_deployment_continues(
     stage: Stage, pod: StatusServer
 ) -> None:
     stage.become_ready(pod)
@@ -201,7 +201,7 @@ def test_a_stored_spec_that_is_invalid_is_named_and_the_deployment_goes_on(
     assert stage.versions()["Deployment/tools"] == before
 
 
-def test_a_deployment_of_somebody_else_is_named_and_untouched(stage: Stage) -> None:
+def test_a_deployment_of_another_owner_is_named_and_untouched(stage: Stage) -> None:
     container = {"name": "theirs", "image": "theirs:1"}
     theirs = {
         "apiVersion": "apps/v1",
@@ -223,7 +223,7 @@ def test_a_deployment_of_somebody_else_is_named_and_untouched(stage: Stage) -> N
     assert not [found for found in stage.list("services") if found["metadata"]["name"] == "tools"]
 
 
-def test_zero_replicas_are_said_to_be_asked_for(stage: Stage) -> None:
+def test_zero_replicas_are_reported_as_desired(stage: Stage) -> None:
     stage.apply(replicas=0)
     stage.wait_for("Available", "ScaledToZero")
     found = stage.get("mcpproxy/tools")

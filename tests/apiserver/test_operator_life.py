@@ -11,7 +11,7 @@ from mcpproxy.cluster.resources import ON_DEMAND
 from tests.apiserver.operator_process import OperatorProcess, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
-from tests.on_demand import ASKING
+from tests.support.on_demand import ASKING
 
 pytestmark = pytest.mark.apiserver
 
@@ -64,7 +64,7 @@ def test_the_log_is_one_line_of_json_for_each_event_and_none_while_nothing_happe
     assert messages[-1] == "stopped"
 
 
-def test_an_operator_that_was_killed_is_followed_by_one_that_goes_on(
+def test_an_operator_that_was_killed_is_followed_by_one_that_continues(
     alone: Stage, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"

@@ -13,8 +13,8 @@ from mcpproxy import desired
 from mcpproxy.api import constants, manifest
 from mcpproxy.desired import OwnerRef
 from tests.apiserver.server import ApiServer
-from tests.builders import a_manifest
 from tests.docs.blocks import blocks, script
+from tests.support.builders import a_manifest
 
 pytestmark = pytest.mark.apiserver
 OLD = bytes(range(32))

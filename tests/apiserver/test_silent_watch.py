@@ -11,7 +11,7 @@ from tests.apiserver.operator_process import OperatorProcess, starting
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
 from tests.apiserver.wire import Request, Wire, wired
-from tests.on_demand import ASKED
+from tests.support.on_demand import ASKED
 
 pytestmark = pytest.mark.apiserver
 
@@ -61,7 +61,7 @@ def test_a_silent_watch_fails_the_probes(
         assert operator.number(behind) >= 1
 
 
-def test_what_a_silent_watch_misses_is_put_right_all_the_same(
+def test_changes_missed_by_a_silent_watch_are_still_reverted(
     apiserver: ApiServer, namespace: str, tmp_path: Path
 ) -> None:
     stage = Stage(apiserver, namespace)

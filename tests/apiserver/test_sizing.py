@@ -52,7 +52,7 @@ def measured(apiserver: ApiServer, namespace: str, directory: Path) -> tuple[flo
         return without / MEBI, operator.number("process_resident_memory_bytes") / MEBI
 
 
-def test_the_operators_memory_is_what_the_documentation_says(
+def test_the_memory_of_the_operator_matches_the_documentation(
     apiserver: ApiServer, namespace: str, tmp_path: Path
 ) -> None:
     without, having = measured(apiserver, namespace, tmp_path)
@@ -63,7 +63,7 @@ def test_the_operators_memory_is_what_the_documentation_says(
         assert said[number] * 0.8 < memory < said[number] * 1.2
 
 
-def test_what_is_documented_of_a_hundred_is_within_the_operators_limit() -> None:
+def test_the_documented_memory_for_a_hundred_proxies_is_within_the_limit() -> None:
     text = (ROOT / "manifests" / "base" / "deployment.yaml").read_text(encoding="utf-8")
     (container,) = yaml.safe_load(text)["spec"]["template"]["spec"]["containers"]
     limit = int(parse_quantity(container["resources"]["limits"]["memory"])) / MEBI

@@ -9,12 +9,12 @@ import pytest
 from tests.apiserver.operator_process import OperatorProcess, StatusServer, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
-from tests.builders import a_backend
+from tests.support.builders import a_backend
 
 pytestmark = pytest.mark.apiserver
 
 Pods = list[StatusServer]
-DENIED = "it answers HTTP 401"
+DENIED = "the backend responded with HTTP 401"
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_a_rate_limit_that_all_pods_meet_leaves_ready_and_the_counts(
     stage: Stage, pods: Pods
 ) -> None:
     for pod in pods:
-        pod.say(stage.report(why="it answers HTTP 429", weather="RateLimited"))
+        pod.say(stage.report(why="the backend responded with HTTP 429", weather="RateLimited"))
     stage.wait_for("BackendsHealthy", "BackendsRateLimited")
     assert conditions(stage)["Ready"]["status"] == "True"
     status = stage.get("mcpproxy/tools")["status"]
@@ -93,7 +93,7 @@ def test_a_list_that_changes_on_one_pod_after_the_other_shows_once(
     stage.wait("mcpproxy/tools", "jsonpath={.status.components.tools}=3")
 
 
-def test_pods_that_go_on_to_differ_are_told_after_a_while(
+def test_a_lasting_disagreement_of_pods_is_reported_after_the_debounce_period(
     stage: Stage, pods: Pods, operator: OperatorProcess
 ) -> None:
     pods[0].say(stage.report(tools=3, weather="Healthy"))
@@ -146,7 +146,7 @@ def test_an_autoscaler_that_moves_the_deployment_never_shows_as_reconciling(
         assert conditions(stage)["Ready"]["status"] == "True"
 
 
-def test_describe_says_what_fails_and_what_is_not_counted(stage: Stage) -> None:
+def test_describe_shows_failures_and_uncounted_components(stage: Stage) -> None:
     with stage.pod() as pod:
         stage.apply(backends=[a_backend("absent"), a_backend("bare")])
         stage.wait("deployment/tools", "create")

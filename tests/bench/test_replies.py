@@ -13,7 +13,7 @@ def test_an_event_stream_counts_by_its_last_message() -> None:
     assert not is_right("initialize", 5, Reply(200, body), 0)
 
 
-def test_what_is_not_json_is_wrong() -> None:
+def test_text_that_is_not_json_is_invalid() -> None:
     assert not is_right("echo", 1, Reply(200, b"{nonsense"), 0)
     assert not is_right("echo", 1, Reply(200, b""), 0)
 

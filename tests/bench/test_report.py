@@ -55,13 +55,13 @@ def test_latency_is_shown_above_that_of_the_compared_row() -> None:
     assert "| mcpproxy | 0.50 | 1.25 | 0.30 | 0.25 | 0 |" in report.table(case, results)
 
 
-def test_the_document_names_what_was_left_out() -> None:
+def test_the_document_names_omitted_rows() -> None:
     text = report.document(["2 cores"], ["workers: none"], [report.section(CASE, [])])
     assert "## Left out\n\n- workers: none\n" in text
     assert "## Calls\n\nAbout.\n" in text
 
 
-def test_where_processes_are_compared_their_own_time_is_shown_too() -> None:
+def test_a_comparison_of_processes_also_shows_their_cpu_time() -> None:
     rows = (Row("1 worker", "ours"), Row("2 workers", "ours"))
     case = Case("w", "W", "A.", rows, levels=(16,), compare=("1 worker",), cpu=True)
     results = [

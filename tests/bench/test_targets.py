@@ -50,6 +50,7 @@ def test_requirements_of_extras_hold_without_the_bounds_that_no_index_can_keep()
     assert found == ["mcp>=2.3", "certifi", "pydantic[email]>=2.12"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 async def test_the_proxy_takes_turns_with_the_backend_itself(tmp_path: Path) -> None:
     rows = (
@@ -68,6 +69,7 @@ async def test_the_proxy_takes_turns_with_the_backend_itself(tmp_path: Path) -> 
     assert all(result.figures.values["calls/s"] > 0 for result in results)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 async def test_a_life_has_a_start_and_memory(tmp_path: Path) -> None:
     case = Case("life", "Life", "About.", (Row("mcpproxy", "ours"),), levels=(1,), life=True)
@@ -82,7 +84,7 @@ async def test_a_life_has_a_start_and_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(60)
-async def test_a_target_that_does_not_start_is_an_error_and_the_others_go_on(
+async def test_a_target_that_does_not_start_is_an_error_and_the_others_continue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda program: None)

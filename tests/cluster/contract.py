@@ -20,9 +20,9 @@ from mcpproxy.cluster.resources import (
     kind_of,
 )
 from mcpproxy.desired import OwnerRef, build
-from tests.builders import OPTIONS, a_manifest, an_mcpproxy
 from tests.cluster.sides import Side, a_config_map, a_deployment
-from tests.on_demand import ASKING, EDITS
+from tests.support.builders import OPTIONS, a_manifest, an_mcpproxy
+from tests.support.on_demand import ASKING, EDITS
 
 
 async def every_character_arrives_as_it_was_sent(side: Side) -> None:

@@ -73,14 +73,14 @@ async def test_a_write_is_read_at_once_and_an_older_event_changes_nothing(side: 
     assert await side.get() is None
 
 
-async def test_a_watch_that_may_be_behind_is_not_asked(side: Side) -> None:
+async def test_a_watch_that_may_be_behind_is_not_used(side: Side) -> None:
     side.brings(side.cluster.put(a_service()))
     side.cluster.remove(SERVICE, *KEY)
     side.store.is_fresh = False
     assert await side.get() is None
 
 
-async def test_what_a_list_shows_to_be_newer_or_gone_is_dropped(side: Side) -> None:
+async def test_watch_events_older_than_a_list_are_dropped(side: Side) -> None:
     live = side.cluster.put(a_service())
     side.brings(live)
     version = int(live["metadata"]["resourceVersion"])

@@ -30,7 +30,7 @@ def test_after_a_while_a_new_series_begins() -> None:
     assert first["metadata"]["name"] < second["metadata"]["name"]
 
 
-def test_events_of_one_moment_have_names_of_their_own() -> None:
+def test_events_of_the_same_time_have_different_names() -> None:
     events = EventRecorder("pod-1")
     made = [events.event(PROXY, "Normal", reason, "", BEGIN) for reason in ("A", "B", "C")]
     assert len({one["metadata"]["name"] for one in made}) == 3

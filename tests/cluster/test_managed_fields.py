@@ -40,7 +40,7 @@ def test_quantities_are_compared_by_amount_only_below_limits_and_requests() -> N
     assert not semantically_equal({"data": {"cpu": "0.5"}}, {"data": {"cpu": "500m"}})
 
 
-def test_what_we_asked_for_before_is_seen_also_in_a_field_that_is_owned_whole() -> None:
+def test_previously_applied_values_are_detected_in_atomic_fields() -> None:
     """A port that a rule no longer has must go; nothing says that it was us who wanted it."""
     found = {"egress": [{"to": ["a"], "ports": [1]}]}
     entry = {"manager": "we", "operation": "Apply", "fieldsV1": {"f:egress": {}}}
@@ -97,7 +97,7 @@ ENDING = {
         (504, "request did not complete within the allotted timeout", Unavailable),
     ],
 )
-def test_a_refused_write_is_told_apart_by_what_refuses_it(
+def test_a_refused_write_names_the_component_that_refused_it(
     status: int, message: str, kind: type[Exception]
 ) -> None:
     error = error_of(status, json.dumps({"message": message}).encode(), writing=True)
@@ -111,7 +111,7 @@ def test_fields_that_an_older_crd_lacks_are_named() -> None:
     assert error.fields == {"status.backendsCounted", "status.backends.session"}
 
 
-def test_a_namespace_that_is_being_deleted_is_a_cause_of_its_own() -> None:
+def test_a_namespace_that_is_being_deleted_is_a_separate_cause() -> None:
     assert isinstance(
         error_of(403, json.dumps(ENDING).encode(), writing=True), NamespaceTerminating
     )

@@ -29,8 +29,8 @@ from mcpproxy.proxy.downstream.legacy.sessions import SessionRegistry
 from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls
 from mcpproxy.proxy.downstream.peers.tls import PeerCertificate
 from mcpproxy.proxy.protocol import jsonrpc
-from tests.builders import OPTIONS, OWNER, an_mcpproxy
 from tests.cluster.pods.pods import FakePods
+from tests.support.builders import OPTIONS, OWNER, an_mcpproxy
 
 FOLDER = Path(__file__).parent
 VERSIONS = sorted(path.name for path in FOLDER.iterdir() if path.name[0].isdigit())
@@ -84,7 +84,7 @@ def test_an_earlier_runtime_is_run_as_it_knows_it(version: str) -> None:
     assert [one["name"] for one in container["env"]] == [one["name"] for one in before["env"]]
 
 
-async def test_a_report_says_what_it_said(version: str) -> None:
+async def test_a_report_survives_a_round_trip(version: str) -> None:
     said = frozen(version, "report.json")
     pods, changes = FakePods(), asyncio.Queue[str]()
     fleet: PodReportWatcher[str] = PodReportWatcher(pods, changes.put_nowait, time.monotonic)
@@ -109,7 +109,7 @@ def test_tokens_are_opened_and_sealed_to_the_very_same_text(version: str) -> Non
     assert session_token.encode_session_token(sealer, ticket) == tokens["session"]
 
 
-def test_what_a_pod_of_another_version_holds_is_found(version: str) -> None:
+def test_state_in_a_pod_of_another_version_is_found(version: str) -> None:
     tokens = frozen(version, "tokens.json")
     sealer = Sealer([tokens["key"].encode()], lambda size: bytes(range(size)))
     live = SessionRegistry(sealer, "here", 1800.0)

@@ -37,19 +37,19 @@ def test_a_check_counts_with_its_worst_status(tmp_path: Path) -> None:
     assert found == {("ping", "a"): "FAILURE"}
 
 
-def test_remarks_and_the_scenarios_of_extensions_are_no_checks(tmp_path: Path) -> None:
+def test_remarks_and_scenarios_of_extensions_are_not_checks(tmp_path: Path) -> None:
     found = load(results(tmp_path, ping=[("a", "INFO")], tasks_lifecycle=[("b", "FAILURE")]))
     assert found == {}
     assert load(tmp_path, extension=True) == {("tasks-lifecycle", "b"): "FAILURE"}
 
 
-def test_what_is_skipped_or_absent_behind_the_proxy_is_lost() -> None:
+def test_a_check_skipped_or_absent_behind_the_proxy_is_lost() -> None:
     direct = {("s", "kept"): "SUCCESS", ("s", "skipped"): "SUCCESS", ("s", "absent"): "SUCCESS"}
     proxied = {("s", "kept"): "SUCCESS", ("s", "skipped"): "SKIPPED"}
     assert lost(direct, proxied) == {("s", "skipped"): "SKIPPED", ("s", "absent"): "ABSENT"}
 
 
-def test_what_fails_directly_is_not_lost() -> None:
+def test_a_check_that_fails_directly_is_not_lost() -> None:
     direct = {("s", "a"): "FAILURE", ("s", "b"): "WARNING"}
     assert lost(direct, {}) == {}
     assert passing(direct) == frozenset()

@@ -81,7 +81,7 @@ async def test_a_target_that_is_not_there_is_a_bad_gateway() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestWarning")
-def test_where_nginx_is_missing_our_own_is_run_and_named(
+def test_without_nginx_the_built_in_balancer_runs_and_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))

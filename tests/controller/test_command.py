@@ -16,7 +16,7 @@ from mcpproxy.json_logs import JsonLogFormatter
 from tests.apiserver.operator_process import starting
 
 
-def test_without_an_image_the_operator_says_how_to_give_one(
+def test_without_an_image_the_operator_names_the_option(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MCPPROXY_IMAGE", raising=False)
@@ -48,10 +48,10 @@ def test_without_a_cluster_the_operator_fails_with_one_line(
 ) -> None:
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     assert cli.main(["operator", "--image", "x:1", "--kubeconfig", "/nowhere"]) == 1
-    assert "no way to the API server" in capsys.readouterr().err
+    assert "cannot connect to the API server" in capsys.readouterr().err
 
 
-def test_a_failure_that_nobody_foresaw_is_one_line_of_the_log(
+def test_an_unexpected_error_is_one_log_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: object) -> None:
@@ -64,7 +64,7 @@ def test_a_failure_that_nobody_foresaw_is_one_line_of_the_log(
     assert "RuntimeError: broken" in json.loads(line)["exception"]
 
 
-def test_while_there_is_nothing_to_serve_the_operator_waits_and_stops_when_told(
+def test_without_proxies_the_operator_waits_and_stops_on_a_signal(
     tmp_path: Path,
 ) -> None:
     kubeconfig = tmp_path / "kubeconfig"
@@ -111,7 +111,7 @@ async def answer(app: web.Application, path: str) -> tuple[int, str]:
     raise AssertionError(path)
 
 
-async def test_a_probe_that_fails_says_why() -> None:
+async def test_a_failing_probe_names_the_cause() -> None:
     wrong: dict[str, str | None] = {"livez": None, "readyz": "not yet"}
     app = application(OperatorMetrics(), lambda: wrong["livez"], lambda: wrong["readyz"])
     assert await answer(app, "/livez") == (200, "ok\n")

@@ -5,7 +5,7 @@ from itertools import islice
 from mcpproxy.controller.kopf_settings import kopf_settings
 
 
-def test_a_request_of_a_watch_that_fails_is_repeated_for_ever_within_5_seconds() -> None:
+def test_a_request_of_a_watch_that_fails_is_repeated_forever_within_5_seconds() -> None:
     pauses = kopf_settings().networking.error_backoffs
     assert not isinstance(pauses, float)
     first = list(islice(iter(pauses), 1000))

@@ -92,7 +92,7 @@ async def test_a_leader_stops_well_before_another_can_begin(
     assert not first.leads()
 
 
-async def test_what_counts_is_when_a_renewal_was_sent_and_not_when_it_was_answered(
+async def test_the_time_at_which_a_renewal_was_sent_counts(
     candidate: Candidate, clock: FakeClock, cluster: FakeCluster
 ) -> None:
     cluster.after_write = lambda request: clock.advance(5)
@@ -134,7 +134,7 @@ async def test_of_two_that_see_a_free_lease_one_wins(
     assert first.leads() != second.leads()
 
 
-async def test_a_lease_that_somebody_else_has_taken_ends_the_leadership_at_once(
+async def test_a_lease_taken_by_another_operator_ends_the_leadership_at_once(
     candidate: Candidate, cluster: FakeCluster
 ) -> None:
     first = candidate("first")
@@ -175,7 +175,7 @@ def quick(cluster: FakeCluster, name: str) -> LeaderElector:
     return LeaderElector(cluster, PLACE, name, asyncio.get_running_loop().time, timing=timing)
 
 
-async def test_the_work_ends_when_the_lease_cannot_be_renewed_and_begins_anew_afterwards(
+async def test_work_stops_when_the_lease_cannot_be_renewed_and_resumes_afterwards(
     cluster: FakeCluster,
 ) -> None:
     def refuse(request: str) -> None:

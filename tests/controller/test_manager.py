@@ -15,9 +15,9 @@ from mcpproxy.controller.leader_election import LeaderElector
 from mcpproxy.controller.manager import Manager, ResyncConfig
 from mcpproxy.controller.metrics import OperatorMetrics
 from mcpproxy.testing.fake_cluster import FakeCluster
-from tests.builders import OPTIONS
+from tests.support.builders import OPTIONS
 
-ENDED = "a part of the operator came to an end; its log says why"
+ENDED = "a task of the operator ended; the operator's log has the error"
 
 
 class Ending(LeaderElector):
@@ -64,7 +64,7 @@ async def test_an_election_that_ends_fails_the_probes_and_is_logged(
     async with a_machine(FakeCluster(), Ending(error)) as machine:
         await an_end(machine)
         assert machine.wrong() == ENDED
-    assert "the leader's work came to an end" in caplog.text
+    assert "the leader's work ended" in caplog.text
     assert ("unforeseen" in caplog.text) == (error is not None)
 
 
@@ -75,7 +75,7 @@ async def test_a_comparison_with_lists_that_ends_fails_the_probes_and_is_logged(
     async with a_machine(Broken(), None) as machine:
         await an_end(machine)
         assert machine.wrong() == ENDED
-    assert "the comparison with lists came to an end" in caplog.text
+    assert "the resync ended" in caplog.text
     assert "no mcpproxies" in caplog.text
 
 

@@ -40,7 +40,7 @@ def test_results_that_were_never_seen_are_zero_and_not_absent() -> None:
     ]
 
 
-def test_the_queue_tells_how_many_wait_and_for_how_long() -> None:
+def test_the_queue_reports_its_depth_and_waiting_times() -> None:
     metrics = OperatorMetrics()
     metrics.work(lambda: 4, lambda: 2, lambda: 1)
     metrics.added()
@@ -56,7 +56,7 @@ def test_the_queue_tells_how_many_wait_and_for_how_long() -> None:
     assert found["mcpproxy_operator_pod_streams", "heard"] == 1
 
 
-def test_writes_watches_and_leadership_are_told() -> None:
+def test_writes_watches_and_leadership_have_metrics() -> None:
     metrics = OperatorMetrics()
     leading = [True]
     metrics.leadership("lease", lambda: leading[0])

@@ -12,8 +12,8 @@ from mcpproxy.controller.kopf_watches import CHILD_SELECTOR, SELECTORS
 from mcpproxy.controller.resync import EVERYTHING, FIRST_LOOK, LOOK, Resync
 from mcpproxy.controller.watch_cache import WatchCache, Watches
 from mcpproxy.testing.fake_cluster import FakeCluster
-from tests.builders import a_manifest
 from tests.reconcile.clock import FakeClock
+from tests.support.builders import a_manifest
 
 
 class Rounds:
@@ -70,7 +70,7 @@ def a_service(proxy: str) -> Object:
     }
 
 
-async def test_now_and_then_every_proxy_is_looked_at(watches: Watches) -> None:
+async def test_every_proxy_is_reconciled_periodically(watches: Watches) -> None:
     cluster = FakeCluster()
     put(cluster, watches, a_manifest("tools"))
     put(cluster, watches, a_manifest("other", "another-team"))
@@ -88,7 +88,7 @@ async def test_only_the_served_namespaces_are_listed(watches: Watches) -> None:
     assert resync.caught_up
 
 
-async def test_the_owner_of_a_child_that_a_watch_has_missed_is_looked_at(watches: Watches) -> None:
+async def test_the_owner_of_a_child_missed_by_a_watch_is_reconciled(watches: Watches) -> None:
     cluster = FakeCluster()
     put(cluster, watches, a_manifest("tools"))
     put(cluster, watches, a_service("tools"))
@@ -129,7 +129,7 @@ async def test_a_list_that_fails_does_not_end_the_rounds(watches: Watches) -> No
     assert not resync.caught_up
 
 
-async def test_a_kind_that_is_not_installed_is_no_lag(watches: Watches) -> None:
+async def test_a_kind_that_is_not_installed_does_not_count_as_lag(watches: Watches) -> None:
     cluster = Failing(NotFound("no such kind"), "Service")
     _, resync = await rounds(cluster, watches, 3)
     assert resync.caught_up

@@ -74,7 +74,7 @@ def test_a_watch_that_moves_on_is_not_lagging_however_busy_it_is(
 
 
 @pytest.mark.parametrize("deleted", [False, True])
-def test_what_was_on_its_way_while_the_list_came_is_not_behind(
+def test_events_in_transit_during_a_list_do_not_count_as_lag(
     watched: WatchCache, clock: FakeClock, deleted: bool
 ) -> None:
     watched.heard(found(1), KEY, deleted=False)

@@ -64,7 +64,7 @@ async def test_a_pass_that_fails_is_tried_again_and_one_that_does_not_is_not(
     assert len(queue) == (0 if outcome is None else 1)
 
 
-async def test_a_pass_may_ask_for_another_one_later() -> None:
+async def test_a_reconciliation_can_schedule_another_one() -> None:
     _, queue, clock = await run_one(15.0)
     clock.advance(14)
     assert len(queue) == 0

@@ -14,10 +14,10 @@ from mcpproxy import desired
 from mcpproxy.api import constants, manifest
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.cluster.resources import ResourceKind
-from tests.bad_manifests import ref
-from tests.builders import OPTIONS, OWNER, a_backend, an_mcpproxy, shuffled
-from tests.good_manifests import AUTOSCALED, EVERY_FIELD
-from tests.on_demand import ASKED, ASKING
+from tests.support.bad_manifests import ref
+from tests.support.builders import OPTIONS, OWNER, a_backend, an_mcpproxy, shuffled
+from tests.support.good_manifests import AUTOSCALED, EVERY_FIELD
+from tests.support.on_demand import ASKED, ASKING
 
 Child = dict[str, Any]
 
@@ -58,7 +58,7 @@ def test_every_child_is_of_a_kind_that_is_known_and_there_is_one_of_each() -> No
 
 
 @pytest.mark.parametrize("kind", ASKED, ids=lambda kind: kind.name)
-def test_a_kind_on_demand_is_there_when_asked_for_alone_and_bears_the_proxys_name(
+def test_an_optional_child_exists_only_if_configured_and_has_the_name_of_the_proxy(
     kind: ResourceKind,
 ) -> None:
     proxy = an_mcpproxy(**ASKED[kind])
@@ -114,7 +114,7 @@ def test_the_config_map_holds_the_runtimes_manifest_and_the_pod_mounts_it() -> N
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_a_change_of_what_the_pods_run_rolls_them(change: dict[str, Any]) -> None:
+def test_a_change_of_the_pod_configuration_causes_a_rollout(change: dict[str, Any]) -> None:
     assert template(an_mcpproxy(**change)) != template(an_mcpproxy())
 
 
@@ -129,7 +129,7 @@ def test_a_change_of_what_the_pods_run_rolls_them(change: dict[str, Any]) -> Non
     ],
     ids=str,
 )
-def test_a_change_of_what_the_pods_do_not_see_rolls_nothing(change: dict[str, Any]) -> None:
+def test_a_change_invisible_to_pods_causes_no_rollout(change: dict[str, Any]) -> None:
     assert template(an_mcpproxy(**change)) == template(an_mcpproxy())
 
 
@@ -228,7 +228,7 @@ def test_every_mount_has_its_volume_and_the_other_way_round() -> None:
     assert sorted(mounted) == sorted(volume["name"] for volume in pod(proxy)["volumes"])
 
 
-def test_no_value_of_a_secret_stands_in_any_child() -> None:
+def test_no_child_contains_a_value_of_a_secret() -> None:
     """References alone: the operator never has the value."""
     proxy = an_mcpproxy(backends=[a_backend(headers=[{"name": "A", "valueFrom": ref(secret="s")}])])
     for child in desired.build(proxy, OPTIONS, OWNER):
@@ -251,7 +251,7 @@ def test_pods_have_no_token_and_no_way_to_more_rights() -> None:
     }
 
 
-def test_probes_ask_the_admin_port_which_the_service_does_not_have() -> None:
+def test_probes_use_the_admin_port_which_is_not_in_the_service() -> None:
     proxy = an_mcpproxy()
     found = container(proxy)
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
@@ -270,7 +270,7 @@ def test_a_pod_that_ends_serves_on_until_it_gets_no_more_traffic() -> None:
     assert 0 < pause < pod(proxy)["terminationGracePeriodSeconds"]
 
 
-def test_the_service_is_as_the_spec_says_and_selects_the_pods() -> None:
+def test_the_service_follows_the_spec_and_selects_the_pods() -> None:
     given = {"type": "LoadBalancer", "port": 8000, "annotations": {"b": "2", "a": "1"}}
     children = built(an_mcpproxy(service=given))
     service = children["Service"]
@@ -292,10 +292,11 @@ def test_the_sealing_secret_holds_the_key_that_it_is_given() -> None:
 
 
 def test_a_sealing_key_of_another_length_is_refused() -> None:
-    with pytest.raises(ValueError, match="has 32 bytes, this one has 31"):
+    with pytest.raises(ValueError, match="must have 32 bytes, this one has 31"):
         desired.sealing_secret.build(an_mcpproxy(), OWNER, b"k" * 31)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", [EVERY_FIELD, AUTOSCALED], ids=["every field", "autoscaled"])
 @settings(deadline=None)
 @given(st.randoms(use_true_random=False))

@@ -15,9 +15,9 @@ import yaml
 from mcpproxy import desired
 from mcpproxy.api import manifest
 from mcpproxy.desired import config_map
-from tests.builders import OPTIONS, OWNER
 from tests.fields.schema import is_the_runtimes, leaves
 from tests.samples.test_samples import OURS, SAMPLES
+from tests.support.builders import OPTIONS, OWNER
 
 IN_CLUSTER = replace(OPTIONS, operator_namespace="mcpproxy-system")
 WITHOUT_CHILD = {".suspend", ".catalog.approvedHash", ".backends[].optional"}
@@ -94,7 +94,7 @@ def has_effect(whole: dict[str, Any], path: str, holder: Any, name: str) -> bool
     return False
 
 
-def test_every_field_changes_what_is_made_of_an_mcpproxy() -> None:
+def test_every_field_changes_the_children_of_an_mcpproxy() -> None:
     effective: set[str] = set()
     for name in OURS:
         text = (SAMPLES / f"{name}.yaml").read_text(encoding="utf-8")

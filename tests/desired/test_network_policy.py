@@ -9,8 +9,8 @@ import yaml
 from mcpproxy import desired
 from mcpproxy.api import constants
 from mcpproxy.desired import BuildOptions, ServiceName, ServiceTarget, network_policy
-from tests.builders import OWNER, a_backend, an_mcpproxy
 from tests.packaging.test_manifests import INSTALL
+from tests.support.builders import OWNER, a_backend, an_mcpproxy
 
 IN_CLUSTER = BuildOptions(image="runtime:1", version="1", operator_namespace="mcpproxy-system")
 OWN = {"podSelector": {"matchLabels": constants.selector_labels("tools")}}
@@ -62,7 +62,7 @@ def test_both_directions_are_closed_for_the_pods_of_the_proxy() -> None:
     assert sorted(found["policyTypes"]) == ["Egress", "Ingress"]
 
 
-def test_the_pods_talk_to_dns_and_to_one_another_and_to_nobody_else() -> None:
+def test_the_pods_may_connect_only_to_dns_and_to_each_other() -> None:
     dns, own = sorted(ALONE, key=lambda rule: OWN in rule["to"])
     assert own == {"to": [OWN], "ports": tcp(constants.PORT_HTTP)}
     assert {(port["port"], port["protocol"]) for port in dns["ports"]} == {(53, "TCP"), (53, "UDP")}
@@ -130,16 +130,16 @@ def test_a_port_that_has_a_name_is_let_through_by_it() -> None:
     assert rule["ports"] == tcp("http")
 
 
-def test_behind_a_service_that_can_not_be_read_is_its_whole_namespace() -> None:
+def test_behind_a_service_that_cannot_be_read_is_its_whole_namespace() -> None:
     assert egress(CALENDAR) == [{"to": [SAME]}]
     assert egress(OFFICE) == [{"to": [{**SAME, **IN_OFFICE}]}]
 
 
-def test_behind_a_service_that_is_not_there_is_nobody() -> None:
+def test_a_missing_service_has_no_pods() -> None:
     assert egress(CALENDAR, services={("team", "calendar"): ServiceTarget()}) == []
 
 
-def test_behind_a_service_whose_endpoints_others_set_is_anyone_on_its_port() -> None:
+def test_a_service_without_a_selector_allows_any_address_on_its_port() -> None:
     services = {("team", "calendar"): ServiceTarget(anywhere=True)}
     assert egress(CALENDAR, services=services) == [{"ports": tcp(80)}]
 
@@ -167,7 +167,7 @@ def test_addresses_of_urls_can_be_limited_and_one_in_the_url_itself_is_enough() 
         assert egress({"url": url}, urlAddresses=blocks) == expected
 
 
-def test_what_else_is_named_is_let_through_as_it_is() -> None:
+def test_other_names_are_forwarded_unchanged() -> None:
     rule = {"to": [{"ipBlock": {"cidr": "192.0.2.1/32"}}], "ports": [{"port": 5432}]}
     assert egress(egress=[rule]) == [{**rule, "ports": tcp(5432)}]
 
@@ -176,7 +176,7 @@ def test_two_backends_at_one_place_make_one_rule() -> None:
     assert len(egress({"url": "https://a.com/x"}, {"url": "https://b.com/y"})) == 1
 
 
-def test_services_are_asked_for_only_where_a_policy_needs_them() -> None:
+def test_services_are_read_only_if_a_policy_needs_them() -> None:
     backends = [a_backend("a", **OFFICE), a_backend("b", url="http://c/mcp"), a_backend("d")]
     assert network_policy.referenced_services(an_mcpproxy(backends=backends)) == set()
     closed = an_mcpproxy(backends=backends, networkPolicy={})

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from mcpproxy import desired
 from mcpproxy.api import constants, manifest
 from mcpproxy.reconcile.plan import make_plan
-from tests.builders import OPTIONS, OWNER, shuffled
-from tests.good_manifests import AUTOSCALED, EVERY_FIELD
 from tests.samples.test_samples import OURS, ROOT, SAMPLES
+from tests.support.builders import OPTIONS, OWNER, shuffled
+from tests.support.good_manifests import AUTOSCALED, EVERY_FIELD
 
 IN_CLUSTER: Final = replace(OPTIONS, operator_namespace="mcpproxy-system")
 
@@ -50,6 +50,7 @@ def test_the_order_of_backends_and_keys_changes_no_byte(name: str, by: random.Ra
     assert rendered(mixed) == rendered(ALL[name])
 
 
+@pytest.mark.slow
 def test_two_operators_render_the_same_bytes() -> None:
     script = (
         "from tests.desired.test_order import ALL, rendered\n"
@@ -72,7 +73,7 @@ def test_two_operators_render_the_same_bytes() -> None:
 
 @settings(deadline=None)
 @given(st.sets(st.integers(0, 2), min_size=1))
-def test_what_runs_for_a_backend_does_not_depend_on_its_neighbours(chosen: set[int]) -> None:
+def test_the_process_of_a_backend_does_not_depend_on_other_backends(chosen: set[int]) -> None:
     backends = [EVERY_FIELD["spec"]["backends"][number] for number in sorted(chosen)]
     fewer = {**EVERY_FIELD, "spec": {**EVERY_FIELD["spec"], "backends": backends}}
     whole = {one["name"]: one for one in served(EVERY_FIELD)}

@@ -4,7 +4,7 @@ from typing import Any
 
 from mcpproxy import desired
 from mcpproxy.api import constants
-from tests.builders import OPTIONS, OWNER, an_mcpproxy
+from tests.support.builders import OPTIONS, OWNER, an_mcpproxy
 
 
 def monitor(**given: Any) -> dict[str, Any]:
@@ -27,13 +27,13 @@ def test_the_admin_port_of_the_pods_is_scraped() -> None:
     assert "admin" in {port["name"] for port in container["ports"]}
 
 
-def test_labels_and_times_are_as_the_spec_says() -> None:
+def test_labels_and_times_come_from_the_spec() -> None:
     found = monitor(labels={"release": "x"}, interval="30s", scrapeTimeout="5s")
     assert found["metadata"]["labels"] == {**constants.child_labels("tools"), "release": "x"}
     (endpoint,) = found["spec"]["podMetricsEndpoints"]
     assert (endpoint["interval"], endpoint["scrapeTimeout"]) == ("30s", "5s")
 
 
-def test_monitoring_alone_asks_for_nothing() -> None:
+def test_monitoring_without_a_pod_monitor_creates_no_child() -> None:
     children = desired.build(an_mcpproxy(monitoring={}), OPTIONS, OWNER)
     assert "PodMonitor" not in {one["kind"] for one in children}

@@ -4,7 +4,7 @@ from typing import Any
 
 from mcpproxy import desired
 from mcpproxy.api import constants
-from tests.builders import OPTIONS, OWNER, an_mcpproxy
+from tests.support.builders import OPTIONS, OWNER, an_mcpproxy
 
 
 def template(**overlay: Any) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def test_the_spread_is_over_nodes_and_zones_unless_another_is_given() -> None:
     assert pod(topologySpreadConstraints=[])["topologySpreadConstraints"] == []
 
 
-def test_what_places_pods_is_taken_as_it_is() -> None:
+def test_scheduling_fields_are_copied_unchanged() -> None:
     given = {
         "nodeSelector": {"disk": "fast"},
         "tolerations": [{"key": "a", "operator": "Exists"}],

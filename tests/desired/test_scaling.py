@@ -4,7 +4,7 @@ from typing import Any
 
 from mcpproxy import desired
 from mcpproxy.api import constants
-from tests.builders import OPTIONS, OWNER, an_mcpproxy
+from tests.support.builders import OPTIONS, OWNER, an_mcpproxy
 
 
 def child(kind: str, **spec: Any) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def test_pods_are_taken_away_after_the_given_time_in_whole_seconds() -> None:
     assert found["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 61
 
 
-def test_the_budget_is_as_the_spec_says_and_selects_the_pods() -> None:
+def test_the_budget_follows_the_spec_and_selects_the_pods() -> None:
     least = child("PodDisruptionBudget", disruptionBudget={"minAvailable": 2})
     most = child("PodDisruptionBudget", disruptionBudget={"maxUnavailable": "50%"})
     assert (least["minAvailable"], most["maxUnavailable"]) == (2, "50%")
@@ -64,6 +64,6 @@ def test_the_budget_is_as_the_spec_says_and_selects_the_pods() -> None:
     assert least["selector"]["matchLabels"] == constants.selector_labels("tools")
 
 
-def test_a_pod_that_serves_nobody_is_no_reason_to_keep_its_node() -> None:
+def test_a_pod_that_is_not_ready_does_not_block_the_drain_of_its_node() -> None:
     found = child("PodDisruptionBudget", disruptionBudget={"minAvailable": 1})
     assert found["unhealthyPodEvictionPolicy"] == "AlwaysAllow"

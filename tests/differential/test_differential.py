@@ -236,7 +236,7 @@ async def test_items_of_lists_pass_unchanged(
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-async def test_a_backend_sees_what_its_client_says_of_itself(
+async def test_a_backend_sees_the_information_of_its_client(
     benches: dict[tuple[str, str], Bench], prefix: str
 ) -> None:
     bench = benches["legacy", prefix]

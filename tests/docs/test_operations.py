@@ -13,9 +13,9 @@ import pytest
 from mcpproxy import desired
 from mcpproxy.api import constants
 from mcpproxy.proxy import sealing_keys
-from tests.builders import OWNER, an_mcpproxy
 from tests.docs.blocks import blocks, script
-from tests.kubelet import Volume
+from tests.support.builders import OWNER, an_mcpproxy
+from tests.support.kubelet import Volume
 
 OLD = bytes(range(32))
 KUBECTL = """#!/bin/bash

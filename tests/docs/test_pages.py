@@ -55,7 +55,7 @@ def test_each_statement_on_security_has_tests_and_each_such_test_a_statement() -
     assert stated == tested
 
 
-def test_what_the_architecture_names_is_there() -> None:
+def test_names_in_the_architecture_page_exist() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`([a-z0-9_]+(?:/[a-z0-9_.]*)+)`", text))
     assert len(named) > 30

@@ -14,8 +14,8 @@ from scripts import images
 from scripts.demo_local import free_ports
 from scripts.manifests import INSTALLS
 from tests.docs.blocks import ROOT, blocks, outputs, script, shape
-from tests.plan.planning import COMMAND, ran
 from tests.samples.test_servers import process, serving
+from tests.support.commands import COMMAND, run_process
 
 
 def environment() -> dict[str, str]:
@@ -23,8 +23,9 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_the_quick_start_without_a_cluster_does_what_it_says() -> None:
+def test_the_quick_start_without_a_cluster_works_as_documented() -> None:
     given = blocks("quickstart.md", "run: local")
     assert len(given) == 4
     with subprocess.Popen(
@@ -47,6 +48,7 @@ def test_the_quick_start_without_a_cluster_does_what_it_says() -> None:
             assert shape(output) == shape(block.printed)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_the_counts_of_the_cluster_are_those_of_the_same_file_here() -> None:
     (table,) = [
@@ -67,7 +69,7 @@ async def test_the_counts_of_the_cluster_are_those_of_the_same_file_here() -> No
             for word in ("--resolve", f"{name}=127.0.0.1:{port}")
         ]
         command = ("plan", "-f", ROOT / "samples" / "demo.yaml", "-o", "json", "-n", "shop")
-        found = (await ran(COMMAND, *command, *places, env=environment())).plan
+        found = (await run_process(COMMAND, *command, *places, env=environment())).plan
     assert found["failed"] == []
     assert shown["BACKENDS"] == "{0}/{0}".format(len(found["backends"]))
     assert shown["TOOLS"] == str(len(found["tools"]))

@@ -29,7 +29,7 @@ def test_the_reference_is_up_to_date() -> None:
     assert render() == TEXT, "run: make reference"
 
 
-def test_every_field_has_a_row_with_what_is_said_of_it() -> None:
+def test_every_field_has_a_row_with_its_description() -> None:
     rows = {line for line in TEXT.splitlines() if line.startswith("|")}
     for path, description in _fields(SPEC):
         name = path.rpartition(".")[2]

@@ -6,7 +6,7 @@ from mcpproxy.api.kubernetes.quantities import parse_quantity
 from mcpproxy.desired import build
 from mcpproxy.proxy.upstream import large_results
 from scripts.sizing import MEASURED, PAGE, REQUEST, figure, render, table
-from tests.builders import OPTIONS, OWNER, an_mcpproxy
+from tests.support.builders import OPTIONS, OWNER, an_mcpproxy
 
 CASE = """# Performance
 
@@ -48,7 +48,7 @@ def test_a_figure_that_was_not_measured_is_an_error(
         figure(CASE, case, row, column)
 
 
-def test_the_table_is_of_what_was_measured_last() -> None:
+def test_the_table_shows_the_last_measurement() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert page == render(page, MEASURED.read_text(encoding="utf-8")), "run: make reference"
 
@@ -60,7 +60,7 @@ def test_other_measurements_make_another_table() -> None:
     assert "| 0.99 |" in table(text.replace(f" {share} ", " 0.99 "))
 
 
-def test_what_a_pod_requests_and_holds_is_as_the_page_says() -> None:
+def test_the_resources_of_a_pod_match_the_documentation() -> None:
     children = build(an_mcpproxy(), OPTIONS, OWNER)
     (deployment,) = [one for one in children if one["kind"] == "Deployment"]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]

@@ -12,7 +12,7 @@ from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.health import GUARDED, NOT_LISTED, BackendHealth
 from mcpproxy.proxy.workers import report_merge
 from mcpproxy.status import reasons
-from tests.builders import an_mcpproxy
+from tests.support.builders import an_mcpproxy
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")

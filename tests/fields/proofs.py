@@ -10,24 +10,23 @@ from typing import Final
 _RUNTIME: Final = "tests/proxy/runtime"
 _REACH: Final = f"{_RUNTIME}/test_reach.py"
 _TLS: Final = f"{_RUNTIME}/test_tls_fields.py"
-_PROGRAM: Final = f"{_RUNTIME}/test_programs.py::test_a_program_runs_as_the_spec_says"
+_PROGRAM: Final = f"{_RUNTIME}/test_programs.py::test_a_stdio_server_runs_as_the_spec_defines"
 _SERVICE: Final = f"{_REACH}::test_a_service_is_called_by_its_name_namespace_port_and_path"
 _HEADERS: Final = f"{_REACH}::test_headers_are_those_of_the_spec_of_secrets_and_of_config_maps"
 _WAITS: Final = f"{_RUNTIME}/test_waits.py"
 _LISTED: Final = (
-    f"{_RUNTIME}/test_selection.py"
-    "::test_only_what_is_selected_is_listed_with_the_texts_of_its_overrides"
+    f"{_RUNTIME}/test_selection.py::test_only_selected_components_are_listed_with_their_overrides"
 )
 _ASKED: Final = (
     f"{_RUNTIME}/test_forward.py"
-    "::test_a_withdrawn_capability_is_not_declared_and_never_asked_of_the_client"
+    "::test_a_withdrawn_capability_is_neither_declared_nor_requested_from_the_client"
 )
 _APPROVED: Final = (
-    f"{_RUNTIME}/test_withheld.py::test_of_every_kind_only_what_is_approved_can_be_used"
+    f"{_RUNTIME}/test_withheld.py::test_only_approved_components_of_every_kind_can_be_used"
 )
 _TRACING: Final = f"{_RUNTIME}/test_tracing.py"
 _SERVER: Final = "tests/apiserver/test_fields.py"
-_CHANGE: Final = f"{_SERVER}::test_a_change_of_a_field_changes_what_runs"
+_CHANGE: Final = f"{_SERVER}::test_a_changed_field_changes_the_pods"
 
 PROOFS: Final[dict[str, str]] = {
     ".backends[].name": f"{_REACH}::test_components_have_the_name_of_their_backend_or_its_prefix",
@@ -46,7 +45,7 @@ PROOFS: Final[dict[str, str]] = {
     ".backends[].stdio.env[].valueFrom.configMapKeyRef.key": _PROGRAM,
     ".backends[].stdio.cwd": _PROGRAM,
     ".backends[].transport": f"{_REACH}::test_the_transport_is_the_one_that_is_named",
-    ".backends[].protocol": f"{_REACH}::test_a_backend_is_spoken_to_as_its_protocol_says",
+    ".backends[].protocol": f"{_REACH}::test_a_backend_is_used_with_the_configured_protocol",
     ".backends[].headers[].name": _HEADERS,
     ".backends[].headers[].value": _HEADERS,
     ".backends[].headers[].valueFrom.secretKeyRef.name": _HEADERS,
@@ -61,34 +60,30 @@ PROOFS: Final[dict[str, str]] = {
         f"{_RUNTIME}/test_extensions.py::test_a_denied_extension_is_neither_advertised_nor_routed"
     ),
     ".backends[].forwardHeaders": (
-        f"{_RUNTIME}/test_forward_headers.py::test_every_request_has_the_headers_of_its_own_client"
+        f"{_RUNTIME}/test_forward_headers.py::test_every_request_has_the_headers_of_the_requesting_client"
     ),
     ".backends[].tls.caFrom.secretKeyRef.name": f"{_TLS}::test_authorities_may_lie_in_a_secret",
     ".backends[].tls.caFrom.secretKeyRef.key": f"{_TLS}::test_authorities_may_lie_in_a_secret",
     ".backends[].tls.caFrom.configMapKeyRef.name": f"{_TLS}::test_only_a_known_authority_counts",
     ".backends[].tls.caFrom.configMapKeyRef.key": f"{_TLS}::test_only_a_known_authority_counts",
     ".backends[].tls.clientCertificateFrom.secretRef.name": (
-        f"{_TLS}::test_a_backend_that_wants_a_certificate_gets_the_one_of_the_secret"
+        f"{_TLS}::test_a_backend_that_requests_a_certificate_gets_the_one_from_the_secret"
     ),
     ".backends[].tls.serverName": f"{_TLS}::test_the_certificate_has_the_name_of_the_spec",
     ".backends[].tls.insecureSkipVerify": (
-        f"{_TLS}::test_nothing_is_verified_where_that_is_asked_for"
+        f"{_TLS}::test_insecure_skip_verify_disables_verification"
     ),
-    ".backends[].timeouts.connect": (
-        f"{_WAITS}::test_a_connection_that_does_not_come_about_is_waited_for_so_long"
-    ),
-    ".backends[].timeouts.initialize": (
-        f"{_WAITS}::test_a_session_that_is_not_opened_is_waited_for_so_long"
-    ),
-    ".backends[].timeouts.request": f"{_WAITS}::test_an_answer_is_waited_for_so_long",
-    ".backends[].timeouts.idle": f"{_WAITS}::test_a_session_that_nobody_uses_lasts_so_long",
+    ".backends[].timeouts.connect": (f"{_WAITS}::test_opening_a_connection_times_out"),
+    ".backends[].timeouts.initialize": (f"{_WAITS}::test_opening_a_session_times_out"),
+    ".backends[].timeouts.request": f"{_WAITS}::test_waiting_for_a_response_times_out",
+    ".backends[].timeouts.idle": f"{_WAITS}::test_an_unused_session_ends_after_the_idle_time",
     ".backends[].session.mode": (
         f"{_RUNTIME}/test_isolation.py::test_s9_a_client_keeps_its_own_session_and_only_its_own"
     ),
     ".backends[].session.stateless": (
         f"{_RUNTIME}/test_isolation.py::test_a_declared_stateless_backend_is_reused"
     ),
-    ".backends[].cache.ttl": f"{_WAITS}::test_lists_are_kept_as_long_as_the_backend_or_all_say",
+    ".backends[].cache.ttl": f"{_WAITS}::test_lists_are_cached_for_the_ttl_of_backend_or_proxy",
     ".backends[].prefix": f"{_REACH}::test_components_have_the_name_of_their_backend_or_its_prefix",
     ".backends[].tools.include": _LISTED,
     ".backends[].tools.exclude": _LISTED,
@@ -120,15 +115,13 @@ PROOFS: Final[dict[str, str]] = {
     ".backends[].forward.sampling": _ASKED,
     ".backends[].forward.elicitation": _ASKED,
     ".backends[].forward.logging": (
-        f"{_RUNTIME}/test_forward.py"
-        "::test_withdrawn_logging_is_neither_wanted_of_the_backend_nor_passed_on"
+        f"{_RUNTIME}/test_forward.py::test_withdrawn_logging_is_neither_requested_nor_forwarded"
     ),
     ".backends[].forward.progress": (
-        f"{_RUNTIME}/test_forward.py"
-        "::test_withdrawn_progress_is_neither_wanted_of_the_backend_nor_passed_on"
+        f"{_RUNTIME}/test_forward.py::test_withdrawn_progress_is_neither_requested_nor_forwarded"
     ),
     ".backends[].optional": f"{_SERVER}::test_an_optional_backend_that_fails_leaves_a_proxy_ready",
-    ".cache.ttl": f"{_WAITS}::test_lists_are_kept_as_long_as_the_backend_or_all_say",
+    ".cache.ttl": f"{_WAITS}::test_lists_are_cached_for_the_ttl_of_backend_or_proxy",
     ".catalog.approved.tools": _APPROVED,
     ".catalog.approved.prompts": _APPROVED,
     ".catalog.approved.resources": _APPROVED,
@@ -138,13 +131,13 @@ PROOFS: Final[dict[str, str]] = {
     ),
     ".catalog.onDrift": _APPROVED,
     ".names.onClash": (
-        f"{_RUNTIME}/test_clashes.py::test_a_name_that_two_backends_list_is_served_as_the_spec_says"
+        f"{_RUNTIME}/test_clashes.py::test_a_conflicting_name_is_served_as_the_spec_defines"
     ),
     ".session.mode": f"{_RUNTIME}/test_isolation.py::test_the_mode_of_all_is_that_of_the_spec",
     ".health.interval": f"{_WAITS}::test_backends_are_checked_at_the_interval",
-    ".health.timeout": f"{_WAITS}::test_a_check_lasts_so_long",
-    ".health.unhealthyAfter": f"{_WAITS}::test_so_many_checks_in_a_row_change_the_state",
-    ".health.healthyAfter": f"{_WAITS}::test_so_many_checks_in_a_row_change_the_state",
+    ".health.timeout": f"{_WAITS}::test_a_check_times_out",
+    ".health.unhealthyAfter": f"{_WAITS}::test_enough_equal_checks_in_a_row_change_the_state",
+    ".health.healthyAfter": f"{_WAITS}::test_enough_equal_checks_in_a_row_change_the_state",
     ".allowedHosts": f"{_RUNTIME}/test_hosts.py::test_only_hosts_of_the_spec_are_served",
     ".allowedOrigins": (
         f"{_RUNTIME}/test_hosts.py::test_only_pages_of_origins_of_the_spec_are_served"
@@ -157,7 +150,7 @@ PROOFS: Final[dict[str, str]] = {
         f"{_TRACING}::test_a_call_is_one_trace_through_client_proxy_and_backend"
     ),
     ".monitoring.tracing.samplingPercentage": (
-        f"{_TRACING}::test_who_begins_a_trace_decides_whether_it_is_sent"
+        f"{_TRACING}::test_the_process_that_starts_a_trace_decides_whether_it_is_exported"
     ),
     ".replicas": f"{_CHANGE}[replicas]",
     ".image": f"{_CHANGE}[image]",
@@ -182,7 +175,7 @@ PROOFS: Final[dict[str, str]] = {
     ".service.type": f"{_CHANGE}[service.type]",
     ".service.port": f"{_CHANGE}[service.port]",
     ".service.annotations": f"{_CHANGE}[service.annotations]",
-    ".suspend": f"{_SERVER}::test_a_suspended_proxy_is_left_as_it_is_until_it_goes_on",
+    ".suspend": f"{_SERVER}::test_a_suspended_proxy_is_left_unchanged_until_it_continues",
 }
 
 AS_THEY_ARE: Final[dict[str, str]] = {

@@ -39,6 +39,7 @@ def test_every_field_has_a_proof() -> None:
     assert not any(is_the_runtimes(path) for path in below)
 
 
+@pytest.mark.slow
 def test_every_proof_is_a_test_of_this_repository() -> None:
     named = {*PROOFS.values(), *AS_THEY_ARE.values()}
     files = sorted({name.partition("::")[0] for name in named})
@@ -55,6 +56,7 @@ def test_a_proof_has_a_real_runtime_or_a_real_operator_at_work() -> None:
         assert name.startswith(real), path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", OF_THE_RUNTIME if FULL else OF_THE_RUNTIME[:: len(PROOFS) // 3])
 def test_a_proof_fails_in_front_of_a_runtime_that_does_not_heed_its_field(path: str) -> None:
     run = pytest_run(

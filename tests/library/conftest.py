@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +13,9 @@ from tests.proxy.runtime.counting import Counter
 from tests.proxy.runtime.peer import Peer
 from tests.proxy.runtime.serving import free_port, serving
 from tests.proxy.runtime.waiting import eventually
+from tests.support import notes
 
-SERVERS = Path(__file__).parents[2] / "samples" / "servers"
-NOTES = str(SERVERS / "notes.py")
+NOTES = notes.__file__
 ERAS = ("legacy", "2026-07-28")
 
 

@@ -43,7 +43,7 @@ async def test_questions_are_answered_that_the_client_could_not(
 
 
 @pairs
-async def test_what_is_not_answered_here_still_reaches_the_client(
+async def test_unhandled_requests_still_reach_the_client(
     peer: Any, connect: Any, mode: str, era: str
 ) -> None:
     _, url = await peer(era=era)
@@ -129,7 +129,7 @@ async def test_factories_may_be_asynchronous(counter: Any) -> None:
     assert len(server.counts) == 2
 
 
-async def test_a_shared_session_that_the_server_forgot_is_opened_anew(counter: Any) -> None:
+async def test_a_shared_session_that_the_server_lost_is_opened_again(counter: Any) -> None:
     server, url = counter
     shared = ProxyClient(url)
     async with Proxy(client_factory=lambda: shared) as proxy:

@@ -85,7 +85,7 @@ def test_a_file_of_vs_code_loads_with_comments_inputs_and_variables(
     assert not caplog.records
 
 
-def test_a_question_that_nobody_answers_is_an_error_that_says_what_to_do() -> None:
+def test_an_input_variable_is_an_error_that_names_the_remedy() -> None:
     server = {"url": "https://x/mcp", "headers": {"X-Key": "${input:key}"}}
     asked = [{"id": "key", "type": "promptString", "description": "The API key"}]
     with pytest.raises(ManifestError, match=r"The API key.*\$\{env:NAME\}"):
@@ -98,7 +98,7 @@ def test_a_variable_without_a_value_is_an_error_that_names_it(name: str) -> None
         _only({"url": f"https://x/${{{name}}}"})
 
 
-def test_a_file_of_fastmcp_loads_and_what_is_not_honoured_is_named(
+def test_a_file_of_fastmcp_loads_and_ignored_fields_are_named(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     remote = {
@@ -149,7 +149,7 @@ def test_a_bare_mapping_of_servers_will_do() -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ({"mcpServers": {"a b": {"command": "x"}, "a_b": {"command": "x"}}}, "prefix is 'a_b'"),
+        ({"mcpServers": {"a b": {"command": "x"}, "a_b": {"command": "x"}}}, "same prefix 'a_b'"),
         ({"mcpServers": {"a": {"command": "x", "disabled": True}}}, "disabled"),
         ({"servers": {"a": {"command": "x", "enabled": False}}}, "^servers: every .* disabled"),
         ({"mcpServers": {"a": {"command": "x", "enabled": "no"}}}, r'a.enabled: .* found "no"$'),
@@ -157,7 +157,7 @@ def test_a_bare_mapping_of_servers_will_do() -> None:
         ([], "mcpServers"),
     ],
 )
-def test_what_can_not_be_used_is_refused(content: Any, told: str) -> None:
+def test_unusable_input_is_refused(content: Any, told: str) -> None:
     with pytest.raises(ManifestError, match=told):
         from_mcp_servers(content)
 
@@ -186,7 +186,7 @@ def test_the_time_for_calls_of_a_url_is_not_its_time_to_begin() -> None:
 
 
 @pytest.mark.parametrize("member", ["timeout", "startup_timeout", "startup_timeout_sec"])
-def test_a_time_that_is_no_number_is_named(member: str) -> None:
+def test_a_time_that_is_not_a_number_is_named(member: str) -> None:
     with pytest.raises(ManifestError, match=rf"mcpServers\.p\.{member}: expected a number of"):
         _backends({"mcpServers": {"p": {"command": "x", member: "soon"}}})
 
@@ -200,7 +200,7 @@ def test_a_file_that_begins_with_a_byte_order_mark_loads(tmp_path: Path, encodin
     assert found.stdio.command == "grüße"
 
 
-def test_null_is_no_variable_and_numbers_and_booleans_are_as_in_json() -> None:
+def test_null_sets_no_variable_and_numbers_and_booleans_are_written_as_json() -> None:
     env = {"GONE": None, "FLAG": True, "OFF": False, "PORT": 8080, "RATE": 0.5, "TEXT": "x"}
     found = _only({"command": "x", "env": env, "args": ["--port", 8080]})
     shown = {one["name"]: one["value"] for one in found["stdio"]["env"]}
@@ -238,7 +238,7 @@ async def test_a_server_that_is_switched_off_is_never_started(
         ({"httpUrl": "https://me:secret@host/"}, "httpUrl: expected http:// or https://"),
         ({"url": "http://host:0/"}, "url: Port out of range"),
         ({"url": ["http://host/"]}, "url: expected a string"),
-        ({"url": "http://host/", "type": "carrier"}, "type: 'carrier'"),
+        ({"url": "http://host/", "type": "carrier"}, "type: expected http or sse, found 'carrier'"),
         ({"url": "http://host/", "headers": {"X Y": "z"}}, "headers.X Y: "),
         ({"url": "http://host/", "headers": {"X-Y": {}}}, "headers.X-Y: expected a string"),
         ({"command": "x", "env": {"A=B": "z"}}, "env.A=B: "),

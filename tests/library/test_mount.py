@@ -52,7 +52,7 @@ async def test_an_sdk_server_offers_all_that_is_mounted(peer: Any, mode: str, er
 
 
 @pairs
-async def test_what_a_mounted_server_asks_and_tells_reaches_the_sdk_servers_client(
+async def test_requests_and_notifications_of_a_mounted_server_reach_the_client(
     peer: Any, mode: str, era: str
 ) -> None:
     _, url = await peer(era=era)
@@ -113,7 +113,7 @@ def _offering(name: str) -> Server:
 
 @pytest.mark.parametrize("mode", ERAS)
 @pytest.mark.parametrize("mounted", ["MyProxy", "0", "_", "~", "_local", "_copies"])
-async def test_a_servers_own_components_win_whatever_the_name_of_what_is_mounted(
+async def test_components_of_a_server_take_precedence_over_mounted_ones(
     connect: Any, mode: str, mounted: str
 ) -> None:
     server = _offering("own")
@@ -140,7 +140,7 @@ async def test_of_mounted_servers_the_first_wins_whatever_their_names(
     assert (await client.read_resource("note://7")).contents[0].text == "first"
 
 
-async def test_a_copy_wins_over_what_is_mounted(connect: Any) -> None:
+async def test_a_copy_takes_precedence_over_mounted_components(connect: Any) -> None:
     origin, server = _offering("origin"), Server("S")
     server.mount(create_proxy(_offering("theirs"), name="A"))
     server.add((await origin.get_tool("add")).copy())
@@ -148,7 +148,9 @@ async def test_a_copy_wins_over_what_is_mounted(connect: Any) -> None:
     assert text(await client.call_tool("add", {})) == "origin"
 
 
-async def test_a_mounted_server_without_a_cache_is_listed_as_it_is_now(connect: Any) -> None:
+async def test_a_mounted_server_without_a_cache_is_listed_with_its_current_state(
+    connect: Any,
+) -> None:
     inner = MCPServer("inner", log_level="WARNING")
     inner.add_tool(lambda: "x", name="one")
     outer = Server("outer")
@@ -208,7 +210,7 @@ async def test_a_tool_hidden_while_clients_look_is_gone_and_refused(
     assert (await client.read_resource("note://7")).contents
 
 
-async def test_what_is_hidden_is_hidden_in_every_spelling_of_its_prefix(
+async def test_a_hidden_component_is_hidden_in_every_spelling_of_its_prefix(
     peer: Any, connect: Any
 ) -> None:
     _, url = await peer()
@@ -264,7 +266,7 @@ async def test_a_resource_answers_with_the_uri_of_its_copy(
     assert caught.value.error.data == {"uri": "motd://never"}
 
 
-async def test_a_copied_template_may_be_one_that_the_sdk_can_not_read(connect: Any) -> None:
+async def test_a_copied_template_may_be_one_that_the_sdk_cannot_read(connect: Any) -> None:
     origin, mine = Server("origin"), Server("mine")
     origin.resource("note://{number}", name="note")(lambda number: "a note")
     async with origin:
@@ -285,7 +287,7 @@ async def test_a_server_is_not_mounted_into_itself() -> None:
 async def test_a_server_that_runs_takes_no_components() -> None:
     server = Server("mine")
     async with served(server):
-        with pytest.raises(RuntimeError, match="runs"):
+        with pytest.raises(RuntimeError, match="while the server is running"):
             server.mount(Server("late"))
 
 

@@ -22,7 +22,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprec
 BRIDGE = str(Path(__file__).with_name("bridge.py"))
 
 
-async def test_a_proxy_of_a_url_speaks_stdio_by_default(peer: Any) -> None:
+@pytest.mark.slow
+async def test_a_proxy_of_a_url_serves_stdio_by_default(peer: Any) -> None:
     _, url = await peer()
     program = StdioServerParameters(command=sys.executable, args=[BRIDGE, url])
     async with Client(program) as client:
@@ -32,6 +33,7 @@ async def test_a_proxy_of_a_url_speaks_stdio_by_default(peer: Any) -> None:
         assert text(await client.call_tool("echo", {"a": 1})) == '{"a": 1}'
 
 
+@pytest.mark.slow
 async def test_an_old_sse_server_is_bridged_to_stdio(stack: AsyncExitStack) -> None:
     server = MCPServer("old", log_level="WARNING")
     server.add_tool(lambda: "from SSE", name="hello")
@@ -49,9 +51,7 @@ async def test_a_local_server_is_bridged_to_http_on_every_address() -> None:
 
 
 @pytest.mark.parametrize("mode", ERAS)
-async def test_every_request_gets_a_session_of_its_own(
-    counter: Any, connect: Any, mode: str
-) -> None:
+async def test_every_request_gets_its_own_session(counter: Any, connect: Any, mode: str) -> None:
     server, url = counter
     client = await connect(create_proxy(url), mode)
     for _ in range(3):
@@ -184,7 +184,7 @@ async def test_a_mirrored_tool_is_read_only_and_its_copy_is_not(peer: Any, conne
     assert mirrored.description is None
 
 
-async def test_a_mirrored_tool_can_not_be_changed_however_deep() -> None:
+async def test_a_mirrored_tool_cannot_be_changed_however_deep() -> None:
     server = MCPServer("S", log_level="WARNING")
     server.add_tool(_plus, name="plus")
     mirrored = await create_proxy(server).get_tool("plus")
@@ -225,7 +225,7 @@ async def test_a_missing_component_is_called_by_its_kind(peer: Any) -> None:
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
-async def test_a_proxy_has_instructions_of_its_own_beside_those_of_its_servers(
+async def test_a_proxy_adds_its_instructions_to_those_of_its_servers(
     peer: Any, connect: Any, mode: str
 ) -> None:
     _, url = await peer("weather")
@@ -251,6 +251,7 @@ async def test_calls_do_not_list_whatever_the_cache_ttl(peer: Any, arguments: An
         ]
 
 
+@pytest.mark.slow
 async def test_a_thousand_calls_of_one_client_open_one_session(counter: Any) -> None:
     server, url = counter
     shared = ProxyClient(url).new()

@@ -9,6 +9,8 @@ import pytest
 
 from mcpproxy import Server
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 from mcpproxy import Server
 
@@ -54,7 +56,7 @@ def _ran(tmp_path: Path, shell: str, requests: bytes = b"") -> tuple[list[str], 
         ("<requests", "standard input is empty"),
     ],
 )
-def test_a_program_without_a_client_gets_an_exception_and_goes_on(
+def test_a_program_without_a_client_gets_an_exception_and_continues(
     tmp_path: Path, shell: str, cause: str
 ) -> None:
     lines, errors = _ran(tmp_path, shell)
@@ -63,14 +65,14 @@ def test_a_program_without_a_client_gets_an_exception_and_goes_on(
     assert "Traceback" not in errors
 
 
-def test_a_program_whose_output_is_closed_gets_an_exception_and_goes_on(tmp_path: Path) -> None:
+def test_a_program_whose_output_is_closed_gets_an_exception_and_continues(tmp_path: Path) -> None:
     lines, errors = _ran(tmp_path, "<requests >&-", b"{}\n")
     assert lines == []
     assert errors == ""
 
 
 @pytest.mark.parametrize("shell", ["<requests", "<requests >out"])
-def test_what_a_tool_prints_does_not_come_between_messages(tmp_path: Path, shell: str) -> None:
+def test_output_of_a_tool_does_not_mix_with_messages(tmp_path: Path, shell: str) -> None:
     info = {"name": "c", "version": "1"}
     params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": info}
     call = {"name": "loud", "arguments": {"text": "hi"}}
@@ -87,5 +89,5 @@ def test_what_a_tool_prints_does_not_come_between_messages(tmp_path: Path, shell
 
 
 def test_a_transport_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ValueError, match="is not stdio or http"):
+    with pytest.raises(ValueError, match="must be stdio or http"):
         Server("s").run("telepathy")  # type: ignore[arg-type]

@@ -30,7 +30,7 @@ async def _choosy(peer: Any, era: str) -> str:
 
 
 @pairs
-async def test_what_a_handler_answers_is_declared_for_lists_too(
+async def test_capabilities_with_a_handler_are_also_declared_for_lists(
     peer: Any, connect: Any, mode: str, era: str
 ) -> None:
     backend = ProxyClient(await _choosy(peer, era), sampling_handler=lambda params: "Paris")
@@ -39,7 +39,7 @@ async def test_what_a_handler_answers_is_declared_for_lists_too(
 
 
 @pairs
-async def test_what_a_handler_withdraws_is_not_declared_for_lists(
+async def test_capabilities_that_a_handler_withdraws_are_not_declared_for_lists(
     peer: Any, connect: Any, mode: str, era: str
 ) -> None:
     backend = ProxyClient(await _choosy(peer, era), sampling_handler=None)
@@ -48,7 +48,7 @@ async def test_what_a_handler_withdraws_is_not_declared_for_lists(
 
 
 @pairs
-async def test_a_server_that_is_mounted_lists_what_the_client_may_use(
+async def test_a_mounted_server_lists_the_components_available_to_the_client(
     peer: Any, connect: Any, mode: str, era: str
 ) -> None:
     outer = Server("outer")
@@ -58,7 +58,7 @@ async def test_a_server_that_is_mounted_lists_what_the_client_may_use(
 
 
 @pytest.mark.parametrize("mode", ERAS)
-async def test_an_sdk_server_lists_what_the_client_may_use_of_what_is_mounted(
+async def test_an_sdk_server_lists_the_mounted_components_available_to_the_client(
     peer: Any, mode: str
 ) -> None:
     server = MCPServer("host", log_level="WARNING")
@@ -86,9 +86,7 @@ async def test_names_that_only_some_see_are_found_where_several_servers_have_no_
     assert called.content[0].text == "model: Paris"
 
 
-async def test_what_is_disabled_is_hidden_from_those_who_alone_would_see_it(
-    peer: Any, connect: Any
-) -> None:
+async def test_a_disabled_component_is_hidden_in_list_variants(peer: Any, connect: Any) -> None:
     proxy = create_proxy(await _choosy(peer, "legacy"))
     client = await connect(proxy, "legacy", sampling_callback=_sample)
     assert "sample" in await names(client)

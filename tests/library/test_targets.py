@@ -45,7 +45,7 @@ async def test_a_streamable_http_transport_opens_fresh_sessions(
 
 @pytest.mark.parametrize("mode", ERAS)
 @pytest.mark.parametrize("era", ["legacy", "modern"])
-async def test_a_transport_with_an_http_client_of_the_users_is_used_as_it_is(
+async def test_a_transport_with_an_http_client_of_the_users_is_used_unchanged(
     peer: Any, connect: Any, era: str, mode: str
 ) -> None:
     found, url = await peer(era=era)
@@ -165,7 +165,7 @@ async def test_progress_passes_through_a_connected_sdk_client(
         ({"mcpServers": {"a": {"type": "http"}}}, ManifestError, "mcpServers.a"),
     ],
 )
-def test_what_names_no_server_is_refused(target: Any, error: type[Exception], told: str) -> None:
+def test_a_file_without_servers_is_refused(target: Any, error: type[Exception], told: str) -> None:
     with pytest.raises(error, match=told):
         create_proxy(target)
 
@@ -176,30 +176,30 @@ def test_a_client_is_for_one_server() -> None:
         ProxyClient(config)
 
 
-async def test_a_client_that_cannot_connect_says_why() -> None:
+async def test_a_client_that_cannot_connect_reports_the_cause() -> None:
     with pytest.raises(ConnectionError, match="refused"):
         async with ProxyClient("http://127.0.0.1:1/mcp"):
             pass
 
 
-async def test_a_component_that_is_not_there_is_told_with_the_state_of_the_server() -> None:
+async def test_an_error_for_a_missing_component_names_the_state_of_the_server() -> None:
     with pytest.raises(LookupError, match=r"Unhealthy.*refused"):
         await create_proxy("http://127.0.0.1:1/mcp").get_tool("x")
 
 
-def test_the_package_loads_nothing_until_it_is_asked() -> None:
+def test_the_package_imports_its_parts_lazily() -> None:
     found = "import sys, mcpproxy; print(sorted({'mcp', 'msgspec', 'uvicorn'} & set(sys.modules)))"
     said = subprocess.run([sys.executable, "-c", found], capture_output=True, check=True, text=True)
     assert said.stdout.strip() == "[]"
 
 
-async def test_lists_of_a_server_whose_backend_is_down_are_errors_that_say_why() -> None:
+async def test_lists_of_a_server_without_a_backend_are_errors_with_the_cause() -> None:
     proxy = create_proxy(f"http://127.0.0.1:{free_port()}/mcp", name="P")
-    with pytest.raises(MCPError, match="no tools are known, since backends have failed"):
+    with pytest.raises(MCPError, match="the list of tools is unknown, because backends failed"):
         await proxy.list_tools()
 
 
-async def test_what_is_local_is_listed_while_a_backend_is_down() -> None:
+async def test_local_components_are_listed_while_a_backend_is_down() -> None:
     server = Server("S")
 
     @server.tool

@@ -24,9 +24,9 @@ from mcpproxy.api.constants import PORT_ADMIN, PORT_HTTP
 from mcpproxy.api.v1alpha1.status import PodReport
 from mcpproxy.cluster.pods.status_stream import HttpPodStatusReader, PodAddress
 from mcpproxy.desired import OwnerRef, deployment
-from tests.builders import OPTIONS, a_manifest, an_mcpproxy
 from tests.peers import slow
 from tests.proxy.runtime.raw import Raw, last, rpc
+from tests.support.builders import OPTIONS, a_manifest, an_mcpproxy
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(240)]
 BRIDGE = "mcpproxy-pods"
@@ -150,7 +150,7 @@ def test_the_kubelet_probes_pods_at_each_of_their_addresses(pods: tuple[Pod, Pod
                 assert _status(pod.url(address, PORT_ADMIN, path)) == 200
 
 
-async def test_a_session_of_one_pod_goes_on_at_another(pods: tuple[Pod, Pod]) -> None:
+async def test_a_session_of_one_pod_continues_at_another(pods: tuple[Pod, Pod]) -> None:
     host = {"host": "tools.team.svc"}
     async with httpx2.AsyncClient(timeout=30, headers=host) as http:
         begun, elsewhere = (Raw(pod.endpoint, http) for pod in pods)

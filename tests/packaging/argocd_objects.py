@@ -9,18 +9,21 @@ from mcpproxy.api.v1alpha1.status import NOT_SEEN, BackendStatus, ComponentCount
 from mcpproxy.reconcile.snapshot import validate
 from mcpproxy.status import reasons
 from mcpproxy.status.inputs import ConditionReason, DeploymentView, StatusInput
-from tests.builders import a_backend, a_manifest, an_mcpproxy
 from tests.status.views import a_deployment, a_pod, a_report, a_view, observed, status_of
+from tests.support.builders import a_backend, a_manifest, an_mcpproxy
 
 Object = dict[str, Any]
 
 COUNTS = ComponentCounts(tools=2, prompts=0)
 LOOP = ConditionReason(
-    reasons.CRASH_LOOP, "container mcpproxy keeps crashing; see kubectl logs --previous -c mcpproxy"
+    reasons.CRASH_LOOP, "container mcpproxy keeps crashing; run kubectl logs --previous -c mcpproxy"
 )
 GONE = {"reason": "Unreachable", "message": "connection refused"}
-DENIED = {"reason": "Unauthorized", "message": "it answers HTTP 401"}
-LIMITED = {"reason": "RateLimited", "message": "it answers HTTP 429: too many requests"}
+DENIED = {"reason": "Unauthorized", "message": "the backend responded with HTTP 401"}
+LIMITED = {
+    "reason": "RateLimited",
+    "message": "HTTP 429: too many requests",
+}
 
 
 def _view(state: str = "Healthy", **fields: Any) -> BackendStatus:

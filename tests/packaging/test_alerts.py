@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from mcpproxy.controller.watch_cache import LAG
-from tests.promql_values import Labels, Points, Series, value
+from tests.support.promql_values import Labels, Points, Series, value
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "manifests" / "monitoring"
@@ -131,6 +131,6 @@ def _promtool(directory: Path, *command: str) -> None:
 
 if shutil.which("promtool"):
 
-    def test_promtool_comes_to_the_same(tmp_path: Path) -> None:
+    def test_promtool_gives_the_same_results(tmp_path: Path) -> None:
         _promtool(tmp_path, "check", "rules", "rules.yaml")
         _promtool(tmp_path, "test", "rules", "rules_test.yaml")

@@ -12,8 +12,8 @@ import yaml
 from lupa.lua51 import LuaRuntime
 
 from scripts import manifests
-from tests.kstatus import kstatus
 from tests.packaging.argocd_objects import objects, rendered
+from tests.support.kstatus import kstatus
 
 FOLDER = Path(__file__).parents[2] / "manifests" / "argocd"
 SCRIPT = (FOLDER / "health.lua").read_text(encoding="utf-8")
@@ -35,7 +35,7 @@ def health(found: dict[str, Any]) -> dict[str, str]:
     return dict(lua.execute(SCRIPT))
 
 
-def test_the_objects_are_what_the_operator_writes_today() -> None:
+def test_the_test_objects_match_the_output_of_the_operator() -> None:
     found = objects()
     if os.environ.get("UPDATE_GOLDEN"):
         for name, one in found.items():
@@ -107,14 +107,14 @@ def test_generic_tools_come_to_the_same_conclusion(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", OBJECTS, ids=lambda path: path.stem)
-def test_conditions_of_what_is_abnormal_are_absent_rather_than_false(path: Path) -> None:
+def test_abnormal_conditions_are_absent_rather_than_false(path: Path) -> None:
     found = yaml.safe_load(path.read_text(encoding="utf-8"))
     for condition in (found.get("status") or {}).get("conditions", []):
         assert condition["type"] not in ("Reconciling", "Stalled") or condition["status"] == "True"
         assert condition["observedGeneration"] == found["status"]["observedGeneration"]
 
 
-def test_the_settings_for_argocd_hold_the_script_as_it_is() -> None:
+def test_the_settings_for_argocd_contain_the_unchanged_script() -> None:
     text = (FOLDER / "argocd-cm.yaml").read_text(encoding="utf-8")
     assert text == manifests.argocd_settings(), "run: make manifests"
     data = yaml.safe_load(text)["data"]

@@ -13,7 +13,7 @@ from scripts import house
 
 ROOT = Path(__file__).parents[2]
 MAX_LINES = 400
-MAIN_PATHS = {"reconcile/reconciler.py": 120}
+MAIN_PATHS = {"proxy/relay.py": 150, "reconcile/reconciler.py": 120}
 """Modules that tell a main path → lines, without imports and blank lines."""
 OPERATOR = ("controller", "reconcile", "status", "desired", "cluster", "testing")
 SOURCES = ("operator", "samples", "scripts", "tests", "e2e")
@@ -27,7 +27,7 @@ def test_the_standard_librarys_operator_wins_over_the_source_root() -> None:
     assert Path(seen.strip()) == library
 
 
-def test_the_source_root_is_no_package() -> None:
+def test_the_source_root_is_not_a_package() -> None:
     assert not (ROOT / "operator" / "__init__.py").exists()
 
 

@@ -1,5 +1,6 @@
 """What users install: roles, the operator's Deployment, install.yaml."""
 
+import functools
 import os
 import tomllib
 from pathlib import Path
@@ -19,8 +20,12 @@ INSTALL = ROOT / "manifests" / "install.yaml"
 
 def installed(kind: str, file: str = INSTALL.name) -> list[dict[str, Any]]:
     """The objects of a kind in install.yaml, or in another file."""
-    objects = yaml.safe_load_all((ROOT / "manifests" / file).read_text(encoding="utf-8"))
-    return [one for one in objects if one["kind"] == kind]
+    return [one for one in _objects(file) if one["kind"] == kind]
+
+
+@functools.cache
+def _objects(file: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((ROOT / "manifests" / file).read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize(("overlay", "kind"), [("cluster", "ClusterRole"), ("namespaced", "Role")])
@@ -42,7 +47,7 @@ def test_no_role_lets_the_operator_read_secrets_or_write_the_users_objects() -> 
 
 @pytest.mark.apiserver
 @pytest.mark.parametrize(("overlay", "file"), manifests.INSTALLS.items())
-def test_what_to_install_is_what_its_sources_give(overlay: str, file: str) -> None:
+def test_the_install_manifest_matches_its_sources(overlay: str, file: str) -> None:
     if not os.environ.get("KUBEBUILDER_ASSETS"):
         pytest.skip(f"KUBEBUILDER_ASSETS is not set: kubectl builds {file}")
     text = (ROOT / "manifests" / file).read_text(encoding="utf-8")

@@ -12,8 +12,8 @@ from mcpproxy.api import constants
 from mcpproxy.desired import build
 from mcpproxy.desired.pod_monitor import NAMED
 from scripts.dashboard import dashboard
-from tests.builders import OPTIONS, OWNER, an_mcpproxy
-from tests.promql import Offer, Selector, groupings, selectors
+from tests.support.builders import OPTIONS, OWNER, an_mcpproxy
+from tests.support.promql import Offer, Selector, groupings, selectors
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "manifests" / "monitoring"
@@ -49,7 +49,7 @@ def test_monitors_choose_the_pods_and_ports_that_there_are(monitor: dict[str, An
     assert {one["port"] for one in monitor["spec"]["podMetricsEndpoints"]} <= ports
 
 
-def test_all_that_is_scraped_of_a_proxy_bears_its_name_by_either_monitor() -> None:
+def test_all_metrics_of_a_proxy_have_its_name_with_either_monitor() -> None:
     bundled = next(
         one
         for one in documents("podmonitors.yaml")
@@ -82,7 +82,7 @@ def test_no_two_panels_lie_on_each_other() -> None:
         seen |= cells
 
 
-def test_alerts_say_what_is_wrong_with_labels_that_their_expression_has() -> None:
+def test_alerts_use_only_labels_of_their_expression() -> None:
     [rules] = documents("rules.yaml")
     for group in rules["spec"]["groups"]:
         for rule in group["rules"]:

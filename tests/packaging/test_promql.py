@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.promql_values import Points, Series, Vector, value
+from tests.support.promql_values import Points, Series, Vector, value
 
 
 def scraped(*series: tuple[dict[str, str], Sequence[float | None]]) -> Series:
@@ -54,11 +54,11 @@ def test_an_expression_has_the_value_that_prometheus_gives_it(
     assert at(expression, series, 120) == pytest.approx(found)
 
 
-def test_a_counter_that_falls_has_begun_anew() -> None:
+def test_a_counter_that_falls_has_been_reset() -> None:
     assert at("increase(a[5m])", scraped(({}, [5, 9, 1, 3])), 90) == {"": 7}
 
 
-def test_what_was_scraped_last_holds_for_five_minutes_or_until_it_ended() -> None:
+def test_the_last_scrape_counts_for_five_minutes_or_until_the_series_ends() -> None:
     series = scraped(({"k": "x"}, [1]), ({"k": "y"}, [1, None]))
     assert at("a", series, 29) == {"x": 1, "y": 1}
     assert at("a", series, 30) == {"x": 1}
@@ -79,7 +79,7 @@ def test_a_quantile_lies_within_its_bucket() -> None:
     "expression",
     ["avg_over_time(a[5m])", "a and b", "a ? b", "a{k}", "rate(a)", "sum(a", "1 > 0", "sum(1)"],
 )
-def test_what_is_not_understood_is_an_error(expression: str) -> None:
+def test_an_unparsable_value_is_an_error(expression: str) -> None:
     with pytest.raises((ValueError, KeyError)):
         value(expression, scraped(({}, [1.0])), 0)
 

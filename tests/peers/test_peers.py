@@ -183,7 +183,7 @@ def _below(folder: Path, request: Request) -> Request:
 
 
 @pytest.mark.parametrize(("era", "mode"), [("legacy", "legacy"), ("modern", "2026-07-28")])
-def test_the_inspector_sees_what_a_typescript_client_sees(
+def test_the_inspector_and_a_typescript_client_get_the_same_lists(
     proxied: Server, tmp_path: Path, era: str, mode: str
 ) -> None:
     uri = through(("resources/read", {"uri": DOCUMENT}), "program")[1]["uri"]

@@ -14,8 +14,8 @@ from mcpproxy.proxy.upstream.connect.negotiation import StdioConnector
 from mcpproxy.proxy.upstream.transports import stdio
 from mcpproxy.proxy.upstream.transports.session import TaskSet, UpstreamRequest
 from scripts import npm
-from tests.builders import an_mcpproxy
 from tests.peers.world import NODE
+from tests.support.builders import an_mcpproxy
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(180)]
 START = 4
@@ -27,7 +27,7 @@ CLIENTS = {
 
 
 @pytest.mark.parametrize("era", CLIENTS)
-async def test_a_slow_program_of_the_typescript_sdk_is_spoken_to_in_the_era_of_its_client(
+async def test_a_slow_typescript_stdio_server_is_used_in_the_era_of_its_client(
     tmp_path: Path, era: str
 ) -> None:
     npm.install()

@@ -87,7 +87,7 @@ def _check(answers: list[Any], servers: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("mode", ERAS)
-def test_servers_of_one_mcp_json_keep_what_the_client_of_a_pipe_tells_them(
+def test_servers_of_one_mcp_json_keep_the_state_of_a_stdio_client(
     servers: dict[str, Any], page: str, tmp_path: Path, mode: str
 ) -> None:
     found = ask(_on_a_pipe(_file(tmp_path, servers)), mode, _story(page, servers))
@@ -95,7 +95,7 @@ def test_servers_of_one_mcp_json_keep_what_the_client_of_a_pipe_tells_them(
     _check(found["answers"], servers)
 
 
-def test_each_client_session_over_http_has_servers_of_its_own(
+def test_each_client_session_over_http_has_its_own_servers(
     servers: dict[str, Any], page: str, tmp_path: Path
 ) -> None:
     with proxy([_file(tmp_path, servers)], tmp_path) as url:

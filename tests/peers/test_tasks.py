@@ -54,7 +54,7 @@ def test_the_sdks_client_for_tasks_gets_the_result_of_a_task_of_a_modern_server(
     assert found["outcome"]["result"]["content"][0]["text"] == "computed for 1 s"
 
 
-def test_the_sdks_client_for_tasks_answers_what_a_task_of_a_modern_server_needs(
+def test_the_sdk_client_for_tasks_provides_input_for_a_modern_task(
     tasks: str,
 ) -> None:
     found = called(tasks, "2026-07-28", "modern_confirm_delete", {})

@@ -5,9 +5,9 @@ from typing import Any
 
 import yaml
 
-from tests.builders import a_manifest
 from tests.plan.planning import names, plan, written
 from tests.proxy.runtime.serving import LIVE
+from tests.support.builders import a_manifest
 
 pytestmark = LIVE
 
@@ -26,13 +26,13 @@ async def _first(path: Path, url: str) -> dict[str, Any]:
 
 def _to_paste(text: str) -> dict[str, Any]:
     """The `spec.catalog` that a plan says to write."""
-    _, _, rest = text.partition("to approve what is offered now, write\n")
+    _, _, rest = text.partition("to approve this catalog, write\n")
     lines = [line for line in rest.splitlines() if line.startswith("  ")]
     content: dict[str, Any] = yaml.safe_load("\n".join(lines))["catalog"]
     return content
 
 
-async def test_the_digests_of_a_plan_are_what_approves_it(tmp_path: Path, peer: Any) -> None:
+async def test_the_digests_of_a_plan_approve_it(tmp_path: Path, peer: Any) -> None:
     _, url = await peer("p")
     first = await _first(tmp_path / "f.yaml", url)
     for approved in ({"approved": first["approved"]}, {"approvedHash": first["catalogHash"]}):
@@ -61,7 +61,7 @@ async def test_a_drift_is_exit_code_2_named_and_can_be_pasted_away(
     )
     again = await plan("-f", _file(tmp_path / "f.yaml", url, **_to_paste(shown.out)))
     assert again.code == 0
-    assert "the catalog is the approved one" in again.out
+    assert "the catalog is approved" in again.out
 
 
 async def test_a_hash_that_is_another_is_shown_with_the_one_to_paste(
@@ -75,7 +75,7 @@ async def test_a_hash_that_is_another_is_shown_with_the_one_to_paste(
     assert (await plan("-f", _file(tmp_path / "f.yaml", url, **pasted))).code == 0
 
 
-async def test_what_is_withheld_is_no_difference_to_the_proxy_that_withholds_it(
+async def test_withheld_components_are_not_a_difference_from_the_withholding_proxy(
     tmp_path: Path, peer: Any, proxy: Any
 ) -> None:
     server, url = await peer("p")

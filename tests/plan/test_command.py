@@ -1,13 +1,14 @@
-"""`mcpproxy plan` as a process in front of real servers: what it prints, and its exit codes."""
+"""`mcpproxy plan` in front of real servers: what it prints, and its exit codes."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.builders import a_backend, a_manifest
-from tests.plan.planning import COMMAND, NOTES, names, plan, proxy, ran, written
+from tests.plan.planning import NOTES, names, plan, proxy, written
 from tests.proxy.runtime.serving import LIVE, bound, free_port
+from tests.support.builders import a_backend, a_manifest
+from tests.support.commands import COMMAND, run_command, run_process
 
 pytestmark = LIVE
 LONG = "x" * 63
@@ -45,7 +46,7 @@ async def test_servers_over_http_and_stdio_are_planned_with_all_that_they_have(
     assert f"catalogHash: {found.plan['catalogHash']}" in shown.out
 
 
-async def test_an_override_shows_the_own_name_and_what_is_excluded_does_not_show(
+async def test_an_override_shows_the_original_name_and_excluded_components_are_hidden(
     file: Path, peer: Any
 ) -> None:
     _, url = await peer("p")
@@ -58,7 +59,7 @@ async def test_an_override_shows_the_own_name_and_what_is_excluded_does_not_show
     assert found.code == 0
 
 
-async def test_a_clash_is_exit_code_3_and_says_who_serves_the_name(file: Path, peer: Any) -> None:
+async def test_a_clash_is_exit_code_3_and_names_the_serving_backend(file: Path, peer: Any) -> None:
     _, url = await peer("p")
     rename = {"include": ["echo"], "overrides": [{"name": "echo", "rename": "b_echo"}]}
     kinds = ("prompts", "resources", "resourceTemplates")
@@ -68,7 +69,7 @@ async def test_a_clash_is_exit_code_3_and_says_who_serves_the_name(file: Path, p
     proxy(file, first, second)
     found = await plan("-f", file)
     assert found.code == 3
-    assert "tools: a_b_echo of a, c: a serves it" in found.out
+    assert "tools: a_b_echo of a, c: served by a" in found.out
 
 
 async def test_a_name_over_64_characters_is_exit_code_3(file: Path, peer: Any) -> None:
@@ -94,7 +95,7 @@ async def test_a_backend_that_is_not_there_is_exit_code_1_whatever_else_is_wrong
     assert "gone: Unreachable: " in shown.out
 
 
-async def test_lists_that_are_empty_as_backends_failed_are_said_to_be_not_known(
+async def test_lists_that_are_empty_because_backends_failed_are_reported_as_unknown(
     file: Path,
 ) -> None:
     proxy(file, {"name": "gone", "url": f"http://127.0.0.1:{free_port()}/mcp"})
@@ -102,16 +103,16 @@ async def test_lists_that_are_empty_as_backends_failed_are_said_to_be_not_known(
     assert {*found.plan["notKnown"]} == {"tools", "prompts", "resources", "resourceTemplates"}
     assert "gone" in found.plan["notKnown"]["tools"]
     shown = await plan("-f", file)
-    assert "tools: not known, since backends have failed: gone" in shown.out
+    assert "tools: unknown, because backends failed: gone" in shown.out
 
 
-async def test_a_backend_that_says_nothing_has_the_seconds_of_timeout(file: Path) -> None:
+async def test_a_silent_backend_has_the_seconds_of_the_timeout(file: Path) -> None:
     with bound() as silent:
         # The kernel takes the connection; nobody ever reads from it.
         proxy(file, {"name": "silent", "url": f"http://127.0.0.1:{silent.getsockname()[1]}/mcp"})
         found = await plan("-f", file, "--timeout", "1")
     assert found.code == 1
-    assert "silent: TimedOut: it said nothing within the 1 s of --timeout" in found.out
+    assert "silent: TimedOut: no response within the 1 s of --timeout" in found.out
 
 
 async def test_reused_sessions_of_a_server_that_keeps_state_are_refused(
@@ -141,13 +142,13 @@ async def test_every_proxy_of_a_file_is_planned_and_other_kinds_are_passed_over(
     ]
     assert "p_echo" in names(found.plans[0])
     assert "q_echo" in names(found.plans[1])
-    assert found.err == "mcpproxy plan: passed over Service web\n"
+    assert found.err == "mcpproxy plan: ignored Service web\n"
 
 
 async def test_a_manifest_may_come_on_standard_input(file: Path, peer: Any) -> None:
     _, url = await peer("p")
     text = proxy(file, {"name": "p", "url": url}).read_text()
-    found = await plan("-f", "-", stdin=text)
+    found = await run_process(COMMAND, "plan", "-f", "-", stdin=text)
     assert (found.code, found.out.splitlines()[0]) == (0, "MCPProxy tools")
 
 
@@ -159,9 +160,11 @@ WRONG = [
 
 
 @pytest.mark.parametrize("manifest", WRONG)
-async def test_a_bad_manifest_prints_what_run_prints(file: Path, manifest: dict[str, Any]) -> None:
+async def test_an_invalid_manifest_prints_the_same_error_as_run(
+    file: Path, manifest: dict[str, Any]
+) -> None:
     written(file, manifest)
-    planned, served = await plan("-f", file), await ran(COMMAND, "run", "-f", file)
+    planned, served = await plan("-f", file), await run_command("run", "-f", file)
     assert planned.code == 1
     assert "spec" in planned.err
     assert planned.err == served.err.replace("mcpproxy run:", "mcpproxy plan:")

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from tests.builders import a_manifest
 from tests.plan.planning import plan, written
 from tests.proxy.runtime.serving import LIVE, free_port
+from tests.support.builders import a_manifest
 
 pytestmark = LIVE
 
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])
-async def test_what_a_running_proxy_serves_has_no_difference_to_its_own_manifest(
+async def test_a_running_proxy_does_not_differ_from_its_manifest(
     tmp_path: Path, peer: Any, proxy: Any, era: str
 ) -> None:
     _, url = await peer("p", era)
@@ -25,7 +25,7 @@ async def test_what_a_running_proxy_serves_has_no_difference_to_its_own_manifest
     # The hash is the one that its status shows.
     assert found.plan["catalogHash"] == (await running.report()).catalog_hash
     shown = await plan("-f", file, "--against", running.url)
-    assert "no difference to what is served now" in shown.out
+    assert "no differences" in shown.out
 
 
 async def test_a_diff_against_a_running_proxy_is_exit_code_2(
@@ -46,7 +46,9 @@ async def test_a_diff_against_a_running_proxy_is_exit_code_2(
     )
 
 
-async def test_a_clash_is_told_before_a_difference(tmp_path: Path, peer: Any, proxy: Any) -> None:
+async def test_a_clash_takes_precedence_over_a_difference(
+    tmp_path: Path, peer: Any, proxy: Any
+) -> None:
     _, url = await peer("p")
     running = await proxy({"name": "p", "url": url})
     tools = {"overrides": [{"name": "echo", "rename": "x" * 63}]}
@@ -77,7 +79,7 @@ async def test_an_earlier_plan_is_compared_with_proxy_by_proxy(tmp_path: Path, p
     assert same.code == 0
 
 
-async def test_a_proxy_that_is_not_in_the_file_any_more_is_gone(tmp_path: Path, peer: Any) -> None:
+async def test_a_proxy_missing_from_the_file_is_removed(tmp_path: Path, peer: Any) -> None:
     _, url = await peer("p")
     both = [a_manifest(name, backends=[{"name": "p", "url": url}]) for name in ("one", "two")]
     before = await plan("-f", written(tmp_path / "both.yaml", *both), "-o", "json")
@@ -92,8 +94,8 @@ async def test_a_proxy_that_is_not_in_the_file_any_more_is_gone(tmp_path: Path, 
     assert len(gone["differences"]["tools"]["removed"]) == 9
     nothing = await plan("-f", "-", "--against", earlier)
     assert nothing.code == 2
-    assert nothing.out.startswith("MCPProxy team/one is gone\n\ndifference to what is served now")
-    assert "\nMCPProxy team/two is gone\n" in nothing.out
+    assert nothing.out.startswith("MCPProxy team/one is removed\n\ndifferences")
+    assert "\nMCPProxy team/two is removed\n" in nothing.out
 
 
 async def test_a_running_proxy_that_is_not_there_is_exit_code_1(tmp_path: Path, peer: Any) -> None:
@@ -101,13 +103,13 @@ async def test_a_running_proxy_that_is_not_there_is_exit_code_1(tmp_path: Path, 
     file = written(tmp_path / "f.yaml", a_manifest(backends=[{"name": "p", "url": url}]))
     found = await plan("-f", file, "--against", f"http://127.0.0.1:{free_port()}/mcp")
     assert found.code == 1
-    assert "--against: the running proxy can't be asked" in found.err
+    assert "--against: cannot read the running proxy" in found.err
 
 
 @pytest.mark.parametrize(
     ("against", "what"), [("http://127.0.0.1:1/mcp", "URL"), ("mcpproxy/tools", "mcpproxy/NAME")]
 )
-async def test_one_running_proxy_is_no_match_for_several(
+async def test_one_running_proxy_cannot_be_compared_with_several(
     tmp_path: Path, against: str, what: str
 ) -> None:
     file = written(tmp_path / "f.yaml", a_manifest("one"), a_manifest("two"))
@@ -120,7 +122,9 @@ async def test_one_running_proxy_is_no_match_for_several(
     "content",
     ["x", "[]", "{}", '{"version": 1, "proxies": [{}]}', '{"version": 1, "proxies": [1]}'],
 )
-async def test_a_file_that_is_no_earlier_plan_is_exit_code_1(tmp_path: Path, content: str) -> None:
+async def test_a_file_that_is_not_an_earlier_plan_is_exit_code_1(
+    tmp_path: Path, content: str
+) -> None:
     earlier = tmp_path / "earlier.json"
     earlier.write_text(content)
     file = written(tmp_path / "f.yaml", a_manifest())
@@ -129,7 +133,7 @@ async def test_a_file_that_is_no_earlier_plan_is_exit_code_1(tmp_path: Path, con
     assert f"--against {earlier}: " in found.err
 
 
-async def test_the_exit_code_stands_in_the_document(tmp_path: Path, peer: Any) -> None:
+async def test_the_document_contains_the_exit_code(tmp_path: Path, peer: Any) -> None:
     server, url = await peer("p")
     server.tools["x" * 63] = server.echo
     file = written(tmp_path / "f.yaml", a_manifest(backends=[{"name": "p", "url": url}]))

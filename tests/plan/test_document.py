@@ -59,7 +59,7 @@ def test_a_name_that_two_backends_claim_is_exit_code_3() -> None:
 def test_a_clash_that_the_manifest_accepts_is_shown_and_fails_nothing() -> None:
     plan = a_plan({"a": ["same"], "b": ["same"]}, on_clash="First")
     assert [found["servedBy"] for found in plan["clashes"]] == ["a"]
-    assert "a serves it" in render_plan(plan)
+    assert "served by a" in render_plan(plan)
     assert exit_code(plan) == 0
 
 
@@ -67,7 +67,7 @@ def test_a_clash_that_is_to_fail_is_served_by_none_and_is_exit_code_3() -> None:
     plan = a_plan({"a": ["same", "own"], "b": ["same"]}, on_clash="Fail")
     assert [tool["served"] for tool in plan["tools"]] == [False, True, False]
     assert [found["servedBy"] for found in plan["clashes"]] == [None]
-    assert "same of a, b: none of them serves it" in render_plan(plan)
+    assert "same of a, b: served by no backend" in render_plan(plan)
     assert exit_code(plan) == 3
 
 
@@ -82,7 +82,7 @@ def test_a_name_over_64_characters_is_exit_code_3() -> None:
     assert exit_code(plan) == 3
 
 
-def test_a_backend_whose_lists_are_not_known_is_exit_code_1_and_there_is_no_hash() -> None:
+def test_a_backend_with_unknown_lists_is_exit_code_1_without_a_hash() -> None:
     plan = a_plan({"a": ["a_echo"]}, state="Unhealthy", known=False)
     assert (exit_code(plan), plan["catalogHash"], plan["failed"]) == (1, None, ["a"])
 
@@ -95,7 +95,7 @@ def test_added_removed_and_changed_tools_are_exit_code_2() -> None:
     assert exit_code({**after, "differences": plan_differences(after, after)}) == 0
 
 
-def test_another_order_alone_is_no_difference() -> None:
+def test_a_different_order_alone_is_not_a_difference() -> None:
     before, after = a_plan({"a": ["a_x", "a_y"]}), a_plan({"a": ["a_y", "a_x"]})
     assert not differ(plan_differences(before, after))
 
@@ -107,7 +107,7 @@ def test_another_spelling_of_a_number_is_a_change_for_it_changes_the_digest() ->
     assert not differ(plan_differences({**before, "approved": None}, after))
 
 
-def test_what_a_plan_approves_has_the_hash_of_its_catalog() -> None:
+def test_the_approved_digests_of_a_plan_have_the_hash_of_its_catalog() -> None:
     plan = a_plan({"a": ["a_x", "a_y"]})
     assert [*plan["approved"]["tools"]] == ["a_x", "a_y"]
     assert approved_hash(plan["approved"]) == plan["catalogHash"]
@@ -138,7 +138,7 @@ def test_four_bytes_of_compact_json_are_a_token_rounded_up() -> None:
     assert count_tokens(b'"\\ud800"') == 2
 
 
-def test_a_name_can_not_steer_the_terminal() -> None:
+def test_a_name_cannot_steer_the_terminal() -> None:
     shown = render_plan(a_plan({"a": ["a_\x1b[2J\nfake"]}))
     assert "\x1b" not in shown
     assert "a_\\x1b[2J\\nfake" in shown

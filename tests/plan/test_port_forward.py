@@ -1,6 +1,5 @@
 """The difference to a proxy of a cluster, with a program in the place of kubectl."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,10 @@ import pytest
 
 from mcpproxy.desired import build
 from mcpproxy.plan.port_forward import PORT, proxy_of
-from tests.builders import OPTIONS, OWNER, a_manifest, an_mcpproxy
-from tests.plan.planning import COMMAND, Ended, ran, written
+from tests.plan.planning import written
 from tests.proxy.runtime.serving import LIVE
+from tests.support.builders import OPTIONS, OWNER, a_manifest, an_mcpproxy
+from tests.support.commands import Ended, run_command
 
 pytestmark = LIVE
 
@@ -45,7 +45,7 @@ class Kubectl:
     async def plan(self, *args: str | Path) -> Ended:
         """Run `mcpproxy plan` where this is the only kubectl."""
         path = f"{self.directory}:/usr/bin:/bin"
-        return await ran(COMMAND, "plan", *args, env={**os.environ, "PATH": path})
+        return await run_command("plan", *args, env={"PATH": path})
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ async def test_the_proxy_of_a_cluster_is_reached_and_compared_with(
     same = written(tmp_path / "same.yaml", a_manifest(backends=[backend]))
     found = await kubectl.plan("-f", same, "--against", "mcpproxy/live")
     assert (found.code, found.err) == (0, "")
-    assert "no difference to what is served now" in found.out
+    assert "no differences" in found.out
     assert kubectl.called == "--namespace team port-forward service/live :http"
     assert (kubectl.directory / "ended").exists()
     other = written(tmp_path / "other.yaml", a_manifest(backends=[{**backend, "prefix": "q"}]))
@@ -87,7 +87,7 @@ async def test_without_a_namespace_it_is_that_of_the_context(
     assert kubectl.called == "port-forward service/tools :http"
 
 
-async def test_what_kubectl_has_against_it_is_told(tmp_path: Path, kubectl: Kubectl) -> None:
+async def test_an_error_of_kubectl_is_reported(tmp_path: Path, kubectl: Kubectl) -> None:
     kubectl.does("""echo 'Error from server (NotFound): services "tools" not found' >&2; exit 1""")
     file = written(tmp_path / "f.yaml", a_manifest())
     found = await kubectl.plan("-f", file, "--against", "mcpproxy/tools")
@@ -98,22 +98,22 @@ async def test_what_kubectl_has_against_it_is_told(tmp_path: Path, kubectl: Kube
     )
 
 
-async def test_a_kubectl_that_forwards_nothing_is_given_up(
+async def test_a_kubectl_that_forwards_nothing_is_abandoned(
     tmp_path: Path, kubectl: Kubectl
 ) -> None:
     kubectl.does("exec sleep 60")
     file = written(tmp_path / "f.yaml", a_manifest())
     found = await kubectl.plan("-f", file, "--against", "mcpproxy/tools", "--timeout", "0.5")
     assert found.code == 1
-    assert "it forwarded nothing within the 0.5 s of --timeout" in found.err
+    assert "no port was forwarded within the 0.5 s of --timeout" in found.err
 
 
-async def test_without_kubectl_that_is_told(tmp_path: Path) -> None:
+async def test_a_missing_kubectl_is_reported(tmp_path: Path) -> None:
     file = written(tmp_path / "f.yaml", a_manifest())
-    env = {**os.environ, "PATH": str(tmp_path)}
-    found = await ran(COMMAND, "plan", "-f", file, "--against", "mcpproxy/tools", env=env)
+    env = {"PATH": str(tmp_path)}
+    found = await run_command("plan", "-f", file, "--against", "mcpproxy/tools", env=env)
     assert found.code == 1
-    assert "--against mcpproxy/tools: kubectl can't be run: No such file" in found.err
+    assert "--against mcpproxy/tools: cannot run kubectl: No such file" in found.err
 
 
 async def test_the_service_of_a_proxy_has_the_port_that_is_forwarded() -> None:
@@ -132,5 +132,5 @@ def _files() -> list[tuple[str, str | None]]:
     ]
 
 
-async def test_files_are_told_from_proxies_of_a_cluster() -> None:
+async def test_files_are_distinguished_from_proxies_of_a_cluster() -> None:
     assert [(source, proxy_of(source)) for source, _ in _files()] == _files()

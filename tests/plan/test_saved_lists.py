@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.authority import Authority, Mounted
 from tests.differential.backend import Backend, Call
 from tests.plan.planning import NOTES, names, plan, proxy
 from tests.proxy.runtime.serving import LIVE, free_port, serving
+from tests.support.authority import Authority, Mounted
 
 pytestmark = LIVE
 GONE = f"http://127.0.0.1:{free_port()}/mcp"
@@ -93,7 +93,7 @@ async def test_an_offline_plan_knows_that_reused_sessions_are_refused(
     assert (found.code, found.plan["backends"][0]["reason"]) == (1, "StatefulBackend")
 
 
-async def test_another_revision_than_the_saved_one_has_to_be_asked_for_anew(
+async def test_a_revision_other_than_the_saved_one_requires_a_new_save(
     tmp_path: Path, peer: Any
 ) -> None:
     _, url = await peer("p", "legacy")
@@ -101,20 +101,20 @@ async def test_another_revision_than_the_saved_one_has_to_be_asked_for_anew(
     file = proxy(tmp_path / "changed.yaml", {"name": "p", "url": GONE, "protocol": "modern"})
     found = await plan("-f", file, "--offline", tmp_path / "saved")
     assert found.code == 1
-    assert "saved speaking 2025-11-25, but protocol says modern" in found.out
+    assert "saved with revision 2025-11-25, but protocol is modern" in found.out
 
 
 async def test_a_backend_that_was_never_saved_is_exit_code_1(tmp_path: Path) -> None:
     file = proxy(tmp_path / "f.yaml", {"name": "new", "url": GONE})
     found = await plan("-f", file, "--offline", tmp_path)
     assert found.code == 1
-    assert "tools/new.json; save it with --save" in found.out
+    assert "tools/new.json does not exist; create it with --save" in found.out
 
 
 @pytest.mark.parametrize(
     "content", ["", "[]", "{}", '{"version":9,"status":{},"greeting":{},"lists":{}}']
 )
-async def test_a_file_that_is_no_saved_catalog_is_named(tmp_path: Path, content: str) -> None:
+async def test_a_file_that_is_not_a_saved_catalog_is_named(tmp_path: Path, content: str) -> None:
     path = tmp_path / "default" / "tools" / "p.json"
     path.parent.mkdir(parents=True)
     path.write_text(content)
@@ -124,9 +124,7 @@ async def test_a_file_that_is_no_saved_catalog_is_named(tmp_path: Path, content:
     assert "tools/p.json is " in found.out
 
 
-async def test_a_directory_that_can_not_be_written_is_exit_code_1(
-    tmp_path: Path, peer: Any
-) -> None:
+async def test_a_directory_that_cannot_be_written_is_exit_code_1(tmp_path: Path, peer: Any) -> None:
     _, url = await peer("p")
     (tmp_path / "taken").write_text("a file")
     file = proxy(tmp_path / "f.yaml", {"name": "p", "url": url})

@@ -41,7 +41,7 @@ def _expected(order: list[tuple[int, tuple[str, str]]], stays: frozenset[int]) -
     ),
     st.frozensets(st.integers(0, 12)),
 )
-def test_the_entry_that_goes_is_the_idlest_of_whoever_holds_most(
+def test_the_evicted_entry_is_the_idlest_of_the_largest_holder(
     steps: list[tuple[str, int, tuple[str, str]]], stays: frozenset[int]
 ) -> None:
     shares: FairShares[int] = FairShares(100)
@@ -104,7 +104,7 @@ def test_the_last_room_is_for_holders_of_few() -> None:
     assert shares.admits(("net", "another"))
 
 
-def test_what_is_remembered_of_holders_is_bounded_by_their_entries() -> None:
+def test_memory_of_holders_is_bounded_by_their_entries() -> None:
     shares: FairShares[int] = FairShares(10)
     for number in range(10_000):
         shares.add(0, (f"net {number}", "p"))

@@ -82,6 +82,6 @@ def test_log_lines_beyond_the_limit_are_dropped_and_counted(
     handler.close()
     lines = [json.loads(line) for line in read[filled:].splitlines()]
     assert lines[0] == "line 0"
-    assert f"{dropped} log lines were dropped: standard error was not read" in lines
+    assert f"dropped {dropped} log lines because standard error was not read" in lines
     os.close(inward)
     os.close(outward)

@@ -21,7 +21,7 @@ def test_a_port_for_all_addresses_answers_either_family(
             client.connect((address, port))
 
 
-def test_where_the_kernel_has_no_ipv6_the_port_is_open_for_ipv4(
+def test_without_ipv6_in_the_kernel_the_port_is_open_for_ipv4(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     make = socket.socket

@@ -166,7 +166,7 @@ def test_one_that_fails_keeps_no_other_from_ending(
     assert len(clock.failures) == 1
 
 
-def test_who_takes_over_is_told_instead(
+def test_a_new_owner_is_notified_instead(
     clock: Clock, deadlines: TimerQueue, ended: list[str]
 ) -> None:
     found = _start(deadlines, ended, "first")

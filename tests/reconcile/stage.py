@@ -15,9 +15,9 @@ from mcpproxy.reconcile.reconciler import Reconciler
 from mcpproxy.reconcile.status_updates.status_write_health import StatusWriteHealth
 from mcpproxy.status.compute import find_condition
 from mcpproxy.testing.fake_cluster import FakeCluster
-from tests.builders import OPTIONS, a_manifest
 from tests.cluster.pods.pods import FakePods, a_report
 from tests.reconcile.clock import FakeClock
+from tests.support.builders import OPTIONS, a_manifest
 
 KEY = ProxyKey("team", "tools")
 

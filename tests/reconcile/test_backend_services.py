@@ -9,8 +9,8 @@ from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.cluster.errors import Forbidden
 from mcpproxy.reconcile.status_updates.backend_services import EXPLAINED
 from mcpproxy.reconcile.status_updates.status_writer import SERVICES_AGAIN
-from tests.builders import a_backend
 from tests.reconcile.stage import Stage
+from tests.support.builders import a_backend
 
 READY = {"conditions": [{"type": "Ready", "status": "True"}]}
 LABELS = {"app": "weather"}
@@ -66,7 +66,7 @@ CASES: list[tuple[list[Object], str]] = [
     ),
     (
         [a_service(ports=[{"port": 443}, {"port": 80}]), a_pod(**READY)],
-        "Service weather-service has no port 8080 but 80, 443; correct service.port",
+        "Service weather-service has no port 8080; set service.port to one of 80, 443",
     ),
     (
         [
@@ -74,8 +74,9 @@ CASES: list[tuple[list[Object], str]] = [
             a_pod(**READY),
         ],
         (
-            "Service weather-service is headless, so connections go to port 8080 of the pods and"
-            " not to its targetPort; give the Service the port 9000 and set service.port to it"
+            "Service weather-service is headless, so connections use port 8080 of the pods instead"
+            " of its targetPort; change the port of the Service to 9000 and set service.port to"
+            " 9000"
         ),
     ),
     (
@@ -94,21 +95,23 @@ CASES: list[tuple[list[Object], str]] = [
 
 
 @pytest.mark.parametrize(("objects", "note"), CASES)
-async def test_what_is_wrong_with_the_service_follows_the_message_of_the_backend(
+async def test_the_problem_of_a_service_follows_the_message_of_the_backend(
     stage: Stage, objects: list[Object], note: str
 ) -> None:
     assert await failing(stage, *objects) == note
 
 
-async def test_a_time_out_is_explained_too_and_other_failures_are_not(stage: Stage) -> None:
+async def test_a_timeout_is_also_explained_and_other_failures_are_not(stage: Stage) -> None:
     assert "does not exist" in await failing(stage, reason="TimedOut")
 
 
-async def test_a_failure_that_is_no_matter_of_services_reads_none(stage: Stage) -> None:
+async def test_a_failure_unrelated_to_services_reads_no_services(stage: Stage) -> None:
     assert await failing(stage, reason="NotMCP") == ""
 
 
-async def test_nothing_is_said_of_a_service_elsewhere_without_its_consent(stage: Stage) -> None:
+async def test_the_status_reveals_nothing_about_a_foreign_service_without_its_consent(
+    stage: Stage,
+) -> None:
     assert await failing(stage, namespace="office") == ""
 
 
@@ -119,7 +122,7 @@ async def test_a_service_elsewhere_that_consents_is_explained(stage: Stage) -> N
     assert found == ("Service weather-service has no endpoints: no pod has the labels app=weather")
 
 
-async def test_a_service_that_can_not_be_read_leaves_the_message_as_it_is(stage: Stage) -> None:
+async def test_a_service_that_cannot_be_read_does_not_change_the_message(stage: Stage) -> None:
     refused = Forbidden('User "operator" cannot get resource "services"')
     get = stage.cluster.get
 

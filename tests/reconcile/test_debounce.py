@@ -40,7 +40,7 @@ async def test_a_list_that_reaches_pods_one_after_the_other_is_one_write(stage: 
     assert stage.cluster.writes == ["status MCPProxy"]
 
 
-async def test_pods_that_go_on_to_differ_are_told_with_numbers_and_once(stage: Stage) -> None:
+async def test_a_lasting_disagreement_of_pods_is_reported_once_with_numbers(stage: Stage) -> None:
     await are_running(stage)
     await stage.pod_says("tools-2", tools=3, weather="Healthy")
     assert await stage.reconcile() == PATIENCE
@@ -59,7 +59,7 @@ async def test_pods_that_go_on_to_differ_are_told_with_numbers_and_once(stage: S
     assert stage.verdict("BackendsHealthy") == ("True", "AllHealthy")
 
 
-async def test_a_new_operator_goes_on_to_tell_what_was_told(stage: Stage) -> None:
+async def test_a_new_operator_keeps_the_reported_state(stage: Stage) -> None:
     await are_running(stage)
     await stage.pod_says("tools-2", tools=3, weather="Healthy")
     await stage.reconcile()
@@ -124,7 +124,9 @@ async def test_a_new_operator_keeps_a_disagreement_that_a_worse_reason_hides(
     await restarted.close()
 
 
-async def test_a_trouble_is_told_at_once_while_a_difference_is_waited_out(stage: Stage) -> None:
+async def test_a_failure_is_reported_immediately_and_a_disagreement_is_debounced(
+    stage: Stage,
+) -> None:
     await are_running(stage)
     await stage.pod_says("tools-2", tools=3, weather="Healthy")
     await stage.pod_says("tools-3", weather="Unhealthy")
@@ -134,7 +136,7 @@ async def test_a_trouble_is_told_at_once_while_a_difference_is_waited_out(stage:
     assert backend.components == ComponentCounts(tools=2, prompts=1)
 
 
-async def test_ready_pods_that_are_not_heard_for_long_are_told(stage: Stage) -> None:
+async def test_missing_reports_of_ready_pods_are_reported_after_a_while(stage: Stage) -> None:
     await are_running(stage)
     for pod in PODS[1:]:
         stage.pods.lost.add(stage.pod_uid(pod))
@@ -148,11 +150,11 @@ async def test_ready_pods_that_are_not_heard_for_long_are_told(stage: Stage) -> 
     await restarted.reconcile()
     assert stage.verdict("BackendsHealthy") == ("Unknown", "PodsNotHeard")
     assert stage.message("BackendsHealthy") == (
-        "1 of 1 healthy; seen by 1 of 3 pods;"
-        " the operator can't read pod tools-2: connection refused"
+        "1 of 1 healthy; reported by 1 of 3 pods; cannot read the report of pod tools-2:"
+        " connection refused"
     )
     assert stage.verdict("Ready") == ("Unknown", "PodsNotHeard")
-    assert "seen by 1 of 3 pods" in stage.message("Ready")
+    assert "reported by 1 of 3 pods" in stage.message("Ready")
     assert stage.verdict("Available") == ("True", "PodsReady")
     await restarted.close()
 
@@ -193,7 +195,7 @@ def test_nothing_is_remembered_of_one_that_has_gone() -> None:
     assert debouncer.debounce(KEY, disagreements) == (disagreements, PATIENCE)
 
 
-async def test_a_pod_that_the_operator_can_not_read_is_named_with_the_error(stage: Stage) -> None:
+async def test_a_pod_that_the_operator_cannot_read_is_named_with_the_error(stage: Stage) -> None:
     await stage.is_running(replicas=1)
     stage.pods.lost.add(stage.pod_uid("tools-1"))
     restarted = Stage(stage)
@@ -204,4 +206,4 @@ async def test_a_pod_that_the_operator_can_not_read_is_named_with_the_error(stag
     for condition in ("Ready", "BackendsHealthy"):
         assert stage.verdict(condition) == ("Unknown", "BackendsUnknown")
         said = stage.message(condition)
-        assert said.endswith("; the operator can't read pod tools-1: connection refused")
+        assert said.endswith("; cannot read the report of pod tools-1: connection refused")

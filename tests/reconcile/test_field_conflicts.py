@@ -47,11 +47,11 @@ def delete(stage: Stage) -> None:
 
 
 CHANGES: dict[Change, str] = {
-    scale: "spec.replicas of Deployment tools is changed again and again by manager kubectl",
-    remove_labels: "metadata.labels.app.kubernetes.io/managed-by of Service tools is changed",
+    scale: "spec.replicas of Deployment tools: manager kubectl keeps changing it",
+    remove_labels: "metadata.labels.app.kubernetes.io/managed-by of Service tools: another ",
     apply_as_another_operator: "spec.template.spec.containers[mcpproxy].image of Deployment tools"
-    " is changed again and again by another operator (field manager mcpproxy-operator)",
-    delete: "Service tools is deleted again and again",
+    ": another operator (field manager mcpproxy-operator) keeps changing it",
+    delete: "Service tools: another client keeps deleting it",
 }
 
 
@@ -83,7 +83,7 @@ async def test_a_manager_that_undoes_every_write_is_named_and_reverted_less_and_
     assert stage.verdict("Stalled") == ("True", reasons.CONTESTED)
     assert CHANGES[change] in stage.message("Stalled")
     assert CHANGES[change] in stage.message("Ready")
-    assert sum("again and again" in line for line in caplog.messages) == 1
+    assert sum("at longer and longer intervals" in line for line in caplog.messages) == 1
     # Beside what the fight itself changes, such as numbers of pods.
     assert stage.cluster.writes.count("status MCPProxy") <= 2 * reversals(stage)
 
@@ -113,7 +113,7 @@ async def test_a_fight_that_is_over_is_forgotten(stage: Stage) -> None:
     assert reversals(stage) == 1
 
 
-async def test_a_child_that_is_edited_now_and_then_is_put_right_at_once(stage: Stage) -> None:
+async def test_a_child_that_is_edited_now_and_then_is_reverted_at_once(stage: Stage) -> None:
     await stage.is_running(replicas=1)
     for _ in range(10):
         scale(stage)
@@ -123,7 +123,7 @@ async def test_a_child_that_is_edited_now_and_then_is_put_right_at_once(stage: S
     assert stage.verdict("Stalled") is None
 
 
-async def test_the_pass_after_a_pause_is_asked_for(stage: Stage) -> None:
+async def test_a_pause_schedules_the_next_reconciliation(stage: Stage) -> None:
     await stage.is_running(replicas=1)
     scale(stage)
     await stage.reconcile()

@@ -5,8 +5,8 @@ import pytest
 from mcpproxy.cluster.resources import AUTOSCALER, DEPLOYMENT, MCP_PROXY, POD_MONITOR, ResourceKind
 from mcpproxy.reconcile.field_conflicts import FIRST_PAUSE
 from mcpproxy.reconcile.requeue import POLL
-from tests.on_demand import ASKED, ASKING, EDITS
 from tests.reconcile.stage import KEY, Stage
+from tests.support.on_demand import ASKED, ASKING, EDITS
 
 every_kind = pytest.mark.parametrize("kind", ASKED, ids=lambda kind: kind.name)
 
@@ -17,7 +17,7 @@ def is_there(stage: Stage, kind: ResourceKind) -> bool:
 
 
 @every_kind
-async def test_it_comes_when_asked_for_and_goes_when_no_longer(
+async def test_an_optional_child_is_created_on_request_and_deleted_when_no_longer_configured(
     stage: Stage, kind: ResourceKind
 ) -> None:
     await stage.is_running()
@@ -39,7 +39,7 @@ async def test_it_comes_when_asked_for_and_goes_when_no_longer(
 
 
 @every_kind
-async def test_it_comes_back_when_deleted_and_is_put_right_when_edited(
+async def test_a_deleted_policy_is_created_again_and_an_edited_one_is_reverted(
     stage: Stage, kind: ResourceKind
 ) -> None:
     await stage.is_running(**ASKED[kind])
@@ -56,7 +56,7 @@ async def test_it_comes_back_when_deleted_and_is_put_right_when_edited(
 
 
 @every_kind
-async def test_one_of_somebody_else_is_named_when_asked_for_and_never_touched(
+async def test_one_of_another_owner_is_named_when_asked_for_and_never_touched(
     stage: Stage, kind: ResourceKind
 ) -> None:
     await stage.is_running(**ASKED[kind])
@@ -129,7 +129,7 @@ async def test_the_autoscaler_goes_before_replicas_are_set_again(stage: Stage) -
     assert stage.deployment()["spec"]["replicas"] == 3
 
 
-async def test_an_autoscaler_that_can_not_work_says_why(stage: Stage) -> None:
+async def test_the_cause_of_a_failing_autoscaler_is_reported(stage: Stage) -> None:
     await stage.is_running(autoscaling={"maxReplicas": 9})
     assert stage.verdict("Autoscaled") == ("Unknown", "ScalingUnknown")
     live = stage.child("HorizontalPodAutoscaler")
@@ -156,7 +156,7 @@ async def test_an_autoscaler_that_can_not_work_says_why(stage: Stage) -> None:
     assert stage.verdict("Autoscaled") is None
 
 
-async def test_a_kind_that_is_not_installed_is_told_and_hinders_nothing(stage: Stage) -> None:
+async def test_a_kind_that_is_not_installed_is_reported_and_blocks_nothing(stage: Stage) -> None:
     stage.cluster.lacking.add(POD_MONITOR.name)
     await stage.is_running(**ASKING)
     assert stage.verdict("Monitored") == ("False", "KindNotInstalled")

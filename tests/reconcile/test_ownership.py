@@ -64,7 +64,7 @@ STRANGERS = [without_owner, not_its_controller, of_another, of_another_kind, of_
 
 
 @pytest.mark.parametrize("change", STRANGERS, ids=lambda change: change.__name__)
-async def test_a_pod_with_our_labels_alone_is_not_asked_and_not_counted(
+async def test_a_pod_with_only_the_labels_is_neither_read_nor_counted(
     stage: Stage, change: Change
 ) -> None:
     await stage.is_running()
@@ -75,7 +75,7 @@ async def test_a_pod_with_our_labels_alone_is_not_asked_and_not_counted(
     assert stage.cluster.writes == []
 
 
-async def test_a_pod_of_a_replica_set_that_is_not_of_our_deployment_is_not_asked(
+async def test_a_pod_of_a_foreign_replica_set_is_not_read(
     stage: Stage,
 ) -> None:
     await stage.is_running()
@@ -95,7 +95,7 @@ async def test_a_pod_of_a_replica_set_that_is_not_of_our_deployment_is_not_asked
     assert len(stage.fleet) == 1
 
 
-async def test_a_pod_on_the_network_of_its_node_is_not_asked(stage: Stage) -> None:
+async def test_a_pod_on_the_host_network_is_not_read(stage: Stage) -> None:
     await stage.is_running()
 
     def leave(pod: Object) -> None:
@@ -106,7 +106,7 @@ async def test_a_pod_on_the_network_of_its_node_is_not_asked(stage: Stage) -> No
     assert uid not in stage.pods.opened
 
 
-async def test_a_pod_of_a_new_replica_set_is_asked(stage: Stage) -> None:
+async def test_a_pod_of_a_new_replica_set_is_read(stage: Stage) -> None:
     await stage.is_running()
     newer = copy.deepcopy(stage.child(REPLICA_SET.name, "tools-1"))
     del newer["metadata"]["uid"]
@@ -134,7 +134,7 @@ async def test_replica_sets_are_listed_only_for_pods_that_were_not_seen_before(
     assert made == [KEY.namespace]
 
 
-async def test_the_pods_of_an_earlier_deployment_are_not_asked(stage: Stage) -> None:
+async def test_the_pods_of_an_earlier_deployment_are_not_read(stage: Stage) -> None:
     await stage.is_running()
     again = stage.deployment()
     stage.cluster.remove(DEPLOYMENT, *KEY)
@@ -144,7 +144,7 @@ async def test_the_pods_of_an_earlier_deployment_are_not_asked(stage: Stage) -> 
     assert len(stage.fleet) == 0
 
 
-async def test_pods_that_were_known_stay_while_replica_sets_can_not_be_listed(
+async def test_pods_that_were_known_stay_while_replica_sets_cannot_be_listed(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await stage.is_running()

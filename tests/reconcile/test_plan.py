@@ -36,7 +36,7 @@ def always(manifest: Object, live: Object) -> bool:
     return True
 
 
-def test_what_is_absent_is_created_with_the_deployment_last() -> None:
+def test_missing_children_are_created_with_the_deployment_last() -> None:
     found = make_plan(ALL, [], OWNER, always)
     assert [(step.manifest["kind"], step.uid) for step in found.apply] == [
         ("ConfigMap", None),
@@ -45,17 +45,17 @@ def test_what_is_absent_is_created_with_the_deployment_last() -> None:
     ]
 
 
-def test_what_is_in_sync_is_left_alone() -> None:
+def test_children_in_sync_are_not_written() -> None:
     live = [a_child("Deployment"), a_child("Service"), a_child("ConfigMap", "tools-1")]
     assert make_plan(ALL, live, OWNER, always).apply == ()
 
 
-def test_what_has_drifted_is_applied_to_the_object_that_was_seen() -> None:
+def test_a_drifted_field_is_applied_to_the_observed_object() -> None:
     found = make_plan([wanted("Service")], [a_child("Service")], OWNER, never)
     assert [step.uid for step in found.apply] == ["Service-tools"]
 
 
-def test_an_object_of_somebody_else_blocks_everything_and_is_named() -> None:
+def test_an_object_of_another_owner_blocks_everything_and_is_named() -> None:
     live = [a_child("Deployment", owner=None), a_child("Service")]
     found = make_plan(ALL, live, OWNER, never)
     assert (found.apply, found.replace, found.requeue_after) == ((), (), WAIT)
@@ -65,7 +65,7 @@ def test_an_object_of_somebody_else_blocks_everything_and_is_named() -> None:
     assert "Service" not in found.blocked.message
 
 
-def test_a_child_of_another_kind_of_owner_is_somebody_elses() -> None:
+def test_a_child_of_another_kind_of_owner_belongs_to_another_owner() -> None:
     live = a_child("Deployment")
     live["metadata"]["ownerReferences"][0] |= {"kind": "Other", "uid": "u9"}
     found = make_plan(ALL, [live], OWNER, never)
@@ -73,14 +73,14 @@ def test_a_child_of_another_kind_of_owner_is_somebody_elses() -> None:
     assert found.blocked.reason == "NotOwned"
 
 
-def test_children_of_an_earlier_proxy_of_this_name_are_waited_for() -> None:
+def test_children_of_an_earlier_proxy_of_this_name_are_awaited() -> None:
     found = make_plan(ALL, [a_child("Deployment", owner="u0")], OWNER, never)
     assert found.apply == ()
     assert found.blocked is not None
     assert found.blocked.reason == "WaitingForDeletion"
 
 
-def test_a_child_that_is_being_deleted_is_waited_for() -> None:
+def test_a_child_that_is_being_deleted_is_awaited() -> None:
     live = a_child("Deployment", metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"})
     found = make_plan(ALL, [live], OWNER, never)
     assert found.blocked is not None

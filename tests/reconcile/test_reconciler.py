@@ -17,9 +17,9 @@ from mcpproxy.cluster.resources import (
     SERVICE_ACCOUNT,
     ResourceKind,
 )
-from tests.builders import a_backend
 from tests.cluster.pods.pods import a_report
 from tests.reconcile.stage import KEY, Stage
+from tests.support.builders import a_backend
 
 KINDS = [DEPLOYMENT, SERVICE, SERVICE_ACCOUNT, CONFIG_MAP]
 
@@ -63,7 +63,7 @@ async def test_a_restarted_operator_writes_nothing(stage: Stage) -> None:
     await restarted.close()
 
 
-async def test_a_restarted_operator_that_can_not_reach_the_pods_says_so(stage: Stage) -> None:
+async def test_a_restarted_operator_reports_unreachable_pods(stage: Stage) -> None:
     await stage.is_running()
     restarted = Stage(stage)
     restarted.pods.lost.add(stage.pod_uid("tools-1"))
@@ -115,7 +115,7 @@ def no_labels(live: Object) -> None:
     ],
     ids=lambda value: getattr(value, "name", getattr(value, "__name__", "")),
 )
-async def test_a_child_edited_by_hand_is_put_right(
+async def test_a_child_edited_by_hand_is_reverted(
     stage: Stage, kind: ResourceKind, change: Callable[[Object], None]
 ) -> None:
     await stage.is_running()
@@ -143,7 +143,7 @@ async def test_replicas_that_the_spec_leaves_open_are_left_to_others(stage: Stag
     assert stage.deployment()["spec"]["replicas"] == 5
 
 
-async def test_replicas_that_the_spec_gives_no_longer_stay_as_they_are(stage: Stage) -> None:
+async def test_replicas_that_the_spec_gives_no_longer_are_unchanged(stage: Stage) -> None:
     await stage.is_running(replicas=1)
     stage.user_applies(replicas=5)
     await stage.reconcile()
@@ -220,7 +220,7 @@ async def test_before_the_rollout_is_complete_no_config_map_goes_even_without_po
     assert old in stage.config_maps()
 
 
-async def test_a_report_on_another_configuration_says_nothing_of_this_one(stage: Stage) -> None:
+async def test_a_report_on_another_configuration_is_ignored(stage: Stage) -> None:
     await stage.is_running()
     stage.pods.say(stage.pod_uid("tools-1"), a_report("another hash", weather="Healthy"))
     await asyncio.wait_for(stage.changes.get(), 5)
@@ -229,7 +229,7 @@ async def test_a_report_on_another_configuration_says_nothing_of_this_one(stage:
     assert stage.status.components is None
 
 
-async def test_a_proxy_that_is_being_deleted_says_so_and_its_children_are_left_alone(
+async def test_a_deletion_is_reported_and_the_children_are_not_changed(
     stage: Stage,
 ) -> None:
     await stage.is_running()
@@ -280,7 +280,7 @@ def _parent() -> Object:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-async def test_an_object_of_somebody_else_stays_untouched_and_is_named(
+async def test_an_object_of_another_owner_stays_untouched_and_is_named(
     stage: Stage, kind: ResourceKind
 ) -> None:
     await stage.is_running()
@@ -340,7 +340,7 @@ async def test_a_proxy_that_is_gone_is_forgotten(stage: Stage) -> None:
     assert stage.cluster.writes == []
 
 
-async def test_zero_replicas_are_shown_as_asked_for(stage: Stage) -> None:
+async def test_zero_replicas_are_shown_as_desired(stage: Stage) -> None:
     stage.user_applies(replicas=0)
     await stage.reconcile()
     assert stage.verdict("Ready") == ("True", "ScaledToZero")

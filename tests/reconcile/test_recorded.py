@@ -22,36 +22,33 @@ PROBLEMS = {
     "out-of-memory": (
         "OOMKilled",
         (
-            r"container mcpproxy was killed for lack of memory \(OOMKilled\): raise"
+            r"container mcpproxy ran out of memory \(OOMKilled\); raise"
             r" resources\.limits\.memory"
         ),
     ),
     "start-error": (
         "CrashLoopBackOff",
         (
-            r'container mcpproxy of image \S+ can\'t start: exec: "mcpproxy": executable file'
+            r'container mcpproxy of image \S+ cannot start: exec: "mcpproxy": executable file'
             r" not found in \$PATH.*"
         ),
     ),
     "init-crash": (
         "CrashLoopBackOff",
-        r"init container injected-init keeps crashing \(exit code 3\); see kubectl logs .*",
+        r"init container injected-init keeps crashing \(exit code 3\); run kubectl logs .*",
     ),
     "sidecar-crash": (
         "CrashLoopBackOff",
-        r"container injected-sidecar keeps crashing \(exit code 3\); see kubectl logs .*",
+        r"container injected-sidecar keeps crashing \(exit code 3\); run kubectl logs .*",
     ),
     "image-pull": (
         "ImagePullBackOff",
-        r"the image mcpproxy/no-such-image:0\.1\.0 can't be pulled; correct it, or see .*",
+        r"cannot pull the image mcpproxy/no-such-image:0\.1\.0; correct it, or run .*",
     ),
-    "unschedulable": ("Unschedulable", r"can't be scheduled: 0/2 nodes are available: .*"),
+    "unschedulable": ("Unschedulable", "a pod cannot be scheduled: 0/2 nodes are available: .*"),
     "lost-node": (
         "NodeNotReady",
-        (
-            r"node ways-worker does not report: it may be down, see kubectl describe node"
-            r" ways-worker"
-        ),
+        ("node ways-worker does not report its status; run kubectl describe node ways-worker"),
     ),
 }
 
@@ -79,12 +76,12 @@ def test_an_evicted_pod_is_named_for_a_while_and_its_secret_never() -> None:
     [
         (
             "quota-pods",
-            "ResourceQuota small of the namespace leaves no room for it; raise the quota: ",
+            "ResourceQuota small of the namespace is exhausted; raise the quota: ",
         ),
         ("pod-security", "Pod Security (restricted:latest) forbids the pods; "),
     ],
 )
-def test_a_deployment_whose_pods_are_refused_names_who_refuses_them(name: str, cause: str) -> None:
+def test_the_component_that_refuses_pods_is_named(name: str, cause: str) -> None:
     failure = deployment_view(load(name).deployment).failure
     assert failure is not None
     assert failure.reason == "ReplicaFailure"
@@ -133,7 +130,7 @@ def _in_team(live: Object) -> Object:
         ("pod-security", [True]),
     ],
 )
-async def test_pods_of_an_earlier_template_are_told_from_those_of_the_newest(
+async def test_pods_of_an_earlier_template_are_distinguished_from_those_of_the_newest(
     name: str, earlier: list[bool]
 ) -> None:
     recording = load(name)

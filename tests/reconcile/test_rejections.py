@@ -9,30 +9,28 @@ from tests.reconcile.stage import Stage
 # As API servers of version 1.35 have worded them.
 TEXTS = {
     'services "tools" is forbidden: exceeded quota: small, requested: services=1, used: services=0,'
-    " limited: services=0": (
-        "ResourceQuota small of the namespace leaves no room for it; raise the quota"
-    ),
+    " limited: services=0": ("ResourceQuota small of the namespace is exhausted; raise the quota"),
     'pods "tools-1" is forbidden: failed quota: compute: must specify limits.cpu for: mcpproxy': (
         "ResourceQuota compute admits only pods with limits.cpu; set spec.resources"
     ),
     'pods "tools-1" is forbidden: maximum memory usage per Container is 64Mi, but limit is 128Mi': (
-        "a LimitRange of the namespace forbids it; correct spec.resources or the LimitRange"
+        "a LimitRange of the namespace forbids the pods; correct spec.resources or the LimitRange"
     ),
     'pods "tools-1" is forbidden: violates PodSecurity "restricted:latest": privileged': (
-        "Pod Security (restricted:latest) forbids the pods; correct the fields that this message"
-        " names at its end; kubectl get deployment -o yaml --show-managed-fields shows who set them"
+        "Pod Security (restricted:latest) forbids the pods; correct the fields listed at the end"
+        " of this message; kubectl get deployment -o yaml --show-managed-fields shows who set them"
     ),
     "deployments.apps \"tools\" is forbidden: ValidatingAdmissionPolicy 'team' with binding 'all'"
     " denied request: no label": (
-        "ValidatingAdmissionPolicy team denies it; do what it demands, or change the policy"
+        "ValidatingAdmissionPolicy team denied the request; meet its demands, or change the policy"
     ),
     'Internal error occurred: failed calling webhook "gone.example.com": failed to call webhook:'
     ' Post "https://gone.team.svc:443/?timeout=10s": service "gone" not found': (
-        "webhook gone.example.com can't be called; restore its service, or delete the"
-        " ValidatingWebhookConfiguration or MutatingWebhookConfiguration that names it"
+        "the API server cannot call webhook gone.example.com; restore its service, or delete the"
+        " ValidatingWebhookConfiguration or MutatingWebhookConfiguration that contains it"
     ),
     'admission webhook "no.example.com" denied the request: not today': (
-        "webhook no.example.com denies it; do what it demands, or ask who runs it"
+        "webhook no.example.com denied the request; meet its demands, or contact its owner"
     ),
     'pods "tools-1" is forbidden: error looking up service account team/absent: serviceaccount'
     ' "absent" not found': (
@@ -46,25 +44,25 @@ TEXTS = {
 
 
 @pytest.mark.parametrize(("text", "cause"), TEXTS.items())
-def test_the_cause_and_the_remedy_stand_before_the_text(text: str, cause: str) -> None:
+def test_the_cause_and_the_remedy_precede_the_error_text(text: str, cause: str) -> None:
     assert explain_rejection(text) == f"{cause}: {text}"
 
 
 @pytest.mark.parametrize("text", ["", "spec.ports[0].port: Invalid value", "exceeded quota: "])
-def test_any_other_text_stays_as_it_is(text: str) -> None:
+def test_any_other_text_is_unchanged(text: str) -> None:
     assert explain_rejection(text) == text
 
 
 QUOTA, RBAC = next(iter(TEXTS)), 'User "operator" cannot patch resource "services"'
 
 
-async def test_a_quota_is_told_from_a_permission_that_the_operator_lacks(stage: Stage) -> None:
+async def test_an_exceeded_quota_is_distinguished_from_a_missing_permission(stage: Stage) -> None:
     stage.user_applies()
     for error, reason, words in (
         (
             Invalid(QUOTA),
             "RefusedByApiServer",
-            "an object of this proxy: ResourceQuota small of the namespace leaves no room",
+            "rejected a child: ResourceQuota small of the namespace is exhausted",
         ),
         (Forbidden(RBAC), "Forbidden", f"the operator lacks a permission: {RBAC}"),
     ):

@@ -111,7 +111,7 @@ async def test_a_read_that_is_refused_is_reported_and_changes_nothing(
     assert stage.verdict("Stalled") is None
 
 
-async def test_a_kind_that_is_not_asked_for_is_not_read(stage: Stage) -> None:
+async def test_an_unused_kind_is_not_read(stage: Stage) -> None:
     stage.knows = False
     for kind in ON_DEMAND:
         stage.cluster.unreadable[kind.name] = Forbidden(f"cannot read {kind.plural}")
@@ -142,7 +142,7 @@ async def test_a_namespace_that_is_being_deleted_gets_one_refused_write_for_each
     assert await stage.reconcile() is None
 
 
-async def test_an_event_that_a_namespace_in_deletion_refuses_is_no_warning(
+async def test_an_event_refused_by_a_terminating_namespace_is_not_a_warning(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     await stage.is_running()
@@ -206,7 +206,7 @@ async def test_a_write_that_takes_long_is_reported_before_it_ends(
     stage.cluster.after_write = note
     stage.user_applies()
     await stage.reconcile()
-    assert seen == ["the API server has not yet answered the write of a child"]
+    assert seen == ["the API server has not yet responded to the write of a child"]
     assert stage.verdict("Available") == ("False", "PodsNotReady")
 
 

@@ -51,7 +51,7 @@ async def test_pods_that_are_to_mount_another_sealing_secret_find_it(stage: Stag
     assert stage.sealing in stage.cluster.objects
 
 
-async def test_a_sealing_secret_that_vanished_is_made_again_when_pods_can_not_start(
+async def test_a_sealing_secret_that_vanished_is_made_again_when_pods_cannot_start(
     stage: Stage,
 ) -> None:
     await stage.is_running()

@@ -12,8 +12,8 @@ from mcpproxy.desired import ServiceTarget
 from mcpproxy.reconcile.object_views import service_target
 from mcpproxy.reconcile.plan import WAIT
 from mcpproxy.reconcile.requeue import POLL
-from tests.builders import a_backend
 from tests.reconcile.stage import Stage
+from tests.support.builders import a_backend
 
 CLOSED = {
     "networkPolicy": {},
@@ -46,7 +46,7 @@ def reached(stage: Stage) -> list[Object]:
 OWN = {**CLOSED, "backends": [a_backend("weather", service={"name": "calendar", "port": 80})]}
 
 
-async def test_the_policy_waits_for_a_service_of_its_own_namespace(stage: Stage) -> None:
+async def test_the_policy_waits_for_a_service_of_the_same_namespace(stage: Stage) -> None:
     stage.user_applies(**OWN)
     assert await stage.reconcile() == WAIT
     assert reached(stage) == []
@@ -75,9 +75,9 @@ async def test_a_service_of_another_namespace_is_not_shown_without_its_consent(
     assert reached(stage) == [rule]
     assert "6543" not in str(stage.child("NetworkPolicy"))
     assert stage.message("Accepted") == (
-        "the spec is valid; networkPolicy: all pods of the namespaces of office/calendar can be"
-        " reached, as the pods behind a Service are shown in another namespace only if it has the"
-        " annotation mcpproxy.dev/allow-from: team"
+        "the spec is valid; networkPolicy: all pods in the namespaces of office/calendar are"
+        " allowed; to allow only the pods of a Service, annotate it with mcpproxy.dev/allow-from:"
+        " team"
     )
 
 
@@ -160,6 +160,8 @@ async def test_a_service_that_the_operator_may_not_read_opens_its_namespace(
     ],
     ids=["none", "ports", "headless", "no selector", "external name"],
 )
-def test_what_is_behind_a_service(service: Object | None, found: ServiceTarget) -> None:
+def test_the_pods_behind_a_service_are_resolved(
+    service: Object | None, found: ServiceTarget
+) -> None:
     assert SERVICE.name == "Service"
     assert service_target(service) == found

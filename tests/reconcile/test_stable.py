@@ -37,7 +37,7 @@ def a_mirror(live: Object) -> None:
         main["image"] = "mirror/" + main["image"].removeprefix("mirror/")
 
 
-async def test_what_a_webhook_adds_is_left_alone(stage: Stage) -> None:
+async def test_fields_added_by_a_webhook_are_left_unchanged(stage: Stage) -> None:
     stage.cluster.webhooks.append(a_sidecar)
     await stage.is_running()
     for _ in range(3):
@@ -157,7 +157,7 @@ async def test_a_pass_cut_off_at_any_write_ends_in_the_same_state() -> None:
 
 
 @pytest.mark.parametrize("first", [{"cache": {"ttl": "1s"}}, {"image": "other:1"}])
-async def test_the_way_to_a_spec_does_not_show_in_what_it_becomes(
+async def test_the_children_do_not_depend_on_the_history_of_the_spec(
     stage: Stage, first: dict[str, Any]
 ) -> None:
     direct = Stage()

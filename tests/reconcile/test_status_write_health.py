@@ -29,7 +29,7 @@ def test_statuses_that_fail_for_a_while_are_a_problem(
     writes.failed(A, Forbidden("cannot patch"))
     assert writes.problem() is None
     clock.advance(PATIENCE)
-    assert writes.problem() == "the status of 1 MCPProxies can't be written: cannot patch"
+    assert writes.problem() == "cannot write the status of 1 MCPProxies: cannot patch"
 
 
 def test_one_status_that_fails_beside_others_is_counted_and_no_problem(
@@ -57,7 +57,7 @@ def test_a_write_that_hangs_counts_as_one_that_fails_until_it_ends(
 
 
 @pytest.mark.parametrize("end", [StatusWriteHealth.written, StatusWriteHealth.unchanged])
-def test_a_status_that_is_written_or_not_needed_any_more_is_no_failure(
+def test_a_status_that_is_written_or_obsolete_is_not_a_failure(
     writes: StatusWriteHealth, clock: FakeClock, end: object
 ) -> None:
     writes.failed(A, Forbidden("cannot patch"))
@@ -83,7 +83,7 @@ async def test_a_pass_notes_a_status_that_is_refused(stage: Stage) -> None:
     assert len(stage.statuses) == 0
 
 
-async def test_a_pass_notes_an_mcpproxy_that_can_not_be_read(stage: Stage) -> None:
+async def test_a_pass_notes_an_mcpproxy_that_cannot_be_read(stage: Stage) -> None:
     await stage.is_running()
     stage.cluster.unreadable["MCPProxy"] = Forbidden("cannot get")
     with pytest.raises(Forbidden):

@@ -3,9 +3,9 @@
 import copy
 
 from mcpproxy.cluster.resources import SERVICE
-from tests.builders import a_backend
-from tests.on_demand import ASKING
 from tests.reconcile.stage import KEY, Stage
+from tests.support.builders import a_backend
+from tests.support.on_demand import ASKING
 
 TWO = [a_backend(), a_backend("calendar")]
 
@@ -34,7 +34,9 @@ async def test_suspending_changes_nothing_but_the_status(stage: Stage) -> None:
     assert stage.cluster.writes == []
 
 
-async def test_changes_wait_until_it_goes_on_and_are_named_meanwhile(stage: Stage) -> None:
+async def test_changes_wait_until_the_proxy_resumes_and_are_listed_in_the_status(
+    stage: Stage,
+) -> None:
     await stage.is_running()
     before = children(stage)
     stage.user_applies(suspend=True, backends=TWO, **ASKING)
@@ -53,7 +55,7 @@ async def test_changes_wait_until_it_goes_on_and_are_named_meanwhile(stage: Stag
     assert len(stage.config_maps()) == 2
 
 
-async def test_what_is_deleted_or_no_longer_asked_for_meanwhile_stays_so(stage: Stage) -> None:
+async def test_a_deletion_during_a_pause_is_not_undone(stage: Stage) -> None:
     await stage.is_running(**ASKING)
     stage.cluster.remove(SERVICE, *KEY)
     before = children(stage)
@@ -64,7 +66,7 @@ async def test_what_is_deleted_or_no_longer_asked_for_meanwhile_stays_so(stage: 
     assert "PodDisruptionBudget tools" in stage.message("Suspended")
 
 
-async def test_a_backend_that_fails_meanwhile_is_told(stage: Stage) -> None:
+async def test_a_backend_that_fails_in_the_meantime_is_reported(stage: Stage) -> None:
     await stage.is_running()
     stage.user_applies(suspend=True, backends=TWO)
     await stage.reconcile()
@@ -85,7 +87,7 @@ async def test_a_proxy_that_is_born_suspended_gets_nothing(stage: Stage) -> None
     assert stage.deployment()
 
 
-async def test_an_old_config_map_stays_until_it_goes_on(stage: Stage) -> None:
+async def test_an_old_config_map_stays_until_it_continues(stage: Stage) -> None:
     await stage.is_running()
     stage.user_applies(cache={"ttl": "7s"})
     await stage.reconcile()

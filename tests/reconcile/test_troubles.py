@@ -57,14 +57,14 @@ def running(restarts: int, code: int = 1) -> Object:
 
 
 NO_IMAGE = ConditionReason(
-    "ImagePullBackOff", "the image x:1 can't be pulled; correct it, or see kubectl describe pod"
+    "ImagePullBackOff", "cannot pull the image x:1; correct it, or run kubectl describe pod"
 )
 LOOP = ConditionReason(
-    "CrashLoopBackOff", "container mcpproxy keeps crashing; see kubectl logs --previous -c mcpproxy"
+    "CrashLoopBackOff", "container mcpproxy keeps crashing; run kubectl logs --previous -c mcpproxy"
 )
 CODE = ConditionReason(
     "CrashLoopBackOff",
-    "container mcpproxy keeps crashing (exit code 1); see kubectl logs --previous -c mcpproxy",
+    "container mcpproxy keeps crashing (exit code 1); run kubectl logs --previous -c mcpproxy",
 )
 RUNS_AS_ROOT = (
     "container has runAsNonRoot and image will run as root (pod:"
@@ -90,21 +90,18 @@ def ended(reason: str, code: int, message: str = "") -> Object:
             ended("OOMKilled", 137),
             ConditionReason(
                 "OOMKilled",
-                "container mcpproxy was killed for lack of memory (OOMKilled): raise"
-                " resources.limits.memory",
+                "container mcpproxy ran out of memory (OOMKilled); raise resources.limits.memory",
             ),
         ),
         (
             ended("StartError", 128, f"{NOT_FOUND}: {'ab' * 32}"),
             ConditionReason(
-                "CrashLoopBackOff", f"container mcpproxy of image x:1 can't start: {NOT_FOUND}: …"
+                "CrashLoopBackOff", f"container mcpproxy of image x:1 cannot start: {NOT_FOUND}: …"
             ),
         ),
         (
             running(restarts=1),
-            ConditionReason(
-                "ContainerCrashed", "container mcpproxy has crashed and is started again"
-            ),
+            ConditionReason("ContainerCrashed", "container mcpproxy crashed and is restarting"),
         ),
         (running(restarts=1, code=0), None),
         (
@@ -130,7 +127,7 @@ def ended(reason: str, code: int, message: str = "") -> Object:
         ({"name": "mcpproxy", "state": {"running": {}}}, None),
     ],
 )
-def test_the_problem_of_a_pod_is_told_in_words_that_do_not_flap(
+def test_the_message_about_a_pod_problem_is_stable(
     status: Object, problem: ConditionReason | None
 ) -> None:
     pod = a_pod(containerStatuses=[status])
@@ -138,10 +135,10 @@ def test_the_problem_of_a_pod_is_told_in_words_that_do_not_flap(
     assert is_starting(pod, after(5)) is (problem is None)
 
 
-def test_a_pod_that_fits_nowhere_says_so_and_a_ready_one_has_no_problem() -> None:
+def test_an_unschedulable_pod_is_reported_and_a_ready_one_has_no_problem() -> None:
     unscheduled = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes"}
     found = pod_problem(a_pod(conditions=[unscheduled]), after(5))
-    assert found == ConditionReason("Unschedulable", "can't be scheduled: 0/3 nodes")
+    assert found == ConditionReason("Unschedulable", "a pod cannot be scheduled: 0/3 nodes")
     ready = a_pod(conditions=[READY], containerStatuses=[waiting("CrashLoopBackOff")])
     assert pod_problem(ready, after(5)) is None
     assert not is_starting(ready, after(5))
@@ -154,7 +151,7 @@ def test_a_pod_that_waits_for_its_volumes_for_a_minute_names_the_secret_it_needs
     found = pod_problem(pod, after(MOUNTS_WITHIN))
     assert found is not None
     assert found.reason == "VolumesNotMounted"
-    assert found.message.endswith("it can't start without Secret tools-sealing")
+    assert found.message.endswith("it cannot start without Secret tools-sealing")
     assert pod_problem(pod, after(5000)) == found
 
 
@@ -186,11 +183,11 @@ def test_an_init_container_that_another_manager_has_added_is_named() -> None:
     pod = a_pod(initContainerStatuses=[init], containerStatuses=[waiting("PodInitializing")])
     found = pod_problem(pod, after(5))
     message = "init container injected keeps crashing (exit code 3);"
-    message += " see kubectl logs --previous -c injected"
+    message += " run kubectl logs --previous -c injected"
     assert found == ConditionReason("CrashLoopBackOff", message)
 
 
-def test_an_evicted_pod_is_told_of_for_a_while_and_then_ignored() -> None:
+def test_an_evicted_pod_is_reported_for_a_limited_time() -> None:
     evicted = {"type": "DisruptionTarget", "status": "True"}
     evicted["lastTransitionTime"] = "2026-01-01T01:00:00Z"
     status = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource"}
@@ -215,11 +212,11 @@ def test_a_node_that_does_not_report_is_named() -> None:
     pod = a_pod(phase="Running", conditions=[unready], containerStatuses=[container])
     pod["spec"]["nodeName"] = "worker-2"
     found = pod_problem(pod, after(5))
-    message = "node worker-2 does not report: it may be down, see kubectl describe node worker-2"
+    message = "node worker-2 does not report its status; run kubectl describe node worker-2"
     assert found == ConditionReason("NodeNotReady", message)
 
 
-def test_a_pod_without_its_volumes_names_config_maps_too() -> None:
+def test_a_pod_without_its_volumes_also_names_config_maps() -> None:
     pod = a_pod(conditions=[MOUNTING])
     pod["spec"]["volumes"].append({"name": "config", "configMap": {"name": "tools-0123456789"}})
     found = pod_problem(pod, after(MOUNTS_WITHIN))

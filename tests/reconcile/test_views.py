@@ -30,7 +30,7 @@ def test_a_deployment_that_its_controller_has_not_seen_is_not_settled() -> None:
     assert deployment_view(live).complete
 
 
-def test_a_pod_of_the_old_revision_means_that_the_rollout_goes_on() -> None:
+def test_a_pod_of_the_old_revision_means_that_the_rollout_continues() -> None:
     done = {"observedGeneration": 1, "updatedReplicas": 1, "availableReplicas": 1}
     live = {
         "metadata": {"generation": 1},
@@ -53,7 +53,7 @@ def test_the_failure_of_a_deployment_is_taken_from_its_conditions() -> None:
     assert (failure.reason, failure.message) == ("ProgressDeadlineExceeded", "timed out")
 
 
-def test_the_mounted_configuration_is_told_from_other_config_maps() -> None:
+def test_the_mounted_configuration_is_distinguished_from_other_config_maps() -> None:
     volumes = [
         {"name": "theirs", "configMap": {"name": "tools-settings"}},
         {"name": "config", "configMap": {"name": "tools-0123456789"}},
@@ -63,7 +63,7 @@ def test_the_mounted_configuration_is_told_from_other_config_maps() -> None:
     assert mounted_config_map({}, "tools") is None
 
 
-def test_a_pod_that_is_being_deleted_is_neither_ready_nor_asked() -> None:
+def test_a_terminating_pod_is_neither_ready_nor_read() -> None:
     pod = a_pod(conditions=[READY])
     assert is_ready(pod)
     assert pod_address(pod) is not None
@@ -73,7 +73,7 @@ def test_a_pod_that_is_being_deleted_is_neither_ready_nor_asked() -> None:
 
 
 @pytest.mark.parametrize("status", [{"podIP": ""}, {"phase": "Pending"}, {"phase": "Failed"}])
-def test_a_pod_without_an_address_is_not_asked(status: dict[str, str]) -> None:
+def test_a_pod_without_an_address_is_not_read(status: dict[str, str]) -> None:
     assert pod_address(a_pod(**status)) is None
 
 

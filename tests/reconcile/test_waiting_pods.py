@@ -17,7 +17,7 @@ def waits_for_volumes(stage: Stage, pod: str) -> None:
     stage.cluster.put(found)
 
 
-async def test_a_missing_sealing_secret_is_named_after_a_minute_and_made_anew(
+async def test_a_missing_sealing_secret_is_named_after_a_minute_and_created_again(
     stage: Stage,
 ) -> None:
     await stage.is_running()

@@ -7,9 +7,9 @@ import pytest
 from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.cluster.resources import ALWAYS, EVENT, MCP_PROXY, REPLICA_SET, SERVICE, ResourceKind
 from mcpproxy.reconcile.plan import WAIT
-from tests.on_demand import ASKED
 from tests.reconcile.stage import KEY, Stage
 from tests.reconcile.test_ownership import Change, lists_of
+from tests.support.on_demand import ASKED
 
 CHILDREN = {"Deployment", "Service", "ServiceAccount", "ConfigMap"}
 
@@ -57,7 +57,7 @@ async def test_the_config_map_of_a_kept_replica_set_stays_for_a_rollout_undo(sta
     assert old not in stage.config_maps()
 
 
-async def test_a_replica_set_beyond_the_history_is_waited_for_and_takes_its_config_map_along(
+async def test_a_replica_set_beyond_the_history_is_awaited_and_takes_its_config_map_along(
     stage: Stage,
 ) -> None:
     await stage.is_running()
@@ -76,7 +76,7 @@ async def test_a_replica_set_beyond_the_history_is_waited_for_and_takes_its_conf
     assert len(stage.config_maps()) == 1
 
 
-async def test_replica_sets_are_not_listed_again_while_the_deployment_stays_as_it_is(
+async def test_replica_sets_are_not_listed_again_while_the_deployment_is_unchanged(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await is_running_in_another_configuration(stage)
@@ -89,7 +89,7 @@ async def test_replica_sets_are_not_listed_again_while_the_deployment_stays_as_i
     assert len(stage.config_maps()) == 2
 
 
-async def test_what_an_orphaning_deletion_has_left_is_taken_over_with_an_event(
+async def test_orphaned_children_are_adopted_with_an_event(
     stage: Stage,
 ) -> None:
     await stage.is_running()
@@ -113,9 +113,7 @@ async def test_what_an_orphaning_deletion_has_left_is_taken_over_with_an_event(
 
 
 @pytest.mark.parametrize("kind", ASKED, ids=lambda kind: kind.name)
-async def test_what_was_left_and_is_not_asked_for_any_more_goes(
-    stage: Stage, kind: ResourceKind
-) -> None:
+async def test_obsolete_children_are_deleted(stage: Stage, kind: ResourceKind) -> None:
     await stage.is_running(**ASKED[kind])
     orphan(stage)
     stage.user_applies()
@@ -153,7 +151,7 @@ def with_another_controller(left: Object) -> None:
     [without_labels, of_another_instance, with_another_controller],
     ids=lambda change: change.__name__,
 )
-async def test_an_object_that_lacks_one_of_our_marks_is_never_taken_over(
+async def test_an_object_that_lacks_one_of_our_marks_is_never_adopted(
     stage: Stage, change: Change
 ) -> None:
     await stage.is_running()
@@ -166,11 +164,13 @@ async def test_an_object_that_lacks_one_of_our_marks_is_never_taken_over(
     await stage.reconcile()
     assert stage.child("Service") == foreign
     assert stage.verdict("Ready") == ("False", "NotOwned")
-    assert "Service tools exists already and is not of this MCPProxy" in stage.message("Ready")
+    assert "Service tools already exists and is not controlled by this MCPProxy" in stage.message(
+        "Ready"
+    )
     assert events(stage, "Adopted") == []
 
 
-async def test_an_object_that_our_field_manager_never_applied_is_never_taken_over(
+async def test_an_object_that_our_field_manager_never_applied_is_never_adopted(
     stage: Stage,
 ) -> None:
     await stage.is_running()

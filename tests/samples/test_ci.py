@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.plan.planning import COMMAND, ROOT, Ended, proxy, ran
+from tests.plan.planning import ROOT, proxy
+from tests.support.commands import COMMAND, Ended, run_process
 
 SCRIPT = ROOT / "samples" / "ci" / "plan.sh"
 NO_SERVER = {"name": "p", "url": "http://127.0.0.1:1/mcp"}
@@ -30,7 +31,7 @@ def saved(tmp_path: Path) -> Path:
 
 async def _check(saved: Path, *files: Path, **env: str) -> Ended:
     options = {"MCPPROXY": COMMAND, "PLAN_OPTIONS": f"--offline {saved}"}
-    return await ran(SCRIPT, *files, env={**os.environ, **options, **env})
+    return await run_process(SCRIPT, *files, env={**os.environ, **options, **env})
 
 
 async def test_a_manifest_that_changes_nothing_passes(saved: Path, tmp_path: Path) -> None:
@@ -38,10 +39,11 @@ async def test_a_manifest_that_changes_nothing_passes(saved: Path, tmp_path: Pat
     report = tmp_path / "report.md"
     found = await _check(saved, file, base, PLAN_STRICT="1", PLAN_REPORT=str(report))
     assert (found.code, found.err) == (0, "")
-    assert "no difference to what is served now" in found.out
+    assert "no differences" in found.out
     assert found.out in report.read_text()
 
 
+@pytest.mark.slow
 async def test_a_difference_passes_with_a_word_unless_it_is_strict(
     saved: Path, tmp_path: Path
 ) -> None:
@@ -54,6 +56,7 @@ async def test_a_difference_passes_with_a_word_unless_it_is_strict(
     assert (await _check(saved, file, base, PLAN_STRICT="1")).code == 2
 
 
+@pytest.mark.slow
 async def test_names_that_clash_fail_the_check(saved: Path, tmp_path: Path) -> None:
     overrides = [{"name": "echo", "rename": "x" * 63}]
     file = proxy(tmp_path / "new.yaml", {**NO_SERVER, "tools": {"overrides": overrides}})
@@ -62,12 +65,14 @@ async def test_names_that_clash_fail_the_check(saved: Path, tmp_path: Path) -> N
     assert "names over 64 characters" in found.out
 
 
-async def test_a_backend_that_can_not_be_known_fails_the_check(tmp_path: Path) -> None:
+@pytest.mark.slow
+async def test_a_backend_that_cannot_be_known_fails_the_check(tmp_path: Path) -> None:
     file = proxy(tmp_path / "new.yaml", NO_SERVER)
     assert (await _check(tmp_path / "nothing", file)).code == 1
 
 
-async def test_a_base_that_was_wrong_is_told_and_the_new_one_checked(
+@pytest.mark.slow
+async def test_an_invalid_base_is_reported_and_the_new_manifests_are_checked(
     saved: Path, tmp_path: Path
 ) -> None:
     base = proxy(tmp_path / "base.yaml", NO_SERVER, wrong=1)
@@ -76,6 +81,6 @@ async def test_a_base_that_was_wrong_is_told_and_the_new_one_checked(
     assert "spec.wrong: unknown field" in found.err
 
 
-async def test_the_script_says_how_it_is_called(saved: Path) -> None:
+async def test_the_script_prints_its_usage(saved: Path) -> None:
     found = await _check(saved)
     assert (found.code, found.err) == (1, "usage: plan.sh FILE [BASE [NAME]]\n")

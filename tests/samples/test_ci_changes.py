@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.builders import a_manifest
-from tests.plan.planning import COMMAND, ROOT, Ended, ran
+from tests.plan.planning import ROOT
+from tests.support.builders import a_manifest
+from tests.support.commands import COMMAND, Ended, run_process
+
+pytestmark = pytest.mark.slow
 
 CI = ROOT / "samples" / "ci"
 ENV = {name: text for name, text in os.environ.items() if not name.startswith("GIT_")}
@@ -114,7 +117,7 @@ async def pull_request(repository: Repository, **env: str) -> Checked:
     report.touch()
     given = {"BASE": "main", "GITHUB_STEP_SUMMARY": str(report), "MCPPROXY": COMMAND, **env}
     script = 'cd "$0" && eval "$1"'
-    ended = await ran(
+    ended = await run_process(
         *("bash", "-e", "-c", script, repository.path, step["run"]), env={**ENV, **given}
     )
     return Checked(ended, report.read_text(encoding="utf-8"))
@@ -127,7 +130,7 @@ async def test_a_manifest_that_changes_is_compared_with_itself(repository: Repos
     assert "  + tools: q_echo\n  - tools: p_echo\n" in found.report
 
 
-async def test_a_pull_request_that_changes_lists_alone_shows_what_clients_will_see(
+async def test_a_pull_request_that_changes_only_lists_shows_the_difference_for_clients(
     repository: Repository,
 ) -> None:
     repository.lists("one", "echo", "fresh")
@@ -137,7 +140,7 @@ async def test_a_pull_request_that_changes_lists_alone_shows_what_clients_will_s
     assert "- tools" not in found.report
 
 
-async def test_where_manifest_and_lists_change_each_side_has_its_own_lists(
+async def test_if_manifest_and_lists_change_each_side_uses_its_own_lists(
     repository: Repository,
 ) -> None:
     repository.lists("one", "fresh")
@@ -153,7 +156,7 @@ async def test_a_proxy_that_is_deleted_loses_all_it_served(repository: Repositor
     repository.remove("catalogs/default/two/p.json")
     found = await pull_request(repository, PLAN_STRICT="1")
     assert (found.ended.code, found.names) == (2, ["proxies/team a/two.yaml"])
-    assert "MCPProxy two is gone\n" in found.report
+    assert "MCPProxy two is removed\n" in found.report
     assert "  - tools: p_echo\n" in found.report
 
 
@@ -164,15 +167,17 @@ async def test_a_proxy_that_is_taken_out_of_a_file_is_shown_as_gone(repository: 
     repository.commit()
     repository.proxy("one.yaml", "one")
     found = await pull_request(repository)
-    assert "no difference to what is served now" in found.report
-    assert "MCPProxy two is gone\n" in found.report
+    assert "no differences" in found.report
+    assert "MCPProxy two is removed\n" in found.report
 
 
-async def test_a_manifest_that_moves_is_compared_with_what_it_was(repository: Repository) -> None:
+async def test_a_moved_manifest_is_compared_with_its_earlier_version(
+    repository: Repository,
+) -> None:
     repository.git("mv", "proxies/one.yaml", "proxies/team a/first.yaml")
     found = await pull_request(repository, PLAN_STRICT="1")
     assert (found.ended.code, found.names) == (0, ["proxies/team a/first.yaml"])
-    assert "no difference to what is served now" in found.report
+    assert "no differences" in found.report
 
 
 async def test_a_new_manifest_is_planned_and_other_kinds_are_passed_over(
@@ -199,7 +204,7 @@ async def test_the_first_lists_of_a_repository_are_compared_with_none(
     assert "not all that is served now is known" in found.ended.err
 
 
-async def test_what_the_base_branch_got_meanwhile_is_none_of_the_pull_requests(
+async def test_later_commits_of_the_base_branch_are_not_attributed_to_the_pull_request(
     repository: Repository,
 ) -> None:
     repository.git("checkout", "--quiet", "-b", "elsewhere")
@@ -237,8 +242,8 @@ async def test_a_base_that_is_not_there_fails(repository: Repository) -> None:
     assert found.ended.code not in (0, 2)
 
 
-async def test_the_script_says_how_it_is_called() -> None:
-    found = await ran(CI / "changed.sh")
+async def test_the_script_prints_its_usage() -> None:
+    found = await run_process(CI / "changed.sh")
     assert (found.code, found.err) == (1, "usage: changed.sh BASE\n")
 
 

@@ -80,14 +80,16 @@ async def counts(target: Any, mode: str) -> tuple[int, ...]:
         )
 
 
+@pytest.mark.slow
 async def test_no_two_servers_offer_the_same_number_of_anything(weather: str, counter: str) -> None:
     found = [await counts(target, "legacy") for target in (weather, counter, NOTES)]
     for kind in zip(*found, strict=True):
         assert len(set(kind)) == len(found), found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
-async def test_weather_and_notes_speak_both_eras(weather: str, mode: str) -> None:
+async def test_weather_and_notes_support_both_eras(weather: str, mode: str) -> None:
     assert await counts(weather, mode) == (5, 2, 3, 1)
     assert await counts(NOTES, mode) == (2, 1, 4, 2)
 

@@ -45,7 +45,7 @@ def test_half_of_the_pods_are_not_most_of_them() -> None:
     assert merged(bad, bad, a_view(), a_view(), bad).state == "Unhealthy"
 
 
-def test_pods_that_all_fail_in_their_own_way_make_the_most_common_state_and_tell_of_each() -> None:
+def test_the_most_common_state_is_reported_with_each_different_failure() -> None:
     refused = a_view(state="Unhealthy", reason="Unreachable", message="refused")
     denied = a_view(state="Unauthorized", reason="Unauthorized", message="HTTP 401")
     found = merged(denied, refused, denied)
@@ -81,7 +81,7 @@ def test_a_rate_limit_before_anything_was_listed_counts_as_a_failure() -> None:
     assert (found.state, found.message) == ("Degraded", "1 of 3 pods: HTTP 429")
 
 
-def test_of_several_words_for_one_state_the_most_common_are_said_whatever_the_pods_order() -> None:
+def test_the_most_common_message_for_a_state_is_reported_regardless_of_pod_order() -> None:
     late = a_view(state="Unhealthy", reason="TimedOut", message="late")
     refused = a_view(state="Unhealthy", reason="Unreachable", message="refused")
     assert merged(late, refused, refused) == merged(refused, late, refused) == refused
@@ -93,16 +93,16 @@ def test_a_failed_backend_has_no_counts_even_if_a_pod_still_gives_some() -> None
     assert merged(stale, stale).components is None
 
 
-def test_a_pod_that_does_not_know_yet_has_no_say() -> None:
+def test_a_pod_with_an_unknown_state_does_not_count() -> None:
     assert merged(a_view(state="Unknown"), a_view()).state == "Healthy"
 
 
-def test_a_backend_that_nobody_reported_on_is_unknown() -> None:
+def test_a_backend_without_a_report_is_unknown() -> None:
     (found,) = merge_backends(["weather"], [])
     assert (found.state, found.reason, found.components) == ("Unknown", "NotReported", None)
 
 
-def test_a_backend_that_is_no_longer_asked_for_is_not_in_the_result() -> None:
+def test_a_removed_backend_is_not_in_the_result() -> None:
     found = merge_backends(["b", "a"], [a_report(a_view("a"), a_view("b"), a_view("gone"))])
     assert [backend.name for backend in found] == ["a", "b"]
 
@@ -115,20 +115,20 @@ def test_a_count_on_which_pods_differ_is_not_known_and_others_stay() -> None:
     assert found.components == ComponentCounts(prompts=1)
 
 
-def test_an_empty_list_is_zero_and_what_is_not_offered_is_absent() -> None:
+def test_an_empty_list_counts_zero_and_a_kind_not_offered_has_no_count() -> None:
     found = merged(a_view(components=ComponentCounts(tools=0)))
     assert found.components == ComponentCounts(tools=0)
     assert found.components.to_manifest() == {"tools": 0}
 
 
-def test_what_pods_say_of_the_server_is_kept_while_they_agree() -> None:
+def test_server_information_is_kept_while_pods_agree() -> None:
     one = a_view(server=ServerInfo(name="w", version="1"), protocol_version="2025-11-25")
     other = a_view(server=ServerInfo(name="w", version="2"), protocol_version="2025-11-25")
     found = merged(one, other)
     assert (found.server, found.protocol_version) == (None, "2025-11-25")
 
 
-def test_what_no_pod_finds_offered_is_told_apart_from_what_is_not_known() -> None:
+def test_kinds_that_no_pod_finds_are_distinguished_from_unknown_ones() -> None:
     offered = a_view(components=ComponentCounts(tools=2), not_offered=["prompts"])
     assert merged(offered, offered).not_offered == ["prompts"]
     assert merged(offered, a_view(components=ComponentCounts(tools=2))).not_offered is None
@@ -136,7 +136,7 @@ def test_what_no_pod_finds_offered_is_told_apart_from_what_is_not_known() -> Non
     assert merged(failed).not_offered is None
 
 
-def test_the_totals_say_of_how_many_backends_they_have_everything() -> None:
+def test_the_totals_state_the_number_of_completely_counted_backends() -> None:
     every = ["prompts", "resources", "resourceTemplates"]
     whole = a_view("a", components=ComponentCounts(tools=3), not_offered=every)
     part = a_view("b", components=ComponentCounts(tools=1), not_offered=every[1:])
@@ -147,7 +147,7 @@ def test_the_totals_say_of_how_many_backends_they_have_everything() -> None:
     assert count_components([failed]) is None
 
 
-def test_totals_are_sums_over_what_is_known() -> None:
+def test_totals_are_sums_of_known_counts() -> None:
     backends = [
         a_view("a", components=ComponentCounts(tools=3)),
         a_view("b", "Unhealthy"),

@@ -14,8 +14,8 @@ from mcpproxy.status.disagreement import (
     reported_disagreements,
 )
 from mcpproxy.status.inputs import StatusInput
-from tests.builders import a_backend, an_mcpproxy
 from tests.status.views import a_pod, a_report, a_view, condition, observed, status_of, verdict
+from tests.support.builders import a_backend, an_mcpproxy
 
 WEATHER = backend_key("weather")
 
@@ -53,7 +53,7 @@ def three(*, unheard: int) -> StatusInput:
         ({"session": "Stateful"}, {}, "session Stateful (1 of 2), none (1 of 2)"),
     ],
 )
-def test_what_pods_find_differently_is_told_with_numbers(
+def test_a_disagreement_of_pods_is_reported_with_numbers(
     one: dict[str, Any], other: dict[str, Any], words: str
 ) -> None:
     found = seen(one, other)
@@ -76,7 +76,7 @@ def test_pods_that_see_the_same_leave_no_doubt() -> None:
     assert reported_disagreements(status_of(found)) == frozenset()
 
 
-def test_a_pod_that_does_not_reach_a_backend_is_no_difference_of_what_it_finds() -> None:
+def test_a_pod_that_cannot_reach_a_backend_does_not_disagree_about_its_components() -> None:
     assert find_disagreements(seen({}, {"state": "Unhealthy"}, {})) == frozenset()
 
 
@@ -86,55 +86,57 @@ def test_a_difference_that_is_debounced_leaves_the_previous_values() -> None:
     assert status_of(replace(later, debounced=find_disagreements(later)), before) == before
 
 
-def test_different_catalogs_leave_no_hash_and_say_why() -> None:
+def test_different_catalogs_remove_the_hash_with_a_message() -> None:
     pods = [a_pod(f"tools-{one}", report=a_report(a_view(), catalog=one)) for one in "ab"]
     found = observed(*pods)
     assert find_disagreements(found) == {CATALOG}
     status = status_of(found)
     assert status.catalog_hash is None
     assert verdict(status, "BackendsHealthy") == ("True", "PodsDiffer")
-    assert "pods offer different catalogs" in condition(status, "BackendsHealthy").message
-    assert "pods offer different catalogs" in condition(status, "Ready").message
+    assert "the pods have different catalogs" in condition(status, "BackendsHealthy").message
+    assert "the pods have different catalogs" in condition(status, "Ready").message
     assert reported_disagreements(status) == {CATALOG}
     recent = replace(found, debounced=frozenset({CATALOG}))
     assert status_of(recent, status_of(seen({}, {}))).catalog_hash == "c1"
     assert reported_disagreements(status_of(recent)) == frozenset()
 
 
-def test_one_of_three_pods_that_was_heard_is_not_enough_to_be_ready() -> None:
+def test_one_report_from_three_pods_is_not_enough_to_be_ready() -> None:
     found = three(unheard=2)
     assert find_disagreements(found) == {PODS}
     status = status_of(found)
     assert verdict(status, "BackendsHealthy") == ("Unknown", "PodsNotHeard")
-    assert condition(status, "BackendsHealthy").message == "1 of 1 healthy; seen by 1 of 3 pods"
+    assert condition(status, "BackendsHealthy").message == "1 of 1 healthy; reported by 1 of 3 pods"
     assert verdict(status, "Ready") == ("Unknown", "PodsNotHeard")
     assert status.catalog_hash is None
     assert reported_disagreements(status) == {PODS}
 
 
-def test_one_of_three_pods_that_was_not_heard_is_told_and_leaves_ready() -> None:
+def test_one_missing_report_of_three_is_noted_and_ready_stays_true() -> None:
     status = status_of(three(unheard=1))
     assert verdict(status, "BackendsHealthy") == ("Unknown", "PodsNotHeard")
     assert verdict(status, "Ready") == ("True", "Serving")
-    assert condition(status, "Ready").message == ("1 of 1 backends are served; seen by 2 of 3 pods")
+    assert condition(status, "Ready").message == (
+        "1 of 1 backends are being served; reported by 2 of 3 pods"
+    )
 
 
-def test_pods_that_are_not_heard_for_a_moment_are_no_matter_yet() -> None:
+def test_briefly_missing_reports_are_debounced() -> None:
     status = status_of(replace(three(unheard=2), debounced=frozenset({PODS})))
     assert verdict(status, "BackendsHealthy") == ("True", "AllHealthy")
     assert verdict(status, "Ready") == ("True", "Serving")
     assert status.catalog_hash == "c1"
 
 
-def test_a_failure_that_not_all_pods_were_asked_about_says_who_was() -> None:
+def test_a_failure_without_reports_of_all_pods_names_the_number_of_reports() -> None:
     pods = [a_pod("tools-1", a_view(state="Unhealthy", message="refused")), a_pod("tools-2")]
     status = status_of(observed(*pods))
     assert condition(status, "BackendsHealthy").message == (
-        "weather is Unhealthy: refused; seen by 1 of 2 pods"
+        "weather is Unhealthy: refused; reported by 1 of 2 pods"
     )
 
 
-def test_a_catalog_that_not_all_pods_have_reported_on_is_not_said_to_be_approved() -> None:
+def test_a_catalog_without_reports_of_all_pods_is_not_reported_as_approved() -> None:
     spec = an_mcpproxy(backends=[a_backend()], catalog={"approvedHash": "a" * 64}).spec
     report = a_report(a_view(), catalog="a" * 64)
     found = observed(a_pod("tools-1", report=report), a_pod("tools-2"), spec=spec)

@@ -18,7 +18,7 @@ def told(before: StatusInput | None, after: StatusInput) -> list[tuple[str, str]
     return [(found.type, found.reason) for found in find_transitions(earlier, status_of(after))]
 
 
-def test_nothing_is_told_while_nothing_changes() -> None:
+def test_no_event_is_written_while_nothing_changes() -> None:
     assert told(READY, READY) == []
 
 
@@ -28,7 +28,7 @@ def test_a_new_proxy_that_becomes_ready_without_a_fault_makes_no_event() -> None
     assert told(CREATING, READY) == []
 
 
-def test_a_new_proxy_that_becomes_ready_after_a_fault_is_told() -> None:
+def test_a_new_proxy_that_becomes_ready_after_a_failure_is_reported() -> None:
     blocked = ConditionReason(reasons.NOT_OWNED, "Deployment tools belongs to somebody else")
     found = told(observed(deployment=None, blocked=blocked), READY)
     assert ("Normal", "Serving") in found
@@ -40,22 +40,22 @@ def test_a_backend_that_fails_is_a_warning_and_its_return_is_normal() -> None:
     assert told(failed, READY) == [("Normal", "BackendHealthy")]
 
 
-def test_a_message_that_changes_is_not_told() -> None:
+def test_a_changed_message_alone_is_not_reported() -> None:
     one = observed(a_pod("tools-1", a_view(state="Unhealthy", message="refused")))
     other = observed(a_pod("tools-1", a_view(state="Unhealthy", message="timeout")))
     assert told(one, other) == []
 
 
-def test_an_invalid_spec_is_told_once_though_three_conditions_change() -> None:
+def test_an_invalid_spec_is_reported_once_though_three_conditions_change() -> None:
     assert told(READY, replace(READY, rejected="spec: wrong")) == [("Warning", "InvalidSpec")]
 
 
-def test_an_object_of_somebody_else_is_told_even_on_a_new_proxy() -> None:
+def test_a_foreign_object_is_reported_even_for_a_new_proxy() -> None:
     blocked = ConditionReason(reasons.NOT_OWNED, "Deployment tools belongs to somebody else")
     found = told(None, observed(deployment=None, blocked=blocked))
     assert found == [("Warning", "NotOwned")]
 
 
-def test_a_rollout_and_scaling_to_zero_are_no_warnings() -> None:
+def test_a_rollout_and_scaling_to_zero_are_not_warnings() -> None:
     old = observed(a_pod("tools-1", a_view(), current=False))
     assert all(type_ == "Normal" for type_, _ in told(READY, old))

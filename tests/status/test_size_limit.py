@@ -72,7 +72,7 @@ def test_the_largest_report_fits_into_one_line(filler: str) -> None:
 
 
 @pytest.mark.parametrize("filler", NASTY, ids=ascii)
-def test_a_status_fits_whatever_pods_say(filler: str) -> None:
+def test_a_status_fits_for_every_report_of_pods(filler: str) -> None:
     report = PodReport.model_validate(a_nasty_report(filler))
     before = STATUS_SIZE.reached
     seen = observed(*(a_pod(f"tools-{n}", report=report) for n in range(3)), backends=NAMES)
@@ -84,7 +84,7 @@ def test_a_status_fits_whatever_pods_say(filler: str) -> None:
     assert STATUS_SIZE.reached - before == int(reduced != status)
 
 
-def test_a_small_status_stays_as_it_is() -> None:
+def test_a_small_status_is_unchanged() -> None:
     status = status_of(observed(a_pod("tools-1", *a_report().backends)))
     assert reduce_to_fit(status, STATUS_SIZE.value) is status
 

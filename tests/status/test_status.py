@@ -9,7 +9,6 @@ from mcpproxy.api.v1alpha1.status import ComponentCounts
 from mcpproxy.status import reasons
 from mcpproxy.status.compute import build_status, find_condition
 from mcpproxy.status.inputs import ConditionReason
-from tests.builders import a_backend, an_mcpproxy
 from tests.status.views import (
     EARLIER,
     NOW,
@@ -22,10 +21,11 @@ from tests.status.views import (
     status_of,
     verdict,
 )
+from tests.support.builders import a_backend, an_mcpproxy
 
 READY = observed(a_pod("tools-1", a_view()))
 NO_IMAGE = ConditionReason(
-    reasons.IMAGE_PULL, "the image x:1 can't be pulled; correct it, or see kubectl describe pod"
+    reasons.IMAGE_PULL, "cannot pull the image x:1; correct it, or run kubectl describe pod"
 )
 
 
@@ -46,7 +46,7 @@ def test_a_proxy_whose_pods_see_healthy_backends_is_ready() -> None:
     assert status.catalog_hash == "c1"
 
 
-def test_who_takes_any_certificate_is_named_where_the_spec_is_accepted() -> None:
+def test_backends_without_certificate_verification_are_named_in_accepted() -> None:
     tls = {"insecureSkipVerify": True}
     spec = an_mcpproxy(
         backends=[
@@ -57,12 +57,13 @@ def test_who_takes_any_certificate_is_named_where_the_spec_is_accepted() -> None
     ).spec
     found = condition(status_of(replace(READY, spec=spec)), "Accepted")
     assert found.message == (
-        "the spec is valid; tls.insecureSkipVerify: any certificate is taken of one, three"
+        "the spec is valid; tls.insecureSkipVerify: the proxy does not verify the certificates of"
+        " one, three"
     )
     assert condition(status_of(READY), "Accepted").message == "the spec is valid"
 
 
-def test_every_condition_speaks_of_the_generation_that_was_seen() -> None:
+def test_every_condition_has_the_observed_generation() -> None:
     status = status_of(READY)
     assert status.observed_generation == 3
     assert {found.observed_generation for found in status.conditions or []} == {3}
@@ -119,7 +120,7 @@ def test_a_degraded_backend_leaves_the_proxy_ready() -> None:
     assert verdict(status, "BackendsHealthy") == ("False", "BackendsDegraded")
 
 
-def test_a_backend_that_most_pods_do_not_reach_takes_ready_away_and_says_of_how_many() -> None:
+def test_a_backend_unreachable_for_most_pods_makes_ready_false_with_the_number() -> None:
     bad = a_view(state="Unauthorized", reason="Unauthorized", message="HTTP 401")
     pods = (a_pod("tools-1", a_view()), a_pod("tools-2", bad), a_pod("tools-3", bad))
     status = status_of(observed(*pods))
@@ -135,12 +136,12 @@ def test_a_backend_that_one_of_three_pods_does_not_reach_leaves_ready_and_is_nam
     status = status_of(observed(*pods))
     assert verdict(status, "Ready") == ("True", "Serving")
     assert condition(status, "Ready").message == (
-        "1 of 1 backends are served; weather is Degraded: 1 of 3 pods: refused"
+        "1 of 1 backends are being served; weather is Degraded: 1 of 3 pods: refused"
     )
     assert status.backends_healthy == "0/1"
 
 
-def test_a_rate_limit_is_told_and_neither_takes_ready_away_nor_the_counts() -> None:
+def test_a_rate_limit_is_reported_and_changes_neither_ready_nor_the_counts() -> None:
     counts = ComponentCounts(tools=2)
     limited = a_view(
         state="RateLimited", reason="RateLimited", message="HTTP 429", components=counts
@@ -148,7 +149,7 @@ def test_a_rate_limit_is_told_and_neither_takes_ready_away_nor_the_counts() -> N
     status = status_of(observed(a_pod("tools-1", limited)))
     assert verdict(status, "Ready") == ("True", "Serving")
     assert condition(status, "Ready").message == (
-        "1 of 1 backends are served; weather is RateLimited: HTTP 429"
+        "1 of 1 backends are being served; weather is RateLimited: HTTP 429"
     )
     assert verdict(status, "BackendsHealthy") == ("False", "BackendsRateLimited")
     assert (status.components, status.backends_healthy) == (counts, "0/1")
@@ -180,7 +181,7 @@ def test_reports_of_pods_that_are_not_ready_do_not_count() -> None:
     assert verdict(status, "Ready") == ("False", "PodsNotReady")
 
 
-def test_while_pods_of_the_previous_configuration_serve_ready_says_so() -> None:
+def test_ready_reports_pods_of_the_previous_configuration() -> None:
     waits = a_pod(
         "tools-1", ready=False, problem=ConditionReason("ImagePullBackOff", "no such image")
     )
@@ -200,24 +201,24 @@ def test_a_failed_backend_of_the_previous_configuration_is_not_ready() -> None:
 
 
 @pytest.mark.parametrize("reason", ["RefusedByApiServer", "Forbidden", "ApiServerUnavailable"])
-def test_a_refused_change_is_told_beside_what_still_serves(reason: str) -> None:
-    blocked = ConditionReason(reason, "the API server refuses an object of this proxy: no")
+def test_a_rejected_change_is_reported_next_to_the_serving_pods(reason: str) -> None:
+    blocked = ConditionReason(reason, "the API server rejected a child: no")
     status = status_of(observed(a_pod("tools-1", a_view(), current=False), blocked=blocked))
     assert verdict(status, "Ready") == ("True", "Serving")
-    assert "refuses an object" in condition(status, "Ready").message
+    assert "rejected a child" in condition(status, "Ready").message
     bad = a_view(state="Unhealthy", message="refused")
     status = status_of(observed(a_pod("tools-1", bad, current=False), blocked=blocked))
     assert verdict(status, "Ready") == ("False", "BackendsUnhealthy")
 
 
-def test_pods_that_could_not_be_read_are_not_said_to_be_missing() -> None:
-    blocked = ConditionReason("Forbidden", "the operator lacks a permission to read Pod")
+def test_unreadable_pods_are_not_reported_as_missing() -> None:
+    blocked = ConditionReason("Forbidden", "the operator lacks the permission to read Pod")
     status = status_of(observed(blocked=blocked, unread=frozenset({"Pod"})))
     assert verdict(status, "Available") == ("Unknown", "Forbidden")
     assert verdict(status, "Ready") == ("Unknown", "Forbidden")
 
 
-def test_an_mcpproxy_that_is_being_deleted_says_so_and_is_not_ready() -> None:
+def test_a_deletion_is_reported_and_the_proxy_is_not_ready() -> None:
     status = status_of(observed(a_pod("tools-1", a_view()), terminating=True))
     assert verdict(status, "Ready") == ("False", "Terminating")
     assert verdict(status, "Reconciling") == ("True", "Terminating")
@@ -240,7 +241,7 @@ def test_a_proxy_without_a_deployment_is_being_created() -> None:
     assert (status.replicas, status.selector) == (None, None)
 
 
-def test_zero_replicas_are_said_to_be_asked_for_and_nobody_waits_in_vain_for_ready() -> None:
+def test_scaled_to_zero_is_reported_and_ready_is_true() -> None:
     ready = status_of(READY)
     status = status_of(observed(deployment=a_deployment(0)), ready)
     assert verdict(status, "Available") == ("False", "ScaledToZero")
@@ -253,28 +254,30 @@ def test_zero_replicas_are_said_to_be_asked_for_and_nobody_waits_in_vain_for_rea
     assert status.replicas == 0
 
 
-def test_a_rollout_that_goes_on_is_reconciling_and_stays_ready_while_a_current_pod_serves() -> None:
+def test_a_rollout_that_continues_is_reconciling_and_stays_ready_while_a_current_pod_serves() -> (
+    None
+):
     pods = (a_pod("tools-1", a_view()), a_pod("tools-2", ready=False))
     status = status_of(observed(*pods, deployment=a_deployment(2, available=1)))
     assert verdict(status, "Reconciling") == ("True", "RollingOut")
     assert verdict(status, "Ready") == ("True", "Serving")
 
 
-def test_a_rollout_that_got_stuck_is_stalled_and_says_why() -> None:
+def test_a_stuck_rollout_is_stalled_with_the_cause() -> None:
     failure = ConditionReason(reasons.DEADLINE_EXCEEDED, "has timed out progressing.")
     pod = a_pod("tools-1", ready=False, problem=NO_IMAGE)
     seen = observed(pod, deployment=a_deployment(1, available=0, failure=failure))
     status = status_of(seen)
     assert verdict(status, "Available") == ("False", "ProgressDeadlineExceeded")
     assert (
-        "the image x:1 can't be pulled; correct it, or see kubectl describe pod"
+        "cannot pull the image x:1; correct it, or run kubectl describe pod"
         in condition(status, "Available").message
     )
     assert verdict(status, "Stalled") == ("True", "ProgressDeadlineExceeded")
     assert find_condition(status, "Reconciling") is None
 
 
-def test_a_pod_that_is_not_ready_says_why() -> None:
+def test_the_cause_of_an_unready_pod_is_reported() -> None:
     problem = ConditionReason(reasons.CRASH_LOOP, "container mcpproxy keeps crashing")
     pod = a_pod("tools-1", ready=False, problem=problem)
     status = status_of(observed(pod, deployment=a_deployment(1, available=0)))
@@ -300,7 +303,7 @@ def test_a_spec_that_was_never_valid_has_no_backends_to_report() -> None:
     assert (status.backends, status.session_mode, status.backends_healthy) == (None, None, None)
 
 
-def test_an_object_of_somebody_else_is_named_and_stalls() -> None:
+def test_an_object_of_another_owner_is_named_and_stalls() -> None:
     blocked = ConditionReason(reasons.NOT_OWNED, "Deployment tools belongs to somebody else")
     status = status_of(observed(deployment=None, blocked=blocked))
     assert verdict(status, "Accepted") == ("True", "Valid")
@@ -317,10 +320,10 @@ def test_waiting_for_a_deletion_is_reconciling_not_stalled() -> None:
     assert find_condition(status, "Stalled") is None
 
 
-def test_names_that_clash_are_told_with_the_remedy() -> None:
+def test_name_conflicts_are_reported_with_the_remedy() -> None:
     pod = a_pod("tools-1", report=a_report(a_view(), clashes=["a_b", "c_d"]))
     message = condition(status_of(observed(pod)), "Ready").message
-    assert "two backends claim a_b, c_d" in message
+    assert "several backends offer a_b, c_d" in message
     assert "prefix" in message
 
 

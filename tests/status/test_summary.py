@@ -6,8 +6,8 @@ import pytest
 
 from mcpproxy.status import reasons
 from mcpproxy.status.inputs import ConditionReason, StatusInput
-from tests.builders import a_backend, an_mcpproxy
 from tests.status.views import a_deployment, a_pod, a_view, observed, status_of
+from tests.support.builders import a_backend, an_mcpproxy
 
 SERVES = a_pod("tools-1", a_view())
 LOOP = ConditionReason(reasons.CRASH_LOOP, "container mcpproxy keeps crashing")
@@ -41,9 +41,7 @@ def test_the_word_is_the_most_important_that_holds(seen: StatusInput, word: str)
 
 
 @pytest.mark.parametrize(("ready", "shown"), [(0, "0/2"), (2, "2/2")])
-def test_the_number_of_pods_is_shown_beside_those_that_are_asked_for(
-    ready: int, shown: str
-) -> None:
+def test_the_number_of_pods_is_shown_next_to_the_desired_number(ready: int, shown: str) -> None:
     deployment: Any = a_deployment(2, ready=ready)
     assert status_of(observed(deployment=deployment)).pods == shown
 

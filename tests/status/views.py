@@ -12,7 +12,7 @@ from mcpproxy.api.v1alpha1.status import (
 )
 from mcpproxy.status.compute import build_status, find_condition
 from mcpproxy.status.inputs import DeploymentView, PodView, StatusInput
-from tests.builders import a_backend, an_mcpproxy
+from tests.support.builders import a_backend, an_mcpproxy
 
 EARLIER = "2026-01-01T00:00:00Z"
 NOW = "2026-01-01T01:00:00Z"

@@ -12,10 +12,10 @@ from typing import Any
 
 import httpx2
 
-from tests.builders import a_manifest
 from tests.proxy.runtime.gauges import gauges
 from tests.proxy.runtime.serving import free_port
 from tests.proxy.runtime.waiting import eventually
+from tests.support.builders import a_manifest
 
 COMMAND = str(Path(sys.executable).with_name("mcpproxy"))
 

@@ -22,7 +22,7 @@ from tests.stress.instances import Instance, instances
 from tests.stress.sdk_talker import SdkTalker
 from tests.stress.size import size
 
-pytestmark = [*LIVE, pytest.mark.timeout(240)]
+pytestmark = [*LIVE, pytest.mark.timeout(240), pytest.mark.slow]
 CLIENTS = size(16, 64)
 KINDS = (("a", "legacy", "Isolated"), ("b", "modern", "Isolated"), ("c", "legacy", "PerClient"))
 
@@ -149,7 +149,7 @@ async def test_a_call_is_cancelled_wherever_the_cancellation_arrives(
     assert "error" in response
 
 
-async def test_a_parked_call_goes_on_at_the_other_instance(world: World) -> None:
+async def test_a_parked_call_continues_at_the_other_instance(world: World) -> None:
     first, second = await _pair(world, "modern")
     response, _ = await first.send(first.request("a_talk", "w"), "w")
     talker = second
@@ -182,7 +182,7 @@ async def test_a_log_level_holds_at_both_instances(world: World, at: int) -> Non
 
 
 @pytest.mark.parametrize("at", [0, 1])
-async def test_a_resource_subscribed_to_at_one_instance_is_heard_of_at_the_other(
+async def test_updates_of_a_resource_reach_a_subscriber_of_another_instance(
     world: World, at: int
 ) -> None:
     pair = await _pair(world)
@@ -258,7 +258,9 @@ async def test_a_stream_that_an_instance_passes_on_ends_properly_when_it_is_stop
     assert await asyncio.wait_for(stopped.process.wait(), 10) == 0
 
 
-async def test_when_an_instance_dies_sessions_go_on_but_for_what_it_held(doomed: World) -> None:
+async def test_when_an_instance_dies_sessions_continue_without_its_local_state(
+    doomed: World,
+) -> None:
     _, second = await _pair(doomed)
     for name in ("a", "c"):
         await second.talk(name, f"w-{name}")

@@ -33,7 +33,7 @@ def _delete(session: str) -> bytes:
     return head.encode()
 
 
-pytestmark = [*LIVE, pytest.mark.timeout(600)]
+pytestmark = [*LIVE, pytest.mark.timeout(600), pytest.mark.slow]
 REQUESTS = size(1000, 100_000)
 PATIENCE = 0.5
 RESERVED = {-32020: 400, -32021: 400, -32022: 400}

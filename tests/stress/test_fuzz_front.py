@@ -24,7 +24,7 @@ from tests.proxy.runtime.waiting import soon
 from tests.stress.grammar import request
 from tests.stress.size import size
 
-pytestmark = [*LIVE, pytest.mark.timeout(600)]
+pytestmark = [*LIVE, pytest.mark.timeout(600), pytest.mark.slow]
 MESSAGES = size(2_000, 200_000)
 DOCUMENTED = {501, 503, 505}
 IDLE_TURNS = 5000

@@ -21,7 +21,12 @@ from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.upstream.transports.event_stream import SseMessageReader
 from mcpproxy.proxy.upstream.transports.http_endpoint import McpHttpClient
 from mcpproxy.proxy.upstream.transports.http_legacy import HttpLegacySession
-from mcpproxy.proxy.upstream.transports.session import ServerDescription, TaskSet, UpstreamRequest
+from mcpproxy.proxy.upstream.transports.session import (
+    HttpExchange,
+    ServerDescription,
+    TaskSet,
+    UpstreamRequest,
+)
 from tests.proxy.byhand import served
 from tests.proxy.runtime.waiting import soon
 from tests.proxy.upstream.wire import Wire
@@ -34,7 +39,7 @@ CALLS = size(150, 1_000)
 SEED = 20261128
 _ID = re.compile(rb'"id":("[^"]*"|-?\d+)')
 LEGACY = "2025-11-25"
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 
 
 class HostileWire(Wire):
@@ -123,31 +128,33 @@ class Session:
         token = {"_meta": Raw(b'{"progressToken":%b}' % own)}
         outgoing = UpstreamRequest(Raw(own), "tools/call", {"name": Raw(b'"a"'), **token})
         try:
-            answer = await self._sent(outgoing)
+            exchange = await self._exchange(outgoing)
+            answer = await self.link.resume(exchange, self.caller, None)
         except BackendError as error:
             if not hostile:
                 raise AssertionError("a well-formed response ended with an error") from error
             self._outcomes[type(error).__name__] += 1
         else:
-            self._check(outgoing, answer)
+            self._check(exchange, answer)
         # Answers of ours to its requests are sent meanwhile, and what it says to them comes.
         await _until(lambda: not (client.playing or self.background._tasks))
 
-    async def _sent(self, outgoing: UpstreamRequest) -> Message:
+    async def _exchange(self, outgoing: UpstreamRequest) -> HttpExchange:
+        """Sent already, or still to be sent, as `request` does."""
         if self._random.random() < 0.5:
             there = asyncio.Event()
-            sent = self.link.begin(outgoing, self.caller.client, there.set)
+            sent = self.link.send(outgoing, self.caller.client, there.set, lambda: None)
             if sent is not None:
-                outgoing.sent = sent
                 await there.wait()
-        return await self.link.request(outgoing, self.caller)
+                return sent
+        return HttpExchange(self.link, outgoing, outgoing.id)
 
-    def _check(self, outgoing: UpstreamRequest, answer: Message) -> None:
-        assert answer["id"] == outgoing.id
+    def _check(self, exchange: HttpExchange, answer: Message) -> None:
+        assert answer["id"] == exchange.request.id
         self._outcomes["result" if "result" in answer else "error"] += 1
         found = json.loads(bytes(answer.get("result", b"{}")))
         if self.client.intact and isinstance(found, dict) and "for" in found:
-            wanted = json.loads(bytes(outgoing.upstream_id))
+            wanted = json.loads(bytes(exchange.id))
             assert str(found["for"]) == str(wanted), f"{found} for {wanted}"
 
     async def listen(self) -> None:
@@ -169,12 +176,12 @@ class Session:
         await self.background.close()
         self.client.close()
         await _until(lambda: not (self.client._all or self.client.playing))
-        assert not self.link._callers
+        assert not self.link._exchanges
         assert not self.link._incoming.has_open
         assert not self.client._opening
 
 
-async def test_what_a_backend_answers_is_its_error_or_the_result_of_the_request(
+async def test_a_response_of_a_backend_is_an_error_or_the_result(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def no_pause(reader: SseMessageReader) -> None:

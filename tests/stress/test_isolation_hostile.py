@@ -25,7 +25,7 @@ from tests.stress.hostile import SECRET, Director, Script
 from tests.stress.hostile_peers import backends
 from tests.stress.size import size
 
-pytestmark = [*LIVE, pytest.mark.timeout(size(120, 900))]
+pytestmark = [*LIVE, pytest.mark.timeout(size(120, 900)), pytest.mark.slow]
 CLIENTS = 16
 CALLS = size(4, 60)
 """Calls of each client."""

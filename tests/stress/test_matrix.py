@@ -14,7 +14,7 @@ from tests.stress.cells import CLIENTS, MODES, Place, places
 from tests.stress.size import FULL, PART
 from tests.stress.staged import CONTROL, Stage
 
-pytestmark = [*LIVE, pytest.mark.timeout(200)]
+pytestmark = [*LIVE, pytest.mark.timeout(200), pytest.mark.slow]
 BACKENDS: Final = 60
 """Backends behind one proxy."""
 PROXIES: Final = 4
@@ -48,7 +48,7 @@ def quiet() -> Iterator[None]:
 
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("share", _shares(), ids=_named)
-async def test_a_client_gets_through_the_proxy_what_a_misbehaving_backend_gives_it(
+async def test_a_client_gets_the_response_of_a_misbehaving_backend_through_the_proxy(
     share: list[list[Place]],
 ) -> None:
     alone = asyncio.Lock()

@@ -14,7 +14,7 @@ from tests.stress.chatter import Chatter, Talker
 from tests.stress.instances import Instance, instances
 from tests.stress.size import size
 
-pytestmark = [*LIVE, pytest.mark.timeout(120)]
+pytestmark = [*LIVE, pytest.mark.timeout(120), pytest.mark.slow]
 CALLS = size(100, 1000)
 
 
@@ -95,7 +95,7 @@ async def test_s9_two_principals_never_share_a_session_nor_a_private_result(
         assert sorted(map(sorted, chatter.users.values())) == [["x"], ["y"]]
 
 
-async def test_s9_a_private_result_is_asked_for_anew_for_each_principal(
+async def test_s9_a_private_result_is_requested_again_for_each_principal(
     tmp_path: Path,
 ) -> None:
     async with AsyncExitStack() as stack:

@@ -14,7 +14,7 @@ from tests.proxy.runtime.waiting import eventually, soon
 from tests.stress.chatter import Chatter
 from tests.stress.instances import Instance, instances
 
-pytestmark = [*LIVE, pytest.mark.timeout(120)]
+pytestmark = [*LIVE, pytest.mark.timeout(120), pytest.mark.slow]
 eras = pytest.mark.parametrize("era", ["legacy", "modern"])
 WITHIN = 1.0
 ADDED = json.dumps({"name": "added", "inputSchema": {"type": "object"}})
@@ -44,7 +44,9 @@ async def _lists_it(client: Client) -> bool:
 
 
 @eras
-async def test_a_legacy_client_hears_of_a_new_tool_on_its_stream(tmp_path: Path, era: str) -> None:
+async def test_a_legacy_client_is_notified_of_a_new_tool_on_its_stream(
+    tmp_path: Path, era: str
+) -> None:
     async with AsyncExitStack() as stack:
         chatter, proxy = await _started(stack, tmp_path, era)
         told = asyncio.Event()
@@ -64,7 +66,9 @@ async def test_a_legacy_client_hears_of_a_new_tool_on_its_stream(tmp_path: Path,
 
 
 @eras
-async def test_a_modern_client_that_listens_hears_of_a_new_tool(tmp_path: Path, era: str) -> None:
+async def test_a_listening_modern_client_is_notified_of_a_new_tool(
+    tmp_path: Path, era: str
+) -> None:
     async with AsyncExitStack() as stack:
         chatter, proxy = await _started(stack, tmp_path, era)
         client = await stack.enter_async_context(Client(proxy.url, mode="2026-07-28"))

@@ -20,7 +20,7 @@ from tests.proxy.runtime.waiting import eventually
 from tests.stress.balancer import balanced
 from tests.stress.instances import Instance, instances
 
-pytestmark = [*LIVE, pytest.mark.timeout(60)]
+pytestmark = [*LIVE, pytest.mark.timeout(60), pytest.mark.slow]
 MODES = ("Isolated", "PerClient")
 SSE = [(b"content-type", b"text/event-stream")]
 TOOL = '{"name":"t","inputSchema":{"type":"object"}}'
@@ -207,7 +207,7 @@ async def test_a_client_that_the_backend_sent_away_gets_the_rest_when_it_returns
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("there", [0, 1])
-async def test_a_broken_stream_goes_on_at_the_other_instance(
+async def test_a_broken_stream_continues_at_the_other_instance(
     world: World, mode: str, there: int
 ) -> None:
     here = await _client(world, world.instances[1 - there].url)

@@ -21,7 +21,7 @@ from tests.proxy.runtime.waiting import eventually
 from tests.stress.instances import Instance, instances
 from tests.stress.size import FULL, size
 
-pytestmark = [*LIVE, pytest.mark.timeout(90)]
+pytestmark = [*LIVE, pytest.mark.timeout(90), pytest.mark.slow]
 MIB = 1024 * 1024
 PER_CALL = 2
 """MiB that a call may hold whose backend is held back."""
@@ -206,7 +206,7 @@ fronts = pytest.mark.parametrize("era", ["legacy", "modern"] if FULL else ["lega
 
 @fronts
 @pytest.mark.parametrize("backend", ["legacy", "modern"] if FULL else ["modern"])
-async def test_a_call_that_tells_much_is_held_back_with_its_client(
+async def test_a_call_with_many_notifications_is_slowed_to_its_client(
     world: World, era: str, backend: str
 ) -> None:
     await _stalled_calls(world, era, f"{backend}_t", flood=True)

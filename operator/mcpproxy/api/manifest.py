@@ -11,7 +11,7 @@ from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.api.yaml_safe_json import json_text
 
 _TOP_FIELDS = frozenset({"apiVersion", "kind", "metadata", "spec", "status"})
-_UNKNOWN_FIELD = "unknown field, remove it or correct its spelling"
+_UNKNOWN_FIELD = "unknown field; remove it or correct its spelling"
 
 
 class ManifestError(ValueError):
@@ -30,7 +30,10 @@ class _Loader(yaml.SafeLoader):
         for key in keys:
             if keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice in one mapping", node.start_mark
+                    None,
+                    None,
+                    f"duplicate key {key!r} in a mapping; remove one of the two",
+                    node.start_mark,
                 )
         return super().construct_mapping(node, deep)
 
@@ -62,7 +65,7 @@ def parse(manifest: Any) -> MCPProxy:
     Raise ManifestError with the path of every invalid field.
     """
     if not isinstance(manifest, dict):
-        raise ManifestError("a manifest is a mapping with apiVersion, kind, metadata and spec")
+        raise ManifestError("expected a mapping with apiVersion, kind, metadata and spec")
     unknown = sorted(str(key) for key in manifest if key not in _TOP_FIELDS)
     if unknown:
         raise ManifestError("; ".join(f"{field}: {_UNKNOWN_FIELD}" for field in unknown))
@@ -88,7 +91,7 @@ def documents(text: str) -> list[Any]:
     try:
         return [item for item in yaml.load_all(text, _Loader) if item is not None]
     except yaml.YAMLError as error:
-        raise ManifestError(f"not YAML: {error}") from error
+        raise ManifestError(f"invalid YAML: {error}") from error
 
 
 def is_mcpproxy(document: Any) -> bool:

@@ -186,7 +186,9 @@ class KubeClient:
         content_type: str,
     ) -> Object:
         if not self._may_write():
-            raise Unavailable(f"{method} {path}: not sent, as another operator may lead by now")
+            raise Unavailable(
+                f"{method} {path}: not sent, because another operator may have become the leader"
+            )
         try:
             stored: Object = await self._request(method, path, query, body, content_type)
         except ClusterError as error:
@@ -237,7 +239,7 @@ class KubeClient:
                 answer = await self._client.call_api(*serialized)
                 content = await answer.read()
         except TimeoutError as error:
-            raise Unavailable(f"{method} {path}: no answer in {timeout:g} s") from error
+            raise Unavailable(f"{method} {path}: no response within {timeout:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(f"{method} {path}: {error}") from error
         if answer.status >= 300:

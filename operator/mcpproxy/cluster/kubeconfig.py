@@ -73,5 +73,5 @@ async def load_config(kubeconfig: str | None) -> ClusterConfig:
                 return ClusterConfig(configuration, in_cluster=True)
         await config.load_kube_config(kubeconfig, client_configuration=configuration)
     except (config.ConfigException, OSError) as error:
-        raise ConfigNotFound(f"no way to the API server: {error}") from error
+        raise ConfigNotFound(f"cannot connect to the API server: {error}") from error
     return ClusterConfig(configuration, in_cluster=False)

@@ -35,24 +35,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="serve this namespace; may be repeated (default: all namespaces)",
+        help="watch this namespace; repeatable (default: all namespaces)",
     )
     parser.add_argument(
         "--image",
         default=os.environ.get(IMAGE_VARIABLE),
-        help=f"image of the runtime for proxies that name none (default: ${IMAGE_VARIABLE})",
+        help=f"runtime image for proxies without spec.image (default: ${IMAGE_VARIABLE})",
     )
     parser.add_argument(
         "--pod-access",
         choices=("auto", "direct", "apiserver"),
         default="auto",
-        help="how pods are asked for their state: at their own address, or through the API"
-        " server (default: direct in a cluster, apiserver outside of it)",
+        help="how to connect to pods for their reports: directly, or through the API server"
+        " (default: direct in a cluster, apiserver outside of it)",
     )
     parser.add_argument(
         "--kubeconfig",
         metavar="FILE",
-        help="way to the API server (default: the pod's service account, then $KUBECONFIG)",
+        help="kubeconfig file (default: the pod's service account, then $KUBECONFIG)",
     )
     parser.add_argument(
         "--health-port",
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--leader-elect",
         action=argparse.BooleanOptionalAction,
         default=False,
-        help="work only while holding a Lease, so that several replicas can run (default: no)",
+        help="reconcile only while holding a Lease, so that several replicas can run (default: no)",
     )
     parser.add_argument(
         "--lease-namespace",
@@ -83,19 +83,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=parse_seconds,
         default=LeaderElectionConfig().duration,
         metavar="DURATION",
-        help="after so long without a renewal another replica takes over; a leader that can't"
-        " renew stops after two thirds of it (default: 15s)",
+        help="time after the last renewal at which another replica can take over; a leader that"
+        " cannot renew stops after two thirds of it (default: 15s)",
     )
     parser.add_argument(
         "--resync-interval",
         type=parse_seconds,
         default=LOOK,
         metavar="DURATION",
-        help="how often watches are compared with lists; the probes fail when a watch stays"
-        " behind for as long (default: 60s)",
+        help="interval at which the operator compares its watches with lists; the probes fail if a"
+        " watch is behind for this long (default: 60s)",
     )
     parser.add_argument(
-        "--log-level", choices=LEVELS, default="info", help="how much is logged (default: info)"
+        "--log-level", choices=LEVELS, default="info", help="log level (default: info)"
     )
 
 
@@ -106,20 +106,20 @@ def parse_seconds(text: str) -> float:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     if seconds < 1:
-        raise argparse.ArgumentTypeError(f"{text}: give at least 1s")
+        raise argparse.ArgumentTypeError(f"{text} is too short; use at least 1s")
     return seconds
 
 
 def main(args: argparse.Namespace) -> int:
     """Run until SIGTERM. Return 0 after an orderly stop, 1 for a failure, 2 for bad arguments."""
     if not args.image:
-        sys.stderr.write(f"mcpproxy operator: give --image or set {IMAGE_VARIABLE}\n")
+        sys.stderr.write(f"mcpproxy operator: no runtime image; set --image or {IMAGE_VARIABLE}\n")
         return 2
     lease = _lease(args)
     if args.leader_elect and lease is None:
         sys.stderr.write(
-            "mcpproxy operator: --leader-elect needs a namespace for the Lease: give"
-            f" --lease-namespace or set {NAMESPACE_VARIABLE}\n"
+            "mcpproxy operator: --leader-elect requires a namespace for the Lease; set"
+            f" --lease-namespace or {NAMESPACE_VARIABLE}\n"
         )
         return 2
     configure_logging(args.log_level)

@@ -35,7 +35,7 @@ class LeaderElectionConfig:
         if not 0 < self.retry < self.renewal < self.duration:
             raise ValueError(
                 f"lease duration {self.duration:g} s, renewal {self.renewal:g} s and retry"
-                f" {self.retry:g} s: each has to be shorter than the one before"
+                f" {self.retry:g} s: each must be shorter than the previous one"
             )
 
 
@@ -116,7 +116,7 @@ class LeaderElector:
             spec = {**lease["spec"], "leaseDurationSeconds": 1, "renewTime": self._time()}
             del spec["holderIdentity"]
             await self._leases.replace({**lease, "spec": spec})
-            log.info("released the lease %s", self._place.name)
+            log.info("released Lease %s", self._place.name)
 
     async def run(self, lead: Callable[[], Awaitable[None]]) -> None:
         """Run `lead` while this candidate holds the Lease, until cancelled.
@@ -146,7 +146,7 @@ class LeaderElector:
             await asyncio.wait({term}, timeout=min(self._timing.retry, self._left()))
             if term.done():
                 term.result()
-                raise RuntimeError("the work of the leader ended without an error")
+                raise RuntimeError("the leader's work ended without an error")
             await self._try(self._left())
 
     async def _try(self, seconds: float) -> bool:
@@ -154,9 +154,9 @@ class LeaderElector:
             async with asyncio.timeout(max(seconds, 0.0)):
                 return await self.attempt()
         except TimeoutError:
-            log.warning("a request for the lease %s timed out", self._place.name)
+            log.warning("a request for Lease %s timed out", self._place.name)
         except ClusterError as error:
-            log.warning("a request for the lease %s failed: %s", self._place.name, error)
+            log.warning("a request for Lease %s failed: %s", self._place.name, error)
         return False
 
     async def _let_go(self) -> None:
@@ -164,7 +164,7 @@ class LeaderElector:
             async with asyncio.timeout(self._timing.retry):
                 await self.release()
         except (ClusterError, TimeoutError) as error:
-            log.warning("the lease %s could not be released: %s", self._place.name, error)
+            log.warning("cannot release Lease %s: %s", self._place.name, error)
 
     def _left(self) -> float:
         return self._leads_until - self._clock()

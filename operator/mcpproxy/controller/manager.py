@@ -109,7 +109,7 @@ class Manager:
     def start(self) -> None:
         """Begin to work, or to campaign for the Lease."""
         work = self._election.run(self._lead) if self._election else self._lead()
-        parts = {"the leader's work": work, "the comparison with lists": self._resync.run()}
+        parts = {"the leader's work": work, "the resync": self._resync.run()}
         self._tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
         for task in self._tasks:
             task.add_done_callback(_tell)
@@ -132,17 +132,17 @@ class Manager:
     def wrong(self) -> str | None:
         """Return the problem that only a restart solves; None if there is none."""
         if any(task.done() for task in self._tasks):
-            return "a part of the operator came to an end; its log says why"
+            return "a task of the operator ended; the operator's log has the error"
         for kind, watched in self.watches.items():
             if watched.lagging:
-                return f"the watch of {kind.plural} misses what has happened"
+                return f"the watch of {kind.plural} is behind"
         return None
 
     def not_ready(self) -> str | None:
         """Return the reason for which this operator's view is incomplete or outdated; None if it is
         not."""
         if not self._resync.caught_up:
-            return "the watches have not brought all that there is yet"
+            return "the initial lists are incomplete"
         return self.wrong() or (self._term.statuses.problem() if self._term else None)
 
     async def _lead(self) -> None:
@@ -171,7 +171,7 @@ class Manager:
 def _tell(ended: asyncio.Task[None]) -> None:
     """Log the error of a task that ended, unless it was cancelled."""
     if not ended.cancelled():
-        log.error("%s came to an end", ended.get_name(), exc_info=ended.exception())
+        log.error("%s ended", ended.get_name(), exc_info=ended.exception())
 
 
 def jitter() -> float:

@@ -43,36 +43,40 @@ class OperatorMetrics:
             version("mcpproxy-operator")
         ).set(1)
         self._leader = self._gauge(
-            "leader_election_master_status", "1 for the leader, else 0", "name"
+            "leader_election_master_status", "1 if this instance is the leader, otherwise 0", "name"
         )
         self._depth = self._gauge(
-            "workqueue_depth", "MCPProxies that wait for a pass", "controller", "name"
+            "workqueue_depth", "MCPProxies in the reconcile queue", "controller", "name"
         )
         self._pods = self._gauge(
             "mcpproxy_operator_pod_streams",
-            "Running pods that are followed, and those whose reports are heard",
+            "Running pods whose reports the operator reads, and those with a current report",
             "state",
         )
         self._ages = self._gauge(
-            "mcpproxy_operator_watch_age_seconds", "Time since the last event", "resource"
+            "mcpproxy_operator_watch_age_seconds",
+            "Time since the last event of a watch",
+            "resource",
         )
         self._lags = self._gauge(
             "mcpproxy_operator_watch_behind_seconds",
-            "For how long a watch has been missing what is listed",
+            "Time for which a watch has been missing objects that the API server lists",
             "resource",
         )
         by_controller = ["controller"]
         self._passes = self._counter(
-            "controller_runtime_reconcile", "Passes, by result", "controller", "result"
+            "controller_runtime_reconcile", "Reconciliations, by result", "controller", "result"
         )
         for result in _RESULTS.values():
             self._passes.labels(CONTROLLER, result)
         self._errors = self._counter(
-            "controller_runtime_reconcile_errors", "Passes that failed", *by_controller
+            "controller_runtime_reconcile_errors",
+            "Reconciliations that ended with an error",
+            *by_controller,
         ).labels(CONTROLLER)
         self._seconds = Histogram(
             "controller_runtime_reconcile_time_seconds",
-            "Duration of passes",
+            "Duration of a reconciliation",
             by_controller,
             buckets=_PASS,
             registry=self._registry,
@@ -80,14 +84,14 @@ class OperatorMetrics:
         names = (CONTROLLER, CONTROLLER)
         queue = ("controller", "name")
         self._adds = self._counter(
-            "workqueue_adds", "MCPProxies that began to wait for a pass", *queue
+            "workqueue_adds", "MCPProxies added to the reconcile queue", *queue
         ).labels(*names)
         self._retries = self._counter(
-            "workqueue_retries", "MCPProxies that come again after a failed pass", *queue
+            "workqueue_retries", "MCPProxies requeued after a failed reconciliation", *queue
         ).labels(*names)
         self._waited = Histogram(
             "workqueue_queue_duration_seconds",
-            "How long MCPProxies waited for their pass",
+            "Time that an MCPProxy waits in the reconcile queue",
             queue,
             buckets=_WAIT,
             registry=self._registry,
@@ -95,26 +99,26 @@ class OperatorMetrics:
         self._registry.register(_LimitsReached())
         self._writes = self._counter(
             "mcpproxy_operator_writes",
-            "Requests to the API server that change something",
+            "Write requests to the API server",
             "kind",
             "verb",
             "result",
         )
         self._reads = self._counter(
             "mcpproxy_operator_reads",
-            "Requests to the API server that read, other than those of watches",
+            "Read requests to the API server, except watches",
             "kind",
             "verb",
             "result",
         )
         self._unwritten = Gauge(
             "mcpproxy_operator_statuses_unwritten",
-            "MCPProxies whose newest status could not be written",
+            "MCPProxies whose current status could not be written",
             registry=self._registry,
         )
         self._reversals = self._counter(
             "mcpproxy_operator_contested",
-            "Objects that others keep changing and that were changed back",
+            "Objects that another client changed repeatedly and that the operator reverted",
             "kind",
         )
         # Without this series, the alert on it can't be tested before the first conflict.
@@ -189,7 +193,7 @@ class _LimitsReached(Collector):
     def collect(self) -> Iterator[CounterMetricFamily]:
         family = CounterMetricFamily(
             "mcpproxy_operator_limit_reached",
-            "Times that a pod has exceeded a limit; docs/security.md lists the limits",
+            "Number of times that a pod exceeded a limit; docs/security.md lists the limits",
             labels=["limit"],
         )
         for limit in PODS:

@@ -64,7 +64,7 @@ class Resync:
                     continue
                 missed = watched.compare(listed)
                 if missed:
-                    log.debug("the watch of %s has missed %d MCPProxies", kind.plural, len(missed))
+                    log.debug("the watch of %s missed %d MCPProxies", kind.plural, len(missed))
                 everything = kind == MCP_PROXY and count % EVERYTHING == 0
                 owners = {seen.owner for seen in listed.values() if seen.owner}
                 for key in missed | (owners if everything else set()):

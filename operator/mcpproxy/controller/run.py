@@ -125,7 +125,7 @@ async def _wait_for_crd(cluster: Cluster, namespaces: tuple[str, ...]) -> None:
         try:
             await cluster.heads(MCP_PROXY, namespaces[0] if namespaces else None, "")
         except ClusterError as error:
-            log.warning("can't list MCPProxies yet, is the CRD installed? %s", error)
+            log.warning("cannot list MCPProxies; check that the CRD is installed: %s", error)
             await asyncio.sleep(CRD_RETRY)
         else:
             return

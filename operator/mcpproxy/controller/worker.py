@@ -77,19 +77,19 @@ async def _one(
     except asyncio.CancelledError:
         raise
     except Conflict as error:
-        log.info("%s/%s has changed since it was read and is read again: %s", *key, error)
+        log.info("%s/%s changed during the reconciliation; retrying: %s", *key, error)
         queue.retry(key)
         return "conflict"
     except ClusterError as error:
         delay = queue.retry(key)
         level = logging.DEBUG if logged.get(key) == str(error) else logging.WARNING
-        log.log(level, "%s/%s: next attempt in %.1f s: %s", *key, delay, error)
+        log.log(level, "%s/%s: retrying in %.1f s: %s", *key, delay, error)
         logged[key] = str(error)
         # Only the author of the spec or of a policy can fix a rejection, so it is not an error.
         return "refused" if isinstance(error, Invalid) else "error"
     except Exception:
         delay = queue.retry(key)
-        log.exception("%s/%s: next attempt in %.1f s", *key, delay)
+        log.exception("%s/%s: retrying in %.1f s", *key, delay)
         return "error"
     queue.forget(key)
     if logged.pop(key, None) is not None:

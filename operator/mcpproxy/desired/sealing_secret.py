@@ -16,7 +16,7 @@ def build(proxy: MCPProxy, owner: OwnerRef, key: bytes) -> Manifest:
     Raise ValueError unless `key` has KEY_BYTES bytes.
     """
     if len(key) != KEY_BYTES:
-        raise ValueError(f"a sealing key has {KEY_BYTES} bytes, this one has {len(key)}")
+        raise ValueError(f"a sealing key must have {KEY_BYTES} bytes, this one has {len(key)}")
     return {
         "apiVersion": "v1",
         "kind": "Secret",

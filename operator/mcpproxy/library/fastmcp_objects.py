@@ -96,8 +96,8 @@ def _warn_of_handlers(client: Any) -> None:
     # The handlers of FastMCP's ProxyClient forward messages, which a proxy does in any case.
     if ignored and not _is(client, "ProxyClient"):
         log.warning(
-            "the handlers of a FastMCP client that is not connected are not used (%s): give them"
-            " to a ProxyClient of mcpproxy",
+            "the handlers of a FastMCP client that is not connected are ignored (%s); pass them to"
+            " a ProxyClient of mcpproxy",
             ", ".join(ignored),
         )
 
@@ -125,6 +125,6 @@ def _remote(target: Any, transport: str) -> RemoteTarget:
 
 def _conversion_error(target: Any, field: str) -> TypeError:
     return TypeError(
-        f"{type(target).__name__}.{field}: a proxy can't use it; connect the client first, or give"
-        " streamable_http_client(url, http_client=...) of the SDK"
+        f"{type(target).__name__}.{field}: not supported by proxies; connect the client first, or"
+        " pass streamable_http_client(url, http_client=...) of the SDK"
     )

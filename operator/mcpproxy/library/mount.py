@@ -23,7 +23,12 @@ from mcpproxy.library.client_handlers import to_wire
 from mcpproxy.library.fastmcp_objects import unwrapped
 from mcpproxy.library.server import Server
 from mcpproxy.library.sessions.sdk_session import RawRequest
-from mcpproxy.proxy.core.exchange import PROGRESS, ClientIdentity, NotificationHandler
+from mcpproxy.proxy.core.exchange import (
+    PROGRESS,
+    ClientIdentity,
+    NotificationHandler,
+    ResumableStream,
+)
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.core.translation.era_translation import parse_meta
 from mcpproxy.proxy.core.translation.request_names import COMPLETE, component_ref
@@ -32,6 +37,7 @@ from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.protocol.kinds import BY_METHOD, ComponentKind
 from mcpproxy.proxy.protocol.revisions import is_modern
+from mcpproxy.proxy.relay import relay_request
 from mcpproxy.proxy.upstream.transports.sdk_streams import lowlevel_server
 
 Context = ServerRequestContext[Any, Any]
@@ -184,7 +190,7 @@ class _Mounted:
         gateway, method = self.inner.gateway, ctx.method
         if is_modern(ctx.protocol_version):
             answer = await self._parking.run(
-                lambda exchange: gateway.call(request, method, params, exchange),
+                lambda context: relay_request(gateway, request, method, params, context),
                 request,
                 params,
                 caller.client,
@@ -192,7 +198,7 @@ class _Mounted:
                 caller.notify,
             )
         else:
-            answer = await gateway.call(request, method, params, caller)
+            answer = await relay_request(gateway, request, method, params, caller)
         error = jsonrpc.error_of(answer, understood=True)
         if error is not None:
             raise error
@@ -201,6 +207,9 @@ class _Mounted:
 
 class _SdkCaller:
     """The client of an SDK server as a call context."""
+
+    # The SDK stores the events of its streams itself.
+    resumption: ResumableStream | None = None
 
     def __init__(self, ctx: Context) -> None:
         session = ctx.session
@@ -251,11 +260,6 @@ class _SdkCaller:
             failure = {"code": error.code, "message": error.message, "data": error.data}
             return {"error": jsonrpc.encode_raw(failure)}
         return {"result": jsonrpc.encode_raw(response.root)}
-
-    # The SDK stores the events of its streams itself.
-    async def streamed(self, retry: int | None) -> None: ...
-
-    async def paused(self) -> None: ...
 
 
 def _raw_request(message: Message) -> RawRequest:

@@ -29,7 +29,7 @@ class ProxyProvider:
 
     def __init__(self, client_factory: ClientFactory, cache_ttl: float = CACHE_TTL) -> None:
         if cache_ttl < 0:
-            raise ValueError("cache_ttl is a number of seconds, 0 or more")
+            raise ValueError("cache_ttl must be a number of seconds, 0 or greater")
         self.client_factory = client_factory
         self.cache_ttl = cache_ttl
         self._wrapped: dict[int, tuple[SdkClient, ProxyClient]] = {}
@@ -44,7 +44,9 @@ class ProxyProvider:
         elif is_client(client):
             connected = connected_client(client) is not None
         else:
-            raise TypeError(f"a client factory returned {type(client).__name__}, not a client")
+            raise TypeError(
+                f"the client factory must return a client, but returned {type(client).__name__}"
+            )
         entry = self._wrapped.pop(id(client), None)
         if entry is None or entry[0] is not client or entry[1].is_connected != connected:
             entry = client, ProxyClient(client)

@@ -34,6 +34,7 @@ from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import RpcError
 from mcpproxy.proxy.protocol.kinds import PROMPTS, RESOURCES, TEMPLATES, TOOLS, ComponentKind
 from mcpproxy.proxy.protocol.revisions import LATEST_LEGACY
+from mcpproxy.proxy.relay import relay_request
 from mcpproxy.proxy.runtime import VERSION, Runtime, RuntimeOptions, build_backend_context
 from mcpproxy.proxy.upstream.backend import BackendContext
 from mcpproxy.proxy.upstream.connect.negotiation import Connector
@@ -99,7 +100,7 @@ class Server:
         if isinstance(tool, CopiedComponent):
             self.add(tool)
         elif isinstance(tool, RemoteComponent):
-            raise TypeError(f"{tool.key} is mirrored: add a copy() of it")
+            raise TypeError(f"{tool.key} is a read-only mirror; add a copy() of it")
         else:
             self.local.add_tool(tool, **options)
 
@@ -121,7 +122,7 @@ class Server:
 
             server = create_proxy(server)
         if server is self or server.contains(self):
-            raise ValueError(f"{server.name} can't be mounted into itself")
+            raise ValueError(f"{server.name} cannot be mounted into itself")
         self._check_not_running()
         mounted: Server = server
         settings = replace(default_settings(), prefix=prefix or "", cache_ttl=mounted.cache_ttl)
@@ -158,7 +159,7 @@ class Server:
 
     def _check_not_running(self) -> None:
         if self._gateway is not None and self._gateway.holders:
-            raise RuntimeError("a server that runs takes no new components")
+            raise RuntimeError("components cannot be added while the server is running")
 
     # Visibility
 
@@ -221,7 +222,7 @@ class Server:
         async with self:
             await self.gateway.wait_for_route("tools/call", params)
             try:
-                answer = await self.gateway.call(request, "tools/call", params, caller)
+                answer = await relay_request(self.gateway, request, "tools/call", params, caller)
                 error = jsonrpc.error_of(answer, understood=True)
             except RpcError as raised:
                 error = raised
@@ -258,7 +259,7 @@ class Server:
     def gateway(self) -> VisibleGateway:
         """The running gateway. Raise RuntimeError if the server is not running."""
         if self._gateway is None or not self._gateway.holders:
-            raise RuntimeError(f"server {self.name} does not run")
+            raise RuntimeError(f"server {self.name} is not running")
         return self._gateway
 
     def start(self) -> VisibleGateway:
@@ -330,7 +331,7 @@ class Server:
         `allowed_origins` may call from browsers.
         """
         if transport not in (None, "stdio", "http", "streamable-http"):
-            raise ValueError(f"transport {transport!r} is not stdio or http")
+            raise ValueError(f"transport must be stdio or http, not {transport!r}")
         hosts = tuple(allowed_hosts) or _own_hosts(host)
         options = RuntimeOptions(
             host=host,

@@ -81,7 +81,7 @@ def target_of(target: Any, protocol: str | None = None, **fields: Any) -> Server
     if _is_transport(target):
         return _transport_target(target, fields)
     raise TypeError(
-        f"a proxy can't be made from {type(target).__name__}: expected a URL, a path, a client, a"
+        f"cannot create a proxy from {type(target).__name__}; expected a URL, a path, a client, a"
         " transport, a server or a configuration"
     )
 
@@ -122,7 +122,9 @@ def _single_target(
         configuration = from_backends([{**backend, **fields}])
     targets = server_targets(configuration)
     if len(targets) != 1:
-        raise ManifestError(f"{target}: a client is for one server, {len(targets)} are named")
+        raise ManifestError(
+            f"{target}: a client connects to one server, but the configuration has {len(targets)}"
+        )
     return targets[0][1]
 
 
@@ -185,7 +187,7 @@ def _streams_target(
     make: Callable[[], Transport], key: Hashable, fields: Mapping[str, Any], *, once: bool = False
 ) -> ServerTarget:
     if "headers" in fields:
-        raise TypeError("headers are for servers that are named by a URL")
+        raise TypeError("headers require a server that has a URL")
     url = "http://localhost/mcp"
     spec = from_backends([{"name": "backend", "prefix": "", "url": url, **fields}]).proxy.spec
     settings = effective_settings(spec, spec.backends[0]) if fields else default_settings()

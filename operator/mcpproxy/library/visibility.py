@@ -140,7 +140,7 @@ class VisibleGateway(Gateway):
     def route(self, method: str, params: Message, principal: str | None = None) -> Route:
         if method in TASKS_EXTENSION.routed:
             return super().route(method, params, principal)
-        name, kind = self._router.named(method, params)
+        name, kind = self.router.named(method, params)
         owner = self.catalog.owner(kind, name)
         if owner is not None:
             return self.route_to(owner, name, kind)

@@ -20,7 +20,7 @@ ABANDONED_FOR: Final = Limit(
     counts="time since a client abandoned a request in a shared session",
     share="session",
     beyond="new requests use a new session; the old one ends with its last request",
-    test="test_a_shared_session_in_which_a_request_was_given_up_is_replaced_after_a_while",
+    test="test_a_shared_session_in_which_a_request_was_abandoned_is_replaced_after_a_while",
 )
 UNREAD_MESSAGES: Final = Limit(
     name="unread-messages",
@@ -49,7 +49,7 @@ ELICITATIONS: Final = Limit(
     share="session",
     beyond="the completion of the oldest one reaches a client only if the session has no other"
     " client",
-    test="test_beyond_the_elicitations_that_are_remembered_the_end_of_the_oldest_reaches_nobody",
+    test="test_beyond_the_limit_the_completion_of_the_oldest_elicitation_is_dropped",
 )
 OWN_REQUEST_TIME: Final = Limit(
     name="own-request-time",
@@ -57,7 +57,7 @@ OWN_REQUEST_TIME: Final = Limit(
     unit="seconds",
     counts="time from a cancellation, notification or response of the proxy to its HTTP response",
     share="request",
-    beyond="its connection is closed, and the message counts as lost",
+    beyond="the connection is closed, and the message counts as lost",
     test="test_a_cancellation_that_is_never_answered_ends_with_its_connection",
 )
 REFUSAL_TIME: Final = Limit(
@@ -105,7 +105,7 @@ RESPONSE_HEAD: Final = Limit(
     " line, headers, chunk sizes, trailers",
     share="connection",
     beyond="the connection is closed, and the request ends with the error NotMCP",
-    test="test_a_response_head_without_an_end_is_given_up_at_its_limit",
+    test="test_a_response_head_without_an_end_is_abandoned_at_its_limit",
 )
 RESPONSE_LINES: Final = Limit(
     name="response-lines",
@@ -114,7 +114,7 @@ RESPONSE_LINES: Final = Limit(
     counts="headers and trailers of a response",
     share="connection",
     beyond="the connection is closed, and the request ends with the error NotMCP",
-    test="test_a_response_with_too_many_header_lines_is_given_up",
+    test="test_a_response_with_too_many_header_lines_is_abandoned",
 )
 MESSAGE: Final = Limit(
     name="message",
@@ -151,7 +151,7 @@ SERVER_REQUESTS: Final = Limit(
     counts="requests of a backend, such as sampling, that wait for a client's response",
     share="session",
     beyond="the backend gets the JSON-RPC error -32000",
-    test="test_a_backend_that_asks_without_end_is_refused_beyond_the_limit",
+    test="test_a_backend_that_requests_input_endlessly_is_refused",
 )
 SERVER_REQUEST_BYTES: Final = Limit(
     name="server-request-bytes",
@@ -161,7 +161,7 @@ SERVER_REQUEST_BYTES: Final = Limit(
     " waits",
     share="session",
     beyond="the backend gets the JSON-RPC error -32000",
-    test="test_a_backend_that_asks_for_much_at_once_is_refused_beyond_the_limit",
+    test="test_a_backend_with_too_many_simultaneous_requests_is_refused",
 )
 SERVER_REQUEST_TIME: Final = Limit(
     name="server-request-time",
@@ -197,7 +197,7 @@ LIST_PAGES: Final = Limit(
     counts="pages of one list",
     share="backend",
     beyond="the list ends there",
-    test="test_a_list_without_an_end_is_given_up_after_its_pages",
+    test="test_a_list_without_an_end_is_abandoned_after_its_pages",
 )
 LIST_BYTES: Final = Limit(
     name="list-bytes",
@@ -206,7 +206,7 @@ LIST_BYTES: Final = Limit(
     counts="bytes of all pages of one list",
     share="backend",
     beyond="the list fails with the error NotMCP, and the previous list is still shown",
-    test="test_a_list_is_given_up_when_all_its_pages_are_too_large",
+    test="test_a_list_is_abandoned_when_all_its_pages_are_too_large",
 )
 LIST_COMPONENTS: Final = Limit(
     name="list-components",
@@ -215,7 +215,7 @@ LIST_COMPONENTS: Final = Limit(
     counts="components on all pages of one list",
     share="backend",
     beyond="the list fails with the error NotMCP, and the previous list is still shown",
-    test="test_a_list_is_given_up_when_it_has_too_many_components",
+    test="test_a_list_is_abandoned_when_it_has_too_many_components",
 )
 LIST_VARIANTS: Final = Limit(
     name="list-variants",
@@ -243,7 +243,7 @@ SERVER_NAME: Final = Limit(
     counts="characters of the name and of the version that a backend reports, in statuses",
     share="backend",
     beyond="the rest is cut; control characters are replaced",
-    test="test_what_a_backend_calls_itself_is_cut_and_cleaned_in_the_status",
+    test="test_the_name_that_a_backend_reports_is_truncated_and_escaped",
 )
 FINDING_TEXT: Final = Limit(
     name="finding-text",
@@ -252,7 +252,7 @@ FINDING_TEXT: Final = Limit(
     counts="characters of the message that explains the state of a backend",
     share="backend",
     beyond="the rest is cut; control characters are replaced",
-    test="test_what_a_backend_says_of_its_failure_is_cut_and_cleaned",
+    test="test_the_error_text_of_a_backend_is_truncated_and_escaped",
 )
 LOG_MESSAGE: Final = Limit(
     name="log-message",
@@ -279,7 +279,7 @@ PROGRAM_INPUT: Final = Limit(
     counts="time that a message waits until a stdio server reads its standard input",
     share="message",
     beyond="the message is not sent; its request ends with error -32000",
-    test="test_a_program_that_does_not_read_holds_a_message_only_so_long",
+    test="test_a_message_to_a_stdio_server_that_does_not_read_times_out",
 )
 PROGRAM_END: Final = Limit(
     name="program-end",
@@ -321,7 +321,7 @@ UPSTREAM_SESSIONS: Final = Limit(
     "backend",
     "the least recently used idle session of the client with the most sessions ends; if no session"
     " is idle, JSON-RPC error -32000 (Overloaded)",
-    "test_beyond_the_limit_the_idlest_session_of_whoever_holds_most_ends",
+    "test_beyond_the_limit_the_idlest_session_of_the_largest_holder_ends",
 )
 WARM_SESSIONS: Final = Limit(
     "warm-sessions",
@@ -336,7 +336,7 @@ SPARE_PROGRAMS: Final = Limit(
     "spare-programs",
     4,
     "count",
-    "processes of one stdio server that are started before a request needs them (Isolated)",
+    "processes of one stdio server that are started before a request needs them",
     "backend",
     "no further process is started in advance",
     "test_programs_that_wait_are_few_however_many_are_taken",
@@ -358,7 +358,7 @@ TEMPLATE_LENGTH: Final = Limit(
     counts="characters of one URI template, as clients see it",
     share="message",
     beyond="no URI matches the template",
-    test="test_a_template_beyond_a_limit_stands_for_no_uri",
+    test="test_a_template_beyond_a_limit_matches_no_uri",
 )
 TEMPLATE_EXPRESSIONS: Final = Limit(
     name="template-expressions",
@@ -367,7 +367,7 @@ TEMPLATE_EXPRESSIONS: Final = Limit(
     counts="expressions of one URI template",
     share="message",
     beyond="no URI matches the template",
-    test="test_a_template_beyond_a_limit_stands_for_no_uri",
+    test="test_a_template_beyond_a_limit_matches_no_uri",
 )
 LIST_WAIT: Final = Limit(
     name="list-wait",
@@ -376,7 +376,7 @@ LIST_WAIT: Final = Limit(
     counts="time that a client's list request waits for the list of one backend",
     share="request",
     beyond="the response contains the backend's previous list; a later result is announced",
-    test="test_a_list_waits_for_a_hung_backend_only_so_long_even_without_a_cache",
+    test="test_a_list_waits_for_a_hung_backend_up_to_the_limit_even_without_a_cache",
 )
 OWN_REQUESTS: Final = Limit(
     "own-requests",
@@ -386,7 +386,7 @@ OWN_REQUESTS: Final = Limit(
     " s",
     "backend",
     "further notifications are handled together, once a request is available",
-    "test_a_backend_that_announces_with_every_list_is_asked_at_the_pace",
+    "test_requests_to_a_backend_that_announces_a_change_at_every_list_are_paced",
 )
 RETRY_PAUSE: Final = Limit(
     "retry-pause",

@@ -165,7 +165,7 @@ LIVE_SESSIONS: Final = Limit(
     " open request or stream",
     "process",
     "the least recently used session of the client with the most sessions ends: HTTP 404",
-    "test_beyond_the_limit_the_idlest_session_of_whoever_has_most_ends",
+    "test_beyond_the_limit_the_idlest_session_of_the_largest_holder_ends",
 )
 SESSION_IDLE: Final = Limit(
     "session-idle",
@@ -174,7 +174,7 @@ SESSION_IDLE: Final = Limit(
     "time without a request or stream for which a session keeps its subscriptions and log level",
     "session",
     "the subscriptions end, and the log level is discarded",
-    "test_s11_a_session_that_nobody_uses_loses_its_state",
+    "test_s11_an_unused_session_loses_its_state",
 )
 ENDED_SESSIONS: Final = Limit(
     "ended-sessions",
@@ -192,7 +192,7 @@ STREAMS: Final = Limit(
     "open streams that belong to no call: HTTP GET and subscriptions/listen",
     "process",
     "the oldest stream of the client with the most streams ends",
-    "test_beyond_the_limit_the_oldest_stream_of_whoever_has_most_ends",
+    "test_beyond_the_limit_the_oldest_stream_of_the_largest_holder_ends",
 )
 OUTBOX_MESSAGES: Final = Limit(
     "stream-messages",
@@ -201,7 +201,7 @@ OUTBOX_MESSAGES: Final = Limit(
     "messages that wait for a client to read its stream",
     "session",
     "the stream ends",
-    "test_s11_a_stream_that_nobody_reads_ends",
+    "test_s11_an_unread_stream_ends",
 )
 OUTBOX_BYTES: Final = Limit(
     "stream-bytes",
@@ -210,7 +210,7 @@ OUTBOX_BYTES: Final = Limit(
     "bytes of messages that wait for a client to read its stream, if more than one waits",
     "session",
     "the stream ends",
-    "test_s11_a_stream_that_nobody_reads_ends",
+    "test_s11_an_unread_stream_ends",
 )
 ALL_OUTBOX_BYTES: Final = Limit(
     "stream-bytes-in-all",
@@ -237,7 +237,7 @@ STREAM_EVENTS: Final = Limit(
     "bytes of the events of one stream that are kept for resumption",
     "request",
     "the oldest events are dropped; an earlier Last-Event-ID gets HTTP 400",
-    "test_who_reads_a_kept_stream_too_slowly_is_told_so",
+    "test_a_slow_reader_of_a_resumed_stream_gets_an_error",
 )
 ALL_EVENTS: Final = Limit(
     "events-of-all-streams",
@@ -273,7 +273,7 @@ PARKED_CALLS: Final = Limit(
     "calls of modern clients that wait for the client to return with the requested input",
     "process",
     "the oldest call of the client with the most calls is cancelled; its requestState gets -32602",
-    "test_beyond_the_limit_the_oldest_parked_call_of_whoever_has_most_is_cancelled",
+    "test_beyond_the_limit_the_oldest_parked_call_of_the_largest_holder_is_cancelled",
 )
 PARKED_FOR: Final = Limit(
     "parked-for",
@@ -300,5 +300,5 @@ URI_MATCHING: Final = Limit(
     counts="steps (bytes examined) when matching one URI against all URI templates of a backend",
     share="request",
     beyond="the URI matches none of the templates",
-    test="test_a_uri_is_not_compared_any_more_once_that_took_too_many_steps",
+    test="test_matching_a_uri_stops_after_too_many_steps",
 )

@@ -21,7 +21,7 @@ TASK_POLL: Final = Limit(
     " for",
     share="request",
     beyond="a backend that requests more frequent polling is polled at this interval",
-    test="test_a_backend_that_asks_for_it_is_not_polled_more_often",
+    test="test_a_backend_that_requests_more_frequent_polling_does_not_get_it",
 )
 EXTENSION_LIST_WAIT: Final = Limit(
     name="extension-list-wait",
@@ -30,7 +30,7 @@ EXTENSION_LIST_WAIT: Final = Limit(
     counts="time that a list of skills or tasks waits for one backend",
     share="request",
     beyond="the backend's entries are missing; if all backends fail, JSON-RPC error -32000",
-    test="test_a_backend_that_hangs_delays_a_list_of_skills_only_so_long",
+    test="test_a_hanging_backend_delays_a_list_of_skills_up_to_the_limit",
 )
 EXTENSION_PAGE_BYTES: Final = Limit(
     name="extension-page-bytes",

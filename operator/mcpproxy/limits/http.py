@@ -52,7 +52,7 @@ UNFINISHED_HEAD: Final = Limit(
     counts="bytes since the last complete line, chunk or request",
     share="connection",
     beyond="HTTP 431, and the connection is closed",
-    test="test_a_line_that_never_ends_is_refused_wherever_it_stands",
+    test="test_an_endless_line_is_refused_in_every_part_of_a_request",
 )
 REPAIRED_TEXT: Final = Limit(
     name="repaired-text",
@@ -98,7 +98,7 @@ SMALL_BODIES: Final = Limit(
     counts="bytes of all small bodies in memory",
     share="process",
     beyond="HTTP 503 with Retry-After, and the connection is closed",
-    test="test_small_bodies_have_a_bound_of_their_own",
+    test="test_small_bodies_have_a_separate_limit",
 )
 LARGE_BODIES: Final = Limit(
     name="large-bodies",
@@ -180,5 +180,5 @@ COMPARED_VALUE: Final = Limit(
     " ignore the order of fields and the escaping of strings",
     share="message",
     beyond="the values are equal only if their bytes are equal",
-    test="test_what_is_too_large_to_be_read_is_the_same_only_if_its_bytes_are",
+    test="test_values_too_large_to_parse_are_equal_only_if_their_bytes_are",
 )

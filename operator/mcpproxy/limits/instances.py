@@ -41,7 +41,7 @@ CONNECT: Final = Limit(
     counts="time to open a connection to another instance that proves the sealing key",
     share="connection",
     beyond="the instance counts as terminated until it is tried again",
-    test="test_an_address_that_accepts_and_says_nothing_counts_as_terminated",
+    test="test_an_address_that_accepts_silently_counts_as_terminated",
 )
 CONNECTING: Final = Limit(
     name="instance-connecting",
@@ -114,7 +114,7 @@ ANSWER_SIZE: Final = Limit(
     counts="response body of an exchange about a session between instances",
     share="request",
     beyond="the exchange is abandoned; the session continues",
-    test="test_an_answer_about_a_session_that_is_too_large_is_given_up",
+    test="test_an_answer_about_a_session_that_is_too_large_is_abandoned",
 )
 SHARED_WITH: Final = Limit(
     name="instances-of-a-session",

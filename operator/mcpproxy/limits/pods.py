@@ -31,7 +31,7 @@ FIRST_REPORT: Final = Limit(
     counts="time from the start of a connection to the first line of the response's body",
     share="connection",
     beyond="the pod counts as unreachable; retries are up to 5 s apart",
-    test="test_a_silent_stream_is_given_up",
+    test="test_a_silent_stream_is_abandoned",
 )
 POD_SILENCE: Final = Limit(
     name="pod-silence",
@@ -40,7 +40,7 @@ POD_SILENCE: Final = Limit(
     counts="time until the next complete line of a stream; pods send one every 10 s",
     share="connection",
     beyond="the stream is closed; the last report is used for another 15 s",
-    test="test_a_stream_without_a_complete_line_is_given_up",
+    test="test_a_stream_without_a_complete_line_is_abandoned",
 )
 POD_HEADERS: Final = Limit(
     name="pod-headers",
@@ -102,7 +102,7 @@ PROXY_LINES: Final = Limit(
     unit="1/s",
     counts="lines of all pods of one MCPProxy; a burst may contain the lines of 10 s",
     share="proxy",
-    beyond="its pods are read no faster",
+    beyond="the operator reads these pods no faster",
     test="test_the_pods_of_one_proxy_share_one_rate_and_others_have_their_own",
 )
 PROXY_BYTES: Final = Limit(
@@ -111,7 +111,7 @@ PROXY_BYTES: Final = Limit(
     unit="bytes/s",
     counts="bytes of all pods of one MCPProxy; a burst may contain the bytes of 10 s",
     share="proxy",
-    beyond="its pods are read no faster",
+    beyond="the operator reads these pods no faster",
     test="test_the_pods_of_one_proxy_share_one_rate_and_others_have_their_own",
 )
 
@@ -124,7 +124,7 @@ REPORT_BACKENDS: Final = Limit(
     counts="backends in one report; as many as spec.backends permits",
     share="message",
     beyond="further backends are omitted",
-    test="test_what_a_report_has_too_much_of_is_cut_and_never_refused",
+    test="test_an_oversized_report_is_truncated_and_never_refused",
 )
 REPORT_NAMES: Final = Limit(
     name="report-names",
@@ -133,7 +133,7 @@ REPORT_NAMES: Final = Limit(
     counts="names of components in one list of a report: clashes, or one kind of drift",
     share="message",
     beyond="further names are left out",
-    test="test_what_a_report_has_too_much_of_is_cut_and_never_refused",
+    test="test_an_oversized_report_is_truncated_and_never_refused",
 )
 REPORT_KINDS: Final = Limit(
     name="report-kinds",
@@ -142,7 +142,7 @@ REPORT_KINDS: Final = Limit(
     counts="kinds of components that one backend does not offer; there are four kinds",
     share="message",
     beyond="further kinds are left out",
-    test="test_what_a_report_has_too_much_of_is_cut_and_never_refused",
+    test="test_an_oversized_report_is_truncated_and_never_refused",
 )
 REPORT_WORD: Final = Limit(
     name="report-word",
@@ -151,7 +151,7 @@ REPORT_WORD: Final = Limit(
     counts="characters of a reason, hash or revision in a report",
     share="message",
     beyond=_CUT,
-    test="test_what_a_report_has_too_much_of_is_cut_and_never_refused",
+    test="test_an_oversized_report_is_truncated_and_never_refused",
 )
 REPORT_NAME: Final = Limit(
     name="report-name",
@@ -160,7 +160,7 @@ REPORT_NAME: Final = Limit(
     counts="characters of a name or version of a server or component in a report",
     share="message",
     beyond=_CUT,
-    test="test_what_a_report_has_too_much_of_is_cut_and_never_refused",
+    test="test_an_oversized_report_is_truncated_and_never_refused",
 )
 REPORT_MESSAGE: Final = Limit(
     name="report-message",
@@ -169,7 +169,7 @@ REPORT_MESSAGE: Final = Limit(
     counts="characters of the message about one backend",
     share="message",
     beyond=_CUT,
-    test="test_what_a_report_has_too_much_of_is_cut_and_never_refused",
+    test="test_an_oversized_report_is_truncated_and_never_refused",
 )
 REPORT_COUNT: Final = Limit(
     name="report-count",
@@ -178,7 +178,7 @@ REPORT_COUNT: Final = Limit(
     counts="components of one kind of one backend",
     share="message",
     beyond="the largest permitted number is reported",
-    test="test_what_a_report_has_too_much_of_is_cut_and_never_refused",
+    test="test_an_oversized_report_is_truncated_and_never_refused",
 )
 CONDITION_MESSAGE: Final = Limit(
     name="condition-message",
@@ -196,7 +196,7 @@ STATUS_SIZE: Final = Limit(
     counts="the whole status as JSON, as the API server stores it",
     share="proxy",
     beyond="messages of backends are cut further, then servers and messages are omitted",
-    test="test_a_status_fits_whatever_pods_say",
+    test="test_a_status_fits_for_every_report_of_pods",
 )
 REPORT_PASSES: Final = Limit(
     name="report-passes",

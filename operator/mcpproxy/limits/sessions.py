@@ -11,7 +11,7 @@ PROBE_TIME: Final = Limit(
     counts="time to the HTTP response to server/discover, if the era is unknown",
     share="session",
     beyond="the session starts with initialize",
-    test="test_a_probe_that_comes_to_nothing_is_followed_by_initialize",
+    test="test_an_inconclusive_probe_is_followed_by_initialize",
 )
 PROGRAM_PROBE_TIME: Final = Limit(
     name="program-probe-time",
@@ -38,7 +38,7 @@ SESSION_CHECK_TIME: Final = Limit(
     counts="time to find out whether a session that refused a request still exists",
     share="request",
     beyond="the refusal is passed on unchanged",
-    test="test_a_refusal_is_passed_on_where_the_session_can_not_be_asked",
+    test="test_a_refusal_is_forwarded_where_the_session_cannot_be_asked",
 )
 COOKIES: Final = Limit(
     name="cookies",

@@ -20,7 +20,7 @@ RESUMED_STREAMS: Final = Limit(
     counts="times that the stream of a response ends early and is resumed",
     share="request",
     beyond="the request ends with an error",
-    test="test_a_stream_that_ends_early_again_and_again_is_given_up",
+    test="test_a_stream_that_ends_early_again_and_again_is_abandoned",
 )
 STANDING_MESSAGES: Final = Limit(
     name="standing-messages",
@@ -29,7 +29,7 @@ STANDING_MESSAGES: Final = Limit(
     counts="messages on HTTP GET streams and on subscriptions/listen streams",
     share="backend",
     beyond="these streams are read no faster",
-    test="test_a_backend_that_tells_without_end_waits_for_other_work",
+    test="test_an_endless_stream_of_notifications_yields_to_other_work",
 )
 EVENT_LINES: Final = Limit(
     name="event-lines",
@@ -37,7 +37,7 @@ EVENT_LINES: Final = Limit(
     unit="1/s",
     counts="lines of event streams, beyond four for each event",
     share="backend",
-    beyond="its event streams are read no faster",
+    beyond="event streams of the backend are read no faster",
     test="test_lines_without_messages_are_read_at_a_limited_rate",
 )
 EVENT_LINES_AHEAD: Final = Limit(
@@ -47,6 +47,6 @@ EVENT_LINES_AHEAD: Final = Limit(
     counts="lines of event streams, beyond four for each event, that are read at once after a"
     " pause",
     share="backend",
-    beyond="its event streams are read no faster than `event-lines`",
+    beyond="event streams of the backend are read no faster than `event-lines`",
     test="test_lines_without_messages_are_read_at_a_limited_rate",
 )

@@ -118,5 +118,5 @@ def _status(backend: Backend, deadline: float) -> BackendStatus:
     status = backend.status()
     if status.state != "Unknown":
         return status
-    message = f"it said nothing within the {deadline:g} s of --timeout"
+    message = f"no response within the {deadline:g} s of --timeout"
     return status.model_copy(update={"reason": "TimedOut", "message": message})

@@ -37,23 +37,29 @@ TIMEOUT = 30.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `mcpproxy plan`."""
     add = parser.add_argument
-    add("-f", "--file", required=True, metavar="FILE", help="YAML with MCPProxies; - reads stdin")
+    add(
+        "-f",
+        "--file",
+        required=True,
+        metavar="FILE",
+        help="YAML file with MCPProxies; - reads stdin",
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--offline",
         type=Path,
         metavar="DIR",
-        help="read the lists that --save wrote, and connect to nothing",
+        help="read the lists that --save wrote, without connecting to backends",
     )
     where.add_argument(
         "--save", type=Path, metavar="DIR", help="save the lists of the backends in DIR"
     )
-    add("-n", "--namespace", metavar="NS", help="namespace of manifests without one")
+    add("-n", "--namespace", metavar="NS", help="namespace of manifests that set none")
     add(
         "--against",
         metavar="WHAT",
-        help="compare with a running proxy, by URL or mcpproxy/NAME (through kubectl), or with the"
-        " file of an earlier -o json",
+        help="compare with a running proxy, given as a URL or mcpproxy/NAME (through kubectl), or"
+        " with the output file of an earlier -o json",
     )
     add("-o", "--output", choices=("text", "json"), default="text", help="%(default)s")
     add_places(parser)
@@ -72,7 +78,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds greater than 0")
     return seconds
 
 
@@ -83,7 +89,7 @@ def main(args: argparse.Namespace) -> int:
         by_file = args.against is not None and not plan_compare.is_running(args.against)
         parsed = manifests.read_manifests(_read(args.file), args.namespace, may_have_none=by_file)
         for skipped in parsed.skipped:
-            print(f"mcpproxy plan: passed over {skipped}", file=sys.stderr)  # noqa: T201
+            print(f"mcpproxy plan: ignored {skipped}", file=sys.stderr)  # noqa: T201
         plans, lost = process.run(_plans(parsed.proxies, args))
     except (ManifestError, ValueError, OSError) as error:
         print(f"mcpproxy plan: {error}", file=sys.stderr)  # noqa: T201
@@ -114,8 +120,8 @@ async def _plans(
         if len(proxies) != 1:
             form = "URL" if plan_compare.is_url(args.against) else "mcpproxy/NAME"
             raise ManifestError(
-                f"--against {form} compares one MCPProxy, but the file has {len(proxies)};"
-                " compare with the file of an earlier plan -o json"
+                f"--against {form} compares one MCPProxy, but the file has {len(proxies)}; compare"
+                " with the output file of an earlier plan -o json"
             )
         namespace = proxies[0].metadata.namespace
         running = await plan_compare.load_plan(args.against, namespace, options, args.timeout)

@@ -35,8 +35,11 @@ async def load_plan(
     proxy = proxy_of(source)
     if proxy is None:
         return await plan_running_proxy(source, options, deadline)
-    async with port_forward(proxy, namespace, deadline) as url:
-        return await plan_running_proxy(url, options, deadline)
+    try:
+        async with port_forward(proxy, namespace, deadline) as url:
+            return await plan_running_proxy(url, options, deadline)
+    except ManifestError as error:
+        raise ManifestError(f"--against {str(error).removeprefix('--against: ')}") from None
 
 
 async def plan_running_proxy(url: str, options: RuntimeOptions, deadline: float) -> Plan:
@@ -47,8 +50,8 @@ async def plan_running_proxy(url: str, options: RuntimeOptions, deadline: float)
         raise ManifestError(f"--against: {str(error).removeprefix('spec.backends[0].')}") from None
     plan = await build_plan(configuration, options, CollectOptions(deadline))
     if plan["failed"]:
-        message = plan["backends"][0].get("message", "it is not healthy")
-        raise ManifestError(f"--against: the running proxy can't be asked: {message}")
+        message = plan["backends"][0].get("message", "the backend is not healthy")
+        raise ManifestError(f"--against: cannot read the running proxy: {message}")
     return plan
 
 
@@ -62,12 +65,12 @@ def load_earlier_plan(path: Path) -> dict[tuple[str | None, str], Plan]:
     except OSError as error:
         raise ManifestError(f"--against {path}: {error.strerror}") from error
     except ValueError as error:
-        raise ManifestError(f"--against {path}: not JSON: {error}") from error
+        raise ManifestError(f"--against {path}: invalid JSON: {error}") from error
     if not isinstance(content, dict) or content.get("version") != FORM:
-        raise ManifestError(f"--against {path}: not written by this version's plan -o json")
+        raise ManifestError(f"--against {path}: not the output of plan -o json of this version")
     plans = content.get("proxies")
     if not isinstance(plans, list) or not all(_is_plan(plan) for plan in plans):
-        raise ManifestError(f"--against {path}: its proxies are not as plan -o json writes them")
+        raise ManifestError(f"--against {path}: proxies: not the output of plan -o json")
     return {(plan.get("namespace"), plan["name"]): plan for plan in plans}
 
 

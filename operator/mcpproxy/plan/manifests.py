@@ -48,7 +48,7 @@ def _check_names_are_unique(proxies: list[MCPProxy]) -> None:
     for proxy in proxies:
         key = proxy.metadata.namespace, proxy.metadata.name
         if key in seen:
-            raise ManifestError(f"metadata.name: two MCPProxies are called {key[1]}; rename one")
+            raise ManifestError(f"metadata.name: two MCPProxies have the name {key[1]}; rename one")
         seen.add(key)
 
 
@@ -66,5 +66,5 @@ def _name(manifest: dict[str, Any]) -> str:
 
 def _describe(document: Any) -> str:
     if not isinstance(document, dict):
-        return "a document that is no object"
+        return "a document that is not an object"
     return f"{document.get('kind', 'a document without a kind')} {_name(document)}"

@@ -38,9 +38,7 @@ async def port_forward(proxy: str, namespace: str | None, deadline: float) -> As
             *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, preexec_fn=before_exec()
         )
     except OSError as error:
-        raise ManifestError(
-            f"--against {_KIND}{proxy}: kubectl can't be run: {error.strerror}"
-        ) from error
+        raise ManifestError(f"{_KIND}{proxy}: cannot run kubectl: {error.strerror}") from error
     try:
         yield f"http://{await _address(process, proxy, deadline)}/mcp"
     finally:
@@ -57,7 +55,11 @@ async def _address(process: Process, proxy: str, deadline: float) -> str:
             match = _FORWARDING.match(await process.stdout.readline())
             if match is not None:
                 return match[1].decode()
-            output = (await process.stderr.read()).decode(errors="replace").strip()
+            lines = (await process.stderr.read()).decode(errors="replace").strip().splitlines()
+            # kubectl repeats what it has tried before the line with the reason.
+            output = lines[-1] if lines else ""
     except TimeoutError:
-        output = f"it forwarded nothing within the {deadline:g} s of --timeout"
-    raise ManifestError(f"--against {_KIND}{proxy}: kubectl port-forward: {output or 'it ended'}")
+        output = f"no port was forwarded within the {deadline:g} s of --timeout"
+    raise ManifestError(
+        f"{_KIND}{proxy}: kubectl port-forward: {output or 'exited without output'}"
+    )

@@ -17,7 +17,7 @@ TITLES: Final = {
     "resourceTemplates": "templates",
 }
 _HEAD: Final = ("backend", "state", "transport", "revision", "session", "mode", *TITLES.values())
-_ORIGINS: Final = {"Backend": "its own", "Proxy": "spec.session", "Transport": "default"}
+_ORIGINS: Final = {"Backend": "backend", "Proxy": "spec.session", "Transport": "default"}
 """Names for the origins of a backend's session mode."""
 _SIGNS: Final = {"added": "+", "removed": "-", "changed": "~"}
 
@@ -35,7 +35,7 @@ def render_plan(plan: Plan) -> str:
     for kind in KINDS:
         lines += _list(plan, kind.member)
     lines += _problems(plan)
-    lines += ["", f"catalogHash: {plan['catalogHash'] or 'not known, as a backend failed'}"]
+    lines += ["", f"catalogHash: {plan['catalogHash'] or 'unknown, because a backend failed'}"]
     if plan["approval"] is not None:
         lines += _approval(plan)
     if plan.get("differences") is not None:
@@ -45,7 +45,7 @@ def render_plan(plan: Plan) -> str:
 
 def render_removed_plan(plan: Plan) -> str:
     """Return the text for a proxy that would no longer exist."""
-    lines = [f"{_title(plan)} is gone", *_differences(plan["differences"])]
+    lines = [f"{_title(plan)} is removed", *_differences(plan["differences"])]
     return "\n".join(lines) + "\n"
 
 
@@ -99,7 +99,7 @@ def _list(plan: Plan, member: str) -> Iterator[str]:
     yield f"{TITLES[member]} ({served}{estimate})"
     yield from _table([_row(entry, weighed=member == "tools") for entry in entries])
     if member == "tools":
-        yield f"  (a token is taken to be {BYTES_PER_TOKEN} bytes of compact JSON)"
+        yield f"  (estimate: {BYTES_PER_TOKEN} bytes of compact JSON per token)"
 
 
 def _not_known(plan: Plan, member: str) -> Iterator[str]:
@@ -108,7 +108,7 @@ def _not_known(plan: Plan, member: str) -> Iterator[str]:
     if failures:
         yield ""
         names = escape_control_characters(", ".join(failures))
-        yield f"{TITLES[member]}: not known, since backends have failed: {names}"
+        yield f"{TITLES[member]}: unknown, because backends failed: {names}"
 
 
 def _row(entry: Plan, *, weighed: bool) -> Sequence[Any]:
@@ -128,16 +128,19 @@ def _problems(plan: Plan) -> Iterator[str]:
     if plan["clashes"]:
         yield ""
         accepted = "; names.onClash accepts them" if plan["onClash"] == "First" else ""
-        remedy = "give one of the backends another prefix, or rename or exclude one"
+        remedy = "change the prefix of one backend, or rename or exclude one component"
         yield f"clashes ({remedy}{accepted})"
     for problem in plan["clashes"]:
         claims = ", ".join(problem["backends"])
-        server = problem["servedBy"] or "none of them"
+        server = problem["servedBy"] or "no backend"
         name = escape_control_characters(problem["name"])
-        yield f"  {problem['kind']}: {name} of {claims}: {server} serves it"
+        yield f"  {problem['kind']}: {name} of {claims}: served by {server}"
     if plan["tooLong"]:
         yield ""
-        yield f"names over {MAX_NAME} characters (shorten the prefix, or rename or exclude them)"
+        yield (
+            f"names over {MAX_NAME} characters (shorten the prefix, or rename or exclude the"
+            " component)"
+        )
     for problem in plan["tooLong"]:
         name = escape_control_characters(problem["name"])
         yield f"  {problem['kind']}: {name} of {problem['backend']} has {problem['length']}"
@@ -147,15 +150,17 @@ def _approval(plan: Plan) -> Iterator[str]:
     approval = plan["approval"]
     yield ""
     if approval["matches"] is not False:
-        yield "the catalog is the approved one" if approval["matches"] else "approval: not known"
+        yield "the catalog is approved" if approval["matches"] else "approval: unknown"
         return
-    yield f"not what spec.catalog approves ({approval['approvedHash']})"
+    yield (
+        f"the catalog differs from the one that spec.catalog approves ({approval['approvedHash']})"
+    )
     for sort in ("new", "changed", "gone"):
         for kind, names in approval.get(sort, {}).items():
             for name in names:
                 yield f"  {sort} {kind}: {escape_control_characters(name)}"
     if plan["catalogHash"] is not None:
-        yield "to approve what is offered now, write"
+        yield "to approve this catalog, write"
         yield from _approved(plan, whole="new" in approval)
 
 
@@ -175,9 +180,9 @@ def _approved(plan: Plan, *, whole: bool) -> Iterator[str]:
 def _differences(differences: Plan) -> Iterator[str]:
     yield ""
     if not differ(differences):
-        yield "no difference to what is served now"
+        yield "no differences"
         return
-    yield "difference to what is served now (+ added, - removed, ~ changed)"
+    yield "differences (+ added, - removed, ~ changed)"
     for kind in KINDS:
         for change, sign in _SIGNS.items():
             for name in differences[kind.member][change]:

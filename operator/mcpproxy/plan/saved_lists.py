@@ -16,7 +16,6 @@ from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.api.v1alpha1.status import BackendStatus
 from mcpproxy.proxy.core.errors import ProtocolError, Unreachable
 from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
-from mcpproxy.proxy.http1.client.response import ClientResponse
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.kinds import BY_METHOD
@@ -33,7 +32,7 @@ from mcpproxy.proxy.upstream.transports.session import (
 VERSION: Final = 1
 """Version of the files' format."""
 NO_METHOD: Final = jsonrpc.encode(
-    {"code": jsonrpc.METHOD_NOT_FOUND, "message": "the saved catalog has no such list"}
+    {"code": jsonrpc.METHOD_NOT_FOUND, "message": "the saved catalog does not contain this list"}
 )
 
 
@@ -83,11 +82,13 @@ def read_saved_lists(path: Path) -> SavedLists:
             for kind, raw_pages in file.lists.items()
         }
     except FileNotFoundError:
-        raise Unreachable(f"there is no {path}; save it with --save") from None
+        raise Unreachable(f"{path} does not exist; create it with --save") from None
     except (OSError, ValueError, msgspec.MsgspecError, jsonrpc.RpcError):
-        raise ProtocolError(f"{path} is no saved catalog; save it again with --save") from None
+        raise ProtocolError(f"{path} is not a saved catalog; create it again with --save") from None
     if file.version != VERSION or status.protocol_version is None or status.transport is None:
-        raise ProtocolError(f"{path} is of another version of mcpproxy; save it again with --save")
+        raise ProtocolError(
+            f"{path} was saved by another version of mcpproxy; create it again with --save"
+        )
     stateful = status.session == "Stateful"
     return SavedLists(status.protocol_version, status.transport, stateful, greeting, pages)
 
@@ -112,14 +113,6 @@ class SavedSession:
         after = (n for n, page in enumerate(pages, 1) if page.get("nextCursor") == cursor)
         page = pages[0] if cursor is None else pages[next(after, 0)]
         return {**envelope, "result": jsonrpc.encode_raw(page)}
-
-    def begin(
-        self, outgoing: UpstreamRequest, client: ClientIdentity, done: Callable[[], None]
-    ) -> ClientResponse | None:
-        return None
-
-    def try_complete(self, outgoing: UpstreamRequest) -> bool:
-        return False
 
     async def notify(self, message: Message, client: ClientIdentity | None = None) -> None: ...
 
@@ -149,8 +142,8 @@ class SavedConnector(Connector):
         era = "modern" if is_modern(saved.revision) else "legacy"
         if self._pin not in ("auto", era, saved.revision):
             raise ProtocolError(
-                f"it was saved speaking {saved.revision}, but protocol says {self._pin};"
-                " save it again with --save"
+                f"saved with revision {saved.revision}, but protocol is {self._pin}; create it"
+                " again with --save"
             )
         self.transport = saved.transport
         return SavedSession(saved)

@@ -37,19 +37,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `mcpproxy run`."""
     add = parser.add_argument
     add("target", nargs="?", metavar="TARGET", help="URL, server.py, server.js or mcp.json")
-    add("-f", "--file", type=Path, metavar="MANIFEST", help="a YAML file with an MCPProxy")
+    add("-f", "--file", type=Path, metavar="MANIFEST", help="YAML file with an MCPProxy")
     add("--transport", choices=("http", "stdio"), help="default: stdio for TARGET, http for -f")
-    add("--host", default="127.0.0.1", help="address to serve on (%(default)s)")
-    add("--port", type=_port, default=8000, help="port to serve on (%(default)s)")
+    add("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    add("--port", type=_port, default=8000, help="port to listen on (%(default)s)")
     add("--path", type=_path, default=constants.MCP_PATH, help="path of the endpoint (%(default)s)")
     add("--admin-host", default="127.0.0.1", help="address of the admin port (%(default)s)")
-    add("--admin-port", type=_port, help="serve livez, readyz, metrics and status here")
+    add("--admin-port", type=_port, help="port of livez, readyz, metrics and status")
     add_places(parser)
     add(
         "--sealing-keys",
         type=Path,
         metavar="DIR",
-        help="files current and previous; default: random",
+        help="directory with the key files current and previous; default: a random key",
     )
     _add_access(add)
     add(
@@ -57,27 +57,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=DRAIN,
         metavar="SECONDS",
-        help="time that calls have to end after SIGTERM (%(default)s)",
+        help="grace period for calls in progress after SIGTERM (%(default)s)",
     )
     _add_workers(add)
     add("--log-level", choices=LEVELS, default="info", help="%(default)s")
 
 
 def _add_access(add: Callable[..., object]) -> None:
-    add("--allowed-host", action="append", default=[], metavar="HOST", help="serve this Host, too")
+    add("--allowed-host", action="append", default=[], metavar="HOST", help="also serve this Host")
     add(
         "--allowed-origin",
         action="append",
         default=[],
         metavar="ORIGIN",
-        help="let pages of this origin call from browsers, such as http://localhost:6274",
+        help="allow browser requests from this origin, such as http://localhost:6274",
     )
     add(
         "--principal-from",
         type=_header,
         metavar="HEADER",
-        help="this header, set by an authenticating gateway in front, names the user; requests"
-        " without it are refused (default: users are told apart by Authorization)",
+        help="header that names the user, set by an authenticating gateway in front of the proxy;"
+        " the proxy refuses requests without it (default: users are distinguished by"
+        " Authorization)",
     )
 
 
@@ -89,7 +90,7 @@ def add_places(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path(constants.VALUES_DIR),
         metavar="DIR",
-        help="where values of valueFrom lie: {secret,configmap}/NAME/KEY (%(default)s)",
+        help="directory with the values for valueFrom: {secret,configmap}/NAME/KEY (%(default)s)",
     )
     add(
         "--resolve",
@@ -97,7 +98,7 @@ def add_places(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_resolution,
         metavar="NAME=HOST:PORT",
-        help="connect to HOST:PORT for the Service (or host) NAME",
+        help="connect to HOST:PORT for the Service or host NAME",
     )
 
 
@@ -107,34 +108,34 @@ def _add_workers(add: Callable[..., object]) -> None:
         type=_count,
         default=1,
         metavar="N",
-        help="processes that share the port; each has its own sessions with the backends, and"
-        " its own processes of stdio backends, Reused ones, too (%(default)s)",
+        help="number of processes that share the port; each has its own sessions with the backends"
+        " and its own child processes for stdio backends, including Reused ones (%(default)s)",
     )
     add(
         "--worker-ports",
         type=_port,
         metavar="FIRST",
-        help="worker 0 is reached here by other processes, worker 1 at the next port, and so on"
-        f" (--port + {WORKER_PORTS})",
+        help="port at which other processes connect to worker 0; worker 1 uses the next port, and"
+        f" so on (default: --port + {WORKER_PORTS})",
     )
 
 
 def _port(text: str) -> int:
     number = int(text)
     if not 0 <= number <= MAX_PORT:
-        raise argparse.ArgumentTypeError(f"{number} is not a port")
+        raise argparse.ArgumentTypeError(f"{number} is not a valid port; use 0 to 65535")
     return number
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= MAX_WORKERS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {MAX_WORKERS}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer from 1 to {MAX_WORKERS}")
     return int(text)
 
 
 def _path(text: str) -> str:
     if not text.startswith("/"):
-        raise argparse.ArgumentTypeError(f"{text!r} must begin with /")
+        raise argparse.ArgumentTypeError(f"{text!r} must start with /")
     return text
 
 
@@ -164,7 +165,7 @@ def main(args: argparse.Namespace) -> int:
         transport = args.transport or ("http" if args.file else "stdio")
         if args.workers > 1:
             if transport == "stdio":
-                raise ManifestError("--workers serve HTTP: add --transport http")
+                raise ManifestError("--workers requires HTTP; add --transport http")
             serving = supervisor.serve(configuration, options, _worker_ports(args), args.log_level)
             asyncio.run(process.reap_children(serving))
             return 0
@@ -202,7 +203,7 @@ async def _serve_stdio(runtime: Runtime) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
     if sys.stdin is not None and sys.stdin.isatty():
-        log.info("serving one client on the terminal; for HTTP: --transport http")
+        log.info("serving one client on this terminal; for HTTP: --transport http")
     try:
         await runtime.serve_stdio()
     except asyncio.CancelledError:
@@ -222,20 +223,20 @@ def _worker_ports(args: argparse.Namespace) -> list[int]:
     for port in ports:
         if port and port in taken:
             raise ValueError(
-                f"--worker-ports: {count} ports from {first} on contain {port}, which is"
-                f" {taken[port]}; choose others"
+                f"--worker-ports: the {count} ports from {first} include {port}, which is"
+                f" {taken[port]}; choose other ports"
             )
         if port > MAX_PORT:
             raise ValueError(
-                f"--worker-ports: {count} ports from {first} on go beyond {MAX_PORT};"
-                " choose a lower first one"
+                f"--worker-ports: the {count} ports from {first} exceed {MAX_PORT}; choose a lower"
+                " port"
             )
     return ports
 
 
 def _configuration(args: argparse.Namespace) -> ProxyConfig:
     if (args.target is None) == (args.file is None):
-        raise ManifestError("give exactly one of TARGET and -f MANIFEST")
+        raise ManifestError("exactly one of TARGET and -f MANIFEST is required")
     return from_manifest(args.file) if args.file else from_target(args.target)
 
 

@@ -142,7 +142,7 @@ class StderrHandler(logging.Handler):
             dropped, self._dropped = self._dropped, 0
             if dropped:
                 record = logging.makeLogRecord({"name": __name__, "levelname": "WARNING"})
-                record.msg = f"{dropped} log lines were dropped: standard error was not read"
+                record.msg = f"dropped {dropped} log lines because standard error was not read"
                 _write(self.format(record))
 
 

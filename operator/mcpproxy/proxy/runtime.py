@@ -87,9 +87,11 @@ class Runtime:
         configuration: ProxyConfig | None,
         options: RuntimeOptions,
         gateway: Gateway | None = None,
+        admin_server: type[AdminServer] = AdminServer,
     ) -> None:
         """Create a runtime for a configuration, or for an existing gateway."""
         self._configuration = configuration
+        self._admin_server = admin_server
         self._options = options
         self._stopping = asyncio.Event()
         self._draining = False
@@ -164,7 +166,7 @@ class Runtime:
         admin = None
         tasks: list[asyncio.Task[None]] = []
         if options.admin_port is not None:
-            admin = AdminServer(AdminApp(self).app)
+            admin = self._admin_server(AdminApp(self).app)
             listening = listen(options.admin_host, options.admin_port)
             tasks = [asyncio.create_task(admin.serve(sockets=[listening]))]
         # Imported objects live as long as the process, and requests leave hardly any cycles.
@@ -209,7 +211,7 @@ class Runtime:
         if self._draining:
             return "shutting down"
         if not self.gateway.initial_round_done:
-            return "the first round over the backends has not ended"
+            return "the first check of all backends is in progress"
         if not self._verified:
             header = self._principal_header
             why_not = await check_endpoint(
@@ -286,8 +288,8 @@ def build_host_policy(
         origins = (*(proxy.spec.allowed_origins or ()), *origins)
     if options.host not in ("127.0.0.1", "localhost", "::1") and not hosts:
         raise ValueError(
-            f"--host {options.host} serves other machines: say with --allowed-host (or"
-            " spec.allowedHosts) by which names they may call"
+            f"--host {options.host} accepts connections from other machines; set --allowed-host"
+            " (or spec.allowedHosts) to the host names that clients use"
         )
     return HostOriginPolicy((*LOCAL, *hosts), origins)
 

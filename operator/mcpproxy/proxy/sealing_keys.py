@@ -20,10 +20,10 @@ def read_keys(directory: Path) -> list[bytes]:
     """Return the keys in a directory, the current one first. Raise ValueError if unusable."""
     files = [directory / name for name in ("current", "previous")]
     if not files[0].is_file():
-        raise ValueError(f"{files[0]}: there is no sealing key")
+        raise ValueError(f"{files[0]}: the sealing key is missing")
     keys = [path.read_bytes() for path in files if path.is_file()]
     if any(len(key) < MIN_KEY for key in keys):
-        raise ValueError(f"{directory}: a sealing key needs at least {MIN_KEY} bytes")
+        raise ValueError(f"{directory}: a sealing key requires at least {MIN_KEY} bytes")
     return keys
 
 
@@ -51,14 +51,15 @@ class SealingKeyWatcher:
             self._last_error = None
         except (OSError, ValueError) as error:
             if str(error) != self._last_error:
-                log.warning("the sealing keys are unchanged: %s", error)
+                log.warning("kept the previous sealing keys: %s", error)
             self._last_error = str(error)
         in_use = self._keyring.active_keys(self._clock())
         if in_use != self._in_use:
             self._in_use = in_use
             self.sealer.rekey(in_use)
             log.info(
-                "sealing keys changed: %d keys open tokens, the first one seals them", len(in_use)
+                "loaded new sealing keys: %d keys open tokens, the first one seals them",
+                len(in_use),
             )
 
     async def run(self) -> None:

@@ -126,5 +126,7 @@ class ChildWriter:
 
 def _describe_adoption(children: Sequence[Object]) -> str:
     """Return the message about children that an earlier MCPProxy left behind."""
-    left = "left by an earlier MCPProxy of this name"
-    return f"took over {list_of(children)}, {left}; its Secret with the sealing key can be deleted"
+    left = "left behind by an earlier MCPProxy of this name"
+    return (
+        f"adopted {list_of(children)}, {left}; the old Secret with the sealing key can be deleted"
+    )

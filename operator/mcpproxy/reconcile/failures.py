@@ -26,7 +26,8 @@ class Failures:
             return describe_rejection(error)
         return ConditionReason(
             reasons.OPERATOR_FAILED,
-            f"the operator has failed ({type(error).__name__}); see its log",
+            f"internal error of the operator ({type(error).__name__}); the operator's log has"
+            " details",
         )
 
     def forget(self, key: ProxyKey) -> None:
@@ -39,13 +40,9 @@ def describe_rejection(error: ClusterError) -> ConditionReason:
     if isinstance(error, Forbidden):
         return ConditionReason(reasons.FORBIDDEN, f"the operator lacks a permission: {error}")
     if isinstance(error, Unavailable):
-        return ConditionReason(
-            reasons.API_SERVER_UNAVAILABLE, f"an object of this proxy could not be written: {error}"
-        )
+        return ConditionReason(reasons.API_SERVER_UNAVAILABLE, f"cannot write a child: {error}")
     text = explain_rejection(str(error))
-    return ConditionReason(
-        reasons.REFUSED, f"the API server refuses an object of this proxy: {text}"
-    )
+    return ConditionReason(reasons.REFUSED, f"the API server rejected a child: {text}")
 
 
 def describe_unread(snapshot: Snapshot) -> ConditionReason:
@@ -54,8 +51,12 @@ def describe_unread(snapshot: Snapshot) -> ConditionReason:
     error = first_error(snapshot)
     denied = isinstance(error, Forbidden)
     reason = reasons.FORBIDDEN if denied else reasons.API_SERVER_UNAVAILABLE
-    cause = "the operator lacks a permission" if denied else "the API server gives no answer"
-    message = f"{cause} to read {kinds}; nothing is changed meanwhile: {error}"
+    cause = (
+        "the operator lacks the permission to read"
+        if denied
+        else "the API server did not respond to requests for"
+    )
+    message = f"{cause} {kinds}; the operator changes nothing until it can read them: {error}"
     return ConditionReason(reason, message)
 
 

@@ -122,16 +122,16 @@ def _message(manifest: Object, child: _ChildConflicts) -> str:
     kind, name = _identity(manifest)
     if not child.manager:
         return (
-            f"{kind} {name} is deleted again and again, and created less and less often: stop"
-            " whatever deletes it"
+            f"{kind} {name}: another client keeps deleting it, so the operator creates it again at"
+            " longer and longer intervals; stop that client"
         )
     who, remedy = f"manager {child.manager}", "stop that manager from changing it"
     if child.manager == constants.FIELD_MANAGER:
         who = f"another operator (field manager {child.manager})"
-        remedy = "let one operator alone serve this namespace"
+        remedy = "run only one operator for this namespace"
     elif child.field == "spec.replicas":
-        remedy = "stop that manager, or remove spec.replicas of the MCPProxy"
+        remedy = "stop that manager, or remove spec.replicas from the MCPProxy"
     return (
-        f"{child.field} of {kind} {name} is changed again and again by {who}, and changed back"
-        f" less and less often: {remedy}"
+        f"{child.field} of {kind} {name}: {who} keeps changing it, so the operator reverts it at"
+        f" longer and longer intervals; {remedy}"
     )

@@ -62,7 +62,7 @@ def autoscaler_view(live: Object) -> ConditionReason | None:
             reason = by_type[type_].get("reason") or reasons.SCALING_UNKNOWN
             return ConditionReason(reason, by_type[type_].get("message", ""))
     if "ScalingActive" not in by_type:
-        return ConditionReason("", "the autoscaler has not looked at the pods yet")
+        return ConditionReason("", "the HorizontalPodAutoscaler has not read the metrics yet")
     return None
 
 

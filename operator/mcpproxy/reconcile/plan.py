@@ -181,13 +181,11 @@ def _blocked(children: Sequence[Object], owner: Object) -> ConditionReason | Non
             foreign.append(child)
     if foreign:
         single = len(foreign) == 1
-        exist = "exists already and is" if single else "exist already and are"
-        remedy = (
-            f"or delete {'it' if single else 'them'} if nobody needs {'it' if single else 'them'}"
-        )
+        exist = "already exists and is" if single else "already exist and are"
+        remedy = f"or delete {'it' if single else 'them'} if unused"
         message = (
-            f"{list_of(foreign)} {exist} not of this MCPProxy; create the MCPProxy under another"
-            f" name, {remedy}"
+            f"{list_of(foreign)} {exist} not controlled by this MCPProxy; rename the MCPProxy,"
+            f" {remedy}"
         )
         return ConditionReason(reasons.NOT_OWNED, message)
     if leaving:

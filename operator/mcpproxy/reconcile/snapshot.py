@@ -45,7 +45,7 @@ class Snapshot:
     rejected: str | None
     """Error in the spec; None if it is valid."""
     children: tuple[Object, ...]
-    """Live objects of child kinds with the name of a child, whoever owns them."""
+    """Live objects of child kinds with the name of a child, regardless of their owner."""
     pods: tuple[Object, ...]
     """Pods with the labels of the MCPProxy, which any user may set: see `ownership`."""
     services: Mapping[ServiceName, ServiceTarget]
@@ -199,8 +199,8 @@ def validate(parent: Object) -> tuple[MCPProxy | None, str | None]:
     name = parent["metadata"]["name"]
     if not constants.is_dns_label(name):
         return None, (
-            f"metadata.name: {name!r} can't be the name of a Service; use at most"
-            f" {constants.MAX_NAME} lower-case letters, digits and dashes, a letter first"
+            f"metadata.name: {name!r} is not a valid name of a Service; use at most"
+            f" {constants.MAX_NAME} lower-case letters, digits and dashes, starting with a letter"
         )
     try:
         return parse(parent), None

@@ -87,17 +87,17 @@ def unread_pods(observed: StatusInput) -> str | None:
         return None
     pods = sorted((pod for pod in observed.serving if not pod.report), key=lambda pod: pod.name)
     pod = next((pod for pod in pods if pod.unread), None)
-    return None if pod is None else f"the operator can't read pod {pod.name}: {pod.unread}"
+    return None if pod is None else f"cannot read the report of pod {pod.name}: {pod.unread}"
 
 
 def disagreement_notes(observed: StatusInput) -> list[str]:
     """Return the notes that follow a message about all backends."""
     notes = []
     if missing_reports(observed):
-        notes.append(f"seen by {len(observed.reports)} of {len(observed.serving)} pods")
+        notes.append(f"reported by {len(observed.reports)} of {len(observed.serving)} pods")
     error = unread_pods(observed)
     if error is not None:
         notes.append(error)
     if CATALOG not in observed.debounced and catalogs_differ(observed.reports):
-        notes.append("pods offer different catalogs, so there is no catalogHash")
+        notes.append("the pods have different catalogs, so catalogHash is not set")
     return notes

@@ -128,7 +128,7 @@ def _unschedulable(pod: Object) -> ConditionReason | None:
     if condition.get("status") != "False":
         return None
     why = condition.get("message", "no reason given")
-    return ConditionReason(reasons.UNSCHEDULABLE, f"can't be scheduled: {why}")
+    return ConditionReason(reasons.UNSCHEDULABLE, f"a pod cannot be scheduled: {why}")
 
 
 def _node_silent(pod: Object) -> ConditionReason | None:
@@ -139,8 +139,10 @@ def _node_silent(pod: Object) -> ConditionReason | None:
     if not (marked and ready) or spec.get("readinessGates"):
         return None
     node = spec.get("nodeName", "")
-    remedy = f"it may be down, see kubectl describe node {node}"
-    return ConditionReason(reasons.NODE_NOT_READY, f"node {node} does not report: {remedy}")
+    remedy = f"run kubectl describe node {node}"
+    return ConditionReason(
+        reasons.NODE_NOT_READY, f"node {node} does not report its status; {remedy}"
+    )
 
 
 def _missing_volumes(pod: Object, now: datetime) -> ConditionReason | None:
@@ -150,7 +152,7 @@ def _missing_volumes(pod: Object, now: datetime) -> ConditionReason | None:
     if _age(pod, now) < MOUNTS_WITHIN:
         return None
     needed = ", ".join(sorted(_sources(pod)))
-    message = f"waits for its volumes or its network; it can't start without {needed}"
+    message = f"a pod is waiting for its volumes or its network; it cannot start without {needed}"
     return ConditionReason(reasons.NOT_MOUNTED, message)
 
 
@@ -175,15 +177,19 @@ def _image(container: Container) -> ConditionReason | None:
         return None
     return ConditionReason(
         reasons.IMAGE_PULL,
-        f"the image {container.image} can't be pulled; correct it, or see kubectl describe pod",
+        f"cannot pull the image {container.image}; correct it, or run kubectl describe pod",
     )
 
 
 def _no_memory(container: Container) -> ConditionReason | None:
     if container.ended.get("reason") != reasons.OOM_KILLED:
         return None
-    limit = "raise resources.limits.memory" if not container.is_init else "raise its memory limit"
-    message = f"{container.title} was killed for lack of memory (OOMKilled): {limit}"
+    limit = (
+        "raise resources.limits.memory"
+        if not container.is_init
+        else "raise the memory limit of the container"
+    )
+    message = f"{container.title} ran out of memory (OOMKilled); {limit}"
     return ConditionReason(reasons.OOM_KILLED, message)
 
 
@@ -193,7 +199,7 @@ def _no_start(container: Container) -> ConditionReason | None:
     why = _ID.sub("…", container.ended.get("message", "")).strip()
     # The container runtime prefixes the error with the layers that it passed.
     why = why[why.rfind("exec: ") :] if "exec: " in why else why
-    message = f"{container.title} of image {container.image} can't start: {why}"
+    message = f"{container.title} of image {container.image} cannot start: {why}"
     return ConditionReason(reasons.CRASH_LOOP, message)
 
 
@@ -204,7 +210,7 @@ def _loop(container: Container) -> ConditionReason | None:
     how = f" (exit code {code})" if code else ""
     return ConditionReason(
         reasons.CRASH_LOOP,
-        f"{container.title} keeps crashing{how}; see kubectl logs --previous -c {container.name}",
+        f"{container.title} keeps crashing{how}; run kubectl logs --previous -c {container.name}",
     )
 
 
@@ -220,7 +226,7 @@ def _waiting(container: Container) -> ConditionReason | None:
 def _crash(container: Container) -> ConditionReason | None:
     if not container.crashed:
         return None
-    message = f"{container.title} has crashed and is started again"
+    message = f"{container.title} crashed and is restarting"
     return ConditionReason(reasons.CRASHED, message)
 
 

@@ -25,7 +25,7 @@ def _refusal(pattern: str, sentence: str) -> _Rejection:
 _REFUSALS: Final = (
     _refusal(
         r"exceeded quota: (?P<name>[^\s,]{1,253})",
-        "ResourceQuota {name} of the namespace leaves no room for it; raise the quota",
+        "ResourceQuota {name} of the namespace is exhausted; raise the quota",
     ),
     _refusal(
         r"failed quota: (?P<name>[^\s:]{1,253}): must specify (?P<what>[\w.,-]{1,80})",
@@ -33,25 +33,26 @@ _REFUSALS: Final = (
     ),
     _refusal(
         r"(?:maximum|minimum) [\w.-]{1,63} usage per (?:Container|Pod)",
-        "a LimitRange of the namespace forbids it; correct spec.resources or the LimitRange",
+        "a LimitRange of the namespace forbids the pods; correct spec.resources or the LimitRange",
     ),
     _refusal(
         r'violates PodSecurity "(?P<name>[^"]{1,80})"',
-        "Pod Security ({name}) forbids the pods; correct the fields that this message names"
-        " at its end; kubectl get deployment -o yaml --show-managed-fields shows who set them",
+        "Pod Security ({name}) forbids the pods; correct the fields listed at the end of this"
+        " message; kubectl get deployment -o yaml --show-managed-fields shows who set them",
     ),
     _refusal(
         r"ValidatingAdmissionPolicy '(?P<name>[^']{1,253})'",
-        "ValidatingAdmissionPolicy {name} denies it; do what it demands, or change the policy",
+        "ValidatingAdmissionPolicy {name} denied the request; meet its demands, or change the"
+        " policy",
     ),
     _refusal(
         r'failed calling webhook "(?P<name>[^"]{1,253})"',
-        "webhook {name} can't be called; restore its service, or delete the"
-        " ValidatingWebhookConfiguration or MutatingWebhookConfiguration that names it",
+        "the API server cannot call webhook {name}; restore its service, or delete the"
+        " ValidatingWebhookConfiguration or MutatingWebhookConfiguration that contains it",
     ),
     _refusal(
         r'admission webhook "(?P<name>[^"]{1,253})" denied',
-        "webhook {name} denies it; do what it demands, or ask who runs it",
+        "webhook {name} denied the request; meet its demands, or contact its owner",
     ),
     _refusal(
         r'serviceaccount "(?P<name>[^"]{1,253})" not found',

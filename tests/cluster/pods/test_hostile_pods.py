@@ -72,7 +72,7 @@ async def test_a_line_in_countless_chunks_is_refused() -> None:
     assert REPORT_PIECES.reached == before + 1
 
 
-async def test_a_keep_alive_in_a_chunk_of_its_own_is_no_piece_of_the_next_line() -> None:
+async def test_a_keep_alive_in_a_separate_chunk_is_not_part_of_the_next_line() -> None:
     said = CHUNKED + b"1\r\n\n\r\n" * (REPORT_PIECES.value + 10) + b"0\r\n\r\n"
     async with hostile_pod(saying(said)) as pod:
         assert len(await lines_of(pod)) == REPORT_PIECES.value + 10
@@ -104,7 +104,7 @@ async def test_a_compressed_response_is_refused_unread() -> None:
     assert "Content-Encoding" in str(await refused_by(saying(head, bomb)))
 
 
-async def test_what_is_no_stream_of_lines_is_refused() -> None:
+async def test_a_response_that_is_not_a_stream_of_lines_is_refused() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n"
     assert "application/x-ndjson" in str(await refused_by(saying(head, b"<html>\n")))
 
@@ -290,7 +290,7 @@ async def test_a_reader_that_fails_in_an_unknown_way_is_opened_again(
     await scene.fleet.close()
 
 
-async def test_a_stream_without_a_complete_line_is_given_up() -> None:
+async def test_a_stream_without_a_complete_line_is_abandoned() -> None:
     assert ReportLimits() == ReportLimits(FIRST_REPORT.value, POD_SILENCE.value)
     scene = Scene(ReportLimits(silence=0.01))
     async with hostile_pod(saying(PLAIN, b"\n", b"{")) as pod, reading() as reader:

@@ -59,18 +59,18 @@ async def scene() -> AsyncIterator[Scene]:
     await found.fleet.close()
 
 
-async def test_a_pod_nobody_asked_yet_is_not_settled(scene: Scene) -> None:
+async def test_a_pod_without_a_first_attempt_is_not_settled(scene: Scene) -> None:
     assert not scene.fleet.view("p1").settled
     assert not scene.fleet.view("never heard of").settled
 
 
-async def test_a_report_is_kept_and_told_of(scene: Scene) -> None:
+async def test_a_report_is_stored_and_announced(scene: Scene) -> None:
     scene.pods.say("p1", a_report(weather="Healthy"))
     assert await scene.change() == "tools"
     assert scene.states("p1") == ["Healthy"]
 
 
-async def test_the_newest_report_counts_and_an_equal_one_is_no_change(scene: Scene) -> None:
+async def test_the_newest_report_counts_and_an_equal_one_is_not_a_change(scene: Scene) -> None:
     for state in ("Healthy", "Healthy", "Unhealthy"):
         scene.pods.say("p1", a_report(weather=state))
     scene.pods.say("p1", None)
@@ -80,7 +80,7 @@ async def test_the_newest_report_counts_and_an_equal_one_is_no_change(scene: Sce
     assert scene.changes.empty()
 
 
-async def test_a_pod_that_can_not_be_reached_is_settled_without_a_report() -> None:
+async def test_a_pod_that_cannot_be_reached_is_settled_without_a_report() -> None:
     scene = Scene()
     scene.pods.lost.add("p1")
     scene.fleet.follow("tools", [POD])
@@ -137,7 +137,7 @@ async def test_a_stream_that_comes_back_in_time_changes_nothing(scene: Scene) ->
     assert scene.states("p1") == ["Healthy"]
 
 
-async def test_attempts_back_off_and_begin_anew_after_a_line() -> None:
+async def test_attempts_back_off_and_the_backoff_is_reset_after_a_line() -> None:
     scene = Scene()
     scene.pods.lost.add("p1")
     scene.fleet.follow("tools", [POD])
@@ -154,7 +154,7 @@ async def test_attempts_back_off_and_begin_anew_after_a_line() -> None:
     await scene.fleet.close()
 
 
-async def test_a_silent_stream_is_given_up() -> None:
+async def test_a_silent_stream_is_abandoned() -> None:
     scene = Scene(ReportLimits(first_line=0.01))
     scene.fleet.follow("tools", [POD])
     assert await scene.change() == "tools"
@@ -162,7 +162,7 @@ async def test_a_silent_stream_is_given_up() -> None:
     await scene.fleet.close()
 
 
-async def test_what_is_no_report_is_as_good_as_nothing(scene: Scene) -> None:
+async def test_an_invalid_report_counts_as_missing(scene: Scene) -> None:
     scene.pods.say_bytes("p1", b'{"configHash": 7}')
     await scene.change()
     assert scene.fleet.view("p1").report is None
@@ -193,7 +193,7 @@ async def test_following_again_keeps_streams_and_drops_those_of_pods_that_left(
     assert scene.states("p2") == ["Unhealthy"]
 
 
-async def test_a_pod_with_another_address_is_asked_there(scene: Scene) -> None:
+async def test_a_pod_is_read_at_its_new_address(scene: Scene) -> None:
     scene.pods.say("p1", a_report(weather="Healthy"))
     await scene.change()
     scene.fleet.follow("tools", [PodAddress("team", "tools-1", "p1", "10.0.0.9")])

@@ -65,7 +65,7 @@ async def test_a_pod_is_read_through_the_api_server() -> None:
         assert await read("apiserver", pod, f"http://127.0.0.1:{port}") == [b"{}"]
 
 
-async def test_an_error_of_the_pod_is_told_as_what_it_is() -> None:
+async def test_an_error_of_the_pod_is_reported_unchanged() -> None:
     async with serving("/status", [b"no"], status=403) as port:
         with pytest.raises(Forbidden, match="no"):
             await read("direct", at(port))

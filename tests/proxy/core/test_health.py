@@ -39,7 +39,7 @@ def test_a_healthy_backend_becomes_unhealthy_after_enough_bad_checks() -> None:
     assert not health.is_usable
 
 
-def test_what_a_backend_says_of_its_failure_is_cut_and_cleaned() -> None:
+def test_the_error_text_of_a_backend_is_truncated_and_escaped() -> None:
     reached = FINDING_TEXT.reached
     health = _health()
     health.record_failure("Unhealthy", "Unreachable", "a\x1b[2J\n" + "b" * FINDING_TEXT.value)
@@ -49,7 +49,7 @@ def test_what_a_backend_says_of_its_failure_is_cut_and_cleaned() -> None:
     assert FINDING_TEXT.reached == reached + 1
 
 
-def test_a_good_check_between_starts_the_count_anew() -> None:
+def test_a_successful_check_resets_the_count() -> None:
     health = _health(unhealthy_after=2)
     health.record_success()
     assert [_bad(health), health.record_success(), _bad(health)] == [False, False, False]
@@ -83,7 +83,7 @@ def test_only_a_backend_that_is_merely_slowed_down_keeps_its_components(
     assert health.is_usable is usable
 
 
-def test_the_same_finding_again_is_no_change() -> None:
+def test_an_equal_finding_is_not_a_change() -> None:
     health = _health()
     assert [_bad(health), _bad(health), _bad(health)] == [True, False, False]
     assert not health.needs_recheck
@@ -107,7 +107,7 @@ def test_a_backend_that_fails_now_in_one_way_now_in_another_stays_in_its_state()
     assert health.needs_recheck
 
 
-def test_a_reason_or_message_that_changes_with_each_check_is_not_told_each_time() -> None:
+def test_a_reason_or_message_that_changes_with_each_check_is_not_reported_each_time() -> None:
     health = _health(unhealthy_after=2)
     health.record_failure("Unhealthy", "Unreachable", "refused")
     for number in range(5):

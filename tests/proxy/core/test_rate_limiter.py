@@ -11,7 +11,7 @@ class Clock:
         return self.now
 
 
-def test_what_comes_ahead_waits_for_nothing() -> None:
+def test_pipelined_input_does_not_block() -> None:
     rate = SharedRate(100, 50, Clock())
     assert [rate.take(25), rate.take(25)] == [0.0, 0.0]
 

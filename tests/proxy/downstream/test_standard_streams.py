@@ -56,14 +56,14 @@ async def test_dev_null_has_an_end_at_once() -> None:
     source.close()
 
 
-async def test_a_stream_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+async def test_a_stream_that_cannot_be_read_is_reported_with_the_cause(tmp_path: Path) -> None:
     source = InputStream(os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT))
-    with pytest.raises(NothingToServe, match="standard input cannot be read: Bad file descriptor"):
+    with pytest.raises(NothingToServe, match="cannot read standard input: Bad file descriptor"):
         await source.read()
     source.close()
 
 
-async def test_what_is_read_ahead_is_bounded_and_the_rest_stays_in_the_pipe() -> None:
+async def test_read_ahead_is_bounded_and_the_rest_stays_in_the_pipe() -> None:
     ours, theirs = socket.socketpair()
     with ours:
         source = InputStream(theirs.detach())

@@ -122,7 +122,7 @@ async def test_a_client_that_leaves_ends_the_service() -> None:
 async def test_an_output_that_fails_for_another_reason_is_an_error() -> None:
     async with _front() as (front, target):
         target.failed.set_result(OSError(28, "No space left on device"))
-        with pytest.raises(OutputFailed, match="standard output cannot be written: No space left"):
+        with pytest.raises(OutputFailed, match="cannot write standard output: No space left"):
             await front.run(Chunks([PING]))
 
 

@@ -74,7 +74,7 @@ async def test_a_backend_that_fails_at_once_delays_no_first_list() -> None:
         assert gateway.first_round_over
 
 
-async def test_a_backend_has_only_so_long_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_backend_must_start_within_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mcpproxy.proxy.upstream.backend.START_TIME", 0.0)
     monkeypatch.setattr(rounds_module, "REFRESH_WAIT", 0.0)
     good, hung = offering("a"), offering("b")
@@ -145,7 +145,7 @@ async def test_a_list_of_backends_that_all_failed_is_an_error_that_names_them(
         assert caught.value.data == {"backends": ["one", "two"]}
 
 
-async def test_a_list_is_what_is_left_where_only_some_backends_failed() -> None:
+async def test_a_list_contains_the_components_of_working_backends() -> None:
     good, bad = offering("a"), offering("b")
     bad.error = Unreachable("connection refused")
     async with running(good=good, bad=bad) as gateway:
@@ -171,9 +171,9 @@ async def test_a_list_that_fails_alone_is_an_error_and_others_are_not() -> None:
 
 async def test_a_backend_that_answers_429_from_the_start_makes_no_empty_list() -> None:
     backend = offering("a")
-    backend.error = RateLimited("it answers HTTP 429")
+    backend.error = RateLimited("the backend responded with HTTP 429")
     async with running(b=backend) as gateway:
-        with pytest.raises(RpcError, match="backend b: it answers HTTP 429"):
+        with pytest.raises(RpcError, match="backend b: HTTP 429"):
             await tools(gateway)
 
 
@@ -187,7 +187,7 @@ async def test_an_explicit_list_asks_a_backend_at_once_that_was_down() -> None:
         assert await tools(gateway) == ["a"]
 
 
-async def test_lists_of_many_clients_ask_a_backend_that_is_down_once_a_second() -> None:
+async def test_list_requests_of_many_clients_reach_a_failed_backend_once_a_second() -> None:
     backend = offering("a")
     backend.error = Unreachable("connection refused")
     async with running(b=backend) as gateway:
@@ -200,7 +200,7 @@ async def test_lists_of_many_clients_ask_a_backend_that_is_down_once_a_second() 
         assert backend.opened == opened + 1
 
 
-async def test_a_backend_that_is_known_to_hang_is_not_waited_for(
+async def test_a_backend_that_is_known_to_hang_is_not_awaited(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("mcpproxy.proxy.upstream.backend.START_TIME", 0.0)
@@ -217,7 +217,7 @@ async def test_a_backend_that_is_known_to_hang_is_not_waited_for(
 # The newest
 
 
-async def test_an_explicit_list_is_waited_for_as_long_as_lists_take(
+async def test_an_explicit_list_is_awaited_as_long_as_lists_take(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("mcpproxy.proxy.upstream.monitor.list_cache.MIN_REFRESH_AGE", 0.0)
@@ -235,7 +235,7 @@ async def test_an_explicit_list_is_waited_for_as_long_as_lists_take(
         assert await listing == ["new"]
 
 
-async def test_a_list_is_never_said_to_last_longer_than_the_backend_says() -> None:
+async def test_the_ttl_of_a_list_never_exceeds_that_of_the_backend() -> None:
     backend = offering()
     backend.answers["tools/list"] = {
         "result": {"tools": [{"name": "a"}], "ttlMs": 5000, "cacheScope": "public"}

@@ -66,7 +66,7 @@ def test_an_audience_sees_the_changes_of_backends_that_list_nothing_else_to_it()
     assert _shown(catalog, asking) == ["a_sample"]
 
 
-def test_a_list_that_equals_everyones_is_no_change_and_costs_nothing() -> None:
+def test_a_list_variant_equal_to_the_common_list_is_not_a_change() -> None:
     catalog = Catalog()
     names = [f"t{n}" for n in range(1000)]
     catalog.put("a", TOOLS, _listing(TOOLS, "a", *names))
@@ -113,7 +113,7 @@ def test_fetching_the_same_again_keeps_the_bytes_that_others_share() -> None:
     assert (after.items is before.items, after.fetched_at) == (True, 7.0)
 
 
-def test_only_what_clients_see_anew_is_a_change() -> None:
+def test_only_a_change_that_clients_see_is_announced() -> None:
     catalog = _two_backends()
     assert catalog.put("a", TOOLS, _listing(TOOLS, "a", "x", "s"), SAMPLING)
     assert not catalog.put("a", TOOLS, _listing(TOOLS, "a", "x", "s", now=2.0), SAMPLING)
@@ -163,7 +163,7 @@ def test_of_two_that_claim_a_name_for_some_none_serves_it_where_that_is_to_fail(
     assert _shown(catalog, ListVariant({"b": SAMPLING})) == ["y", "z"]
     assert _shown(catalog, ListVariant({"a": ROOTS})) == ["z"]
     assert catalog.clashes() == [
-        "tools: x is served by none of the backends a, b",
+        "tools: x is offered by the backends a, b and served by none of them",
         "tools: z of backend a is hidden by backend c",
     ]
 
@@ -176,11 +176,11 @@ def test_a_clash_or_a_long_name_is_noted_once_however_many_see_it() -> None:
         catalog.put("b", TOOLS, _listing(TOOLS, "", "x", "y" * 65), seen)
     assert catalog.clashes() == [
         "tools: x of backend b is hidden by backend a",
-        f"tools: {'y' * 65} of backend b is longer than 64",
+        f"tools: {'y' * 65} of backend b has more than 64 characters",
     ]
 
 
-def test_counts_and_the_digest_are_those_of_what_everyone_sees() -> None:
+def test_counts_and_the_digest_describe_the_common_lists() -> None:
     catalog = _two_backends()
     digest, counts = catalog.digest(), catalog.counts("a")
     catalog.put("a", TOOLS, _listing(TOOLS, "a", "x", "y", "z"), SAMPLING)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import httptools
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -92,13 +93,14 @@ def _cut(data: bytes, cuts: list[int]) -> list[bytes]:
     return [data[a:b] for a, b in itertools.pairwise(ends) if b > a]
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(st.lists(st.tuples(chunks, st.lists(st.integers(0, 300), max_size=3)), max_size=4))
 @example([(_request(7, 1), [])])
 @example([(_request(2, 1), [])])
 @example([(b"P", []), (_request(0, 1), [])])
 @example([(_request(0, 1) + _request(1, 1), []), (_request(0, 1), [])])
-def test_what_arrives_is_the_same_whether_heads_are_known_or_not(
+def test_requests_are_equal_with_and_without_cached_heads(
     sent: list[tuple[bytes, list[int]]],
 ) -> None:
     parts = [part for data, cuts in sent for part in _cut(data, cuts)]
@@ -143,11 +145,11 @@ def test_the_heads_that_are_kept_are_few_and_small() -> None:
     for number in range(3 * MAX_HEADS):
         data = b"POST /%d HTTP/1.1\r\ncontent-length: 0\r\n\r\n" % number
         heads.keep(data, {b"content-length": b"0"}, number)
-        assert heads.look_up(data) == (number, len(data), len(data))
-        assert len(heads._heads) <= MAX_HEADS
+        assert heads.known[data] == (number, len(data))
+        assert len(heads.known) <= MAX_HEADS
     large = b"POST / HTTP/1.1\r\nx: %b\r\ncontent-length: 0\r\n\r\n" % (b"y" * MAX_SIZE)
     heads.keep(large, {b"content-length": b"0"}, 1)
-    assert heads.look_up(large) is None
+    assert all(len(head) <= MAX_SIZE for head in heads.known)
 
 
 class NoTransport:

@@ -37,14 +37,14 @@ def test_s6_no_text_can_end_a_header_line(text: str) -> None:
         ("=?base64?YQ==?=", b"=?base64?PT9iYXNlNjQ/WVE9PT89?="),
     ],
 )
-def test_only_what_would_not_survive_is_in_base64(text: str, header: bytes) -> None:
+def test_only_values_unsafe_in_headers_are_in_base64(text: str, header: bytes) -> None:
     assert encode_value(text) == header
 
 
 @pytest.mark.parametrize(
     "header", [b"=?base64?***?=", b"=?base64?YQ?=", b"=?base64?YR==?=", b"=?base64?/w==?="]
 )
-def test_broken_base64_stands_for_nothing(header: bytes) -> None:
+def test_invalid_base64_has_no_value(header: bytes) -> None:
     assert decode_value(header) is None
 
 

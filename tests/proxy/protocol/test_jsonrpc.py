@@ -63,7 +63,7 @@ def test_a_message_is_read_with_its_values_as_they_were(body: bytes) -> None:
         b'{"jsonrpc":"2.0","id":1,"method":"x","params":' + b'{"a":' * 100_000,
     ],
 )
-def test_s4_what_is_not_json_is_a_parse_error(body: bytes) -> None:
+def test_s4_invalid_json_is_a_parse_error(body: bytes) -> None:
     assert _code(body) == PARSE_ERROR
 
 
@@ -96,7 +96,7 @@ def test_s4_what_is_not_json_is_a_parse_error(body: bytes) -> None:
         b'{"jsonrpc":"2.0","id":1,"result":{},"error":{"code":1,"message":""}}',
     ],
 )
-def test_s4_what_is_not_one_message_is_an_invalid_request(body: bytes) -> None:
+def test_s4_several_messages_are_an_invalid_request(body: bytes) -> None:
     assert _code(body) == INVALID_REQUEST
 
 
@@ -179,7 +179,7 @@ def test_a_failure_of_an_unknown_request_has_a_null_id() -> None:
     }
 
 
-def test_one_spelling_stands_for_all_but_for_fractions_and_exponents() -> None:
+def test_numbers_have_one_spelling_except_for_fractions_and_exponents() -> None:
     text = b' { "b" : [1.0, 1e999999, 18446744073709551617], "\\u0061" : "\\u00e9" } '
     assert (
         jsonrpc.canonicalize(text) == '{"a":"é","b":[1.0,1e999999,18446744073709551617]}'.encode()
@@ -199,7 +199,7 @@ def test_a_value_is_spelled_in_room_that_does_not_grow_with_its_depth() -> None:
 
 
 @pytest.mark.parametrize("text", [b"{", b"[" * 100_000, b"9" * 100_000])
-def test_what_can_not_be_spelled_is_refused(text: bytes) -> None:
+def test_a_value_that_cannot_be_encoded_is_refused(text: bytes) -> None:
     with pytest.raises(RpcError):
         jsonrpc.canonicalize(text)
 

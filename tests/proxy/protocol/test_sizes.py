@@ -38,13 +38,13 @@ def test_no_other_number_than_the_right_one_is_found(
 
 
 @given(VALUES, st.integers(0, 100))
-def test_what_is_cut_off_has_at_most_the_members_of_the_whole(value: object, cut: int) -> None:
+def test_a_truncated_object_has_at_most_the_fields_of_the_whole(value: object, cut: int) -> None:
     text = json.dumps(value).encode()
     assert exceeds(text, 2) or not exceeds(text[:cut], 2)
 
 
 @pytest.mark.parametrize("text", [b"", b" ", b"{", b"[", b"{,,,,}", b"[,,,]", b'{"a",1,2,3}'])
-def test_what_is_no_json_has_not_too_many_members(text: bytes) -> None:
+def test_invalid_json_does_not_count_as_too_many_fields(text: bytes) -> None:
     assert not exceeds(text, 1)
 
 
@@ -63,7 +63,7 @@ def test_a_message_of_too_many_members_is_refused_before_it_takes_room(
     tracemalloc.start()
     try:
         assert jsonrpc.parse_request_fast(body) is None
-        with pytest.raises(RpcError, match="more than 1024 members") as caught:
+        with pytest.raises(RpcError, match="more than 1024 fields") as caught:
             jsonrpc.decode_object(jsonrpc.parse(body)["params"])
         _, peak = tracemalloc.get_traced_memory()
     finally:

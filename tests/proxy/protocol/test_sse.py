@@ -110,7 +110,7 @@ def test_an_event_that_was_not_ended_is_none() -> None:
 
 
 @pytest.mark.parametrize("retry", [b"-1", b"1.5", b"", "²".encode(), b"9" * 5000])
-def test_a_retry_that_is_no_time_is_passed_over(retry: bytes) -> None:
+def test_an_invalid_retry_field_is_ignored(retry: bytes) -> None:
     parser = EventStreamParser(LIMIT)
     assert parser.feed(b"retry: " + retry + b"\ndata: x\n\n") == [ServerSentEvent(b"x")]
     assert parser.retry is None
@@ -142,11 +142,11 @@ def test_lines_without_content_count_towards_the_size_of_an_event(line: bytes, e
         list(EventStreamParser(len(whole)).feed(whole + line + end + end))
 
 
-def test_what_is_kept_of_many_short_lines_is_close_to_their_size() -> None:
+def test_memory_of_many_short_lines_is_close_to_their_size() -> None:
     parser, sent = EventStreamParser(10**9), 0
     tracemalloc.start()
     try:
-        for number in range(100_000):
+        for number in range(20_000):
             line = b"data:%d\n" % number
             sent += len(line)
             assert not list(parser.feed(line))
@@ -154,7 +154,7 @@ def test_what_is_kept_of_many_short_lines_is_close_to_their_size() -> None:
     finally:
         tracemalloc.stop()
     (event,) = parser.feed(b"\n")
-    assert event.data == b"\n".join(b"%d" % number for number in range(100_000))
+    assert event.data == b"\n".join(b"%d" % number for number in range(20_000))
 
 
 def test_many_small_events_never_reach_the_limit() -> None:
@@ -179,9 +179,7 @@ def test_the_data_of_an_event_in_parts_is_that_of_the_event(
 
 
 @given(DATA, st.integers(1, 60))
-def test_an_event_that_was_opened_and_put_back_is_the_event_that_it_was(
-    lines: list[bytes], cut: int
-) -> None:
+def test_a_parsed_and_rebuilt_event_is_unchanged(lines: list[bytes], cut: int) -> None:
     text = b"event: message\ndata:" + b"\ndata: ".join([b" begins", *lines, b"more"])
     stream = text + b" and ends\n\n"
     parser = EventStreamParser(LIMIT)

@@ -38,7 +38,7 @@ def _message(value: Any) -> bytes:
 
 
 @given(VALUES)
-def test_whatever_python_writes_as_json_is_read(value: Any) -> None:
+def test_all_json_that_python_writes_is_accepted(value: Any) -> None:
     found = jsonrpc.parse_bounded(_message(value))
     assert json.loads(bytes(found["result"]))["a"] == _plain(value)
 
@@ -55,12 +55,12 @@ def test_whatever_python_writes_as_json_is_read(value: Any) -> None:
         (b"\xef\xbb\xbf1", b"1"),
     ],
 )
-def test_only_what_json_cannot_express_is_replaced(text: bytes, expected: bytes) -> None:
+def test_only_bytes_invalid_in_json_are_replaced(text: bytes, expected: bytes) -> None:
     assert tolerance.repair_json(text, of_backend=True) == expected
 
 
 @pytest.mark.parametrize("text", [b"{}", b'"NaN', b"Infinit", b'"\\ud83d\\ude00"', b"{,}"])
-def test_a_text_without_anything_to_replace_is_left_as_it_is(text: bytes) -> None:
+def test_a_text_without_anything_to_replace_is_left_unchanged(text: bytes) -> None:
     assert tolerance.repair_json(text, of_backend=True) is None
 
 
@@ -110,7 +110,7 @@ def test_a_quotation_is_short_and_printable() -> None:
         b'{"jsonrpc":"2.0","id":1,"error":"no"}',
     ],
 )
-def test_what_sdk_servers_accept_of_a_client_is_accepted(body: bytes) -> None:
+def test_client_messages_that_sdk_servers_accept_are_accepted(body: bytes) -> None:
     message = jsonrpc.parse(body)
     for raw in message.values():
         assert raw != jsonrpc.NULL or "error" in message

@@ -18,9 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mcpproxy.api.v1alpha1.status import PodReport
 from scripts.ports import ports_in_a_row
-from tests.builders import a_manifest
 from tests.proxy.runtime.serving import free_port
 from tests.proxy.runtime.waiting import eventually, soon
+from tests.support.builders import a_manifest
 
 COMMAND = str(Path(sys.executable).with_name("mcpproxy"))
 

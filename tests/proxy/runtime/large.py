@@ -10,7 +10,7 @@ from typing import Any
 from tests.proxy.runtime.raw import ACCEPT, MODERN, Raw, modern, rpc
 from tests.proxy.runtime.shaped import LOGGED, plain
 
-HALF = 1_500_000
+HALF = 400_000
 RESULT: dict[str, Any] = {
     "resultType": "complete",
     "content": [

@@ -1,6 +1,7 @@
 """Real servers and a real proxy in this process, on ports of the loopback interface."""
 
 import asyncio
+import contextlib
 import json
 import socket
 import ssl
@@ -20,9 +21,10 @@ from mcpproxy.api import manifest
 from mcpproxy.api.v1alpha1.status import PodReport
 from mcpproxy.proxy.config.targets import ProxyConfig
 from mcpproxy.proxy.runtime import Runtime, RuntimeOptions
+from mcpproxy.proxy.sockets import AdminServer
 from scripts.ports import ports_in_a_row
-from tests.builders import an_mcpproxy
-from tests.proxy.runtime.waiting import eventually
+from tests.proxy.runtime.waiting import BOUND, eventually, soon
+from tests.support.builders import an_mcpproxy
 
 INTERVAL = "200ms"
 LIVE = [
@@ -52,6 +54,42 @@ def free_port() -> int:
     return ports_in_a_row(1)
 
 
+class PromptServer(uvicorn.Server):
+    """uvicorn's server, which ends as soon as its connections do and not some tenths later."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for sock in sockets or []:
+            sock.close()
+        state = self.server_state
+        for connection in list(state.connections):
+            connection.shutdown()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.config.timeout_graceful_shutdown):
+                await soon(lambda: not (state.connections or state.tasks), "the end", 0.002)
+                for server in self.servers:
+                    await server.wait_closed()
+        for task in state.tasks:
+            task.cancel()
+        await self.lifespan.shutdown()
+
+
+class PromptAdminServer(AdminServer, PromptServer):
+    """The server of the admin port, which ends at once when it is told to."""
+
+    def __init__(self, app: Any) -> None:
+        super().__init__(app)
+        self._ending = asyncio.Event()
+
+    def end(self) -> None:
+        super().end()
+        self._ending.set()
+
+    async def main_loop(self) -> None:
+        await self._ending.wait()
+
+
 @asynccontextmanager
 async def serving(
     app: Any, port: int = 0, tls: ssl.SSLContext | None = None, http: Any = "auto"
@@ -64,7 +102,7 @@ async def serving(
     config = uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=1, http=http)
     config.load()
     config.ssl = tls
-    server = uvicorn.Server(config)
+    server = PromptServer(config)
     server.lifespan = config.lifespan_class(config)
     await server.startup(sockets=[sock])
     try:
@@ -168,7 +206,10 @@ class Proxy:
         """Wait until a backend is in a state."""
 
         async def there() -> bool:
-            return await self.state(backend) == state
+            # The report of the admin port says the same, but takes a client and a connection.
+            reports = self.runtime.report().backends
+            is_there = any(one.name == backend and one.state == state for one in reports)
+            return is_there and await self.state(backend) == state
 
         await eventually(there, f"{backend} to be {state}")
 
@@ -194,23 +235,23 @@ async def proxied(
     chosen = {"port": free_port(), "admin_port": free_port(), **(options or {})}
     port, admin = chosen["port"], chosen["admin_port"]
     given = RuntimeOptions(**chosen)
-    runtime = Runtime(configuration(*backends, **spec), given)
-    task = asyncio.create_task(runtime.serve_http())
+    runtime = Runtime(configuration(*backends, **spec), given, admin_server=PromptAdminServer)
+    serves = asyncio.Event()
+    task = asyncio.create_task(runtime.serve_http(serves.set))
     proxy = Proxy(runtime, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}", task)
     try:
-        await eventually(lambda: _serves(task, port), "the proxy to serve")
+        await _first(serves, task)
         await runtime.gateway.settled()
         yield proxy
     finally:
         await proxy.stop()
 
 
-async def _serves(task: "asyncio.Task[None]", port: int) -> bool:
+async def _first(event: asyncio.Event, task: "asyncio.Task[None]") -> None:
+    """Wait for an event, or raise what the task of which it is expected raised."""
+    waiting = asyncio.create_task(event.wait())
+    async with asyncio.timeout(BOUND):
+        await asyncio.wait([waiting, task], return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
     if task.done():
         task.result()
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True

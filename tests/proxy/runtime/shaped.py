@@ -248,7 +248,8 @@ async def stage(
         running = await proxy({"name": "p", "url": f"http://127.0.0.1:{port}/mcp", **given}, **spec)
         backend.sessions = running.runtime.gateway.backends["p"].sessions
         backend.reap = backend.sessions.close_idle
-        backend.deadlines = running.runtime.gateway.backends["p"]._calls._timers_of_loop
+        upstream = running.runtime.gateway.backends["p"]
+        backend.deadlines = lambda: upstream.timers
         client = Raw(running.url, http)
         if (client_kind or kind) != "modern":
             await client.initialize(capabilities={"elicitation": {}})

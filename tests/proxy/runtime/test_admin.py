@@ -30,7 +30,7 @@ async def http(stack: AsyncExitStack) -> httpx2.AsyncClient:
     return await stack.enter_async_context(httpx2.AsyncClient(timeout=20))
 
 
-async def test_a_running_proxy_is_alive_ready_and_says_what_it_runs(
+async def test_a_running_proxy_is_alive_and_ready_and_reports_its_configuration(
     peer: Any, proxy: Any, http: httpx2.AsyncClient
 ) -> None:
     server, url = await peer("p", "modern")
@@ -74,7 +74,7 @@ async def test_the_same_state_is_the_same_status(peer: Any, proxy: Any, http: An
     assert (await http.get(f"{running.admin}/status")).content == first
 
 
-async def test_it_is_not_ready_before_the_first_round_and_alive_all_the_time(
+async def test_the_proxy_is_alive_but_not_ready_before_the_first_check(
     stack: AsyncExitStack, http: httpx2.AsyncClient
 ) -> None:
     hung = await stack.enter_async_context(silent())
@@ -229,7 +229,7 @@ async def test_metrics_parse_and_their_labels_do_not_grow_with_what_clients_send
     }
 
 
-async def test_a_call_that_does_not_end_is_given_up_after_the_time_to_drain(
+async def test_a_call_that_does_not_end_is_abandoned_after_the_time_to_drain(
     peer: Any, http: httpx2.AsyncClient
 ) -> None:
     server, url = await peer("p")

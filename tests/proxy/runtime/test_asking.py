@@ -134,7 +134,7 @@ async def test_s24_a_backend_sees_the_capabilities_of_the_client_and_no_more(
 
 
 @pairs
-async def test_a_client_that_cannot_be_asked_gets_an_error_and_nobody_else_is_asked(
+async def test_a_client_without_the_capability_gets_an_error_and_no_other_client_is_asked(
     shared: tuple[Peer, Proxy], mode: str
 ) -> None:
     _, running = shared

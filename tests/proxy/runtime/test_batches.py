@@ -74,7 +74,7 @@ async def test_a_batch_over_http_beyond_the_limit_is_refused(eras: Any, http: An
 
 
 @pytest.mark.parametrize("body", [b"[]", b"[", b"[{}", b'[{"jsonrpc":"2.0"},]'])
-async def test_what_is_not_a_batch_is_refused(eras: Any, http: Any, body: bytes) -> None:
+async def test_a_body_that_is_not_a_batch_is_refused(eras: Any, http: Any, body: bytes) -> None:
     client = await _client(eras, http)
     assert error(await client.post(body)) in {(400, -32600), (400, -32700)}
 

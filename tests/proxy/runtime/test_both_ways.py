@@ -111,7 +111,7 @@ def _heard(backend: Backend) -> list[tuple[str, str]]:
     ]
 
 
-async def test_a_vendors_notification_arrives_as_it_is_in_a_session_of_the_client(
+async def test_a_vendors_notification_arrives_unchanged_in_a_session_of_the_client(
     stage: Stage,
 ) -> None:
     backend = await stage.start("PerClient")
@@ -126,7 +126,7 @@ async def test_a_vendors_notification_arrives_as_it_is_in_a_session_of_the_clien
 
 
 @pytest.mark.parametrize("told", [VENDOR, ROOTS])
-async def test_s9_it_reaches_the_sessions_that_run_for_the_client_and_no_others(
+async def test_s9_a_notification_reaches_only_the_sessions_of_its_client(
     stage: Stage, told: str
 ) -> None:
     await stage.start("Isolated", "PerClient", "stateless")
@@ -147,7 +147,9 @@ async def test_s9_it_reaches_the_sessions_that_run_for_the_client_and_no_others(
     await asyncio.gather(*calls)
 
 
-async def test_a_backend_without_sessions_hears_what_its_client_tells(stage: Stage) -> None:
+async def test_a_backend_without_sessions_receives_notifications_of_its_client(
+    stage: Stage,
+) -> None:
     backend = await stage.start("stateless")
     client = await stage.client()
     stage.release.set()
@@ -166,7 +168,7 @@ async def test_roots_that_are_not_forwarded_do_not_change_for_the_backend(stage:
     assert [body for _, body in _heard(backend)] == [VENDOR]
 
 
-async def test_what_is_withdrawn_leaves_the_other_capabilities_as_they_are(stage: Stage) -> None:
+async def test_withdrawing_a_capability_keeps_the_others(stage: Stage) -> None:
     backend = await stage.start("PerClient", forward={"roots": False})
     stage.release.set()
     await (await stage.client()).exchange(_call())
@@ -174,7 +176,7 @@ async def test_what_is_withdrawn_leaves_the_other_capabilities_as_they_are(stage
     assert sum('{"sampling":{},"x-more":[1e400]}' in body for body in greetings) == 1
 
 
-async def test_a_question_is_asked_though_another_capability_is_no_number_of_ours(
+async def test_a_server_request_is_forwarded_despite_an_invalid_capability(
     stage: Stage,
 ) -> None:
     await stage.start("PerClient", forward={"roots": False})
@@ -189,7 +191,7 @@ async def test_a_question_is_asked_though_another_capability_is_no_number_of_our
     assert methods == ["sampling/createMessage"]
 
 
-async def test_a_cancellation_keeps_what_the_client_says_with_it(stage: Stage) -> None:
+async def test_a_cancellation_keeps_the_reason_of_the_client(stage: Stage) -> None:
     backend = await stage.start("PerClient")
     client = await stage.client()
     call = asyncio.create_task(client.exchange(_call(request_id='"c\\u0061ll/1"')))
@@ -212,7 +214,7 @@ def _answer(asked: dict[str, Any]) -> bytes:
 
 
 @pytest.mark.parametrize("mode", ["PerClient", "Isolated"])
-async def test_progress_on_a_question_reaches_who_asked_with_its_own_token(
+async def test_progress_on_a_server_request_reaches_the_backend_with_its_token(
     stage: Stage, mode: str
 ) -> None:
     backend = await stage.start(mode)

@@ -71,7 +71,7 @@ async def test_a_client_that_closed_its_stream_is_forgotten(peer: Any, proxy: An
     await soon(lambda: streams.get() == 0, "the modern stream to be forgotten")
 
 
-async def test_lookups_and_young_lists_do_not_ask_the_backend(
+async def test_lookups_and_fresh_lists_send_no_requests_to_the_backend(
     peer: Any, proxy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(list_cache, "MIN_REFRESH_AGE", 3600.0)
@@ -114,9 +114,7 @@ async def test_concurrent_lists_are_one_flight(
         assert await _names(client)
 
 
-async def test_a_list_older_than_its_ttl_is_fetched_anew_by_the_checks(
-    peer: Any, proxy: Any
-) -> None:
+async def test_health_checks_refetch_a_list_older_than_its_ttl(peer: Any, proxy: Any) -> None:
     server, url = await peer("p")
     await proxy({"name": "p", "url": url, "cache": {"ttl": "100ms"}})
     await soon(lambda: server.gate.count("tools/list") >= 3 * PAGES, "lists to be fetched anew")

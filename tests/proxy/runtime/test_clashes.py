@@ -25,16 +25,16 @@ async def _behind(proxy: Any, peer: Any, **spec: Any) -> Any:
     return running
 
 
-async def test_a_name_that_two_backends_list_is_served_as_the_spec_says(
-    proxy: Any, peer: Any
-) -> None:
+async def test_a_conflicting_name_is_served_as_the_spec_defines(proxy: Any, peer: Any) -> None:
     running = await _behind(proxy, peer, names={"onClash": "Fail"})
     async with Client(running.url, mode="legacy") as client:
         assert NAME not in [tool.name for tool in (await client.list_tools()).tools]
-        with pytest.raises(MCPError, match=f"{NAME} is listed by the backends one, two"):
+        with pytest.raises(MCPError, match=f"the backends one, two all list {NAME}"):
             await client.call_tool(NAME, {})
     report = await running.report()
-    assert report.clashes == [f"tools: {NAME} is served by none of the backends one, two"]
+    assert report.clashes == [
+        f"tools: {NAME} is offered by the backends one, two and served by none of them"
+    ]
     first = await _behind(proxy, peer, names={"onClash": "First"})
     async with Client(first.url, mode="legacy") as client:
         assert [tool.name for tool in (await client.list_tools()).tools] == [NAME]

@@ -45,6 +45,7 @@ async def _tools(client: Client) -> list[str]:
     return [tool.name for tool in (await client.list_tools()).tools]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 async def test_a_file_is_served_on_standard_streams_in_both_eras(small: Path, mode: str) -> None:
     parameters = StdioServerParameters(command=COMMAND, args=["run", str(small)])
@@ -55,6 +56,7 @@ async def test_a_file_is_served_on_standard_streams_in_both_eras(small: Path, mo
         assert client.protocol_version == {"legacy": "2025-11-25", "auto": "2026-07-28"}[mode]
 
 
+@pytest.mark.slow
 async def test_several_servers_of_a_file_have_their_keys_as_prefixes(
     small: Path, tmp_path: Path, peer: Any
 ) -> None:
@@ -76,6 +78,7 @@ async def test_several_servers_of_a_file_have_their_keys_as_prefixes(
         assert "echo" in await _tools(client)
 
 
+@pytest.mark.slow
 async def test_standard_output_carries_messages_and_nothing_else(peer: Any) -> None:
     _, url = await peer("p", "legacy")
     process = await asyncio.create_subprocess_exec(
@@ -145,6 +148,7 @@ async def test_a_manifest_is_served_over_http_until_sigterm(peer: Any, tmp_path:
     assert process.returncode == 0
 
 
+@pytest.mark.slow
 async def test_a_client_that_only_writes_and_closes_gets_all_its_answers(small: Path) -> None:
     info = {"name": "pipe", "version": "1"}
     initialize = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": info}

@@ -60,7 +60,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_configuration_ends_with_2_and_says_what_is_wrong(
+def test_an_invalid_configuration_exits_with_2_and_names_the_error(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, content in FILES.items():
@@ -71,7 +71,7 @@ def test_a_wrong_configuration_ends_with_2_and_says_what_is_wrong(
     assert expected in capsys.readouterr().err
 
 
-def test_the_port_in_use_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_in_use_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 
     from mcpproxy.cli import main
 
@@ -83,7 +83,7 @@ def test_the_port_in_use_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("header", ["Authorization", "mcp-session-id", "Host", "a b", ""])
-def test_a_user_can_not_be_named_by_any_header(
+def test_a_user_cannot_be_named_by_any_header(
     header: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):

@@ -28,8 +28,9 @@ def _text(result: t.CallToolResult) -> str:
     return content.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("session", "rounds"), [("Isolated", 2), ("PerClient", 1)])
-async def test_the_answer_to_a_question_of_a_program_reaches_the_process_that_asked(
+async def test_the_response_to_a_server_request_reaches_the_requesting_process(
     proxy: Any, session: str, rounds: int
 ) -> None:
     stdio = {"command": sys.executable, "args": ["-W", "ignore", str(SCRIPT)]}
@@ -42,7 +43,8 @@ async def test_the_answer_to_a_question_of_a_program_reaches_the_process_that_as
     assert [_text(result) for result in results] == ["ann True"] * 2
 
 
-async def test_what_a_program_asks_at_once_reaches_its_client_at_once(
+@pytest.mark.slow
+async def test_an_immediate_request_of_a_stdio_server_reaches_its_client(
     proxy: Any, http: Any
 ) -> None:
     stdio = {"command": sys.executable, "args": ["-W", "ignore", str(SCRIPT)]}
@@ -61,8 +63,9 @@ async def test_what_a_program_asks_at_once_reaches_its_client_at_once(
     assert found["content"][0]["text"] == "one=ann two=ann True"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("session", ["Isolated", "PerClient"])
-async def test_what_a_modern_program_asks_reaches_a_modern_client_under_its_own_keys(
+async def test_input_requests_of_a_modern_stdio_server_keep_their_keys(
     proxy: Any, http: Any, session: str
 ) -> None:
     stdio = {"command": sys.executable, "args": ["-W", "ignore", str(SCRIPT)]}
@@ -141,7 +144,7 @@ async def test_log_messages_reach_a_legacy_client_that_set_no_level(proxy: Any, 
     assert heard == [("info", "list")]
 
 
-async def test_log_messages_that_are_not_forwarded_are_not_asked_for(
+async def test_log_messages_that_are_not_forwarded_are_not_requested(
     proxy: Any, stack: Any
 ) -> None:
     gate = _shaped()

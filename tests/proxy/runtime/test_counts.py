@@ -36,7 +36,7 @@ async def test_an_empty_list_is_zero_and_a_kind_that_is_not_there_is_named(
     assert found.not_offered == ["prompts", "resourceTemplates"]
 
 
-async def test_of_a_backend_that_has_failed_nothing_is_said_to_be_missing(proxy: Any) -> None:
+async def test_components_of_a_failed_backend_are_not_reported_as_missing(proxy: Any) -> None:
     running = await proxy({"name": "p", "url": f"http://127.0.0.1:{free_port()}/mcp"})
     (found,) = (await running.report()).backends
     assert (found.components, found.not_offered) == (None, None)

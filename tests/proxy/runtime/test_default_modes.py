@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from mcp.client.streamable_http import streamable_http_client
 from tests.proxy.runtime.counting import Counter
 from tests.proxy.runtime.program import PROGRAM
 from tests.proxy.runtime.serving import LIVE, serving
+from tests.proxy.runtime.waiting import soon
 
 pytestmark = LIVE
 MCPPROXY = str(Path(sys.executable).with_name("mcpproxy"))
@@ -41,6 +45,69 @@ async def _told(client: Client, tool: str = "p_tell") -> tuple[int, int]:
     (content,) = result.content
     found = json.loads(content.text)  # type: ignore[union-attr]
     return found["pid"], found["told"]
+
+
+class SlowProgram:
+    """A program that takes until `opened` to start."""
+
+    def __init__(self, directory: Path) -> None:
+        self._starts = directory / "starts"
+        self._gate = directory / "gate"
+        os.mkfifo(self._gate)
+        self.server = _program(directory)
+        script = Path(self.server["args"][0])
+        waits = f"\nopen({str(self._gate)!r}).close()\nfor line in sys.stdin:\n"
+        script.write_text(PROGRAM.replace("\nfor line in sys.stdin:\n", waits))
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes that were started, in their order."""
+        lines = self._starts.read_text().splitlines() if self._starts.exists() else []
+        return [json.loads(line)[0] for line in lines]
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Let processes start."""
+        gate = os.open(self._gate, os.O_RDWR)
+        try:
+            yield
+        finally:
+            os.close(gate)
+
+
+async def test_a_slow_program_starts_for_its_first_client_while_it_starts_for_the_lists(
+    proxy: Any, tmp_path: Path
+) -> None:
+    slow = SlowProgram(tmp_path)
+    env = [{"name": "TOKEN", "value": "x"}]
+    starting = asyncio.ensure_future(proxy({"name": "p", "stdio": {**slow.server, "env": env}}))
+    await soon(lambda: len(slow.pids) == 2, "a second process")
+    with slow.opened():
+        running = await starting
+        async with Client(running.url, mode="legacy") as client:
+            pid, told = await _told(client)
+    assert told == 1
+    assert len(slow.pids) == 2
+    assert pid in slow.pids
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_the_one_client_of_a_pipe_costs_one_process_besides_that_of_the_lists(
+    tmp_path: Path, mode: Any
+) -> None:
+    slow = SlowProgram(tmp_path)
+    path = tmp_path / "mcp.json"
+    path.write_text(json.dumps({"mcpServers": {"p": slow.server}}))
+    parameters = StdioServerParameters(
+        command=MCPPROXY, args=["run", str(path)], env=dict(os.environ)
+    )
+    async with Client(stdio_client(parameters), mode=mode) as client:
+        await soon(lambda: len(slow.pids) == 2, "a second process")
+        with slow.opened():
+            found = [await _told(client, "tell") for _ in range(3)]
+    assert [told for _, told in found] == [1, 2, 3]
+    assert {pid for pid, _ in found} < set(slow.pids)
+    assert len(slow.pids) == 2
 
 
 async def test_a_clients_calls_reach_one_process_that_is_its_own(
@@ -84,6 +151,7 @@ async def test_a_client_without_session_and_identity_finds_a_fresh_process(
     assert len({pid for pid, _ in found}) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ERAS)
 async def test_the_one_client_of_a_pipe_keeps_the_state_of_a_program_of_mcp_json(
     tmp_path: Path, mode: Any
@@ -98,6 +166,7 @@ async def test_the_one_client_of_a_pipe_keeps_the_state_of_a_program_of_mcp_json
     assert len({pid for pid, _ in found}) == 1
 
 
+@pytest.mark.slow
 async def test_the_mode_of_a_server_of_mcp_json_is_the_one_it_sets(tmp_path: Path) -> None:
     server = {**_program(tmp_path), "session": {"mode": "Isolated"}}
     path = tmp_path / "mcp.json"
@@ -107,7 +176,7 @@ async def test_the_mode_of_a_server_of_mcp_json_is_the_one_it_sets(tmp_path: Pat
         assert [(await _told(client, "tell"))[1] for _ in range(2)] == [1, 1]
 
 
-async def test_the_status_says_which_mode_is_in_force_and_why(
+async def test_the_status_reports_the_session_mode_and_its_origin(
     proxy: Any, stack: Any, tmp_path: Path
 ) -> None:
     base = await stack.enter_async_context(serving(Counter().gate))

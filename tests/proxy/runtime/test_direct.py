@@ -42,7 +42,7 @@ COMPLETE = {"resultType": "complete"}
 @pytest.mark.parametrize(
     "shape", [plain, chunked, closing, events, resumable, behind_another, in_lines]
 )
-async def test_whatever_shape_an_answer_has_the_call_is_sent_once(
+async def test_a_call_is_sent_once_for_every_shape_of_response(
     proxy: Any, http: Any, kind: str, shape: Callable[[bytes], bytes]
 ) -> None:
     async with stage(proxy, http, kind, shape) as (backend, client):
@@ -87,7 +87,7 @@ async def test_a_call_that_fails_is_not_sent_again(
 
 
 @pytest.mark.parametrize("kind", ["legacy", *SESSIONS])
-async def test_a_legacy_client_that_cancels_ends_the_call_and_the_backend_hears_why(
+async def test_a_cancellation_of_a_legacy_client_reaches_the_backend_with_its_reason(
     proxy: Any, http: Any, kind: str
 ) -> None:
     async with stage(proxy, http, kind, plain) as (backend, client):
@@ -169,7 +169,7 @@ async def test_between_the_eras_a_call_takes_no_task(
         assert taken == []
 
 
-async def test_what_a_backend_wants_to_know_of_another_era_is_asked_though_no_task_waited(
+async def test_a_server_request_across_eras_is_forwarded_without_a_waiting_task(
     proxy: Any, http: Any
 ) -> None:
     async with stage(proxy, http, "modern", plain, client_kind="legacy") as (backend, client):
@@ -190,7 +190,7 @@ async def test_what_a_backend_wants_to_know_of_another_era_is_asked_though_no_ta
 
 
 @pytest.mark.parametrize("client_kind", ["legacy", "modern"])
-async def test_a_list_that_is_there_takes_no_task_and_keeps_its_type(
+async def test_a_cached_list_requires_no_task_and_keeps_its_type(
     proxy: Any, http: Any, client_kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with stage(proxy, http, "legacy", plain, client_kind=client_kind) as (_, client):

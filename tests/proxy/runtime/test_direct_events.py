@@ -119,7 +119,7 @@ async def test_a_stream_without_a_response_is_an_error_and_the_call_is_not_sent_
 
 
 @pytest.mark.parametrize("kind", ["legacy", "modern"])
-async def test_what_comes_behind_a_response_is_dropped_and_the_connection_is_used_again(
+async def test_bytes_after_a_response_are_dropped_and_the_connection_is_reused(
     proxy: Any, http: Any, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     body = b'{"jsonrpc":"2.0","id":%b,"result":{"content":[],"resultType":"complete"}}'
@@ -153,7 +153,7 @@ async def test_what_comes_behind_a_response_is_dropped_and_the_connection_is_use
         assert writers[0] is writers[1]
 
 
-async def test_a_stream_that_ends_early_again_and_again_is_given_up(proxy: Any, http: Any) -> None:
+async def test_a_stream_that_ends_early_again_and_again_is_abandoned(proxy: Any, http: Any) -> None:
     async def writes(_: Any, writer: asyncio.StreamWriter) -> None:
         writer.write(HEAD + chunk(b"id: 1\nretry: 0\ndata: \n\n") + END)
 

@@ -14,7 +14,7 @@ pytestmark = LIVE
 
 @pytest.mark.parametrize("at_once", [False, True], ids=["before", "with"])
 @pytest.mark.parametrize("kind", SESSIONS)
-async def test_what_a_session_says_on_its_stream_while_a_call_runs_reaches_who_calls(
+async def test_messages_on_the_session_stream_during_a_call_reach_the_calling_client(
     proxy: Any, http: Any, kind: str, at_once: bool
 ) -> None:
     async with stage(proxy, http, kind, plain) as (backend, client):
@@ -38,7 +38,7 @@ async def test_what_a_session_says_on_its_stream_while_a_call_runs_reaches_who_c
 
 
 @pytest.mark.parametrize("kind", SESSIONS)
-async def test_what_a_session_asks_on_its_stream_is_asked_of_who_calls(
+async def test_a_server_request_on_the_session_stream_reaches_the_calling_client(
     proxy: Any, http: Any, kind: str
 ) -> None:
     async with stage(proxy, http, kind, plain) as (backend, client):
@@ -61,7 +61,7 @@ async def test_what_a_session_asks_on_its_stream_is_asked_of_who_calls(
 
 
 @pytest.mark.parametrize("kind", SHARED)
-async def test_a_session_that_the_backend_forgot_is_opened_anew_for_the_call(
+async def test_a_call_reopens_a_session_that_the_backend_lost(
     proxy: Any, http: Any, kind: str
 ) -> None:
     async with stage(proxy, http, kind, plain) as (backend, client):

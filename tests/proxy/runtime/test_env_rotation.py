@@ -15,10 +15,10 @@ import pytest
 
 from mcpproxy.proxy.upstream import backend as module
 from tests.differential.client import Client
-from tests.kubelet import Volume
 from tests.proxy.runtime.program import PROGRAM, told
 from tests.proxy.runtime.serving import LIVE, Proxy, proxied
 from tests.proxy.runtime.waiting import eventually, soon
+from tests.support.kubelet import Volume
 
 pytestmark = LIVE
 SOURCE = {"secretKeyRef": {"name": "token", "key": "value"}}
@@ -115,6 +115,7 @@ def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REAP_EVERY", 0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "session",
     [{"mode": "Isolated"}, {"mode": "Reused", "stateless": True}],

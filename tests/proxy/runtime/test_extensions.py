@@ -212,7 +212,7 @@ async def _looked(client: Asker, params: dict[str, Any]) -> Any:
     return (await client.result("odd/look", params))["seen"]
 
 
-async def test_a_method_that_nobody_knows_goes_to_the_backend_of_what_it_names(
+async def test_an_unknown_method_is_routed_by_the_component_that_it_names(
     world: World,
 ) -> None:
     one, two = await world.add("a", _odd()), await world.add("b", _odd())
@@ -232,7 +232,7 @@ async def test_a_method_that_names_nothing_is_refused_where_there_are_several_ba
     for params in ({}, {"name": 1}, {"taskId": None}):
         error = await client.error("odd/look", params)
         assert error["code"] == -32601
-        assert "names no taskId, uri or name" in error["message"]
+        assert "has no taskId, uri or name" in error["message"]
     assert [backend.params("odd/look") for backend in backends] == [[], []]
 
 
@@ -248,7 +248,7 @@ async def test_the_only_backend_gets_every_method_and_its_extensions_are_adverti
     assert await _looked(client, {"name": "anything"}) == {"name": "anything"}
 
 
-async def test_a_hidden_tool_is_out_of_reach_of_methods_that_nobody_knows(world: World) -> None:
+async def test_a_hidden_tool_is_unreachable_by_unknown_methods(world: World) -> None:
     one = await world.add("a", _odd(), tools={"exclude": ["t"]})
     await world.add("b", _odd())
     client = await world.asker(await world.proxy())

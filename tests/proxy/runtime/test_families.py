@@ -11,11 +11,11 @@ from kubernetes.aio.client.configuration import Configuration
 from mcpproxy.api.v1alpha1.status import PodReport
 from mcpproxy.cluster.pods.status_stream import HttpPodStatusReader, PodAddress
 from mcpproxy.desired import OwnerRef, deployment
-from tests.builders import OPTIONS, an_mcpproxy
 from tests.proxy.runtime.counting import Counter
 from tests.proxy.runtime.raw import Raw, last, rpc
 from tests.proxy.runtime.serving import LIVE, Proxy, proxied, serving
 from tests.proxy.runtime.strangers import KEY
+from tests.support.builders import OPTIONS, an_mcpproxy
 
 pytestmark = LIVE
 

@@ -123,7 +123,7 @@ class Headless(Forgetful):
         await super().__call__(scope, receive, send)
 
 
-async def test_a_stream_whose_head_never_comes_holds_up_no_session_but_the_first(
+async def test_a_stream_without_response_headers_delays_only_the_first_session(
     proxy: Any, stack: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float | None] = []

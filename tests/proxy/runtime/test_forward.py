@@ -53,7 +53,7 @@ async def _fails(client: Client, tool: str) -> bool:
 
 @pairs
 @pytest.mark.parametrize("feature", ASKED)
-async def test_a_withdrawn_capability_is_not_declared_and_never_asked_of_the_client(
+async def test_a_withdrawn_capability_is_neither_declared_nor_requested_from_the_client(
     world: World, feature: str, mode: str, era: str
 ) -> None:
     _, running = world[era]
@@ -68,7 +68,7 @@ async def test_a_withdrawn_capability_is_not_declared_and_never_asked_of_the_cli
 
 
 @pairs
-async def test_withdrawn_logging_is_neither_wanted_of_the_backend_nor_passed_on(
+async def test_withdrawn_logging_is_neither_requested_nor_forwarded(
     world: World, mode: str, era: str
 ) -> None:
     peer, running = world[era]
@@ -88,7 +88,7 @@ async def test_withdrawn_logging_is_neither_wanted_of_the_backend_nor_passed_on(
 
 
 @pairs
-async def test_withdrawn_progress_is_neither_wanted_of_the_backend_nor_passed_on(
+async def test_withdrawn_progress_is_neither_requested_nor_forwarded(
     world: World, mode: str, era: str
 ) -> None:
     peer, running = world[era]

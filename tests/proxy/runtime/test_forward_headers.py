@@ -107,7 +107,7 @@ async def _told(client: Client, number: int = 1) -> str:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("front", ERAS)
 @pytest.mark.parametrize("back", ERAS)
-async def test_every_request_has_the_headers_of_its_own_client(
+async def test_every_request_has_the_headers_of_the_requesting_client(
     stack: Any, proxy: Any, http: httpx2.AsyncClient, back: str, front: str, mode: str
 ) -> None:
     house = House(back)
@@ -138,7 +138,7 @@ async def test_every_request_has_the_headers_of_its_own_client(
 
 @pytest.mark.parametrize("front", ERAS)
 @pytest.mark.parametrize("back", ERAS)
-async def test_clients_are_listed_what_the_backend_lists_to_their_headers(
+async def test_clients_get_the_list_variant_of_their_headers(
     stack: Any, proxy: Any, http: httpx2.AsyncClient, back: str, front: str
 ) -> None:
     running = await _behind(House(back), stack, proxy)
@@ -150,7 +150,7 @@ async def test_clients_are_listed_what_the_backend_lists_to_their_headers(
 
 
 @pytest.mark.parametrize("back", ERAS)
-async def test_a_backend_that_wants_credentials_of_clients_is_healthy_and_its_counts_are_unknown(
+async def test_a_backend_that_requires_client_credentials_is_healthy_with_unknown_counts(
     stack: Any, proxy: Any, http: httpx2.AsyncClient, back: str
 ) -> None:
     house = House(back)
@@ -178,14 +178,14 @@ async def test_credentials_of_our_own_that_are_refused_are_an_error(stack: Any, 
 
 
 @pytest.mark.parametrize("front", ERAS)
-async def test_credentials_that_are_refused_concern_nobody_else(
+async def test_refused_credentials_affect_no_other_client(
     stack: Any, proxy: Any, http: httpx2.AsyncClient, front: str
 ) -> None:
     running = await _behind(House("legacy"), stack, proxy)
     eve = await _client(http, running.url, front, "eve")
     answer = await _asked(eve, "tools/call", name="h_all", arguments={})
     assert answer["error"]["data"] == {"backend": "h", "reason": "Unauthorized"}
-    assert "the credentials that it got" in answer["error"]["message"]
+    assert "rejected the credentials" in answer["error"]["message"]
     assert await _told(await _client(http, running.url, front, "ann")) == ""
     assert await running.state("h") == "Healthy"
 
@@ -203,7 +203,7 @@ async def test_a_header_may_change_within_the_session_of_a_client(
 
 
 @pytest.mark.parametrize("front", ERAS)
-async def test_nothing_is_passed_on_that_is_not_named(
+async def test_nothing_is_forwarded_that_is_not_named(
     stack: Any, proxy: Any, http: httpx2.AsyncClient, front: str
 ) -> None:
     house = House(front)
@@ -258,7 +258,7 @@ async def test_s9_clients_that_differ_in_a_header_share_no_session(
 
 
 @pytest.mark.parametrize("era", ERAS)
-async def test_calls_that_need_no_waiting_have_the_headers_of_their_clients_too(
+async def test_calls_of_the_fast_path_have_the_headers_of_their_clients(
     stack: Any, proxy: Any, http: httpx2.AsyncClient, era: str
 ) -> None:
     house = House(era, stateless=True)

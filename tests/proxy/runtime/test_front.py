@@ -92,7 +92,7 @@ async def test_s4_a_body_beyond_the_limit_is_refused(
     ],
 )
 @pytest.mark.parametrize("version", [None, MODERN])
-async def test_s4_what_is_no_message_is_a_bad_request(
+async def test_s4_a_body_that_is_not_a_message_is_a_bad_request(
     raw: Raw, body: bytes, code: int, version: str | None
 ) -> None:
     assert error(await raw.post(body, mcp_protocol_version=version)) == (400, code)
@@ -225,7 +225,7 @@ async def test_an_unknown_method_is_passed_to_a_single_backend_and_refused_by_se
     assert error(await other.call("vendor/thing")) == (404, -32601)
 
 
-async def test_the_modern_era_has_no_streams_and_no_sessions_of_its_own(raw: Raw) -> None:
+async def test_the_modern_era_has_neither_streams_nor_sessions(raw: Raw) -> None:
     headers = {"mcp-protocol-version": MODERN}
     for method in ("GET", "DELETE", "PUT"):
         answer = await raw.http.request(method, raw.url, headers=headers)
@@ -245,7 +245,7 @@ async def test_the_modern_era_has_no_streams_and_no_sessions_of_its_own(raw: Raw
         "nothing",
     ],
 )
-async def test_what_the_modern_era_does_not_know_is_not_found(raw: Raw, method: str) -> None:
+async def test_methods_unknown_to_the_modern_era_are_not_found(raw: Raw, method: str) -> None:
     assert error(await raw.call(method)) == (404, -32601)
 
 
@@ -274,7 +274,7 @@ async def test_s5_headers_that_contradict_the_body_are_refused(raw: Raw) -> None
     assert error(answer) == (400, -32020)
 
 
-async def test_a_modern_request_must_say_what_it_speaks(raw: Raw) -> None:
+async def test_a_modern_request_must_name_its_revision(raw: Raw) -> None:
     headers = {"mcp_protocol_version": MODERN, "mcp_method": "tools/list"}
     assert error(await raw.post(rpc("tools/list"), **headers)) == (400, -32602)
     other = modern("tools/list", _meta={"io.modelcontextprotocol/protocolVersion": "2027-01-01"})
@@ -292,7 +292,7 @@ async def test_an_unknown_name_has_the_status_of_the_modern_era(raw: Raw) -> Non
     assert error(answer) == (400, -32602)
 
 
-async def test_an_older_revision_is_spoken_where_a_client_wants_it(raw: Raw) -> None:
+async def test_an_older_revision_is_used_if_a_client_requests_it(raw: Raw) -> None:
     for wanted, spoken in (
         ("2024-11-05", "2024-11-05"),
         ("2025-06-18", "2025-06-18"),

@@ -41,7 +41,7 @@ async def test_without_hosts_the_service_and_this_machine_are_served_alone(
     assert await _status(running.url, http, host="tools.example.com") == MISDIRECTED
 
 
-async def test_any_host_is_served_where_the_spec_says_so(
+async def test_any_host_is_served_if_the_spec_allows_it(
     peer: Any, proxy: Any, http: httpx2.AsyncClient
 ) -> None:
     _, url = await peer("p")

@@ -144,7 +144,7 @@ async def _request_everything(world: World, sessions: list[Raw]) -> None:
     bound, isolated, streaming, ending, notifying, levelling = sessions
     answer = await called(bound, "c_increment", secret=SECRET)
     assert answer.status_code == 404
-    assert "has gone" in last(answer)["error"]["message"]
+    assert "is no longer running" in last(answer)["error"]["message"]
     assert "set-cookie" not in answer.headers
     for _ in range(2):
         answer = await called(isolated, "p_echo", secret=SECRET)
@@ -277,7 +277,7 @@ async def test_a_client_cannot_pass_for_an_instance(monkeypatch: pytest.MonkeyPa
         writer.close()
 
 
-async def test_who_relays_between_two_instances_reads_nothing_and_can_replay_nothing(
+async def test_an_attacker_between_two_instances_can_neither_read_nor_replay(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Other instances find the first one at an address where the relay is.

@@ -143,7 +143,7 @@ async def test_reuse_is_refused_for_a_backend_that_keeps_sessions(
     assert backend.session == "Stateful"
     async with Client(running.url, mode="legacy") as client:
         assert [tool.name for tool in (await client.list_tools()).tools] == ["c_increment"]
-        with pytest.raises(MCPError, match="keeps sessions"):
+        with pytest.raises(MCPError, match="requires sessions"):
             await _count(client)
 
 

@@ -14,15 +14,15 @@ from mcpproxy.proxy import sealing_keys as module
 from mcpproxy.proxy.core.tokens import key_rotation
 from mcpproxy.proxy.core.tokens.sealed_tokens import InvalidToken, Sealer
 from tests.differential.client import Client
-from tests.kubelet import Volume
 from tests.proxy.runtime.counting import Counter
 from tests.proxy.runtime.program import PROGRAM, called, told
 from tests.proxy.runtime.serving import LIVE, Proxy, proxied, serving
 from tests.proxy.runtime.waiting import eventually, soon
 from tests.stress.balancer import balanced
 from tests.stress.chatter import Chatter, Talker
+from tests.support.kubelet import Volume
 
-pytestmark = [*LIVE, pytest.mark.timeout(180)]
+pytestmark = [*LIVE, pytest.mark.timeout(180), pytest.mark.slow]
 OLD, NEW = b"o" * 32, b"n" * 32
 PER_CLIENT = {"mode": "PerClient"}
 

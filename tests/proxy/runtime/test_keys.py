@@ -32,7 +32,9 @@ def _with(*keys: bytes) -> Sealer:
     return Sealer(keys, lambda size: b"r" * size)
 
 
-def test_a_changed_directory_changes_what_opens_and_later_what_seals(tmp_path: Path) -> None:
+def test_a_changed_directory_changes_first_the_opening_and_later_the_sealing_keys(
+    tmp_path: Path,
+) -> None:
     clock = Clock()
     (tmp_path / "current").write_bytes(OLD)
     watched = SealingKeyWatcher(tmp_path, clock)
@@ -62,8 +64,8 @@ def test_unusable_keys_change_nothing_and_are_complained_about_once(
         (tmp_path / "current").unlink()
         watched.reload()
     assert [record.getMessage().rpartition(": ")[2] for record in caplog.records] == [
-        "a sealing key needs at least 16 bytes",
-        "there is no sealing key",
+        "a sealing key requires at least 16 bytes",
+        "the sealing key is missing",
     ]
     assert watched.sealer.open("x", token) == 1
     (tmp_path / "current").write_bytes(NEW)

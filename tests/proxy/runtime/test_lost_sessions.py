@@ -76,7 +76,7 @@ async def test_a_check_finds_out_that_its_session_is_lost_and_gets_a_new_one(
     assert await running.state("p") == "Healthy"
 
 
-async def test_an_error_of_a_tool_is_passed_on_and_executed_once(proxy: Any, stack: Any) -> None:
+async def test_an_error_of_a_tool_is_forwarded_and_executed_once(proxy: Any, stack: Any) -> None:
     server = Forgetful(200, -32600)
     base = await stack.enter_async_context(serving(server))
     running = await proxy(
@@ -107,7 +107,7 @@ async def test_a_backend_that_refuses_pings_alone_is_healthy_and_keeps_its_sessi
     assert await running.state("p") == "Healthy"
 
 
-async def test_a_backend_whose_sessions_answer_nothing_but_errors_is_not_healthy(
+async def test_a_backend_whose_sessions_respond_only_with_errors_is_not_healthy(
     proxy: Any, stack: Any
 ) -> None:
     server = Forgetful(200, -32603)

@@ -73,4 +73,4 @@ async def test_an_envelope_with_too_many_members_is_an_invalid_request(raw: Raw)
     answer = await raw.post({**rpc("ping", {}, 7), **MANY})
     assert answer.status_code == 400
     error = answer.json()["error"]
-    assert (error["code"], "more than 1024 members" in error["message"]) == (-32600, True)
+    assert (error["code"], "more than 1024 fields" in error["message"]) == (-32600, True)

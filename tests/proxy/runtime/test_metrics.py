@@ -101,7 +101,7 @@ async def _counted(running: Proxy, name: str) -> dict[str, float]:
     return sums
 
 
-async def test_lists_are_counted_by_whether_a_backend_was_asked_for_them(
+async def test_list_requests_are_counted_by_cache_hit_or_miss(
     peer: Any, proxy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(list_cache, "MIN_REFRESH_AGE", 0.0)

@@ -14,11 +14,11 @@ from mcpproxy.api.v1alpha1.status import BackendStatus
 from mcpproxy.proxy.upstream import backend as module
 from tests.differential.backend import Backend, Call
 from tests.differential.client import Client
-from tests.kubelet import Volume
 from tests.proxy.runtime.program import PROGRAM
 from tests.proxy.runtime.serving import LIVE, Proxy, proxied, serving
 from tests.proxy.runtime.test_tls_rotation import TOOL, World
 from tests.proxy.runtime.waiting import eventually
+from tests.support.kubelet import Volume
 
 pytestmark = LIVE
 KINDS = [("secretKeyRef", "secret", "Secret"), ("configMapKeyRef", "configmap", "ConfigMap")]

@@ -103,7 +103,7 @@ async def test_ids_are_equal_as_they_are_for_the_sdks(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("unread", [None, "server-error"])
-async def test_an_error_of_who_could_not_read_the_id_is_the_answer(
+async def test_an_error_with_a_null_id_is_the_response(
     proxy: Any, http: Any, kind: str, unread: Any
 ) -> None:
     error = {"code": -32600, "message": "can't read it"}

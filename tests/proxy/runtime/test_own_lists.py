@@ -48,7 +48,7 @@ async def _names(client: Client) -> list[str]:
 
 
 @pytest.mark.parametrize("capable", [False, True])
-async def test_a_client_lists_what_a_call_has_added_to_its_own_session(
+async def test_a_client_lists_tools_that_a_call_added_to_its_session(
     proxy: Any, tmp_path: Path, capable: bool
 ) -> None:
     program = tmp_path / "program.py"
@@ -90,7 +90,7 @@ async def test_a_client_lists_what_a_call_has_added_to_its_own_session(
         assert told == {"ann": 1, "bo": 1}, "each is told of its own list"
 
 
-async def test_a_client_without_a_session_of_its_own_lists_what_all_are_listed(
+async def test_a_client_without_a_separate_session_gets_the_common_list(
     proxy: Any, tmp_path: Path
 ) -> None:
     program = tmp_path / "program.py"

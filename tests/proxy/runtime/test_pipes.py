@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.builders import a_manifest
 from tests.proxy.runtime.serving import LIVE
+from tests.support.builders import a_manifest
 
 pytestmark = LIVE
 COMMAND = str(Path(sys.executable).with_name("mcpproxy"))
@@ -108,7 +108,14 @@ async def _piped(tmp_path: Path, mode: str) -> AsyncIterator[Pipes]:
         await asyncio.wait_for(process.wait(), 15)
 
 
-@pytest.mark.parametrize("mode", ["Isolated", "PerClient", "Reused"])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "Isolated",
+        pytest.param("PerClient", marks=pytest.mark.slow),
+        pytest.param("Reused", marks=pytest.mark.slow),
+    ],
+)
 async def test_progress_withdrawals_and_vendors_notifications_pass_between_pipes(
     tmp_path: Path, mode: str
 ) -> None:

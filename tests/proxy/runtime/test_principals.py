@@ -71,7 +71,7 @@ async def test_a_client_whose_token_is_refreshed_keeps_its_session_and_state(
     assert await _ping(raw, authorization="Bearer first", **{USER: "bo"}) == UNKNOWN
 
 
-async def test_a_client_whose_token_is_refreshed_goes_on_with_its_parked_call(
+async def test_a_client_whose_token_is_refreshed_continues_with_its_parked_call(
     peer: Any, proxy: Any, http: httpx2.AsyncClient
 ) -> None:
     _, url = await peer("p", "legacy")

@@ -6,9 +6,9 @@ from typing import Any
 
 from mcp import Client
 
-from tests.authority import Mounted
 from tests.proxy.runtime import telling
 from tests.proxy.runtime.serving import LIVE
+from tests.support.authority import Mounted
 
 pytestmark = LIVE
 SCRIPT = Path(telling.__file__)
@@ -27,7 +27,7 @@ async def _told(running: Any) -> Any:
         return (await client.call_tool("p_how", {})).structured_content
 
 
-async def test_a_program_runs_as_the_spec_says(proxy: Any, tmp_path: Path) -> None:
+async def test_a_stdio_server_runs_as_the_spec_defines(proxy: Any, tmp_path: Path) -> None:
     values = Mounted(tmp_path / "values")
     values.write("secret/credentials/token", "s3cret")
     values.write("configmap/settings/region", "north")

@@ -9,11 +9,11 @@ from mcp import Client
 from mcp.server.mcpserver import MCPServer
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tests.authority import Mounted
 from tests.differential.backend import Backend, Call
 from tests.proxy.runtime.dns import Dns
 from tests.proxy.runtime.peer import Peer
 from tests.proxy.runtime.serving import LIVE, Gate, serving
+from tests.support.authority import Mounted
 
 pytestmark = LIVE
 
@@ -147,7 +147,7 @@ async def test_the_transport_is_the_one_that_is_named(
         ("2025-03-26", "2025-03-26"),
     ],
 )
-async def test_a_backend_is_spoken_to_as_its_protocol_says(
+async def test_a_backend_is_used_with_the_configured_protocol(
     peer: Any, proxy: Any, protocol: str, spoken: str
 ) -> None:
     server, url = await peer("p")

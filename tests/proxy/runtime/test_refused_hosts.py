@@ -53,7 +53,7 @@ async def test_a_server_of_the_sdk_that_does_not_know_the_name_is_reported_with_
     found, port = await refused(app, proxy, stack, monkeypatch)
     assert (found.state, found.reason) == ("Unhealthy", "HostRefused")
     assert found.message == (
-        f"it answers HTTP 421 (Invalid Host header): it does not serve the host {HOST}:{port};"
+        f"HTTP 421 (Invalid Host header): the backend does not serve the host {HOST}:{port};"
         " add it, with its port, to the allowed hosts of the server"
     )
 
@@ -74,7 +74,7 @@ TYPESCRIPT = {"jsonrpc": "2.0", "error": {"code": -32000, "message": "Invalid Ho
     ],
     ids=["421", "421-empty", "403-json", "403-text", "403-other", "403-html", "403-scope"],
 )
-async def test_a_refused_host_is_told_from_refused_credentials(
+async def test_a_refused_host_is_distinguished_from_refused_credentials(
     proxy: Any, stack: Any, monkeypatch: pytest.MonkeyPatch, response: ASGIApp, reason: str
 ) -> None:
     found, _ = await refused(Refusing(response), proxy, stack, monkeypatch)
@@ -87,7 +87,7 @@ async def test_no_more_than_the_beginning_of_a_refusal_is_repeated_in_printable_
     body = Response("Invalid\r\n\x1b[31mHost " + "x" * 100_000, 421)
     found, _ = await refused(Refusing(body), proxy, stack, monkeypatch)
     assert found.message is not None
-    assert found.message.startswith("it answers HTTP 421 (Invalid \ufffd[31mHost xxx")
+    assert found.message.startswith("HTTP 421 (Invalid \ufffd[31mHost xxx")
     assert len(found.message) < 250
 
 
@@ -105,7 +105,7 @@ async def test_a_refusal_whose_body_never_comes_is_reported_without_it(
     found, _ = await refused(silent, proxy, stack, monkeypatch)
     assert found.reason == "HostRefused"
     assert found.message is not None
-    assert found.message.startswith("it answers HTTP 421: it does not serve")
+    assert found.message.startswith("HTTP 421: the backend does not serve")
     assert limit.reached > reached
 
 
@@ -129,7 +129,7 @@ async def test_a_name_that_does_not_resolve_is_reported_with_it(
     Dns(monkeypatch)
     running = await proxy({"name": "p", "service": {"name": "absent", "port": 8080}})
     (found,) = (await running.report()).backends
-    assert found.message == ("absent.team.svc:8080: its name does not resolve")
+    assert found.message == ("absent.team.svc:8080: the host name does not resolve")
 
 
 SEVERAL: Mapping[str, str] = {
@@ -142,7 +142,7 @@ SEVERAL: Mapping[str, str] = {
 
 
 @pytest.mark.parametrize(("text", "why"), SEVERAL.items())
-async def test_a_name_with_addresses_of_both_families_is_told_like_one_with_a_single_address(
+async def test_errors_are_equal_for_names_with_one_and_with_several_addresses(
     text: str, why: str
 ) -> None:
     assert client_module._why(OSError(text)) == why

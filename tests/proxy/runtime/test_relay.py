@@ -45,6 +45,7 @@ async def _components(client: Client) -> dict[str, list[str]]:
     }
 
 
+@pytest.mark.slow
 async def test_three_transports_are_one_server_in_every_mode(
     peer: Any, proxy: Any, stack: Any
 ) -> None:
@@ -80,7 +81,9 @@ async def test_three_transports_are_one_server_in_every_mode(
     assert sum(count.get("tools", 0) for count in counts) == len(found["auto"]["tools"])
 
 
-async def test_a_backends_names_are_the_same_whoever_else_is_there(peer: Any, proxy: Any) -> None:
+async def test_the_names_of_a_backend_do_not_depend_on_other_backends(
+    peer: Any, proxy: Any
+) -> None:
     (_, url), (_, other) = await peer("p"), await peer("q")
     alone = await proxy({"name": "p", "url": url})
     beside = await proxy(

@@ -95,7 +95,7 @@ async def world() -> AsyncIterator[tuple[Bait, Temptation, Raw]]:
         yield found
 
 
-async def test_s3_it_serves_this_machine_alone_unless_told_otherwise() -> None:
+async def test_s3_the_proxy_serves_only_this_machine_by_default() -> None:
     assert RuntimeOptions().host == "127.0.0.1"
     assert RuntimeOptions().admin_host == "127.0.0.1"
 
@@ -136,7 +136,7 @@ async def test_s19_no_word_of_a_client_makes_the_proxy_call_an_address(
     assert bait.calls == []
 
 
-async def test_s21_a_reference_in_a_schema_is_passed_on_and_never_fetched(
+async def test_s21_a_reference_in_a_schema_is_forwarded_and_never_fetched(
     world: tuple[Bait, Temptation, Raw],
 ) -> None:
     bait, _, client = world
@@ -174,7 +174,7 @@ TRACE = "Traceback (most recent call last): /srv/secret.py db-password-1234"
     ],
     ids=["500", "404", "401", "no MCP", "422", "redirect"],
 )
-async def test_s25_what_a_failing_backend_writes_is_not_given_away(
+async def test_s25_output_of_a_failing_backend_is_not_disclosed(
     world: tuple[Bait, Temptation, Raw], failure: Response
 ) -> None:
     _, backend, client = world

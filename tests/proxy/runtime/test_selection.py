@@ -31,7 +31,7 @@ async def world() -> AsyncIterator[tuple[Shelf, Proxy]]:
 
 
 @modes
-async def test_only_what_is_selected_is_listed_with_the_texts_of_its_overrides(
+async def test_only_selected_components_are_listed_with_their_overrides(
     world: tuple[Shelf, Proxy], mode: str
 ) -> None:
     async with Client(world[1].url, mode=mode) as client:
@@ -48,7 +48,7 @@ async def test_only_what_is_selected_is_listed_with_the_texts_of_its_overrides(
 
 
 @modes
-async def test_what_is_shown_is_served_by_the_backends_own_name(
+async def test_a_listed_component_is_forwarded_with_its_upstream_name(
     world: tuple[Shelf, Proxy], mode: str
 ) -> None:
     async with Client(world[1].url, mode=mode) as client:
@@ -163,7 +163,7 @@ async def test_a_uri_that_is_too_long_is_refused_with_the_name_of_its_field(
         await client.read_resource("note://s/" + "x" * (most - len("note://s/")))
         if mode == "legacy":
             with pytest.raises(
-                MCPError, match=r"^params\.uri has 65537 .* at most 65536"
+                MCPError, match=r"^params\.uri has 65537 .* the maximum is 65536"
             ) as caught:
                 await client.read_resource("note://s/" + "x" * (most + 1 - len("note://s/")))
             assert caught.value.error.code == -32602

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mcpproxy.limits.http import ENVELOPE_MEMBERS
 from mcpproxy.proxy.http1.server.connection import ServerConnection
 from mcpproxy.proxy.upstream.attribution import unattributed
 from tests.proxy.runtime.raw import Raw, last, rpc
@@ -110,7 +111,20 @@ async def test_a_call_in_a_shared_session_takes_no_task(
         assert backend.calls[-1]["id"] != backend.calls[-2]["id"]
 
 
-async def test_s9_what_a_session_says_on_its_stream_reaches_nobody_while_two_clients_call(
+async def test_a_call_with_too_many_members_of_metadata_keeps_no_shared_session_in_use(
+    proxy: Any, http: Any
+) -> None:
+    async with stage(proxy, http, "Reused", plain) as (backend, client):
+        await client.post(_call("warm"))
+        meta = {f"k{number}": number for number in range(ENVELOPE_MEMBERS.value + 1)}
+        params = {"name": "p_x", "arguments": {}, "_meta": {"progressToken": 1, **meta}}
+        answer = last(await client.post(rpc("tools/call", params, 1)))
+        assert "has more than" in answer["error"]["message"]
+        assert [lease.users for lease in backend.sessions._held.values()] == [0]
+        assert len(backend.calls) == 1
+
+
+async def test_s9_messages_on_the_stream_of_a_session_are_dropped_while_two_clients_call(
     proxy: Any, http: Any
 ) -> None:
     async with stage(proxy, http, "Reused", plain, timeout="5s") as staged:
@@ -161,7 +175,7 @@ async def test_s9_progress_on_the_stream_of_the_session_reaches_the_call_that_it
             assert answer["result"]["content"][0]["text"] == who
 
 
-async def test_s9_what_comes_on_the_stream_of_a_call_is_for_its_client_but_for_what_names_another(
+async def test_s9_messages_on_the_stream_of_a_call_reach_its_client_unless_they_name_another(
     proxy: Any, http: Any
 ) -> None:
     async with stage(proxy, http, "Reused", plain, timeout="5s") as staged:
@@ -201,7 +215,7 @@ async def test_s9_what_comes_on_the_stream_of_a_call_is_for_its_client_but_for_w
             assert answer["id"] == f"q-{answer['result']['who']}"
 
 
-async def test_the_messages_that_reached_nobody_are_a_metric(
+async def test_dropped_messages_are_counted_in_a_metric(
     proxy: Any, http: Any, stack: AsyncExitStack
 ) -> None:
     async with stage(proxy, http, "Reused", plain, timeout="5s") as staged:

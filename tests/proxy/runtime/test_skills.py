@@ -61,7 +61,7 @@ async def test_skills_of_all_backends_are_one_list_and_each_can_be_got_and_read(
     assert two.params("skills/get") == []
 
 
-async def test_the_pages_of_all_backends_come_together_and_one_cursor_stands_for_theirs(
+async def test_the_pages_of_all_backends_are_combined_under_one_cursor(
     world: World,
 ) -> None:
     await world.add(
@@ -97,7 +97,7 @@ async def test_a_page_of_skills_beyond_a_limit_is_left_out(
     assert smaller.reached == reached + 1
 
 
-async def test_a_hidden_resource_is_no_skill_either(world: World) -> None:
+async def test_a_hidden_resource_is_also_not_a_skill(world: World) -> None:
     hidden = {"resources": {"exclude": ["skill://secret/*"]}}
     backend = with_skills("modern", [a_skill("git"), a_skill("secret")])
     await world.add("a", backend, **hidden)
@@ -120,7 +120,7 @@ async def test_a_list_of_skills_is_an_error_where_every_backend_fails(world: Wor
     assert error["message"] == "skills/list failed: backend a: no disk"
 
 
-async def test_a_backend_that_hangs_delays_a_list_of_skills_only_so_long(
+async def test_a_hanging_backend_delays_a_list_of_skills_up_to_the_limit(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit = dataclasses.replace(EXTENSION_LIST_WAIT, value=1)

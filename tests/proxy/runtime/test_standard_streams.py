@@ -99,6 +99,7 @@ async def test_a_file_of_requests_is_answered_into_a_file(program: str, tmp_path
     _check(answers.read_bytes())
 
 
+@pytest.mark.slow
 async def test_a_file_of_requests_is_answered_into_a_pipe(program: str, tmp_path: Path) -> None:
     requests = tmp_path / "requests.jsonl"
     requests.write_bytes(_requests())
@@ -124,6 +125,7 @@ async def test_one_socket_carries_both_ways(program: str) -> None:
     _check(b"".join(lines))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stdout", ["/dev/null", "file", "pipe"])
 async def test_dev_null_as_input_ends_with_a_sentence(
     program: str, tmp_path: Path, stdout: str
@@ -138,6 +140,7 @@ async def test_dev_null_as_input_ends_with_a_sentence(
     assert errors.decode().splitlines()[-1] == f"mcpproxy run: {EMPTY}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shell", "sentence"),
     [
@@ -155,6 +158,7 @@ async def test_a_closed_stream_ends_with_a_sentence(
     assert errors.decode().splitlines()[-1] == f"mcpproxy run: {sentence}"
 
 
+@pytest.mark.slow
 async def test_a_closed_standard_error_changes_nothing(program: str, tmp_path: Path) -> None:
     requests = tmp_path / "requests.jsonl"
     requests.write_bytes(_requests())
@@ -171,6 +175,7 @@ async def test_a_closed_standard_error_changes_nothing(program: str, tmp_path: P
     assert (code, out) == (2, b"")
 
 
+@pytest.mark.slow
 async def test_a_full_disk_ends_with_a_sentence(program: str, tmp_path: Path) -> None:
     requests = tmp_path / "requests.jsonl"
     requests.write_bytes(_requests())
@@ -179,9 +184,14 @@ async def test_a_full_disk_ends_with_a_sentence(program: str, tmp_path: Path) ->
         code, _, errors = await _ran(program, stdin=inward.fileno(), stdout=outward)
     os.close(outward)
     assert code == 1
-    assert errors.decode().splitlines()[-1].endswith("cannot be written: No space left on device")
+    assert (
+        errors.decode()
+        .splitlines()[-1]
+        .endswith("cannot write standard output: No space left on device")
+    )
 
 
+@pytest.mark.slow
 async def test_a_client_on_a_terminal_is_served_until_the_end_of_its_input(program: str) -> None:
     ours, theirs = pty.openpty()
     mode = termios.tcgetattr(theirs)
@@ -235,6 +245,7 @@ def _lives(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 async def test_a_client_that_closes_its_reading_end_ends_the_proxy(served: Run) -> None:
     process = served.process
     assert process.stdin is not None
@@ -251,6 +262,7 @@ async def test_a_client_that_closes_its_reading_end_ends_the_proxy(served: Run) 
     await soon(lambda: not any(map(_lives, children)), "its children to end")
 
 
+@pytest.mark.slow
 async def test_a_line_beyond_the_limit_is_refused_and_the_next_one_served(served: Run) -> None:
     line = b'{"jsonrpc":"2.0","id":2,"method":"ping","params":{"a":"%b"}}\n'
     long = line % (b"a" * limits.STDIO_LINE.value)
@@ -272,6 +284,7 @@ while True: time.sleep(1)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 async def test_a_proxy_that_is_killed_leaves_no_process_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loop: str
@@ -303,6 +316,7 @@ async def test_a_proxy_that_is_killed_leaves_no_process_behind(
                 os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 async def test_sigint_at_any_time_ends_without_a_traceback(program: str) -> None:
     for step in range(6):
         run = Run(program)
@@ -333,6 +347,7 @@ def _sleeps(pid: int) -> bool:
     return Path(f"/proc/{pid}/wchan").read_text() in ("ep_poll", "do_epoll_wait")
 
 
+@pytest.mark.slow
 async def test_a_standard_error_that_is_not_read_holds_nothing_up(tmp_path: Path) -> None:
     noisy = tmp_path / "noisy.py"
     noisy.write_text("import sys\nprint('x' * 100_000, file=sys.stderr)\n" + PROGRAM)

@@ -49,7 +49,7 @@ def world(stack: AsyncExitStack, http: httpx2.AsyncClient) -> World:
     return World(stack, http)
 
 
-async def test_a_task_is_asked_for_at_the_backend_that_made_it(world: World) -> None:
+async def test_a_task_request_goes_to_the_backend_that_created_the_task(world: World) -> None:
     one, two = await world.add("a", _tasks()), await world.add("b", _tasks())
     running = await world.proxy()
     client = await world.asker(running)
@@ -85,7 +85,7 @@ async def test_another_instance_with_the_same_keys_finds_the_task(
     assert two.params("tasks/get") == [{"taskId": "t-1"}]
 
 
-async def test_a_task_is_unknown_to_everybody_but_its_principal(world: World) -> None:
+async def test_a_task_is_unknown_to_other_principals(world: World) -> None:
     await world.add("a", _tasks())
     two = await world.add("b", _tasks())
     running = await world.proxy()
@@ -98,7 +98,7 @@ async def test_a_task_is_unknown_to_everybody_but_its_principal(world: World) ->
     assert two.params("tasks/get") == []
 
 
-async def test_a_client_without_the_extension_is_told_which_one_is_missing(world: World) -> None:
+async def test_a_client_without_the_extension_gets_an_error_that_names_it(world: World) -> None:
     await world.add("a", _tasks())
     await world.add("b", _tasks())
     client = await world.asker(await world.proxy(), extensions={})
@@ -122,7 +122,7 @@ async def test_the_error_of_a_backend_that_needs_the_extension_reaches_the_clien
     assert await client.error("tools/call", {"name": "a_t"}) == refusal["error"]
 
 
-async def test_the_id_of_a_single_backend_stays_as_it_is_and_is_repeated_in_the_header(
+async def test_the_id_of_a_single_backend_is_unchanged_and_is_repeated_in_the_header(
     world: World,
 ) -> None:
     backend = await world.add("a", _tasks())
@@ -232,7 +232,7 @@ async def test_a_task_that_fails_is_an_error_for_a_legacy_client(
 
 
 @pytest.mark.usefixtures("at_once")
-async def test_a_legacy_client_is_asked_once_for_what_a_task_needs(world: World) -> None:
+async def test_a_legacy_client_is_asked_once_for_the_input_of_a_task(world: World) -> None:
     request = {"method": "roots/list", "params": {}}
     needs = _task("t-1", "input_required", inputRequests={"k": request})
     done = _task("t-1", "completed", result={"content": []})
@@ -266,7 +266,7 @@ async def test_a_task_that_takes_too_long_is_cancelled_when_the_time_is_over(wor
     await soon(lambda: backend.params("tasks/cancel") == [{"taskId": "t-1"}], "the cancellation")
 
 
-async def test_a_backend_that_asks_for_it_is_not_polled_more_often() -> None:
+async def test_a_backend_that_requests_more_frequent_polling_does_not_get_it() -> None:
     pauses = [
         input_polling._pause({"pollIntervalMs": jsonrpc.encode_raw(ms)}) for ms in (1, 2500, 1e9)
     ]

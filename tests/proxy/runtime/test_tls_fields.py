@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.authority import Authority, Mounted
 from tests.differential.backend import Backend, Call
 from tests.proxy.runtime.dns import Dns
 from tests.proxy.runtime.serving import LIVE, Gate, Proxy, serving
+from tests.support.authority import Authority, Mounted
 
 pytestmark = LIVE
 HOST = "backend.example.svc"
@@ -98,7 +98,9 @@ async def test_the_certificate_has_the_name_of_the_spec(stage: Stage) -> None:
     await _refused(await stage.proxied({"caFrom": CA}, url=url), "Hostname mismatch")
 
 
-async def test_a_backend_that_wants_a_certificate_gets_the_one_of_the_secret(stage: Stage) -> None:
+async def test_a_backend_that_requests_a_certificate_gets_the_one_from_the_secret(
+    stage: Stage,
+) -> None:
     clients = Authority("Clients")
     url = f"https://{HOST}:{await stage.serve(HOST, clients=clients)}/mcp"
     stage.values.client(*clients.issue("proxy.example"))
@@ -108,7 +110,7 @@ async def test_a_backend_that_wants_a_certificate_gets_the_one_of_the_secret(sta
 
 
 @pytest.mark.parametrize("namespace", [{}, {"namespace": "far"}])
-async def test_a_service_with_tls_is_spoken_to_with_https_and_has_its_own_name(
+async def test_a_service_with_tls_is_reached_over_https_by_its_name(
     stage: Stage, dns: Dns, namespace: dict[str, str]
 ) -> None:
     host = f"peer.{namespace.get('namespace', 'team')}.svc"
@@ -129,9 +131,7 @@ async def test_a_service_of_another_name_than_its_certificate_needs_the_servers_
     await (await stage.proxied(tls, service=service)).until("t", "Healthy")
 
 
-async def test_a_service_is_spoken_to_with_https_where_tls_says_no_more(
-    stage: Stage, dns: Dns
-) -> None:
+async def test_a_service_with_empty_tls_is_reached_over_https(stage: Stage, dns: Dns) -> None:
     dns.known.add("peer.team.svc")
     service = {"name": "peer", "port": await stage.serve("peer.team.svc")}
     # Nobody believes this authority.
@@ -139,7 +139,7 @@ async def test_a_service_is_spoken_to_with_https_where_tls_says_no_more(
     assert stage.asked == ["peer.team.svc"] * len(stage.asked) != []
 
 
-async def test_nothing_is_verified_where_that_is_asked_for(stage: Stage) -> None:
+async def test_insecure_skip_verify_disables_verification(stage: Stage) -> None:
     url = f"https://{HOST}:{await stage.serve('whatever.example')}/mcp"
     await (await stage.proxied({"insecureSkipVerify": True}, url=url)).until("t", "Healthy")
     await _refused(await stage.proxied({"insecureSkipVerify": False}, url=url), "TLS failed")

@@ -14,12 +14,12 @@ import pytest
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from mcpproxy.proxy.upstream import backend as module
-from tests.authority import Authority
 from tests.differential.backend import Backend, Call
 from tests.differential.client import Client
-from tests.kubelet import Volume
 from tests.proxy.runtime.serving import LIVE, Proxy, proxied, serving
 from tests.proxy.runtime.waiting import eventually, soon
+from tests.support.authority import Authority
+from tests.support.kubelet import Volume
 
 pytestmark = LIVE
 HOST = "backend.example"
@@ -190,6 +190,7 @@ def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REAP_EVERY", 0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("era", "mode"), [("modern", "Isolated"), ("legacy", "Isolated"), ("legacy", "PerClient")]
 )
@@ -219,7 +220,7 @@ async def test_connections_that_never_idle_go_over_to_other_certificates_and_no_
         assert await running.state("t") == "Healthy"
 
 
-async def test_the_stream_of_changes_goes_over_too_and_nothing_is_missed(tmp_path: Path) -> None:
+async def test_the_change_stream_is_handed_over_without_a_gap(tmp_path: Path) -> None:
     world = World(tmp_path, "legacy")
     old, new = world.old, world.new
     world.identity.be(old, old, new)
@@ -237,7 +238,7 @@ async def test_the_stream_of_changes_goes_over_too_and_nothing_is_missed(tmp_pat
         await soon(lambda: _tools(running) == 2, "the tool that was announced")
 
 
-async def test_a_clients_own_session_goes_on_and_its_stream_is_not_cut(tmp_path: Path) -> None:
+async def test_a_clients_own_session_continues_and_its_stream_is_not_cut(tmp_path: Path) -> None:
     world = World(tmp_path, "legacy")
     old, new, backend = world.old, world.new, world.backend
     world.identity.be(old, old, new)
@@ -266,7 +267,7 @@ def _tools(running: Proxy) -> int | None:
     return None if counts is None else counts.tools
 
 
-async def test_what_is_mounted_last_decides_even_if_it_is_of_no_use(tmp_path: Path) -> None:
+async def test_the_last_mount_decides_even_if_it_is_unusable(tmp_path: Path) -> None:
     world = World(tmp_path, "modern")
     world.identity.be(world.old, world.old)
     world.mount(world.old, world.old)

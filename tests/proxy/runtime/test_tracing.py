@@ -187,7 +187,7 @@ async def test_a_trace_may_come_in_http_headers_or_begin_here(
     assert traces == [first.trace_id.hex(), second.trace_id.hex()]
 
 
-async def test_calls_that_need_no_waiting_are_traced_too(
+async def test_calls_of_the_fast_path_are_traced(
     collector: tuple[Collector, str], stack: AsyncExitStack
 ) -> None:
     found, endpoint = collector
@@ -200,7 +200,7 @@ async def test_calls_that_need_no_waiting_are_traced_too(
     assert traces == [span.trace_id.hex() for span in found.spans]
 
 
-async def test_an_error_is_told_by_its_code_or_reason(
+async def test_an_error_is_identified_by_its_code_or_reason(
     collector: tuple[Collector, str], stack: AsyncExitStack
 ) -> None:
     found, endpoint = collector
@@ -215,7 +215,7 @@ async def test_an_error_is_told_by_its_code_or_reason(
     assert attributes(found.spans[1])["error.type"] == "Unreachable"
 
 
-async def test_who_begins_a_trace_decides_whether_it_is_sent(
+async def test_the_process_that_starts_a_trace_decides_whether_it_is_exported(
     collector: tuple[Collector, str], stack: AsyncExitStack
 ) -> None:
     found, endpoint = collector

@@ -25,9 +25,7 @@ async def _message(running: Proxy, name: str) -> str | None:
     return next(b.message for b in (await running.report()).backends if b.name == name)
 
 
-async def test_a_connection_that_does_not_come_about_is_waited_for_so_long(
-    proxy: Any, stack: Any
-) -> None:
+async def test_opening_a_connection_times_out(proxy: Any, stack: Any) -> None:
     # It takes the connection, and says nothing to the handshake.
     hung = (await stack.enter_async_context(silent())).replace("http:", "https:")
     running = await proxy({"name": "p", "url": hung, "timeouts": {"connect": "120ms"}})
@@ -35,17 +33,17 @@ async def test_a_connection_that_does_not_come_about_is_waited_for_so_long(
     assert await _message(running, "p") == f"{address}: no connection within 0.12 s"
 
 
-async def test_a_session_that_is_not_opened_is_waited_for_so_long(proxy: Any, stack: Any) -> None:
+async def test_opening_a_session_times_out(proxy: Any, stack: Any) -> None:
     hung = await stack.enter_async_context(silent())
     timeouts = {"connect": "2s", "initialize": "120ms"}
     running = await proxy({"name": "p", "url": hung, "timeouts": timeouts})
     async with Client(running.url, mode="legacy") as client:
-        with pytest.raises(MCPError, match=r"it did not open a session within 0\.12 s"):
+        with pytest.raises(MCPError, match=r"no session was opened within 0\.12 s"):
             async with asyncio.timeout(waiting.BOUND):
                 await client.call_tool("p_x", {})
 
 
-async def test_an_answer_is_waited_for_so_long(peer: Any, proxy: Any) -> None:
+async def test_waiting_for_a_response_times_out(peer: Any, proxy: Any) -> None:
     server, url = await peer("p")
     patient = {"name": "patient", "url": url}
     hasty = {"name": "hasty", "url": url, "timeouts": {"request": "120ms"}}
@@ -61,7 +59,7 @@ async def test_an_answer_is_waited_for_so_long(peer: Any, proxy: Any) -> None:
         assert not (await client.call_tool("patient_slow", {})).is_error
 
 
-async def test_a_session_that_nobody_uses_lasts_so_long(
+async def test_an_unused_session_ends_after_the_idle_time(
     proxy: Any, stack: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backends, "REAP_EVERY", 0.02)
@@ -94,7 +92,7 @@ async def test_backends_are_checked_at_the_interval(peer: Any, proxy: Any) -> No
     await soon(lambda: server.gate.count("server/discover") >= 5, "a few checks")
 
 
-async def test_a_check_lasts_so_long(peer: Any, proxy: Any, stack: Any) -> None:
+async def test_a_check_times_out(peer: Any, proxy: Any, stack: Any) -> None:
     server, url = await peer("p")
     health = {"interval": "50ms", "timeout": "120ms", "unhealthyAfter": 1}
     running = await proxy({"name": "p", "url": url}, health=health)
@@ -106,11 +104,13 @@ async def test_a_check_lasts_so_long(peer: Any, proxy: Any, stack: Any) -> None:
             await http.get(hung)
 
         server.gate.app = hang
-        assert await _message(running, "p") == "no answer within 0.12 s"
+        assert await _message(running, "p") == "no response within 0.12 s"
 
 
 @pytest.mark.parametrize("count", [1, 3])
-async def test_so_many_checks_in_a_row_change_the_state(peer: Any, proxy: Any, count: int) -> None:
+async def test_enough_equal_checks_in_a_row_change_the_state(
+    peer: Any, proxy: Any, count: int
+) -> None:
     server, url = await peer("p")
     health = {"interval": "50ms", "unhealthyAfter": count, "healthyAfter": count}
     running = await proxy({"name": "p", "url": url}, health=health)
@@ -129,7 +129,7 @@ async def test_so_many_checks_in_a_row_change_the_state(peer: Any, proxy: Any, c
         assert row[:count] == [*[before] * (count - 1), after]
 
 
-async def test_lists_are_kept_as_long_as_the_backend_or_all_say(peer: Any, proxy: Any) -> None:
+async def test_lists_are_cached_for_the_ttl_of_backend_or_proxy(peer: Any, proxy: Any) -> None:
     servers = {name: await peer(name, "modern") for name in ("own", "all")}
     own, common = ({"name": name, "url": url} for name, (_, url) in servers.items())
     await proxy({**own, "cache": {"ttl": "1h"}}, common, cache={"ttl": "100ms"})

@@ -91,7 +91,7 @@ async def test_a_tool_whose_description_changes_is_withheld_from_live_clients(
 
 
 @modes
-async def test_of_every_kind_only_what_is_approved_can_be_used(mode: str) -> None:
+async def test_only_approved_components_of_every_kind_can_be_used(mode: str) -> None:
     shelf = Shelf()
     async with serving(shelf.gate) as base:
         backend = {"name": "s", "url": f"{base}/mcp"}
@@ -139,7 +139,7 @@ async def test_a_drift_that_is_reported_alone_is_served(peer: Any, proxy: Any) -
     assert (await running.report()).catalog_hash != before
 
 
-async def test_a_withheld_tool_is_told_to_who_watches_the_status_though_clients_see_nothing(
+async def test_a_withheld_tool_is_reported_in_the_status_and_hidden_from_clients(
     peer: Any, proxy: Any
 ) -> None:
     server, url = await peer("p")

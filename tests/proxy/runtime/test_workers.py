@@ -19,11 +19,12 @@ from mcpproxy.proxy.workers.supervisor import Supervisor as Parent
 from mcpproxy.proxy.workers.supervisor import worker_configs
 from scripts.ports import ports_in_a_row
 from tests.proxy.runtime.counting import Counter
-from tests.proxy.runtime.crews import COMMAND, Crew, crews, started
+from tests.proxy.runtime.crews import Crew, crews, started
 from tests.proxy.runtime.peer import Peer
 from tests.proxy.runtime.raw import Raw, last, rpc
 from tests.proxy.runtime.serving import INTERVAL, LIVE, bound, configuration, free_port, serving
 from tests.proxy.runtime.waiting import eventually, soon
+from tests.support.commands import run_command
 
 pytestmark = [*LIVE, pytest.mark.timeout(120)]
 OFTEN = {"health": {"interval": INTERVAL, "timeout": "2s", "unhealthyAfter": 1}}
@@ -78,7 +79,7 @@ async def _called(client: Raw, tool: str, **arguments: Any) -> Any:
     return last(answer)["result"]["content"][0]["text"]
 
 
-async def test_any_worker_serves_a_session_and_what_one_of_them_holds_is_found(
+async def test_any_worker_serves_a_session_and_finds_state_of_the_others(
     pair: tuple[Peer, Counter, Crew], http: httpx2.AsyncClient
 ) -> None:
     _, counter, crew = pair
@@ -136,7 +137,7 @@ async def test_counters_of_all_workers_are_added_up(
     assert await crew.total("mcpproxy_workers") == 2
 
 
-async def test_the_status_is_that_of_all_workers_and_changes_are_told_once(
+async def test_the_status_covers_all_workers_and_changes_are_reported_once(
     pair: tuple[Peer, Counter, Crew], http: httpx2.AsyncClient
 ) -> None:
     peer, _, crew = pair
@@ -155,6 +156,7 @@ async def test_the_status_is_that_of_all_workers_and_changes_are_told_once(
             assert await tools() == before + 1
 
 
+@pytest.mark.slow
 async def test_the_health_checks_of_one_worker_count_for_all(tmp_path: Path) -> None:
     peer = Peer("p", "modern")
     async with serving(peer.gate) as base:
@@ -168,6 +170,7 @@ async def test_the_health_checks_of_one_worker_count_for_all(tmp_path: Path) -> 
             assert loop.time() - begun > 2.5
 
 
+@pytest.mark.slow
 async def test_all_workers_see_soon_that_a_backend_fails_and_that_it_is_back(
     doomed: tuple[Peer, Counter, Crew],
 ) -> None:
@@ -188,7 +191,8 @@ async def _is(state: Callable[[], Any], wanted: str) -> bool:
     return bool((await state())[0] == wanted)
 
 
-async def test_a_worker_that_dies_is_replaced_and_only_what_it_held_is_lost(
+@pytest.mark.slow
+async def test_a_worker_that_dies_is_replaced_and_only_its_state_is_lost(
     doomed: tuple[Peer, Counter, Crew], http: httpx2.AsyncClient
 ) -> None:
     _, _, crew = doomed
@@ -208,9 +212,10 @@ async def test_a_worker_that_dies_is_replaced_and_only_what_it_held_is_lost(
     assert await crew.total("mcpproxy_calls_total", outcome="ok") >= before
     assert await crew.total("mcpproxy_worker_ends_total") == 1
     said = [json.loads(line) for line in crew.log.read_text().splitlines()]
-    assert any(f"(process {dead}) exited with -9" in line["message"] for line in said)
+    assert any(f"(process {dead}) exited with status -9" in line["message"] for line in said)
 
 
+@pytest.mark.slow
 async def test_a_worker_that_hangs_is_ended_and_replaced(tmp_path: Path) -> None:
     peer = Peer("p")
     async with serving(peer.gate) as base:
@@ -231,6 +236,7 @@ async def test_a_worker_that_hangs_is_ended_and_replaced(tmp_path: Path) -> None
         await running
 
 
+@pytest.mark.slow
 async def test_sigterm_lets_calls_in_flight_finish_in_every_worker(
     doomed: tuple[Peer, Counter, Crew], http: httpx2.AsyncClient
 ) -> None:
@@ -254,6 +260,7 @@ def _slow_calls(peer: Peer) -> int:
     return sum(request.rpc == "tools/call" for request in peer.gate.seen)
 
 
+@pytest.mark.slow
 async def test_workers_end_with_their_parent(
     doomed: tuple[Peer, Counter, Crew],
 ) -> None:
@@ -272,6 +279,7 @@ def _lives(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 async def test_a_worker_that_cannot_begin_ends_all(tmp_path: Path) -> None:
     first = ports_in_a_row(2)
     with bound(first + 1):
@@ -282,35 +290,31 @@ async def test_a_worker_that_cannot_begin_ends_all(tmp_path: Path) -> None:
         finally:
             await crew.kill()
     assert "address already in use" in crew.log.read_text().lower()
-    assert "worker 1 could not start" in crew.log.read_text()
+    assert "cannot start worker 1" in crew.log.read_text()
 
 
 async def _refused(*arguments: object) -> str:
-    process = await asyncio.create_subprocess_exec(
-        *(COMMAND, "run", "http://127.0.0.1:9/mcp", *map(str, arguments)),
-        stderr=asyncio.subprocess.PIPE,
-    )
-    _, errors = await asyncio.wait_for(process.communicate(), 20)
-    assert process.returncode == 2
-    return errors.decode()
+    refused = await run_command("run", "http://127.0.0.1:9/mcp", *map(str, arguments))
+    assert refused.code == 2
+    return refused.err
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--workers", 2), "--workers serve HTTP: add --transport http"),
-        (("--workers", 0), "'0' is not a number from 1 to 64"),
+        (("--workers", 2), "--workers requires HTTP; add --transport http"),
+        (("--workers", 0), "'0' is not an integer from 1 to 64"),
         (
             ("--transport=http", "--workers", 2, "--port", 8000, "--worker-ports", 7999),
-            "2 ports from 7999 on contain 8000, which is --port; choose others",
+            "the 2 ports from 7999 include 8000, which is --port; choose other ports",
         ),
         (
             ("--transport=http", "--workers", 2, "--port", 8000, "--admin-port", 8101),
-            "2 ports from 8100 on contain 8101, which is --admin-port; choose others",
+            "the 2 ports from 8100 include 8101, which is --admin-port; choose other ports",
         ),
         (
             ("--transport=http", "--workers", 2, "--worker-ports", 65535),
-            "--worker-ports: 2 ports from 65535 on go beyond 65535; choose a lower first one",
+            "--worker-ports: the 2 ports from 65535 exceed 65535; choose a lower port",
         ),
     ],
 )

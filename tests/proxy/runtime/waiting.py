@@ -9,7 +9,9 @@ BOUND = 15.0
 STEP = 0.02
 
 
-async def eventually(look: Callable[[], Awaitable[Found | None]], what: str) -> Found:
+async def eventually(
+    look: Callable[[], Awaitable[Found | None]], what: str, step: float = STEP
+) -> Found:
     """The first thing found that is true; fails after 15 seconds."""
     loop = asyncio.get_running_loop()
     end = loop.time() + BOUND
@@ -17,14 +19,14 @@ async def eventually(look: Callable[[], Awaitable[Found | None]], what: str) -> 
         found = await look()
         if found:
             return found
-        await asyncio.sleep(STEP)
+        await asyncio.sleep(step)
     raise AssertionError(f"in vain waited for {what}")
 
 
-async def soon(look: Callable[[], object], what: str) -> None:
+async def soon(look: Callable[[], object], what: str, step: float = STEP) -> None:
     """`eventually` for a condition that needs no waiting itself."""
 
     async def looked() -> bool:
         return bool(look())
 
-    await eventually(looked, what)
+    await eventually(looked, what, step)

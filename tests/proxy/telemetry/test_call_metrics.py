@@ -20,7 +20,7 @@ def test_counts_are_those_of_the_librarys_metrics(
     given_calls: list[tuple[str, str, str, float]],
 ) -> None:
     ours, theirs = CollectorRegistry(), CollectorRegistry()
-    tally = CallMetrics(BOUNDS)
+    tally = CallMetrics(BOUNDS, ("tools/call",))
     ours.register(tally)
     counter = Counter(
         "mcpproxy_calls",
@@ -30,7 +30,7 @@ def test_counts_are_those_of_the_librarys_metrics(
     )
     histogram = Histogram(
         "mcpproxy_call_duration_seconds",
-        "Time from a request to its response",
+        "Time from the request to its response",
         ["backend", "method"],
         buckets=BOUNDS,
         registry=theirs,

@@ -14,8 +14,8 @@ from mcpproxy.proxy.http1.client.client import HttpClient
 from mcpproxy.proxy.upstream.connect.negotiation import HttpConnector
 from mcpproxy.proxy.upstream.transports.http_endpoint import McpHttpClient
 from mcpproxy.proxy.upstream.transports.session import TaskSet
-from tests.builders import an_mcpproxy
 from tests.proxy.runtime.serving import serving
+from tests.support.builders import an_mcpproxy
 
 LEGACY = ClientIdentity("2025-11-25", info=b'{"name":"c","version":"1"}')
 MODERN = ClientIdentity("2026-07-28", info=b'{"name":"c","version":"1"}')

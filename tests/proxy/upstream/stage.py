@@ -33,13 +33,6 @@ class FakeLink:
     async def request(self, outgoing: UpstreamRequest, caller: CallContext) -> Message:
         return {}
 
-    def begin(
-        self, outgoing: UpstreamRequest, client: ClientIdentity, done: Callable[[], None]
-    ) -> None: ...
-
-    def try_complete(self, outgoing: UpstreamRequest) -> bool:
-        return False
-
     async def notify(self, message: Message, client: ClientIdentity | None = None) -> None: ...
 
     async def listen(

@@ -89,7 +89,7 @@ def _data(caller: Heard) -> list[Any]:
     ]
 
 
-async def test_s9_a_log_message_reaches_nobody_while_requests_of_two_clients_run(
+async def test_s9_a_log_message_is_dropped_while_requests_of_two_clients_run(
     shared: Shared,
 ) -> None:
     ann, bo = Heard("ann"), Heard("bo")
@@ -138,7 +138,7 @@ async def test_s9_requests_without_a_session_are_of_one_client_each(shared: Shar
     assert (_data(first), _data(second)) == ([], ["of the second"])
 
 
-async def test_s9_what_may_be_about_a_call_that_was_given_up_reaches_no_other_client(
+async def test_s9_messages_about_an_abandoned_call_reach_no_other_client(
     shared: Shared,
 ) -> None:
     ann, bo = Heard("ann"), Heard("bo")
@@ -153,7 +153,7 @@ async def test_s9_what_may_be_about_a_call_that_was_given_up_reaches_no_other_cl
     assert (_data(ann), _data(bo)) == ([], ["of bo"])
 
 
-async def test_the_client_itself_still_gets_what_may_be_about_its_call_that_it_gave_up(
+async def test_a_client_still_gets_messages_about_its_abandoned_call(
     shared: Shared,
 ) -> None:
     ann = Heard("ann")
@@ -164,7 +164,9 @@ async def test_the_client_itself_still_gets_what_may_be_about_its_call_that_it_g
     assert _data(ann) == ["hers"]
 
 
-async def test_s9_what_comes_behind_a_response_is_not_for_who_got_it(shared: Shared) -> None:
+async def test_s9_a_message_after_a_response_does_not_reach_the_recipient_of_the_response(
+    shared: Shared,
+) -> None:
     ann, bo = Heard("ann"), Heard("bo")
     await shared.call(bo)
     task, of_ann = await shared.call(ann)
@@ -195,7 +197,7 @@ async def test_s9_progress_goes_to_the_request_that_its_token_names(
         assert caller.told == [{**expected, "message": caller.client.session}]
 
 
-async def test_a_second_response_of_one_id_reaches_nobody(shared: Shared) -> None:
+async def test_a_second_response_with_the_same_id_is_dropped(shared: Shared) -> None:
     ann, bo = Heard("ann"), Heard("bo")
     first, of_ann = await shared.call(ann)
     second, of_bo = await shared.call(bo)
@@ -207,7 +209,7 @@ async def test_a_second_response_of_one_id_reaches_nobody(shared: Shared) -> Non
     assert [bytes(answer["id"]) for answer in answers] == [b"7", b"7"]
 
 
-async def test_a_question_whose_id_is_that_of_an_open_one_is_refused(shared: Shared) -> None:
+async def test_a_server_request_with_the_id_of_a_pending_one_is_refused(shared: Shared) -> None:
     ann = Heard("ann")
     await shared.call(ann)
     shared.pipe.says(id=1, **QUESTION)
@@ -216,7 +218,7 @@ async def test_a_question_whose_id_is_that_of_an_open_one_is_refused(shared: Sha
     shared.pipe.writes(json.dumps({"jsonrpc": "2.0", "id": 1.0, **QUESTION}))
     refused = await shared.sent()
     assert refused["id"] == 1
-    assert "still waits" in refused["error"]["message"]
+    assert "pending request with the same id" in refused["error"]["message"]
     ann.may.set()
     answers = [await shared.sent(), await shared.sent()]
     assert [answer["id"] for answer in answers] == [1, "1"]
@@ -224,7 +226,7 @@ async def test_a_question_whose_id_is_that_of_an_open_one_is_refused(shared: Sha
     assert ann.told == [QUESTION["method"]] * 2
 
 
-async def test_the_withdrawal_of_a_question_that_is_over_reaches_nobody(shared: Shared) -> None:
+async def test_the_cancellation_of_a_completed_server_request_is_dropped(shared: Shared) -> None:
     ann = Heard("ann")
     await shared.call(ann)
     await shared.says(method="notifications/cancelled", params={"requestId": 7})
@@ -241,7 +243,7 @@ async def _completed(shared: Shared, number: int) -> None:
     await shared.says(method="notifications/elicitation/complete", params=params)
 
 
-async def test_s9_the_end_of_an_elicitation_reaches_who_was_asked(shared: Shared) -> None:
+async def test_s9_the_completion_of_an_elicitation_reaches_the_asked_client(shared: Shared) -> None:
     ann, bo = Heard("ann"), Heard("bo")
     await shared.call(ann)
     await shared.says(**_elicitation(1))
@@ -251,7 +253,7 @@ async def test_s9_the_end_of_an_elicitation_reaches_who_was_asked(shared: Shared
     assert (ann.told, bo.told) == (["elicitation/create", {"elicitationId": "e1"}], [])
 
 
-async def test_beyond_the_elicitations_that_are_remembered_the_end_of_the_oldest_reaches_nobody(
+async def test_beyond_the_limit_the_completion_of_the_oldest_elicitation_is_dropped(
     shared: Shared,
 ) -> None:
     ann, bo = Heard("ann"), Heard("bo")
@@ -281,7 +283,7 @@ async def test_beyond_the_abandoned_requests_that_are_known_nothing_is_attribute
     assert ABANDONED_REQUESTS.reached == reached + 1
 
 
-async def test_s9_on_streams_of_their_own_an_answer_may_overtake_what_was_said_before_it(
+async def test_s9_on_separate_streams_a_response_may_overtake_earlier_messages(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 100.0

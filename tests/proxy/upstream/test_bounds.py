@@ -145,7 +145,7 @@ async def _fed(begin: bytes, part: bytes) -> tuple[ClientResponse, int]:
         (STREAM + b"1\r\na\r\n0\r\n", b"x: %b\r\n" % (b"y" * 1000)),
     ],
 )
-async def test_a_response_head_without_an_end_is_given_up_at_its_limit(
+async def test_a_response_head_without_an_end_is_abandoned_at_its_limit(
     begin: bytes, part: bytes
 ) -> None:
     reached = limits.RESPONSE_HEAD.reached
@@ -156,7 +156,7 @@ async def test_a_response_head_without_an_end_is_given_up_at_its_limit(
     assert not response.complete
 
 
-async def test_a_response_with_too_many_header_lines_is_given_up() -> None:
+async def test_a_response_with_too_many_header_lines_is_abandoned() -> None:
     most, reached = limits.RESPONSE_LINES.value, limits.RESPONSE_LINES.reached
     wire = Wire()
     begun = wire.begin()
@@ -168,7 +168,7 @@ async def test_a_response_with_too_many_header_lines_is_given_up() -> None:
     # The rest of the packet, which would complete the response, is not read.
     wire.feed(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n" + lines + b"a: b\r\n\r\n")
     assert (wire.closing, begun.status, begun.complete) == (True, 0, False)
-    with pytest.raises(InvalidResponse, match=f"more than {most} header lines"):
+    with pytest.raises(InvalidResponse, match=f"more than {most} headers"):
         await begun.head()
     assert limits.RESPONSE_LINES.reached == reached + 1
 
@@ -202,7 +202,7 @@ async def test_an_event_beyond_the_limit_is_counted_and_closes_the_connection(
     monkeypatch.setattr(event_stream_module, "MAX_MESSAGE", 100)
     reached = limits.MESSAGE.reached
     reader = await _reader(b": \n" * 40)
-    with pytest.raises(ProtocolError, match="larger than 100 bytes"):
+    with pytest.raises(ProtocolError, match="more than 100 bytes"):
         await reader.messages()
     assert limits.MESSAGE.reached == reached + 1
 
@@ -213,7 +213,7 @@ async def test_a_message_of_a_backend_with_too_many_members_is_not_mcp(member: s
     if member == "params":
         content["method"] = "notifications/progress"
     reader = await _reader(b"data: " + json.dumps(content).encode() + b"\n\n")
-    with pytest.raises(ProtocolError, match="more than 1024 members"):
+    with pytest.raises(ProtocolError, match="more than 1024 fields"):
         await reader.messages()
 
 
@@ -261,7 +261,7 @@ def _bodies(peer: Peer) -> list[Any]:
     return [json.loads(request.partition(b"\r\n\r\n")[2]) for request in peer.requests]
 
 
-async def test_a_backend_that_asks_without_end_is_refused_beyond_the_limit() -> None:
+async def test_a_backend_that_requests_input_endlessly_is_refused() -> None:
     most, reached = limits.SERVER_REQUESTS.value, limits.SERVER_REQUESTS.reached
     peer, client = Peer(OK), Silent()
     async with _questions(peer) as questions:
@@ -274,7 +274,7 @@ async def test_a_backend_that_asks_without_end_is_refused_beyond_the_limit() -> 
         assert limits.SERVER_REQUESTS.reached == reached + 3
 
 
-async def test_a_backend_that_asks_for_much_at_once_is_refused_beyond_the_limit() -> None:
+async def test_a_backend_with_too_many_simultaneous_requests_is_refused() -> None:
     most, reached = limits.SERVER_REQUEST_BYTES.value, limits.SERVER_REQUEST_BYTES.reached
     peer, client, large = Peer(OK), Silent(), {"params": Raw(b'"%b"' % (b"x" * most))}
     async with _questions(peer) as questions:
@@ -321,7 +321,7 @@ async def test_pings_are_answered_in_order_over_one_connection() -> None:
 # Lists
 
 
-def test_what_a_backend_calls_itself_is_cut_and_cleaned_in_the_status() -> None:
+def test_the_name_that_a_backend_reports_is_truncated_and_escaped() -> None:
     reached = limits.SERVER_NAME.reached
     text = "a\x1b[2J\n" + "b" * limits.SERVER_NAME.value
     info = backend_module._server_info({"name": text, "version": text})

@@ -88,6 +88,6 @@ async def test_others_have_their_turn_while_a_large_answer_of_many_parts_is_read
     assert turns > len(body) / (20 * _LEAST_STEP)
 
 
-async def test_a_large_text_is_passed_on_as_it_comes() -> None:
+async def test_a_large_text_is_forwarded_as_it_comes() -> None:
     _, turns = await _taken(LONG_TEXT)
     assert turns < 10

@@ -51,7 +51,7 @@ def test_a_newer_word_of_the_same_worker_replaces_the_older_one() -> None:
     assert _values(totals)["open[]"] == 0
 
 
-def test_what_a_worker_has_counted_outlives_it_and_its_gauges_do_not() -> None:
+def test_counters_outlive_a_worker_and_gauges_do_not() -> None:
     totals = MetricTotals()
     totals.update("0.1", _worker(3, 2, 0.5))
     totals.update("1.1", _worker(1, 1))

@@ -28,7 +28,7 @@ def test_workers_that_agree_are_shown_as_one() -> None:
     assert merge_reports(BLANK, [report, report]) == report
 
 
-def test_a_worker_that_does_not_know_yet_has_no_say() -> None:
+def test_a_worker_with_an_unknown_state_does_not_count() -> None:
     unknown = _report(_view("Unknown"))
     assert merge_reports(BLANK, [unknown, _report(HEALTHY)]).backends == [HEALTHY]
 

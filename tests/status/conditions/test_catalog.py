@@ -9,8 +9,8 @@ from mcpproxy.api.v1alpha1.status import CatalogDrift, DriftedComponents
 from mcpproxy.status.compute import find_condition
 from mcpproxy.status.events import find_transitions
 from mcpproxy.status.inputs import StatusInput
-from tests.builders import an_mcpproxy
 from tests.status.views import a_pod, a_report, a_view, condition, observed, status_of, verdict
+from tests.support.builders import an_mcpproxy
 
 TOOLS = {"tools": {"weather_now": "a" * 64}}
 HASH = approved_hash(TOOLS)
@@ -39,25 +39,25 @@ def test_without_an_approved_catalog_there_is_no_condition() -> None:
 
 
 @pytest.mark.parametrize("catalog", [{"approvedHash": HASH}, {"approved": TOOLS}])
-def test_the_approved_catalog_is_no_drift_and_another_one_is(catalog: dict[str, Any]) -> None:
+def test_an_approved_catalog_is_not_a_drift_and_another_one_is(catalog: dict[str, Any]) -> None:
     same, other = status_of(seen(HASH, **catalog)), status_of(seen(OTHER, **catalog))
     assert verdict(same, "CatalogDrift") == ("False", "CatalogApproved")
     assert verdict(other, "CatalogDrift") == ("True", "CatalogDiffers")
 
 
-def test_a_hash_alone_is_told_next_to_the_one_that_was_found() -> None:
+def test_drift_from_an_approved_hash_shows_both_hashes() -> None:
     message = condition(status_of(seen(OTHER, approvedHash=HASH)), "CatalogDrift").message
     assert HASH in message
     assert OTHER in message
     assert "spec.catalog.approved " in message
 
 
-def test_what_differs_is_named_and_what_becomes_of_it_is_said() -> None:
+def test_drift_names_the_components_and_their_handling() -> None:
     served = condition(status_of(seen(OTHER, drift=NEW, approved=TOOLS)), "CatalogDrift").message
     assert "2 new: tools: weather_a, tools: weather_b" in served
-    assert "is served" in served
+    assert "are served" in served
     withheld = seen(OTHER, drift=NEW, approved=TOOLS, onDrift="Withhold")
-    assert "is withheld" in condition(status_of(withheld), "CatalogDrift").message
+    assert "are withheld" in condition(status_of(withheld), "CatalogDrift").message
 
 
 def test_a_new_tool_is_a_drift_while_another_backend_is_not_known() -> None:
@@ -65,7 +65,7 @@ def test_a_new_tool_is_a_drift_while_another_backend_is_not_known() -> None:
     assert verdict(status, "CatalogDrift") == ("True", "CatalogDiffers")
 
 
-def test_it_is_unknown_while_no_pod_reports_or_a_backend_is_not_known() -> None:
+def test_drift_is_unknown_without_a_report_or_with_an_unknown_backend() -> None:
     assert verdict(status_of(seen(approvedHash=HASH)), "CatalogDrift") == (
         "Unknown",
         "NotReported",
@@ -89,7 +89,7 @@ def test_a_drift_does_not_make_the_proxy_less_ready() -> None:
     assert find_condition(status, "Stalled") is None
 
 
-def test_a_drift_is_told_once_when_it_begins_and_when_it_ends() -> None:
+def test_a_drift_is_reported_once_when_it_begins_and_when_it_ends() -> None:
     good, bad, unknown = (seen(one, approvedHash=HASH) for one in (HASH, OTHER, None))
     assert told(good, bad) == [("Warning", "CatalogDiffers")]
     assert told(bad, seen("c" * 64, approvedHash=HASH)) == []

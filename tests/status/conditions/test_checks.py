@@ -31,7 +31,7 @@ def test_the_first_check_that_applies_decides() -> None:
     assert decide(checks, observed()) == FIRST
 
 
-def test_a_condition_is_absent_if_no_check_applies_or_the_first_that_does_says_so() -> None:
+def test_a_condition_comes_from_the_first_applicable_check_or_is_absent() -> None:
     assert decide((lambda _: None,), observed()) is None
     assert decide((lambda _: ABSENT, lambda _: FIRST), observed()) is None
 

@@ -9,14 +9,14 @@ from mcpproxy.api.v1alpha1.status import MCPProxyStatus
 from mcpproxy.status import reasons
 from mcpproxy.status.compute import find_condition
 from mcpproxy.status.inputs import ConditionReason, StatusInput
-from tests.builders import a_backend, an_mcpproxy
-from tests.kstatus import kstatus
 from tests.status.views import a_deployment, a_pod, a_view, condition, observed, status_of, verdict
+from tests.support.builders import a_backend, an_mcpproxy
+from tests.support.kstatus import kstatus
 
 LOOP = ConditionReason(
-    reasons.CRASH_LOOP, "container mcpproxy keeps crashing; see kubectl logs --previous -c mcpproxy"
+    reasons.CRASH_LOOP, "container mcpproxy keeps crashing; run kubectl logs --previous -c mcpproxy"
 )
-ONCE = ConditionReason(reasons.CRASHED, "container mcpproxy has crashed and is started again")
+ONCE = ConditionReason(reasons.CRASHED, "container mcpproxy crashed and is restarting")
 
 
 def seen(
@@ -53,7 +53,7 @@ def test_pods_that_all_crash_after_a_rollout_stall_it_for_their_own_reason() -> 
     assert tool(status) == "Failed"
 
 
-def test_one_of_several_pods_that_crashes_is_told_while_the_others_serve() -> None:
+def test_a_crashing_pod_is_reported_while_the_others_serve() -> None:
     status = status_of(seen(2, {"problem": LOOP}, replicas=3))
     assert verdict(status, "Available") == ("True", "PodsReady")
     assert condition(status, "Available").message == f"2 of 3 pods ready: {LOOP.message}"
@@ -62,7 +62,7 @@ def test_one_of_several_pods_that_crashes_is_told_while_the_others_serve() -> No
     assert find_condition(status, "Stalled") is None
 
 
-def test_a_pod_that_crashed_once_is_no_reason_to_give_up() -> None:
+def test_a_pod_that_crashed_once_is_not_reported_as_stalled() -> None:
     status = status_of(seen(0, {"problem": ONCE}))
     assert verdict(status, "Available") == ("False", "ContainerCrashed")
     assert find_condition(status, "Stalled") is None
@@ -92,7 +92,7 @@ def test_a_crash_in_the_first_rollout_is_a_rollout_until_its_deadline() -> None:
 
 
 @pytest.mark.parametrize("desired", [2, 3, 4])
-def test_an_autoscaler_that_adds_or_removes_pods_is_no_change_on_its_way(desired: int) -> None:
+def test_pods_added_or_removed_by_an_autoscaler_are_not_a_change_in_progress(desired: int) -> None:
     before = status_of(seen(2))
     scaled = seen(2, {"starting": True}, desired=desired)
     assert find_condition(status_of(scaled, before), "Reconciling") is None
@@ -127,7 +127,7 @@ def test_replicas_of_the_spec_are_on_their_way_until_the_pods_are_there() -> Non
     assert find_condition(status_of(seen(3, replicas=3)), "Reconciling") is None
 
 
-def test_zero_replicas_are_what_was_asked_for_to_generic_tools() -> None:
+def test_generic_tools_treat_zero_replicas_as_desired() -> None:
     status = status_of(seen(0, desired=0, replicas=0))
     assert tool(status) == "Current"
     ending = status_of(seen(1, desired=0, replicas=0))
@@ -138,19 +138,19 @@ def test_zero_replicas_are_what_was_asked_for_to_generic_tools() -> None:
 def test_a_deletion_names_the_finalizers_that_it_waits_for() -> None:
     seen = observed(terminating=True, finalizers=("example.com/held", "foregroundDeletion"))
     message = (
-        "the MCPProxy or its namespace is being deleted, and its pods with it; it waits"
-        " until the controllers of its finalizers remove them: example.com/held, foregroundDeletion"
+        "the MCPProxy or its namespace is being deleted, including its pods; the deletion waits"
+        " for the controllers of these finalizers: example.com/held, foregroundDeletion"
     )
     conditions = {one.type: one.message for one in status_of(seen).conditions or []}
     assert conditions["Ready"] == conditions["Reconciling"] == message
 
 
-def test_pods_of_an_earlier_template_that_serve_are_named_before_what_keeps_the_new_ones() -> None:
+def test_serving_pods_of_an_earlier_template_are_named_before_the_problem_of_new_ones() -> None:
     failure = ConditionReason("ReplicaFailure", "ResourceQuota small is used up")
     older = a_pod("tools-0", a_view(), superseded=True, problem=None)
     seen = observed(older, deployment=a_deployment(1, updated=0, failure=failure))
     conditions = {one.type: one for one in status_of(seen).conditions or []}
-    serves = "1 pod serves from the previous pod template until pods of the new one are ready"
+    serves = "1 pod serves from the previous pod template until pods from the new one are ready"
     assert conditions["Ready"].status == "True"
     assert conditions["Available"].message == f"{serves}: {failure.message}"
     assert conditions["Stalled"].message == f"{serves}; {failure.message}"

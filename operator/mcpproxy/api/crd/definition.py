@@ -86,9 +86,9 @@ def _root() -> Schema:
 def _columns() -> list[dict[str, Any]]:
     ready = '.status.conditions[?(@.type=="Ready")]'
     return [
-        _column("Ready", f"{ready}.status", "Status of the condition Ready"),
-        _column("Status", ".status.summary", "State of the proxy in short"),
-        _column("Backends", ".status.backendsHealthy", "Healthy backends out of all"),
+        _column("Ready", f"{ready}.status", "Status of the Ready condition"),
+        _column("Status", ".status.summary", "Summary of the proxy's state"),
+        _column("Backends", ".status.backendsHealthy", "Healthy backends out of all backends"),
         _column("Tools", ".status.components.tools", "Number of tools", type_="integer"),
         _column("Pods", ".status.pods", "Ready pods out of the desired pods"),
         _column("Age", ".metadata.creationTimestamp", "Time since creation", type_="date"),
@@ -108,8 +108,8 @@ def _columns() -> list[dict[str, Any]]:
             priority=1,
         ),
         _column("Session", ".status.sessionMode", "Session modes in effect", priority=1),
-        _column("Reason", f"{ready}.reason", "Reason of the condition Ready", priority=1),
-        _column("Message", f"{ready}.message", "Message of the condition Ready", priority=1),
+        _column("Reason", f"{ready}.reason", "Reason of the Ready condition", priority=1),
+        _column("Message", f"{ready}.message", "Message of the Ready condition", priority=1),
     ]
 
 

@@ -45,7 +45,25 @@ def _resolve(schema: Schema, definitions: dict[str, Schema]) -> Schema:
     if "$ref" not in schema:
         return schema
     own = {key: value for key, value in schema.items() if key != "$ref"}
-    return {**definitions[schema["$ref"].removeprefix("#/$defs/")], **own}
+    return _override(definitions[schema["$ref"].removeprefix("#/$defs/")], own)
+
+
+def _override(definition: Schema, own: Schema) -> Schema:
+    """Return `definition` with the keys of `own`, whose description gets the facts of the other."""
+    merged = {**definition, **own}
+    if "description" in own and "description" in definition:
+        merged["description"] = _merge_descriptions(own["description"], definition["description"])
+    return merged
+
+
+def _merge_descriptions(field: str, model: str) -> str:
+    """Insert all sentences of `model` but the first, which is a summary, before the default of
+    `field`."""
+    _, _, facts = _paragraphs(model).replace("\n\n", " ").partition(". ")
+    text, default, value = _paragraphs(field).rpartition("Default: ")
+    if not default:
+        text, value = value, ""
+    return " ".join(filter(None, (text.strip(), facts, default + value)))
 
 
 def _without_null(schema: Schema, definitions: dict[str, Schema]) -> Schema:
@@ -54,7 +72,7 @@ def _without_null(schema: Schema, definitions: dict[str, Schema]) -> Schema:
         return schema
     (value,) = [choice for choice in choices if choice != _NULL]
     own = {key: value for key, value in schema.items() if key != "anyOf"}
-    return {**_resolve(value, definitions), **own}
+    return _override(_resolve(value, definitions), own)
 
 
 def _paragraphs(text: str) -> str:

@@ -10,8 +10,8 @@ from mcpproxy.api.kubernetes.scalars import NamespaceName
 
 Weight = Annotated[int, Field(ge=1, le=100)]
 
-_ONE_NUMBER = "Gt and Lt need exactly one value, a whole number"
-_VALUES = "In and NotIn need values, Exists and DoesNotExist have none"
+_ONE_NUMBER = "Gt and Lt require exactly one value, which must be an integer"
+_VALUES = "In and NotIn require values; Exists and DoesNotExist must have none"
 
 
 class NodeRequirement(ApiModel):

@@ -20,7 +20,7 @@ LabelValue = Annotated[str, Field(max_length=63, pattern=rf"^({_NAME})?$")]
 def _check_keys(labels: dict[str, str]) -> dict[str, str]:
     for key in labels:
         if len(key) > _MAX_KEY or not re.fullmatch(_KEY, key):
-            raise ValueError(f"{key!r} can't be a key, write it as example.com/name or name")
+            raise ValueError(f"{key!r} is not a valid key; write example.com/name or name")
     return labels
 
 
@@ -33,7 +33,7 @@ Annotations = Annotated[
 ]
 
 _OWN: Final = (constants.LABEL_NAME, constants.LABEL_INSTANCE, constants.LABEL_MANAGED_BY)
-_TAKEN: Final = f"the labels {', '.join(_OWN)} are the operator's own"
+_TAKEN: Final = f"the labels {', '.join(_OWN)} are reserved for the operator"
 
 
 def _check_no_reserved_label(labels: dict[str, str]) -> dict[str, str]:
@@ -56,8 +56,8 @@ _SECCOMP: Final = (
 )
 _CONFINED: Final = frozenset({"", "runtime/default"})
 _UNCONFINED: Final = (
-    "AppArmor and seccomp stay on, as the Pod Security Standards ask for: the profile must be"
-    " runtime/default or begin with localhost/"
+    "AppArmor and seccomp cannot be disabled (Pod Security Standards): the profile must be"
+    " runtime/default or start with localhost/"
 )
 _OWN_PROFILE: Final = f"'{_APP_ARMOR}{constants.CONTAINER}'"
 
@@ -86,7 +86,7 @@ PodAnnotations = Annotated[
 ]
 """Annotations that the Pod Security Standards permit (baseline, AppArmor and seccomp)."""
 
-_VALUES = "In and NotIn need values, Exists and DoesNotExist have none"
+_VALUES = "In and NotIn require values; Exists and DoesNotExist must have none"
 _VALUES_RULE = cel(
     cel_validation(
         "(self.operator in ['In', 'NotIn']) == (has(self.values) && self.values.size() > 0)",
@@ -116,7 +116,7 @@ class Requirement(ApiModel):
 
 
 class LabelSelector(ApiModel):
-    """A label selector; an empty one selects all objects."""
+    """A label selector. An empty one selects all objects."""
 
     match_labels: Labels | None = None
     """Labels that the objects must have. Default: none."""

@@ -30,25 +30,25 @@ def parse_duration(duration: str) -> float:
     Raise ValueError if the text is not a duration.
     """
     if not re.fullmatch(DURATION_PATTERN, duration):
-        raise ValueError(f"{duration!r} is not a duration, write one such as 5s, 1m30s or 250ms")
+        raise ValueError(f"{duration!r} is not a duration; use a format such as 5s, 1m30s or 250ms")
     return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(duration))
 
 
 def _check_at_most_a_day(duration: str) -> str:
     if parse_duration(duration) > MAX_DURATION:
-        raise ValueError(f"{duration!r} is longer than 24h")
+        raise ValueError(f"{duration!r} is longer than the maximum of 24h")
     return duration
 
 
 def _check_positive(duration: str) -> str:
     if parse_duration(_check_at_most_a_day(duration)) < MIN_POSITIVE_DURATION:
-        raise ValueError(f"{duration!r} is shorter than 1ms")
+        raise ValueError(f"{duration!r} is shorter than the minimum of 1ms")
     return duration
 
 
 def _check_at_most_an_hour(duration: str) -> str:
     if parse_duration(duration) > parse_duration("1h"):
-        raise ValueError(f"{duration!r} is longer than 1h")
+        raise ValueError(f"{duration!r} is longer than the maximum of 1h")
     return duration
 
 
@@ -60,14 +60,16 @@ def parse_quantity(quantity: int | str) -> Decimal:
     text = str(quantity)
     match = re.fullmatch(_QUANTITY, text)
     if len(text) > _MAX_QUANTITY_LENGTH or not match:
-        raise ValueError(f"{text!r} is not a quantity, write one such as 250m, 2 or 128Mi")
+        raise ValueError(f"{text!r} is not a quantity; use a format such as 250m, 2 or 128Mi")
     number, unit = match.groups()
     return Decimal(number) * (_FACTORS.get(unit) or Decimal(f"1{unit}"))
 
 
 def _check_quantity(quantity: Any) -> Any:
     if isinstance(quantity, bool) or not isinstance(quantity, int | str):
-        raise ValueError(f"{quantity!r} is not a quantity, write it as text, such as '0.5' or 500m")
+        raise ValueError(
+            f"{quantity!r} is not a quantity; write it as a string, for example '0.5' or 500m"
+        )
     if str(quantity).startswith("-"):
         raise ValueError(f"{quantity!r} must not be negative")
     parse_quantity(quantity)

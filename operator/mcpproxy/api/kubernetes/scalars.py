@@ -33,13 +33,13 @@ _AUTHORITY = r"((\*\.)?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
 
 def _check_host(text: str) -> str:
     if text != "*" and parse_authority(text) is None:
-        raise ValueError("must be a host with or without a port up to 65535")
+        raise ValueError("must be a host, optionally with a port from 1 to 65535")
     return text
 
 
 def _check_origin(text: str) -> str:
     if text != "*" and parse_origin(text.removesuffix("/")) is None:
-        raise ValueError("must be a scheme and a host with or without a port up to 65535")
+        raise ValueError("must be a scheme and a host, optionally with a port from 1 to 65535")
     return text
 
 
@@ -70,7 +70,9 @@ def _check_int_or_percent(value: Any) -> Any:
         return value
     if type(value) is int and 0 <= value <= _MOST_PODS:
         return value
-    raise ValueError(f"{value!r} is neither a number from 0 to {_MOST_PODS} nor such as 50%")
+    raise ValueError(
+        f"{value!r} must be a number from 0 to {_MOST_PODS} or a percentage such as 50%"
+    )
 
 
 IntOrPercent = Annotated[
@@ -108,7 +110,9 @@ def check_names_are_unique(entries: list[N]) -> list[N]:
     """Return the entries unchanged. Raise ValueError if two entries have the same name."""
     duplicates = find_duplicates([entry.name for entry in entries])
     if duplicates:
-        raise ValueError(f"two entries have the name {', '.join(duplicates)}")
+        raise ValueError(
+            f"several entries have the name {', '.join(duplicates)}; rename or remove all but one"
+        )
     return entries
 
 

@@ -35,7 +35,7 @@ Protocol = Literal[
 _SOURCES = ("url", "service", "stdio")
 _ONE_SOURCE = cel_validation(
     "(has(self.url) ? 1 : 0) + (has(self.service) ? 1 : 0) + (has(self.stdio) ? 1 : 0) == 1",
-    "a backend needs exactly one of url, service and stdio",
+    "a backend requires exactly one of url, service and stdio",
 )
 
 
@@ -128,14 +128,14 @@ class BackendNames(ApiModel):
 
 _HEADERS_ONCE = cel_validation(
     "self.all(h, self.exists_one(o, o.name.lowerAscii() == h.name.lowerAscii()))",
-    "the same header is given twice (names differ in case at most)",
+    "a header is set twice (names are case-insensitive); remove one of the two",
 )
 
 
 def _check_headers_are_unique(headers: list[Header]) -> list[Header]:
     twice = find_duplicates([header.name.lower() for header in headers])
     if twice:
-        raise ValueError(f"the same header is given twice: {', '.join(twice)}")
+        raise ValueError(f"a header is set twice: {', '.join(twice)}; remove one of the two")
     return headers
 
 
@@ -146,9 +146,11 @@ def _check_url(url: str) -> str:
     return url
 
 
-_NOT_STDIO = "headers, forwardHeaders and transport are for url and service, not for stdio"
-_ONE_OR_OTHER = "a header is either in headers or in forwardHeaders; remove it from one of them"
-_TLS_NEEDS = "tls is for a service or an https url; give url: https://... or remove tls"
+_NOT_STDIO = (
+    "headers, forwardHeaders and transport require url or service and are not allowed with stdio"
+)
+_ONE_OR_OTHER = "a header cannot be in both headers and forwardHeaders; remove it from one of them"
+_TLS_NEEDS = "tls requires a service or an https url; use an https:// url or remove tls"
 
 
 class BackendSpec(ApiModel):
@@ -245,7 +247,7 @@ class BackendSpec(ApiModel):
     @model_validator(mode="after")
     def _check_sources(self) -> Self:
         if sum(getattr(self, source) is not None for source in _SOURCES) != 1:
-            raise ValueError("a backend needs exactly one of url, service and stdio")
+            raise ValueError("a backend requires exactly one of url, service and stdio")
         other = self.headers is not None or self.forward_headers is not None
         if self.stdio is not None and (other or self.transport is not None):
             raise ValueError(_NOT_STDIO)

@@ -19,7 +19,7 @@ Names and URIs are those that clients see. `component_digest` of the runtime com
 OnDrift = Literal["Report", "Withhold"]
 
 _NO_SET: Final = (
-    "onDrift Withhold needs approved here: a hash alone does not tell which components differ"
+    "onDrift Withhold requires approved: a hash alone does not show which components differ"
 )
 
 
@@ -81,7 +81,10 @@ class CatalogSpec(ApiModel):
         if approved is not None and hash_value is not None:
             expected = approved_hash(approved.digests)
             if expected != hash_value:
-                raise ValueError(f"the hash of approved is {expected}: put that here, or remove it")
+                raise ValueError(
+                    f"the hash of approved is {expected}; set approvedHash to it or remove"
+                    " approvedHash"
+                )
         return hash_value
 
     @field_validator("on_drift")

@@ -17,7 +17,7 @@ ExtensionName = Annotated[
 
 def _check_extensions_are_unique(extensions: list[str]) -> list[str]:
     if duplicates := find_duplicates(extensions):
-        raise ValueError(f"{', '.join(duplicates)} stands there twice, remove one of them")
+        raise ValueError(f"{', '.join(duplicates)} is listed twice; remove one of the two")
     return extensions
 
 

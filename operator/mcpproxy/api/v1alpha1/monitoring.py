@@ -14,7 +14,10 @@ _INTERVAL: Final = r"^([1-9][0-9]{0,4})(ms|s|m|h)$"
 
 def _check_interval(duration: str) -> str:
     if not re.fullmatch(_INTERVAL, duration):
-        raise ValueError(f"{duration!r} is not a whole number of ms, s, m or h, such as 30s")
+        raise ValueError(
+            f"{duration!r} is not a duration; write an integer with the unit ms, s, m or h, for"
+            " example 30s"
+        )
     return duration
 
 

@@ -23,9 +23,11 @@ Cidr = Annotated[
 ]
 """CIDR range such as `10.0.0.0/8`."""
 
-_OUTSIDE: Final = "every range in except must be a part of cidr"
-_ONE_KIND: Final = "needs ipBlock alone, or podSelector, namespaceSelector or both"
-_EMPTY_RULE: Final = "needs to, ports or both; to everywhere is ipBlock 0.0.0.0/0"
+_OUTSIDE: Final = "every range in except must be inside cidr"
+_ONE_KIND: Final = "requires either ipBlock alone, or podSelector, namespaceSelector or both"
+_EMPTY_RULE: Final = (
+    "requires to, ports or both; to allow all destinations, set ipBlock to 0.0.0.0/0"
+)
 
 
 class IPBlock(ApiModel):

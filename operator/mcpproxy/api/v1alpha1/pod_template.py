@@ -17,7 +17,7 @@ _SeLinuxPart = Annotated[str, Field(max_length=253)]
 _TOLERATION: Final = (
     (
         "!has(self.value) || self.value == '' || !has(self.operator) || self.operator == 'Equal'",
-        "Exists has no value",
+        "the operator Exists must not have a value",
     ),
     (
         "has(self.key) || (has(self.operator) && self.operator == 'Exists')",
@@ -25,7 +25,7 @@ _TOLERATION: Final = (
     ),
     (
         "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
-        "tolerationSeconds is for the effect NoExecute",
+        "tolerationSeconds requires the effect NoExecute",
     ),
 )
 
@@ -61,7 +61,7 @@ class Toleration(ApiModel):
         return self
 
 
-_MIN_DOMAINS = "minDomains is for whenUnsatisfiable: DoNotSchedule"
+_MIN_DOMAINS = "minDomains requires whenUnsatisfiable: DoNotSchedule"
 
 
 class TopologySpreadConstraint(ApiModel):
@@ -102,7 +102,9 @@ def _check_constraints_are_unique(
 ) -> list[TopologySpreadConstraint]:
     keys = [(constraint.topology_key, constraint.when_unsatisfiable) for constraint in constraints]
     if len(set(keys)) < len(keys):
-        raise ValueError(f"two entries have the same {' and '.join(_SPREAD_KEYS)}")
+        raise ValueError(
+            f"two entries have the same {' and '.join(_SPREAD_KEYS)}; remove one of the two"
+        )
     return constraints
 
 

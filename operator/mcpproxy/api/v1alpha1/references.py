@@ -42,9 +42,9 @@ RESERVED_HEADERS: Final = frozenset(
 )
 """Names, in lower case, of the headers that HTTP, MCP and the proxy reserve."""
 
-_ONE_SOURCE = "valueFrom needs exactly one of secretKeyRef and configMapKeyRef"
-_ONE_VALUE = "needs exactly one of value and valueFrom"
-_RESERVED = "this header belongs to HTTP or MCP itself and can't be set"
+_ONE_SOURCE = "valueFrom requires exactly one of secretKeyRef and configMapKeyRef"
+_ONE_VALUE = "requires exactly one of value and valueFrom"
+_RESERVED = "this header is reserved for HTTP or MCP and cannot be set; remove it"
 
 
 class KeyRef(ApiModel):
@@ -67,11 +67,12 @@ class ValueFrom(ApiModel):
         )
     )
     secret_key_ref: KeyRef | None = None
-    """A key of a Secret. The kubelet mounts the Secret; the operator never reads it. Exactly one of
-    secretKeyRef and configMapKeyRef is required. Default: none."""
-    config_map_key_ref: KeyRef | None = None
-    """A key of a ConfigMap. Exactly one of secretKeyRef and configMapKeyRef is required. Default:
+    """A key of a Secret in the namespace of the MCPProxy. The kubelet mounts the Secret; the
+    operator never reads it. Exactly one of secretKeyRef and configMapKeyRef is required. Default:
     none."""
+    config_map_key_ref: KeyRef | None = None
+    """A key of a ConfigMap in the namespace of the MCPProxy. Exactly one of secretKeyRef and
+    configMapKeyRef is required. Default: none."""
 
     @model_validator(mode="after")
     def _check_one_source(self) -> Self:
@@ -116,9 +117,9 @@ class Header(ApiModel):
 
 
 _NOT_PASSED = (
-    "this header belongs to HTTP or MCP itself and is not passed on; remove it from forwardHeaders"
+    "this header is reserved for HTTP or MCP and cannot be forwarded; remove it from forwardHeaders"
 )
-_PASSED_ONCE = "the same header is named twice (names differ in case at most)"
+_PASSED_ONCE = "a header is listed twice (names are case-insensitive); remove one of the two"
 
 
 def _check_header_is_forwardable(name: str) -> str:
@@ -130,7 +131,9 @@ def _check_header_is_forwardable(name: str) -> str:
 def _check_names_are_unique(names: list[str]) -> list[str]:
     duplicates = find_duplicates([name.lower() for name in names])
     if duplicates:
-        raise ValueError(f"the same header is named twice: {', '.join(duplicates)}")
+        raise ValueError(
+            f"a header is listed twice: {', '.join(duplicates)}; remove one of the two"
+        )
     return names
 
 
@@ -156,7 +159,8 @@ ForwardedHeaders = Annotated[
 
 
 _NO_IDENTITY = (
-    "this header can't name the user: it belongs to HTTP or MCP itself, or holds credentials"
+    "this header cannot identify users: it is reserved for HTTP or MCP, or contains credentials;"
+    " use another header"
 )
 _NOT_NAMING = sorted(RESERVED_HEADERS | {"authorization", "cookie"})
 

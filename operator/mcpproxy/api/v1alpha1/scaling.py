@@ -11,8 +11,8 @@ from mcpproxy.api.kubernetes.scalars import IntOrPercent
 TARGET_CPU: Final = 80
 """CPU target of an autoscaler for which no target is set, in percent of the request."""
 
-_MORE_THAN_MAX = "minReplicas must not be higher than maxReplicas"
-_ONE_LIMIT = "needs exactly one of minAvailable and maxUnavailable"
+_MORE_THAN_MAX = "minReplicas must not be greater than maxReplicas"
+_ONE_LIMIT = "requires exactly one of minAvailable and maxUnavailable"
 
 _Utilization = Annotated[int, Field(ge=1, le=1000)]
 

@@ -37,7 +37,7 @@ from mcpproxy.api.v1alpha1.pod_template import PodTemplate
 from mcpproxy.api.v1alpha1.references import PrincipalFrom
 from mcpproxy.api.v1alpha1.scaling import Autoscaling, DisruptionBudget
 
-_MORE_THAN_LIMIT = "a request must not be higher than the limit of the same resource"
+_MORE_THAN_LIMIT = "a request must not be greater than the limit of the same resource"
 
 
 class Resources(ApiModel):
@@ -104,12 +104,12 @@ class Health(ApiModel):
 _BACKENDS_RULES = cel(
     cel_validation(
         "self.filter(b, has(b.prefix) && b.prefix == '').size() <= 1",
-        'at most one backend may have the prefix ""',
+        'at most one backend can have the prefix ""',
     ),
     cel_validation(
         "self.all(b, self.exists_one(o,"
         " (has(o.prefix) ? o.prefix : o.name) == (has(b.prefix) ? b.prefix : b.name)))",
-        "two backends have the same prefix, give one of them another",
+        "two backends have the same prefix; change one of them",
     ),
     **BY_NAME,
 )
@@ -121,17 +121,17 @@ def _check_prefixes_are_unique(backends: list[BackendSpec]) -> list[BackendSpec]
         prefix = backend.name if backend.prefix is None else backend.prefix
         if prefix in backend_of_prefix:
             both = f"{backend_of_prefix[prefix]} and {backend.name}"
-            raise ValueError(
-                f'backends {both} both have the prefix "{prefix}", give one of them another'
-            )
+            raise ValueError(f'backends {both} have the same prefix "{prefix}"; change one of them')
         backend_of_prefix[prefix] = backend.name
     return backends
 
 
-_NOT_BOTH = "replicas and autoscaling exclude each other, remove one of them"
-_NO_REQUEST = "autoscaling by {0} needs resources.requests.{0} (or a limit)"
+_NOT_BOTH = "replicas and autoscaling are mutually exclusive; remove one of them"
+_NO_REQUEST = "autoscaling by {0} requires resources.requests.{0} (or a limit)"
 
-_NO_SCRAPERS = "monitoring.podMonitor needs scrapers here: the Prometheus that may read metrics"
+_NO_SCRAPERS = (
+    "monitoring.podMonitor requires scrapers: the pods of the Prometheus that scrapes the metrics"
+)
 
 
 def _resource_rule(resource: str, wanted: str) -> dict[str, str]:
@@ -264,8 +264,9 @@ class MCPProxySpec(ApiModel):
 
 
 NAME_MESSAGE = (
-    "metadata.name must be a DNS label of at most 63 characters, since the proxy's Service and"
-    " Deployment carry it: lower case letters, digits and -, beginning with a letter"
+    "metadata.name must be a DNS label of at most 63 characters, because the operator names the"
+    " proxy's Service and Deployment after it: lower case letters, digits and -, starting with a"
+    " letter"
 )
 
 

@@ -12,7 +12,9 @@ from mcpproxy.api.v1alpha1.references import KeyRef, ValueFrom
 CERTIFICATE_KEY: Final = "tls.crt"
 PRIVATE_KEY: Final = "tls.key"
 
-_UNUSED_CA: Final = "insecureSkipVerify verifies nothing, so caFrom has no use beside it"
+_UNUSED_CA: Final = (
+    "insecureSkipVerify turns verification off, so caFrom has no effect; remove one of them"
+)
 
 
 class SecretRef(ApiModel):
@@ -26,8 +28,8 @@ class CertificateFrom(ApiModel):
     """Source of a certificate and its private key."""
 
     secret_ref: SecretRef
-    """A Secret of type kubernetes.io/tls, with the keys tls.crt and tls.key. The kubelet mounts the
-    Secret; the operator never reads it."""
+    """A Secret of type kubernetes.io/tls in the namespace of the MCPProxy, with the keys tls.crt
+    and tls.key. The kubelet mounts the Secret; the operator never reads it."""
 
     @property
     def certificate(self) -> ValueFrom:

@@ -164,20 +164,20 @@ class PodReportWatcher(Generic[K]):
         pod, heard_before = stream.address, stream.heard_at
         try:
             await self._listen(stream)
-            reason = "the pod ended the stream"
+            reason = "the pod closed the stream"
         except LimitExceeded as error:
-            stream.error = f"it {error}"
+            stream.error = f"the pod {error}"
             self._lose(stream)
             delay = stream.retries.after_excess()
             where = (pod.namespace, pod.name)
-            log.warning("pod %s/%s %s: next attempt in %.0f s", *where, error, delay)
+            log.warning("pod %s/%s %s; retrying in %.0f s", *where, error, delay)
             return delay
         except ClusterError as error:
             reason = str(error)
         except Exception:
             # If a pod could end its task, its last report would stay forever.
             log.exception("reading pod %s/%s failed", pod.namespace, pod.name)
-            stream.error = "what it reports could not be understood"
+            stream.error = "unexpected error while parsing the report"
             self._lose(stream)
             return stream.retries.after_excess()
         stream.error = clean_text(reason, _ERROR_TEXT)
@@ -203,7 +203,7 @@ class PodReportWatcher(Generic[K]):
                 except StopAsyncIteration:
                     return
                 except TimeoutError as error:
-                    raise Unavailable(f"silent for {limit:g} s") from error
+                    raise Unavailable(f"the pod sent nothing for {limit:g} s") from error
                 limit = self._limits.silence
                 stream.lines.add()
                 if line:

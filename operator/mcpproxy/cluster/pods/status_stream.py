@@ -83,7 +83,7 @@ class HttpPodStatusReader:
                 async for line in _lines_of(answer.content):
                     yield line
         except TimeoutError as error:
-            raise Unavailable(f"{self._where(pod)} does not answer in time") from error
+            raise Unavailable(f"{self._where(pod)}: no response in time") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(f"{self._where(pod)}: {error}") from error
 
@@ -150,9 +150,9 @@ def _small_socket(address: Any) -> socket.socket:
 def _check_form(answer: aiohttp.ClientResponse) -> None:
     encoding = answer.headers.get("Content-Encoding", "identity").lower()
     if encoding != "identity":
-        raise Unavailable("the response has a Content-Encoding, though none was accepted")
+        raise Unavailable("the response has a Content-Encoding, although the operator accepts none")
     if "Content-Type" in answer.headers and answer.content_type != _MEDIA_TYPE:
-        raise Unavailable(f"the response is not {_MEDIA_TYPE}")
+        raise Unavailable(f"the Content-Type of the response is not {_MEDIA_TYPE}")
 
 
 async def _lines_of(content: aiohttp.StreamReader) -> AsyncGenerator[bytes]:

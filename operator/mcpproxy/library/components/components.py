@@ -72,7 +72,7 @@ class Component:
     async def run(self, arguments: dict[str, Any] | None = None) -> t.CallToolResult:
         """Call a tool. Raise MCPError, or TypeError if the component is not a tool."""
         if self.kind.member != "tools":
-            raise TypeError(f"{self.key} is no tool")
+            raise TypeError(f"{self.key} is not a tool")
         return await self.origin.call_tool(self.own, arguments)
 
     def __repr__(self) -> str:
@@ -88,7 +88,7 @@ class RemoteComponent(Component):
         super().__init__(kind, freeze(definition), origin, own)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"{self.key} is mirrored and read-only: change a copy() of it")
+        raise AttributeError(f"{self.key} is a read-only mirror; modify a copy() of it")
 
     def copy(self) -> "CopiedComponent":
         """Return a local copy, which can be changed and added to a server."""

@@ -16,6 +16,7 @@ from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol import revisions as rev
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError
 from mcpproxy.proxy.protocol.kinds import BY_METHOD, TEMPLATES, ComponentKind
+from mcpproxy.proxy.relay import relay_request
 from mcpproxy.proxy.upstream.backend import BackendContext
 from mcpproxy.proxy.upstream.connect.negotiation import Connector
 from mcpproxy.proxy.upstream.transports.session import TaskSet, UpstreamRequest
@@ -53,7 +54,7 @@ class CopiedComponentsSession(InProcessSession):
         request = jsonrpc.decode_object(outgoing.body())
         own = _original_params(copy, method, params)
         request["params"] = jsonrpc.encode_raw(own)
-        answer = await copy.origin.gateway.call(request, method, own, caller)
+        answer = await relay_request(copy.origin.gateway, request, method, own, caller)
         return jsonrpc.encode(_with_copy_uri(copy, answer) if kind.by_uri else answer)
 
     def _list_result(self, kind: ComponentKind) -> bytes:

@@ -4,7 +4,7 @@ from typing import Any, NoReturn
 
 
 def _refuse(self: Any, *arguments: Any, **named: Any) -> NoReturn:
-    raise TypeError("a mirrored component is read-only: change a copy() of it")
+    raise TypeError("a mirrored component is read-only; modify a copy() of it")
 
 
 class ReadOnlyDict(dict[str, Any]):

@@ -16,6 +16,7 @@ from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.protocol.kinds import BY_METHOD
 from mcpproxy.proxy.protocol.revisions import is_modern
+from mcpproxy.proxy.relay import relay_request
 from mcpproxy.proxy.upstream.connect.negotiation import Connector
 from mcpproxy.proxy.upstream.transports.session import (
     OnMessage,
@@ -48,13 +49,6 @@ class InProcessSession:
     async def answer(self, outgoing: UpstreamRequest, caller: CallContext) -> bytes:
         """Return the response. Raise RpcError."""
         raise NotImplementedError
-
-    def begin(
-        self, outgoing: UpstreamRequest, client: ClientIdentity, done: Callable[[], None]
-    ) -> None: ...
-
-    def try_complete(self, outgoing: UpstreamRequest) -> bool:
-        return False
 
     async def notify(self, message: Message, client: ClientIdentity | None = None) -> None:
         """Drop the message: notifications of clients have no meaning here."""
@@ -97,7 +91,7 @@ class GatewaySession(InProcessSession):
         if method == "server/discover":
             return jsonrpc.response(outgoing.id, await server_discover(self._gateway))
         request = jsonrpc.decode_object(outgoing.body())
-        answer = await self._gateway.call(request, method, outgoing.params, caller)
+        answer = await relay_request(self._gateway, request, method, outgoing.params, caller)
         return jsonrpc.encode(answer)
 
     async def notify(self, message: Message, client: ClientIdentity | None = None) -> None:

@@ -104,10 +104,10 @@ class SdkUpstreamSession:
             return self._error_response(outgoing, error)
         except ValidationError:
             raise ProtocolError(
-                f"its answer to {outgoing.method} is not what its revision says"
+                f"the result of {outgoing.method} does not match the protocol revision"
             ) from None
         except RuntimeError:
-            raise Unreachable("its client is not connected any more") from None
+            raise Unreachable("the SDK client is no longer connected") from None
         return jsonrpc.decode_object(jsonrpc.response(outgoing.id, result))
 
     async def _response_of(self, request: RawRequest, progress: Any) -> Any:
@@ -129,23 +129,16 @@ class SdkUpstreamSession:
             params |= {"inputResponses": answers, "requestState": required.request_state}
             if required.request_state is None:
                 del params["requestState"]
-        raise ProtocolError("it asked for input too often")
+        raise ProtocolError("too many rounds of input requests")
 
     @staticmethod
     def _error_response(outgoing: UpstreamRequest, error: MCPError) -> Message:
         if error.code == CONNECTION_CLOSED:
-            raise Unreachable("its client's connection was closed")
+            raise Unreachable("the connection of the SDK client was closed")
         if error.code == REQUEST_TIMEOUT:
-            raise TimedOut("its client waited long enough for an answer")
+            raise TimedOut("no response within the timeout of the SDK client")
         failure = jsonrpc.RpcError(error.code, error.message, error.data)
         return jsonrpc.decode_object(jsonrpc.error_response(outgoing.id, failure))
-
-    def begin(
-        self, outgoing: UpstreamRequest, client: ClientIdentity, done: Callable[[], None]
-    ) -> None: ...
-
-    def try_complete(self, outgoing: UpstreamRequest) -> bool:
-        return False
 
     # The client sends its own notifications.
     async def notify(self, message: Message, client: ClientIdentity | None = None) -> None: ...
@@ -192,7 +185,7 @@ class ClientLifetime:
         except Exception as error:
             # The backend is unreachable, whatever prevents the client from connecting.
             if not self._connected.done():
-                self._connected.set_exception(Unreachable(f"its client failed: {error}"))
+                self._connected.set_exception(Unreachable(f"the SDK client failed: {error}"))
 
     async def connected(self) -> None:
         """Wait until the client is connected. Raise Unreachable."""
@@ -256,7 +249,7 @@ def target_of_session(client: ConnectedClient) -> ServerTarget:
     def opener(
         settings: BackendSettings, context: BackendContext, background: TaskSet
     ) -> Connector:
-        raise Unreachable("its client was connected by its user, and is not connected any more")
+        raise Unreachable("the SDK client, which the caller had connected, is no longer connected")
 
     return ServerTarget(("client", id(client)), default_settings(), opener, once=True)
 

@@ -68,7 +68,7 @@ class ClientSession(ListenerFlag):
         async with self._lock:
             if self._link is None or not self._link.alive:
                 if self._opened and self._source.once:
-                    raise Unreachable("its transport has ended, and can't be opened again")
+                    raise Unreachable("the transport has ended and cannot be opened again")
                 self._opened = True
                 self._link = await self._open(context)
             return self._link
@@ -118,13 +118,6 @@ class FilteredSession:
 
     async def request(self, outgoing: UpstreamRequest, caller: CallContext) -> Message:
         return await self._forwarding.call(self._link.request, outgoing, caller)
-
-    def begin(
-        self, outgoing: UpstreamRequest, client: ClientIdentity, done: Callable[[], None]
-    ) -> None: ...
-
-    def try_complete(self, outgoing: UpstreamRequest) -> bool:
-        return False
 
     async def notify(self, message: Message, client: ClientIdentity | None = None) -> None:
         if self._forwarding.forwards(jsonrpc.decode_str(message.get("method")) or ""):

@@ -35,7 +35,9 @@ class ServersObject:
             key: server for key, server in self.by_key.items() if not self._is_off(key, server)
         }
         if not servers:
-            raise ManifestError(f"{self.root or 'mcpServers'}: every server is disabled")
+            raise ManifestError(
+                f"{self.root or 'mcpServers'}: every server is disabled; enable at least one"
+            )
         return servers
 
     def _is_off(self, key: str, server: Any) -> bool:

@@ -80,7 +80,9 @@ def parse_servers(content: Any) -> list[ServerEntry]:
         backend = _Server(where, server, servers.inputs).backend()
         prefix = "" if len(enabled) == 1 else re.sub(r"[^A-Za-z0-9_-]", "_", key)[:MAX_PREFIX]
         if any(other.backend["prefix"] == prefix for other in entries):
-            raise ManifestError(f"{where}: another server's prefix is {prefix!r}, too")
+            raise ManifestError(
+                f"{where}: another server has the same prefix {prefix!r}; change one of them"
+            )
         with_name = {"name": _unique(key, taken), "prefix": prefix, **backend}
         entries.append(ServerEntry(where, server, with_name))
     return entries
@@ -147,7 +149,7 @@ class _Server:
         url = next((server[key] for key in URLS if server.get(key)), None)
         command = server.get("command")
         if (url is None) == (command is None):
-            raise ManifestError(f"{self._where}: needs exactly one of url and command")
+            raise ManifestError(f"{self._where}: requires exactly one of url and command")
         backend = self._session()
         if timeouts := timeouts_of(server, self._where):
             backend["timeouts"] = timeouts
@@ -185,7 +187,9 @@ class _Server:
         if not transport:
             return None
         if not isinstance(transport, str) or transport not in _TRANSPORTS:
-            raise ManifestError(f"{self._where}.{member}: {transport!r} is not http or sse")
+            raise ManifestError(
+                f"{self._where}.{member}: expected http or sse, found {transport!r}"
+            )
         return _TRANSPORTS[transport]
 
     def _stdio(self) -> dict[str, Any]:
@@ -222,7 +226,11 @@ class _Server:
         for header in self._named_values("headers"):
             if header["name"].lower() in RESERVED_HEADERS:
                 name = header["name"]
-                log.warning("%s: dropped: the header %s is HTTP's or MCP's", self._where, name)
+                log.warning(
+                    "%s: ignored the header %s, which is reserved for HTTP or MCP",
+                    self._where,
+                    name,
+                )
             else:
                 headers.append(header)
         auth = self._server.get("auth")
@@ -231,7 +239,7 @@ class _Server:
             headers = [h for h in headers if h["name"].lower() != "authorization"]
             return [*headers, {"name": "Authorization", "value": value}]
         if auth is not None:
-            log.warning("%s: ignored: auth other than a token", self._where)
+            log.warning("%s: ignored auth, because only a token is supported", self._where)
         return headers
 
     def _named_values(self, field: str) -> list[dict[str, str]]:
@@ -258,7 +266,7 @@ class _Server:
             return str(places[variable]())
         match = _NAME.fullmatch(variable)
         if match is None:
-            raise ManifestError(f"{self._where}: ${{{variable}}} has no meaning here")
+            raise ManifestError(f"{self._where}: unknown variable ${{{variable}}}")
         value = os.environ.get(match[1], match[2])
         if value is None:
             raise ManifestError(f"{self._where}: the environment variable {match[1]} is not set")
@@ -270,8 +278,8 @@ class _Server:
             return str(prompt["default"])
         description = prompt.get("description") or name
         raise ManifestError(
-            f"{self._where}: ${{input:{name}}} asks a person for {description!r}, and there is"
-            " nobody to ask: write ${env:NAME} in its place, and set that environment variable"
+            f"{self._where}: ${{input:{name}}} requires interactive input for {description!r},"
+            " which mcpproxy does not support; write ${env:NAME} and set that environment variable"
         )
 
 

@@ -48,7 +48,7 @@ def from_target(target: str) -> ProxyConfig:
             f"{target}: expected a URL, a .py or .js file, an mcpServers .json file or -f MANIFEST"
         )
     if not path.is_file():
-        raise ManifestError(f"{target}: there is no such file")
+        raise ManifestError(f"{target}: no such file")
     stdio = {"command": _PROGRAMS[path.suffix], "args": [str(path)]}
     return from_backends([{"name": "backend", "prefix": "", "stdio": stdio}])
 
@@ -66,7 +66,7 @@ def _from_json(path: Path) -> ProxyConfig:
     try:
         content = mcp_json.read_json(mcp_json.decode_text(path.read_bytes()))
     except json.JSONDecodeError as error:
-        raise ManifestError(f"{path}: not JSON: {error}") from error
+        raise ManifestError(f"{path}: invalid JSON: {error}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     try:

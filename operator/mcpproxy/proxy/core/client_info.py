@@ -41,8 +41,7 @@ def check_capabilities(size: int) -> None:
         CLIENT_CAPABILITIES.record()
         raise RpcError(
             INVALID_PARAMS,
-            f"the client's capabilities (params.capabilities) have {size} bytes; at most"
-            f" {CLIENT_CAPABILITIES.value} are accepted",
+            f"params.capabilities has {size} bytes; the maximum is {CLIENT_CAPABILITIES.value}",
         )
 
 

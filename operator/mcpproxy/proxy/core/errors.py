@@ -22,8 +22,8 @@ from mcpproxy.proxy.core.health import Failure
 from mcpproxy.proxy.protocol.jsonrpc import TIMED_OUT, UNAVAILABLE, RpcError
 
 REUSE_REFUSED: Final = (
-    "it keeps sessions, so they are not reused; set session.mode to Isolated or PerClient,"
-    " or declare session.stateless: true"
+    "the backend requires sessions, so they cannot be reused; set session.mode to Isolated or"
+    " PerClient, or declare session.stateless: true"
 )
 
 

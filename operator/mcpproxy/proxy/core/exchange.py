@@ -81,6 +81,8 @@ class CallContext(Protocol):
     client: ClientIdentity
     log_level: str | None
     """Minimum level of log messages that the client set, or None."""
+    resumption: "ResumableStream | None"
+    """The stream of the response, if the client can resume one."""
 
     def notify(self, message: Message) -> Awaitable[None]:
         """Forward a notification; return when the client's stream has room for more."""
@@ -95,14 +97,19 @@ class CallContext(Protocol):
         `notifications/cancelled`.
         """
 
-    async def streamed(self, retry: int | None) -> None:
-        """Report that the backend responds with a stream that clients can resume.
+
+class ResumableStream(Protocol):
+    """Stream of a response that the client can resume after the connection was closed."""
+
+    async def keep_events(self, retry: int | None) -> None:
+        """Keep the events from now on, because the backend responds with a stream of this kind.
 
         `retry` is the backend's reconnection time in milliseconds.
         """
 
-    async def paused(self) -> None:
-        """Report that the backend closed the stream before its response; clients must reconnect."""
+    async def pause(self) -> None:
+        """Close the stream, because the backend closed its own before the response; the client
+        reconnects."""
 
 
 def cancel_notification_of(error: BaseException) -> Message | None:
@@ -126,6 +133,8 @@ def cancelled_notification(request_id: bytes | Raw, cause: Message | None) -> Me
 class NullContext:
     """Context without a client, for the proxy's own requests and for idle sessions."""
 
+    resumption: ResumableStream | None = None
+
     def __init__(self, client: ClientIdentity) -> None:
         self.client = client
         self.log_level: str | None = None
@@ -137,9 +146,3 @@ class NullContext:
         self, request: Message, on_notification: NotificationHandler | None = None
     ) -> Message:
         return {"error": NOT_OFFERED}
-
-    async def streamed(self, retry: int | None) -> None:
-        pass
-
-    async def paused(self) -> None:
-        pass

@@ -25,14 +25,14 @@ class HealthState:
 GUARDED: Final = HealthState(
     "Healthy",
     "ClientCredentials",
-    "it wants credentials of clients, which forwardHeaders passes on: what it offers is known to"
-    " them alone",
+    "the backend requires credentials of clients, which forwardHeaders forwards, so that only"
+    " clients know its components",
 )
 
 NOT_LISTED: Final = HealthState(
     "RateLimited",
     status.NOT_LISTED,
-    "it answers HTTP 429, and what it offers was not listed before",
+    "HTTP 429: the backend limits requests, and its components have not been listed yet",
 )
 
 
@@ -50,7 +50,9 @@ class BackendHealth:
         """Signature of the last failure, if it differs from `finding`."""
         self._signature_count = 0
         """Number of consecutive failures with the signature `_last_signature`."""
-        self.finding = HealthState("Unknown", "NotTried", "the backend was not tried yet")
+        self.finding = HealthState(
+            "Unknown", "NotTried", "the proxy has not connected to the backend yet"
+        )
 
     @property
     def needs_recheck(self) -> bool:

@@ -98,10 +98,14 @@ class Endpoint:
 
     def screened(self, inbound: Request) -> HttpError | None:
         if inbound.path != self._path and inbound.path.rstrip("/") != self._path:
-            return HttpError(404, f"there is nothing at this path; the endpoint is {self._path}")
+            return HttpError(404, f"no such path; the endpoint is {self._path}")
         host, origin = inbound.headers.get(b"host"), inbound.headers.get(b"origin")
         if not self._guard.admits_host(host):
-            return HttpError(421, "the Host header names another server")
+            return HttpError(
+                421,
+                "the Host header does not name this server; add it to spec.allowedHosts or"
+                " --allowed-host",
+            )
         if not self._guard.admits_origin(origin, host):
             return _foreign(origin or b"")
         principal = ""
@@ -123,11 +127,13 @@ class Endpoint:
     def at_once(self, inbound: Request, reply: ResponseWriter) -> bool:
         if self._gateway.tracing is not None:
             self._gateway.tracing.receive(inbound.headers)
-        context: RequestContext = inbound.head.context
-        handler = context.handler or self._find_handler(inbound.head, context)
+        handler = self._find_handler(inbound.head)
+        if self._gateway.tracing is None:
+            inbound.head.handle_with(handler)
         return handler(inbound, reply)
 
-    def _find_handler(self, head: RequestHead, context: RequestContext) -> RequestHandler:
+    def _find_handler(self, head: RequestHead) -> RequestHandler:
+        context: RequestContext = head.context
         version = head.headers.get(h.PROTOCOL_VERSION)
         if head.method != "POST" or not context.carries_message:
             handler: RequestHandler = _needs_task
@@ -137,8 +143,7 @@ class Endpoint:
             handler = self._modern.at_once
         # Requests of programs have no Origin, and cost nothing here.
         shared = self._cors.headers_for(head)
-        context.handler = _with_headers(handler, shared) if shared else handler
-        return context.handler
+        return _with_headers(handler, shared) if shared else handler
 
     def serve(self, inbound: Request, reply: ResponseWriter) -> Coroutine[Any, Any, None]:
         preflight = self._cors.preflight(inbound.head)

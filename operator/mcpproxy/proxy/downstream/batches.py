@@ -73,7 +73,7 @@ class BatchEndpoint:
             if any(self._keeps_state(m) for m in messages if not isinstance(m, bytes)):
                 self._front.live.mark_terminated(ticket.client, reply.loop.time())
                 raise HttpError(
-                    404, "the instance that held this session has gone; initialize again"
+                    404, "the instance of this session is no longer running; initialize again"
                 ) from None
             return False
         return True
@@ -120,9 +120,8 @@ class BatchEndpoint:
         reply: ResponseWriter,
         room: asyncio.Semaphore,
     ) -> None:
-        caller = legacy_requests.LegacyCallContext(
-            ticket.client, live, self._front.live, SseResponse(reply)
-        )
+        response = SseResponse(reply)
+        caller = legacy_requests.http_call_context(ticket.client, live, self._front.live, response)
         gateway, task = self._front.gateway, asyncio.current_task()
         async with room:
             try:

@@ -112,7 +112,7 @@ def _host(text: str) -> Authority:
     authority = parse_authority(text)
     if authority is None:
         raise ValueError(
-            f"allowed host {text!r} is malformed: give a name with or without a port, such as"
+            f"allowed host {text!r}: invalid; write a host with an optional port, such as"
             " mcp.example.com, *.example.com, [::1]:8000, or *"
         )
     return authority
@@ -122,8 +122,9 @@ def _origin(text: str) -> WebOrigin:
     origin = parse_origin(text.removesuffix("/"))
     if origin is None:
         raise ValueError(
-            f"allowed origin {text!r} is malformed: give a scheme, a host and, unless it is the"
-            " scheme's own, a port, such as https://app.example.com or http://localhost:6274, or *"
+            f"allowed origin {text!r}: invalid; write a scheme, a host and, unless it is the"
+            " default of the scheme, a port, such as https://app.example.com or"
+            " http://localhost:6274, or *"
         )
     return origin
 

@@ -5,7 +5,7 @@ The HTTP server caches heads with their contexts, so a client that repeats a hea
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from msgspec import Raw
 
@@ -18,6 +18,8 @@ from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_REQUEST, Message, RpcError
 
+METHODS: Final = frozenset({"tools/call", "prompts/get", "resources/read", "completion/complete"})
+"""Methods of the requests that may be relayed without a task."""
 RequestHandler = Callable[[Request, ResponseWriter], bool]
 """Begins to answer a request without a task; returns False if the request needs one."""
 
@@ -35,7 +37,7 @@ class RequestMeta(NamedTuple):
 class RequestContext:
     """The context of a request head, kept in `RequestHead.context`."""
 
-    __slots__ = ("carries_message", "handed_over", "handler", "meta", "principal", "ticket")
+    __slots__ = ("carries_message", "handed_over", "meta", "principal", "ticket", "ticket_ends")
 
     def __init__(
         self, head: RequestHead, principal: str = "", *, handed_over: bool = False
@@ -47,10 +49,10 @@ class RequestContext:
         json = _is_json(head.headers.get(b"content-type", b""))
         self.carries_message = json and _accepts_both(head.headers.get(b"accept"))
         """True if Content-Type and Accept are those of a POST with a message."""
-        self.handler: RequestHandler | None = None
-        """Handler of the requests with this head, once one has arrived."""
         self.ticket: SessionToken | None = None
         """The session that the head names, once it is known."""
+        self.ticket_ends = 0.0
+        """Time at which the ticket expires, in seconds since the epoch."""
         self.meta: RequestMeta | None = None
         """The metadata of the latest request with this head."""
 
@@ -61,7 +63,9 @@ def parse_message(request: Request) -> Message:
     if not context.carries_message:
         if not _is_json(request.headers.get(b"content-type", b"")):
             raise HttpError(415, "the Content-Type must be application/json")
-        raise HttpError(406, "the client must accept application/json and text/event-stream")
+        raise HttpError(
+            406, "the header Accept must include application/json and text/event-stream"
+        )
     try:
         return jsonrpc.parse(request.body)
     except RpcError as error:

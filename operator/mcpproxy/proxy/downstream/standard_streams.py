@@ -65,7 +65,7 @@ class InputStream:
             await self._waiting
         chunk = self._chunks.popleft()
         if isinstance(chunk, OSError):
-            raise NothingToServe(f"standard input cannot be read: {chunk.strerror}")
+            raise NothingToServe(f"cannot read standard input: {chunk.strerror}")
         return chunk
 
     def close(self) -> None:

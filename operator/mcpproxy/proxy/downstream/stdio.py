@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
@@ -12,7 +11,6 @@ from mcpproxy.limits import clients as limits
 from mcpproxy.proxy.core.exchange import CANCELLED, INITIALIZED, NOT_OFFERED, ClientIdentity
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.downstream.legacy import requests
-from mcpproxy.proxy.downstream.legacy.event_store import StreamLog
 from mcpproxy.proxy.downstream.legacy.sessions import (
     RunningRequest,
     SessionRegistry,
@@ -90,7 +88,7 @@ class StdioServer:
             if serving.done():
                 serving.result()
             if failed.done() and not is_reader_gone(failed.result()):
-                why = f"standard output cannot be written: {failed.result().strerror}"
+                why = f"cannot write standard output: {failed.result().strerror}"
                 raise OutputFailed(why)
         finally:
             unsubscribe()
@@ -144,7 +142,7 @@ class StdioServer:
             )
         if self._work.tasks:
             limits.STDIO_LAST_ANSWERS.record()
-            log.warning("%d requests are left without a response", len(self._work.tasks))
+            log.warning("%d requests remain without a response", len(self._work.tasks))
 
     def _announce_change(self, method: str) -> None:
         if self._initialized and self._greeted and self._live.stream is not None:
@@ -168,7 +166,7 @@ class StdioServer:
     async def _handle_line(self, line: bytes | LineTooLong) -> None:
         if isinstance(line, LineTooLong):
             limits.STDIO_LINE.record()
-            why = f"the line has over {limits.STDIO_LINE.value} bytes"
+            why = f"the line has more than {limits.STDIO_LINE.value} bytes"
             await self._emit(jsonrpc.error_response(None, RpcError(INVALID_REQUEST, why)))
             return
         line = line.strip()
@@ -281,7 +279,7 @@ class StdioServer:
     async def _listen(self, message: Message, params: Message) -> bytes:
         if len(self._listening) >= limits.STDIO_STREAMS.value:
             limits.STDIO_STREAMS.record()
-            why = f"{limits.STDIO_STREAMS.value} streams are open; cancel one"
+            why = f"{limits.STDIO_STREAMS.value} streams are open, which is the maximum; cancel one"
             raise RpcError(jsonrpc.UNAVAILABLE, why)
         listening = modern_requests.SubscriptionStream(
             self._gateway, message, params, client=self._client
@@ -329,10 +327,6 @@ class _StdioStream:
     async def event(self, message: bytes) -> None:
         await self._emit(message)
 
-    async def resumable(self, open_log: Callable[[], StreamLog], retry: int | None) -> None: ...
-
-    async def pause(self) -> None: ...
-
 
 async def _silence() -> None:
     # Pipes need no pings.
@@ -345,5 +339,8 @@ def _waits(message: Message) -> bool:
 
 
 def _full() -> RpcError:
-    why = f"{limits.STDIO_MESSAGES.value} messages are being processed; answer what is asked first"
+    why = (
+        f"{limits.STDIO_MESSAGES.value} messages are being processed, which is the maximum;"
+        " respond to the pending server requests first"
+    )
     return RpcError(jsonrpc.UNAVAILABLE, why)

@@ -170,7 +170,7 @@ class Aggregate:
         )
         if failures and parts[1] == NOTHING:
             reasons = "; ".join(f"backend {name}: {why}" for name, why in failures.items())
-            text = f"no {kind.member} are known, since backends have failed: {reasons}"
+            text = f"the list of {kind.member} is unknown, because backends failed: {reasons}"
             raise RpcError(UNAVAILABLE, text, {"backends": sorted(failures)})
         return b"".join(parts)
 
@@ -190,7 +190,9 @@ class Aggregate:
     ) -> tuple[bytes, bytes, bytes] | None:
         """Return the parts of the cached merged list, or None if it is stale. Raise RpcError."""
         if params is not None and params.get("cursor", jsonrpc.NULL) != jsonrpc.NULL:
-            raise RpcError(INVALID_PARAMS, "params.cursor is not one of ours: lists have one page")
+            raise RpcError(
+                INVALID_PARAMS, "params.cursor is invalid: lists have one page; send no cursor"
+            )
         if not self.first_round_over:
             return None
         variant = self._variants.of(client)

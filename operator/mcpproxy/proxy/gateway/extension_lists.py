@@ -165,7 +165,7 @@ class ExtensionLists:
             return self._router.sealer.seal(PURPOSE, [method, cursors])
         except TokenTooLarge:
             names = ", ".join(cursors)
-            why = f"the cursors of backends {names} are too long to be carried by one cursor"
+            why = f"the cursors of the backends {names} are too long to combine"
             raise RpcError(UNAVAILABLE, why) from None
 
     def _cursors(self, method: str, params: Message) -> dict[str, str] | None:
@@ -179,7 +179,7 @@ class ExtensionLists:
         except InvalidToken:
             sealed = [None]
         if sealed[0] != method:
-            why = f"params.cursor is not one of ours; begin {method} without a cursor"
+            why = f"params.cursor is invalid; send {method} without a cursor"
             raise RpcError(INVALID_PARAMS, why)
         cursors: dict[str, str] = sealed[1]
         return cursors
@@ -190,10 +190,10 @@ def _items(method: str, raw: Raw) -> list[Raw]:
     most, largest = EXTENSION_PAGE_ITEMS.value, EXTENSION_PAGE_BYTES.value
     if len(raw) > largest:
         EXTENSION_PAGE_BYTES.record()
-        raise RpcError(UNAVAILABLE, f"a page of its {method} has more than {largest} bytes")
+        raise RpcError(UNAVAILABLE, f"a page of {method} has more than {largest} bytes")
     if jsonrpc.length(raw, most) > most:
         EXTENSION_PAGE_ITEMS.record()
-        raise RpcError(UNAVAILABLE, f"a page of its {method} has more than {most} items")
+        raise RpcError(UNAVAILABLE, f"a page of {method} has more than {most} items")
     return jsonrpc.decode_array(raw)
 
 
@@ -216,7 +216,7 @@ def _successful_pages(
     for request_task, backend in requests.items():
         if request_task.cancelled():
             seconds = EXTENSION_LIST_WAIT.value
-            failures.append(f"backend {backend.name}: no answer within {seconds} s")
+            failures.append(f"backend {backend.name}: no response within {seconds} s")
             continue
         error = request_task.exception()
         if isinstance(error, RpcError):

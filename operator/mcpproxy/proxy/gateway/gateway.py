@@ -3,24 +3,22 @@
 import asyncio
 import functools
 import secrets
-import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.extensions import DOWNSTREAM_METHODS
-from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
-from mcpproxy.proxy.core.translation.request_names import COMPLETE, ROUTED, component_name
+from mcpproxy.proxy.core.translation.request_names import COMPLETE, ROUTED
 from mcpproxy.proxy.fair_shares import Holder
 from mcpproxy.proxy.gateway.aggregate import Aggregate
 from mcpproxy.proxy.gateway.extension_lists import ExtensionLists
 from mcpproxy.proxy.gateway.resource_subscriptions import ResourceSubscriptions
 from mcpproxy.proxy.gateway.router import Route, Router, extra_fields_of, upstream_request_of
 from mcpproxy.proxy.protocol import jsonrpc
-from mcpproxy.proxy.protocol.jsonrpc import METHOD_NOT_FOUND, Message, RequestEnvelope, RpcError
+from mcpproxy.proxy.protocol.jsonrpc import METHOD_NOT_FOUND, Message, RpcError
 from mcpproxy.proxy.protocol.kinds import KINDS, ComponentKind
 from mcpproxy.proxy.telemetry.metrics import RuntimeMetrics
 from mcpproxy.proxy.upstream.attribution import unattributed
@@ -32,13 +30,6 @@ if TYPE_CHECKING:
     from mcpproxy.proxy.telemetry.tracing import CallTracing
 
 Subscriber = Callable[[str], None]
-
-
-class PreparedCall(NamedTuple):
-    """Request that is ready to be sent."""
-
-    backend: Backend
-    outgoing: UpstreamRequest
 
 
 class Gateway(Aggregate):
@@ -56,8 +47,8 @@ class Gateway(Aggregate):
         super().__init__(name, version, backends, catalog, denied)
         self.metrics = RuntimeMetrics()
         self.tracing: CallTracing | None = None
-        self._router = Router(self.backends, catalog, denied)
-        self._lists = ExtensionLists(self.backends, self._router)
+        self.router = Router(self.backends, catalog, denied)
+        self.lists = ExtensionLists(self.backends, self.router)
         self.seal_with(Sealer([secrets.token_bytes(32)], secrets.token_bytes))
         modes = {backend.settings.session_mode for backend in self.backends.values()}
         self.holds_state = "PerClient" in modes
@@ -66,9 +57,9 @@ class Gateway(Aggregate):
         """Session for which each subscriber gets changes; see `subscribe`."""
         self._resources = ResourceSubscriptions(self.route)
         self._watchers: set[Callable[[], None]] = set()
-        self.in_flight = 0
-        """Number of calls without a response so far."""
-        self.metrics.in_flight.set_function(lambda: self.in_flight)
+        self.running: set[Hashable] = set()
+        """Calls without a response so far."""
+        self.metrics.in_flight.set_function(lambda: len(self.running))
         self.metrics.count(
             "mcpproxy_list_requests",
             "List requests of clients: hit, served from the cache; miss, sent to a backend",
@@ -77,14 +68,14 @@ class Gateway(Aggregate):
         )
         self.metrics.count(
             "mcpproxy_isolated_requests",
-            "Isolated requests: warm, a session was available; cold, one had to be opened",
+            "Isolated requests: warm, a session was available; cold, the proxy had to open one",
             ("backend", "session"),
             self._isolated,
         )
         self.metrics.count(
             "mcpproxy_unattributed_messages",
-            "Messages of backends that were dropped because they named no request and the session"
-            " served several clients",
+            "Messages of backends that the proxy dropped because they named no request and the"
+            " session served several clients",
             ("kind",),
             lambda: (((kind,), count) for kind, count in unattributed.items()),
         )
@@ -124,7 +115,7 @@ class Gateway(Aggregate):
 
     def seal_with(self, sealer: Sealer) -> None:
         """Set the sealer for task ids and cursors, which clients may send to any instance."""
-        self._router.sealer = sealer
+        self.router.sealer = sealer
         if len(self.backends) > 1:
             for backend in self.backends.values():
                 backend.names.tasks.sealer = sealer
@@ -134,7 +125,7 @@ class Gateway(Aggregate):
 
         Raise RpcError.
         """
-        return self._router.route(method, params, principal)
+        return self.router.route(method, params, principal)
 
     def guess_route(
         self, method: str, params: Message, principal: str | None = None
@@ -144,17 +135,20 @@ class Gateway(Aggregate):
         Return None if the only backend gets it, or if the downstream side handles it. Raise
         RpcError.
         """
-        if method in DOWNSTREAM_METHODS or self._lists.has(method):
+        if method in DOWNSTREAM_METHODS or self.lists.has(method):
             return None
         try:
-            route = self._router.guess_route(method, params, principal)
+            route = self.router.guess_route(method, params, principal)
         except RpcError as error:
             if len(self.backends) > 1 or error.code == METHOD_NOT_FOUND:
                 raise
             # The backend may have names that the proxy does not know.
             return None
         if route is None and len(self.backends) != 1:
-            why = "it names no taskId, uri or name by which its backend could be found"
+            why = (
+                "several backends could serve it, and it has no taskId, uri or name that selects"
+                " one"
+            )
             raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}; {why}")
         return route
 
@@ -167,7 +161,7 @@ class Gateway(Aggregate):
         if not self.is_routed(method):
             return False
         try:
-            name, kind = self._router.named(method, params)
+            name, kind = self.router.named(method, params)
         except RpcError:
             # The request is invalid regardless of the backends.
             return True
@@ -183,7 +177,7 @@ class Gateway(Aggregate):
     def route_to(self, owner: str, name: str, kind: ComponentKind) -> Route:
         """Return the route to a component of a backend. Raise RpcError if clients may not use
         it."""
-        return self._router.route_to(owner, name, kind)
+        return self.router.route_to(owner, name, kind)
 
     def is_routed(self, method: str) -> bool:
         """Return True if requests of this method are routed by a component or task."""
@@ -202,84 +196,17 @@ class Gateway(Aggregate):
         # A requestState that the proxy did not seal is the backend's; it identifies the call.
         return (backend.asks or backend.is_program) and "requestState" not in params
 
-    async def call(
-        self,
-        request: Message,
-        method: str,
-        params: Message | None,
-        caller: CallContext,
-        prepared: PreparedCall | None = None,
-    ) -> Message:
-        """Send a client's request to its backend, and return the response with the same id.
-
-        Raise RpcError, also for failures of the backend.
-        """
-        if prepared is None and self._lists.has(method):
-            return await self._call_list(request, method, params or {}, caller)
-        if prepared is None:
-            prepared = self.prepare(request, method, params, principal=caller.client.principal)
-        backend, outgoing = prepared
-        started = time.perf_counter()
-        outcome = "ok"
-        self.in_flight += 1
-        try:
-            answer = await self._call_traced(backend, outgoing, caller, request)
-            if "error" in answer:
-                outcome = "error"
-            answer["id"] = request["id"]
-            return answer
-        except BackendError as error:
-            outcome = error.reason
-            raise error.rpc(backend.name) from None
-        except BaseException:
-            outcome = "cancelled"
-            raise
-        finally:
-            self.in_flight -= 1
-            self.metrics.call(backend.name, method, outcome, time.perf_counter() - started)
-
-    async def _call_list(
-        self, request: Message, method: str, params: Message, caller: CallContext
-    ) -> Message:
-        async def send(backend: Backend, outgoing: UpstreamRequest) -> Message:
-            return await self.call(request, method, params, caller, PreparedCall(backend, outgoing))
-
-        return await self._lists.answer(request, method, params, caller, send)
-
-    async def _call_traced(
-        self, backend: Backend, outgoing: UpstreamRequest, caller: CallContext, request: Message
-    ) -> Message:
-        if self.tracing is None:
-            return await backend.call(outgoing, caller)
-        with self.tracing.call(backend.name, component_name(request), outgoing) as span:
-            answer = await backend.call(outgoing, caller)
-            span.record_response(answer)
-            return answer
-
     def prepare(
-        self,
-        request: Message,
-        method: str,
-        params: Message | None,
-        route: Route | None = None,
-        principal: str | None = None,
-    ) -> PreparedCall:
-        """Return a request in its upstream form; `route` saves routing if known. Raise RpcError."""
-        if route is None:
-            find = self.route if self.is_routed(method) else self.guess_route
-            route = find(method, params or {}, principal)
-        if route is None:
-            outgoing = UpstreamRequest(request["id"], method, params, extra_fields_of(request))
-            return PreparedCall(self._only_backend(method), outgoing)
+        self, request: Message, method: str, params: Message | None, principal: str | None = None
+    ) -> tuple[Backend, UpstreamRequest]:
+        """Return the backend of a request, and the request in its upstream form. Raise RpcError."""
+        find = self.route if self.is_routed(method) else self.guess_route
+        route = find(method, params or {}, principal)
         extra = extra_fields_of(request)
-        outgoing = upstream_request_of(request["id"], method, params or {}, route, extra)
-        return PreparedCall(route.backend, outgoing)
-
-    def prepared_call(self, call: RequestEnvelope, route: Route | None = None) -> PreparedCall:
-        """Return the upstream form of a request from the fast parser. Raise RpcError."""
-        params = call.params or {}
-        route = route or self.route(call.method, params)
-        return PreparedCall(route.backend, upstream_request_of(call.id, call.method, params, route))
+        if route is None:
+            upstream = UpstreamRequest(request["id"], method, params, extra)
+            return self._only_backend(method), upstream
+        return route.backend, upstream_request_of(request["id"], method, params or {}, route, extra)
 
     def _only_backend(self, method: str) -> Backend:
         if len(self.backends) == 1:
@@ -295,8 +222,8 @@ class Gateway(Aggregate):
         """Return True if a request uses a session that the client has for itself with a backend."""
         if not self.holds_state or method is None or method in DOWNSTREAM_METHODS:
             return False
-        if self._lists.has(method):
-            contributors = self._lists.contributors(method, modern=False)
+        if self.lists.has(method):
+            contributors = self.lists.contributors(method, modern=False)
             return any(backend.settings.session_mode == "PerClient" for backend in contributors)
         find = self.route if self.is_routed(method) else self.guess_route
         try:

@@ -47,12 +47,12 @@ class ResourceSubscriptions:
             RESOURCE_URI.record()
             raise RpcError(
                 INVALID_PARAMS,
-                f"params.uri has {size} bytes; at most {RESOURCE_URI.value} are accepted",
+                f"params.uri has {size} bytes; the maximum is {RESOURCE_URI.value}",
             )
         if not self._holders.admits(holder):
             ALL_SUBSCRIPTIONS.record()
             raise RpcError(
-                UNAVAILABLE, "clients have too many subscriptions already; end some, or try later"
+                UNAVAILABLE, "clients have too many subscriptions; end some of them or retry later"
             )
         number = next(self._numbers)
         self._holders.add(number, holder)

@@ -127,7 +127,7 @@ class Router:
         matches = bare.get(name, [])
         if len(matches) > 1:
             both = ", ".join(downstream_name for _, downstream_name in matches)
-            why = f"{name} stands for several tools: {both}; call one of them by that name"
+            why = f"several tools have the name {name}: {both}; call one of them by its full name"
             raise RpcError(INVALID_PARAMS, why)
         return matches[0] if matches else (None, name)
 
@@ -206,7 +206,7 @@ def upstream_request_of(
 
 def denied_method_error(method: str) -> RpcError:
     """Return the error for a method of an extension that is denied."""
-    why = "its extension is denied by spec.extensions.deny"
+    why = "spec.extensions.deny denies its extension"
     return RpcError(METHOD_NOT_FOUND, f"method not found: {method}; {why}")
 
 

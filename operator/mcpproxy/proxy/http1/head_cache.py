@@ -10,25 +10,21 @@ from typing import Final, Generic, TypeVar
 MAX_HEADS: Final = 512
 MAX_SIZE: Final = 4096
 """Bytes of the largest head that is cached."""
-_END: Final = b"\r\n\r\n"
+HEAD_END: Final = b"\r\n\r\n"
 
 H = TypeVar("H")
 
 
 class HeadCache(Generic[H]):
-    """Parsed heads by their bytes, each with the length of its whole message."""
+    """Parsed heads by their bytes, each with the length of its whole message.
+
+    Connections look heads up in `known` themselves, because they do so for each message.
+    """
 
     def __init__(self) -> None:
-        self._heads: dict[bytes, tuple[H, int, int]] = {}
-
-    def look_up(self, data: bytes) -> tuple[H, int, int] | None:
-        """Return the parsed head of `data`, the length of the message, and the start of its body.
-
-        Return None unless `data` is one whole message with a known head.
-        """
-        end = data.find(_END, 0, MAX_SIZE) + 4
-        entry = self._heads.get(data[:end])
-        return None if entry is None or len(data) != entry[1] else entry
+        self.known: dict[bytes, tuple[H, int]] = {}
+        """Bytes of a head, up to the end of HEAD_END within MAX_SIZE → the parsed head, and the
+        length of the message."""
 
     def keep(self, data: bytes, headers: Mapping[bytes, bytes], head: H) -> None:
         """Cache the parsed head of `data` if that is one whole message.
@@ -37,11 +33,11 @@ class HeadCache(Generic[H]):
         between two messages when it read the first byte.
         """
         length = headers.get(b"content-length", b"")
-        end = data.find(_END, 0, MAX_SIZE) + 4
+        end = data.find(HEAD_END, 0, MAX_SIZE) + 4
         # If another message precedes it, or if the head ends elsewhere, the lengths differ.
         is_whole = length.isdigit() and len(data) - end == int(length)
-        if end < len(_END) or not is_whole:
+        if end < len(HEAD_END) or not is_whole:
             return
-        if len(self._heads) >= MAX_HEADS:
-            self._heads.clear()
-        self._heads[data[:end]] = head, len(data), end
+        if len(self.known) >= MAX_HEADS:
+            self.known.clear()
+        self.known[data[:end]] = head, len(data)

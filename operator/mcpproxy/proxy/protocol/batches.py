@@ -30,7 +30,7 @@ def _split(body: bytes, most: int, record: Callable[[], None], *, of_backend: bo
     except RpcError:
         repaired = tolerance.repair_json(text, of_backend=of_backend)
         if repaired is None:
-            raise RpcError(PARSE_ERROR, "the batch is not JSON") from None
+            raise RpcError(PARSE_ERROR, "the batch is not valid JSON") from None
         return _split(repaired, most, record, of_backend=of_backend)
     if not count:
         raise RpcError(INVALID_REQUEST, "the batch is empty")

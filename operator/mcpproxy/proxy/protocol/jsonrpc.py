@@ -137,8 +137,8 @@ def _refuse_many(raw: bytes | Raw, code: int) -> None:
     """Raise RpcError if an object has more fields than a message may have."""
     if exceeds(bytes(raw), _MOST):
         ENVELOPE_MEMBERS.record()
-        of = "the message has" if code == INVALID_REQUEST else "params, a result or a part has"
-        raise RpcError(code, f"{of} more than {_MOST} members, which is the limit")
+        of = "the message has" if code == INVALID_REQUEST else "params, result or a field has"
+        raise RpcError(code, f"{of} more than {_MOST} fields")
 
 
 def length(raw: bytes | Raw | None, most: int) -> int:
@@ -170,7 +170,7 @@ def canonicalize(raw: bytes | Raw) -> bytes:
     try:
         return canonical(_exact(raw))
     except (msgspec.DecodeError, RecursionError) as error:
-        raise RpcError(INVALID_PARAMS, f"not JSON that can be compared: {error}") from None
+        raise RpcError(INVALID_PARAMS, f"invalid JSON: {error}") from None
 
 
 def encode_raw(content: Any) -> Raw:
@@ -231,7 +231,7 @@ def _decode(body: bytes) -> Message:
             INVALID_REQUEST, "the body must be a single JSON-RPC request, notification or response"
         ) from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        raise RpcError(PARSE_ERROR, "the body is not JSON") from None
+        raise RpcError(PARSE_ERROR, "the body is not valid JSON") from None
 
 
 def parse_request_fast(body: bytes) -> RequestEnvelope | None:

@@ -144,7 +144,7 @@ class EventStreamParser:
         """Count the size of lines of an event; an empty line counts as one byte."""
         self._size += sum(map(len, lines)) + len(lines)
         if self._size > self._limit:
-            raise EventTooLarge(f"an event is larger than {self._limit} bytes")
+            raise EventTooLarge(f"an event has more than {self._limit} bytes")
 
     def open_data(self, size: int) -> bytes | None:
         """Take the data received so far of an event that is larger than `size` and has only data.
@@ -172,7 +172,7 @@ class EventStreamParser:
             self._rest.append(part)
             self._kept += len(part)
         if self._kept + self._size > self._limit:
-            raise EventTooLarge(f"an event is larger than {self._limit} bytes")
+            raise EventTooLarge(f"an event has more than {self._limit} bytes")
 
     def _field(self, line: bytes) -> None:
         name, _, content = line.partition(b":")

@@ -4,7 +4,7 @@ One thread counts, so there are no locks.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from itertools import accumulate
 
 from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
@@ -54,15 +54,21 @@ class CallSeries:
 class CallMetrics(Collector):
     """Calls by backend, method and outcome."""
 
-    def __init__(self, bounds: Sequence[float]) -> None:
-        """Create empty metrics. `bounds` are the ascending upper bounds of the buckets, in
-        seconds."""
+    def __init__(self, bounds: Sequence[float], methods: Container[str]) -> None:
+        """Create empty metrics.
+
+        `bounds` are the ascending upper bounds of the buckets, in seconds. Methods that are not in
+        `methods` are counted as "other", because clients choose method names.
+        """
+        self._methods = methods
         self._bounds = tuple(bounds)
         self._entries: dict[tuple[str, str, str], CallSeries] = {}
         self._durations: dict[tuple[str, str], Histogram] = {}
 
     def add(self, backend: str, method: str, outcome: str, seconds: float) -> None:
         """Record a call that took this many seconds."""
+        if method not in self._methods:
+            method = "other"
         entry = self._entries.get((backend, method, outcome))
         if entry is None:
             durations = self._durations.get((backend, method))
@@ -86,7 +92,7 @@ class CallMetrics(Collector):
         yield calls
         seconds = HistogramMetricFamily(
             "mcpproxy_call_duration_seconds",
-            "Time from a request to its response",
+            "Time from the request to its response",
             labels=["backend", "method"],
         )
         ends = [*map(floatToGoString, self._bounds), "+Inf"]

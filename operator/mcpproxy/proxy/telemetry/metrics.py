@@ -30,8 +30,8 @@ class RuntimeMetrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._calls = CallMetrics(_BUCKETS)
-        self._registry.register(self._calls)
+        self.calls = CallMetrics(_BUCKETS, _METHODS)
+        self._registry.register(self.calls)
         self.streams = Gauge(
             "mcpproxy_client_streams",
             "Open streams of change notifications to clients",
@@ -44,12 +44,12 @@ class RuntimeMetrics:
         )
         self.in_flight = Gauge(
             "mcpproxy_calls_in_flight",
-            "Requests to backends without a response so far",
+            "Requests to backends that are waiting for a response",
             registry=self._registry,
         )
         self.parked = Gauge(
             "mcpproxy_calls_parked",
-            "Calls that wait for input from their clients",
+            "Calls that are waiting for input from their clients",
             registry=self._registry,
         )
         self.upstream = Gauge(
@@ -68,12 +68,6 @@ class RuntimeMetrics:
     def count(self, name: str, documentation: str, labels: Sequence[str], read: Read) -> None:
         """Register a counter whose values are stored elsewhere; see `LabelledCounter`."""
         self._registry.register(LabelledCounter(name, documentation, labels, read))
-
-    def call(self, backend: str, method: str, outcome: str, seconds: float) -> None:
-        """Record a completed request to a backend."""
-        # Clients choose method names, so unknown ones must not create labels.
-        label = method if method in _METHODS else "other"
-        self._calls.add(backend, label, outcome, seconds)
 
     def families(self) -> list[Metric]:
         """Return the current values of all metrics."""

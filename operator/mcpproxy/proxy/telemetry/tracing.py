@@ -4,11 +4,12 @@ The trace continues that of the client, from `_meta` (2026-07-28, basic: trace c
 headers. The backend gets it in both. Spans contain neither arguments nor results.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, Protocol
 
+import msgspec
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Span, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
@@ -18,11 +19,14 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from mcpproxy.api.untrusted_text import clean_text
 from mcpproxy.proxy.core.errors import BackendError
+from mcpproxy.proxy.core.exchange import CallContext
 from mcpproxy.proxy.core.translation.era_translation import parse_meta
+from mcpproxy.proxy.core.translation.request_names import component_name
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
 
+Send = Callable[[UpstreamRequest, CallContext], Coroutine[Any, Any, Message]]
 LONGEST: Final = 256
 """Maximum length of a method or name in a span, because clients choose both."""
 _KEYS: Final = ("traceparent", "tracestate")
@@ -32,12 +36,16 @@ _received: ContextVar[Mapping[str, str] | None] = ContextVar("received", default
 class CallSpan(Protocol):
     """Span of one call."""
 
+    request: UpstreamRequest
+    """The request with the trace context."""
+
     def record_response(self, answer: Message) -> None:
         """Record the response of the backend."""
 
 
 class _SpanContext:
-    def __init__(self, span: Span) -> None:
+    def __init__(self, span: Span, request: UpstreamRequest) -> None:
+        self.request = request
         self._span = span
 
     def record_response(self, answer: Message) -> None:
@@ -68,11 +76,25 @@ class CallTracing:
         fields = {key: headers[key.encode()] for key in _KEYS if key.encode() in headers}
         _received.set({key: value.decode("latin-1") for key, value in fields.items()})
 
+    def traced(self, send: Send, backend: str, message: Message) -> Send:
+        """Return a function that sends a request to a backend within a span.
+
+        `message` is the client's request.
+        """
+
+        async def send_traced(request: UpstreamRequest, caller: CallContext) -> Message:
+            with self.call(backend, component_name(message), request) as span:
+                answer = await send(span.request, caller)
+                span.record_response(answer)
+                return answer
+
+        return send_traced
+
     @contextmanager
     def call(
         self, backend: str, target: str | None, outgoing: UpstreamRequest
     ) -> Iterator[CallSpan]:
-        """Open a span for a request to a backend, and add the trace context to the request.
+        """Open a span for a request to a backend; its request has the trace context.
 
         `target` is the downstream name of the tool or prompt. Errors inside propagate.
         """
@@ -87,9 +109,8 @@ class CallTracing:
         span: Any = self._tracer.start_span(
             f"{method} {target}" if target else method, parent, SpanKind.CLIENT, attributes
         )
-        self._inject(span, meta, outgoing)
         try:
-            yield _SpanContext(span)
+            yield _SpanContext(span, self._inject(span, meta, outgoing))
         except BackendError as error:
             span.set_attribute("error.type", error.reason)
             span.set_status(Status(StatusCode.ERROR))
@@ -104,16 +125,17 @@ class CallTracing:
         finally:
             span.end()
 
-    def _inject(self, span: Any, meta: Message, outgoing: UpstreamRequest) -> None:
+    def _inject(self, span: Any, meta: Message, outgoing: UpstreamRequest) -> UpstreamRequest:
         carrier: dict[str, str] = {}
         self._propagator.inject(carrier, set_span_in_context(span))
         trace_fields = {key: jsonrpc.encode_raw(value) for key, value in carrier.items()}
         kept = {key: value for key, value in meta.items() if key not in _KEYS}
-        outgoing.params = {
+        params = {
             **(outgoing.params or {}),
             "_meta": jsonrpc.encode_raw({**kept, **trace_fields}),
         }
-        outgoing.trace = tuple((key.encode(), value.encode()) for key, value in carrier.items())
+        trace = tuple((key.encode(), value.encode()) for key, value in carrier.items())
+        return msgspec.structs.replace(outgoing, params=params, trace=trace)
 
     def close(self) -> None:
         """Export the remaining spans; takes as long as the collector does, up to a few seconds."""

@@ -24,8 +24,8 @@ log = logging.getLogger("mcpproxy.backend")
 AFTERMATH: Final = 5.0
 """Seconds after a response in which earlier messages may still arrive on another stream."""
 WHY: Final = (
-    "requests of several clients share this session, and nothing says for which of them this is;"
-    " set session.mode to PerClient or Isolated"
+    "several clients share this session, and the message does not identify a request; set"
+    " session.mode to PerClient or Isolated"
 )
 COMPLETED: Final = "notifications/elicitation/complete"
 _REFUSAL: Final = jsonrpc.encode_raw({"code": UNAVAILABLE, "message": WHY})

@@ -1,7 +1,8 @@
-"""One backend: its sessions, its monitor and the entrance for calls."""
+"""One backend: its sessions, its monitor, and the settings of calls to it."""
 
 import asyncio
 import collections.abc
+import functools
 import logging
 import ssl
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from mcpproxy.limits.backends import SERVER_NAME
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.component_filter import NOTHING, ComponentFilter
 from mcpproxy.proxy.core.catalog.extensions import TASKS_EXTENSION
-from mcpproxy.proxy.core.errors import REUSE_REFUSED, BackendError, ReuseNotAllowed, Unreachable
+from mcpproxy.proxy.core.errors import REUSE_REFUSED, BackendError, ReuseNotAllowed
 from mcpproxy.proxy.core.exchange import ROOTS_CHANGED, CallContext, ClientIdentity, NullContext
 from mcpproxy.proxy.core.health import HealthState
 from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
@@ -26,19 +27,20 @@ from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.kinds import RESOURCES, TEMPLATES, ComponentKind
 from mcpproxy.proxy.protocol.revisions import LATEST_MODERN
+from mcpproxy.proxy.timers import TimerQueue
+from mcpproxy.proxy.upstream.call_context import NameMappingContext
 from mcpproxy.proxy.upstream.client_features import EVERYTHING, FeaturePolicy
 from mcpproxy.proxy.upstream.connect.negotiation import Connector
 from mcpproxy.proxy.upstream.connect.spare_processes import SpareConnector
-from mcpproxy.proxy.upstream.dispatcher import Dispatcher, NameMappingContext
 from mcpproxy.proxy.upstream.monitor.list_cache import selections
 from mcpproxy.proxy.upstream.monitor.list_variants import VariantLists
 from mcpproxy.proxy.upstream.monitor.monitor import LISTS_TIME, BackendMonitor
+from mcpproxy.proxy.upstream.monitor.request_pace import RequestRate
 from mcpproxy.proxy.upstream.monitor.requester import Requester
 from mcpproxy.proxy.upstream.mounted.tls import SKIPPED
 from mcpproxy.proxy.upstream.mounted.values import MountedValues
-from mcpproxy.proxy.upstream.request_pace import RequestRate
 from mcpproxy.proxy.upstream.sessions.pool import SessionPool
-from mcpproxy.proxy.upstream.transports.session import TaskSet, UpstreamRequest, UpstreamSession
+from mcpproxy.proxy.upstream.transports.session import TaskSet, UpstreamSession
 
 START_TIME = 10.0
 """Seconds that the first lists wait for a backend over HTTP."""
@@ -87,21 +89,25 @@ class Backend:
         self.names = PrefixMapping(settings.prefix, TaskIds(name))
         self._selections = selections(settings)
         self.asks = asks or forwarding.answers_itself
-        self._forwarding = forwarding
+        self.forwarding = forwarding
+        """Policy for the client features that the backend may use."""
         self._catalog = context.catalog
-        self._background = TaskSet()
+        self.background = TaskSet()
+        """Tasks that no call waits for."""
         self._loops = TaskSet()
-        self._opener = opener(self._background)
+        self._opener = opener(self.background)
         self.sessions = SessionPool(
             self._opener.open,
             self.settings.session_mode,
             self.settings.declared_stateless,
             self.settings.deadlines.idle,
-            self._background,
+            self.background,
             warm_each,
             settings.passed,
             # Spare processes suit any client, so no sessions are opened in advance for a pool key.
-            refills=not isinstance(self._opener, SpareConnector),
+            refills=not (
+                isinstance(self._opener, SpareConnector) and settings.session_mode == "Isolated"
+            ),
         )
         own_context = self._context_of(ClientIdentity(LATEST_MODERN, info=context.info))
         catalog = context.catalog
@@ -114,21 +120,13 @@ class Backend:
         self.watch.own = self.own
         self.watch.on_failure = self.sessions.on_backend_failure
         self.sessions.upstream.announced = self.watch.announced
-        timeout = self.settings.deadlines.request
-        self._calls = Dispatcher(
-            self.names,
-            self.sessions,
-            timeout,
-            self.watch.announced,
-            self._background,
-            polls=TASKS_EXTENSION.name not in settings.denied,
-        )
-        passes = forwarding.passes_all
-        self.begin = self._calls.begin if passes else self._never_begin
-        """Sends a client's request without a task, if possible; as `Dispatcher.begin`."""
-        self.whole, self.complete = self._calls.whole, self._calls.complete
-        """Return the response to such a request; as `Dispatcher.whole` and
-        `Dispatcher.complete`."""
+        self.polls_tasks = TASKS_EXTENSION.name not in settings.denied
+        """True if the proxy polls tasks for legacy clients."""
+
+    @functools.cached_property
+    def timers(self) -> TimerQueue:
+        """Timers with the request timeout, from the backend's last message to its response."""
+        return TimerQueue(asyncio.get_running_loop(), self.settings.deadlines.request)
 
     @property
     def is_program(self) -> bool:
@@ -138,7 +136,7 @@ class Backend:
     def _context_of(self, client: ClientIdentity) -> CallContext:
         """Return a context for the proxy's own requests in the name of a client, which receives
         nothing."""
-        return self._forwarding.caller(NullContext(client))
+        return self.forwarding.caller(NullContext(client))
 
     def _look(self, client: ClientIdentity) -> AbstractAsyncContextManager[UpstreamSession]:
         """Provide a session for a client's lists: its own, or one as it would get."""
@@ -171,7 +169,7 @@ class Backend:
         """
         if (session := self.own(client)) is not None:
             return session
-        declared = self._forwarding.seen(client.capabilities)
+        declared = self.forwarding.seen(client.capabilities)
         header_mark = client.mark(self.settings.passed)
         return declared if header_mark is None else (declared or b"{}") + header_mark
 
@@ -237,28 +235,6 @@ class Backend:
                 self.watch.renew()
             self.sessions.close_idle()
 
-    def _never_begin(
-        self,
-        outgoing: UpstreamRequest,
-        client: ClientIdentity,
-        done: Callable[[], None],
-        has_log_level: bool,
-    ) -> bool:
-        # The policy has to decode the response, so every request needs a task.
-        return False
-
-    async def call(self, outgoing: UpstreamRequest, caller: CallContext) -> Message:
-        """Send a client's request. Raises BackendError."""
-        try:
-            if self._forwarding.passes_all:
-                return await self._calls.call(outgoing, caller)
-            # The policy has to decode the response.
-            outgoing.sink = None
-            return await self._forwarding.call(self._calls.call, outgoing, caller)
-        except Unreachable:
-            self.watch.recheck_now()
-            raise
-
     async def notify(
         self, client: ClientIdentity, message: Message, *, running_only: bool, alone: bool
     ) -> None:
@@ -269,9 +245,9 @@ class Backend:
         for it.
         """
         method = jsonrpc.decode_str(message.get("method")) or ""
-        if not self._forwarding.forwards(method):
+        if not self.forwarding.forwards(method):
             return
-        seen = self._forwarding.client(client)
+        seen = self.forwarding.client(client)
         links = self.sessions.running_sessions(seen)
         persistent = None if running_only else self.sessions.persistent_session(seen)
         try:
@@ -291,7 +267,7 @@ class Backend:
     ) -> Callable[[ClientIdentity], CallContext]:
         """Wrap contexts so that this backend's names are mapped."""
         return lambda client: NameMappingContext(
-            self._forwarding.caller(standing(client)), self.names, self.watch.announced
+            self.forwarding.caller(standing(client)), self.names, self.watch.announced
         )
 
     async def close(self) -> None:
@@ -299,7 +275,7 @@ class Backend:
         await self._loops.close()
         await self.watch.close()
         await self.sessions.close()
-        await self._background.close(grace=2.0)
+        await self.background.close(grace=2.0)
         await self._opener.close()
 
     def status(self) -> BackendStatus:

@@ -5,6 +5,7 @@ backend does not see the capability of a withdrawn feature. If the proxy answers
 backend sees its capability, whatever the client declared.
 """
 
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -71,7 +72,7 @@ class FeaturePolicy:
     """True if the backend may use features that the client did not declare, because its session
     is older."""
 
-    @property
+    @functools.cached_property
     def passes_all(self) -> bool:
         """True if the policy changes nothing."""
         return not (self.withdrawn or self.answers or self.presumed or self.denied)
@@ -146,7 +147,7 @@ class FeaturePolicy:
             if "requestState" not in result:
                 params.pop("requestState", None)
             request_id = jsonrpc.encode_raw(f"{jsonrpc.decode(outgoing.id)}-answer-{round_ + 1}")
-        raise ProtocolError(f"it asked for input more than {MAX_ROUNDS} times")
+        raise ProtocolError(f"the backend requested input in more than {MAX_ROUNDS} rounds")
 
     def _check_input_requests(self, result: Message) -> None:
         """Raise ProtocolError if a backend requests input that it was not offered."""
@@ -154,7 +155,8 @@ class FeaturePolicy:
             method = jsonrpc.decode_str(jsonrpc.decode_object(question).get("method")) or ""
             if ASKED.get(method) in self.withdrawn:
                 raise ProtocolError(
-                    f"it asks for {ASKED[method]}, which is not forwarded to clients"
+                    f"the backend requested {ASKED[method]}, which the proxy does not forward to"
+                    " clients"
                 )
 
     def _without_progress_token(self, params: Message | None) -> Message | None:
@@ -193,6 +195,7 @@ class _FilteredContext:
         self.client = forwarding.client(caller.client)
         self.muted = "logging" in forwarding.withdrawn
         self.log_level = None if self.muted else caller.log_level
+        self.resumption = caller.resumption
         self._declared = _parse_capabilities(caller.client.capabilities)
         self._forwarding = forwarding
         self._caller = caller
@@ -227,9 +230,3 @@ class _FilteredContext:
         except Exception:
             log.exception("the handler for %s failed", feature)
             return {"error": FAILED}
-
-    async def streamed(self, retry: int | None) -> None:
-        await self._caller.streamed(retry)
-
-    async def paused(self) -> None:
-        await self._caller.paused()

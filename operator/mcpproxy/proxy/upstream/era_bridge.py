@@ -17,7 +17,9 @@ from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.upstream.input_polling import TASK, collect_inputs, wait_for_task
 from mcpproxy.proxy.upstream.transports.session import (
+    HttpExchange,
     ServerDescription,
+    TaskSet,
     UpstreamRequest,
     UpstreamSession,
 )
@@ -34,26 +36,49 @@ MAX_ROUNDS: Final = 16
 
 
 def send_request(
-    link: UpstreamSession, outgoing: UpstreamRequest, caller: CallContext
+    link: UpstreamSession,
+    outgoing: UpstreamRequest,
+    caller: CallContext,
+    background: TaskSet,
+    exchange: HttpExchange | None = None,
 ) -> Coroutine[Any, Any, Message]:
-    """Send a request over an upstream session, translated if client and backend differ in era."""
+    """Send a request over an upstream session, translated if client and backend differ in era.
+
+    If the request was sent already, `exchange` is continued. `background` runs tasks that the call
+    does not wait for.
+    """
     modern_client, modern_backend = caller.client.modern, link.greeting.modern
     if modern_client == modern_backend:
         if not modern_client and caller.log_level is not None and link.stateful:
-            return _with_log_level(link, outgoing, caller)
+            return _with_log_level(link, outgoing, caller, exchange)
         if outgoing.resolves_input and link.stateful and modern_client:
-            return resolve_input(link, outgoing, outgoing, caller)
-        return link.request(outgoing, caller)
+            return resolve_input(link, outgoing, outgoing, caller, background, exchange)
+        return _request_or_resume(link, outgoing, caller, exchange)
     if modern_client:
-        return _to_legacy(link, outgoing, caller)
-    return _to_modern(link, outgoing, caller)
+        return _to_legacy(link, outgoing, caller, exchange)
+    return _to_modern(link, outgoing, caller, background, exchange)
+
+
+def _request_or_resume(
+    link: UpstreamSession,
+    outgoing: UpstreamRequest,
+    caller: CallContext,
+    exchange: HttpExchange | None,
+) -> Coroutine[Any, Any, Message]:
+    """Send a request, or wait for its response if it was sent already."""
+    if exchange is None:
+        return link.request(outgoing, caller)
+    return exchange.session.resume(exchange, caller, outgoing.large_result)
 
 
 async def _with_log_level(
-    link: UpstreamSession, outgoing: UpstreamRequest, caller: CallContext
+    link: UpstreamSession,
+    outgoing: UpstreamRequest,
+    caller: CallContext,
+    exchange: HttpExchange | None,
 ) -> Message:
     await _set_log_level(link, caller)
-    return await link.request(outgoing, caller)
+    return await _request_or_resume(link, outgoing, caller, exchange)
 
 
 _levels: Final = itertools.count(1)
@@ -124,12 +149,11 @@ def translate_request(
     return outgoing.copy_with(params)
 
 
-def translate_result_bytes(outgoing: UpstreamRequest, result: bytes) -> bytes | None:
+def translate_result_bytes(method: str, result: bytes, greeting: ServerDescription) -> bytes | None:
     """Translate a result for a client of the other era, or return None if it has to be decoded."""
-    assert outgoing.link is not None
-    if outgoing.link.greeting.modern:
+    if greeting.modern:
         return era_translation.to_legacy_result_bytes(result)
-    return era_translation.to_modern_result_bytes(outgoing.method, result)
+    return era_translation.to_modern_result_bytes(method, result)
 
 
 def to_modern_response(outgoing: UpstreamRequest, answer: Message) -> Message:
@@ -168,41 +192,63 @@ def _result_type(answer: Message) -> str | None:
 
 
 async def _to_legacy(
-    link: UpstreamSession, outgoing: UpstreamRequest, caller: CallContext
+    link: UpstreamSession,
+    outgoing: UpstreamRequest,
+    caller: CallContext,
+    exchange: HttpExchange | None,
 ) -> Message:
     if caller.log_level is not None and link.stateful:
         await _set_log_level(link, caller)
-    sent = outgoing.translated or translate_request(outgoing, caller.client, link.greeting)
-    return to_modern_response(outgoing, await link.request(sent, caller))
+    sent = (
+        exchange.request if exchange else translate_request(outgoing, caller.client, link.greeting)
+    )
+    return to_modern_response(outgoing, await _request_or_resume(link, sent, caller, exchange))
 
 
 async def _to_modern(
-    link: UpstreamSession, outgoing: UpstreamRequest, caller: CallContext
+    link: UpstreamSession,
+    outgoing: UpstreamRequest,
+    caller: CallContext,
+    background: TaskSet,
+    exchange: HttpExchange | None,
 ) -> Message:
-    sent = outgoing.translated or translate_request(
-        outgoing,
-        caller.client,
-        link.greeting,
-        caller.log_level,
-        muted=getattr(caller, "muted", False),
+    sent = (
+        exchange.request
+        if exchange
+        else translate_request(
+            outgoing,
+            caller.client,
+            link.greeting,
+            caller.log_level,
+            muted=getattr(caller, "muted", False),
+        )
     )
-    return to_legacy_response(outgoing, await resolve_input(link, outgoing, sent, caller))
+    answer = await resolve_input(link, outgoing, sent, caller, background, exchange)
+    return to_legacy_response(outgoing, answer)
 
 
 async def resolve_input(
-    link: UpstreamSession, outgoing: UpstreamRequest, sent: UpstreamRequest, caller: CallContext
+    link: UpstreamSession,
+    outgoing: UpstreamRequest,
+    sent: UpstreamRequest,
+    caller: CallContext,
+    background: TaskSet,
+    exchange: HttpExchange | None = None,
 ) -> Message:
     """Send a request to a modern backend until it is complete; return the response with the id of
     `outgoing`.
 
-    `sent` is the first request to send. If the backend requests input, the client is asked, and the
-    call is repeated over the same session with a new id, because the backend's state may exist in
-    that process only. Raises BackendError, RpcError.
+    `sent` is the first request to send; `exchange` is continued if it was sent already. If the
+    backend requests input, the client is asked, and the call is repeated over the same session with
+    a new id, because the backend's state may exist in that process only. Raises BackendError,
+    RpcError.
     """
     for round_ in range(MAX_ROUNDS):
-        answer = await link.request(sent, caller)
+        answer = await _request_or_resume(link, sent, caller, exchange)
+        exchange = None
         if _result_type(answer) == TASK and outgoing.polls:
-            answer = await wait_for_task(link, outgoing, _result_object(answer), caller)
+            task = _result_object(answer)
+            answer = await wait_for_task(link, outgoing, task, caller, background)
         if _result_type(answer) != "input_required":
             return {**answer, "id": outgoing.id}
         result = _result_object(answer)
@@ -214,7 +260,7 @@ async def resolve_input(
             params.pop("requestState", None)
         request_id = jsonrpc.encode_raw(f"{jsonrpc.decode(outgoing.id)}-retry-{round_ + 1}")
         sent = outgoing.copy_with(params, request_id)
-    raise ProtocolError(f"it asked for input more than {MAX_ROUNDS} times")
+    raise ProtocolError(f"the backend requested input in more than {MAX_ROUNDS} rounds")
 
 
 def _result_object(answer: Message) -> Message:
@@ -223,4 +269,4 @@ def _result_object(answer: Message) -> Message:
     try:
         return jsonrpc.decode_object(answer["result"])
     except RpcError:
-        raise ProtocolError("its result is not a JSON object") from None
+        raise ProtocolError("the result is not a JSON object") from None

@@ -88,7 +88,7 @@ def _stdio_connector(
         cwd = spec.cwd or str(context.directory)
         return await stdio.spawn(name, (spec.command, *(spec.args or ())), environment(), cwd)
 
-    if settings.session_mode == "Isolated":
-        # Isolated sessions start a process for each request.
-        return SpareConnector(spawn, settings, background, environment.changed)
-    return StdioConnector(spawn, settings, background, environment.changed)
+    if settings.session_mode == "Reused":
+        # One process serves all clients.
+        return StdioConnector(spawn, settings, background, environment.changed)
+    return SpareConnector(spawn, settings, background, environment.changed, spec.command)

@@ -6,7 +6,6 @@ and polls the task until it is complete.
 """
 
 import asyncio
-import functools
 import itertools
 from typing import Any, Final
 
@@ -20,7 +19,11 @@ from mcpproxy.proxy.core.exchange import CallContext, NullContext
 from mcpproxy.proxy.core.translation import era_translation
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import INTERNAL_ERROR, UNAVAILABLE, Message, RpcError
-from mcpproxy.proxy.upstream.transports.session import UpstreamRequest, UpstreamSession
+from mcpproxy.proxy.upstream.transports.session import (
+    TaskSet,
+    UpstreamRequest,
+    UpstreamSession,
+)
 
 TASK: Final = "task"
 """`resultType` of a result that is a task."""
@@ -32,29 +35,43 @@ _polls: Final = itertools.count(1)
 
 
 async def wait_for_task(
-    link: UpstreamSession, outgoing: UpstreamRequest, task: Message, caller: CallContext
+    link: UpstreamSession,
+    outgoing: UpstreamRequest,
+    task: Message,
+    caller: CallContext,
+    background: TaskSet,
 ) -> Message:
     """Poll a task until it is complete, and return the response to the request that created it.
 
-    A request timeout cancels this coroutine as it cancels any other call. Raises BackendError,
-    RpcError.
+    A request timeout cancels this coroutine as it cancels any other call. If no client waits for
+    the task any longer, `background` cancels it. Raises BackendError, RpcError.
     """
     task_id = jsonrpc.decode_str(task.get("taskId"))
     if task_id is None:
-        raise ProtocolError("it answers with a task without a taskId")
-    outgoing.cancel_task = functools.partial(_cancel, link, task_id, caller)
+        raise ProtocolError("the backend created a task without a taskId")
+    try:
+        return await _poll(link, outgoing, task_id, task, caller)
+    except BaseException:
+        background.spawn(_cancel(link, task_id, caller))
+        raise
+
+
+async def _poll(
+    link: UpstreamSession,
+    outgoing: UpstreamRequest,
+    task_id: str,
+    task: Message,
+    caller: CallContext,
+) -> Message:
     asked: set[str] = set()
     while (answer := _response_of(outgoing, task)) is None:
         if jsonrpc.decode_str(task.get("status")) == "input_required":
             await _answer_questions(link, task_id, task, asked, caller)
         await asyncio.sleep(_pause(task))
         response = await link.request(_task_request(link, "tasks/get", task_id, caller), caller)
-        error = jsonrpc.error_of(response)
-        if error is not None:
-            outgoing.cancel_task = None
+        if jsonrpc.error_of(response) is not None:
             return response
         task = _decode_object(response["result"])
-    outgoing.cancel_task = None
     return answer
 
 
@@ -79,7 +96,9 @@ def _response_of(outgoing: UpstreamRequest, task: Message) -> Message | None:
             **answer,
             "error": jsonrpc.encode_raw(_error(UNAVAILABLE, "the task was cancelled", task)),
         }
-    raise ProtocolError(f"its task has the status {(status or 'none')[:50]}, or lacks the result")
+    raise ProtocolError(
+        f"the task has the status {(status or 'none')[:50]}, or its result is missing"
+    )
 
 
 def _error(code: int, message: str, task: Message) -> dict[str, Any]:
@@ -151,7 +170,7 @@ def _decode_object(raw: Raw) -> Message:
     try:
         return jsonrpc.decode_object(raw)
     except RpcError:
-        raise ProtocolError("its task is not a JSON object") from None
+        raise ProtocolError("the task is not a JSON object") from None
 
 
 async def _ask_client(key: str, raw: Raw, caller: CallContext) -> Any:
@@ -186,7 +205,9 @@ async def collect_inputs(result: Message, caller: CallContext) -> Message:
     requested = jsonrpc.decode_object(result.get("inputRequests", jsonrpc.EMPTY))
     if len(requested) > SERVER_REQUESTS.value:
         SERVER_REQUESTS.record()
-        raise ProtocolError(f"it asks for more than {SERVER_REQUESTS.value} things at once")
+        raise ProtocolError(
+            f"the backend requested more than {SERVER_REQUESTS.value} inputs at once"
+        )
     if caller.client.modern:
         # Modern clients get all input requests in one result.
         answers = dict(zip(requested, await _ask_client_at_once(requested, caller), strict=True))

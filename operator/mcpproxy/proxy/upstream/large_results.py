@@ -133,12 +133,12 @@ class ResultRelay:
                     connected = await self._send_part(await _rewrite(streamed, chunk))
         except MalformedJson as error:
             response.close()
-            raise ProtocolError(f"its answer is no JSON-RPC response: {error}") from None
+            raise ProtocolError(f"the response is not a JSON-RPC response: {error}") from None
         if not connected:
             response.close()
         elif not (streamed.complete and streamed.identified):
             raise ProtocolError(
-                "its answer is no JSON-RPC response: it ends too early or has no id"
+                "the response is not a JSON-RPC response: it is incomplete or has no id"
             )
         await self.sink.last_part()
 

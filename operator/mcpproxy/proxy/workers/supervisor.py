@@ -113,7 +113,7 @@ class Supervisor:
 
     async def _ready(self, member: WorkerProcess) -> str | None:
         if not member.serves:
-            return f"worker {member.number} is being started"
+            return f"worker {member.number} is starting"
         try:
             why = msgspec.json.decode(await member.query("ready", PATIENCE), type=str | None)
         except WorkerTimeout as error:
@@ -154,7 +154,7 @@ class Supervisor:
 
 def _initial_report(configuration: ProxyConfig) -> PodReport:
     names = sorted(backend.name for backend in configuration.proxy.spec.backends)
-    why = "no worker has tried the backend yet"
+    why = "no worker has connected to the backend yet"
     return PodReport(
         config_hash=configuration.hash,
         version=VERSION,

@@ -94,7 +94,7 @@ class WorkerProcess:
             if self._stopping.is_set():
                 return
             if self.starts == 1 and not served:
-                raise WorkerStartFailed(f"worker {self.number} could not start")
+                raise WorkerStartFailed(f"cannot start worker {self.number}")
             ends = 1 if loop.time() - started > STEADY else ends + 1
             delay = restart_delay(ends)
             log.error("worker %d restarts in %g s", self.number, delay)
@@ -122,7 +122,9 @@ class WorkerProcess:
         # The process closes its end of the socket when it exits.
         code = await process.wait()
         if not self._stopping.is_set():
-            log.error("worker %d (process %d) exited with %d", self.number, process.pid, code)
+            log.error(
+                "worker %d (process %d) exited with status %d", self.number, process.pid, code
+            )
         return served
 
     async def _start_process(self) -> tuple[asyncio.subprocess.Process, WorkerChannel]:
@@ -168,7 +170,7 @@ class WorkerProcess:
         self._line, self.serves, self.report, self.settled = None, False, None, False
         for waiting in self._queries.values():
             if not waiting.done():
-                waiting.set_exception(WorkerTimeout(f"worker {self.number} has ended"))
+                waiting.set_exception(WorkerTimeout(f"worker {self.number} has exited"))
         self._queries.clear()
         self.on_report()
 
@@ -191,7 +193,7 @@ class WorkerProcess:
     async def query(self, subject: Subject, seconds: float) -> bytes:
         """Return the worker's response as JSON. Raise WorkerTimeout."""
         if self._line is None:
-            raise WorkerTimeout(f"worker {self.number} is being started")
+            raise WorkerTimeout(f"worker {self.number} is starting")
         self._last_query += 1
         number = self._last_query
         waiting = self._queries[number] = asyncio.get_running_loop().create_future()
@@ -201,7 +203,7 @@ class WorkerProcess:
                 return bytes(await waiting)
         except TimeoutError:
             raise WorkerTimeout(
-                f"worker {self.number} did not answer within {seconds:g} s"
+                f"no response from worker {self.number} within {seconds:g} s"
             ) from None
         finally:
             self._queries.pop(number, None)

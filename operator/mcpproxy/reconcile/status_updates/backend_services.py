@@ -98,7 +98,7 @@ def _wrong_port(route: _Route) -> str | None:
     if not route.ports or route.port in route.ports:
         return None
     listed = ", ".join(map(str, sorted(route.ports)))
-    return f"Service {route.name} has no port {route.port} but {listed}; correct service.port"
+    return f"Service {route.name} has no port {route.port}; set service.port to one of {listed}"
 
 
 def _headless(route: _Route) -> str | None:
@@ -108,8 +108,9 @@ def _headless(route: _Route) -> str | None:
     if target == route.port:
         return None
     return (
-        f"Service {route.name} is headless, so connections go to port {route.port} of the pods and"
-        f" not to its targetPort; give the Service the port {target} and set service.port to it"
+        f"Service {route.name} is headless, so connections use port {route.port} of the pods"
+        f" instead of its targetPort; change the port of the Service to {target} and set"
+        f" service.port to {target}"
     )
 
 

@@ -14,7 +14,7 @@ T = TypeVar("T")
 SLOW: Final = 3.0
 """Seconds that the writes of a pass may take before the status reports them."""
 SLOW_WRITE: Final = ConditionReason(
-    reasons.API_SERVER_UNAVAILABLE, "the API server has not yet answered the write of a child"
+    reasons.API_SERVER_UNAVAILABLE, "the API server has not yet responded to the write of a child"
 )
 
 

@@ -59,7 +59,7 @@ class StatusWriteHealth:
             return None
         if self._seconds_since(since) < PATIENCE:
             return None
-        return f"the status of {len(self._failing)} MCPProxies can't be written: {error}"
+        return f"cannot write the status of {len(self._failing)} MCPProxies: {error}"
 
     def _seconds_since(self, moment: datetime) -> float:
         return (self._now() - moment).total_seconds()

@@ -176,7 +176,7 @@ class StatusWriter:
                 if str(self._undeclared) == known:
                     raise
                 log.warning(
-                    "the CRD is older than this operator; the status is written without %s",
+                    "the CRD is older than this operator; writing the status without %s",
                     self._undeclared,
                 )
             except ObjectTooLarge:
@@ -215,7 +215,7 @@ class StatusWriter:
         except NamespaceTerminating:
             raise
         except ClusterError as error:
-            log.warning("an Event could not be written: %s: %s", reason, error)
+            log.warning("cannot write an Event: %s: %s", reason, error)
 
     def _timestamp(self) -> str:
         return self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

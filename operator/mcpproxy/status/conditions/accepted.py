@@ -13,7 +13,7 @@ def spec_is_invalid(observed: StatusInput) -> ConditionValue | None:
     """Apply if the spec is invalid."""
     if observed.rejected is None:
         return None
-    kept = "; the pods go on with the last valid spec" if observed.deployment else ""
+    kept = "; the pods continue with the last valid spec" if observed.deployment else ""
     return ConditionValue("False", reasons.INVALID_SPEC, f"{observed.rejected}{kept}")
 
 
@@ -35,7 +35,7 @@ def _unverified_certificates(observed: StatusInput) -> str:
     ]
     if not names:
         return ""
-    return f"; tls.insecureSkipVerify: any certificate is taken of {_list(names)}"
+    return f"; tls.insecureSkipVerify: the proxy does not verify the certificates of {_list(names)}"
 
 
 def _hidden_services(observed: StatusInput) -> str:
@@ -48,15 +48,15 @@ def _hidden_services(observed: StatusInput) -> str:
     if not names:
         return ""
     return (
-        f"; networkPolicy: all pods of the namespaces of {_list(names)} can be reached, as the pods"
-        f" behind a Service are shown in another namespace only if it has the annotation"
-        f" {constants.ANNOTATION_ALLOW_FROM}: {observed.namespace}"
+        f"; networkPolicy: all pods in the namespaces of {_list(names)} are allowed; to allow only"
+        f" the pods of a Service, annotate it with {constants.ANNOTATION_ALLOW_FROM}:"
+        f" {observed.namespace}"
     )
 
 
 def _undeclared_fields(observed: StatusInput) -> str:
     fields = ", ".join(sorted(observed.undeclared))
-    note = "; the installed CRD is older than the operator and lacks {}: apply the newer CRD"
+    note = "; the installed CRD is older than the operator and lacks {}; apply the newer CRD"
     return note.format(fields) if fields else ""
 
 

@@ -33,14 +33,14 @@ def no_spec_was_valid(observed: StatusInput) -> ConditionValue | None:
     """Apply if no Deployment exists because the spec is invalid."""
     if observed.deployment is not None or observed.rejected is None:
         return None
-    return ConditionValue("False", reasons.INVALID_SPEC, "nothing runs: the spec is not valid")
+    return ConditionValue("False", reasons.INVALID_SPEC, "no pods run because the spec is invalid")
 
 
 def creation_is_suspended(observed: StatusInput) -> ConditionValue | None:
     """Apply if no Deployment exists because the MCPProxy is suspended."""
     if observed.deployment is not None or not observed.suspended:
         return None
-    return ConditionValue("False", reasons.SUSPENDED, "nothing runs: the proxy is suspended")
+    return ConditionValue("False", reasons.SUSPENDED, "no pods run because the proxy is suspended")
 
 
 def deployment_is_missing(observed: StatusInput) -> ConditionValue | None:
@@ -55,7 +55,7 @@ def deployment_is_scaled_to_zero(observed: StatusInput) -> ConditionValue | None
     if observed.deployment is None or observed.deployment.desired != 0:
         return None
     return ConditionValue(
-        "False", reasons.SCALED_TO_ZERO, "the Deployment is scaled to 0, so no pods run"
+        "False", reasons.SCALED_TO_ZERO, "no pods run because the Deployment is scaled to 0"
     )
 
 

@@ -46,7 +46,7 @@ def catalog_is_unknown(observed: StatusInput) -> ConditionValue | None:
     """Apply if a pod does not know all backends yet."""
     if all(report.catalog_hash is not None for report in observed.reports):
         return None
-    message = "not all backends are known, so neither is the whole catalog"
+    message = "the catalog is incomplete because some backends are unknown"
     return ConditionValue("Unknown", reasons.CATALOG_UNKNOWN, message)
 
 
@@ -55,13 +55,13 @@ def pods_do_not_report(observed: StatusInput) -> ConditionValue | None:
     missing = missing_reports(observed)
     if not missing:
         return None
-    message = f"{missing} of {len(observed.serving)} pods were not heard"
+    message = f"no report from {missing} of {len(observed.serving)} pods"
     return ConditionValue("Unknown", reasons.NOT_REPORTED, message)
 
 
 def catalog_is_approved(observed: StatusInput) -> ConditionValue | None:
     """Apply in all other cases."""
-    return ConditionValue("False", reasons.CATALOG_APPROVED, "the catalog is the approved one")
+    return ConditionValue("False", reasons.CATALOG_APPROVED, "the catalog is approved")
 
 
 def _catalog(observed: StatusInput) -> CatalogSpec | None:
@@ -81,16 +81,16 @@ def _describe_drift(spec: CatalogSpec, expected: str, differing: Sequence[PodRep
     if drift is None:
         hashes = " and ".join(sorted({report.catalog_hash or "" for report in differing} - {""}))
         return (
-            f"the hash of the catalog is {hashes}, not the approved {expected};"
-            " spec.catalog.approved would tell which components differ"
+            f"the catalog has the hash {hashes} instead of the approved {expected}; set"
+            " spec.catalog.approved to see which components differ"
         )
     sorts = {"new": drift.new, "changed": drift.changed, "gone": drift.gone}
     listed = "; ".join(_list(sort, components) for sort, components in sorts.items() if components)
     if not (drift.new or drift.changed):
         return listed
     if spec.on_drift == "Withhold":
-        return f"{listed}; what is new or changed is withheld until spec.catalog approves it"
-    return f"{listed}; it is served, as spec.catalog.onDrift is Report"
+        return f"{listed}; new and changed components are withheld until spec.catalog approves them"
+    return f"{listed}; the components are served because spec.catalog.onDrift is Report"
 
 
 def _list(sort: str, components: DriftedComponents) -> str:

@@ -12,11 +12,11 @@ LISTED: Final = 5
 
 def describe_deletion(observed: StatusInput) -> str:
     """Return the sentence about a deletion, with the finalizers that delay it."""
-    message = "the MCPProxy or its namespace is being deleted, and its pods with it"
+    message = "the MCPProxy or its namespace is being deleted, including its pods"
     finalizers = ", ".join(observed.finalizers[:LISTED])
     if not finalizers:
         return message
-    return f"{message}; it waits until the controllers of its finalizers remove them: {finalizers}"
+    return f"{message}; the deletion waits for the controllers of these finalizers: {finalizers}"
 
 
 def describe_pods(observed: StatusInput) -> str:
@@ -44,7 +44,7 @@ def describe_pause(observed: StatusInput) -> list[str]:
     if deployment is None or not deployment.paused or deployment.rolled_out:
         return []
     command = f"kubectl rollout resume -n {observed.namespace} deployment/{observed.name}"
-    return [f"the Deployment is paused: {command}"]
+    return [f"the Deployment is paused; resume it with: {command}"]
 
 
 def describe_older_pods(observed: StatusInput) -> str:
@@ -52,8 +52,8 @@ def describe_older_pods(observed: StatusInput) -> str:
     serving = len(observed.serving)
     pods = "1 pod serves" if serving == 1 else f"{serving} pods serve"
     if observed.outdated:
-        return f"{pods} the previous configuration until pods of the new one are ready"
-    return f"{pods} from the previous pod template until pods of the new one are ready"
+        return f"{pods} the previous configuration until pods with the new one are ready"
+    return f"{pods} from the previous pod template until pods from the new one are ready"
 
 
 def describe_failure(observed: StatusInput, failure: str) -> str:

@@ -14,7 +14,7 @@ def mcpproxy_is_suspended(observed: StatusInput) -> ConditionValue | None:
         return None
     pending = observed.pending_changes
     changes = describe_pending_changes(observed) if pending else "no change is pending"
-    message = f"spec.suspend is true, so nothing is changed; {changes}"
+    message = f"spec.suspend is true, so the operator changes nothing; {changes}"
     return ConditionValue("True", reasons.SUSPENDED, message)
 
 
@@ -28,7 +28,7 @@ def autoscaler_is_active(observed: StatusInput) -> ConditionValue | None:
     autoscaling = observed.spec.autoscaling if observed.spec else None
     if autoscaling is None or observed.autoscaler is not None:
         return None
-    message = f"up to {autoscaling.max_replicas} pods, as their load asks for"
+    message = f"the autoscaler runs up to {autoscaling.max_replicas} pods, depending on their load"
     return ConditionValue("True", reasons.SCALING_ACTIVE, message)
 
 
@@ -60,11 +60,11 @@ def pod_monitor_is_not_installed(observed: StatusInput) -> ConditionValue | None
     return ConditionValue(
         "False",
         reasons.KIND_NOT_INSTALLED,
-        f"the cluster has no kind {kinds}: install the Prometheus operator, or remove"
+        f"the cluster has no kind {kinds}; install the Prometheus operator, or remove"
         " spec.monitoring.podMonitor",
     )
 
 
 def pod_monitor_exists(observed: StatusInput) -> ConditionValue | None:
     """Apply in all other cases."""
-    return ConditionValue("True", reasons.POD_MONITOR_PRESENT, "a PodMonitor has the pods scraped")
+    return ConditionValue("True", reasons.POD_MONITOR_PRESENT, "a PodMonitor selects the pods")

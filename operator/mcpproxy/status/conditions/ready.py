@@ -96,7 +96,7 @@ def _required_names(observed: StatusInput) -> set[str]:
 def _describe_serving(observed: StatusInput) -> str:
     serving = sum(map(is_serving, observed.backends))
     parts = [
-        f"{serving} of {len(observed.backends)} backends are served",
+        f"{serving} of {len(observed.backends)} backends are being served",
         _describe_troubled_backends(observed),
         *disagreement_notes(observed),
         _describe_incomplete_rollout(observed),
@@ -133,4 +133,7 @@ def _describe_name_conflicts(observed: StatusInput) -> str:
     if not names:
         return ""
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return f"two backends claim {', '.join(names[:LISTED])}{more}: give one of them another prefix"
+    return (
+        f"several backends offer {', '.join(names[:LISTED])}{more}; change the prefix of one of"
+        " them"
+    )

@@ -45,7 +45,7 @@ def test_a_digest_does_not_depend_on_the_order_of_members_or_on_spelling() -> No
     assert one != component_digest('{"name":"é","inputSchema":{"a":1,"b":[2,1]}}'.encode())
 
 
-def test_what_is_too_large_to_be_read_is_the_same_only_if_its_bytes_are() -> None:
+def test_values_too_large_to_parse_are_equal_only_if_their_bytes_are() -> None:
     before = COMPARED_VALUE.reached
     large = "x" * COMPARED_VALUE.value
     one = component_digest(f'{{"name":"a","description":"{large}"}}'.encode())
@@ -73,7 +73,7 @@ def test_a_second_component_of_the_same_name_is_a_change() -> None:
     assert catalog.digest() != before
 
 
-def test_what_is_new_changed_and_gone_is_named() -> None:
+def test_new_changed_and_removed_components_are_named() -> None:
     approved = _offering(tools=_listing(TOOLS, "same", "changed", "gone")).digests()
     found = _offering(
         tools=_listing(TOOLS, "same", "changed", "new", changed="x"), prompts=_listing(PROMPTS, "q")
@@ -97,7 +97,7 @@ def test_only_the_first_of_many_differences_are_named_and_all_are_counted() -> N
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_of_every_kind_what_is_new_or_changed_is_not_listed(kind: ComponentKind) -> None:
+def test_new_and_changed_components_of_every_kind_are_not_listed(kind: ComponentKind) -> None:
     own = [f"s://{n}" for n in "abc"] if kind.by_uri else ["a", "b", "c"]
     approved = _offering(**{kind.member: _listing(kind, *own[:2])})
     catalog = ApprovedCatalog(approved.digests())
@@ -122,23 +122,23 @@ def test_a_tool_that_changes_vanishes_and_comes_back_in_its_approved_form() -> N
     assert _shown(catalog, TOOLS) == ["p_a", "p_b"]
 
 
-def test_the_log_names_what_is_withheld_once_for_each_change(
+def test_the_log_names_withheld_components_once_for_each_change(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     catalog = ApprovedCatalog({})
     for _ in range(3):
         catalog.put("p", TOOLS, _listing(TOOLS, "a", "b"))
     (line,) = caplog.messages
-    assert line == "backend p: 2 of its tools are not approved and withheld: p_a, p_b"
+    assert line == "backend p: withheld 2 of its tools because they are not approved: p_a, p_b"
 
 
-def test_a_tool_is_refused_while_it_is_not_known_what_its_backend_lists() -> None:
+def test_a_tool_is_refused_while_the_lists_of_its_backend_are_unknown() -> None:
     catalog = ApprovedCatalog(_offering(tools=_listing(TOOLS, "a")).digests())
     assert catalog.is_withheld("p", TOOLS, "p_a")
     assert catalog.is_withheld("p", RESOURCES, "s://p/a")
 
 
-def test_what_is_listed_to_some_clients_alone_is_withheld_in_the_same_way() -> None:
+def test_list_variants_are_withheld_in_the_same_way() -> None:
     approved = _offering(tools=_listing(TOOLS, "a", "asks")).digests()
     catalog = ApprovedCatalog(approved)
     catalog.put("p", TOOLS, _listing(TOOLS, "a"))
@@ -161,7 +161,7 @@ def test_a_uri_in_no_list_is_served_unless_it_comes_from_a_withheld_template() -
     assert catalog.is_withheld("p", RESOURCES, "e://p/1")
 
 
-def test_a_withheld_template_can_not_be_used_by_a_uri_that_is_not_well_formed() -> None:
+def test_a_withheld_template_cannot_be_used_by_a_uri_that_is_not_well_formed() -> None:
     approved = _offering(resourceTemplates=_listing(TEMPLATES, "n://{x}"))
     catalog = ApprovedCatalog(approved.digests())
     catalog.put("p", RESOURCES, _listing(RESOURCES))
@@ -172,7 +172,7 @@ def test_a_withheld_template_can_not_be_used_by_a_uri_that_is_not_well_formed() 
     assert not catalog.is_withheld("p", RESOURCES, "other://p/{x}")
 
 
-def test_a_uri_is_withheld_where_it_can_not_be_compared_with_a_withheld_template() -> None:
+def test_a_uri_is_withheld_where_it_cannot_be_compared_with_a_withheld_template() -> None:
     catalog = ApprovedCatalog({})
     catalog.put("p", RESOURCES, _listing(RESOURCES))
     catalog.put("p", TEMPLATES, _listing(TEMPLATES, "e://{x}" + "{y}" * TEMPLATE_EXPRESSIONS.value))

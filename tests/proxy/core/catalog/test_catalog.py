@@ -49,7 +49,7 @@ def test_without_a_prefix_items_are_the_bytes_they_were() -> None:
 
 
 @pytest.mark.parametrize("tools", ["text", {"a": 1}, None, [7], ["a"]])
-def test_what_is_no_list_of_objects_is_an_rpc_error(tools: Any) -> None:
+def test_a_value_that_is_not_a_list_of_objects_is_an_rpc_error(tools: Any) -> None:
     with pytest.raises(RpcError):
         parse_component_list(
             TOOLS,
@@ -94,7 +94,7 @@ def test_a_name_that_two_claim_is_served_by_none_where_that_is_to_fail() -> None
     assert catalog.owner(TOOLS, "a_x") is None
     assert catalog.claimed_by(TOOLS, "a_x") == ("one", "two")
     assert catalog.claimed_by(TOOLS, "y") == ()
-    told = "tools: a_x is served by none of the backends one, two"
+    told = "tools: a_x is offered by the backends one, two and served by none of them"
     assert catalog.clashes() == [told]
     catalog.put("one", TOOLS, None)
     assert catalog.owner(TOOLS, "a_x") == "two"
@@ -112,7 +112,7 @@ def test_a_clash_is_warned_of_once_with_both_backends_and_the_remedy(
     assert record.levelname == "WARNING"
     said = record.getMessage()
     assert "tools: a_x of backend two is hidden by backend one" in said
-    assert "another prefix" in said
+    assert "change the prefix" in said
     catalog.put("three", TOOLS, _listing(TOOLS, "", "y\x1b[2J"))
     assert "\x1b" not in caplog.text
 
@@ -121,17 +121,17 @@ def test_a_name_too_long_for_clients_is_noted_and_a_long_uri_is_not() -> None:
     catalog = Catalog()
     catalog.put("a", TOOLS, _listing(TOOLS, "a", "x" * 62, "y" * 63))
     catalog.put("a", RESOURCES, _listing(RESOURCES, "a", "s://" + "x" * 100))
-    assert catalog.clashes() == [f"tools: a_{'y' * 63} of backend a is longer than 64"]
+    assert catalog.clashes() == [f"tools: a_{'y' * 63} of backend a has more than 64 characters"]
 
 
-def test_putting_the_same_again_is_no_change() -> None:
+def test_storing_an_equal_value_is_not_a_change() -> None:
     catalog = Catalog()
     assert catalog.put("a", TOOLS, _listing(TOOLS, "a", "x"))
     assert not catalog.put("a", TOOLS, _listing(TOOLS, "a", "x", now=9.0))
     assert catalog.put("a", TOOLS, _listing(TOOLS, "a", "x", "y"))
 
 
-def test_what_clients_do_not_see_is_no_change() -> None:
+def test_a_change_that_clients_do_not_see_is_not_announced() -> None:
     catalog = Catalog()
     catalog.put("one", TOOLS, _listing(TOOLS, "a", "x"))
     assert not catalog.put("two", TOOLS, _listing(TOOLS, "", "a_x"))
@@ -148,7 +148,7 @@ def test_removing_a_snapshot_hands_its_names_to_the_next() -> None:
     assert not catalog.put("one", TOOLS, None)
 
 
-def test_a_legacy_list_says_nothing_of_caching() -> None:
+def test_a_legacy_list_has_no_caching_fields() -> None:
     catalog = Catalog()
     assert _shown(catalog, PROMPTS) == {"prompts": []}
 
@@ -166,7 +166,7 @@ def test_a_legacy_list_says_nothing_of_caching() -> None:
         (None, "public", 0.0, (0, "public")),
     ],
 )
-def test_m3_the_hint_is_what_is_left_of_the_backends_own(
+def test_m3_the_ttl_hint_is_the_remaining_ttl_of_the_backend(
     ttl: Any, scope: str | None, now: float, expected: tuple[int, str]
 ) -> None:
     catalog = Catalog()
@@ -208,7 +208,7 @@ def test_counts_are_absent_where_nothing_is_known_and_zero_means_empty() -> None
     assert found.to_manifest() == {"tools": 2, "resourceTemplates": 0}
 
 
-def test_the_digest_changes_with_what_is_shown_and_with_nothing_else() -> None:
+def test_the_digest_changes_only_with_visible_definitions() -> None:
     catalog = Catalog()
     empty = catalog.digest()
     catalog.put("a", TOOLS, _listing(TOOLS, "a", "x"))
@@ -244,7 +244,7 @@ def test_capabilities_are_the_union_of_all() -> None:
     }
 
 
-def test_lists_can_change_even_where_the_only_server_says_they_cannot() -> None:
+def test_lists_can_change_even_if_the_only_server_denies_it() -> None:
     offer = {"tools": {"listChanged": False}, "completions": {}}
     assert merge_capabilities([offer]) == {"tools": {"listChanged": True}, "completions": {}}
 

@@ -28,7 +28,7 @@ def _tools(selection: ComponentFilter, *items: dict[str, Any]) -> list[Any]:
     return [json.loads(item) for item in found.items]
 
 
-def test_without_a_selection_everything_is_shown_as_it_is() -> None:
+def test_without_a_selection_everything_is_listed_unchanged() -> None:
     assert ComponentFilter.of(None) is EVERYTHING
     assert EVERYTHING.allows("x")
     assert EVERYTHING.displayed_name("x") == "x"
@@ -46,7 +46,7 @@ def test_without_a_selection_everything_is_shown_as_it_is() -> None:
         ({"overrides": [{"name": "set_a", "enabled": False}]}, ["get_a", "get_b_admin", "[x]"]),
     ],
 )
-def test_only_what_is_selected_is_listed_and_can_be_called(
+def test_only_selected_components_are_listed_and_callable(
     given: dict[str, Any], shown: list[str]
 ) -> None:
     names = ["get_a", "get_b_admin", "set_a", "[x]"]
@@ -76,7 +76,7 @@ def test_an_override_changes_name_and_texts_and_leaves_the_rest() -> None:
     assert tools == [{"name": "sky_fetch", "inputSchema": schema, "title": "T", "description": "D"}]
 
 
-def test_the_old_name_of_a_renamed_tool_is_not_known_any_more() -> None:
+def test_the_old_name_of_a_renamed_tool_is_unknown() -> None:
     selection = _selection(overrides=[{"name": "get", "rename": "fetch"}])
     assert selection.original_name("fetch") == "get"
     assert selection.original_name("get") is None
@@ -92,7 +92,7 @@ def test_two_tools_may_swap_their_names() -> None:
 
 
 @given(st.dictionaries(st.sampled_from("abcdef"), st.sampled_from("uvwxyz"), max_size=6))
-def test_what_is_shown_can_be_called_by_the_name_it_is_shown_by(renames: dict[str, str]) -> None:
+def test_a_listed_component_can_be_called_by_its_listed_name(renames: dict[str, str]) -> None:
     distinct = {own: new for own, new in renames.items() if list(renames.values()).count(new) == 1}
     overrides = [{"name": own, "rename": new} for own, new in distinct.items()]
     selection = _selection(overrides=overrides)

@@ -24,12 +24,12 @@ def test_a_new_key_opens_at_once_and_seals_when_others_must_know_it() -> None:
     assert keyring.active_keys(1000.0 + SETTLE) == (B, A)
 
 
-def test_who_starts_amid_a_change_seals_with_the_key_that_all_know() -> None:
+def test_an_instance_that_starts_during_a_key_change_seals_with_the_common_key() -> None:
     assert KeyRotation([B, A], 0.0).active_keys(1.0) == (A, B)
     assert KeyRotation([B, A], 0.0).active_keys(SETTLE) == (B, A)
 
 
-def test_a_key_that_is_gone_opens_until_what_it_sealed_is_too_old() -> None:
+def test_a_removed_key_opens_tokens_until_they_expire() -> None:
     keyring = KeyRotation([B, A], 0.0)
     keyring.update([B], 1000.0)
     assert keyring.active_keys(1000.0 + LIFETIME - 1) == (B, A)

@@ -37,11 +37,11 @@ TICKET = SessionToken(
 @given(
     st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), st.integers(-(2**60), 2**60))
 )
-def test_what_was_sealed_is_opened_again(content: dict[str, int]) -> None:
+def test_a_sealed_value_can_be_opened(content: dict[str, int]) -> None:
     assert SEALER.open("p", SEALER.seal("p", content)) == content
 
 
-def test_s7_a_token_is_visible_ascii_and_says_nothing() -> None:
+def test_s7_a_token_is_visible_ascii_and_reveals_nothing() -> None:
     token = SEALER.seal("p", {"secret": "value"})
     assert token.isascii()
     assert token.isprintable()
@@ -84,7 +84,7 @@ def test_a_token_over_the_limit_is_neither_made_nor_opened() -> None:
 
 
 @given(st.integers(0, 2 * SEALED_TOKEN.value))
-def test_whatever_token_is_made_is_opened(size: int) -> None:
+def test_every_sealed_token_can_be_opened(size: int) -> None:
     try:
         token = SEALER.seal("p", "x" * size)
     except TokenTooLarge:
@@ -145,7 +145,7 @@ def test_s11_a_session_id_expires(later: float) -> None:
         decode_session_token(SEALER, encode_session_token(SEALER, TICKET), "digest", NOW + later)
 
 
-def test_a_token_of_another_kind_is_no_session_id() -> None:
+def test_a_token_of_another_kind_is_not_a_session_id() -> None:
     with pytest.raises(InvalidToken):
         decode_session_token(SEALER, SEALER.seal("question", {"o": "", "n": 1}), "", NOW)
 
@@ -173,7 +173,7 @@ def test_the_order_of_capabilities_makes_no_difference() -> None:
 
 def test_capabilities_that_are_too_large_are_not_even_read() -> None:
     deep = b'{"a":' * 300 + b'"%b"' % (b"x" * CLIENT_CAPABILITIES.value) + b"}" * 300
-    with pytest.raises(RpcError, match="at most 8192 are accepted"):
+    with pytest.raises(RpcError, match="the maximum is 8192"):
         canonical_capabilities(Raw(deep))
 
 
@@ -187,7 +187,7 @@ JSON_OBJECTS = st.dictionaries(
 
 
 @given(JSON_OBJECTS, st.integers(0, 6000), st.text(alphabet="01x.:#", max_size=100))
-def test_whatever_session_id_is_handed_out_is_short_and_accepted(
+def test_every_issued_session_id_is_short_and_accepted(
     info: dict[str, Any], size: int, owner: str
 ) -> None:
     capabilities = msgspec.json.encode({"experimental": {"a": "b" * size}})
@@ -234,7 +234,7 @@ def test_capabilities_that_no_session_id_can_carry_are_refused() -> None:
     assert SESSION_ID.reached == before + 1
 
 
-def test_s7_a_longer_token_is_no_session_id() -> None:
+def test_s7_a_longer_token_is_not_a_session_id() -> None:
     content = {"v": "2025-11-25", "c": "x" * 4000, "i": None, "p": "", "n": "", "t": NOW, "o": ""}
     with pytest.raises(InvalidToken):
         decode_session_token(SEALER, SEALER.seal("session", content), "", NOW)

@@ -37,7 +37,7 @@ def _plain(found: jsonrpc.Message | Raw | None) -> Any:
     return None if found is None else json.loads(jsonrpc.encode(found))
 
 
-def test_a_legacy_request_says_who_asks_before_it_goes_to_a_modern_backend() -> None:
+def test_a_legacy_request_gets_client_information_for_a_modern_backend() -> None:
     params = _params({"name": "t", "_meta": {"progressToken": 1, "traceparent": "00-x"}})
     assert _plain(add_client_meta(params, CLIENT, "2026-07-28", "info")) == {
         "name": "t",
@@ -68,7 +68,7 @@ def test_s24_a_client_cannot_claim_more_in_its_params_than_it_declared() -> None
     assert found["_meta"][f"{PREFIX}clientCapabilities"] == {}
 
 
-def test_s26_a_modern_request_loses_what_a_legacy_backend_does_not_know_and_no_more() -> None:
+def test_s26_a_modern_request_loses_only_fields_unknown_to_a_legacy_backend() -> None:
     params = _params(
         {
             "name": "t",
@@ -94,7 +94,7 @@ def test_an_empty_meta_goes_and_absent_params_stay_absent() -> None:
     assert strip_modern_fields(None) is None
 
 
-def test_a_modern_result_loses_what_is_new_for_a_legacy_client() -> None:
+def test_a_modern_result_loses_modern_fields_for_a_legacy_client() -> None:
     result = _raw(
         {
             "resultType": "complete",
@@ -141,7 +141,7 @@ def _spelt(value: Any, ascii_only: bool, compact: bool) -> bytes:
 
 
 @given(_VALUES, _ASCII, _COMPACT)
-def test_a_result_that_is_not_read_says_the_same_to_a_modern_client(
+def test_an_unparsed_result_is_equal_for_a_modern_client(
     value: Any, ascii_only: bool, compact: bool
 ) -> None:
     result = _spelt(value, ascii_only, compact)
@@ -151,7 +151,7 @@ def test_a_result_that_is_not_read_says_the_same_to_a_modern_client(
 
 
 @given(st.dictionaries(_TEXTS, _VALUES, max_size=3), st.sampled_from((0, 1)), _ASCII, _COMPACT)
-def test_a_result_that_is_not_read_says_the_same_to_a_legacy_client(
+def test_an_unparsed_result_is_equal_for_a_legacy_client(
     members: dict[str, Any], where: int, ascii_only: bool, compact: bool
 ) -> None:
     others = {k: v for k, v in members.items() if k != "resultType"}
@@ -171,7 +171,7 @@ def test_the_usual_result_is_not_read_for_either_era(last: bool) -> None:
     assert to_modern_result_bytes("tools/call", b"{%b}" % own) == b"{%b,%b}" % (own, added)
 
 
-def test_what_may_be_kept_or_has_more_of_its_era_is_read() -> None:
+def test_fields_of_the_modern_era_are_parsed() -> None:
     assert to_modern_result_bytes("resources/read", b'{"contents":[]}') is None
     assert to_modern_result_bytes("tools/call", b"{}") is None
     assert to_modern_result_bytes("tools/call", b'{"resultType":"complete"}') is None

@@ -89,7 +89,7 @@ def test_the_longest_prefix_owns_a_name() -> None:
     assert find_owner("s://c/x", names, uri=True) == "bare"
 
 
-def test_nobody_owns_a_name_without_a_known_prefix() -> None:
+def test_a_name_without_a_known_prefix_has_no_owner() -> None:
     assert find_owner("c_d", [("a", PrefixMapping("a"))]) is None
 
 

@@ -82,9 +82,7 @@ def test_every_routed_method_names_the_component_in_its_own_member(
         ({"type": "ref/resource", "uri": "s://fs/{a}"}, {"type": "ref/resource", "uri": "s://{a}"}),
     ],
 )
-def test_a_completion_is_for_what_its_reference_names(
-    ref: dict[str, Any], own: dict[str, Any]
-) -> None:
+def test_a_completion_is_routed_by_its_reference(ref: dict[str, Any], own: dict[str, Any]) -> None:
     params = _params({"ref": ref, "argument": {"name": "a", "value": "b"}})
     found = to_upstream_params(
         "completion/complete", params, NAMES, component_ref("completion/complete", params)[0]
@@ -135,9 +133,7 @@ def test_a_name_or_uri_beyond_the_limit_is_refused_with_an_error_that_names_the_
     with pytest.raises(RpcError) as caught:
         component_ref(method, asked(most + 1))
     assert caught.value.code == jsonrpc.INVALID_PARAMS
-    assert caught.value.message == (
-        f"{field} has {most + 1} characters; at most {most} are accepted"
-    )
+    assert caught.value.message == (f"{field} has {most + 1} characters; the maximum is {most}")
     assert NAME_LENGTH.reached == reached + 1
 
 
@@ -215,7 +211,7 @@ def test_without_a_prefix_results_stay_the_bytes_they_were(
     assert to_downstream_result(method, raw, BARE) is raw
 
 
-def test_a_member_name_spelt_with_escapes_is_rewritten_too() -> None:
+def test_a_field_name_with_escapes_is_also_rewritten() -> None:
     raw = Raw(b'{"content":[{"type":"resource_link","\\u0075ri":"s://a"}]}')
     assert b"s://fs/a" in bytes(to_downstream_result("tools/call", raw, NAMES))
 
@@ -242,13 +238,13 @@ def test_s26_all_that_names_no_uri_keeps_its_bytes(
 @pytest.mark.parametrize(
     "content", [None, 7, "text", {"uri": "s://a"}, [7, None, "uri"], [[{"uri": "s://a"}]]]
 )
-def test_a_result_of_an_odd_shape_passes_as_it_is(content: Any) -> None:
+def test_a_result_of_an_odd_shape_is_forwarded_unchanged(content: Any) -> None:
     own = {"content": content, "uri": "s://a"}
     assert json.loads(bytes(to_downstream_result("tools/call", _result(own), NAMES))) == own
 
 
 @pytest.mark.parametrize("result", [b'"\\"uri\\""', b'["uri"]', b"null", b"7"])
-def test_a_result_that_is_no_object_passes_as_it_is(result: bytes) -> None:
+def test_a_result_that_is_not_an_object_is_forwarded_unchanged(result: bytes) -> None:
     assert bytes(to_downstream_result("tools/call", Raw(result), NAMES)) == result
 
 

@@ -126,7 +126,7 @@ def test_a_long_string_is_not_held() -> None:
         ({"id": 1}, ""),
     ],
 )
-def test_what_kind_of_message_it_is_shows_with_its_member(message: Any, kind: str) -> None:
+def test_the_fields_of_a_message_determine_its_kind(message: Any, kind: str) -> None:
     _, found = streamed(json.dumps(message).encode(), [4], "tools/call", "p")
     assert found.kind == kind
 
@@ -146,13 +146,13 @@ def test_what_kind_of_message_it_is_shows_with_its_member(message: Any, kind: st
         b'{"result":{"content":[{"type":"resource_link","uri":"%b' % (b"u" * (MAX_HELD + 9)),
     ],
 )
-def test_what_can_not_be_sent_on_is_refused(body: bytes) -> None:
+def test_a_request_that_cannot_be_forwarded_is_refused(body: bytes) -> None:
     with pytest.raises(MalformedJson):
         streamed(body, [1000], "tools/call", "p")
 
 
 @pytest.mark.parametrize("cut", range(1, 60))
-def test_what_ends_too_early_is_not_complete(cut: int) -> None:
+def test_a_truncated_message_is_incomplete(cut: int) -> None:
     body = b'{"id":1,"result":{"content":[{"type":"text","text":"abc"}]}}'
     assert not streamed(body[:-cut], [7], "tools/call", "p")[1].complete
 

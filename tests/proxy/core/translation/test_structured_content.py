@@ -34,7 +34,7 @@ def _translated(schema: Any) -> Any:
         {"allOf": [{"type": "string"}, {"minLength": 1}]},
     ],
 )
-def test_what_admits_no_object_is_the_member_of_one(schema: Any) -> None:
+def test_a_schema_that_admits_no_object_becomes_a_field_of_one(schema: Any) -> None:
     wanted = {"type": "object", "properties": {"result": schema}, "required": ["result"]}
     assert _translated(schema) == wanted
 
@@ -47,7 +47,7 @@ def test_what_admits_no_object_is_the_member_of_one(schema: Any) -> None:
         {"oneOf": [{"$ref": "#/definitions/A"}], "definitions": {"A": {"type": "object"}}},
     ],
 )
-def test_what_admits_objects_alone_says_so(schema: Any) -> None:
+def test_a_schema_that_admits_only_objects_has_the_type_object(schema: Any) -> None:
     assert _translated(schema) == {**schema, "type": "object"}
 
 
@@ -65,7 +65,7 @@ def test_what_admits_objects_alone_says_so(schema: Any) -> None:
         {"anyOf": [{"type": "object"}] * (MAX_STEPS + 1)},
     ],
 )
-def test_a_shape_that_legacy_can_not_say_is_left_out(schema: Any) -> None:
+def test_fields_unknown_to_the_legacy_era_are_left_out(schema: Any) -> None:
     assert _translated(schema) is None
 
 
@@ -100,13 +100,13 @@ def test_a_list_that_legacy_knows_stays_the_same_object(tools: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [[1], "x", 1, False])
-def test_content_that_is_no_object_is_the_member_of_one(value: Any) -> None:
+def test_content_that_is_not_an_object_becomes_a_field_of_one(value: Any) -> None:
     content = json.dumps(value).encode()
     assert json.loads(bytes(to_legacy_content(Raw(content)))) == {"result": value}
     assert may_hold_other_values(b'{"structuredContent": ' + content + b"}")
 
 
-def test_content_that_is_an_object_stays_as_it_is() -> None:
+def test_content_that_is_an_object_is_unchanged() -> None:
     content = Raw(b'{"result": [1]}')
     assert to_legacy_content(content) is content
     assert to_legacy_content(Raw(b"null")) == Raw(b"null")

@@ -38,7 +38,7 @@ async def test_a_change_waits_once_and_other_messages_as_often_as_they_come() ->
     ("size", "kept", "limit"),
     [(1, OUTBOX_MESSAGES.value, OUTBOX_MESSAGES), (OUTBOX_BYTES.value // 4, 4, OUTBOX_BYTES)],
 )
-async def test_s11_a_stream_that_nobody_reads_ends(size: int, kept: int, limit: Limit) -> None:
+async def test_s11_an_unread_stream_ends(size: int, kept: int, limit: Limit) -> None:
     before = limit.reached
     outbox = MessageQueue()
     for _ in range(kept):
@@ -123,7 +123,7 @@ async def test_a_client_with_many_streams_does_not_lose_those_of_others() -> Non
     assert logs.size == 0
 
 
-async def test_who_reads_a_kept_stream_too_slowly_is_told_so() -> None:
+async def test_a_slow_reader_of_a_resumed_stream_gets_an_error() -> None:
     log = EventStore().open("s", "session")
     for number in range(3):
         log.append(b"%d" % number)
@@ -138,7 +138,7 @@ async def test_who_reads_a_kept_stream_too_slowly_is_told_so() -> None:
     assert log.has(3)
 
 
-async def test_what_is_appended_later_is_read_until_the_end() -> None:
+async def test_appended_input_is_read_until_the_end() -> None:
     log = EventStore().open("s", "session")
     log.append(b"0")
     reading = asyncio.create_task(_read(log.after(0)))

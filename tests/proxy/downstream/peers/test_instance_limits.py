@@ -117,7 +117,7 @@ async def test_a_handshake_ends_when_the_server_stops(pair: Pair) -> None:
         await pair.tell()
 
 
-async def test_an_address_that_accepts_and_says_nothing_counts_as_terminated(
+async def test_an_address_that_accepts_silently_counts_as_terminated(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit(monkeypatch, "CONNECT", 1)
@@ -243,7 +243,7 @@ async def test_an_instance_that_never_answers_an_introduction_holds_no_request_u
     assert changed.reached == before + 1
 
 
-async def test_an_answer_about_a_session_that_is_too_large_is_given_up(pair: Pair) -> None:
+async def test_an_answer_about_a_session_that_is_too_large_is_abandoned(pair: Pair) -> None:
     async def answers_much(inbound: Request, reply: ResponseWriter) -> None:
         await reply.finish(b" " * (limits.ANSWER_SIZE.value + 1))
 

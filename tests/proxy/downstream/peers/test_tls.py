@@ -40,7 +40,7 @@ async def test_one_connection_serves_many_requests(pair: Pair) -> None:
     assert len(pair.server.connections) == 1
 
 
-async def test_a_request_and_its_answer_cross_as_they_are(pair: Pair, served: Served) -> None:
+async def test_a_request_and_its_answer_are_forwarded_unchanged(pair: Pair, served: Served) -> None:
     client = await served.client()
     body = b"x" * 300_000
     answer = await client.ask("/mcp", body, "Content-Type: application/json", "Mcp-Name: n")
@@ -78,7 +78,7 @@ async def test_an_older_version_of_tls_is_refused(pair: Pair) -> None:
     assert pair.app.served == []
 
 
-async def test_another_process_than_the_owner_is_no_owner(pair: Pair) -> None:
+async def test_a_process_other_than_the_owner_is_not_the_owner(pair: Pair) -> None:
     address = pair.owner.owner.partition("#")[0]
     with pytest.raises(PeerUnavailable):
         await pair.other.send(f"{address}#another", "POST", an_inbound(), b"{}")

@@ -78,7 +78,7 @@ async def get(client: HttpClient, limit: int = 10**9) -> bytes:
     return await response.read(limit)
 
 
-async def test_a_request_is_written_as_http_wants_it() -> None:
+async def test_a_request_is_encoded_as_http_requires() -> None:
     peer = Peer(OK)
     async with client_of(peer) as client:
         assert await get(client) == b"ok"
@@ -124,7 +124,7 @@ async def test_a_connection_that_the_peer_closed_while_idle_is_not_used_again() 
     assert peer.connections == 2
 
 
-async def test_a_peer_that_says_close_is_not_used_again() -> None:
+async def test_a_connection_with_connection_close_is_not_reused() -> None:
     peer = Peer(OK.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
     async with client_of(peer) as client:
         assert [await get(client), await get(client)] == [b"ok", b"ok"]
@@ -171,7 +171,7 @@ async def test_an_answer_that_breaks_off_is_an_error_and_never_a_short_body(answ
 
 
 @pytest.mark.parametrize("answer", [b"SSH-2.0\r\n", b"HTTP/1.1 abc\r\n\r\n", b"\0\0\0\0"])
-async def test_what_is_not_http_is_an_error(answer: bytes) -> None:
+async def test_a_response_that_is_not_http_is_an_error(answer: bytes) -> None:
     async with client_of(Peer(answer)) as client:
         with pytest.raises(InvalidResponse):
             await get(client)
@@ -185,7 +185,7 @@ async def test_a_head_beyond_the_limit_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("more", [OK, b"HTTP/1.1 200", b"\x00garbage"])
-async def test_what_comes_behind_an_answer_is_not_the_answer_to_the_next_request(
+async def test_bytes_after_a_response_are_not_the_response_to_the_next_request(
     more: bytes,
 ) -> None:
     answer = OK.replace(b"content-length", b"content-type: application/json\r\ncontent-length")
@@ -226,7 +226,7 @@ async def test_a_cancelled_request_closes_its_connection() -> None:
         await asyncio.wait_for(peer.closed.wait(), 5)
 
 
-async def test_a_body_given_up_closes_its_connection() -> None:
+async def test_an_abandoned_body_closes_its_connection() -> None:
     peer = Peer(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc", OK)
     async with client_of(peer) as client:
         response = await client.request(b"GET", [])
@@ -268,7 +268,7 @@ async def test_a_slow_reader_holds_the_peer_back() -> None:
         client.close()
 
 
-async def test_nobody_listening_is_told() -> None:
+async def test_a_missing_listener_is_reported() -> None:
     async with served(Peer().serve) as port:
         pass
     client = HttpClient(f"http://127.0.0.1:{port}/", 5)
@@ -276,7 +276,7 @@ async def test_nobody_listening_is_told() -> None:
         await get(client)
 
 
-async def test_a_name_that_is_not_known_is_told() -> None:
+async def test_an_unknown_name_is_reported() -> None:
     client = HttpClient("http://name.invalid/", 5)
     with pytest.raises((ConnectError, ConnectTimeout)):
         await get(client)
@@ -374,7 +374,7 @@ async def test_a_server_is_believed_only_with_its_certificate(
         client.close()
 
 
-async def test_what_was_read_and_put_back_is_read_again_before_the_rest() -> None:
+async def test_unread_chunks_are_read_again_before_the_rest() -> None:
     response = ClientResponse(ClientConnection(asyncio.get_running_loop()))
     for part in (b"one ", b"two ", b"three ", b"four"):
         response.feed(part)

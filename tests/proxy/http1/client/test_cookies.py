@@ -25,7 +25,7 @@ from mcpproxy.proxy.http1.client.cookies import cookies_of, one_cookie_line
         (b"a=\xff", b""),
     ],
 )
-def test_what_is_kept_of_cookies(given: bytes, kept: bytes) -> None:
+def test_cookies_are_stored_by_name(given: bytes, kept: bytes) -> None:
     assert cookies_of(given, "/mcp?key=1", secure=False) == kept
 
 

@@ -71,7 +71,7 @@ async def test_a_request_target_that_is_too_long_is_refused(served: Served) -> N
     ],
     ids=["header", "extension", "trailer"],
 )
-async def test_a_line_that_never_ends_is_refused_wherever_it_stands(
+async def test_an_endless_line_is_refused_in_every_part_of_a_request(
     served: Served, begin: bytes
 ) -> None:
     client = await served.client()
@@ -102,7 +102,9 @@ async def test_a_transfer_coding_before_chunked_is_not_implemented(served: Serve
     await _refused(client, 501)
 
 
-async def test_a_content_coding_is_refused_and_what_is_read_is_told(served: Served) -> None:
+async def test_an_unsupported_content_coding_is_refused_with_the_supported_ones(
+    served: Served,
+) -> None:
     client = await served.client()
     await client.send(request("/", b"x", "Content-Encoding: gzip"))
     answer = await client.answer()
@@ -181,7 +183,7 @@ async def test_chunks_that_are_sent_ahead_arrive_whole(served: Served) -> None:
         assert (await client.answer()).echo["body"].encode() == body
 
 
-async def test_what_follows_a_request_that_can_not_be_read_is_dropped(served: Served) -> None:
+async def test_input_after_an_unreadable_request_is_dropped(served: Served) -> None:
     gate = served.app.handlers["/gate"] = Gate()
     client = await served.client()
     good = request("/a")
@@ -259,7 +261,7 @@ def test_each_pool_has_its_bound(use: Callable[[BodyMemory], list[bool]], refuse
     assert limit.reached > before
 
 
-def test_small_bodies_have_a_bound_of_their_own() -> None:
+def test_small_bodies_have_a_separate_limit() -> None:
     room = BodyMemory()
     while room.grow("a", 0, 65_536):
         pass
@@ -331,7 +333,7 @@ async def test_clients_leave_descriptors_for_backends_and_the_admin_port(served:
     assert any(ended)
 
 
-async def test_where_every_client_is_served_a_new_one_is_refused(served: Served) -> None:
+async def test_a_new_client_is_refused_if_every_connection_serves_one(served: Served) -> None:
     served.server._most = 2
     gate = served.app.handlers["/gate"] = Gate()
     busy = [await served.client() for _ in range(2)]

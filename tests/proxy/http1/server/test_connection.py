@@ -61,7 +61,9 @@ async def test_an_answer_of_any_size_is_whole(served: Served, size: int) -> None
 
 
 @pytest.mark.parametrize("line", ["Connection: close", "Connection: keep-alive, CLOSE"])
-async def test_a_connection_is_closed_when_the_client_wants_it(served: Served, line: str) -> None:
+async def test_a_connection_is_closed_at_the_request_of_the_client(
+    served: Served, line: str
+) -> None:
     client = await served.client()
     answer = await client.ask("/", b"", line)
     assert (answer.status, answer.headers["connection"]) == (200, "close")
@@ -69,7 +71,7 @@ async def test_a_connection_is_closed_when_the_client_wants_it(served: Served, l
 
 
 @pytest.mark.parametrize("waiting", [True, False])
-async def test_what_follows_the_last_request_is_not_served(
+async def test_input_after_the_last_request_is_not_served(
     served: Served, waiting: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     gate = served.app.handlers["/slow"] = Gate()
@@ -278,7 +280,7 @@ async def test_requests_sent_ahead_are_answered_in_order(served: Served) -> None
     assert (await client.answer()).echo["path"] == "/b"
 
 
-async def test_what_can_not_be_read_is_refused_after_what_was_asked_before(served: Served) -> None:
+async def test_an_unreadable_request_is_refused_after_earlier_responses(served: Served) -> None:
     gate = served.app.handlers["/slow"] = Gate()
     client = await served.client()
     await client.send(request("/slow") + request("/a") + b"\x00garbage\r\n\r\n" + request("/b"))
@@ -303,7 +305,7 @@ async def test_thousands_may_wait(served: Served, path: str) -> None:
     assert statuses == {200 if path == "/" else 404}
 
 
-async def test_who_sends_too_much_ahead_is_held_back(served: Served) -> None:
+async def test_a_client_that_pipelines_too_much_is_paused(served: Served) -> None:
     gate = served.app.handlers["/slow"] = Gate()
     connection, transport = _connected(served)
     connection.data_received(request("/slow"))

@@ -101,7 +101,7 @@ async def test_a_client_that_takes_its_answer_slowly_gets_all_of_it(
     assert taken == int(head.headers["content-length"])
 
 
-async def test_who_was_refused_and_does_not_close_is_cut_off(served: Served) -> None:
+async def test_a_refused_client_that_does_not_close_is_disconnected(served: Served) -> None:
     client = await served.client()
     await client.send(b"\x00\r\n\r\n")
     assert (await client.answer()).status == 400
@@ -131,7 +131,7 @@ async def test_a_client_may_go_in_the_middle_of_a_request(
 
 @pytest.mark.parametrize("end", ["close", "reset"])
 @pytest.mark.parametrize("begun", [True, False])
-async def test_a_handler_is_told_once_that_its_client_has_gone(
+async def test_a_handler_is_notified_once_when_its_client_disconnects(
     served: Served, begun: bool, end: str
 ) -> None:
     gate, told = Gate(), []
@@ -157,7 +157,7 @@ async def test_a_handler_is_told_once_that_its_client_has_gone(
     assert len(served.app.served) == 1
 
 
-async def test_who_begins_to_listen_too_late_is_told_with_the_next_event(served: Served) -> None:
+async def test_a_late_listener_is_notified_with_the_next_event(served: Served) -> None:
     entered, go_on, told = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def late(_: Request, reply: ResponseWriter) -> None:
@@ -179,7 +179,7 @@ async def test_who_begins_to_listen_too_late_is_told_with_the_next_event(served:
         await told.wait()
 
 
-async def test_who_listened_is_not_told_after_the_answer(served: Served) -> None:
+async def test_a_listener_is_not_notified_after_the_response(served: Served) -> None:
     told = []
 
     async def answered(_: Request, reply: ResponseWriter) -> None:
@@ -297,7 +297,7 @@ async def test_a_large_answer_is_taken_in_full_when_the_server_stops(served: Ser
     await asyncio.wait_for(draining, 5)
 
 
-async def test_what_lasts_beyond_the_limit_is_cancelled_and_waited_for(served: Served) -> None:
+async def test_tasks_beyond_the_time_limit_are_cancelled_and_awaited(served: Served) -> None:
     cleaned = asyncio.Event()
     gate = Gate()
 
@@ -322,7 +322,7 @@ async def test_what_lasts_beyond_the_limit_is_cancelled_and_waited_for(served: S
     assert await client.broken()
 
 
-async def test_who_connects_while_the_server_stops_is_closed(served: Served) -> None:
+async def test_a_connection_during_shutdown_is_closed(served: Served) -> None:
     served.server.draining = True
     client = await served.client()
     assert await client.broken()

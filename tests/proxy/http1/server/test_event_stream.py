@@ -15,7 +15,7 @@ LIMIT = 10_000
     st.binary(max_size=200).map(lambda data: data.replace(b"\0", b"")),
     st.none() | st.from_regex(rb"[!-~]{1,20}", fullmatch=True),
 )
-def test_what_is_encoded_is_parsed_again(data: bytes, event_id: bytes | None) -> None:
+def test_an_encoded_message_can_be_parsed(data: bytes, event_id: bytes | None) -> None:
     parser = EventStreamParser(LIMIT)
     expected = re.sub(rb"\r\n|\r", b"\n", data)
     assert parser.feed(encode_event(data, event_id)) == [ServerSentEvent(expected)]

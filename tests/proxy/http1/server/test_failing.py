@@ -90,7 +90,7 @@ async def test_an_answer_that_fails_in_the_middle_breaks_off(
     assert len(served.app.served) == 1
 
 
-async def test_failing_after_the_answer_harms_nobody(
+async def test_a_failure_after_the_response_affects_no_client(
     served: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
     served.app.handlers["/fails"] = _raise_after
@@ -130,7 +130,7 @@ async def test_a_refusal_in_the_middle_of_an_answer_breaks_it_off(served: Served
     await _broken_stream(client)
 
 
-async def test_who_is_never_answered_sees_the_connection_break(served: Served) -> None:
+async def test_a_client_without_a_response_sees_the_connection_close(served: Served) -> None:
     served.app.handlers["/forgets"] = _forget
     client = await served.client()
     await client.send(request("/forgets"))

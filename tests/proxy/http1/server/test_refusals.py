@@ -76,7 +76,7 @@ async def test_heads_that_readers_could_take_differently_are_refused(
         b"\x00" * 10,
     ],
 )
-async def test_what_is_not_http_is_refused(served: Served, head: bytes) -> None:
+async def test_a_request_that_is_not_http_is_refused(served: Served, head: bytes) -> None:
     client = await served.client()
     await client.send(head)
     await _refused(client, 400)
@@ -94,7 +94,7 @@ async def test_other_versions_are_refused(served: Served, head: bytes) -> None:
 @pytest.mark.parametrize(
     "body", [b"-3\r\n", b"fffffffffffffffff\r\n", b"3\nabc\n0\n\n", b"3\r\nabcdef\r\n", b"x\r\n"]
 )
-async def test_chunks_that_can_not_be_read_are_refused(served: Served, body: bytes) -> None:
+async def test_chunks_that_cannot_be_read_are_refused(served: Served, body: bytes) -> None:
     client = await served.client()
     await client.send(request("/", b"", "Transfer-Encoding: chunked") + body + SMUGGLED)
     await _refused(client, 400)
@@ -163,7 +163,7 @@ async def test_a_client_that_sends_too_much_gets_the_answer_and_no_reset(
     assert served.server.held == 0
 
 
-async def test_a_body_that_is_announced_as_too_large_is_not_waited_for(served: Served) -> None:
+async def test_a_body_that_is_announced_as_too_large_is_not_awaited(served: Served) -> None:
     client = await served.client()
     await client.send(request("/", b"", f"Content-Length: {MAX_BODY + 1}"))
     await _refused(client, 413)

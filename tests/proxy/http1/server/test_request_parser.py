@@ -22,7 +22,7 @@ async def test_a_request_may_come_byte_by_byte(served: Served) -> None:
     assert (await client.answer()).echo["body"] == "e"
 
 
-async def test_chunks_are_joined_and_trailers_are_no_headers(served: Served) -> None:
+async def test_chunks_are_joined_and_trailers_are_not_headers(served: Served) -> None:
     client = await served.client()
     body = b"3;ext=1\r\nabc\r\n2\r\nde\r\n0\r\nAuthorization: x\r\nX-T: 1\r\n\r\n"
     await client.send(request("/", b"", "Transfer-Encoding: chunked") + body)
@@ -40,7 +40,7 @@ async def test_a_body_in_many_small_chunks_is_whole(served: Served) -> None:
     assert (await client.answer()).echo["body"].encode() == body
 
 
-async def test_who_expects_it_is_invited_to_send_the_body(served: Served) -> None:
+async def test_a_client_that_expects_100_continue_gets_it(served: Served) -> None:
     client = await served.client()
     lines = ("Expect: 100-Continue", "Content-Length: 3")
     await client.send(request("/", b"", *lines))
@@ -50,7 +50,9 @@ async def test_who_expects_it_is_invited_to_send_the_body(served: Served) -> Non
     assert (await client.answer()).echo["body"] == "abc"
 
 
-async def test_who_expects_to_be_invited_is_refused_without_the_body(served: Served) -> None:
+async def test_a_client_that_expects_100_continue_is_refused_before_the_body(
+    served: Served,
+) -> None:
     client = await served.client()
     await client.send(request("/unwanted", b"", "Expect: 100-continue", "Content-Length: 3"))
     answer = await client.answer()
@@ -154,7 +156,7 @@ async def test_the_host_is_that_of_the_target_where_it_names_one(served: Served)
         assert (await client.ask(target)).echo["headers"]["host"] == host
 
 
-async def test_a_header_that_is_there_twice_is_a_list(served: Served) -> None:
+async def test_a_repeated_header_is_a_list(served: Served) -> None:
     client = await served.client()
     lines = ("Accept: application/json", "accept: text/event-stream", "Cookie: a=1", "Cookie: b=2")
     headers = (await client.ask("/", b"", *lines)).echo["headers"]

@@ -67,7 +67,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-async def test_a_backend_that_does_not_know_discover_is_spoken_to_in_the_legacy_era(
+async def test_a_backend_without_discover_is_used_in_the_legacy_era(
     case: str,
 ) -> None:
     server = Server(REFUSALS[case], legacy)
@@ -88,7 +88,7 @@ async def test_a_backend_that_does_not_know_discover_is_spoken_to_in_the_legacy_
         (503, Unreachable),
     ],
 )
-async def test_an_answer_that_says_nothing_of_the_era_is_an_error_and_not_remembered(
+async def test_a_response_that_proves_no_era_is_an_error_and_not_cached(
     code: int, kind: type[BackendError]
 ) -> None:
     server = Server(status(code), status(code))
@@ -100,7 +100,7 @@ async def test_an_answer_that_says_nothing_of_the_era_is_an_error_and_not_rememb
         assert await _revision(opener) == "2026-07-28"
 
 
-async def test_a_server_that_says_nothing_is_an_error_in_time() -> None:
+async def test_a_silent_server_is_an_error_in_time() -> None:
     async def silent(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
             await asyncio.Event().wait()
@@ -123,7 +123,7 @@ async def test_a_backend_may_come_back_in_another_era() -> None:
         assert await _revision(opener) == "2026-07-28"
 
 
-async def test_each_client_is_served_in_its_own_era_where_the_backend_speaks_both() -> None:
+async def test_each_client_is_served_in_its_era_if_the_backend_supports_both() -> None:
     async with opener_of(Server(modern, legacy)) as opener:
         assert await _revision(opener, MODERN) == "2026-07-28"
         assert await _revision(opener, LEGACY) == "2025-11-25"
@@ -141,7 +141,7 @@ async def test_modern_pinned_is_never_given_up(protocol: str) -> None:
     assert "initialize" not in server.asked
 
 
-async def test_legacy_pinned_never_asks_for_the_modern_era() -> None:
+async def test_a_pinned_legacy_revision_never_probes_the_modern_era() -> None:
     server = Server(modern, legacy)
     async with opener_of(server, protocol="legacy") as opener:
         assert await _revision(opener) == "2025-11-25"
@@ -161,7 +161,7 @@ async def test_a_pinned_revision_is_offered_and_insisted_on() -> None:
 
 
 @pytest.mark.parametrize("revision", ["2030-01-01", "", "2026-07-28"])
-async def test_an_unknown_revision_is_no_mcp(revision: str) -> None:
+async def test_an_unknown_revision_is_not_mcp(revision: str) -> None:
     def odd(method: str, message: Any) -> Response:
         return result_of(message, protocolVersion=revision, capabilities={})
 
@@ -210,13 +210,13 @@ async def test_over_sse_the_stream_and_every_message_have_the_headers_of_the_cli
     assert all("x-other" not in request.headers for request in gate.seen)
 
 
-async def test_an_sse_backend_is_not_taken_where_streamable_http_is_asked_for() -> None:
+async def test_an_sse_backend_is_rejected_if_streamable_http_is_configured() -> None:
     async with opener_of(_old(), "/sse", transport="streamable-http") as opener:
         with pytest.raises(ProtocolError):
             await opener.open(LEGACY)
 
 
-async def test_a_streamable_backend_is_not_taken_where_sse_is_asked_for() -> None:
+async def test_a_streamable_backend_is_rejected_if_sse_is_configured() -> None:
     async with opener_of(Server(modern, legacy), transport="sse") as opener:
         with pytest.raises(BackendError):
             await opener.open(MODERN)

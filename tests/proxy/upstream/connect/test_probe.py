@@ -96,7 +96,7 @@ SHORT = {"connect": "1s", "initialize": "200ms"}
 
 
 @pytest.mark.parametrize("case", INCONCLUSIVE)
-async def test_a_probe_that_comes_to_nothing_is_followed_by_initialize(case: str) -> None:
+async def test_an_inconclusive_probe_is_followed_by_initialize(case: str) -> None:
     server = Server(INCONCLUSIVE[case], legacy)
     timeouts = SHORT if "silent" in case else {"connect": "1s", "initialize": "5s"}
     async with opener_of(server, timeouts=timeouts) as opener:
@@ -118,7 +118,7 @@ async def test_a_rate_limit_on_everything_is_reported_after_one_request_of_each_
 
 
 @pytest.mark.parametrize("code", [-32601, -32022])
-async def test_a_modern_backend_that_refuses_initialize_with_http_5xx_is_spoken_to(
+async def test_a_modern_backend_that_refuses_initialize_with_http_5xx_is_used(
     code: int,
 ) -> None:
     server = Server(modern, error(code, 500))
@@ -126,7 +126,7 @@ async def test_a_modern_backend_that_refuses_initialize_with_http_5xx_is_spoken_
         assert (await opener.open(LEGACY)).greeting.modern
 
 
-async def test_a_backend_that_can_not_be_reached_is_not_tried_in_the_other_era() -> None:
+async def test_a_backend_that_cannot_be_reached_is_not_tried_in_the_other_era() -> None:
     server = Server(modern, legacy)
     async with opener_of(server) as opener:
         opener._endpoint.client.origin.address = ("127.0.0.1", 1)
@@ -134,7 +134,7 @@ async def test_a_backend_that_can_not_be_reached_is_not_tried_in_the_other_era()
             await opener.open(MODERN)
 
 
-async def test_where_neither_era_can_be_had_the_failure_of_the_probe_is_told() -> None:
+async def test_if_neither_era_works_the_failure_of_the_probe_is_reported() -> None:
     async with opener_of(Server(status(401), status(400))) as opener:
         with pytest.raises(Unauthorized):
             await opener.open(MODERN)
@@ -177,7 +177,7 @@ TRANSIENT = {"internal error": -32603, "overloaded": -32000, "of its own": 7}
 
 
 @pytest.mark.parametrize("case", TRANSIENT)
-async def test_an_error_of_initialize_that_says_nothing_of_the_era_is_told_and_not_remembered(
+async def test_an_error_of_initialize_that_proves_no_era_is_reported_and_not_cached(
     case: str,
 ) -> None:
     text = "not\u202e ready" + "." * 1000
@@ -212,7 +212,7 @@ OF_ERA: dict[str, Answer] = {
 
 
 @pytest.mark.parametrize("case", OF_ERA)
-async def test_a_backend_that_says_that_it_is_not_of_the_legacy_era_is_asked_once(
+async def test_a_backend_that_rejects_the_legacy_era_is_probed_once(
     case: str,
 ) -> None:
     server = Server(modern, OF_ERA[case])
@@ -307,6 +307,8 @@ def test_a_backend_that_introduces_itself_at_too_great_a_length_is_not_used(
     reached = GREETING.reached
     said = {"protocolVersion": "2025-11-25", "supportedVersions": ["2026-07-28"]}
     assert read({"result": jsonrpc.encode_raw(said)}) is not None
-    with pytest.raises(ProtocolError, match="introduces itself"):
+    with pytest.raises(
+        ProtocolError, match="the result of initialize or server/discover has more than"
+    ):
         read({"result": jsonrpc.encode_raw({**said, "instructions": "x" * GREETING.value})})
     assert GREETING.reached == reached + 1

@@ -1,16 +1,20 @@
 """Spare processes, and their number."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 
+from mcpproxy.api.defaults import effective_settings
 from mcpproxy.limits.backends import SPARE_PROGRAMS
 from mcpproxy.proxy.core.errors import ProcessFailed
+from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.upstream.connect import spare_processes as module
-from mcpproxy.proxy.upstream.connect.spare_processes import SpareProcesses
+from mcpproxy.proxy.upstream.connect.spare_processes import SpareConnector, SpareProcesses
 from mcpproxy.proxy.upstream.transports.session import TaskSet
 from tests.proxy.upstream.stage import settled
+from tests.support.builders import an_mcpproxy
 
 
 class Program:
@@ -22,6 +26,50 @@ class Program:
 
     async def close(self) -> None:
         self.ended = self.closed = True
+
+
+class Server(Program):
+    """A process that answers once it is permitted to."""
+
+    send_blocks = False
+
+    def __init__(self, permitted: asyncio.Event) -> None:
+        super().__init__()
+        self._permitted = permitted
+        self._requests: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def send(self, body: bytes) -> None:
+        message = json.loads(body)
+        if "id" in message:
+            self._requests.put_nowait(message["id"])
+
+    async def receive(self) -> bytes:
+        number = await self._requests.get()
+        await self._permitted.wait()
+        result = {"capabilities": {}, "supportedVersions": ["2026-07-28"]}
+        return json.dumps({"jsonrpc": "2.0", "id": number, "result": result}).encode()
+
+
+class PerClient:
+    """Sessions of a stdio server whose processes serve one client each."""
+
+    def __init__(self, command: str = "server") -> None:
+        self.started: list[Server] = []
+        self.permitted = asyncio.Event()
+        backend = {"name": "b", "stdio": {"command": command}}
+        spec = an_mcpproxy(backends=[backend]).spec
+        settings = effective_settings(spec, spec.backends[0])
+        self._connector = SpareConnector(self._spawn, settings, TaskSet(), lambda: False, command)
+
+    async def _spawn(self) -> Any:
+        self.started.append(Server(self.permitted))
+        return self.started[-1]
+
+    async def open(self, session: str = "") -> None:
+        """Open a session for a client session, or for the monitor."""
+        link = await self._connector.open(ClientIdentity("2026-07-28", session=session))
+        await settled()
+        await link.close()
 
 
 class Stage:
@@ -116,7 +164,7 @@ async def test_no_program_is_left_at_the_end() -> None:
     assert stage.living == 0
 
 
-async def test_a_program_that_can_not_be_started_fails_the_request_alone() -> None:
+async def test_a_program_that_cannot_be_started_fails_the_request_alone() -> None:
     stage = Stage()
     stage.error = ProcessFailed("no")
     with pytest.raises(ProcessFailed):
@@ -127,3 +175,36 @@ async def test_a_program_that_can_not_be_started_fails_the_request_alone() -> No
     assert await stage.taken() is stage.started[1]
     stage.error = None
     assert await stage.taken() is stage.started[2]
+
+
+async def test_the_first_clients_process_starts_together_with_the_monitors() -> None:
+    stage = PerClient()
+    opening = asyncio.ensure_future(stage.open())
+    await settled()
+    assert len(stage.started) == 2
+    stage.permitted.set()
+    await opening
+    await stage.open("first")
+    await stage.open("first")
+    assert len(stage.started) == 3
+
+
+async def test_with_a_second_client_the_next_clients_process_is_started_in_advance() -> None:
+    stage = PerClient()
+    stage.permitted.set()
+    for session in ("", "first", "second"):
+        await stage.open(session)
+    assert len(stage.started) > 3
+
+
+@pytest.mark.parametrize("command", ["npx", "/usr/local/bin/npx"])
+async def test_a_program_that_may_need_installation_is_started_once_until_it_responds(
+    command: str,
+) -> None:
+    stage = PerClient(command)
+    opening = asyncio.ensure_future(stage.open())
+    await settled()
+    assert len(stage.started) == 1
+    stage.permitted.set()
+    await opening
+    assert len(stage.started) == 2

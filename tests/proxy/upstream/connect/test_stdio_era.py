@@ -11,10 +11,10 @@ from mcpproxy.api.defaults import effective_settings
 from mcpproxy.proxy.core.errors import BackendError, ProcessFailed, ProtocolError, TimedOut
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.protocol.revisions import META_VERSION
-from mcpproxy.proxy.upstream.connect.doubt import DOUBTED_FOR
+from mcpproxy.proxy.upstream.connect.doubt import DOUBTED_AT_MOST, DOUBTED_FOR
 from mcpproxy.proxy.upstream.connect.negotiation import StdioConnector
 from mcpproxy.proxy.upstream.transports.session import TaskSet
-from tests.builders import an_mcpproxy
+from tests.support.builders import an_mcpproxy
 
 MODERN = ClientIdentity("2026-07-28")
 LEGACY = ClientIdentity("2025-11-25")
@@ -61,7 +61,7 @@ class Process:
         await self._stage.started.wait()
         answer = await self._answers.get()
         if answer is None:
-            raise ProcessFailed("its process has ended with status 1")
+            raise ProcessFailed("the process has exited with status 1")
         return answer
 
     async def close(self) -> None: ...
@@ -98,7 +98,7 @@ class Stage:
         return link.greeting.revision
 
 
-async def test_a_program_that_says_nothing_to_discover_is_spoken_to_in_the_legacy_era() -> None:
+async def test_a_stdio_server_that_ignores_discover_is_used_in_the_legacy_era() -> None:
     stage = Stage()
     stage.deaf_to = {"server/discover"}
     assert await stage.revision() == "2025-11-25"
@@ -148,14 +148,55 @@ async def test_a_program_that_ends_at_the_probe_is_probed_only_once() -> None:
     assert [process.sent[0] for process in stage.processes] == [DISCOVER, INITIALIZE, INITIALIZE]
 
 
-async def test_a_program_that_ends_behind_its_error_to_initialize_is_told_by_the_error() -> None:
+async def test_a_program_of_both_eras_that_ended_at_one_probe_is_modern_again_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = Stage()
+    stage.ends_at = {DISCOVER}
+    assert await stage.revision() == "2025-11-25"
+    stage.ends_at = set()
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", _later(DOUBTED_FOR))
+    assert await stage.revision() == "2026-07-28"
+
+
+async def test_two_probes_at_most_end_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage()
+    stage.ends_at = {DISCOVER}
+    for wait in (0.0, DOUBTED_FOR, 2 * DOUBTED_AT_MOST, 2 * DOUBTED_AT_MOST):
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", _later(wait))
+        assert await stage.revision() == "2025-11-25"
+    first = [process.sent[0] for process in stage.processes]
+    assert first.count(DISCOVER) == 2
+    assert first.count(INITIALIZE) == 4
+
+
+async def test_a_modern_program_that_ends_at_initialize_serves_legacy_clients() -> None:
+    stage = Stage()
+    stage.ends_at = {INITIALIZE}
+    for _ in range(2):
+        assert await stage.revision(LEGACY) == "2026-07-28"
+    assert [process.sent[0] for process in stage.processes] == [INITIALIZE, DISCOVER, DISCOVER]
+
+
+async def test_a_program_of_both_eras_that_ended_at_one_initialize_is_legacy_again_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = Stage()
+    stage.ends_at = {INITIALIZE}
+    assert await stage.revision(LEGACY) == "2026-07-28"
+    stage.ends_at = set()
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", _later(DOUBTED_FOR))
+    assert await stage.revision(LEGACY) == "2025-11-25"
+
+
+async def test_a_stdio_server_that_exits_after_refusing_initialize_reports_the_error() -> None:
     stage = Stage()
     stage.refuses, stage.ends_at = {INITIALIZE: TRANSIENT}, {DISCOVER}
     with pytest.raises(ProtocolError, match="-32603"):
         await stage.revision(LEGACY)
 
 
-async def test_a_program_that_ends_whatever_it_is_asked_is_an_error() -> None:
+async def test_a_stdio_server_that_exits_on_every_request_is_an_error() -> None:
     stage = Stage()
     stage.ends_at = {DISCOVER, INITIALIZE}
     with pytest.raises(BackendError, match="status 1"):
@@ -171,7 +212,7 @@ async def test_a_legacy_program_that_is_slow_to_start_is_started_once() -> None:
     assert len(stage.processes) == 1
 
 
-async def test_a_modern_program_that_is_slow_to_start_is_spoken_to_in_its_era() -> None:
+async def test_a_slow_modern_stdio_server_is_used_in_its_era() -> None:
     stage = Stage()
     stage.refuses = {INITIALIZE: UNSUPPORTED}
     stage.started.clear()
@@ -189,7 +230,7 @@ async def test_a_legacy_client_costs_a_modern_program_no_second_process() -> Non
     assert process.sent == [INITIALIZE, DISCOVER]
 
 
-async def test_a_slow_program_that_would_begin_anew_with_initialize_stays_modern() -> None:
+async def test_a_slow_modern_stdio_server_gets_no_initialize() -> None:
     # As servers of the TypeScript SDK do, unless the request has the `_meta` of modern ones.
     stage = Stage()
     stage.started.clear()
@@ -213,7 +254,7 @@ async def test_a_program_that_was_silent_at_the_probe_is_probed_again_later(
 
 
 @pytest.mark.parametrize("client", [LEGACY, MODERN])
-async def test_an_error_of_initialize_that_says_nothing_of_the_era_is_told_and_not_remembered(
+async def test_an_error_of_initialize_that_proves_no_era_is_reported_and_not_cached(
     client: ClientIdentity,
 ) -> None:
     stage = Stage()

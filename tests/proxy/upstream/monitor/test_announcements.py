@@ -55,7 +55,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(list_waits, "APART", 0.0)
 
 
-async def test_a_backend_that_announces_with_every_list_is_asked_at_the_pace(
+async def test_requests_to_a_backend_that_announces_a_change_at_every_list_are_paced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(list_waits, "APART", 0.0, raising=False)
@@ -104,7 +104,7 @@ async def test_a_list_that_takes_longer_than_announcements_are_apart_comes_all_t
     assert (stage.shown, stage.changes) == (["new"], [TOOLS])
 
 
-async def test_an_announcement_of_what_is_known_is_passed_on_to_nobody() -> None:
+async def test_an_announcement_without_a_change_is_not_forwarded() -> None:
     stage = Stage()
     await stage.lists.refresh(TOOLS)
     stage.changes.clear()
@@ -188,10 +188,10 @@ async def test_an_empty_page_ends_no_list() -> None:
     assert stage.shown == ["a", "b"]
 
 
-async def test_a_name_that_stands_for_two_things_is_shown_once_and_noted() -> None:
+async def test_an_ambiguous_name_is_listed_once_and_noted() -> None:
     stage = Stage()
     tools = [{"name": "a", "title": "1"}, {"name": "a", "title": "2"}, {"name": "b"}]
     stage.backend.answers["tools/list"] = {"result": {"tools": tools}}
     await stage.lists.refresh(TOOLS)
     assert stage.shown == ["a", "b"]
-    assert stage.catalog.clashes() == ["tools: a is there twice in backend b"]
+    assert stage.catalog.clashes() == ["tools: a appears twice in backend b"]

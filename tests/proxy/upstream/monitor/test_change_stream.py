@@ -85,7 +85,7 @@ async def stage() -> Any:
     await begun_stage.close()
 
 
-async def test_what_is_subscribed_to_at_once_is_asked_for_with_one_stream(stage: Stage) -> None:
+async def test_simultaneous_subscriptions_share_one_stream(stage: Stage) -> None:
     await stage.wanted(*(f"x://{number}" for number in range(200)))
     await soon(lambda: len(stage.link.asked) > 1, "another stream")
     assert [len(uris) for uris in stage.link.asked] == [0, 200]

@@ -74,7 +74,7 @@ async def test_without_a_cache_a_list_is_the_newest_of_a_backend_that_is_slow(
     assert await listing == ["new"]
 
 
-async def test_without_a_cache_nobody_gets_what_the_backend_had_before_they_asked() -> None:
+async def test_without_a_cache_no_client_gets_an_outdated_list() -> None:
     stage = Stage(cache_ttl=0.0)
     before = asyncio.create_task(stage.listed())
     await stage.link.asking.wait()
@@ -87,7 +87,7 @@ async def test_without_a_cache_nobody_gets_what_the_backend_had_before_they_aske
     assert stage.link.asked == 2, "those who ask at the same time share one request"
 
 
-async def test_with_a_cache_those_who_ask_meanwhile_share_one_request() -> None:
+async def test_with_a_cache_concurrent_requests_for_a_list_share_one() -> None:
     stage = Stage(cache_ttl=300.0)
     listings = [asyncio.create_task(stage.listed()) for _ in range(10)]
     await stage.link.asking.wait()
@@ -98,7 +98,7 @@ async def test_with_a_cache_those_who_ask_meanwhile_share_one_request() -> None:
     assert stage.link.asked == 1
 
 
-async def test_a_list_that_is_announced_while_a_client_waits_is_waited_for() -> None:
+async def test_a_list_that_is_announced_while_a_client_waits_is_awaited() -> None:
     stage = Stage(cache_ttl=0.0)
     listing = asyncio.create_task(stage.listed())
     await stage.link.asking.wait()
@@ -111,7 +111,7 @@ async def test_a_list_that_is_announced_while_a_client_waits_is_waited_for() -> 
 
 
 @pytest.mark.parametrize("cache_ttl", [0.0, 300.0])
-async def test_a_list_waits_for_a_hung_backend_only_so_long_even_without_a_cache(
+async def test_a_list_waits_for_a_hung_backend_up_to_the_limit_even_without_a_cache(
     cache_ttl: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit = replace(LIST_WAIT, value=0, _reached=[0])
@@ -142,7 +142,7 @@ def test_after_one_list_has_waited_in_vain_others_need_not() -> None:
     assert waits.seconds(TOOLS) == 2 * 2.0
 
 
-def test_a_backend_that_answers_with_an_error_is_waited_for_again() -> None:
+def test_a_backend_that_answers_with_an_error_is_awaited_again() -> None:
     waits = ListWait(ttl=300.0)
     waits.missed(TOOLS)
     waits.failed(TOOLS)
@@ -150,7 +150,7 @@ def test_a_backend_that_answers_with_an_error_is_waited_for_again() -> None:
 
 
 @pytest.mark.parametrize("ttl", [0.0, 300.0])
-def test_a_list_that_takes_up_to_ten_seconds_is_waited_for(ttl: float) -> None:
+def test_a_list_that_takes_up_to_ten_seconds_is_awaited(ttl: float) -> None:
     waits = ListWait(ttl)
     for took in (0.3, 1.0, 4.0, 10.0):
         waits.came(TOOLS, took)

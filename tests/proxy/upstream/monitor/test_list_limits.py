@@ -55,7 +55,7 @@ def _tools(count: int) -> list[Any]:
     return [{"name": str(number), "inputSchema": schema} for number in range(count)]
 
 
-async def test_a_list_without_an_end_is_given_up_after_its_pages(
+async def test_a_list_without_an_end_is_abandoned_after_its_pages(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     limit = smaller(monkeypatch, pages_module, limits.LIST_PAGES, "LIST_PAGES", 5)
@@ -64,7 +64,7 @@ async def test_a_list_without_an_end_is_given_up_after_its_pages(
     assert (lister.asked, limit.reached - reached) == (5, 1)
 
 
-async def test_a_list_is_given_up_when_all_its_pages_are_too_large(
+async def test_a_list_is_abandoned_when_all_its_pages_are_too_large(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     limit = smaller(monkeypatch, pages_module, limits.LIST_BYTES, "LIST_BYTES", 10_000)
@@ -74,7 +74,7 @@ async def test_a_list_is_given_up_when_all_its_pages_are_too_large(
     assert (lister.asked, limit.reached - reached) == (4, 1)
 
 
-async def test_a_list_is_given_up_when_it_has_too_many_components(
+async def test_a_list_is_abandoned_when_it_has_too_many_components(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     limit = smaller(monkeypatch, lists_module, limits.LIST_COMPONENTS, "LIST_COMPONENTS", 12)

@@ -114,7 +114,7 @@ async def test_the_first_list_is_fetched_by_a_session_that_declares_the_same() -
     assert stage.changes == []
 
 
-async def test_all_who_want_a_list_at_once_share_one_flight() -> None:
+async def test_simultaneous_requests_for_a_list_share_one_fetch() -> None:
     stage = Stage()
     bo = replace(ANN, principal="bo")
     await asyncio.gather(
@@ -132,7 +132,7 @@ async def test_lists_of_all_kinds_at_once_need_one_session() -> None:
     assert stage.asked == ["tools/list", "prompts/list"]
 
 
-async def test_a_list_that_is_late_is_announced_if_it_differs_from_what_was_shown(
+async def test_a_late_list_is_announced_if_it_differs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _impatient(monkeypatch, 0.0)
@@ -162,7 +162,7 @@ async def test_the_first_list_has_the_time_that_opening_a_session_takes(
     assert stage.shown() == ["a"]
 
 
-async def test_a_list_that_is_known_is_waited_for_only_so_long(
+async def test_a_request_for_a_known_list_waits_up_to_the_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stage = Stage(cache_ttl=3600.0)
@@ -190,7 +190,7 @@ async def test_a_list_that_changed_since_is_announced_once(
     assert stage.changes == [TOOLS]
 
 
-async def test_what_the_backend_announces_is_fetched_anew_for_the_next_client() -> None:
+async def test_an_announced_list_is_fetched_again_for_the_next_client() -> None:
     stage = Stage()
     await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
     await stage.tailored.refresh(PROMPTS, ANN, ANN.capabilities)
@@ -202,7 +202,7 @@ async def test_what_the_backend_announces_is_fetched_anew_for_the_next_client() 
     assert not stage.old()
 
 
-async def test_what_is_announced_while_a_list_is_fetched_is_in_it() -> None:
+async def test_a_change_during_a_fetch_is_included_in_the_list() -> None:
     stage = Stage()
 
     def change() -> None:
@@ -217,7 +217,7 @@ async def test_what_is_announced_while_a_list_is_fetched_is_in_it() -> None:
     assert not stage.old()
 
 
-async def test_a_backend_that_announces_at_every_list_is_not_asked_for_ever() -> None:
+async def test_a_backend_that_announces_a_change_at_every_list_causes_no_endless_requests() -> None:
     stage = Stage()
     stage.on_request = lambda: stage.tailored.announced(TOOLS)
     await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
@@ -226,7 +226,7 @@ async def test_a_backend_that_announces_at_every_list_is_not_asked_for_ever() ->
     assert stage.old()
 
 
-async def test_after_a_failure_it_is_silent_for_a_while_and_what_was_known_stays() -> None:
+async def test_after_a_failure_requests_pause_and_the_previous_list_stays() -> None:
     stage = Stage()
     await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
     assert not stage.silent()
@@ -249,7 +249,7 @@ async def test_an_error_in_the_answer_concerns_only_that_list() -> None:
     assert not stage.silent(TOOLS)
 
 
-async def test_a_hung_backend_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hung_backend_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
     _impatient(monkeypatch, 5.0)
     stage = Stage(deadlines=replace(default_settings().deadlines, connect=0.0, initialize=0.01))
     stage.gate.clear()
@@ -301,7 +301,7 @@ async def test_lists_for_kinds_of_clients_are_dropped_when_they_are_too_large_to
     assert [stage.shown(seen) for seen in sets] == [stage.tools, None, None, None]
 
 
-async def test_withdrawing_shows_nothing_any_more_and_ends_what_is_under_way() -> None:
+async def test_withdrawing_hides_all_lists_and_cancels_requests_in_progress() -> None:
     stage = Stage()
     await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
     stage.gate.clear()
@@ -314,7 +314,7 @@ async def test_withdrawing_shows_nothing_any_more_and_ends_what_is_under_way() -
     assert stage.tailored.withdraw() == set()
 
 
-async def test_an_announced_list_that_differs_from_everyones_is_told_where_it_changed() -> None:
+async def test_a_changed_list_variant_is_announced_to_its_clients_only() -> None:
     stage = Stage()
     stage.catalog.put("b", TOOLS, ComponentList((b'{"name":"x"}',), ("x",)))
     await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
@@ -330,7 +330,7 @@ async def test_an_announced_list_that_differs_from_everyones_is_told_where_it_ch
     stage.tailored.withdraw()
 
 
-async def test_an_announced_list_that_equals_everyones_is_not_asked_for() -> None:
+async def test_an_announced_list_variant_equal_to_the_common_list_is_not_requested() -> None:
     stage = Stage()
     stage.catalog.put("b", TOOLS, ComponentList((b'{"name":"a"}',), ("a",)))
     await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)

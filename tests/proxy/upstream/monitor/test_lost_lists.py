@@ -30,7 +30,7 @@ class ForgetfulLink(PlainLink):
     async def request(self, outgoing: UpstreamRequest, caller: CallContext) -> Message:
         if self.left == 0:
             await asyncio.sleep(0)
-            raise SessionNotFound("its session does not exist any more")
+            raise SessionNotFound("the session no longer exists")
         self.left -= 1
         return await super().request(outgoing, caller)
 
@@ -87,7 +87,7 @@ async def test_lists_that_lose_their_session_together_open_one_other() -> None:
         assert opener.opened == before + 1
 
 
-async def test_a_list_whose_session_can_not_be_opened_again_fails() -> None:
+async def test_a_list_whose_session_cannot_be_opened_again_fails() -> None:
     opener = ForgetfulOpener(4)
     async with running(b=opener) as gateway:
         await gateway.settled()

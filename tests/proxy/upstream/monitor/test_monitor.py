@@ -18,7 +18,7 @@ from mcpproxy.proxy.core.errors import (
 )
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.protocol.kinds import KINDS, PROMPTS, TEMPLATES, TOOLS
-from mcpproxy.proxy.upstream import request_pace
+from mcpproxy.proxy.upstream.monitor import request_pace
 from mcpproxy.proxy.upstream.monitor.monitor import BackendMonitor
 from tests.proxy.runtime.waiting import soon
 from tests.proxy.upstream.plain import ALL, PlainOpener, gateway_of, listed, refused, turns
@@ -60,7 +60,7 @@ def names(gateway: Gateway, kind: Any = TOOLS) -> list[str]:
 
 
 @pytest.mark.parametrize("error", BREAKS, ids=lambda error: type(error).__name__)
-async def test_a_stream_of_changes_that_fails_at_once_is_not_begun_again_at_once(
+async def test_a_change_stream_that_fails_immediately_is_restarted_after_a_pause(
     error: BackendError,
 ) -> None:
     opener = PlainOpener(tools_list=listed("tools", "a"))
@@ -79,7 +79,7 @@ async def test_a_program_that_ends_at_once_is_not_started_again_at_once() -> Non
         assert opener.opened == 1
 
 
-async def test_a_stream_of_changes_that_has_worked_is_begun_again_at_once(
+async def test_a_change_stream_that_has_worked_is_restarted_immediately(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(request_pace, "BRIEF", 0.0)
@@ -92,17 +92,17 @@ async def test_a_stream_of_changes_that_has_worked_is_begun_again_at_once(
         assert watch.finding.state == "Healthy"
 
 
-async def test_the_state_says_that_changes_can_not_be_received(
+async def test_the_state_reports_a_broken_change_stream(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("mcpproxy.proxy.upstream.monitor.change_stream.STREAM_PAUSE", 1e-6)
     monkeypatch.setattr("mcpproxy.proxy.upstream.monitor.check_schedule.APART", 0.0)
     opener = PlainOpener(tools_list=listed("tools", "a"))
-    opener.breaks = Unreachable("it answers HTTP 503")
+    opener.breaks = Unreachable("the backend responded with HTTP 503")
     async with watched(opener) as watch:
         await soon(lambda: watch.finding.state == "Healthy" and watch.finding.reason, "a reason")
         assert (watch.finding.state, watch.finding.reason) == ("Healthy", "ChangesUnheard")
-        assert "it answers HTTP 503" in (watch.finding.message or "")
+        assert "the backend responded with HTTP 503" in (watch.finding.message or "")
         assert opener.asked.count("ping") == 0, "the stream alone is begun again"
 
 
@@ -126,9 +126,9 @@ def test_the_pause_between_attempts_grows_up_to_its_limit() -> None:
         refused(),
         refused(-32602),
         refused(-32000),
-        ProtocolError("it answers HTTP 400 without a JSON-RPC response"),
-        SessionNotFound("its session does not exist any more"),
-        Unreachable("it answers HTTP 500"),
+        ProtocolError("the backend responded with HTTP 400 without a JSON-RPC response"),
+        SessionNotFound("the session no longer exists"),
+        Unreachable("the backend responded with HTTP 500"),
         {"result": None},
         {"result": {"resourceTemplates": None}},
         {"result": {"resourceTemplates": {}}},
@@ -154,18 +154,18 @@ async def test_the_state_has_the_words_of_the_backend_about_a_list_that_fails() 
         status = gateway.backends["b"].status()
     assert status.state == "Healthy"
     message = status.message or ""
-    assert "prompts/list ends with error -32603: database is locked" in message
+    assert "prompts/list failed with error -32603: database is locked" in message
     assert status.not_offered is None or "prompts" not in status.not_offered
 
 
-async def test_what_can_not_be_read_is_not_told_as_an_error_of_the_backend() -> None:
+async def test_unreadable_messages_are_not_reported_as_errors_of_the_backend() -> None:
     opener = PlainOpener(tools_list={"result": {"tools": None}})
     async with running(b=opener) as gateway:
         await gateway.settled()
         finding = gateway.backends["b"].watch.finding
     assert finding.state == "Unhealthy"
     assert "-32602" not in (finding.message or "")
-    assert "tools/list can't be read" in (finding.message or "")
+    assert "cannot parse the result of tools/list" in (finding.message or "")
 
 
 async def test_a_list_that_hangs_hides_no_other() -> None:
@@ -185,7 +185,7 @@ async def test_a_backend_whose_lists_all_fail_is_unhealthy() -> None:
         assert "no database" in (finding.message or "")
 
 
-async def test_a_list_that_is_there_again_is_shown() -> None:
+async def test_a_recovered_list_is_served() -> None:
     opener = PlainOpener(ALL, tools_list=listed("tools", "a"), prompts_list=refused())
     async with running(b=opener) as gateway:
         await gateway.settled()
@@ -223,7 +223,7 @@ async def test_a_backend_that_declares_nothing_and_has_nothing_is_healthy() -> N
         assert gateway.capabilities(modern=True) == {}
 
 
-async def test_what_a_backend_does_not_declare_is_not_asked_for_again() -> None:
+async def test_undeclared_lists_are_not_requested_again() -> None:
     opener = PlainOpener({"prompts": {}}, prompts_list=listed("prompts", "p"))
     opener.answers["tools/list"] = refused(-32601, "method not found")
     async with running(b=opener) as gateway:

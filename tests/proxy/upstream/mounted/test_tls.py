@@ -16,9 +16,9 @@ from mcpproxy.proxy.http1.errors import ConnectError, HttpClientError
 from mcpproxy.proxy.runtime import RuntimeOptions, build_backend_context
 from mcpproxy.proxy.upstream.factory import build_backend
 from mcpproxy.proxy.upstream.mounted.tls import TlsContext
-from tests.authority import Authority, Mounted
-from tests.builders import a_backend, an_mcpproxy
 from tests.proxy.byhand import served
+from tests.support.authority import Authority, Mounted
+from tests.support.builders import a_backend, an_mcpproxy
 
 HOST = "good.example"
 CA = {"caFrom": {"configMapKeyRef": {"name": "ca", "key": "ca.crt"}}}
@@ -95,7 +95,7 @@ async def test_a_server_of_the_given_authority_is_believed(
 
 
 @pytest.mark.parametrize("name", ["inner.example", HOST, None])
-async def test_the_server_has_the_name_that_is_asked_for(
+async def test_the_server_has_the_requested_name(
     mounted: Mounted, server: Server, name: str | None
 ) -> None:
     authority = Authority("One")
@@ -121,7 +121,7 @@ async def test_a_server_of_another_authority_is_not_believed_unless_none_is_veri
         assert await _get(client) == "nobody"
 
 
-async def test_a_server_that_wants_to_know_us_gets_our_certificate(
+async def test_a_server_that_requests_a_client_certificate_gets_it(
     mounted: Mounted, server: Server
 ) -> None:
     authority = Authority("One")
@@ -136,7 +136,7 @@ async def test_a_server_that_wants_to_know_us_gets_our_certificate(
             await _get(client)
 
 
-async def test_new_files_hold_for_new_connections_and_the_old_ones_go_on(
+async def test_new_files_hold_for_new_connections_and_the_old_ones_continue(
     mounted: Mounted, server: Server
 ) -> None:
     old, new = Authority("Old"), Authority("New")
@@ -194,15 +194,23 @@ def test_the_context_is_made_once_for_the_same_files(mounted: Mounted) -> None:
 @pytest.mark.parametrize(
     ("path", "content", "error"),
     [
-        ("configmap/ca/ca.crt", "junk", "key ca.crt of ConfigMap ca has no certificates in PEM"),
+        ("configmap/ca/ca.crt", "junk", "key ca.crt of ConfigMap ca contains no PEM certificates"),
         ("configmap/ca/ca.crt", None, "ConfigMap ca has no readable key ca.crt"),
-        ("secret/client/tls.crt", "", "key tls.crt of Secret client has no certificates in PEM"),
-        ("secret/client/tls.key", "junk", "key tls.key of Secret client has no private key"),
-        ("secret/client/tls.key", "other", "key tls.key of Secret client is not the key of"),
+        ("secret/client/tls.crt", "", "key tls.crt of Secret client contains no PEM certificates"),
+        (
+            "secret/client/tls.key",
+            "junk",
+            "key tls.key of Secret client contains no unencrypted PEM private key",
+        ),
+        (
+            "secret/client/tls.key",
+            "other",
+            "key tls.key of Secret client does not match the client certificate",
+        ),
         ("secret/client/tls.crt", "expired", "certificate in key tls.crt .* expired on 20"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_said_until_it_is_put_right(
+def test_a_problem_of_a_file_is_reported_until_it_is_fixed(
     mounted: Mounted, path: str, content: str | None, error: str
 ) -> None:
     authority = Authority("One")
@@ -229,7 +237,7 @@ def test_what_is_wrong_with_a_file_is_said_until_it_is_put_right(
     assert context().verify_mode is ssl.CERT_REQUIRED
 
 
-async def test_the_status_says_that_nothing_is_verified(
+async def test_the_status_reports_disabled_verification(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     tls = {"insecureSkipVerify": True}
@@ -238,7 +246,7 @@ async def test_the_status_says_that_nothing_is_verified(
         health_policy(proxy.spec), RuntimeOptions(values=tmp_path), tmp_path
     )
     backend = build_backend(proxy, proxy.spec.backends[0], context)
-    message = "its certificate is not verified (tls.insecureSkipVerify)"
+    message = "the proxy does not verify the backend's certificate (tls.insecureSkipVerify)"
     assert message in (backend.status().message or "")
     assert f"backend weather: {message}" in caplog.text
     await backend.close()

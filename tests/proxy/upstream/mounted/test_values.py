@@ -15,7 +15,7 @@ from mcpproxy.proxy.upstream.mounted.values import (
     MountedValues,
     ValueGroup,
 )
-from tests.kubelet import Volume
+from tests.support.kubelet import Volume
 
 KINDS = [("secretKeyRef", "secret"), ("configMapKeyRef", "configmap")]
 
@@ -108,7 +108,7 @@ def test_a_value_that_is_gone_is_not_used_any_longer_than_one_that_changed(tmp_p
         headers()
 
 
-def test_a_value_that_is_no_text_is_missing(tmp_path: Path) -> None:
+def test_a_value_that_is_not_text_is_missing(tmp_path: Path) -> None:
     _write(tmp_path, "")
     (tmp_path / "secret" / "token" / "header").write_bytes(b"\xff\xfe")
     with pytest.raises(MissingReference):
@@ -237,7 +237,7 @@ def test_no_file_is_read_again_while_the_state_of_the_volume_is_the_same(tmp_pat
 # Connections and processes with outdated values
 
 
-def test_what_was_given_out_and_is_no_longer_so_is_told_once(tmp_path: Path) -> None:
+def test_a_leaked_object_is_reported_once(tmp_path: Path) -> None:
     group = ValueGroup(MountedValues(tmp_path, Clock()), [_header().value_from])
     _write(tmp_path, "one")
     assert not group.changed()

@@ -9,7 +9,7 @@ from tests.proxy.upstream.stage import ANN, Stage
 
 
 @pytest.mark.parametrize("era", ["2025-11-25", "2026-07-28"])
-async def test_a_principal_without_sessions_has_a_session_of_its_own(era: str) -> None:
+async def test_a_principal_without_sessions_gets_a_separate_session(era: str) -> None:
     stage = Stage("PerClient")
     stage.era = era
     ann = ClientIdentity("2026-07-28", b"{}", b'{"name":"app"}', "ann")

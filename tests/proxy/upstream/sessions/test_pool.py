@@ -54,7 +54,7 @@ async def test_s9_a_warm_session_is_never_given_to_another_kind_of_client() -> N
         assert (await stage.used(other)).client == other
 
 
-async def test_a_session_that_nobody_waits_for_any_more_is_ended_once_it_is_open() -> None:
+async def test_an_abandoned_session_is_closed_once_it_is_open() -> None:
     stage = Stage()
     stage.gate.clear()
     waiting = asyncio.create_task(stage.used(ANN))
@@ -158,7 +158,7 @@ async def test_a_backend_that_failed_may_keep_sessions_afterwards() -> None:
     assert await stage.used(ANN) is not await stage.used(ANN)
 
 
-async def test_a_client_has_one_session_of_its_own() -> None:
+async def test_a_client_has_one_separate_session() -> None:
     stage = Stage("PerClient")
     anns = await asyncio.gather(*(stage.used(ANN) for _ in range(10)))
     bos = await asyncio.gather(*(stage.used(BO) for _ in range(10)))
@@ -183,7 +183,7 @@ async def test_clients_without_sessions_and_credentials_are_isolated() -> None:
     assert await stage.used(modern) is not await stage.used(modern)
 
 
-async def test_a_session_that_is_gone_is_opened_anew() -> None:
+async def test_a_lost_session_is_opened_again() -> None:
     stage = Stage("PerClient")
     first = await stage.used(ANN)
     with pytest.raises(SessionNotFound):
@@ -195,7 +195,7 @@ async def test_a_session_that_is_gone_is_opened_anew() -> None:
     assert await stage.used(ANN) is not second
 
 
-async def test_a_failure_to_open_is_told_to_all_who_wait_and_then_tried_again() -> None:
+async def test_a_failure_to_open_reaches_all_waiting_calls_and_is_then_retried() -> None:
     stage = Stage("PerClient")
     stage.error = Unreachable("no")
     stage.gate.clear()
@@ -208,7 +208,7 @@ async def test_a_failure_to_open_is_told_to_all_who_wait_and_then_tried_again() 
     assert await stage.used(ANN) is stage.opened[0]
 
 
-async def test_one_who_stops_waiting_does_not_stop_the_others() -> None:
+async def test_a_cancelled_waiter_does_not_cancel_the_others() -> None:
     stage = Stage("PerClient")
     stage.gate.clear()
     first, second = (asyncio.create_task(stage.used(ANN)) for _ in range(2))
@@ -233,7 +233,9 @@ async def test_s8_a_reused_session_is_one_for_each_principal_and_kind() -> None:
     assert await stage.used(BO) is not await stage.used(ANN)
 
 
-async def test_a_shared_session_in_which_a_request_was_given_up_is_replaced_after_a_while() -> None:
+async def test_a_shared_session_in_which_a_request_was_abandoned_is_replaced_after_a_while() -> (
+    None
+):
     stage = Stage("Reused", declared=True)
     first = await stage.used(ANN)
     with pytest.raises(asyncio.CancelledError):
@@ -264,7 +266,7 @@ async def test_s11_idle_sessions_are_reaped_and_those_in_use_are_not() -> None:
         assert not stage.opened[1].closed.is_set()
 
 
-async def test_s11_warm_sessions_nobody_asked_for_are_reaped() -> None:
+async def test_s11_unused_warm_sessions_are_closed() -> None:
     stage = Stage(idle=0.0)
     await stage.used(ANN)
     await soon(lambda: len(stage.opened) == 3 and stage.open_now == 2, "warm sessions")
@@ -353,7 +355,7 @@ async def test_a_reused_session_is_left_for_another_one_once_its_requests_are_ov
     await soon(lambda: stage.open_now == 0, "the end of a session that nobody uses")
 
 
-async def test_a_reused_session_that_was_being_opened_serves_who_waits_for_it_alone() -> None:
+async def test_a_reused_session_serves_only_the_clients_that_waited_for_it() -> None:
     stage = Stage("Reused", declared=True)
     stage.gate.clear()
     waiting = asyncio.create_task(stage.used(ANN))

@@ -47,22 +47,22 @@ async def _messages(reader: SseMessageReader) -> list[Message]:
         b": comment\n\n",
     ],
 )
-async def test_what_is_no_message_is_passed_over(before: bytes) -> None:
+async def test_input_that_is_not_a_message_is_ignored(before: bytes) -> None:
     (message,) = await _messages(_reader(before + ANSWER))
     assert bytes(message["result"]) == b"{}"
 
 
-async def test_a_stream_that_ends_without_a_response_shows_what_it_had_instead() -> None:
+async def test_a_stream_that_ends_without_a_response_quotes_its_content() -> None:
     reader = _reader(b"data: <html>\x1b[2J it works\n\n")
     assert await _messages(reader) == []
     assert reader.without_response == (
-        "its stream ended without a response; an event of it was no JSON-RPC message and begins "
-        "'<html>\ufffd[2J it works'"
+        "the stream ended without a response; one event was not a JSON-RPC message and starts with"
+        " '<html>\ufffd[2J it works'"
     )
 
 
-async def test_what_says_that_it_is_json_rpc_and_is_not_ends_the_stream() -> None:
-    with pytest.raises(ProtocolError, match="not MCP"):
+async def test_a_malformed_json_rpc_message_ends_the_stream() -> None:
+    with pytest.raises(ProtocolError, match="not an MCP message"):
         await _messages(_reader(b'data: {"jsonrpc":"2.0","id":1}\n\n' + ANSWER))
 
 

@@ -44,7 +44,7 @@ def answered(method: str, message: Any) -> Response:
     return result_of(message)
 
 
-async def test_a_refusal_is_passed_on_where_the_session_can_not_be_asked(
+async def test_a_refusal_is_forwarded_where_the_session_cannot_be_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     limit = Short()
@@ -59,7 +59,7 @@ async def test_a_refusal_is_passed_on_where_the_session_can_not_be_asked(
 
 
 @pytest.mark.parametrize("ping", [status(400), status(503), error(-32603), error(-32600, 400)])
-async def test_a_refusal_is_passed_on_where_a_ping_is_refused_in_another_way(ping: Answer) -> None:
+async def test_a_refusal_is_forwarded_where_a_ping_is_refused_in_another_way(ping: Answer) -> None:
     async with opener_of(_server(error(-32600), ping)) as opener:
         answer = await _called(await opener.open(LEGACY))
     assert "error" in answer
@@ -86,13 +86,13 @@ async def test_a_session_that_answers_to_pings_alone_is_lost() -> None:
             await _called(link)
 
 
-async def test_an_error_that_speaks_of_sessions_is_passed_on_where_lists_come() -> None:
+async def test_an_error_about_sessions_is_forwarded_if_lists_work() -> None:
     server = _server(_uninitialized, answered, lambda method, message: result_of(message, tools=[]))
     async with opener_of(server) as opener:
         assert "error" in await _called(await opener.open(LEGACY))
 
 
-def test_what_a_refusal_can_be_about() -> None:
+def test_the_subject_of_a_refusal_is_identified() -> None:
     assert SessionRefusal(0).may_be_of_session
     assert SessionRefusal(410).may_be_of_session
     assert not SessionRefusal(500).may_be_of_session
@@ -133,7 +133,7 @@ class OldServer:
 
 
 @pytest.mark.parametrize("code", [400, 404, 410])
-async def test_an_old_session_that_takes_no_messages_any_more_is_lost(code: int) -> None:
+async def test_an_old_session_that_accepts_no_messages_is_lost(code: int) -> None:
     server = OldServer()
     async with opener_of(server, "/sse", transport="sse") as opener:
         link = await opener.open(LEGACY)

@@ -118,7 +118,7 @@ async def test_ids_and_progress_tokens_count_however_the_backend_spells_them(
     assert caller.heard == ["notifications/progress"]
 
 
-async def test_what_the_backend_says_reaches_its_caller_in_order(
+async def test_messages_of_the_backend_reach_the_caller_in_order(
     pipe: Pipe, link: MultiplexedSession
 ) -> None:
     caller = Slow()
@@ -196,9 +196,7 @@ async def test_an_only_caller_that_is_slow_holds_the_backend_back_and_loses_noth
     assert slow.told == [str(number) for number in range(2 * MAX_MESSAGES)]
 
 
-async def test_what_was_said_before_the_end_is_passed_on(
-    pipe: Pipe, link: MultiplexedSession
-) -> None:
+async def test_messages_before_the_end_are_forwarded(pipe: Pipe, link: MultiplexedSession) -> None:
     slow = Slow()
     call = _call(link, slow)
     await pipe.sent.get()
@@ -225,7 +223,7 @@ async def test_a_ping_is_answered_while_a_caller_is_slow(
     await asyncio.gather(call, return_exceptions=True)
 
 
-async def test_a_question_withdrawn_before_it_was_passed_on_is_never_asked(
+async def test_a_server_request_cancelled_before_forwarding_never_reaches_the_client(
     pipe: Pipe, link: MultiplexedSession
 ) -> None:
     slow = Slow()
@@ -243,3 +241,26 @@ async def test_a_question_withdrawn_before_it_was_passed_on_is_never_asked(
     await asyncio.wait_for(call, 5)
     assert slow.told == ["stuck"]
     assert pipe.sent.empty()
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+async def test_a_request_during_a_call_never_goes_to_a_later_request_of_the_proxy(
+    pipe: Pipe, link: MultiplexedSession, is_own: bool
+) -> None:
+    # The proxy lists over the client's own session, too.
+    client = ClientIdentity(LEGACY, session="s")
+    caller, lister = Slow(), Slow()
+    caller.client = lister.client = client
+    call = asyncio.create_task(link.request(UpstreamRequest(Raw(b"1"), "tools/call", {}), caller))
+    called = (await pipe.sent.get())["id"]
+    listing = UpstreamRequest(Raw(b"2"), "tools/list", {}, repeatable=is_own)
+    lists = asyncio.create_task(link.request(listing, lister))
+    listed = (await pipe.sent.get())["id"]
+    pipe.says(id=7, method="sampling/createMessage", params={})
+    assert (await pipe.sent.get())["id"] == 7
+    assert (caller.told, lister.told) == (
+        (["sampling/createMessage"], []) if is_own else ([], ["sampling/createMessage"])
+    )
+    for number in (called, listed):
+        pipe.says(id=number, result={})
+    await asyncio.gather(call, lists)

@@ -5,13 +5,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from mcpproxy.limits.streams import STANDING_MESSAGES
 from mcpproxy.proxy.core.rate_limiter import SharedRate
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.upstream.transports import event_stream
 from mcpproxy.proxy.upstream.transports.http_legacy import HttpLegacySession
-from mcpproxy.proxy.upstream.transports.session import ServerDescription, TaskSet
+from mcpproxy.proxy.upstream.transports.session import ServerDescription, TaskSet, UpstreamRequest
 from tests.proxy.upstream.transports.test_multiplexed import Listener
 
 CHANGED = b'data: {"jsonrpc":"2.0","method":"notifications/tools/list_changed"}\n\n'
@@ -33,7 +34,7 @@ class Stream:
         """Do nothing: nothing is open."""
 
 
-async def test_a_backend_that_tells_without_end_waits_for_other_work(
+async def test_an_endless_stream_of_notifications_yields_to_other_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     waits: list[float] = []
@@ -62,3 +63,30 @@ async def test_a_backend_that_tells_without_end_waits_for_other_work(
     assert len(heard) == 151
     # The clock stands still, so each wait follows all earlier ones, on whichever stream.
     assert waits == pytest.approx([n / STANDING_MESSAGES.value for n in (50, 100, 150, 151)])
+
+
+async def test_a_message_during_a_call_never_goes_to_a_later_request_of_the_proxy() -> None:
+    async def get(_: Any) -> Stream:
+        return Stream(b'data: {"jsonrpc":"2.0","method":"notifications/message"}\n\n')
+
+    endpoint: Any = SimpleNamespace(
+        get=get,
+        send=lambda body, headers, done: object(),
+        events=lambda response: event_stream.SseMessageReader(
+            response, event_stream.new_line_rate()
+        ),
+        unrelated_rate=SharedRate(STANDING_MESSAGES.value, 0, lambda: 1000.0),
+    )
+    link = HttpLegacySession(endpoint, ServerDescription("2025-06-18", {}), b"s", TaskSet())
+    caller, lister = Listener(), Listener()
+    for listener, method in ((caller, "tools/call"), (lister, "tools/list")):
+        request = UpstreamRequest(Raw(b"1"), method, {}, repeatable=listener is lister)
+        exchange = link.send(request, listener.client, lambda: None, lambda: None)
+        assert exchange is not None
+        exchange.caller = listener
+
+    async def announced(message: Message) -> None:
+        raise AssertionError(message)
+
+    await link.listen(Listener(), announced, lambda: None)
+    assert (caller.heard, lister.heard) == (["notifications/message"], [])

@@ -45,16 +45,16 @@ async def test_messages_go_in_and_out_a_line_each() -> None:
     await channel.close()
 
 
-async def test_lines_that_are_no_message_are_passed_over() -> None:
+async def test_lines_that_are_not_messages_are_ignored() -> None:
     code = "print('starting'); print(); print('[1]'); print('{\"a\":1}'); input()"
     channel = await _started(code)
     assert await channel.receive() == b'{"a":1}'
     await channel.close()
 
 
-async def test_the_end_of_a_process_tells_its_status_and_last_words() -> None:
+async def test_the_error_of_an_exited_process_has_its_status_and_last_output() -> None:
     channel = await _started("import sys; print('one\\nlast words', file=sys.stderr); sys.exit(3)")
-    with pytest.raises(ProcessFailed, match=r"ended.*last words") as caught:
+    with pytest.raises(ProcessFailed, match=r"exited.*last words") as caught:
         await channel.receive()
     assert "one" not in str(caught.value)
     await channel.close()
@@ -126,7 +126,7 @@ async def test_a_response_beyond_the_limit_ends_its_request_and_the_next_one_is_
     refused = jsonrpc.error_of(await _asked(linked, shape))
     assert refused is not None
     assert refused.code == -32000
-    assert "backend b: it wrote a line of over 3000 bytes" in refused.message
+    assert "backend b: the process wrote a line of more than 3000 bytes" in refused.message
     assert PROGRAM_LINE.reached == before + 1
     assert jsonrpc.error_of(await _asked(linked, "short")) is None
     assert linked.alive
@@ -144,7 +144,7 @@ async def test_a_request_beyond_the_limit_is_refused(linked: MultiplexedSession)
     assert jsonrpc.decode(refused["error"])["code"] == -32600
 
 
-async def test_a_program_that_does_not_read_holds_a_message_only_so_long(
+async def test_a_message_to_a_stdio_server_that_does_not_read_times_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(limits, "PROGRAM_INPUT", replace(limits.PROGRAM_INPUT, value=1))
@@ -154,14 +154,14 @@ async def test_a_program_that_does_not_read_holds_a_message_only_so_long(
     sending = [asyncio.create_task(channel.send(body)) for _ in range(20)]
     ended = await asyncio.gather(*sending, return_exceptions=True)
     refused = [error for error in ended if isinstance(error, Unreachable)]
-    assert "its process has read no input for 1 s" in str(refused[0])
+    assert "the process has read no input for 1 s" in str(refused[0])
     assert PROGRAM_INPUT.reached == before + len(refused)
     # One message is in the pipe and one is buffered, however many are sent.
     assert channel._stdin.transport.get_write_buffer_size() <= 2 * len(body)
     await channel.close()
 
 
-async def test_a_flood_of_lines_that_are_no_message_gives_others_a_turn(
+async def test_a_flood_of_lines_that_are_not_messages_does_not_block_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO")
@@ -254,14 +254,16 @@ async def test_a_process_that_left_its_group_keeps_no_descriptor_open() -> None:
         (("a\0b",), "null byte"),
     ],
 )
-async def test_a_program_that_cannot_be_started_is_told(command: tuple[str], why: str) -> None:
+async def test_a_stdio_server_that_cannot_be_started_is_reported(
+    command: tuple[str], why: str
+) -> None:
     with pytest.raises(ProcessFailed, match=why):
         await spawn("b", command, {}, None)
 
 
 @pytest.mark.parametrize("cwd", ["/no/such/directory", "/etc/passwd"])
-async def test_a_working_directory_that_can_not_be_entered_is_named(cwd: str) -> None:
-    with pytest.raises(ProcessFailed, match=f"cwd {cwd} can't be entered: N") as caught:
+async def test_a_working_directory_that_cannot_be_entered_is_named(cwd: str) -> None:
+    with pytest.raises(ProcessFailed, match=f"cannot use the working directory {cwd}: N") as caught:
         await spawn("b", (*PYTHON, "pass"), {}, cwd)
     assert sys.executable not in str(caught.value)
 

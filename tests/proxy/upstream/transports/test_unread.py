@@ -77,7 +77,7 @@ async def test_an_error_of_any_shape_reaches_its_caller_with_code_and_message(
         pytest.param(b'{"jsonrpc":"2.0","result":{"a":\x1b[31m', id="terminal"),
     ],
 )
-async def test_a_response_that_nobody_reads_ends_its_call_with_its_first_bytes(
+async def test_an_unread_response_ends_its_call_with_its_first_bytes(
     transport: str, answer: bytes
 ) -> None:
     async with answering(transport, answer) as (link, _):
@@ -88,7 +88,7 @@ async def test_a_response_that_nobody_reads_ends_its_call_with_its_first_bytes(
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_notifications_with_null_params_or_id_are_passed_on(transport: str) -> None:
+async def test_notifications_with_null_params_or_id_are_forwarded(transport: str) -> None:
     caller = Told()
     notification = LOG % b'null,"id":null'
     body = b"[%b,%b]" % (notification, RESULT)
@@ -136,7 +136,7 @@ async def test_an_error_without_an_id_ends_a_call_behind_a_notification(transpor
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
-async def test_a_program_that_writes_utf_16_is_told_so_at_once(encoding: str) -> None:
+async def test_a_stdio_server_that_writes_utf_16_gets_an_error_immediately(encoding: str) -> None:
     program = (
         "import sys\n"
         "for line in sys.stdin:\n"
@@ -148,19 +148,19 @@ async def test_a_program_that_writes_utf_16_is_told_so_at_once(encoding: str) ->
     link = MultiplexedSession(
         await spawn("b", (sys.executable, "-ISu", "-c", program), {}, None), background
     )
-    with pytest.raises(ProtocolError, match="can't be read"):
+    with pytest.raises(ProtocolError, match="cannot read the response"):
         await called(link)
     await link.close()
     await background.close()
 
 
-async def test_the_end_of_a_program_quotes_what_it_printed_in_place_of_messages() -> None:
+async def test_the_error_of_an_exited_stdio_server_quotes_its_last_output() -> None:
     program = "input(); print('Usage: server --stdio')"
     background = TaskSet()
     link = MultiplexedSession(
         await spawn("b", (sys.executable, "-ISu", "-c", program), {}, None), background
     )
-    with pytest.raises(Unreachable, match=r"ended.*Usage: server --stdio"):
+    with pytest.raises(Unreachable, match=r"exited.*Usage: server --stdio"):
         await called(link)
     await link.close()
     await background.close()
@@ -231,7 +231,7 @@ async def test_a_request_of_a_backend_that_cannot_be_read_is_refused() -> None:
     await background.close()
 
 
-async def test_what_a_server_prints_ends_no_call() -> None:
+async def test_output_of_a_server_does_not_end_a_call() -> None:
     pipe, background = Pipe(), TaskSet()
     link = MultiplexedSession(pipe, background)
     call = _request(link, "a")

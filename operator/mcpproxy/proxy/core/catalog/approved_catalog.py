@@ -61,7 +61,7 @@ class ApprovedCatalog(Catalog):
             kept_names = {*names}
             withheld = sorted({name for name in components.names if name not in kept_names})
             log.warning(
-                "backend %s: %d of its %s are not approved and withheld: %s",
+                "backend %s: withheld %d of its %s because they are not approved: %s",
                 *(backend, len(withheld), kind.member, ", ".join(withheld[:NAMED])),
             )
         headers = {name: components.headers[name] for name in names if name in components.headers}

@@ -61,11 +61,14 @@ def _hidden(kind: ComponentKind, name: str, backend: str, owner: str) -> str:
 
 
 def _unserved(kind: ComponentKind, name: str, backends: Collection[str]) -> str:
-    return f"{kind.member}: {name} is served by none of the backends {', '.join(backends)}"
+    return (
+        f"{kind.member}: {name} is offered by the backends {', '.join(backends)} and served by"
+        " none of them"
+    )
 
 
 def _too_long(kind: ComponentKind, name: str, backend: str) -> str:
-    return f"{kind.member}: {name} of backend {backend} is longer than {MAX_NAME}"
+    return f"{kind.member}: {name} of backend {backend} has more than {MAX_NAME} characters"
 
 
 def merge_lists(
@@ -88,7 +91,7 @@ def merge_lists(
         merged.clashes = [_unserved(kind, *entry) for entry in merged.contested.items()]
     for backend in order:
         for name in listings[backend].repeated:
-            merged.clashes.append(f"{kind.member}: {name} is there twice in backend {backend}")
+            merged.clashes.append(f"{kind.member}: {name} appears twice in backend {backend}")
         for item, name in zip(listings[backend].items, listings[backend].names, strict=True):
             if name in merged.contested:
                 continue
@@ -157,7 +160,8 @@ def warn_of_name_conflicts(clashes: Collection[str], before: Collection[str]) ->
     listed = "; ".join(clean_text(clash, _MAX_LOGGED) for clash in new[:NAMED])
     more = f"; and {len(new) - NAMED} more" if len(new) > NAMED else ""
     log.warning(
-        "name conflicts or names that are too long: %s%s; give a backend another prefix, or rename"
-        " or exclude components; names.onClash decides which backend serves a conflicting name",
+        "name conflicts or names that are too long: %s%s; change the prefix of a backend, or"
+        " rename or exclude components; names.onClash decides which backend serves a conflicting"
+        " name",
         *(listed, more),
     )

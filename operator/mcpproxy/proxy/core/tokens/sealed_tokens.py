@@ -54,7 +54,7 @@ class Sealer:
     def rekey(self, keys: Sequence[bytes]) -> None:
         """Replace the keys. Raise ValueError if one is too short."""
         if not keys or any(len(key) < MIN_KEY for key in keys):
-            raise ValueError(f"a sealing key needs at least {MIN_KEY} bytes")
+            raise ValueError(f"a sealing key requires at least {MIN_KEY} bytes")
         self.keys = tuple(keys)
         self._ciphers = []
         self._nonces = hashlib.sha256(b"mcpproxy nonces " + keys[0]).digest()
@@ -84,7 +84,7 @@ class Sealer:
         sealed = cipher.encrypt(nonce, plain, purpose.encode())
         token = _base64url(bytes([mark]) + nonce + sealed)
         if len(token) > SEALED_TOKEN.value:
-            raise TokenTooLarge(f"a token of {len(token)} characters")
+            raise TokenTooLarge(f"the token would have {len(token)} characters")
         return token
 
     def open(self, purpose: str, token: str) -> Any:
@@ -97,7 +97,7 @@ class Sealer:
         except (binascii.Error, ValueError):
             raise InvalidToken("not a token of this proxy") from None
         if _base64url(raw) != token:
-            raise InvalidToken("not in the one spelling that we write")
+            raise InvalidToken("not in canonical form")
         for mark, cipher in self._ciphers:
             if raw[:1] == bytes([mark]):
                 # Two keys may have the same key id.

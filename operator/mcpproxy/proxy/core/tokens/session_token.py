@@ -51,8 +51,8 @@ def encode_session_token(sealer: Sealer, session_token: SessionToken) -> str:
     SESSION_ID.record()
     raise RpcError(
         INVALID_PARAMS,
-        f"initialize: params.capabilities has {len(client.capabilities)} bytes, more than"
-        f" a session id of {SESSION_ID.value} characters can carry; declare fewer capabilities",
+        f"initialize: params.capabilities has {len(client.capabilities)} bytes, which do not fit"
+        f" in a session id of {SESSION_ID.value} characters; declare fewer capabilities",
     )
 
 
@@ -85,7 +85,7 @@ def decode_session_token(sealer: Sealer, token: str, principal: str, now: float)
         raise InvalidToken("longer than any session id")
     content = sealer.open(PURPOSE, token)
     if content["p"] != principal:
-        raise InvalidToken("another principal's session")
+        raise InvalidToken("session of another principal")
     info = content["i"]
     client = ClientIdentity(
         revision=content["v"],

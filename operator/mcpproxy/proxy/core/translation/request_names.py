@@ -44,7 +44,7 @@ def _check_length(name: str, field: str) -> str:
     """Return a client's name or URI. Raise RpcError if it exceeds the limit."""
     if len(name) > _MAX_NAME:
         NAME_LENGTH.record()
-        message = f"{field} has {len(name)} characters; at most {_MAX_NAME} are accepted"
+        message = f"{field} has {len(name)} characters; the maximum is {_MAX_NAME}"
         raise RpcError(INVALID_PARAMS, message)
     return name
 
@@ -123,7 +123,7 @@ def name_conflict_error(kind: ComponentKind, name: str, backends: Sequence[str])
     listed = ", ".join(backends)
     return RpcError(
         INVALID_PARAMS,
-        f"{kind.member}: {name} is listed by the backends {listed}, so that none of them serves"
-        " it (names.onClash: Fail); give one of them another prefix",
+        f"{kind.member}: the backends {listed} all list {name}, so none of them serves it"
+        " (names.onClash: Fail); change the prefix of one of them",
         {"backends": list(backends)},
     )

@@ -74,7 +74,7 @@ def _each(inner: Rewrite, member: str) -> Rewrite:
         most = RESULT_ITEMS.value
         if jsonrpc.length(raw, most) > most:
             RESULT_ITEMS.record()
-            raise ProtocolError(f"its result has more than {most} items in {member}")
+            raise ProtocolError(f"the result has more than {most} items in {member}")
         return jsonrpc.encode_raw(
             [inner(item, names, principal) for item in jsonrpc.decode_array(raw)]
         )

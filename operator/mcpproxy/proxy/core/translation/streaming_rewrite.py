@@ -159,7 +159,7 @@ class StreamingRewriter:
                 break
             at = after
         if len(self._data) - at > MAX_HELD:
-            raise MalformedJson(f"a name or URI is longer than {MAX_HELD} bytes")
+            raise MalformedJson(f"a name or URI has more than {MAX_HELD} bytes")
         self._out.append(self._data[self._sent : at])
         self._data, self._sent = self._data[at:], 0
         return self._take_certain()
@@ -193,13 +193,13 @@ class StreamingRewriter:
             return match.end()
         mark = self._data[at : at + 1]
         if self.complete:
-            raise MalformedJson("there is more than one message")
+            raise MalformedJson("more than one message")
         if mark in b"{[":
             return self._open(at, is_object=mark == b"{")
         if mark in b"}]":
             return self._close(at, is_object=mark == b"}")
         if not self._levels:
-            raise MalformedJson("it is no JSON object")
+            raise MalformedJson("not a JSON object")
         return self._string(at) if mark == b'"' else self._scalar(at)
 
     def _skip_string(self, at: int) -> int | None:
@@ -232,7 +232,7 @@ class StreamingRewriter:
         else:
             place = self._root if is_object else None
             if place is None:
-                raise MalformedJson("it is no JSON object")
+                raise MalformedJson("not a JSON object")
         if place is not None and (place.members if is_object else place.items):
             above = self._levels[-1] if self._levels else None
             outer = (above, place.of) if above and place.of and not above.type else None
@@ -243,7 +243,7 @@ class StreamingRewriter:
 
     def _close(self, at: int, *, is_object: bool) -> int:
         if not self._levels or self._levels[-1].object != is_object:
-            raise MalformedJson("a bracket is closed that was not open")
+            raise MalformedJson("unmatched closing bracket")
         self._decide_type(self._levels.pop(), "")
         self._end_value()
         return at + 1
@@ -301,7 +301,7 @@ class StreamingRewriter:
         if place.holds == "id":
             upstream_id = self._known_as
             if not (upstream_id is None or jsonrpc.answers({"id": Raw(plain)}, upstream_id)):
-                raise MalformedJson("its id is not that of the request")
+                raise MalformedJson("the id does not match the request")
             self.identified = True
         elif place.holds:
             value = downstream = self._to_downstream(place.holds, plain)

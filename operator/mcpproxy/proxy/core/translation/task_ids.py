@@ -28,7 +28,7 @@ class TaskIds:
             return upstream_id
         if len(upstream_id) > TASK_ID.value:
             TASK_ID.record()
-            raise ProtocolError(f"the id of its task has more than {TASK_ID.value} characters")
+            raise ProtocolError(f"the task id has more than {TASK_ID.value} characters")
         return self.sealer.seal_same(PURPOSE, [self.backend, upstream_id, principal])
 
     def to_upstream(self, downstream_id: str) -> str:

@@ -13,14 +13,11 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any, Final
 
-from msgspec import Raw
-
 from mcpproxy.limits.instances import TICKETS
 from mcpproxy.proxy.core.exchange import PROGRESS, ClientIdentity
 from mcpproxy.proxy.core.tokens import session_token
 from mcpproxy.proxy.core.tokens.sealed_tokens import InvalidToken, Sealer
 from mcpproxy.proxy.core.tokens.session_token import SessionToken
-from mcpproxy.proxy.downstream.direct_call import METHODS, DirectCall
 from mcpproxy.proxy.downstream.legacy import requests
 from mcpproxy.proxy.downstream.legacy.event_store import parse_event_id
 from mcpproxy.proxy.downstream.legacy.get_stream import pump, resume
@@ -28,9 +25,9 @@ from mcpproxy.proxy.downstream.legacy.sessions import SessionRegistry, SessionSt
 from mcpproxy.proxy.downstream.legacy.sse_response import SseResponse
 from mcpproxy.proxy.downstream.peers.forwarding import PeerForwarder, PeerUnavailable
 from mcpproxy.proxy.downstream.peers.session_sync import SessionSync
-from mcpproxy.proxy.downstream.request_context import RequestContext, parse_message
+from mcpproxy.proxy.downstream.request_context import METHODS, RequestContext, parse_message
 from mcpproxy.proxy.downstream.stream_shares import OpenStreams
-from mcpproxy.proxy.gateway.gateway import Gateway, PreparedCall
+from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.http1.errors import HttpError
 from mcpproxy.proxy.http1.server.request import Request
 from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
@@ -38,6 +35,7 @@ from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message, RequestEnvelope, RpcError
 from mcpproxy.proxy.protocol.kinds import BY_METHOD
+from mcpproxy.proxy.relay import Call, CallState
 
 _ALLOW: Final = (b"allow", b"GET, POST, DELETE")
 
@@ -80,7 +78,7 @@ class LegacyEndpoint:
         head = inbound.head
         context: RequestContext = head.context
         ticket = context.ticket
-        if ticket is None or not session_token.is_valid_session_token(ticket, time.time()):
+        if ticket is None or time.time() > context.ticket_ends:
             token = head.headers.get(h.SESSION_ID)
             if token is None:
                 raise HttpError(400, "the header Mcp-Session-Id is missing; initialize first")
@@ -89,9 +87,9 @@ class LegacyEndpoint:
                 ticket = replace(
                     ticket, client=self.gateway.with_forwarded_headers(ticket.client, head.lines)
                 )
-            context.ticket = ticket
-        if self.live.is_terminated(ticket.client.session):
-            raise HttpError(404, "this session has ended; initialize anew")
+            context.ticket, context.ticket_ends = ticket, ticket.created + session_token.LIFETIME
+        if ticket.client.session in self.live.ended:
+            raise HttpError(404, "this session has ended; initialize again")
         return ticket
 
     def _opened(self, token: bytes, principal: str) -> SessionToken:
@@ -103,7 +101,7 @@ class LegacyEndpoint:
                 self._sealer, token.decode("latin-1"), principal, time.time()
             )
         except InvalidToken:
-            raise HttpError(404, "this session does not exist; initialize anew") from None
+            raise HttpError(404, "this session does not exist; initialize again") from None
         if len(self._tickets) >= TICKETS.value:
             TICKETS.record()
             self._tickets.clear()
@@ -123,22 +121,22 @@ class LegacyEndpoint:
         if call.method not in METHODS:
             return call.method in BY_METHOD and self._list(inbound, call, reply)
         ticket = self.ticket(inbound)
-        if not self._peers.is_local(ticket.owner):
+        if ticket.owner != self._peers.owner:
             live = self.live.find(ticket.client.session)
             if self.gateway.holds_state or live is None or not live.is_synced:
                 return False
+        client, key = ticket.client, jsonrpc.id_key(call.id)
+        live = self.live.get_or_create(client.session, reply.loop.time())
+        responder = _LegacyResponder(self, inbound, ticket, live, reply, key)
+        has_level = live.log_level is not None
         try:
-            prepared = self.gateway.prepared_call(call)
+            relayed = Call.start(self.gateway, call, client, responder, has_log_level=has_level)
         except RpcError:
+            self.live.release_if_idle(client)
             return False
-        live = self.live.get_or_create(ticket.client.session, reply.loop.time())
-        direct = _LegacyDirectCall(self, inbound, ticket, live, reply, call.id, prepared)
-        if direct.begin(ticket.client, levelled=live.log_level is not None):
-            live.in_flight[direct.key] = direct
+        if relayed.state is CallState.SENT:
+            live.in_flight[key] = relayed
             reply.ping_on_sweep()
-        else:
-            # The task continues with the prepared call.
-            direct.go_on()
         return True
 
     def _list(self, inbound: Request, call: RequestEnvelope, reply: ResponseWriter) -> bool:
@@ -163,11 +161,11 @@ class LegacyEndpoint:
         ticket: SessionToken,
         live: SessionState,
         reply: ResponseWriter,
-        prepared: PreparedCall,
+        call: Call,
     ) -> None:
         """Answer a call that was sent, or that only a task can send."""
         try:
-            await self._answer(inbound, ticket, live, parse_message(inbound), reply, prepared)
+            await self._answer(inbound, ticket, live, parse_message(inbound), reply, call)
         finally:
             self.live.release_if_idle(ticket.client)
 
@@ -206,21 +204,19 @@ class LegacyEndpoint:
         live: SessionState,
         message: Message,
         reply: ResponseWriter,
-        prepared: PreparedCall | None = None,
+        call: Call | None = None,
     ) -> None:
         method = jsonrpc.decode_str(message["method"])
         known = live.is_synced or self._peers.is_local(ticket.owner)
         if not known and not await self._session_sync.fetch_session_state(ticket, inbound, live):
-            raise HttpError(404, "this session has ended; initialize anew")
+            raise HttpError(404, "this session has ended; initialize again")
         response = SseResponse(reply)
-        if prepared is not None:
-            prepared.outgoing.sink = response
-        caller = requests.LegacyCallContext(ticket.client, live, self.live, response)
+        caller = requests.http_call_context(ticket.client, live, self.live, response)
         reply.keep_alive()
         task = asyncio.current_task(reply.loop)
         try:
             body = await requests.handle_request(
-                self.gateway, live, message, caller, task, prepared
+                self.gateway, live, message, caller, task, call, response if call else None
             )
             if live.shared_with:
                 await self._session_sync.broadcast(inbound, ticket, method, live)
@@ -268,7 +264,7 @@ class LegacyEndpoint:
             if self.gateway.is_session_bound(method, message):
                 self.live.mark_terminated(ticket.client, reply.loop.time())
                 raise HttpError(
-                    404, "the instance that held this session has gone; initialize anew"
+                    404, "the instance of this session is no longer running; initialize again"
                 ) from None
             return False
         return True
@@ -287,7 +283,7 @@ class LegacyEndpoint:
 
     async def _get(self, inbound: Request, reply: ResponseWriter) -> None:
         if not h.accepts(inbound.headers.get(b"accept"), h.EVENT_STREAM):
-            raise HttpError(406, "a GET must accept text/event-stream")
+            raise HttpError(406, "the header Accept of a GET must include text/event-stream")
         ticket = self.ticket(inbound)
         if self.closing:
             raise HttpError(503, "the proxy is shutting down")
@@ -303,7 +299,7 @@ class LegacyEndpoint:
             log = self.live.logs.find(where[0], session)
             if log is None or not log.has(where[1]):
                 # A new stream instead would end the one that the client has open.
-                raise HttpError(400, "the stream of this Last-Event-ID is kept no longer")
+                raise HttpError(400, "Last-Event-ID: these events are no longer available")
             await resume(log, where[1], reply)
         else:
             live = self.live.get_or_create(session, reply.loop.time())
@@ -368,8 +364,10 @@ class LegacyEndpoint:
         await reply.empty(204)
 
 
-class _LegacyDirectCall(DirectCall):
-    """Call of a client with a session, relayed without a task."""
+class _LegacyResponder:
+    """The side of a client with a session in a call that callbacks relay."""
+
+    __slots__ = ("_front", "_inbound", "_key", "_live", "_reply", "_ticket")
 
     def __init__(
         self,
@@ -378,23 +376,21 @@ class _LegacyDirectCall(DirectCall):
         ticket: SessionToken,
         live: SessionState,
         reply: ResponseWriter,
-        request_id: Raw,
-        prepared: PreparedCall,
+        key: bytes,
     ) -> None:
-        super().__init__(front.gateway, request_id, prepared)
-        self.key = jsonrpc.id_key(request_id)
-        """Key under which the client may cancel the call."""
+        """`key` is the one under which the client may cancel the call."""
         self._front = front
         self._inbound = inbound
         self._ticket = ticket
         self._live = live
         self._reply = reply
+        self._key = key
 
-    def finish(self, body: bytes, answer: Message | None) -> None:
-        self._live.in_flight.pop(self.key, None)
+    def respond(self, body: bytes, answer: Message | None) -> None:
+        self._live.in_flight.pop(self._key, None)
         self._front.live.release_if_idle(self._ticket.client)
         self._reply.complete(body)
 
-    def go_on(self) -> None:
-        about = (self._inbound, self._ticket, self._live, self._reply, self.prepared)
+    def run_in_task(self, call: Call) -> None:
+        about = (self._inbound, self._ticket, self._live, self._reply, call)
         self._reply.go_on(self._front.go_on(*about))

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any, Final, Protocol
 
 from mcpproxy.limits.clients import SUBSCRIPTIONS
@@ -13,13 +13,14 @@ from mcpproxy.proxy.core.exchange import (
     PROGRESS,
     ClientIdentity,
     NotificationHandler,
+    ResumableStream,
 )
 from mcpproxy.proxy.core.tokens.session_token import canonical_capabilities
 from mcpproxy.proxy.core.translation.era_translation import to_legacy_rpc_error
-from mcpproxy.proxy.downstream.legacy.event_store import StreamLog
 from mcpproxy.proxy.downstream.legacy.sessions import RunningRequest, SessionRegistry, SessionState
+from mcpproxy.proxy.downstream.legacy.sse_response import Resumption, SseResponse
 from mcpproxy.proxy.gateway.aggregate import GREETING_WAIT
-from mcpproxy.proxy.gateway.gateway import Gateway, PreparedCall
+from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import (
     INVALID_PARAMS,
@@ -30,6 +31,8 @@ from mcpproxy.proxy.protocol.jsonrpc import (
 )
 from mcpproxy.proxy.protocol.kinds import BY_METHOD
 from mcpproxy.proxy.protocol.revisions import negotiate_revision
+from mcpproxy.proxy.relay import Call, relay_request
+from mcpproxy.proxy.upstream.large_results import ResultSink
 
 RESUMABLE: Final = "2025-11-25"
 """First revision in which a server may close a stream that the client then resumes."""
@@ -90,15 +93,6 @@ class SessionStream(Protocol):
     def event(self, message: bytes) -> Awaitable[None]:
         """Send a message before the response."""
 
-    async def resumable(self, open_log: Callable[[], StreamLog], retry: int | None) -> None:
-        """Store all following events, so that the client can resume the stream.
-
-        `open_log` creates the log for them; it is called if the stream has none yet.
-        """
-
-    async def pause(self) -> None:
-        """Close the stream; the client resumes it later."""
-
 
 class LegacyCallContext:
     """Call context of a legacy request: all messages go to the stream of the request."""
@@ -109,8 +103,10 @@ class LegacyCallContext:
         live: SessionState,
         sessions: SessionRegistry,
         stream: SessionStream,
+        resumption: ResumableStream | None = None,
     ) -> None:
         self.client = client
+        self.resumption = resumption
         self.log_level = live.log_level
         self.cancelled = False
         """True if the client has cancelled the request."""
@@ -127,14 +123,16 @@ class LegacyCallContext:
         request_id = self._sessions.question_id()
         return await self._live.ask(request_id, request, on_notification, self._stream.event)
 
-    async def streamed(self, retry: int | None) -> None:
-        # Clients of older revisions do not support events without data.
-        if self.client.revision >= RESUMABLE:
-            open_log = functools.partial(self._sessions.open_log, self.client)
-            await self._stream.resumable(open_log, retry)
 
-    async def paused(self) -> None:
-        await self._stream.pause()
+def http_call_context(
+    client: ClientIdentity, live: SessionState, sessions: SessionRegistry, response: SseResponse
+) -> LegacyCallContext:
+    """Return the context of a request whose response the client may be able to resume."""
+    resumption = None
+    # Clients of older revisions do not support events without data.
+    if client.revision >= RESUMABLE:
+        resumption = Resumption(response, functools.partial(sessions.open_log, client))
+    return LegacyCallContext(client, live, sessions, response, resumption)
 
 
 async def handle_request(
@@ -143,19 +141,20 @@ async def handle_request(
     request: Message,
     caller: LegacyCallContext,
     task: "asyncio.Task[Any] | None",
-    prepared: PreparedCall | None = None,
+    call: Call | None = None,
+    sink: ResultSink | None = None,
 ) -> bytes:
     """Return the response to a request of an initialized client, including errors.
 
-    `task` is the current task, which is cancelled if the client cancels the request. `prepared` is
-    the upstream request if it was sent already.
+    `task` is the current task, which is cancelled if the client cancels the request. `call` is the
+    call if it was routed already, and `sink` gets the parts of its large result.
     """
     request_id = request["id"]
     running = RunningRequest(task)
     key = jsonrpc.id_key(request_id)
     live.in_flight[key] = running
     try:
-        return await _result(gateway, live, request, caller, prepared)
+        return await _result(gateway, live, request, caller, call, sink)
     except RpcError as error:
         return jsonrpc.error_response(request_id, to_legacy_rpc_error(error))
     except asyncio.CancelledError:
@@ -174,7 +173,8 @@ async def _result(
     live: SessionState,
     request: Message,
     caller: LegacyCallContext,
-    prepared: PreparedCall | None,
+    call: Call | None,
+    sink: ResultSink | None,
 ) -> bytes:
     method = jsonrpc.decode_str(request["method"]) or ""
     params = jsonrpc.decode_object(request["params"]) if "params" in request else None
@@ -187,15 +187,17 @@ async def _result(
     if method == "logging/setLevel":
         return jsonrpc.response(request["id"], _set_level(live, params or {}))
     if method == "initialize":
-        raise RpcError(jsonrpc.INVALID_REQUEST, "the session is initialized already")
+        raise RpcError(jsonrpc.INVALID_REQUEST, "the session is already initialized")
     if method in SUBSCRIBING:
         await _handle_subscription(gateway, live, method, params or {}, caller.client)
         return jsonrpc.response(request["id"], b"{}")
     if method in _MODERN_ONLY:
         raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
-    if prepared is None and not gateway.first_round_over and gateway.is_routed(method):
+    if call is not None:
+        return jsonrpc.encode(await call.run(request, caller, sink))
+    if not gateway.first_round_over and gateway.is_routed(method):
         await gateway.wait_for_route(method, params)
-    return jsonrpc.encode(await gateway.call(request, method, params, caller, prepared))
+    return jsonrpc.encode(await relay_request(gateway, request, method, params, caller))
 
 
 async def _handle_subscription(
@@ -220,7 +222,9 @@ async def _subscribe(
     if len(live.subscriptions) >= SUBSCRIPTIONS.value:
         SUBSCRIPTIONS.record()
         raise RpcError(
-            UNAVAILABLE, f"the session has {SUBSCRIPTIONS.value} subscriptions; end some of them"
+            UNAVAILABLE,
+            f"the session has {SUBSCRIPTIONS.value} subscriptions, which is the maximum; end"
+            " some of them",
         )
 
     async def pending() -> None:

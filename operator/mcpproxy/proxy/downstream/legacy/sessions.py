@@ -17,17 +17,18 @@ from mcpproxy.proxy.core.exchange import (
     NOT_OFFERED,
     ClientIdentity,
     NotificationHandler,
+    ResumableStream,
     cancel_notification_of,
     cancelled_notification,
 )
 from mcpproxy.proxy.core.tokens.sealed_tokens import InvalidToken, Sealer
 from mcpproxy.proxy.core.translation.era_translation import parse_meta
-from mcpproxy.proxy.downstream.direct_call import DirectCall
 from mcpproxy.proxy.downstream.legacy.event_store import EventStore, StreamLog
 from mcpproxy.proxy.downstream.message_queue import MessageQueue
 from mcpproxy.proxy.fair_shares import FairShares, Holder
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
+from mcpproxy.proxy.relay import Call
 
 MAX_SPARE: Final = 64
 
@@ -47,6 +48,8 @@ class PendingServerRequest:
 
 class SessionStreamContext:
     """Call context outside of requests: messages go to the session's stream (HTTP GET)."""
+
+    resumption: ResumableStream | None = None
 
     def __init__(self, client: ClientIdentity, sessions: "SessionRegistry") -> None:
         self.client = client
@@ -76,10 +79,6 @@ class SessionStreamContext:
         except TimeoutError:
             return {"error": NOT_OFFERED}
 
-    async def streamed(self, retry: int | None) -> None: ...
-
-    async def paused(self) -> None: ...
-
 
 @dataclass(slots=True)
 class RunningRequest:
@@ -95,7 +94,7 @@ class SessionState:
 
     log_level: str | None = None
     used_at: float = 0.0
-    in_flight: dict[bytes, RunningRequest | DirectCall] = field(default_factory=dict)
+    in_flight: dict[bytes, RunningRequest | Call] = field(default_factory=dict)
     asked: dict[bytes, PendingServerRequest] = field(default_factory=dict)
     """Server requests by the proxy's request id, which is also their progress token."""
     stream: MessageQueue | None = None
@@ -137,9 +136,9 @@ class SessionState:
         running = self.in_flight.get(jsonrpc.id_key(request_id))
         if running is None:
             return
-        if isinstance(running, DirectCall):
+        if isinstance(running, Call):
             # A task takes the request over in the next iteration, and can then be cancelled.
-            running.leave()
+            running.detach()
             asyncio.get_running_loop().call_soon(self.cancel, request_id, cause)
             return
         if running.task is not None:
@@ -223,7 +222,8 @@ class SessionRegistry:
         self._spare: list[SessionState] = []
         self._kept: FairShares[str] = FairShares(LIVE_SESSIONS.value)
         """Holders of the sessions with state between requests."""
-        self._ended: dict[str, float] = {}
+        self.ended: dict[str, float] = {}
+        """Terminated sessions, and the time of their end."""
         self._enders: FairShares[str] = FairShares(ENDED_SESSIONS.value)
         """Holders of terminated sessions.
 
@@ -312,10 +312,6 @@ class SessionRegistry:
                 live.cancel(request_id)
             await live.unsubscribe()
 
-    def is_terminated(self, session: str) -> bool:
-        """Return True if this session was terminated."""
-        return session in self._ended
-
     def open_log(self, client: ClientIdentity) -> StreamLog:
         """Open a log for a stream; its sealed name contains the address of this process."""
         name = self._sealer.seal("stream", {"o": self._owner, "n": next(self._questions)})
@@ -342,8 +338,8 @@ class SessionRegistry:
 
     def _remember(self, session: str, holder: Holder, now: float) -> None:
         """Record that a session was terminated."""
-        self._ended.pop(session, None)
-        self._ended[session] = now
+        self.ended.pop(session, None)
+        self.ended[session] = now
         if self._enders.is_full and session not in self._enders:
             ENDED_SESSIONS.record()
             oldest = self._enders.choose()
@@ -352,7 +348,7 @@ class SessionRegistry:
         self._enders.add(session, holder)
 
     def _forget_ended(self, session: str) -> None:
-        del self._ended[session]
+        del self.ended[session]
         self._enders.discard(session)
 
     def question_id(self) -> bytes:
@@ -371,8 +367,8 @@ class SessionRegistry:
                 del self._live[session]
                 self._kept.discard(session)
                 self._unsubscribe(live)
-        while self._ended and now - next(iter(self._ended.values())) > lifetime:
-            self._forget_ended(next(iter(self._ended)))
+        while self.ended and now - next(iter(self.ended.values())) > lifetime:
+            self._forget_ended(next(iter(self.ended)))
 
     def __len__(self) -> int:
         return len(self._live)

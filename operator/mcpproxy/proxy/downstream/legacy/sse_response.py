@@ -76,3 +76,20 @@ class SseResponse:
         """Give up the response, so that the client sees it break off."""
         self._writer.abandon()
         self.close()
+
+
+class Resumption:
+    """Resumption of one response by its client, as `ResumableStream`."""
+
+    __slots__ = ("_open_log", "_response")
+
+    def __init__(self, response: SseResponse, open_log: Callable[[], StreamLog]) -> None:
+        """`open_log` creates the log of the response; it is called at most once."""
+        self._response = response
+        self._open_log = open_log
+
+    async def keep_events(self, retry: int | None) -> None:
+        await self._response.resumable(self._open_log, retry)
+
+    async def pause(self) -> None:
+        await self._response.pause()

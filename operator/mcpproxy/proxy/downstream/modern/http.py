@@ -1,19 +1,24 @@
 """Requests of the modern era over HTTP: one POST, one response."""
 
 import asyncio
+import functools
 from typing import Final, NamedTuple
 
 from msgspec import Raw
 
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.core.translation.era_translation import MAX_KEPT
-from mcpproxy.proxy.downstream.direct_call import METHODS, DirectCall
 from mcpproxy.proxy.downstream.modern import requests, validation
 from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls, expired_call_error
 from mcpproxy.proxy.downstream.peers.forwarding import PeerForwarder, PeerUnavailable
-from mcpproxy.proxy.downstream.request_context import RequestContext, RequestMeta, parse_message
+from mcpproxy.proxy.downstream.request_context import (
+    METHODS,
+    RequestContext,
+    RequestMeta,
+    parse_message,
+)
 from mcpproxy.proxy.downstream.stream_shares import OpenStreams
-from mcpproxy.proxy.gateway.gateway import Gateway, PreparedCall
+from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.gateway.router import Route
 from mcpproxy.proxy.http1.errors import HttpError
 from mcpproxy.proxy.http1.server.request import Request, RequestHead
@@ -23,6 +28,7 @@ from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_REQUEST, Message, RpcError
 from mcpproxy.proxy.protocol.kinds import BY_METHOD, ComponentKind
 from mcpproxy.proxy.protocol.revisions import MODERN
+from mcpproxy.proxy.relay import Call, CallState
 
 _ALLOW: Final = (b"allow", b"POST")
 
@@ -80,11 +86,11 @@ class ModernEndpoint:
         return result is not None
 
     async def go_on(
-        self, message: Message, asked: ModernRequest, reply: ResponseWriter, prepared: PreparedCall
+        self, message: Message, asked: ModernRequest, reply: ResponseWriter, call: Call
     ) -> None:
         """Answer a call that was sent, or that only a task can send."""
         try:
-            await self._answer(message, asked, reply, prepared)
+            await self._answer(message, asked, reply, call)
         except RpcError as error:
             _fail(reply, message["id"], error)
 
@@ -103,22 +109,18 @@ class ModernEndpoint:
                 return self._list(kind, call.id, asked, reply)
             if asked.owner is not None or asked.route is None or asked.route.backend.asks:
                 return False
-            prepared = self.gateway.prepared_call(call, asked.route)
+            responder = _ModernResponder(self, inbound, asked, reply)
+            relayed = Call.start(self.gateway, call, asked.client, responder, asked.route)
         except RpcError:
             return False
-        prepared.outgoing.sink = reply
-        direct = _ModernDirectCall(self, inbound, asked, reply, call.id, prepared)
-        if direct.begin(asked.client):
-            reply.on_gone = direct.gone
+        if relayed.state is CallState.SENT:
+            reply.on_gone = functools.partial(_on_gone, relayed, reply)
             reply.ping_on_sweep()
-        else:
-            # The task continues with the prepared call.
-            direct.go_on()
         return True
 
     async def _noted(self, message: Message, inbound: Request, reply: ResponseWriter) -> None:
         if "method" not in message:
-            raise RpcError(INVALID_REQUEST, "clients of this era do not send responses")
+            raise RpcError(INVALID_REQUEST, "clients of modern revisions do not send responses")
         version = inbound.headers[h.PROTOCOL_VERSION].decode("latin-1")
         if version not in MODERN:
             raise validation.unsupported_version_error(version)
@@ -182,7 +184,7 @@ class ModernEndpoint:
         message: Message,
         asked: ModernRequest,
         reply: ResponseWriter,
-        prepared: PreparedCall | None = None,
+        call: Call | None = None,
     ) -> None:
         cancelling = _CancelOnDisconnect(reply)
         caller = requests.ModernCallContext(asked.client, asked.level, reply.event, reply.network)
@@ -193,7 +195,14 @@ class ModernEndpoint:
                 return
             reply.keep_alive()
             answer = await requests.handle_modern_request(
-                self.gateway, self._parking, message, params, caller, asked.route, prepared
+                self.gateway,
+                self._parking,
+                message,
+                params,
+                caller,
+                asked.route,
+                call,
+                reply if call else None,
             )
         except asyncio.CancelledError:
             if not cancelling.done():
@@ -216,38 +225,33 @@ class ModernEndpoint:
             self._streams.close(outbox)
 
 
-class _ModernDirectCall(DirectCall):
-    """Call of a client without a session, relayed without a task."""
+class _ModernResponder:
+    """The side of a client without a session in a call that callbacks relay."""
+
+    __slots__ = ("_asked", "_front", "_inbound", "_reply")
 
     def __init__(
-        self,
-        front: ModernEndpoint,
-        inbound: Request,
-        asked: ModernRequest,
-        reply: ResponseWriter,
-        request_id: Raw,
-        prepared: PreparedCall,
+        self, front: ModernEndpoint, inbound: Request, asked: ModernRequest, reply: ResponseWriter
     ) -> None:
-        super().__init__(front.gateway, request_id, prepared)
         self._front = front
         self._inbound = inbound
         self._asked = asked
         self._reply = reply
 
-    def finish(self, body: bytes, answer: Message | None) -> None:
+    def respond(self, body: bytes, answer: Message | None) -> None:
         self._reply.on_gone = None
         self._reply.complete(body, 200 if answer is None else _status(answer))
 
-    def go_on(self) -> None:
+    def run_in_task(self, call: Call) -> None:
         message = parse_message(self._inbound)
-        going_on = self._front.go_on(message, self._asked, self._reply, self.prepared)
-        self._reply.go_on(going_on)
+        self._reply.go_on(self._front.go_on(message, self._asked, self._reply, call))
 
-    def gone(self) -> None:
-        """Let a task handle the disconnect of the client."""
-        self.leave()
-        # The task sets its callback in its first step.
-        self._reply.loop.call_soon(self._reply.gone)
+
+def _on_gone(call: Call, reply: ResponseWriter) -> None:
+    """Let a task handle the disconnect of the client."""
+    call.detach()
+    # The task sets its callback in its first step.
+    reply.loop.call_soon(reply.gone)
 
 
 async def _finish(reply: ResponseWriter, answer: Message | bytes) -> None:

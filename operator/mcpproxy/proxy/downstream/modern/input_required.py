@@ -17,6 +17,7 @@ from mcpproxy.proxy.core.exchange import (
     CallContext,
     ClientIdentity,
     NotificationHandler,
+    ResumableStream,
     cancel_notification_of,
 )
 from mcpproxy.proxy.core.tokens.sealed_tokens import InvalidToken, Sealer
@@ -56,6 +57,7 @@ class SuspendedCall:
     task: "asyncio.Task[Message] | None" = None
     expiry: asyncio.TimerHandle | None = None
     asked: asyncio.Event = field(default_factory=asyncio.Event)
+    resumption: ResumableStream | None = None
     _keys: Any = field(default_factory=lambda: itertools.count(1))
 
     async def notify(self, message: Message) -> None:
@@ -85,12 +87,6 @@ class SuspendedCall:
         if upstream_id is not None and upstream_id not in self.questions:
             return upstream_id
         return f"{jsonrpc.decode_str(request['method'])}-{next(self._keys)}"
-
-    async def streamed(self, retry: int | None) -> None:
-        # Streams of this era cannot be resumed.
-        pass
-
-    async def paused(self) -> None: ...
 
     async def progress(self) -> Message | None:
         """Return the response, or None if server requests need responses first. Raise RpcError."""

@@ -7,14 +7,18 @@ from msgspec import Raw
 
 from mcpproxy.limits.clients import SUBSCRIPTIONS
 from mcpproxy.proxy.core.catalog.extensions import TASKS_EXTENSION, declares
-from mcpproxy.proxy.core.exchange import ClientIdentity, NotificationHandler
+from mcpproxy.proxy.core.exchange import (
+    ClientIdentity,
+    NotificationHandler,
+    ResumableStream,
+)
 from mcpproxy.proxy.core.translation.era_translation import parse_meta
 from mcpproxy.proxy.downstream.message_queue import MessageQueue
 from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls
 from mcpproxy.proxy.fair_shares import Holder
 from mcpproxy.proxy.gateway.aggregate import GREETING_WAIT
-from mcpproxy.proxy.gateway.gateway import Gateway, PreparedCall
-from mcpproxy.proxy.gateway.router import Route
+from mcpproxy.proxy.gateway.gateway import Gateway
+from mcpproxy.proxy.gateway.router import Route, extra_fields_of, upstream_request_of
 from mcpproxy.proxy.gateway.task_notifications import TaskNotifications
 from mcpproxy.proxy.http1.server.response_writer import PING_EVERY
 from mcpproxy.proxy.protocol import jsonrpc
@@ -27,6 +31,8 @@ from mcpproxy.proxy.protocol.jsonrpc import (
     RpcError,
 )
 from mcpproxy.proxy.protocol.kinds import BY_METHOD
+from mcpproxy.proxy.relay import Call, relay_request
+from mcpproxy.proxy.upstream.large_results import ResultSink
 
 Emit = Callable[[bytes], Awaitable[None]]
 LISTEN: Final = "subscriptions/listen"
@@ -56,6 +62,8 @@ _CHANGE_METHODS: Final = {
 class ModernCallContext:
     """Call context of a call to a modern backend, which sends no server requests."""
 
+    resumption: ResumableStream | None = None
+
     def __init__(
         self, client: ClientIdentity, log_level: str | None, emit: Emit, network: str = ""
     ) -> None:
@@ -75,13 +83,7 @@ class ModernCallContext:
         self, request: Message, on_notification: NotificationHandler | None = None
     ) -> Message:
         # A modern backend responds with input_required instead.
-        raise RpcError(METHOD_NOT_FOUND, "servers of this era do not send requests")
-
-    async def streamed(self, retry: int | None) -> None:
-        # Streams of this era cannot be resumed.
-        pass
-
-    async def paused(self) -> None: ...
+        raise RpcError(METHOD_NOT_FOUND, "servers of modern revisions do not send requests")
 
 
 async def server_discover(gateway: Gateway) -> bytes:
@@ -108,11 +110,13 @@ async def handle_modern_request(
     params: Message,
     caller: ModernCallContext,
     route: Route | None,
-    prepared: PreparedCall | None = None,
+    call: Call | None = None,
+    sink: ResultSink | None = None,
 ) -> Message | bytes:
     """Return the response to a request (other than subscriptions/listen). Raise RpcError.
 
-    `route` is its destination if it names a component; `prepared` is the request if it was sent.
+    `route` is its destination if it names a component. `call` is the call if it was routed already,
+    and `sink` gets the parts of its large result.
     """
     method = jsonrpc.decode_str(request["method"]) or ""
     kind = BY_METHOD.get(method)
@@ -124,12 +128,15 @@ async def handle_modern_request(
     if method in _LEGACY_ONLY:
         raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
     if route is None:
-        return await gateway.call(request, method, params, caller)
-    prepared = prepared or gateway.prepare(request, method, params, route)
+        return await relay_request(gateway, request, method, params, caller)
+    if call is None:
+        extra = extra_fields_of(request)
+        upstream = upstream_request_of(request["id"], method, params, route, extra)
+        call = Call(gateway, route.backend, upstream, caller.client)
     if parking.owner(params) is not None or gateway.can_request_input(route, params):
-        prepared.outgoing.resolves_input = route.backend.is_program
+        resolves = route.backend.is_program
         return await parking.run(
-            lambda exchange: gateway.call(request, method, params, exchange, prepared),
+            lambda context: call.run(request, context, sink, resolves_input=resolves),
             request,
             params,
             caller.client,
@@ -137,7 +144,7 @@ async def handle_modern_request(
             caller.notify,
             caller.network,
         )
-    return await gateway.call(request, method, params, caller, prepared)
+    return await call.run(request, caller, sink)
 
 
 def find_route(

@@ -49,7 +49,9 @@ def reject_duplicate_headers(lines: HeaderLines) -> None:
     for name, _ in lines:
         if name in _ROUTING:
             if name in seen:
-                raise RpcError(HEADER_MISMATCH, f"the header {name.decode()} is there twice")
+                raise RpcError(
+                    HEADER_MISMATCH, f"the header {name.decode()} is repeated; send it once"
+                )
             seen.add(name)
 
 
@@ -101,7 +103,7 @@ def parse_client(
     raw = None if "_meta" not in params else bytes(params["_meta"])
     meta = (_parse_meta_cached if len(raw or b"") <= MAX_KEPT else _parse_meta)(raw, principal)
     if meta.missing:
-        raise RpcError(INVALID_PARAMS, f"params._meta lacks {' and '.join(meta.missing)}")
+        raise RpcError(INVALID_PARAMS, f"params._meta: {' and '.join(meta.missing)} missing")
     if headers is not None:
         _check_headers(method, params, headers, meta.version)
     if meta.version is None:
@@ -139,7 +141,9 @@ def check_param_headers(
     for name, value in lines:
         if name in names:
             if name in received:
-                raise RpcError(HEADER_MISMATCH, f"the header {name.decode()} is there twice")
+                raise RpcError(
+                    HEADER_MISMATCH, f"the header {name.decode()} is repeated; send it once"
+                )
             received[name] = value
     for name in names:
         expected_value, received_value = expected.get(name), received.get(name)

@@ -92,12 +92,16 @@ class PeerForwarder:
                 await _within_silence(response.head())
             except TimeoutError:
                 limits.SILENCE.record()
-                raise HttpError(504, "the instance that serves this does not answer") from None
+                raise HttpError(
+                    504, "no response from the instance that serves this request"
+                ) from None
             except HttpClientError as error:
                 if reply.is_gone:
                     return
                 await peer.check_alive(error)
-                raise HttpError(502, "the instance that serves this broke off") from None
+                raise HttpError(
+                    502, "the instance that serves this request closed the connection"
+                ) from None
             await _stream_response(response, reply)
 
     async def send(
@@ -117,7 +121,7 @@ class PeerForwarder:
                     return response.status, await response.read(limits.ANSWER_SIZE.value)
             except TimeoutError:
                 limits.ANSWER.record()
-                raise PeerSilent(f"{owner} does not answer") from None
+                raise PeerSilent(f"no response from {owner}") from None
             except HttpClientError as error:
                 await peer.check_alive(error)
                 raise PeerSilent(str(error)) from None
@@ -141,7 +145,7 @@ class PeerForwarder:
         Raise PeerUnavailable for a process that had the same address as this one.
         """
         if owner.partition("#")[0] == self.owner.partition("#")[0]:
-            raise PeerUnavailable(f"another process has the address of {owner}")
+            raise PeerUnavailable(f"another process now has the address of {owner}")
         peer = self._peers.pop(owner, None)
         if peer is None:
             self._make_room()
@@ -157,7 +161,7 @@ class PeerForwarder:
         limits.KNOWN.record()
         idle = next((owner for owner, peer in self._peers.items() if not peer.requests), None)
         if idle is None:
-            raise HttpError(503, "too many other instances serve requests for this one")
+            raise HttpError(503, "too many other instances are serving requests for this one")
         self._peers.pop(idle).close()
 
     def close(self) -> None:
@@ -203,7 +207,7 @@ class _Peer:
         """Count a request while it runs. Raise HttpError beyond the limit."""
         if self.requests >= limits.FORWARDED.value:
             limits.FORWARDED.record()
-            raise HttpError(503, "another instance serves too many requests for this one")
+            raise HttpError(503, "another instance is serving too many requests for this one")
         self.requests += 1
         try:
             yield
@@ -227,7 +231,7 @@ class _Peer:
 
     async def _connect(self, client: HttpClient) -> ClientConnection:
         if self._clock() < self._retry_at:
-            raise PeerUnavailable(f"{self._owner} was not reached a moment ago")
+            raise PeerUnavailable(f"{self._owner} was unreachable a moment ago")
         try:
             connection = await client.connect()
         except HttpClientError as error:

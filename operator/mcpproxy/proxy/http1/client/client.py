@@ -130,7 +130,7 @@ class HttpClient:
             target = self.path_of(f"{self._base}{target}", location)
             response = await self.send(self.head(method, target, headers), body)
         REDIRECTS.record()
-        raise InvalidRedirect("it redirects in a circle")
+        raise InvalidRedirect("too many redirects")
 
     async def send(self, head: bytes, body: bytes) -> ClientResponse:
         """Send a request with a head from `head`, without following redirects."""
@@ -156,9 +156,11 @@ class HttpClient:
         try:
             there = Origin(urljoin(base, reference))
         except ValueError:
-            raise InvalidRedirect("it points to what is no URL") from None
+            raise InvalidRedirect("the server sent an invalid URL") from None
         if not reference or not there.same(self.origin):
-            raise InvalidRedirect("it points to another origin, where we do not follow")
+            raise InvalidRedirect(
+                "the server sent a URL of another origin, which the proxy does not follow"
+            )
         return there.path
 
     @property
@@ -203,7 +205,7 @@ class HttpClient:
         holder = asking.get()
         if not self._shares.admits(holder):
             CONNECTIONS.record()
-            raise TooManyConnections(f"{len(self._shares)} connections are open with it already")
+            raise TooManyConnections(f"{len(self._shares)} connections are already open")
         number = next(self._numbers)
         self._shares.add(number, holder)
         try:
@@ -311,7 +313,7 @@ def _why(error: OSError) -> str:
         why = getattr(error, "verify_message", None) or error.reason or "handshake"
         return f"TLS failed: {why}"
     if isinstance(error, socket.gaierror):
-        return "its name does not resolve"
+        return "the host name does not resolve"
     # If a name has several addresses, only the text of the error contains the numbers.
     numbers = {error.errno} if error.errno else set(map(int, _NUMBERS.findall(str(error))))
     if numbers == {errno.ECONNREFUSED}:

@@ -7,13 +7,13 @@ from typing import Final
 import httptools
 
 from mcpproxy.limits.backends import RESPONSE_HEAD, RESPONSE_LINES
-from mcpproxy.proxy.http1.client.response import HIGH_WATER, ClientResponse
+from mcpproxy.proxy.http1.client.response import HIGH_WATER, ClientResponse, media_type_of
 from mcpproxy.proxy.http1.errors import ConnectionLost, InvalidResponse
-from mcpproxy.proxy.http1.head_cache import HeadCache
+from mcpproxy.proxy.http1.head_cache import HEAD_END, MAX_SIZE, HeadCache
 from mcpproxy.proxy.http1.media_types import EVENT_STREAM, JSON
 
-KnownHead = tuple[int, dict[bytes, bytes]]
-"""Status and headers of a response; several responses share the headers."""
+KnownHead = tuple[int, dict[bytes, bytes], bytes]
+"""Status, headers and media type of a response; several responses share the headers."""
 _MAX_HEAD: Final = RESPONSE_HEAD.value
 _MAX_LINES: Final = RESPONSE_LINES.value
 
@@ -29,12 +29,12 @@ def _joined(fields: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 
 def _head_too_large() -> InvalidResponse:
     RESPONSE_HEAD.record()
-    return InvalidResponse(f"the answer's head is larger than {_MAX_HEAD} bytes")
+    return InvalidResponse(f"the response header section has more than {_MAX_HEAD} bytes")
 
 
 def _too_many_lines() -> InvalidResponse:
     RESPONSE_LINES.record()
-    return InvalidResponse(f"the answer has more than {_MAX_LINES} header lines")
+    return InvalidResponse(f"the response has more than {_MAX_LINES} headers")
 
 
 class ClientConnection(asyncio.Protocol):
@@ -137,9 +137,10 @@ class ClientConnection(asyncio.Protocol):
             return
         begins = self._between
         if begins:
-            known = self._heads.look_up(data)
-            if known is not None:
-                self._whole(self._response, known[0], data[known[2] :])
+            end = data.find(HEAD_END, 0, MAX_SIZE) + 4
+            known = self._heads.known.get(data[:end])
+            if known is not None and len(data) == known[1]:
+                self._whole(self._response, known[0], data[end:])
                 return
         self._complete = None
         self._unfinished += len(data)
@@ -147,7 +148,7 @@ class ClientConnection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             if self._reusable is None:
-                self._fail(InvalidResponse("the answer is not HTTP/1.1"))
+                self._fail(InvalidResponse("the response is not HTTP/1.1"))
             else:
                 self._reusable = False
         if self._reusable is not None:
@@ -159,7 +160,9 @@ class ClientConnection(asyncio.Protocol):
             self.hand_on()
         if begins and self._complete is not None:
             response, self._complete = self._complete, None
-            self._heads.keep(data, response.headers, (response.status, response.headers))
+            self._heads.keep(
+                data, response.headers, (response.status, response.headers, response.media_type)
+            )
 
     def _begins_events(self) -> bool:
         """True if the first part of an event stream has arrived."""
@@ -168,7 +171,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _whole(self, response: ClientResponse, known: KnownHead, body: bytes) -> None:
         """Handle a whole response with a known head."""
-        status, response.headers = known
+        status, response.headers, response.media_type = known
         awaited = self._head is not None and not self._head.done()
         if awaited or self._done is None or len(body) > HIGH_WATER:
             self._headed(status)
@@ -180,6 +183,7 @@ class ClientConnection(asyncio.Protocol):
         response.status = status
         response.complete = True
         if body:
+            response.single = body
             response._chunks.append(body)
             response._size = len(body)
         self._response = None
@@ -194,7 +198,7 @@ class ClientConnection(asyncio.Protocol):
         response = self._response
         if response is not None and self._ends_with_connection(response):
             response.end()
-        self._fail(ConnectionLost("the connection was closed before the answer came"))
+        self._fail(ConnectionLost("the connection was closed before the response arrived"))
         if response is not None:
             response.wake()
         if self.on_free is not None:
@@ -219,7 +223,7 @@ class ClientConnection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         if self._reusable is not None:
-            raise ValueError("a response without a request")
+            raise ValueError("received a response without a request")
         self._between = False
         # Trailers of the previous response are not headers of this one.
         self._fields = []
@@ -247,6 +251,7 @@ class ClientConnection(asyncio.Protocol):
         self._unfinished = 0
         headers = {name.lower(): value for name, value in fields}
         response.headers = headers if len(headers) == len(fields) else _joined(fields)
+        response.media_type = media_type_of(response.headers)
         self._headed(status)
 
     def _headed(self, status: int) -> None:

@@ -39,7 +39,8 @@ def decode_response(response: ClientResponse) -> ClientResponse:
     response.close()
     quoted = ascii(named[:_QUOTED].decode("latin-1"))
     raise InvalidResponse(
-        f"its answer has the Content-Encoding {quoted}, though identity was wanted"
+        f"the response has the Content-Encoding {quoted}, although the request accepts only"
+        " identity"
     )
 
 
@@ -73,13 +74,13 @@ class _Decoder:
             try:
                 output = self._decode()
             except zlib.error:
-                raise InvalidResponse("its body is not what its Content-Encoding says") from None
+                raise InvalidResponse("the body does not match its Content-Encoding") from None
         self._produced += len(output)
         if self._produced > FREE + DECODED_RATIO.value * self._received:
             DECODED_RATIO.record()
             most = DECODED_RATIO.value
             raise InvalidResponse(
-                f"its body grows to more than {most} times its size when it is decoded"
+                f"the decoded body is more than {most} times as large as the encoded one"
             )
         return output
 
@@ -106,6 +107,7 @@ class DecodedResponse(ClientResponse):
     def __init__(self, response: ClientResponse, *, is_gzip: bool) -> None:
         super().__init__(response._connection)
         self.headers = response.headers
+        self.media_type = response.media_type
         self.status = response.status
         self._coded = response
         self._decoder = _Decoder(is_gzip=is_gzip)

@@ -22,8 +22,12 @@ class ClientResponse:
     # Each request creates a response, so initial values are class attributes.
     headers: dict[bytes, bytes]
     """Headers by their names in lower case; several responses may share them."""
+    media_type = b""
+    """Content-Type without its parameters, in lower case."""
     status = 0
     complete = False
+    single: bytes | None = None
+    """The whole body, if it arrived together with a known head; it can still be read."""
     _size = 0
     _waiter: "asyncio.Future[None] | None" = None
     _leaving: asyncio.TimerHandle | None = None
@@ -58,11 +62,6 @@ class ClientResponse:
         """The received part of the body; it can still be read."""
         return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
 
-    @property
-    def media_type(self) -> bytes:
-        """Content-Type without its parameters, in lower case."""
-        return _media_type(self.headers.get(b"content-type", b""))
-
     async def next_chunk(self) -> bytes:
         """Return the next part of the body; empty at its end.
 
@@ -72,7 +71,7 @@ class ClientResponse:
             if self.complete:
                 return b""
             if self._connection.lost:
-                raise ConnectionLost("the connection broke off in the middle of an answer")
+                raise ConnectionLost("the connection was closed during the response")
             self._waiter = self._connection.loop.create_future()
             try:
                 await self._waiter
@@ -98,7 +97,7 @@ class ClientResponse:
             size += len(chunk)
             if size > limit:
                 self.close()
-                raise InvalidResponse(f"the answer is larger than {limit} bytes")
+                raise InvalidResponse(f"the response has more than {limit} bytes")
         return b"".join(parts)
 
     def unread(self, parts: list[bytes]) -> None:
@@ -141,6 +140,11 @@ class ClientResponse:
         """Wake up the reader; called by the connection."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def media_type_of(headers: dict[bytes, bytes]) -> bytes:
+    """Return the Content-Type without its parameters, in lower case; empty without one."""
+    return _media_type(headers.get(b"content-type", b""))
 
 
 @functools.lru_cache(maxsize=64)

@@ -27,7 +27,8 @@ class Application(Protocol):
     def at_once(self, inbound: Request, reply: ResponseWriter) -> bool:
         """Begin to answer a request without a task.
 
-        Return False if the request needs `serve`. Raises HttpError.
+        Return False if the request needs `serve`. Raises HttpError. The application may set
+        another function for requests with the same head; see `RequestHead.handle_with`.
         """
 
     def serve(self, inbound: Request, reply: ResponseWriter) -> Awaitable[None]:

@@ -218,13 +218,13 @@ class ServerConnection(RequestParser, asyncio.Protocol):
         self.old = old
         self._served, self._taken = inbound, len(inbound.body)
         server = self._server
-        kind = HeadResponseWriter if inbound.method == "HEAD" else ResponseWriter
+        kind = HeadResponseWriter if inbound.head.method == "HEAD" else ResponseWriter
         reply = self._reply = kind(self, server.pings, server.loop)
         try:
             if refusal is not None:
                 reply.add_headers(server.app.response_headers(inbound))
                 self._refuse(reply, refusal)
-            elif not server.app.at_once(inbound, reply):
+            elif not (inbound.head.handler or server.app.at_once)(inbound, reply):
                 self.run(server.app.serve(inbound, reply), reply)
         except Exception as error:
             self._failed(reply, error)

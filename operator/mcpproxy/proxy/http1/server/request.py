@@ -1,5 +1,7 @@
 """An HTTP request as the server received it."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from mcpproxy.limits.http import REQUEST_BODY
@@ -14,7 +16,7 @@ HeaderLines = list[tuple[bytes, bytes]]
 class RequestHead:
     """The request line and the headers; requests with the same bytes share the object."""
 
-    __slots__ = ("context", "headers", "lines", "method", "path")
+    __slots__ = ("context", "handler", "headers", "lines", "method", "path")
 
     def __init__(self, method: str, path: str, lines: HeaderLines) -> None:
         """`lines` are the header lines in their order, with names in lower case.
@@ -29,14 +31,21 @@ class RequestHead:
             self.headers = _joined(lines)
         self.context: Any = None
         """Data that the application derives from the head; opaque to the server."""
+        self.handler: Callable[[Request, Any], bool] | None = None
+        """Function that begins to answer requests with this head, instead of
+        `Application.at_once`."""
+
+    def handle_with(self, handler: "Callable[[Request, Any], bool]") -> None:
+        """Let `handler` begin to answer further requests with this head."""
+        self.handler = handler
 
 
+@dataclass(eq=False)
 class Request:
     """A request: its head and its body."""
 
-    def __init__(self, head: RequestHead, body: bytes = b"") -> None:
-        self.head = head
-        self.body = body
+    head: RequestHead
+    body: bytes = b""
 
     @property
     def method(self) -> str:
@@ -67,7 +76,7 @@ def _joined(lines: HeaderLines) -> dict[bytes, bytes]:
         if before is None:
             headers[name] = value
         elif name == b"host":
-            raise HttpError(400, "the header Host is there twice")
+            raise HttpError(400, "the header Host is repeated; send it once")
         else:
             headers[name] = before + (b"; " if name == b"cookie" else b", ") + value
     return headers

@@ -20,7 +20,7 @@ from mcpproxy.limits.http import (
     UNFINISHED_HEAD,
 )
 from mcpproxy.proxy.http1.errors import HttpError
-from mcpproxy.proxy.http1.head_cache import HeadCache
+from mcpproxy.proxy.http1.head_cache import HEAD_END, MAX_SIZE, HeadCache
 from mcpproxy.proxy.http1.server.read_ahead import ReadAhead, has_many_requests
 from mcpproxy.proxy.http1.server.request import MAX_BODY, Request, RequestHead
 
@@ -109,11 +109,14 @@ class RequestParser(ABC):
         if self._ignoring:
             return
         begins = self._between
-        known = self._heads.look_up(data) if begins else None
-        if known is not None and not self._rest.data and self.has_room(0, known[1] - known[2]):
-            self._sweeps = 0
-            self.received(Request(known[0], data[known[2] :]), None, False, False)
-            return
+        if begins and not self._rest.data:
+            # A whole request with a known head needs no parser, and most requests are like that.
+            end = data.find(HEAD_END, 0, MAX_SIZE) + 4
+            known = self._heads.known.get(data[:end])
+            if known is not None and len(data) == known[1] and self.has_room(0, known[1] - end):
+                self._sweeps = 0
+                self.received(Request(known[0], data[end:]), None, False, False)
+                return
         self._complete = None
         if self._rest.data or (
             has_many_requests(data, self.room_ahead()) and self._left < len(data)
@@ -166,7 +169,7 @@ class RequestParser(ABC):
         self._unread = 0 if self._advanced else self._unread + len(data)
         if self._unread > MAX_UNREAD and not self._ignoring:
             UNFINISHED_HEAD.record()
-            self.refuse_all(HttpError(431, f"a line is longer than {MAX_UNREAD} bytes"))
+            self.refuse_all(HttpError(431, f"a line has more than {MAX_UNREAD} bytes"))
 
     def _read_on(self, rest: bytes) -> None:
         """Parse a request again without its `Upgrade` header, such as an upgrade to HTTP/2.
@@ -190,7 +193,7 @@ class RequestParser(ABC):
                 return
             else:
                 return
-        self.refuse_all(HttpError(400, "only HTTP/1.1 is spoken here"))
+        self.refuse_all(HttpError(400, "unsupported HTTP version; use HTTP/1.1"))
 
     def _unreadable(self, error: Exception) -> None:
         if self._ignoring:
@@ -225,13 +228,13 @@ class RequestParser(ABC):
         if len(self._url) > REQUEST_TARGET.value and not self._ignoring:
             REQUEST_TARGET.record()
             most = REQUEST_TARGET.value
-            self.refuse_all(HttpError(414, f"the request target is longer than {most} bytes"))
+            self.refuse_all(HttpError(414, f"the request target has more than {most} bytes"))
         self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._ignoring:
             # An exception stops the parser.
-            raise ValueError("a request that was refused")
+            raise ValueError("the request was refused")
         self._lines.append((name.lower(), value))
         self._advanced = True
         self._line_count += 1
@@ -248,7 +251,7 @@ class RequestParser(ABC):
             self.refuse_all(HttpError(431, f"the headers have more than {MAX_HEAD} bytes"))
         elif self._line_count > _MAX_LINES:
             REQUEST_LINES.record()
-            self.refuse_all(HttpError(431, f"there are more than {_MAX_LINES} header lines"))
+            self.refuse_all(HttpError(431, f"the request has more than {_MAX_LINES} headers"))
 
     def on_headers_complete(self) -> None:
         self._advanced = True
@@ -265,7 +268,7 @@ class RequestParser(ABC):
         if host is not None:
             headers[b"host"] = host
         if method == "CONNECT":
-            self.refuse_all(HttpError(501, "this is no proxy for other protocols"))
+            self.refuse_all(HttpError(501, "the method CONNECT is not supported"))
             return
         if b"upgrade" in headers and self._parser.should_upgrade():
             return
@@ -289,7 +292,7 @@ class RequestParser(ABC):
 
     def _too_large(self) -> None:
         REQUEST_BODY.record()
-        self.refuse_all(HttpError(413, f"a request is at most {MAX_BODY} bytes"))
+        self.refuse_all(HttpError(413, f"the request body has more than {MAX_BODY} bytes"))
 
     def expects_invitation(self) -> bool:
         """True if the client holds back the body of the current request."""
@@ -307,7 +310,7 @@ class RequestParser(ABC):
         elif self._refusal is not None:
             self._size += size
         elif not self.has_room(self._size, self._size + size):
-            why = "too many requests of this size are on their way"
+            why = "too many large requests are in progress; retry later"
             self.refuse_all(HttpError(503, why, (b"retry-after", b"1")))
         else:
             self._size += size
@@ -330,7 +333,7 @@ class RequestParser(ABC):
             version = self._parser.get_http_version()
             old = version != "1.1"
             if version not in ("1.0", "1.1"):
-                self.refuse_all(HttpError(505, "only HTTP/1.1 is spoken here"))
+                self.refuse_all(HttpError(505, "unsupported HTTP version; use HTTP/1.1"))
                 return
         inbound.body = bytes(self._body)
         refusal = self._refusal
@@ -347,11 +350,11 @@ def _unknown_coding(headers: dict[bytes, bytes]) -> HttpError | None:
     """
     transfer = headers.get(b"transfer-encoding")
     if transfer is not None and transfer.strip().lower() != _CODING:
-        return HttpError(501, "of transfer codings only chunked is known here")
+        return HttpError(501, "unsupported Transfer-Encoding; use chunked")
     content = headers.get(b"content-encoding")
     if content is not None and content.strip().lower() not in (b"", b"identity"):
         accepted = (b"accept-encoding", b"identity")
-        return HttpError(415, "bodies with a Content-Encoding are not read here", accepted)
+        return HttpError(415, "unsupported Content-Encoding; send the body without one", accepted)
     return None
 
 
@@ -364,7 +367,7 @@ def log_failure(error: BaseException) -> None:
 
 def failure_response() -> HttpError:
     """Return the error response to a request that failed unexpectedly."""
-    return HttpError(500, "the proxy failed; see its log")
+    return HttpError(500, "internal error; the proxy's log has details")
 
 
 def _target(url: bytes) -> tuple[str, bytes | None]:

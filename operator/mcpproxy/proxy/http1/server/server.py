@@ -77,7 +77,7 @@ class HttpServer:
         if full != self._full:
             self._full = full
             if full:
-                log.warning("%d clients are connected: idle connections are closed", self._most)
+                log.warning("%d clients are connected; closing idle connections", self._most)
         if len(self.connections) >= self._most:
             return False
         self.connections.add(connection)

@@ -1,4 +1,4 @@
-"""Backoff between probes for the era of a backend."""
+"""Backoff between probes for an era of a backend."""
 
 import asyncio
 from typing import Final
@@ -17,6 +17,7 @@ class Doubt:
     def __init__(self) -> None:
         self._until = float("-inf")
         self._next = DOUBTED_FOR
+        self._exits = 0
 
     @property
     def is_active(self) -> bool:
@@ -27,3 +28,12 @@ class Doubt:
         """Record another inconclusive probe."""
         self._until = asyncio.get_running_loop().time() + self._next
         self._next = min(2 * self._next, DOUBTED_AT_MOST)
+
+    def is_confirmed_by_exit(self) -> bool:
+        """Record that the probe ended a process; return True if it has ended one before.
+
+        A single exit may have had another cause.
+        """
+        self.again()
+        self._exits += 1
+        return self._exits > 1

@@ -104,7 +104,9 @@ def _check_size(result: Message) -> None:
     """Raise ProtocolError if the introduction is too large; every client receives it."""
     if sum(map(len, result.values())) > GREETING.value:
         GREETING.record()
-        raise ProtocolError(f"it introduces itself with more than {GREETING.value} bytes")
+        raise ProtocolError(
+            f"the result of initialize or server/discover has more than {GREETING.value} bytes"
+        )
 
 
 def names_modern_revision(message: Message) -> bool:
@@ -122,15 +124,15 @@ def parse_initialize_result(message: Message, pinned: str | None) -> ServerDescr
         error = jsonrpc.error_of(message)
         transient = error is None or not _rules_out_legacy(error)
         raise EraNotSupported(
-            f"it refuses initialize: {_describe_error(error)}", transient=transient
+            f"the backend refused initialize: {_describe_error(error)}", transient=transient
         )
     result = jsonrpc.decode_object(message["result"])
     _check_size(result)
     revision = jsonrpc.decode_str(result.get("protocolVersion"))
     if revision not in rev.LEGACY:
-        raise ProtocolError("it answers initialize with a revision that is not known")
+        raise ProtocolError("the backend responded to initialize with an unknown revision")
     if pinned is not None and revision != pinned:
-        raise ProtocolError(f"it speaks {revision}, but protocol pins {pinned}")
+        raise ProtocolError(f"the backend uses revision {revision}, but protocol is {pinned}")
     return ServerDescription(revision, result)
 
 
@@ -148,7 +150,7 @@ def transient_error(message: Message) -> ProtocolError | None:
     error = jsonrpc.error_of(message)
     if error is None or error.code in _NOT_MODERN:
         return None
-    return ProtocolError(f"it refuses server/discover: {_describe_error(error)}")
+    return ProtocolError(f"the backend refused server/discover: {_describe_error(error)}")
 
 
 def _rules_out_legacy(error: RpcError) -> bool:
@@ -162,7 +164,7 @@ def _rules_out_legacy(error: RpcError) -> bool:
 
 def _describe_error(error: RpcError | None) -> str:
     if error is None:
-        return "error unknown"
+        return "unknown error"
     text = clean_text(error.message, _MAX_ERROR_TEXT)
     return f"error {error.code}: {text}" if text else f"error {error.code}"
 
@@ -172,7 +174,7 @@ async def send_initialized(link: UpstreamSession) -> None:
     try:
         await link.notify(jsonrpc.notification_message(INITIALIZED))
     except BackendError as error:
-        log.info("a backend did not accept notifications/initialized: %s", error)
+        log.info("a backend refused notifications/initialized: %s", error)
 
 
 async def first_response(
@@ -198,7 +200,7 @@ async def first_response(
         error = None if message is None else jsonrpc.error_of(message)
         if error is None or not _rules_out_legacy(error):
             detail = f": {_describe_error(error)}" if error else ""
-            raise Unreachable(f"it answers HTTP {response.status}{detail}")
+            raise Unreachable(f"the backend responded with HTTP {response.status}{detail}")
     if message is None or "method" in message or not jsonrpc.answers(message, request_id):
         return None
     return message
@@ -296,7 +298,7 @@ class StdioHandshake:
         if discovering.done():
             self.doubt = transient_error(discovering.result())
         else:
-            self.doubt = TimedOut("no answer to server/discover")
+            self.doubt = TimedOut("no response to server/discover")
         return introduction
 
     async def _legacy_or_modern(self) -> ServerDescription:

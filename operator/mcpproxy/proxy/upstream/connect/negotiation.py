@@ -67,14 +67,14 @@ class Connector:
         """Eras that the backend has refused."""
         self._supported: set[Era] = set()
         """Eras in which the backend has responded."""
-        self._doubt = Doubt()
+        self._doubts: dict[Era, Doubt] = {"legacy": Doubt(), "modern": Doubt()}
         self.transport: TransportName | None = None
 
     def forget(self) -> None:
         """Discard what is known of the backend, because it may return with another era."""
         self._unsupported.clear()
         self._supported.clear()
-        self._doubt = Doubt()
+        self._doubts = {"legacy": Doubt(), "modern": Doubt()}
 
     def changed(self) -> bool:
         """True if something was opened with outdated mounted values since the last call.
@@ -94,9 +94,9 @@ class Connector:
             with self._time_limit():
                 return await self._open(client)
         except RpcError as error:
-            raise ProtocolError(f"it does not answer as MCP wants: {error}") from None
+            raise ProtocolError(f"invalid MCP response: {error}") from None
         except TimeoutError:
-            raise TimedOut(f"it did not open a session within {deadline.initialize:g} s") from None
+            raise TimedOut(f"no session was opened within {deadline.initialize:g} s") from None
 
     async def _open(self, client: ClientIdentity) -> UpstreamSession:
         """Open a session in the client's era if the backend supports it, otherwise in the other
@@ -112,7 +112,7 @@ class Connector:
                     self._record_support(era, doubt)
                     return link
                 self._unsupported.add("modern")
-                refusal = refusal or ProtocolError("it does not speak the modern era")
+                refusal = refusal or ProtocolError("the backend supports no modern revision")
             except EraNotSupported as error:
                 if error.transient:
                     transient = error
@@ -125,7 +125,7 @@ class Connector:
                     raise
                 doubt = error
         self._unsupported.clear()
-        raise transient or doubt or refusal or ProtocolError("it speaks no era of MCP")
+        raise transient or doubt or refusal or ProtocolError("the backend supports no MCP revision")
 
     def _tries_other_era(self, era: Era, error: BackendError) -> bool:
         """True if a failed probe proves nothing about the era, so that the other era is tried."""
@@ -134,10 +134,9 @@ class Connector:
 
     def _record_support(self, era: Era, doubt: BackendError | None = None) -> None:
         self._supported.add(era)
-        if era == "modern":
-            self._doubt = Doubt()
-        elif doubt is not None:
-            self._doubt.again()
+        self._doubts[era] = Doubt()
+        if doubt is not None and era == "legacy":
+            self._doubts["modern"].again()
 
     def _era_order(self, client: ClientIdentity) -> list[Era]:
         if self._pinned_era is not None:
@@ -146,8 +145,8 @@ class Connector:
         modern_first = client.modern or self._sharing
         order: list[Era] = ["modern", "legacy"] if modern_first else ["legacy", "modern"]
         not_refused = [era for era in order if era not in self._unsupported]
-        if not_refused == ["modern", "legacy"] and self._doubt.is_active:
-            return ["legacy", "modern"]
+        if len(not_refused) == 2 and self._doubts[order[0]].is_active:
+            not_refused.reverse()
         return not_refused or order
 
     async def _legacy(self, client: ClientIdentity) -> UpstreamSession | None:
@@ -231,7 +230,7 @@ class HttpConnector(Connector):
                 return await first_response(self._endpoint, response, outgoing.id)
         except TimeoutError:
             PROBE_TIME.record()
-            raise TimedOut(f"no answer to server/discover within {limit:g} s") from None
+            raise TimedOut(f"no response to server/discover within {limit:g} s") from None
 
     async def _legacy(self, client: ClientIdentity) -> UpstreamSession:
         if not self._sse_only:
@@ -257,8 +256,8 @@ class HttpConnector(Connector):
         message = await first_response(self._endpoint, response, outgoing.id)
         if message is None:
             path = endpoint.client.origin.path
-            remedy = f"; correct the path, now {path}" if status == 404 else ""
-            reason = f"it answers initialize with HTTP {status} and no MCP{remedy}"
+            remedy = f"; correct the path {path}" if status == 404 else ""
+            reason = f"initialize: HTTP {status} without an MCP message{remedy}"
             raise (
                 EraNotSupported(reason, no_post=True)
                 if status in _NO_ENDPOINT
@@ -342,11 +341,12 @@ class StdioConnector(Connector):
             return await self._open_probed(client, modern_first=first == "modern")
         except Unreachable:
             # Some programs exit when they receive an unknown method.
-            if first == "legacy":
+            link = await (self._legacy if first == "modern" else self._modern)(client)
+            if link is None:
                 raise
-        link = await self._legacy(client)
-        self._record_support("legacy")
-        self._unsupported.add("modern")
+        self._record_support(others[0])
+        if self._doubts[first].is_confirmed_by_exit():
+            self._unsupported.add(first)
         return link
 
     async def _legacy(self, client: ClientIdentity) -> UpstreamSession:

@@ -1,23 +1,31 @@
 """stdio processes that are started before a request needs them.
 
 Starting a program takes most of the time to open a session, and an unused process suits any client.
-If each request gets its own process, a spare one is kept.
+If each request gets its own process, a spare one is kept. If each client does, one is started
+together with the monitor's process, for the first client.
 """
 
 import asyncio
 import collections
 from collections.abc import Awaitable, Callable
+from pathlib import PurePath
 from typing import Final
 
 from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.limits.backends import SPARE_PROGRAMS
 from mcpproxy.proxy.core.errors import BackendError
+from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.upstream.connect.negotiation import StdioConnector
-from mcpproxy.proxy.upstream.transports.session import TaskSet
+from mcpproxy.proxy.upstream.transports.session import TaskSet, UpstreamSession
 from mcpproxy.proxy.upstream.transports.stdio import StdioChannel
 
 BUSY: Final = 10.0
 """Window in seconds: as many spare processes are kept as were taken in it."""
+PACKAGE_RUNNERS: Final = frozenset({"npx", "bunx", "pnpx", "npm", "pnpm", "yarn", "bun"})
+"""Commands that may install the program first, into a directory that all their processes share.
+Two at once can destroy the installation."""
+SECOND: Final = 2
+"""Number of users of processes once the first client has one; the monitor is the other."""
 
 Spawn = Callable[[], Awaitable[StdioChannel]]
 
@@ -25,8 +33,12 @@ Spawn = Callable[[], Awaitable[StdioChannel]]
 class SpareProcesses:
     """The unused processes of one backend."""
 
-    def __init__(self, spawn: Spawn, background: TaskSet) -> None:
+    def __init__(
+        self, spawn: Spawn, background: TaskSet, wanted: Callable[[], bool] = lambda: True
+    ) -> None:
+        """`wanted` returns whether a spare process is needed at all."""
         self._spawn = spawn
+        self._is_wanted = wanted
         self._background = background
         self._waiting: collections.deque[StdioChannel] = collections.deque()
         self._taken_at: collections.deque[float] = collections.deque(maxlen=SPARE_PROGRAMS.value)
@@ -41,7 +53,7 @@ class SpareProcesses:
         channel = spare or await self._spawn()
         if not has_exited:
             # A program that exits by itself would be started twice as often, in vain.
-            self._fill()
+            self.fill()
         return channel
 
     def _first(self) -> tuple[StdioChannel | None, bool]:
@@ -60,7 +72,10 @@ class SpareProcesses:
         since = asyncio.get_running_loop().time() - BUSY
         return max(1, sum(at > since for at in self._taken_at))
 
-    def _fill(self) -> None:
+    def fill(self) -> None:
+        """Start the spare processes that are missing."""
+        if not self._is_wanted():
+            return
         if self._wanted == SPARE_PROGRAMS.value:
             SPARE_PROGRAMS.record()
         for _ in range(self._wanted - len(self._waiting) - self._starting):
@@ -98,7 +113,7 @@ class SpareProcesses:
 
 
 class SpareConnector(StdioConnector):
-    """Connector that opens each session with a spare process."""
+    """Connector that opens sessions with spare processes."""
 
     def __init__(
         self,
@@ -106,9 +121,29 @@ class SpareConnector(StdioConnector):
         settings: BackendSettings,
         background: TaskSet,
         env_changed: Callable[[], bool],
+        command: str = "",
     ) -> None:
-        self._spares = SpareProcesses(spawn, background)
+        """`command` is the name or path of the program that `spawn` starts."""
+        self._spares = SpareProcesses(spawn, background, self._wants_spare)
+        self._serves_clients = settings.session_mode == "PerClient"
+        self._users: set[object] = set()
+        """The first users of processes: the monitor, then clients."""
+        self._is_installed = PurePath(command).name not in PACKAGE_RUNNERS
         super().__init__(self._spares.take, settings, background, env_changed)
+
+    def _wants_spare(self) -> bool:
+        # A client keeps its process. If it is the only one, as that of a pipe, no other follows.
+        has_one_client = self._serves_clients and len(self._users) == SECOND
+        return self._is_installed and not has_one_client
+
+    async def _open(self, client: ClientIdentity) -> UpstreamSession:
+        if len(self._users) <= SECOND:
+            self._users.add(client.session or client.kind)
+        link = await super()._open(client)
+        if not self._is_installed:
+            self._is_installed = True
+            self._spares.fill()
+        return link
 
     def changed(self) -> bool:
         # Called periodically.

@@ -10,7 +10,7 @@ from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import CallContext
 from mcpproxy.proxy.core.health import HealthState
 from mcpproxy.proxy.protocol.jsonrpc import RpcError
-from mcpproxy.proxy.upstream import request_pace
+from mcpproxy.proxy.upstream.monitor import request_pace
 from mcpproxy.proxy.upstream.transports.session import OnMessage, UpstreamSession
 
 log = logging.getLogger("mcpproxy.backend")
@@ -121,7 +121,10 @@ class ChangeStream:
             self._backoff.works()
         if self._backoff.failures < REPORT_AFTER:
             return None
-        text = "its stream of changes can't be kept open, so changes are seen after cache.ttl"
+        text = (
+            "the change stream cannot be kept open, so the proxy detects changes only after"
+            " cache.ttl"
+        )
         return HealthState("Healthy", status.CHANGES_UNHEARD, f"{text}: {self._error_text}")
 
     async def _listen(self, link: UpstreamSession, ready: Callable[[], None]) -> None:
@@ -130,7 +133,7 @@ class ChangeStream:
         try:
             await link.listen(self._standing, self._announced, ready, self._uris())
         except (BackendError, RpcError) as error:
-            log.info("backend %s: its change stream broke: %s", self._name, error)
+            log.info("backend %s: the change stream ended: %s", self._name, error)
             if link is self._link:
                 self._on_break(link, error, loop.time() - began_at)
 

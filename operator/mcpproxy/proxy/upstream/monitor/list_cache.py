@@ -24,8 +24,8 @@ from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.protocol.kinds import KINDS, TOOLS, ComponentKind
 from mcpproxy.proxy.upstream.monitor.list_pages import fetch_pages
 from mcpproxy.proxy.upstream.monitor.list_waits import ListWait, RefreshTasks
+from mcpproxy.proxy.upstream.monitor.request_pace import RequestRate
 from mcpproxy.proxy.upstream.monitor.requester import Requester
-from mcpproxy.proxy.upstream.request_pace import RequestRate
 from mcpproxy.proxy.upstream.transports.session import UpstreamSession
 
 log = logging.getLogger("mcpproxy.backend")
@@ -82,12 +82,14 @@ def build_list(
             if remaining < 0:
                 LIST_COMPONENTS.record()
                 maximum = LIST_COMPONENTS.value
-                raise ProtocolError(f"its {kind.method} has more than {maximum} components in all")
+                raise ProtocolError(
+                    f"{kind.method} returned more than {maximum} components in total"
+                )
         return parse_component_list(
             kind, names, pages, asyncio.get_running_loop().time(), selection
         )
     except RpcError as error:
-        raise ProtocolError(f"its result of {kind.method} can't be read: {error.message}") from None
+        raise ProtocolError(f"cannot parse the result of {kind.method}: {error.message}") from None
 
 
 @dataclass(slots=True)
@@ -290,7 +292,7 @@ class ListCache:
             async with asyncio.timeout(self._timeout):
                 fetched, requests = await self._fetch_with_reopen(link, kind)
         except TimeoutError:
-            text = f"its {kind.method} has no answer within {self._timeout:g} s"
+            text = f"{kind.method}: no response within {self._timeout:g} s"
             return self._record_failure(kind, TimedOut(text)), 1
         except BackendError as error:
             self._waits.failed(kind)

@@ -39,7 +39,7 @@ async def fetch_pages(
                 break
             if isinstance(error, ProtocolError):
                 raise
-            text = f"its {kind.method} ends with error {error.code}: {error.message}"
+            text = f"{kind.method} failed with error {error.code}: {error.message}"
             raise ProtocolError(text) from None
         if answer is None:
             return pages or None
@@ -49,7 +49,9 @@ async def fetch_pages(
         size += sum(map(len, answer.values()))
         if size > LIST_BYTES.value:
             LIST_BYTES.record()
-            raise ProtocolError(f"its {kind.method} has more than {LIST_BYTES.value} bytes in all")
+            raise ProtocolError(
+                f"{kind.method} returned more than {LIST_BYTES.value} bytes in total"
+            )
         cursor = answer.get("nextCursor")
         if cursor is None or cursor == jsonrpc.NULL or bytes(cursor) in seen:
             break

@@ -22,8 +22,8 @@ from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
 from mcpproxy.proxy.protocol.kinds import KINDS, ComponentKind
 from mcpproxy.proxy.upstream.monitor.list_cache import MIN_REFRESH_AGE, fetch_list, selections
 from mcpproxy.proxy.upstream.monitor.list_waits import REFRESH_WAIT, ListWait, RefreshTasks
+from mcpproxy.proxy.upstream.monitor.request_pace import RequestRate
 from mcpproxy.proxy.upstream.monitor.requester import Requester
-from mcpproxy.proxy.upstream.request_pace import RequestRate
 from mcpproxy.proxy.upstream.transports.session import UpstreamSession
 
 log = logging.getLogger("mcpproxy.backend")

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from mcpproxy.limits.backends import LIST_WAIT
 from mcpproxy.proxy.protocol.kinds import ComponentKind
-from mcpproxy.proxy.upstream.request_pace import RequestRate
+from mcpproxy.proxy.upstream.monitor.request_pace import RequestRate
 
 REFRESH_WAIT: Final = 2.0
 """Minimum seconds that a list request waits; later changes are announced."""

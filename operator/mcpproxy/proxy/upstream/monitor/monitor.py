@@ -30,9 +30,9 @@ from mcpproxy.proxy.upstream.monitor.change_stream import ChangeStream, end
 from mcpproxy.proxy.upstream.monitor.check_schedule import CheckSchedule
 from mcpproxy.proxy.upstream.monitor.list_cache import MIN_REFRESH_AGE, ListCache
 from mcpproxy.proxy.upstream.monitor.list_variants import VariantLists
+from mcpproxy.proxy.upstream.monitor.request_pace import RequestRate
 from mcpproxy.proxy.upstream.monitor.requester import Requester
 from mcpproxy.proxy.upstream.monitor.subscriptions import UpstreamSubscriptions
-from mcpproxy.proxy.upstream.request_pace import RequestRate
 from mcpproxy.proxy.upstream.transports.session import ServerDescription, TaskSet, UpstreamSession
 
 LISTS_TIME: Final = 10.0
@@ -170,7 +170,7 @@ class BackendMonitor:
         except Exception:
             # No behavior of a backend may end its monitor.
             log.exception("backend %s: unexpected error during a health check", self._name)
-            self._record_failure(ProtocolError("its answers could not be understood"))
+            self._record_failure(ProtocolError("unexpected error; the proxy's log has details"))
             return False
         self.health.record_success(self._remark())
         if self.health.finding != before:
@@ -185,7 +185,7 @@ class BackendMonitor:
             return GUARDED
         if self.lists.failures:
             errors = "; ".join(str(failure.error) for failure in self.lists.failures.values())
-            return HealthState("Healthy", status.LIST_FAILED, f"{errors}; other lists are shown")
+            return HealthState("Healthy", status.LIST_FAILED, f"{errors}; other lists are served")
         return self._change_stream.remark()
 
     def _check_timeout(self) -> float:
@@ -281,9 +281,9 @@ class BackendMonitor:
 
     def _record_failure(self, error: Exception) -> None:
         if isinstance(error, TimeoutError):
-            error = TimedOut(f"no answer within {self._policy.timeout:g} s")
+            error = TimedOut(f"no response within {self._policy.timeout:g} s")
         elif isinstance(error, RpcError):
-            error = ProtocolError(f"it answers with error {error.code}: {error.message}")
+            error = ProtocolError(f"the backend responded with error {error.code}: {error.message}")
         assert isinstance(error, BackendError)
         before = self.health.finding
         changed = self.health.record_failure(error.state, error.reason, error.finding)
@@ -358,7 +358,7 @@ class BackendMonitor:
             return None
         state = self.finding
         if state.state == "Unknown":
-            return "it has not answered yet"
+            return "the backend has not responded yet"
         if not self.health.is_usable or state is NOT_LISTED:
             return state.message or state.state
         failure = self.lists.failures.get(kind)

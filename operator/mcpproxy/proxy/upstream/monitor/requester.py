@@ -39,15 +39,15 @@ class Requester:
         """
         if link.greeting.modern:
             params = add_client_meta(params, self.caller.client, link.greeting.revision, None)
-        outgoing = UpstreamRequest(Raw(b'"mcpproxy-%d"' % next(_ids)), method, params)
-        outgoing.repeatable = True
+        request_id = Raw(b'"mcpproxy-%d"' % next(_ids))
+        outgoing = UpstreamRequest(request_id, method, params, repeatable=True)
         answer = await link.request(outgoing, self.caller)
         error = jsonrpc.error_of(answer)
         if error is None:
             try:
                 return jsonrpc.decode_object(answer["result"])
             except RpcError:
-                raise ProtocolError(f"its result of {method} is no object") from None
+                raise ProtocolError(f"the result of {method} is not an object") from None
         if any_answer or (optional and error.code == jsonrpc.METHOD_NOT_FOUND):
             return None
         raise error

@@ -27,7 +27,7 @@ class UpstreamSubscriptions:
         """Add a subscriber, and subscribe for the first one. Raises BackendError, RpcError."""
         if uri not in self._wanted:
             if link is None:
-                raise Unreachable("it is not reached at the moment")
+                raise Unreachable("the backend is unreachable at the moment")
             if link.greeting.modern:
                 self._wanted[uri] = 0
                 self._relisten()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     # cryptography is large, and most proxies never load it.
     from cryptography import x509
 
-SKIPPED: Final = "its certificate is not verified (tls.insecureSkipVerify)"
+SKIPPED: Final = "the proxy does not verify the backend's certificate (tls.insecureSkipVerify)"
 
 
 class TlsContext:
@@ -84,7 +84,7 @@ def _certificates(pem: str, source: ValueFrom) -> "list[x509.Certificate]":
     try:
         return x509.load_pem_x509_certificates(pem.encode())
     except ValueError:
-        raise TlsInvalid(f"{describe_reference(source)} has no certificates in PEM") from None
+        raise TlsInvalid(f"{describe_reference(source)} contains no PEM certificates") from None
 
 
 def _check_key(certificate: "x509.Certificate", key: str, source: ValueFrom) -> None:
@@ -94,12 +94,10 @@ def _check_key(certificate: "x509.Certificate", key: str, source: ValueFrom) -> 
         private = load_pem_private_key(key.encode(), None)
     except (ValueError, TypeError):
         raise TlsInvalid(
-            f"{describe_reference(source)} has no private key in PEM without a passphrase"
+            f"{describe_reference(source)} contains no unencrypted PEM private key"
         ) from None
     if private.public_key() != certificate.public_key():
-        raise TlsInvalid(
-            f"{describe_reference(source)} is not the key of the certificate beside it"
-        )
+        raise TlsInvalid(f"{describe_reference(source)} does not match the client certificate")
 
 
 def _load_client_certificate(
@@ -113,5 +111,5 @@ def _load_client_certificate(
         try:
             context.load_cert_chain(pem_file)
         except ssl.SSLError as error:
-            reason = error.reason or "it can't be loaded"
-            raise TlsInvalid(f"{describe_reference(source)} is of no use: {reason}") from None
+            reason = error.reason or "the certificate cannot be loaded"
+            raise TlsInvalid(f"{describe_reference(source)} is unusable: {reason}") from None

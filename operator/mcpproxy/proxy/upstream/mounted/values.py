@@ -165,7 +165,7 @@ class HeaderSource:
 
 def _header_field(name: str, text: str) -> tuple[bytes, bytes]:
     if any(c in text for c in "\r\n\0"):
-        raise MissingReference(f"the value of header {name} is more than one line")
+        raise MissingReference(f"the value of header {name} has more than one line")
     return name.lower().encode("ascii"), text.encode("utf-8")
 
 

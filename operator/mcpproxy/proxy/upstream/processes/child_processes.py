@@ -102,7 +102,10 @@ class ProcessGuardian:
                 command[0], command, env, file_actions=actions, setsid=True
             )
         except (OSError, NotImplementedError, TypeError, ValueError) as error:
-            log.warning("child processes of stdio servers may outlive a killed proxy: %s", error)
+            log.warning(
+                "child processes of stdio servers may keep running if the proxy is killed: %s",
+                error,
+            )
             os.close(write_end)
             return
         finally:

@@ -1,4 +1,4 @@
-"""Leases of upstream sessions: shared by many requests, or exclusive to one."""
+"""Leases of upstream sessions: shared by many requests, exclusive to one, or without a session."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -37,6 +37,13 @@ class ExclusiveSession:
     key: Key
     warm: WarmSet
     client: ClientIdentity
+    link: UpstreamSession
+
+
+@dataclass(frozen=True, slots=True)
+class StatelessSession:
+    """The equivalent of a session with a backend that keeps none; it needs no release."""
+
     link: UpstreamSession
 
 

@@ -26,6 +26,7 @@ from mcpproxy.proxy.upstream.sessions.leases import (
     ExclusiveSession,
     Serving,
     SharedSession,
+    StatelessSession,
     end_unused,
     is_dead,
     is_failed,
@@ -64,7 +65,7 @@ class SessionPool:
         self._held: dict[Key, SharedSession] = {}
         self._retired: list[SharedSession] = []
         """Sessions that serve no new requests."""
-        self._sessionless: dict[Key, UpstreamSession] = {}
+        self._sessionless: dict[Key, StatelessSession] = {}
         self._sessionless_owners: FairShares[Key] = FairShares(CLIENT_KINDS.value)
         """Owners of the keys of `_sessionless`."""
         self._serving = Serving()
@@ -73,32 +74,32 @@ class SessionPool:
         self.standing: Callable[[ClientIdentity], CallContext] = NullContext
         """Builds the context that receives what the backend sends outside of requests."""
 
-    def stateless_session(self, client: ClientIdentity) -> UpstreamSession | None:
-        """Return what serves all requests of this client if the backend keeps no session for it."""
-        return self._sessionless.get(self._pool_key(client))
-
-    def try_acquire(self, client: ClientIdentity) -> SessionLease | None:
-        """Lease an open session for one request, or return None. The caller must call `release`,
-        or `return_unused` if the request is not sent."""
-        key = self._pool_key(client)
-        if not self.is_persistent(client):
-            return self._try_acquire_exclusive(key, client)
-        lease = self._held.get(self._shared_key(key, client))
+    def try_acquire(
+        self, client: ClientIdentity, *, stateless_only: bool = False
+    ) -> SessionLease | None:
+        """Lease an open session for one request, or return None; with `stateless_only`, none that
+        the backend keeps. The caller must call `release`, or `return_unused` if nothing is sent."""
+        # As `_pool_key`, but without a call in the usual case.
+        key = client.person if client.modern and self._modern else client.kind
+        if self._passed:
+            key = self._pool_key(client)
+        stateless = self._sessionless.get(key)
+        if stateless is not None or stateless_only:
+            return stateless
+        if self._mode != "Reused":
+            if not self.is_persistent(client):
+                warm, link = self._warm.checkout_open(key)
+                if warm is None or link is None:
+                    return None
+                self.acquisitions["warm"] += 1
+                self._serving.begin(client, link)
+                return ExclusiveSession(key, warm, client, link)
+            key = self._shared_key(key, client)
+        lease = self._held.get(key)
         if lease is None or not (lease.is_open and lease.link.alive):
             return None
         lease.users += 1
         return lease
-
-    def _try_acquire_exclusive(self, key: Key, client: ClientIdentity) -> SessionLease | None:
-        if not self._warm.has_session(key):
-            return None
-        warm, link = self._warm.checkout(key)
-        if link is None:
-            warm.in_use -= 1
-            return None
-        self.acquisitions["warm"] += 1
-        self._serving.begin(client, link)
-        return ExclusiveSession(key, warm, client, link)
 
     def release(self, lease: SessionLease) -> None:
         """Return the lease of a request that is complete."""
@@ -112,12 +113,12 @@ class SessionPool:
 
     def return_unused(self, lease: SessionLease) -> None:
         """Return the lease of a request that was not sent."""
-        if isinstance(lease, ExclusiveSession):
-            self._serving.end(lease.client, lease.link)
-            self.acquisitions["warm"] -= 1
-            self._warm.return_unused(lease.warm, lease.link)
-        else:
+        if not isinstance(lease, ExclusiveSession):
             self.release(lease)
+            return
+        self._serving.end(lease.client, lease.link)
+        self.acquisitions["warm"] -= 1
+        self._warm.return_unused(lease.warm, lease.link)
 
     @contextlib.asynccontextmanager
     async def acquire(
@@ -138,7 +139,7 @@ class SessionPool:
         key = self._pool_key(client)
         sessionless = self._sessionless.get(key)
         if sessionless is not None:
-            yield sessionless
+            yield sessionless.link
         elif not self.is_persistent(client):
             async with self._exclusive(key, client) as link:
                 yield link
@@ -155,12 +156,8 @@ class SessionPool:
     def _pool_key(self, client: ClientIdentity) -> Key:
         """Return the pool key. Clients with different keys never share a session. In the modern
         era every request identifies its client, so only the principal counts."""
-        if not self._passed:
-            return client.person if client.modern and self._modern else client.kind
-        header_mark = client.mark(self._passed)
-        if client.modern and self._modern:
-            return (client.principal, client.revision, header_mark)
-        return (client.principal, client.revision, header_mark, client.capabilities, client.info)
+        key = client.person if client.modern and self._modern else client.kind
+        return (*key[:2], client.mark(self._passed), *key[3:]) if self._passed else key
 
     @contextlib.asynccontextmanager
     async def acquire_for_lists(self, client: ClientIdentity) -> AsyncIterator[UpstreamSession]:
@@ -169,7 +166,7 @@ class SessionPool:
         key = self._pool_key(client)
         sessionless = self._sessionless.get(key)
         if sessionless is not None:
-            yield sessionless
+            yield sessionless.link
         elif self._mode == "Reused":
             async with self._shared(key, client) as link:
                 yield link
@@ -210,9 +207,7 @@ class SessionPool:
     async def _open_session(self, client: ClientIdentity) -> UpstreamSession:
         if not self._make_room(client):
             UPSTREAM_SESSIONS.record()
-            raise TooManySessions(
-                f"{len(self.upstream.shares)} sessions with it are in use already"
-            )
+            raise TooManySessions(f"{len(self.upstream.shares)} sessions are already in use")
         link = await self.upstream.open(client)
         self._modern = (client.modern and link.greeting.modern) or self._modern
         if not link.stateful:
@@ -223,8 +218,7 @@ class SessionPool:
         return link
 
     def _make_room(self, client: ClientIdentity) -> bool:
-        """Close idle sessions until this client may open one. Return False if that is
-        impossible."""
+        """Close idle sessions until this client may open one; return False if none is left."""
         while not self.upstream.admits(client):
             if self.upstream.is_closing_too_many or not (
                 self._warm.make_room() or self._end_idle()
@@ -262,7 +256,7 @@ class SessionPool:
                 self._sessionless_owners.discard(oldest)
                 del self._sessionless[oldest]
         self._sessionless_owners.add(key, client.holder)
-        self._sessionless[key] = link
+        self._sessionless[key] = StatelessSession(link)
 
     @contextlib.asynccontextmanager
     async def _exclusive(self, key: Key, client: ClientIdentity) -> AsyncIterator[UpstreamSession]:
@@ -339,7 +333,7 @@ class SessionPool:
         """Return the open session that outlives requests of this client, or None."""
         key = self._pool_key(client)
         if key in self._sessionless:
-            return self._sessionless[key]
+            return self._sessionless[key].link
         if self._mode == "Isolated":
             return None
         lease = self._held.get(self._shared_key(key, client))

@@ -70,10 +70,15 @@ class WarmPool:
         self._to_refill: dict[Key, ClientIdentity] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def has_session(self, key: Key) -> bool:
-        """True if a session for this pool key is open."""
+    def checkout_open(self, key: Key) -> tuple[WarmSet | None, UpstreamSession | None]:
+        """Start a request as `checkout` does, but only if a session for its pool key is open."""
         warm = self._kinds.get(key)
-        return warm is not None and bool(warm.links)
+        if warm is None or not warm.links:
+            return None, None
+        link = self._checkout_from(warm)
+        if link is None:
+            warm.in_use -= 1
+        return warm, link
 
     def return_unused(self, warm: WarmSet, link: UpstreamSession) -> None:
         """Return the session of a request that was not sent."""
@@ -83,13 +88,16 @@ class WarmPool:
     def checkout(self, key: Key) -> tuple[WarmSet, UpstreamSession | None]:
         """Start a request: return the set of its pool key, and an open session or None."""
         warm = self._warm_set(key)
+        return warm, self._checkout_from(warm)
+
+    def _checkout_from(self, warm: WarmSet) -> UpstreamSession | None:
         warm.used_at = asyncio.get_running_loop().time()
         warm.in_use += 1
         link = self._pop_alive(warm)
         # A request without a warm session waits for one to be opened, so there are too few of them.
         missed = 1 if link is None and warm.wanted else 0
         warm.wanted = min(max(warm.wanted + missed, warm.in_use * self._each), MAX_WARM)
-        return warm, link
+        return link
 
     def checkin_used(
         self, key: Key, warm: WarmSet, client: ClientIdentity, link: UpstreamSession

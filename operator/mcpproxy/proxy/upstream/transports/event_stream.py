@@ -3,19 +3,21 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from mcpproxy.limits.backends import MESSAGE
 from mcpproxy.limits.streams import EVENT_ID, EVENT_LINES, EVENT_LINES_AHEAD, STANDING_MESSAGES
 from mcpproxy.proxy.core.errors import ProtocolError
+from mcpproxy.proxy.core.exchange import ResumableStream
 from mcpproxy.proxy.core.rate_limiter import SharedRate
 from mcpproxy.proxy.http1.client.response import ClientResponse
-from mcpproxy.proxy.protocol import batches, sse
+from mcpproxy.proxy.protocol import batches, jsonrpc, sse
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.protocol.tolerance import quote
 from mcpproxy.proxy.upstream.http_errors import BACKEND_ERRORS
 from mcpproxy.proxy.upstream.large_results import LARGE
+from mcpproxy.proxy.upstream.transports.session import HttpExchange
 
 MAX_MESSAGE: Final = MESSAGE.value
 """Maximum bytes of one message from a backend."""
@@ -91,7 +93,7 @@ class EventStream:
         except sse.EventTooLarge as error:
             MESSAGE.record()
             self.response.close()
-            raise ProtocolError(f"an event of its stream is not MCP: {error}") from None
+            raise ProtocolError(f"an event of the stream is not an MCP message: {error}") from None
         idle = parser.lines - before - _LINES_OF_AN_EVENT * len(events)
         if idle > _UNCOUNTED_LINES and (pause := self._rate.take(idle)):
             EVENT_LINES.record()
@@ -158,7 +160,7 @@ class SseMessageReader:
             if b'"jsonrpc"' in data:
                 # This may be the expected response.
                 self._response.close()
-                reason = f"an event of its stream is not MCP: {error}: {quote(data)}"
+                reason = f"an event of the stream is not an MCP message: {error}: {quote(data)}"
                 raise ProtocolError(reason) from None
             if self.passed_over is None:
                 self.passed_over = data[:_SHOWN]
@@ -166,11 +168,11 @@ class SseMessageReader:
     @property
     def without_response(self) -> str:
         """Error message for a stream that ended without the response."""
-        reason = "its stream ended without a response"
+        reason = "the stream ended without a response"
         if self.passed_over is None:
             return reason
         excerpt = quote(self.passed_over)
-        return f"{reason}; an event of it was no JSON-RPC message and begins {excerpt}"
+        return f"{reason}; one event was not a JSON-RPC message and starts with {excerpt}"
 
     async def pause(self) -> None:
         """Wait for the reconnection time before the stream is resumed."""
@@ -219,3 +221,32 @@ class SseDataReader:
     def close(self) -> None:
         """Discard the rest of the response."""
         self._response.close()
+
+
+async def read_response(
+    reader: SseMessageReader,
+    exchange: HttpExchange,
+    on_message: Callable[[Message], Awaitable[None]],
+    begins: Callable[[HttpExchange], None] | None = None,
+    resumption: ResumableStream | None = None,
+) -> tuple[Message | None, bool]:
+    """Return the response to a request from a stream, or None if the stream ends before it.
+
+    The second value is True if the stream contains responses to other requests. `on_message` gets
+    notifications and requests, and `begins` is called before the client gets the first part of a
+    large response. Raises Unreachable, ProtocolError.
+    """
+    has_other = False
+    while (messages := await reader.messages()) is not None:
+        if reader.last_id is not None and resumption is not None:
+            await resumption.keep_events(reader.retry_ms)
+        for message in messages:
+            if "method" in message:
+                await on_message(message)
+            elif jsonrpc.answers(message, exchange.id):
+                return message, has_other
+            else:
+                has_other = True
+        if (placeholder := await exchange.relay_large(reader.large, begins)) is not None:
+            return placeholder, has_other
+    return None, has_other

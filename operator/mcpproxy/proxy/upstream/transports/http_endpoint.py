@@ -48,6 +48,7 @@ _INVALID_HOST: Final = re.compile(r"\binvalid host\b", re.IGNORECASE)
 _PLAIN: Final = (b"", h.JSON, b"text/plain")
 _WORDS: Final = 80
 """Characters of an error page that the status quotes."""
+OTHER_ID: Final = "the response belongs to another request"
 _SESSION_ID = re.compile(rb"[\x21-\x7e]{1,2048}")
 
 
@@ -101,10 +102,12 @@ class McpHttpClient:
         configured = self._configured()
         return (*configured, *self._own) if self._own else configured
 
-    def begin(self, body: bytes, headers: Lines, done: Callable[[], None]) -> ClientResponse | None:
+    def send(
+        self, body: bytes, headers: Lines, on_response: Callable[[], None]
+    ) -> ClientResponse | None:
         """POST a message if a connection is idle; otherwise return None.
 
-        `done` is called as by `ClientConnection.begin`.
+        `on_response` is called as by `ClientConnection.begin`.
         """
         client = self.client
         connection = client.take()
@@ -113,7 +116,7 @@ class McpHttpClient:
         lines = self._lines() if self._own else self._configured()
         head = self._head(client.origin.path, headers, lines)
         try:
-            return connection.begin(encode_request(head, body), done)
+            return connection.begin(encode_request(head, body), on_response)
         except ConnectionLost:
             return None
 
@@ -161,9 +164,9 @@ class McpHttpClient:
         host = self.client.origin.authority.decode()
         told = f" ({words})" if words else ""
         raise HostRefused(
-            f"it answers HTTP {response.status}: it does not serve the host that it is called by",
-            finding=f"it answers HTTP {response.status}{told}: it does not serve the host {host};"
-            " add it, with its port, to the allowed hosts of the server",
+            f"HTTP {response.status}: the backend does not serve the requested host",
+            finding=f"HTTP {response.status}{told}: the backend does not serve the host {host}; add"
+            " it, with its port, to the allowed hosts of the server",
         )
 
     def _head(self, path: str, headers: Lines, configured: Lines) -> bytes:
@@ -216,7 +219,7 @@ class McpHttpClient:
             raise TimedOut(f"no HTTP response within {OWN_REQUEST_TIME.value} s") from None
         response.leave()
         if response.status >= 500:
-            raise Unreachable(f"it answers HTTP {response.status}")
+            raise Unreachable(f"the backend responded with HTTP {response.status}")
         return response.status
 
     async def delete(self, headers: Headers) -> None:
@@ -253,22 +256,20 @@ def _check(response: ClientResponse) -> None:
     status = response.status
     if status in (401, 403):
         response.close()
-        raise Unauthorized(
-            f"it answers HTTP {status}: the credentials that it got are not accepted"
-        )
+        raise Unauthorized(f"HTTP {status}: the backend rejected the credentials")
     if status == 429:
         response.close()
-        raise RateLimited("it answers HTTP 429: too many requests")
+        raise RateLimited("HTTP 429: too many requests")
     if (status >= 500 and response.media_type != h.JSON) or 300 <= status < 400:
         response.close()
-        raise Unreachable(f"it answers HTTP {status}")
+        raise Unreachable(f"the backend responded with HTTP {status}")
 
 
 def failed(response: ClientResponse, message: Message | None) -> Unreachable | None:
     """Return the error for HTTP status 5xx, unless the body is a JSON-RPC error; else None."""
     if response.status < 500 or (message is not None and "error" in message):
         return None
-    return Unreachable(f"it answers HTTP {response.status}")
+    return Unreachable(f"the backend responded with HTTP {response.status}")
 
 
 async def read_json(
@@ -299,12 +300,24 @@ async def read_json(
     return next(answers, responses[0] if responses else messages[0])
 
 
+async def check_answer(
+    response: ClientResponse, message: Message | None, request_id: Raw
+) -> Message:
+    """Return the JSON-RPC response to this request. Raises ProtocolError if `message` is another
+    one."""
+    if message is None or "method" in message:
+        raise await no_response(response)
+    if not jsonrpc.answers(message, request_id):
+        raise ProtocolError(OTHER_ID)
+    return message
+
+
 async def no_response(response: ClientResponse) -> ProtocolError:
     """Return the error for an HTTP response without a JSON-RPC response.
 
     The error quotes a malformed message of the backend, but no HTML page.
     """
-    why = f"it answers HTTP {response.status} without a JSON-RPC response"
+    why = f"the backend responded with HTTP {response.status} without a JSON-RPC response"
     is_message = response.status < 400 and response.media_type == h.JSON
     body = await _body(response) if is_message else b""
     try:
@@ -328,5 +341,5 @@ def session_id_of(response: ClientResponse) -> bytes | None:
     """Return the session id of a response, or None. Raises ProtocolError if it is malformed."""
     session_id = response.headers.get(h.SESSION_ID)
     if session_id is not None and _SESSION_ID.fullmatch(session_id) is None:
-        raise ProtocolError("its session id is not visible ASCII")
+        raise ProtocolError("the session id contains characters other than visible ASCII")
     return session_id

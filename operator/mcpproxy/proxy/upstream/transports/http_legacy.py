@@ -1,9 +1,13 @@
 """Sessions with Streamable HTTP backends of the legacy era."""
 
 import asyncio
+import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Final
+
+from msgspec import Raw
 
 from mcpproxy.limits.streams import RESUMED_STREAMS
 from mcpproxy.proxy.core.errors import (
@@ -25,7 +29,7 @@ from mcpproxy.proxy.core.exchange import (
 from mcpproxy.proxy.http1.client.response import ClientResponse
 from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol import jsonrpc
-from mcpproxy.proxy.protocol.jsonrpc import Message
+from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.upstream.attribution import (
     COMPLETED,
     NOBODY,
@@ -34,18 +38,20 @@ from mcpproxy.proxy.upstream.attribution import (
     progress_token,
     replace_progress_token,
 )
-from mcpproxy.proxy.upstream.transports.event_stream import delay_unrelated
+from mcpproxy.proxy.upstream.large_results import ResultRelay
+from mcpproxy.proxy.upstream.transports.event_stream import delay_unrelated, read_response
 from mcpproxy.proxy.upstream.transports.http_endpoint import (
+    OTHER_ID,
     McpHttpClient,
+    check_answer,
     failed,
-    no_response,
     read_json,
 )
 from mcpproxy.proxy.upstream.transports.lost_sessions import SessionRefusal, is_lost, parse_refusal
 from mcpproxy.proxy.upstream.transports.pending_request import MessageBuffer
 from mcpproxy.proxy.upstream.transports.server_requests import ServerRequests
 from mcpproxy.proxy.upstream.transports.session import (
-    OTHER_ID,
+    HttpExchange,
     OnMessage,
     ServerDescription,
     TaskSet,
@@ -59,6 +65,9 @@ MAX_RESUMES: Final = RESUMED_STREAMS.value
 
 class HttpLegacySession:
     """A session of the legacy era, or a backend without sessions if `session_id` is None."""
+
+    alive: Final = True
+    """Only the backend knows, and responds with 404 if the session is lost."""
 
     def __init__(
         self,
@@ -77,7 +86,7 @@ class HttpLegacySession:
         self._background = background
         self._incoming = ServerRequests(background, self._send, one_session=self.stateful)
         self._users = SessionUsers(ordered=False) if shared and self.stateful else None
-        self._callers: dict[int, UpstreamRequest] = {}
+        self._exchanges: dict[int, HttpExchange] = {}
         """Running requests in their order. A message on the standalone stream belongs to the
         latest one, unless it names another request or may belong to another client."""
         self._numbers = itertools.count(1)
@@ -85,183 +94,182 @@ class HttpLegacySession:
         """The standalone GET stream, if it is open."""
         self._delivering = False
         """True while a chunk of the standalone stream is being delivered."""
-        self._headers: tuple[tuple[bytes, bytes], ...] = (
-            (h.PROTOCOL_VERSION, greeting.revision.encode()),
-        )
+        version = (h.PROTOCOL_VERSION, greeting.revision.encode())
+        self._headers: tuple[tuple[bytes, bytes], ...] = (version,)
         if session_id is not None:
             self._headers += ((h.SESSION_ID, session_id),)
 
-    @property
-    def alive(self) -> bool:
-        # Only the backend knows, and responds with 404 if the session is lost.
-        return True
-
-    async def request(self, outgoing: UpstreamRequest, caller: CallContext) -> Message:
-        # Server requests are answered while the stream is read.
-        response: ClientResponse | None = outgoing.sent
-        answered = False
-        is_sent_early = outgoing.number
-        if not is_sent_early:
-            self._label(outgoing)
-            self._enter(outgoing, caller.client)
-        outgoing.caller = caller
-        try:
-            if is_sent_early:
-                # Messages that came before the response, while no task waited, are delivered first.
-                await asyncio.sleep(0)
-            headers = (*self._headers, *outgoing.trace) if outgoing.trace else self._headers
-            endpoint = self._endpoint.of(caller.client)
-            try:
-                response = await endpoint.post(
-                    outgoing.body(), headers, sent=outgoing.sent, again=outgoing.repeatable
-                )
-            except Unauthorized:
-                await self._check_session(endpoint, outgoing, SessionRefusal(0))
-                raise
-            if response.media_type != h.EVENT_STREAM:
-                answer = await self._read_json(response, outgoing, endpoint)
-            else:
-                answer = await self._read_stream(response, outgoing, caller)
-                if "error" in answer:
-                    refusal = parse_refusal(response.status, answer)
-                    await self._check_session(endpoint, outgoing, refusal)
-            answered = True
-            await outgoing.drained()
-            answer["id"] = outgoing.id
-            return answer
-        except asyncio.CancelledError as error:
-            if response is not None:
-                response.close()
-            cancellation = cancelled_notification(
-                outgoing.upstream_id, cancel_notification_of(error)
-            )
-            self._background.spawn(self._cancel(cancellation))
-            raise
-        finally:
-            self._leave(outgoing, answered=answered)
-            self._incoming.close_for(caller, answered=answered)
-
-    def _label(self, outgoing: UpstreamRequest) -> None:
-        outgoing.number = next(self._numbers)
-        if self._users is not None:
-            outgoing.relabel(b"%d" % outgoing.number)
-
-    def _enter(self, outgoing: UpstreamRequest, client: ClientIdentity) -> None:
-        self._callers[outgoing.number] = outgoing
-        if self._users is not None:
-            self._users.enter(outgoing.number, client)
-
-    def _leave(self, outgoing: UpstreamRequest, *, answered: bool) -> None:
-        self._callers.pop(outgoing.number, None)
-        outgoing.caller = None
-        if self._users is not None:
-            self._users.leave(outgoing.number, answered=answered)
-        if outgoing.inbox is not None:
-            outgoing.inbox.close()
-            outgoing.inbox = None
-
-    def begin(
-        self, outgoing: UpstreamRequest, client: ClientIdentity, done: Callable[[], None]
-    ) -> ClientResponse | None:
+    def send(
+        self,
+        request: UpstreamRequest,
+        client: ClientIdentity,
+        on_response: Callable[[], None],
+        detach: Callable[[], None],
+    ) -> HttpExchange | None:
         endpoint = self._endpoint.of(client) if client.headers else self._endpoint
-        if not self.stateful:
-            return endpoint.begin(outgoing.body(), self._headers, done)
-        # Inlines `_label` and `_enter`, because the calls are measurable on this path.
-        users, number = self._users, next(self._numbers)
-        if users is not None:
-            outgoing.relabel(b"%d" % number)
-        sent = endpoint.begin(outgoing.body(), self._headers, done)
-        if sent is not None:
-            outgoing.number = number
-            self._callers[number] = outgoing
+        users, number, request_id, token = self._users, 0, request.id, None
+        if self.stateful:
+            number = next(self._numbers)
             if users is not None:
-                users.enter(number, client)
-        return sent
+                request_id = Raw(b"%d" % number)
+                if request.params is not None and "_meta" in request.params:
+                    try:
+                        token = request.progress_token()
+                    except RpcError:
+                        return None  # The task reports it.
+        if token is None and request.extra is None:
+            envelope = jsonrpc.RequestEnvelope("2.0", request_id, request.method, request.params)
+            body = jsonrpc.encode(envelope)
+        else:
+            body = request.body(request_id)
+        response = endpoint.send(body, self._headers, on_response)
+        if response is None:
+            return None
+        exchange = HttpExchange(self, request, request_id, response, number, token, detach)
+        if number:
+            self._exchanges[number] = exchange
+        if users is not None:
+            users.enter(number, client)
+        return exchange
 
-    def try_complete(self, outgoing: UpstreamRequest) -> bool:
-        if not self.stateful:
-            return True
+    def _track(self, exchange: HttpExchange, client: ClientIdentity) -> None:
+        exchange.number = next(self._numbers)
+        if self._users is not None:
+            exchange.id = Raw(b"%d" % exchange.number)
+            exchange.token = exchange.request.progress_token()
+            self._users.enter(exchange.number, client)
+        self._exchanges[exchange.number] = exchange
+
+    def try_complete(self, exchange: HttpExchange) -> bool:
         stream = self._standalone_stream
         if self._delivering or (stream is not None and stream.waiting):
             return False
-        del self._callers[outgoing.number]
+        del self._exchanges[exchange.number]
         if self._users is not None:
-            self._users.settle(outgoing.number)
+            self._users.settle(exchange.number)
         return True
 
+    async def request(self, outgoing: UpstreamRequest, caller: CallContext) -> Message:
+        exchange = HttpExchange(self, outgoing, outgoing.id)
+        return await self.resume(exchange, caller, outgoing.large_result)
+
+    async def resume(
+        self, exchange: HttpExchange, caller: CallContext, large_result: ResultRelay | None
+    ) -> Message:
+        # Server requests are answered while the stream is read.
+        answered, is_tracked = False, exchange.number > 0
+        exchange.caller, exchange.large_result = caller, large_result
+        if not is_tracked:
+            self._track(exchange, caller.client)
+        try:
+            if is_tracked:
+                # Messages that came before the response, while no task waited, are delivered first.
+                await asyncio.sleep(0)
+            answer = await self._receive(exchange, caller)
+            answered = True
+            await exchange.drained()
+            answer["id"] = exchange.request.id
+            return answer
+        except asyncio.CancelledError as error:
+            if exchange.response is not None:
+                exchange.response.close()
+            cancellation = cancelled_notification(exchange.id, cancel_notification_of(error))
+            self._background.spawn(self._cancel(cancellation))
+            raise
+        finally:
+            self._leave(exchange, answered=answered)
+            self._incoming.close_for(caller, answered=answered)
+
+    async def _receive(self, exchange: HttpExchange, caller: CallContext) -> Message:
+        request = exchange.request
+        endpoint = self._endpoint.of(caller.client)
+        headers = (*self._headers, *request.trace) if request.trace else self._headers
+        try:
+            body, again = request.body(exchange.id), request.repeatable
+            response = await endpoint.post(body, headers, sent=exchange.response, again=again)
+        except Unauthorized:
+            await self._check_session(endpoint, exchange, SessionRefusal(0))
+            raise
+        exchange.response = response
+        if response.media_type != h.EVENT_STREAM:
+            return await self._read_json(response, exchange, endpoint)
+        answer = await self._read_stream(response, exchange, caller)
+        if "error" in answer:
+            refusal = parse_refusal(response.status, answer)
+            await self._check_session(endpoint, exchange, refusal)
+        return answer
+
+    def _leave(self, exchange: HttpExchange, *, answered: bool) -> None:
+        self._exchanges.pop(exchange.number, None)
+        exchange.caller = None
+        if self._users is not None:
+            self._users.leave(exchange.number, answered=answered)
+        if exchange.inbox is not None:
+            exchange.inbox.close()
+            exchange.inbox = None
+
     async def _check_session(
-        self, endpoint: McpHttpClient, outgoing: UpstreamRequest, refusal: SessionRefusal | None
+        self, endpoint: McpHttpClient, exchange: HttpExchange, refusal: SessionRefusal | None
     ) -> None:
         """Raise SessionNotFound if a request was refused because the session is lost."""
         if refusal is None or not self.stateful:
             return
         lost = refusal.status == 404 or await is_lost(
-            endpoint, self._headers, self.greeting.capabilities, outgoing.method, refusal
+            endpoint, self._headers, self.greeting.capabilities, exchange.request.method, refusal
         )
         if lost:
-            raise SessionNotFound("its session does not exist any more")
+            raise SessionNotFound("the session no longer exists")
 
     async def _read_json(
-        self, response: ClientResponse, outgoing: UpstreamRequest, endpoint: McpHttpClient
+        self, response: ClientResponse, exchange: HttpExchange, endpoint: McpHttpClient
     ) -> Message:
         status = response.status
-        placeholder = await outgoing.relay_large(response.rest, self._detach)
+        placeholder = await exchange.relay_large(response.rest, self._detach)
         if placeholder is not None:
             return placeholder
-        request_id, caller = outgoing.upstream_id, outgoing.caller
+        request_id, caller = exchange.id, exchange.caller
         assert caller is not None
         message = await read_json(response, request_id, lambda part: self._on_message(part, caller))
         if (failure := failed(response, message)) is not None:
             raise failure
-        await self._check_session(endpoint, outgoing, parse_refusal(status, message))
-        if message is None or "method" in message:
-            raise await no_response(response)
-        if not jsonrpc.answers(message, request_id):
-            raise ProtocolError(OTHER_ID)
-        return message
+        await self._check_session(endpoint, exchange, parse_refusal(status, message))
+        return await check_answer(response, message, request_id)
 
     async def _read_stream(
-        self, response: ClientResponse, outgoing: UpstreamRequest, caller: CallContext
+        self, response: ClientResponse, exchange: HttpExchange, caller: CallContext
     ) -> Message:
-        is_resumable = has_other_response = False
-        last_id: bytes | None = None
+        has_other_response, last_id = False, None
         for _ in range(MAX_RESUMES):
             reader = self._endpoint.events(response, last_id)
-            while (messages := await reader.messages()) is not None:
-                if reader.last_id is not None and not is_resumable:
-                    is_resumable = True
-                    await caller.streamed(reader.retry_ms)
-                for message in messages:
-                    if "method" in message:
-                        await self._on_message(message, caller)
-                    elif jsonrpc.answers(message, outgoing.upstream_id):
-                        response.leave()
-                        return message
-                    else:
-                        has_other_response = True
-                placeholder = await outgoing.relay_large(reader.large, self._detach)
-                if placeholder is not None:
-                    response.leave()
-                    return placeholder
-            last_id = reader.last_id
+            on_message = functools.partial(self._on_message, caller=caller)
+            answer, has_other = await read_response(
+                reader, exchange, on_message, self._detach, caller.resumption
+            )
+            if answer is not None:
+                response.leave()
+                return answer
+            has_other_response, last_id = has_other_response or has_other, reader.last_id
             if last_id is None:
                 break
-            await caller.paused()
+            if caller.resumption is not None:
+                await caller.resumption.pause()
             await reader.pause()
-            response = await self._resume(last_id)
+            response = await self._resume_stream(last_id)
         else:
             RESUMED_STREAMS.record()
         if has_other_response:
             raise ProtocolError(OTHER_ID)
         raise Unreachable(reader.without_response)
 
-    async def _resume(self, last_id: bytes) -> ClientResponse:
+    async def _resume_stream(self, last_id: bytes) -> ClientResponse:
         """Resume the stream of a response after this event id. Raises BackendError."""
         headers = (*self._headers, (h.LAST_EVENT_ID, last_id))
         response = await self._endpoint.get(headers)
         if response.status != 200 or response.media_type != h.EVENT_STREAM:
             response.close()
-            raise Unreachable(f"its stream can't be resumed: it answers HTTP {response.status}")
+            raise Unreachable(
+                f"cannot resume the stream: the backend responded with HTTP {response.status}"
+            )
         return response
 
     async def _on_message(self, message: Message, caller: CallContext) -> None:
@@ -285,38 +293,36 @@ class HttpLegacySession:
         if token is None:
             return method == PROGRESS
         number = new_request_id(token)
-        outgoing = self._callers.get(int(number)) if number.isdigit() else None
-        if outgoing is not None and outgoing.token is not None:
-            await self._deliver(replace_progress_token(message, outgoing.token), outgoing)
+        exchange = self._exchanges.get(int(number)) if number.isdigit() else None
+        if exchange is not None and exchange.token is not None:
+            await self._deliver(replace_progress_token(message, exchange.token), exchange)
         return True
 
-    async def _deliver(self, message: Message, outgoing: UpstreamRequest) -> None:
+    async def _deliver(self, message: Message, exchange: HttpExchange) -> None:
         """Deliver a message to the client of a request without blocking the stream for others."""
-        caller = await outgoing.move_to_task()
+        caller = await exchange.move_to_task()
         if caller is None:
             return
-        if len(self._callers) == 1:
+        if len(self._exchanges) == 1:
             await caller.notify(message)
             return
-        if outgoing.inbox is None:
-            outgoing.inbox = MessageBuffer(caller, self._background.spawn)
-        outgoing.inbox.put(message)
+        if exchange.inbox is None:
+            exchange.inbox = MessageBuffer(caller, self._background.spawn)
+        exchange.inbox.put(message)
 
-    def _detach(self, outgoing: UpstreamRequest) -> None:
+    def _detach(self, exchange: HttpExchange) -> None:
         """Detach a request whose client has part of the response: standalone messages come too
         late."""
-        self._callers.pop(outgoing.number, None)
+        self._exchanges.pop(exchange.number, None)
 
     async def _cancel(self, message: Message) -> None:
-        try:
+        with contextlib.suppress(BackendError):
             await self.notify(message)
-        except BackendError:
-            return
 
     def begin_initialized(self, done: Callable[[], None]) -> ClientResponse | None:
         """POST `notifications/initialized` without a task, or return None if no connection is
         free."""
-        return self._endpoint.begin(_INITIALIZED, self._headers, done)
+        return self._endpoint.send(_INITIALIZED, self._headers, done)
 
     async def notify(self, message: Message, client: ClientIdentity | None = None) -> None:
         endpoint = self._endpoint if client is None else self._endpoint.of(client)
@@ -329,7 +335,7 @@ class HttpLegacySession:
     async def _post(self, endpoint: McpHttpClient, body: bytes, *, again: bool = False) -> None:
         status = await endpoint.deliver(body, self._headers, again=again)
         if status == 404 and self.stateful:
-            raise SessionNotFound("its session does not exist any more")
+            raise SessionNotFound("the session no longer exists")
 
     async def listen(
         self,
@@ -343,7 +349,7 @@ class HttpLegacySession:
         if response.status != 200 or response.media_type != h.EVENT_STREAM:
             response.close()
             if response.status == 404 and self.stateful:
-                raise SessionNotFound("its session does not exist any more")
+                raise SessionNotFound("the session no longer exists")
             ready()
             return
         ready()
@@ -362,11 +368,13 @@ class HttpLegacySession:
 
     async def _latest_context(self, standing: CallContext) -> CallContext:
         """Return the context for messages on the standalone stream."""
-        if not self._callers:
+        if not self._exchanges:
             return standing
         if self._users is not None and not self._users.single:
             return NOBODY
-        return await next(reversed(self._callers.values())).move_to_task() or standing
+        exchanges = reversed(self._exchanges.values())
+        latest = next((e for e in exchanges if not e.request.repeatable), None)
+        return (latest and await latest.move_to_task()) or standing
 
     async def _on_unrelated(
         self, message: Message, standing: CallContext, announced: OnMessage
@@ -381,16 +389,12 @@ class HttpLegacySession:
             return
         if not asks and self._users is not None and await self._deliver_named(message):
             return
-        if jsonrpc.decode_str(message["method"]) == COMPLETED:
-            caller = self._incoming.elicited_by(message) or await self._latest_context(standing)
-        else:
-            caller = await self._latest_context(standing)
+        is_completed = jsonrpc.decode_str(message["method"]) == COMPLETED
+        context = self._incoming.elicited_by(message) if is_completed else None
+        caller = context or await self._latest_context(standing)
         await (self._incoming.forward(message, caller) if asks else caller.notify(message))
 
     async def close(self) -> None:
-        # DELETE ends the session at the backend.
         if self.stateful:
-            try:
+            with contextlib.suppress(BackendError):
                 await self._endpoint.delete(self._headers)
-            except BackendError:
-                return

@@ -10,17 +10,19 @@ from mcpproxy.proxy.http1.client.response import ClientResponse
 from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
-from mcpproxy.proxy.upstream.transports.event_stream import delay_unrelated
+from mcpproxy.proxy.upstream.large_results import ResultRelay
+from mcpproxy.proxy.upstream.transports.event_stream import delay_unrelated, read_response
 from mcpproxy.proxy.upstream.transports.http_endpoint import (
+    OTHER_ID,
     Lines,
     McpHttpClient,
+    check_answer,
     failed,
-    no_response,
     read_json,
 )
 from mcpproxy.proxy.upstream.transports.session import (
     ACKNOWLEDGED,
-    OTHER_ID,
+    HttpExchange,
     OnMessage,
     ServerDescription,
     UpstreamRequest,
@@ -43,6 +45,7 @@ def _routing_headers(method: str, raw: bytes) -> Lines:
 class HttpModernSession:
     """Upstream "session" of the modern era, in which every request is independent."""
 
+    alive: Final = True
     stateful = False
 
     def __init__(self, endpoint: McpHttpClient, greeting: ServerDescription) -> None:
@@ -52,45 +55,59 @@ class HttpModernSession:
         self._last: tuple[Lines, Lines] = ((), ())
         """The latest routing headers, and all headers of that request."""
 
-    @property
-    def alive(self) -> bool:
+    def send(
+        self,
+        request: UpstreamRequest,
+        client: ClientIdentity,
+        on_response: Callable[[], None],
+        detach: Callable[[], None],
+    ) -> HttpExchange | None:
+        # All messages of a request come in its response, so `detach` is never called.
+        endpoint = self._endpoint.of(client) if client.headers else self._endpoint
+        headers = self._request_headers(request)
+        if request.extra is None:
+            envelope = jsonrpc.RequestEnvelope("2.0", request.id, request.method, request.params)
+            body = jsonrpc.encode(envelope)
+        else:
+            body = request.body()
+        response = endpoint.send(body, headers, on_response)
+        return None if response is None else HttpExchange(self, request, request.id, response)
+
+    def try_complete(self, exchange: HttpExchange) -> bool:
         return True
 
     async def request(self, outgoing: UpstreamRequest, caller: CallContext) -> Message:
+        exchange = HttpExchange(self, outgoing, outgoing.id)
+        return await self.resume(exchange, caller, outgoing.large_result)
+
+    async def resume(
+        self, exchange: HttpExchange, caller: CallContext, large_result: ResultRelay | None
+    ) -> Message:
         # Closing the stream cancels the request.
-        response = await self._endpoint.of(caller.client).post(
-            outgoing.body(),
-            self._request_headers(outgoing),
-            sent=outgoing.sent,
-            again=outgoing.repeatable,
+        request, endpoint = exchange.request, self._endpoint.of(caller.client)
+        exchange.large_result = large_result
+        body, headers = request.body(), self._request_headers(request)
+        response = await endpoint.post(
+            body, headers, sent=exchange.response, again=request.repeatable
         )
         try:
-            if response.media_type != h.EVENT_STREAM:
-                placeholder = await outgoing.relay_large(response.rest)
-                if placeholder is not None:
-                    return placeholder
-                message = await read_json(response, outgoing.id, caller.notify)
-                if (failure := failed(response, message)) is not None:
-                    raise failure
-                if message is None or "method" in message:
-                    raise await no_response(response)
-                if not jsonrpc.answers(message, outgoing.id):
-                    raise ProtocolError(OTHER_ID)
-                return message
-            return await self._read_stream(response, outgoing, caller)
+            if response.media_type == h.EVENT_STREAM:
+                return await self._read_stream(response, exchange, caller)
+            return await self._read_json(response, exchange, caller)
         except BaseException:
             response.close()
             raise
 
-    def begin(
-        self, outgoing: UpstreamRequest, client: ClientIdentity, done: Callable[[], None]
-    ) -> ClientResponse | None:
-        endpoint = self._endpoint.of(client) if client.headers else self._endpoint
-        return endpoint.begin(outgoing.body(), self._request_headers(outgoing), done)
-
-    def try_complete(self, outgoing: UpstreamRequest) -> bool:
-        # All messages of a request come in its response.
-        return True
+    async def _read_json(
+        self, response: ClientResponse, exchange: HttpExchange, caller: CallContext
+    ) -> Message:
+        placeholder = await exchange.relay_large(response.rest)
+        if placeholder is not None:
+            return placeholder
+        message = await read_json(response, exchange.id, caller.notify)
+        if (failure := failed(response, message)) is not None:
+            raise failure
+        return await check_answer(response, message, exchange.id)
 
     def _request_headers(self, outgoing: UpstreamRequest) -> tuple[tuple[bytes, bytes], ...]:
         name_field = h.NAME_MEMBER.get(outgoing.method)
@@ -111,21 +128,13 @@ class HttpModernSession:
         return self._last[1]
 
     async def _read_stream(
-        self, response: ClientResponse, outgoing: UpstreamRequest, caller: CallContext
+        self, response: ClientResponse, exchange: HttpExchange, caller: CallContext
     ) -> Message:
-        reader, has_other_response = self._endpoint.events(response), False
-        while (messages := await reader.messages()) is not None:
-            for message in messages:
-                if "method" in message:
-                    await caller.notify(message)
-                elif jsonrpc.answers(message, outgoing.id):
-                    response.leave()
-                    return message
-                else:
-                    has_other_response = True
-            if (placeholder := await outgoing.relay_large(reader.large)) is not None:
-                response.leave()
-                return placeholder
+        reader = self._endpoint.events(response)
+        answer, has_other_response = await read_response(reader, exchange, caller.notify)
+        if answer is not None:
+            response.leave()
+            return answer
         if has_other_response:
             raise ProtocolError(OTHER_ID)
         raise Unreachable(reader.without_response)

@@ -108,16 +108,16 @@ class MultiplexedSession:
 
     async def request(self, outgoing: UpstreamRequest, caller: CallContext) -> Message:
         if self._ended.done():
-            raise Unreachable("its stream has ended")
+            raise Unreachable("the stream has ended")
         self._latest = next(self._ids)
         request_id = b"%d" % self._latest
-        outgoing.relabel(request_id)
-        pending = self._pending[request_id] = PendingRequest(caller, outgoing.token)
+        pending = PendingRequest(caller, outgoing.progress_token(), is_own=outgoing.repeatable)
+        self._pending[request_id] = pending
         self._users.enter(request_id, caller.client)
         self._room_available.set()
         answered = False
         try:
-            await self._send_request(outgoing.body(), pending)
+            await self._send_request(outgoing.body(Raw(request_id)), pending)
             response = await pending.response(
                 lambda message: self._deliver(message, caller), self._room_available.set
             )
@@ -162,15 +162,6 @@ class MultiplexedSession:
         except BackendError:
             return
 
-    def begin(
-        self, outgoing: UpstreamRequest, client: ClientIdentity, done: Callable[[], None]
-    ) -> None:
-        """Return None: responses on a channel need a task."""
-
-    def try_complete(self, outgoing: UpstreamRequest) -> bool:
-        # `begin` never sends a request.
-        return False
-
     async def notify(self, message: Message, client: ClientIdentity | None = None) -> None:
         self._unanswered_notifications = min(self._unanswered_notifications + 1, MOST_UNANSWERABLE)
         self._latest_before_notification, self._notified_at = self._latest, self._loop.time()
@@ -193,7 +184,7 @@ class MultiplexedSession:
             self._listening = outgoing.id
         ready()
         await asyncio.shield(self._ended)
-        raise Unreachable("its stream has ended")
+        raise Unreachable("the stream has ended")
 
     async def _stop_listening(self) -> None:
         if self._listening is not None:
@@ -202,11 +193,11 @@ class MultiplexedSession:
 
     async def close(self) -> None:
         self._reader.cancel()
-        self._end(Unreachable("its session was closed"))
+        self._end(Unreachable("the session was closed"))
         await self._channel.close()
 
     async def _read(self) -> None:
-        error = Unreachable("its stream has ended")
+        error = Unreachable("the stream has ended")
         try:
             while (body := await self._channel.receive()) is not None:
                 await self._on_bytes(body)
@@ -229,13 +220,13 @@ class MultiplexedSession:
     def _on_unreadable(self, body: bytes, error: jsonrpc.RpcError) -> None:
         """Handle an unreadable message, so that no request waits for it until its timeout."""
         fragment = parse_fragment(body)
-        log.info("a message could not be read: %s: %s", error, quote(body))
+        log.info("cannot read a message: %s: %s", error, quote(body))
         if fragment.has_method:
             if fragment.id is not None:
                 refusal = jsonrpc.RpcError(jsonrpc.PARSE_ERROR, str(error))
                 self._incoming.refuse(fragment.id, refusal)
             return
-        failure = ProtocolError(f"its response can't be read: {error}: {quote(body)}")
+        failure = ProtocolError(f"cannot read the response: {error}: {quote(body)}")
         pending = None if fragment.id is None else self._pending.get(new_request_id(fragment.id))
         if pending is not None:
             pending.fail(failure)
@@ -266,7 +257,7 @@ class MultiplexedSession:
             pending.finish(failure)
         else:
             # The text may be about the request of another client.
-            pending.fail(ProtocolError("it answers with an error that names no request"))
+            pending.fail(ProtocolError("the backend sent an error that names no request"))
 
     def _may_answer_notification(self, message: Message) -> bool:
         """Return True if a response may be one to a notification, as some servers send."""
@@ -330,9 +321,10 @@ class MultiplexedSession:
     async def _on_unrelated(self, message: Message, method: str | None, size: int) -> None:
         """Deliver a message that names no request.
 
-        It goes to the latest request, if all requests belong to one client.
+        It goes to the latest request of a client, if all requests belong to one client.
         """
-        last = next((pending for pending in reversed(self._pending.values()) if pending.open), None)
+        waiting = (p for p in reversed(self._pending.values()) if p.open and not p.is_own)
+        last = next(waiting, None)
         asks, ping = "id" in message, method == "ping"
         if method == COMPLETED and (context := self._incoming.elicited_by(message)) is not None:
             last = next((p for p in self._pending.values() if p.caller is context), None)
@@ -368,7 +360,9 @@ class MultiplexedSession:
         if pending.over:
             return
         if pending.full:
-            pending.overflow(SlowClient("its client reads too slowly, and others wait"))
+            pending.overflow(
+                SlowClient("the client reads too slowly, and other requests are waiting")
+            )
             request_id = next(key for key, other in self._pending.items() if other is pending)
             self._background.spawn(self._cancel(cancelled_notification(request_id, None)))
             return

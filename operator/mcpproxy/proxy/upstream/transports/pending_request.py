@@ -31,13 +31,15 @@ class PendingRequest:
         "_response",
         "_size",
         "caller",
+        "is_own",
         "over",
         "token",
     )
 
-    def __init__(self, caller: CallContext, token: Raw | None) -> None:
-        """`token` is the client's progress token."""
+    def __init__(self, caller: CallContext, token: Raw | None, *, is_own: bool = False) -> None:
+        """`token` is the client's progress token; `is_own` marks a request of the proxy."""
         self.caller = caller
+        self.is_own = is_own
         self.token = token
         self.over = False
         """True if no task takes messages out any longer."""

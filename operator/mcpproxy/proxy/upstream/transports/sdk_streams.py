@@ -48,7 +48,7 @@ class StreamChannel:
             # Whatever the exception is, the transport has ended.
             if not self._streams.done():
                 self._streams.set_exception(
-                    Unreachable(f"its transport failed: {_describe(error)}")
+                    Unreachable(f"the transport failed: {_describe(error)}")
                 )
 
     async def opened(self) -> "StreamChannel":
@@ -66,7 +66,7 @@ class StreamChannel:
         try:
             await write.send(SessionMessage(message, self._metadata(json.loads(body))))
         except _CLOSED:
-            raise Unreachable("its transport is closed") from None
+            raise Unreachable("the transport is closed") from None
 
     def _metadata(self, message: Mapping[str, Any]) -> ClientMessageMetadata:
         """Return the headers for HTTP transports; other transports ignore them."""

@@ -21,18 +21,17 @@ from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.upstream.transports.session import TaskSet, answer_server_request
 
 _DUPLICATE_ID: Final = RpcError(
-    jsonrpc.INVALID_REQUEST, "a request of this id still waits for its response in this session"
+    jsonrpc.INVALID_REQUEST, "this session already has a pending request with the same id"
 )
 
 
 _TOO_MANY: Final = RpcError(
     jsonrpc.UNAVAILABLE,
-    f"{SERVER_REQUESTS.value} requests of this session wait for responses already",
+    f"this session already has {SERVER_REQUESTS.value} pending requests, which is the maximum",
 )
 _TOO_LARGE: Final = RpcError(
     jsonrpc.UNAVAILABLE,
-    "requests of this session that wait for responses have"
-    f" {SERVER_REQUEST_BYTES.value} bytes with this one",
+    f"the pending requests of this session would have {SERVER_REQUEST_BYTES.value} bytes or more",
 )
 
 

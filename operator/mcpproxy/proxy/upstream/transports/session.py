@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+import msgspec
 from msgspec import Raw
 
 from mcpproxy.proxy.core.catalog.extensions import TASKS_EXTENSION, offers
@@ -21,149 +22,61 @@ from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.protocol.kinds import BY_CHANGED
 from mcpproxy.proxy.protocol.revisions import is_modern
-from mcpproxy.proxy.timers import Timer
-from mcpproxy.proxy.upstream.large_results import ByteSource, ResultRelay, ResultSink
+from mcpproxy.proxy.upstream.large_results import ByteSource, ResultRelay
 from mcpproxy.proxy.upstream.transports.pending_request import MessageBuffer
 
 OnMessage = Callable[[Message], Awaitable[None]]
 OnAnnounced = Callable[[Message, ClientIdentity | None], Awaitable[None]]
 """Receives a broadcast and the client whose session it came from; None if no client owns the
 session."""
-OTHER_ID: Final = "it answers with a response to another request"
 
 
-class UpstreamRequest:
+class UpstreamRequest(msgspec.Struct, frozen=True, eq=False):
     """A request to a backend, with the backend's own names."""
 
-    # Every call creates one of these, so the defaults are class attributes.
+    id: Raw
+    """The id of the client's request."""
+    method: str
+    params: Message | None = None
     extra: Message | None = None
     """Fields of the message that JSON-RPC does not define; forwarded unchanged."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     """`Mcp-Param-*` headers."""
     trace: tuple[tuple[bytes, bytes], ...] = ()
     """Headers of the trace context."""
-    sent: ClientResponse | None = None
-    """Response to a request that was sent already; such a request is not sent again."""
-    translated: "UpstreamRequest | None" = None
-    """Translated request that was sent instead, if backend and client differ in era."""
-    sink: ResultSink | None = None
-    """Sink for the parts of a large response."""
-    onward: ResultRelay | None = None
-    """Relay to `sink`, if the response needs no further translation."""
-    link: "UpstreamSession | None" = None
-    """Session over which the request was sent."""
-    lease: "SessionLease | None" = None
-    """Lease of the session that serves the request."""
-    number: int = 0
-    """Sequence number in that session; 0 before the request has one."""
-    label: Raw | None = None
-    """Request id and progress token in a session that several clients share; None if the
-    original id is used."""
-    token: Raw | None = None
-    """Progress token of the client that `label` replaces."""
-    caller: CallContext | None = None
-    """Context of the client while a task waits for the response."""
-    inbox: "MessageBuffer | None" = None
-    """Messages for this request that arrived on other streams."""
-    deadline: Timer | None = None
-    """Timer of the request, if it is running already."""
-    resolves_input = False
+    resolves_input: bool = False
     """True if the proxy resolves `input_required` results, instead of the client."""
-    repeatable = False
+    repeatable: bool = False
     """True if the request may be sent twice when a connection breaks; for the proxy's own
     requests."""
-    leave: Callable[[], None] | None = None
-    """Moves the call from the callback path to a task."""
-    principal: str = ""
-    """Principal of the client, set while no task waits for the response."""
     polls: bool = True
-    """True if the proxy polls a task that a backend returns to a legacy client."""
-    cancel_task: "Callable[[], Coroutine[Any, Any, None]] | None" = None
-    """Cancels the backend's task for this request when no client waits for it any longer."""
-
-    def __init__(
-        self,
-        request_id: Raw,
-        method: str,
-        params: Message | None = None,
-        extra: Message | None = None,
-        headers: tuple[tuple[bytes, bytes], ...] = (),
-        trace: tuple[tuple[bytes, bytes], ...] = (),
-    ) -> None:
-        self.id = request_id
-        self.method = method
-        self.params = params
-        if extra is not None:
-            self.extra = extra
-        if headers:
-            self.headers = headers
-        if trace:
-            self.trace = trace
+    """True if the proxy polls a task that the backend returns to a legacy client."""
+    large_result: ResultRelay | None = None
+    """Relay of a large result to the client, if the result needs no further translation."""
 
     def copy_with(self, params: Message | None, request_id: Raw | None = None) -> "UpstreamRequest":
-        """Return an unsent copy with other params and, if given, another id."""
-        envelope = (self.extra, self.headers, self.trace)
-        copy = UpstreamRequest(request_id or self.id, self.method, params, *envelope)
-        if self.resolves_input:
-            copy.resolves_input = True
-        return copy
+        """Return a copy with other params and, if given, another id. Its result is buffered."""
+        return msgspec.structs.replace(
+            self, id=request_id or self.id, params=params, repeatable=False, large_result=None
+        )
 
-    async def relay_large(
-        self,
-        rest: Callable[[], ByteSource | None],
-        begins: Callable[["UpstreamRequest"], None] | None = None,
-    ) -> Message | None:
-        """Relay a large response to the client in parts, and return a placeholder for it.
-
-        `rest` returns the source if the response is large; `begins` is called before the first
-        part. Returns None if the response is not relayed. Raises Unreachable, ProtocolError.
-        """
-        source = None if self.onward is None else rest()
-        if self.onward is None or source is None:
+    def progress_token(self) -> Raw | None:
+        """Return the progress token, or None without a valid one."""
+        if self.params is None or "_meta" not in self.params:
             return None
-        ids = self.upstream_id, self.id
-        placeholder = await self.onward.take(source, ids, lambda: begins and begins(self))
-        if placeholder is None:
-            self.onward = None
-        return placeholder
+        token = parse_meta(self.params).get("progressToken")
+        return token if token is not None and jsonrpc.is_id(token) else None
 
-    async def drained(self) -> None:
-        """Wait until the client has received the messages from other streams."""
-        if self.inbox is not None:
-            await self.inbox.drained()
+    def body(self, request_id: Raw | None = None) -> bytes:
+        """Return the encoded message.
 
-    async def move_to_task(self) -> CallContext | None:
-        """Return the context of the client. If no task runs the call, move it to one first."""
-        if self.caller is None and self.leave is not None:
-            self.leave()
-        if self.caller is None:
-            # The new task sets the context in its first step.
-            await asyncio.sleep(0)
-        return self.caller
-
-    def relabel(self, label: bytes) -> None:
-        """Replace the id, and the progress token if present, in the message to the backend."""
-        self.label = Raw(label)
-        if self.params is not None and "_meta" in self.params:
-            token = parse_meta(self.params).get("progressToken")
-            if token is not None and jsonrpc.is_id(token):
-                self.token = token
-
-    @property
-    def upstream_id(self) -> Raw:
-        """The request id at the backend."""
-        return self.id if self.label is None else self.label
-
-    def body(self) -> bytes:
-        """Return the encoded message."""
-        params, request_id = self.params, self.id
-        if self.label is not None:
-            request_id = self.label
-            if params is not None and self.token is not None:
-                changed = jsonrpc.replace_member(params["_meta"], progressToken=request_id)
-                params = {**params, "_meta": changed}
-        if params is not None and self.extra is None:
-            return jsonrpc.encode(jsonrpc.RequestEnvelope("2.0", request_id, self.method, params))
+        Another `request_id` replaces the id, and the progress token if present.
+        """
+        params, request_id = self.params, request_id or self.id
+        replaces = request_id is not self.id and self.progress_token() is not None
+        if params is not None and replaces:
+            changed = jsonrpc.replace_member(params["_meta"], progressToken=request_id)
+            params = {**params, "_meta": changed}
         content: dict[str, Any] = {
             "jsonrpc": jsonrpc.VERSION,
             "id": request_id,
@@ -174,6 +87,64 @@ class UpstreamRequest:
         if self.extra:
             content |= self.extra
         return jsonrpc.encode(content)
+
+
+class HttpExchange(msgspec.Struct, eq=False):
+    """One request over HTTP and its response, until the client has the response.
+
+    Callbacks wait for the response while `caller` is None, then a task does.
+    """
+
+    session: "SendsImmediately"
+    request: UpstreamRequest
+    """The request as it was sent, translated if the eras differ."""
+    id: Raw
+    """The request id at the backend."""
+    response: ClientResponse | None = None
+    """Set if the request was sent already; it is not sent again."""
+    number: int = 0
+    """Sequence number in the session; 0 if the session does not track the request."""
+    token: Raw | None = None
+    """Progress token of the client that `id` replaces, in a session that several clients share."""
+    detach: Callable[[], None] | None = None
+    """Moves the call from the callbacks to a task."""
+    caller: CallContext | None = None
+    inbox: MessageBuffer | None = None
+    """Messages for this request that arrived on other streams."""
+    large_result: ResultRelay | None = None
+
+    async def relay_large(
+        self,
+        rest: Callable[[], ByteSource | None],
+        begins: Callable[["HttpExchange"], None] | None = None,
+    ) -> Message | None:
+        """Relay a large response to the client in parts, and return a placeholder for it.
+
+        `rest` returns the source if the response is large; `begins` is called before the first
+        part. Returns None if the response is not relayed. Raises Unreachable, ProtocolError.
+        """
+        source = None if self.large_result is None else rest()
+        if self.large_result is None or source is None:
+            return None
+        ids = self.id, self.request.id
+        placeholder = await self.large_result.take(source, ids, lambda: begins and begins(self))
+        if placeholder is None:
+            self.large_result = None
+        return placeholder
+
+    async def drained(self) -> None:
+        """Wait until the client has received the messages from other streams."""
+        if self.inbox is not None:
+            await self.inbox.drained()
+
+    async def move_to_task(self) -> CallContext | None:
+        """Return the context of the client. If no task runs the call, move it to one first."""
+        if self.caller is None and self.detach is not None:
+            self.detach()
+        if self.caller is None:
+            # The new task sets the context in its first step.
+            await asyncio.sleep(0)
+        return self.caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,18 +203,6 @@ class UpstreamSession(Protocol):
         cancels the request at the backend. Raises BackendError.
         """
 
-    def begin(
-        self, outgoing: UpstreamRequest, client: ClientIdentity, done: Callable[[], None]
-    ) -> ClientResponse | None:
-        """Send a request without a task, or return None if that is impossible.
-
-        `done` is called when the response is to be examined, as in `Connection.begin`. If the
-        backend sends messages for the client first, `outgoing.leave` is called.
-        """
-
-    def try_complete(self, outgoing: UpstreamRequest) -> bool:
-        """End a request that `begin` sent. Return False if messages came before its response."""
-
     async def notify(self, message: Message, client: ClientIdentity | None = None) -> None:
         """Send a notification of `client` unchanged. Raises BackendError."""
 
@@ -264,6 +223,31 @@ class UpstreamSession(Protocol):
 
     async def close(self) -> None:
         """Close the session. Never raises."""
+
+
+class SendsImmediately(Protocol):
+    """An upstream session that sends requests without a task: one over HTTP."""
+
+    def send(
+        self,
+        request: UpstreamRequest,
+        client: ClientIdentity,
+        on_response: Callable[[], None],
+        detach: Callable[[], None],
+    ) -> HttpExchange | None:
+        """Send a request from a callback, or return None if that requires waiting.
+
+        `on_response` is called when the response is to be examined, as in
+        `ClientConnection.begin`. `detach` is called if the client has to receive a message first.
+        """
+
+    def try_complete(self, exchange: HttpExchange) -> bool:
+        """End a tracked exchange. Return False if messages came before its response."""
+
+    async def resume(
+        self, exchange: HttpExchange, caller: CallContext, large_result: ResultRelay | None
+    ) -> Message:
+        """Wait for the response to a request that `send` sent, as `UpstreamSession.request`."""
 
 
 ANNOUNCEMENTS: Final = frozenset({*BY_CHANGED, "notifications/resources/updated"})

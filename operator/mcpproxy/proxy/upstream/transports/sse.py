@@ -33,7 +33,7 @@ class SseChannel:
         while (event := await self._next_event()) is not None and event.event != b"endpoint":
             continue
         if event is None:
-            raise ProtocolError("its event stream names no endpoint")
+            raise ProtocolError("the event stream names no endpoint")
         self._path = self._endpoint.path_of(event.data.decode("utf-8", "replace"))
 
     async def _next_event(self) -> sse.ServerSentEvent | None:
@@ -54,9 +54,11 @@ class SseChannel:
         status = await self._endpoint.deliver(body, (), self._path)
         if status in _SESSION_LOST:
             self._stream.close()
-            raise SessionNotFound(f"it answers HTTP {status} to a message of its session")
+            raise SessionNotFound(
+                f"the backend responded with HTTP {status} to a message of its session"
+            )
         if status >= 400:
-            raise Unreachable(f"it answers HTTP {status} to a message")
+            raise Unreachable(f"the backend responded with HTTP {status} to a message")
 
     async def close(self) -> None:
         self._stream.close()
@@ -70,14 +72,16 @@ async def connect(endpoint: McpHttpClient, timeout: float) -> SseChannel:
     stream = await endpoint.get(())
     if stream.status != 200 or stream.media_type != h.EVENT_STREAM:
         stream.close()
-        raise ProtocolError(f"it answers HTTP {stream.status} and no event stream")
+        raise ProtocolError(
+            f"the backend responded with HTTP {stream.status} instead of an event stream"
+        )
     channel = SseChannel(endpoint.with_cookies(stream), stream)
     try:
         async with asyncio.timeout(timeout):
             await channel.start()
     except TimeoutError:
         stream.close()
-        raise ProtocolError("its event stream names no endpoint") from None
+        raise ProtocolError("the event stream names no endpoint") from None
     except BaseException:
         stream.close()
         raise

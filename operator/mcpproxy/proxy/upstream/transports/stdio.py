@@ -70,9 +70,9 @@ class StdioChannel:
                 self._stdin.write(line)
         except TimeoutError:
             limits.PROGRAM_INPUT.record()
-            raise Unreachable(f"its process has read no input for {within} s") from None
+            raise Unreachable(f"the process has read no input for {within} s") from None
         except (OSError, RuntimeError):
-            raise Unreachable("its process has ended") from None
+            raise Unreachable("the process has exited") from None
 
     async def receive(self) -> bytes | None:
         # Servers also print text. A batch begins as an array of objects does, a log line as any
@@ -108,11 +108,11 @@ class StdioChannel:
     async def _refuse_long_line(self, line: LineTooLong) -> bytes | None:
         """Return an error response for a line that is too long, or None if no request waits for
         it."""
-        reason = f"it wrote a line of over {MAX_LINE} bytes"
+        reason = f"the process wrote a line of more than {MAX_LINE} bytes"
         log.warning("backend %s: %s", self._name, reason)
         fragment = parse_fragment(line.head, line.tail)
         if fragment.has_method:
-            refusal = RpcError(INVALID_REQUEST, f"the line has over {MAX_LINE} bytes")
+            refusal = RpcError(INVALID_REQUEST, f"the line has more than {MAX_LINE} bytes")
             if fragment.id is not None:
                 with contextlib.suppress(Unreachable):
                     await self.send(jsonrpc.error_response(fragment.id, refusal))
@@ -133,10 +133,14 @@ class StdioChannel:
 
     def _exit_reason(self) -> str:
         code = self._process.returncode
-        exit_text = "its process has ended" + ("" if code is None else f" with status {code}")
+        exit_text = "the process exited" + ("" if code is None else f" with status {code}")
         if self._last_words:
             return f"{exit_text}: {self._last_words}"
-        return f"{exit_text}; it wrote {self._last_ignored}" if self._last_ignored else exit_text
+        return (
+            f"{exit_text}; its last output was {self._last_ignored}"
+            if self._last_ignored
+            else exit_text
+        )
 
     async def _read_stderr(self) -> None:
         assert self._process.stderr is not None
@@ -236,7 +240,7 @@ async def spawn(
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         if cwd is not None and getattr(error, "filename", None) == cwd:
-            raise ProcessFailed(f"cwd {cwd} can't be entered: {reason}") from None
-        raise ProcessFailed(f"{command[0]} could not be started: {reason}") from None
+            raise ProcessFailed(f"cannot use the working directory {cwd}: {reason}") from None
+        raise ProcessFailed(f"cannot start {command[0]}: {reason}") from None
     guardian.watch(transport.get_pid())
     return StdioChannel(name, Process(transport, protocol, loop), transport)

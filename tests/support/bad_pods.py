@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from tests.bad_manifests import Bad, Manifest, bad, spec
-from tests.builders import a_manifest
+from tests.support.bad_manifests import Bad, Manifest, bad, spec
+from tests.support.builders import a_manifest
 
 
 def placed(wrong: str, field: str, /, **fields: Any) -> Bad:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from tests.builders import a_backend, a_manifest
+from tests.support.builders import a_backend, a_manifest
 
 Manifest = dict[str, Any]
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 from mcpproxy.api.v1alpha1.catalog import approved_hash
-from tests.bad_manifests import ref
-from tests.builders import a_backend, a_manifest
+from tests.support.bad_manifests import ref
+from tests.support.builders import a_backend, a_manifest
 
 EVERY_FIELD: dict[str, Any] = a_manifest(
     backends=[

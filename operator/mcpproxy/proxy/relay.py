@@ -1,0 +1,198 @@
+"""The main path of the runtime: how a client's request and its response are relayed.
+
+Most calls are one request and one response, which I/O callbacks relay without a task. If anything
+else happens (an event stream, an HTTP error, a lost connection, a timeout, a cancellation), a task
+continues the call. A request that was sent is not sent again.
+"""
+
+import time
+from enum import Enum, auto
+from typing import Final, Protocol
+
+from mcpproxy.proxy.core.errors import BackendError
+from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
+from mcpproxy.proxy.gateway.gateway import Gateway
+from mcpproxy.proxy.gateway.router import Route, upstream_request_of
+from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.protocol.jsonrpc import Message, RequestEnvelope
+from mcpproxy.proxy.timers import Timer
+from mcpproxy.proxy.upstream.backend import Backend
+from mcpproxy.proxy.upstream.era_bridge import translate_request
+from mcpproxy.proxy.upstream.large_results import ResultSink
+from mcpproxy.proxy.upstream.request_in_task import RequestInTask, SentRequest
+from mcpproxy.proxy.upstream.response_mapping import map_response, map_response_bytes
+from mcpproxy.proxy.upstream.transports.http_legacy import HttpLegacySession
+from mcpproxy.proxy.upstream.transports.http_modern import HttpModernSession
+from mcpproxy.proxy.upstream.transports.session import (
+    HttpExchange,
+    SessionLease,
+    UpstreamRequest,
+)
+
+IMMEDIATE: Final = (HttpLegacySession, HttpModernSession)
+"""The sessions that are `SendsImmediately`. A check against the protocol itself is slow."""
+
+
+class CallState(Enum):
+    """Progress of a call: nothing is sent, callbacks wait for the response, a task does, over."""
+
+    NEW = auto()
+    SENT = auto()
+    DETACHED = auto()
+    DONE = auto()
+
+
+class Responder(Protocol):
+    """The client's side of a call that callbacks relay."""
+
+    def respond(self, body: bytes, answer: Message | None) -> None:
+        """Send the response; `answer` is its decoded message if it may be an error."""
+
+    def run_in_task(self, call: "Call") -> None:
+        """Let a task `run` the call."""
+
+
+class Call:
+    """One request of a client to one backend, from its arrival to its response."""
+
+    state = CallState.NEW
+    _lease: SessionLease | None = None
+    _exchange: HttpExchange | None = None
+    _timer: Timer | None = None
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        backend: Backend,
+        request: UpstreamRequest,
+        client: ClientIdentity,
+        responder: Responder | None = None,
+    ) -> None:
+        """`request` is the client's request with the backend's names."""
+        self.backend, self.request = backend, request
+        self._gateway, self._client, self._responder = gateway, client, responder
+        self._began_at = time.perf_counter()
+
+    @classmethod
+    def start(
+        cls,
+        gateway: Gateway,
+        message: RequestEnvelope,
+        client: ClientIdentity,
+        responder: Responder,
+        route: Route | None = None,
+        *,
+        has_log_level: bool = False,
+    ) -> "Call":
+        """Route a request, and send it, or detach it if sending requires waiting.
+
+        `has_log_level` means that the client has set a log level. Raise RpcError without a route.
+        """
+        params = message.params or {}
+        route = route or gateway.route(message.method, params)
+        backend = route.backend
+        request = upstream_request_of(message.id, message.method, params, route)
+        call, lease, exchange = cls(gateway, backend, request, client, responder), None, None
+        if gateway.tracing is None and backend.forwarding.passes_all:
+            stateless_only = has_log_level or client.modern
+            lease = backend.sessions.try_acquire(client, stateless_only=stateless_only)
+        if lease is not None:
+            session = lease.link
+            translates = client.modern is not session.greeting.modern
+            if isinstance(session, IMMEDIATE) and not (translates and has_log_level):
+                if translates:
+                    request = translate_request(request, client, session.greeting)
+                exchange = session.send(request, client, call._on_response, call.detach)
+            if exchange is None:
+                backend.sessions.return_unused(lease)
+        if lease is None or exchange is None:
+            call.detach()
+            return call
+        call.state, call._lease, call._exchange = CallState.SENT, lease, exchange
+        call._timer = backend.timers.start(call.detach)
+        gateway.running.add(call)
+        return call
+
+    def _on_response(self) -> None:
+        """Relay the response if it is complete and nothing came before it; otherwise detach."""
+        exchange, lease, timer = self._exchange, self._lease, self._timer
+        if self.state is not CallState.SENT or not (exchange and lease and timer):
+            return
+        names, greeting, answer = self.backend.names, lease.link.greeting, None
+        body = map_response_bytes(exchange, self.request, greeting, names)
+        if body is None:
+            principal = self._client.principal
+            answer = map_response(exchange, self.request, greeting, names, principal)
+            body = None if answer is None else jsonrpc.encode(answer)
+        if body is None or (exchange.number and not exchange.session.try_complete(exchange)):
+            self.detach()
+            return
+        if exchange.number:
+            self.backend.sessions.release(lease)
+        if exchange.response and not exchange.response.complete:
+            exchange.response.leave()
+        timer.cancel()
+        self._end("error" if answer is not None and "error" in answer else "ok")
+        if self._responder is not None:
+            self._responder.respond(body, answer)
+
+    def detach(self) -> None:
+        """Let a task continue the call, unless one does already or the call is over."""
+        if self._responder is not None and self.state in (CallState.NEW, CallState.SENT):
+            self.state = CallState.DETACHED
+            self._gateway.running.discard(self)
+            self._responder.run_in_task(self)
+
+    async def run(
+        self,
+        message: Message,
+        caller: CallContext,
+        sink: ResultSink | None = None,
+        *,
+        resolves_input: bool = False,
+    ) -> Message:
+        """Send the client's `message`, or wait for its response, in the current task.
+
+        `sink` and `resolves_input` are those of `RequestInTask`. Return the response with the id
+        of the message. Raise RpcError, also for failures of the backend.
+        """
+        gateway, backend, sent, outcome = self._gateway, self.backend, None, "cancelled"
+        if self._exchange and self._lease and self._timer:
+            sent = SentRequest(self._exchange, self._lease, self._timer)
+        self.state = CallState.DETACHED
+        gateway.running.add(self)
+        task = RequestInTask(backend, sent, sink, resolves_input=resolves_input)
+        try:
+            tracing, send = gateway.tracing, task.run
+            traced = send if tracing is None else tracing.traced(send, backend.name, message)
+            answer = await traced(self.request, caller)
+            outcome = "error" if "error" in answer else "ok"
+            answer["id"] = message["id"]
+            return answer
+        except BackendError as error:
+            outcome = error.reason
+            raise error.rpc(backend.name) from None
+        finally:
+            self._end(outcome)
+
+    def _end(self, outcome: str) -> None:
+        """Record the end of the call."""
+        self.state = CallState.DONE
+        # Both refer to the call, and only the garbage collector would free the cycles.
+        self._exchange = self._timer = None
+        self._gateway.running.discard(self)
+        seconds = time.perf_counter() - self._began_at
+        self._gateway.metrics.calls.add(self.backend.name, self.request.method, outcome, seconds)
+
+
+async def relay_request(
+    gateway: Gateway, message: Message, method: str, params: Message | None, caller: CallContext
+) -> Message:
+    """Relay a client's request in the current task, as `Call.run` does."""
+
+    async def send(backend: Backend, request: UpstreamRequest) -> Message:
+        return await Call(gateway, backend, request, caller.client).run(message, caller)
+
+    if gateway.lists.has(method):
+        return await gateway.lists.answer(message, method, params or {}, caller, send)
+    return await send(*gateway.prepare(message, method, params, caller.client.principal))

@@ -1,0 +1,114 @@
+"""A client's request to a backend, in a task that waits for the response."""
+
+import asyncio
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from mcpproxy.proxy.core.errors import SessionNotFound, TimedOut, Unreachable
+from mcpproxy.proxy.core.exchange import CallContext
+from mcpproxy.proxy.http1.client.client import asking
+from mcpproxy.proxy.protocol.jsonrpc import Message
+from mcpproxy.proxy.timers import Timer
+from mcpproxy.proxy.upstream.backend import Backend
+from mcpproxy.proxy.upstream.call_context import TimeoutContext
+from mcpproxy.proxy.upstream.era_bridge import send_request
+from mcpproxy.proxy.upstream.large_results import ResultRelay, ResultSink
+from mcpproxy.proxy.upstream.response_mapping import map_names
+from mcpproxy.proxy.upstream.transports.session import (
+    HttpExchange,
+    SessionLease,
+    UpstreamRequest,
+)
+
+
+@dataclass(slots=True)
+class SentRequest:
+    """A request that was sent without a task, and is not sent again."""
+
+    exchange: HttpExchange
+    lease: SessionLease
+    timer: Timer
+    """The running timer of the request."""
+
+
+class RequestInTask:
+    """One request of a client, which the current task sends, or for whose response it waits."""
+
+    __slots__ = ("_backend", "_resolves_input", "_sent", "_sink")
+
+    def __init__(
+        self,
+        backend: Backend,
+        sent: SentRequest | None,
+        sink: ResultSink | None,
+        *,
+        resolves_input: bool,
+    ) -> None:
+        """`sent` is set if the request was sent already; `sink` gets the parts of a large result.
+
+        `resolves_input` means that the proxy resolves `input_required` results.
+        """
+        self._backend = backend
+        self._resolves_input = resolves_input
+        self._sent = sent
+        self._sink = sink
+
+    async def run(self, request: UpstreamRequest, caller: CallContext) -> Message:
+        """Return the response, with the names that clients see. Raises BackendError, RpcError."""
+        policy = self._backend.forwarding
+        if self._resolves_input or not self._backend.polls_tasks:
+            request = replace(
+                request,
+                resolves_input=self._resolves_input,
+                polls=self._backend.polls_tasks,
+            )
+        try:
+            if policy.passes_all:
+                return await self._run_in_time(request, caller)
+            # The policy has to decode the response, so the response is not relayed in parts.
+            self._sink = None
+            return await policy.call(self._run_in_time, request, caller)
+        except Unreachable:
+            self._backend.watch.recheck_now()
+            raise
+
+    async def _run_in_time(self, request: UpstreamRequest, caller: CallContext) -> Message:
+        backend, client = self._backend, caller.client
+        sent, self._sent = self._sent, None
+        asking.set(client.holder)
+        timer = None if sent is None else sent.timer
+        announced = backend.watch.announced
+        context = TimeoutContext(caller, backend.names, announced, backend.timers, timer)
+        if self._sink is not None:
+            names, principal = backend.names, client.principal
+            relay = ResultRelay(self._sink, request.method, names, context, principal)
+            request = replace(request, large_result=relay)
+        try:
+            answer = await self._run_in_session(request, context, sent)
+        except asyncio.CancelledError:
+            if context.is_timed_out():
+                seconds = backend.settings.deadlines.request
+                raise TimedOut(f"no response within {seconds:g} s") from None
+            raise
+        finally:
+            context.close()
+        return map_names(request.method, answer, backend.names, client.principal)
+
+    async def _run_in_session(
+        self, request: UpstreamRequest, context: TimeoutContext, sent: SentRequest | None
+    ) -> Message:
+        sessions, background = self._backend.sessions, self._backend.background
+        exchange, lease = None, sessions.try_acquire(context.client, stateless_only=True)
+        if sent is not None:
+            exchange, lease = sent.exchange, sent.lease
+        if lease is not None and not lease.link.stateful:
+            return await send_request(lease.link, request, context, background, exchange)
+        try:
+            async with sessions.acquire(context.client, lease) as link:
+                return await send_request(link, request, context, background, exchange)
+        except SessionNotFound:
+            # The backend has lost the session and executed nothing, so the request is sent again.
+            sessions.on_backend_failure()
+            async with sessions.acquire(context.client) as link:
+                return await send_request(link, request, context, background)

@@ -1,0 +1,105 @@
+"""Connection to the server that the command line names, as a client of the official SDK."""
+
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import httpx2
+from mcp import Client, MCPError, StdioServerParameters
+from mcp.client.streamable_http import streamable_http_client
+
+from mcpproxy.api.manifest import ManifestError
+from mcpproxy.plan.port_forward import port_forward, proxy_of
+from mcpproxy.proxy.config.targets import from_target
+
+Result = TypeVar("Result")
+
+
+class ConnectionFailed(Exception):
+    """The server can't be reached or does not answer; the message names it and the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server to connect to."""
+
+    name: str
+    """A URL, a file that `mcpproxy run` accepts, or `mcpproxy/NAME` for a proxy in the cluster."""
+    namespace: str | None = None
+    """Namespace of the proxy in the cluster; None for that of kubectl's context."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Headers of HTTP requests."""
+    timeout: float = 30.0
+    """Timeout in seconds for the connection."""
+
+
+async def run_client(
+    target: Target, work: Callable[[Client], Awaitable[Result]], **callbacks: Any
+) -> Result:
+    """Return the result of `work` with a connected client; `callbacks` are those of the client.
+
+    Raise ConnectionFailed, ManifestError if the target is not valid, or the error of `work`.
+    """
+    # Errors inside of the SDK's task groups would be raised as groups of errors.
+    failure: Exception | None = None
+    async with AsyncExitStack() as stack:
+        client = await _connect(target, stack, callbacks)
+        try:
+            result = await work(client)
+        except Exception as error:
+            failure = error
+    if failure is not None:
+        raise failure
+    return result
+
+
+async def _connect(target: Target, stack: AsyncExitStack, callbacks: Mapping[str, Any]) -> Client:
+    server: Any
+    url = await _url(target, stack)
+    if url is None:
+        server = _program(target)
+    else:
+        http = await stack.enter_async_context(_http_client(target))
+        server = streamable_http_client(url, http_client=http)
+    try:
+        return await stack.enter_async_context(Client(server, **callbacks))
+    except (MCPError, OSError, ExceptionGroup, RuntimeError, httpx2.HTTPError) as error:
+        raise ConnectionFailed(f"{target.name}: {_first_cause(error)}") from error
+
+
+async def _url(target: Target, stack: AsyncExitStack) -> str | None:
+    """Return the URL of the target; None if it is a file."""
+    if target.name.startswith(("http://", "https://")):
+        return target.name
+    proxy = proxy_of(target.name)
+    if proxy is None:
+        return None
+    forwarded = port_forward(proxy, target.namespace, target.timeout)
+    return await stack.enter_async_context(forwarded)
+
+
+def _program(target: Target) -> StdioServerParameters:
+    """Return the runtime for a file, as a program on standard streams."""
+    if target.headers:
+        raise ManifestError(f"-H: {target.name} does not use HTTP, so headers cannot be sent")
+    # Errors of the file are reported here, not by the program.
+    from_target(target.name)
+    arguments = ["-m", "mcpproxy", "run", target.name, "--transport", "stdio"]
+    arguments += ["--log-level", "error"]
+    return StdioServerParameters(command=sys.executable, args=arguments, env=dict(os.environ))
+
+
+def _http_client(target: Target) -> httpx2.AsyncClient:
+    # A call may take minutes, and streams may be silent for as long.
+    timeout = httpx2.Timeout(target.timeout, read=None)
+    return httpx2.AsyncClient(headers=dict(target.headers), timeout=timeout)
+
+
+def _first_cause(error: BaseException) -> str:
+    """Return the message of the first error in a group of errors, on one line."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,49 @@
+"""What all tests share."""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+
+import pytest
+from hypothesis import settings
+
+from tests.support.authority import Authority
+
+# An example takes longer on a busy machine. A test that hangs ends at the timeout of all tests.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Refuse tests that would need an API server in `make test`, which selects by markers."""
+    unmarked = [
+        item.nodeid
+        for item in items
+        if "bare_apiserver" in getattr(item, "fixturenames", ())
+        and item.get_closest_marker("apiserver") is None
+    ]
+    if unmarked:
+        raise pytest.UsageError(f"mark tests with an API server as apiserver: {unmarked}")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def trusted_authorities(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One certificate authority in place of the machine's.
+
+    Each HTTP client loads them all, which takes longer than most of what it is made for.
+    """
+    bundle = tmp_path_factory.mktemp("authorities") / "ca.crt"
+    bundle.write_text(Authority("nobody").pem, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", os.fspath(bundle))
+        patch.delenv("SSL_CERT_DIR", raising=False)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def level_of_the_log() -> Iterator[None]:
+    """The level of the log, whatever the commands set that a test runs."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)

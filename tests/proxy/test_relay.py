@@ -1,0 +1,36 @@
+"""The path of a warm call through the runtime is short."""
+
+from typing import Final
+
+import pytest
+
+from scripts.trace_call import CASES, trace_call
+
+MAX_DEPTH: Final = 9
+MAX_FILES: Final = 19
+MOST: Final = {
+    "json": 45,
+    "events": 65,
+    "modern-json": 48,
+    "per-client-json": 50,
+    "reused-json": 51,
+    "reused-events": 71,
+    "isolated-json": 56,
+    "legacy-to-modern": 54,
+    "modern-to-legacy": 53,
+}
+"""Functions of the runtime that run during one call. The numbers may fall, not rise."""
+
+
+async def test_a_warm_call_passes_few_files_on_a_flat_stack() -> None:
+    trace = await trace_call(CASES["json"])
+    assert trace.calls[0][2].endswith(".data_received"), "the request arrives"
+    assert trace.depth <= MAX_DEPTH
+    assert len(trace.files) <= MAX_FILES, trace.files
+    assert "proxy/relay.py" in trace.files
+
+
+@pytest.mark.parametrize("case", MOST)
+async def test_a_warm_call_runs_few_functions(case: str) -> None:
+    trace = await trace_call(CASES[case])
+    assert len(trace.calls) <= MOST[case], "\n".join(name for _, _, name in trace.calls)

@@ -1,0 +1,166 @@
+"""`mcpproxy list` and `mcpproxy call` against a real server."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp import types
+
+from mcpproxy import command_line
+from mcpproxy.terminal import questions
+from scripts.ports import ports_in_a_row
+from tests.terminal import weather
+
+SCRIPT = Path(weather.__file__)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    port = ports_in_a_row(1)
+    command = [sys.executable, str(SCRIPT), str(port)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        try:
+            # It reports its address once it listens.
+            assert any("running on" in line for line in server.stderr)
+            yield f"http://127.0.0.1:{port}/mcp"
+        finally:
+            server.terminate()
+            server.stderr.read()
+
+
+def _run(*words: str) -> int:
+    args, command = command_line.parse_command_line(words)
+    return command(args)
+
+
+def test_list_shows_names_arguments_and_summaries(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run("list", url) == 0
+    out = capsys.readouterr().out
+    assert f"weather 2.0 at {url}" in out
+    assert (
+        "forecast city=string [days=integer] [units=string]\n      The forecast for a city.\n"
+        in out
+    )
+    assert "More than" not in out
+    assert "greet name=string" in out
+    assert "data://cities/{name}" in out
+
+
+def test_list_as_json_has_the_chosen_kinds_whole(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run("list", url, "tools", "-o", "json") == 0
+    lists = json.loads(capsys.readouterr().out)
+    assert lists.keys() == {"tools"}
+    assert lists["tools"][0]["inputSchema"]["required"] == ["city"]
+
+
+def test_call_passes_typed_arguments(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("call", url, "forecast", "city=Oslo", "days=3") == 0
+    assert json.loads(capsys.readouterr().out) == {"city": "Oslo", "days": 3, "units": "metric"}
+
+
+@pytest.mark.slow
+def test_a_file_is_served_and_called(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("call", str(SCRIPT), "forecast", "--json", '{"city":"Oslo"}', "-o", "json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["structuredContent"] == {"city": "Oslo", "days": 1, "units": "metric"}
+
+
+def test_a_failed_tool_is_shown_and_ends_with_one(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run("call", url, "fail") == 1
+    assert "fail" in capsys.readouterr().out
+
+
+def test_progress_goes_to_standard_error_and_texts_cannot_control_the_terminal(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run("call", url, "count") == 0
+    out, err = capsys.readouterr()
+    assert out == "\ufffd[31mdone\nnow\n"
+    assert "progress: 1 of 2 half" in err
+
+
+def test_a_question_is_answered_at_the_terminal_until_it_fits_the_form(
+    url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter(["Oslo", "many", "3"])
+    asked: list[str] = []
+
+    def ask(question: str) -> str:
+        asked.append(question)
+        return next(answers)
+
+    monkeypatch.setattr(questions, "terminal_of_user", lambda: ask)
+    assert _run("call", url, "plan_trip") == 0
+    out, err = capsys.readouterr()
+    assert out == "accept {'city': 'Oslo', 'days': 3}\n"
+    assert asked == ["city (string): ", *["days (integer, optional): "] * 2]
+    assert "days: expected integer, found 'many'" in err
+    assert "\x1b" not in err
+
+
+def test_a_question_without_a_terminal_is_declined(
+    url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(questions, "terminal_of_user", lambda: None)
+    assert _run("call", url, "plan_trip") == 0
+    out, err = capsys.readouterr()
+    assert out == "decline None\n"
+    assert "declined: standard input is not a terminal" in err
+
+
+def test_the_end_of_standard_input_cancels_a_question(
+    url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(question: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr(questions, "terminal_of_user", lambda: ask)
+    assert _run("call", url, "plan_trip") == 0
+    assert capsys.readouterr().out == "cancel None\n"
+
+
+async def test_a_model_is_played_by_the_person_or_refused() -> None:
+    message = types.SamplingMessage(
+        role="user", content=types.TextContent(type="text", text="Sum up")
+    )
+    params = types.CreateMessageRequestParams(messages=[message], max_tokens=10)
+    context: Any = None
+    refusal = await questions.Terminal(None).sample(context, params)
+    assert isinstance(refusal, types.ErrorData)
+    answer = await questions.Terminal(lambda _: "fine").sample(context, params)
+    assert isinstance(answer, types.CreateMessageResult)
+    assert answer.content == types.TextContent(type="text", text="fine")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["call", "URL", "forcast"], 2, "the server has no tool 'forcast'; did you mean forecast?"),
+        (["call", "URL", "forecast"], 2, "city is required; arguments: city=string"),
+        (["call", "URL", "forecast", "city=a", "days=x"], 2, "days: expected integer, found 'x'"),
+        (["list", "URL", "tolls"], 2, "KIND: expected tools, prompts"),
+        (["list", "http://127.0.0.1:1/mcp"], 1, "http://127.0.0.1:1/mcp: All connection attempts"),
+        (["list", "nope.py"], 2, "nope.py: no such file"),
+        (["list", "nope"], 2, "nope: expected a URL"),
+        (["list", "nope.py", "-H", "A: b"], 2, "-H: nope.py does not use HTTP"),
+    ],
+)
+def test_an_error_is_reported_in_one_line(
+    url: str, capsys: pytest.CaptureFixture[str], words: list[str], code: int, message: str
+) -> None:
+    assert _run(*(url if word == "URL" else word for word in words)) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1

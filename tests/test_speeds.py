@@ -1,0 +1,59 @@
+"""Every test is in one part of the tests, and the fast part needs no API server."""
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from _pytest.mark.expression import Expression
+
+from tests.conftest import pytest_collection_modifyitems
+
+MAKEFILE = (Path(__file__).parents[1] / "Makefile").read_text(encoding="utf-8")
+ELSEWHERE = ("browser", "netns", "peers")
+
+
+def expression(target: str) -> Expression:
+    """What a make target passes as -m."""
+    (name,) = re.findall(rf'^{target}:.*\n.* -m "\$\((\w+)\)"', MAKEFILE, re.MULTILINE)
+    variables = dict(re.findall(r"^([A-Z]+) := (.*)$", MAKEFILE, re.MULTILINE))
+    return Expression.compile(re.sub(r"\$\((\w+)\)", lambda m: variables[m[1]], variables[name]))
+
+
+def is_selected(target: str, *marks: str) -> bool:
+    """Whether a target runs a test with these markers."""
+
+    def has(name: str, /, **_: Any) -> bool:
+        return name in marks
+
+    return expression(target).evaluate(has)
+
+
+@pytest.mark.parametrize("marks", [(), ("slow",), ("apiserver",), ("slow", "apiserver")])
+def test_a_test_is_in_one_part_and_a_marked_one_in_the_slow_part(marks: tuple[str, ...]) -> None:
+    assert is_selected("test", *marks) == (not marks)
+    assert is_selected("test-slow", *marks) == bool(marks)
+
+
+@pytest.mark.parametrize("mark", ELSEWHERE)
+def test_tests_that_need_more_than_this_machine_are_in_neither_part(mark: str) -> None:
+    for marks in ((mark,), (mark, "slow"), (mark, "apiserver")):
+        assert not is_selected("test", *marks)
+        assert not is_selected("test-slow", *marks)
+
+
+def collected(*fixtures: str, marker: str | None = None) -> Any:
+    """A test as pytest collects it."""
+    return SimpleNamespace(
+        nodeid="test_x",
+        fixturenames=fixtures,
+        get_closest_marker=lambda name: name if name == marker else None,
+    )
+
+
+def test_a_test_with_an_api_server_has_to_be_marked() -> None:
+    marked = collected("apiserver", "bare_apiserver", marker="apiserver")
+    pytest_collection_modifyitems([marked, collected("tmp_path")])
+    with pytest.raises(pytest.UsageError, match="test_x"):
+        pytest_collection_modifyitems([collected("namespace", "apiserver", "bare_apiserver")])
