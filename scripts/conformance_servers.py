@@ -48,12 +48,17 @@ class NotServing(Exception):
 
 @contextmanager
 def running(
-    command: Sequence[str], log: Path, port: int, ready: str = "", **variables: str
+    command: Sequence[str],
+    log: Path,
+    port: int,
+    ready: str = "",
+    patience: float = START_UP_SECONDS,
+    **variables: str,
 ) -> Iterator[None]:
     """Run a process that listens on a port and, if `ready` is given, responds with 200 on that
     path.
 
-    `variables` are added to its environment.
+    `patience` is in seconds. `variables` are added to its environment.
 
     Raise NotServing.
     """
@@ -61,7 +66,7 @@ def running(
         env = {**os.environ, **variables}
         process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=output, stderr=output)
         try:
-            _wait(process, port, ready, log)
+            _wait(process, port, ready, log, patience)
             yield
         finally:
             process.terminate()
@@ -72,8 +77,10 @@ def running(
                 process.wait()
 
 
-def _wait(process: subprocess.Popen[bytes], port: int, ready: str, log: Path) -> None:
-    deadline = time.monotonic() + START_UP_SECONDS
+def _wait(
+    process: subprocess.Popen[bytes], port: int, ready: str, log: Path, patience: float
+) -> None:
+    deadline = time.monotonic() + patience
     while not (_answers(port, ready) if ready else accepts(port)):
         if process.poll() is not None or time.monotonic() > deadline:
             output = log.read_text(encoding="utf-8", errors="replace")[-2000:]
@@ -220,12 +227,17 @@ class Pair:
 
 def manifest(backends: list[dict[str, Any]], directory: Path) -> list[str]:
     """Return the arguments with which `mcpproxy run` serves these backends."""
+    return manifest_of({"backends": backends}, directory)
+
+
+def manifest_of(spec: dict[str, Any], directory: Path) -> list[str]:
+    """Return the arguments with which `mcpproxy run` serves this spec."""
     path = directory / "mcpproxy.yaml"
     content = {
         "apiVersion": "mcpproxy.dev/v1alpha1",
         "kind": "MCPProxy",
         "metadata": {"name": "proxy"},
-        "spec": {"backends": backends},
+        "spec": spec,
     }
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return ["-f", os.fspath(path)]

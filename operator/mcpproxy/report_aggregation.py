@@ -10,11 +10,13 @@ from pydantic.alias_generators import to_camel
 from mcpproxy.api.untrusted_text import clean_text
 from mcpproxy.api.v1alpha1.status import (
     NOT_LISTED,
+    AuthorizationReport,
     BackendState,
     BackendStatus,
     CatalogDrift,
     ComponentCounts,
     DriftedComponents,
+    IssuerStatus,
     ServerInfo,
 )
 from mcpproxy.limits.pods import REPORT_MESSAGE
@@ -167,6 +169,41 @@ def merge_drift(drifts: Sequence[CatalogDrift | None]) -> CatalogDrift | None:
         changed=_united([drift.changed for drift in known]),
         gone=_united([drift.gone for drift in known]),
     )
+
+
+def merge_issuers(reports: Sequence[Sequence[IssuerStatus] | None]) -> list[IssuerStatus] | None:
+    """Return the worst state of each issuer that reports name; None if no report names any.
+
+    A state is worse with a message, with fewer keys, and with older keys.
+    """
+    known = [report for report in reports if report is not None]
+    if not known:
+        return None
+    worst: dict[str, IssuerStatus] = {}
+    for state in (state for report in known for state in report):
+        before = worst.get(state.issuer)
+        if before is None or _issuer_badness(state) > _issuer_badness(before):
+            worst[state.issuer] = state
+    return list(worst.values())
+
+
+def merge_authorization(
+    reports: Sequence[AuthorizationReport | None],
+) -> AuthorizationReport | None:
+    """Return the rules of all reports; an entry is unused if all who know say so."""
+    known = [report for report in reports if report is not None]
+    if not known:
+        return None
+    unused = [set(report.unused) for report in known if report.unused is not None]
+    return AuthorizationReport(
+        rules=max(report.rules for report in known),
+        classes=max(report.classes for report in known),
+        unused=sorted(set.intersection(*unused)) if unused else None,
+    )
+
+
+def _issuer_badness(state: IssuerStatus) -> tuple[bool, bool, int, str]:
+    return state.message is not None, state.keys_from is None, -state.keys, state.message or ""
 
 
 def _united(parts: Sequence[DriftedComponents | None]) -> DriftedComponents | None:

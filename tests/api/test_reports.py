@@ -26,7 +26,15 @@ def test_an_oversized_report_is_truncated_and_never_refused() -> None:
         components={"tools": 10**30, "prompts": -5},
         notOffered=[LONG] * 1000,
     )
-    report = _report(backends=[backend] * 200, clashes=[LONG] * 1000, catalogHash=LONG)
+    issuer = {"issuer": LONG, "keys": 10**30, "message": LONG, "keysFrom": LONG}
+    report = _report(
+        backends=[backend] * 200,
+        clashes=[LONG] * 1000,
+        catalogHash=LONG,
+        authentication=[issuer] * 100,
+    )
+    assert len(report.authentication or []) == limits.REPORT_ISSUERS.value
+    assert len((report.authentication or [])[0].issuer) == limits.REPORT_MESSAGE.value
     assert len(report.backends) == limits.REPORT_BACKENDS.value
     assert len(report.clashes) == limits.REPORT_NAMES.value
     assert len(report.clashes[0]) == limits.REPORT_NAME.value

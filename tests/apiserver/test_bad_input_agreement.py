@@ -15,7 +15,8 @@ from tests.support.good_manifests import AUTOSCALED, EVERY_FIELD
 pytestmark = pytest.mark.apiserver
 
 # Not among them, since they are known to differ: null as a value of a map and 2.0 for an integer,
-# which the API server takes, and ports in a url, which no pattern can bound.
+# which the API server takes, ports in a url, which no pattern can bound, and expressions of `when`,
+# which only the parser compiles.
 ODD: tuple[Any, ...] = (
     *(0, -1, 1.5, 10**10, True, [], {}, ["x"], {"name": "x"}, [{"name": "x"}]),
     *("", "x", "A B", "a.b", "..", "é", "*", "a\n", "a\u2028b", "a" * 70, "a" * 3000),
@@ -61,6 +62,7 @@ def test_the_api_server_and_the_parser_agree_on_odd_values(apiserver: ApiServer)
         (whole, path, odd)
         for whole in (EVERY_FIELD, AUTOSCALED)
         for path in paths(whole["spec"])
+        if path[-1] != "when"
         for odd in ODD
     ]
     url = f"/apis/{constants.API_VERSION}/namespaces/default/{constants.PLURAL}"

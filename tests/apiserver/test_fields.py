@@ -220,3 +220,20 @@ def test_a_suspended_proxy_is_left_unchanged_until_it_continues(
     stage.apply(replicas=2)
     stage.wait("service/tools", "create")
     stage.wait("deployment/tools", "jsonpath={.spec.replicas}=2")
+
+
+def test_weaker_authentication_is_accepted_only_if_a_field_states_it(stage: Stage) -> None:
+    issuer = {"issuer": "http://keycloak.sso.svc"}
+    weak: dict[str, Any] = {
+        "publicUrl": "https://mcp.example.com",
+        "authentication": {"jwt": [{**issuer, "insecureHttp": True}]},
+        "backends": [a_backend(forwardHeaders=["Authorization"], auth={"passthrough": True})],
+    }
+    stage.apply(**weak)
+    silent: dict[str, dict[str, Any]] = {
+        "insecureHttp": {**weak, "authentication": {"jwt": [issuer]}},
+        "passthrough": {**weak, "backends": [a_backend(forwardHeaders=["Authorization"])]},
+    }
+    for field, spec in silent.items():
+        with pytest.raises(AssertionError, match=field):
+            stage.apply(**spec)

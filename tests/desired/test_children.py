@@ -14,7 +14,7 @@ from mcpproxy import desired
 from mcpproxy.api import constants, manifest
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.cluster.resources import ResourceKind
-from tests.support.bad_manifests import ref
+from tests.support.bad_values import ref
 from tests.support.builders import OPTIONS, OWNER, a_backend, an_mcpproxy, shuffled
 from tests.support.good_manifests import AUTOSCALED, EVERY_FIELD
 from tests.support.on_demand import ASKED, ASKING

@@ -20,9 +20,17 @@ from tests.samples.test_samples import OURS, SAMPLES
 from tests.support.builders import OPTIONS, OWNER
 
 IN_CLUSTER = replace(OPTIONS, operator_namespace="mcpproxy-system")
-WITHOUT_CHILD = {".suspend", ".catalog.approvedHash", ".backends[].optional"}
-"""The first keeps the operator from bringing about what the others ask for; with the others it
-judges what the pods report."""
+WITHOUT_CHILD = {
+    ".suspend",
+    ".catalog.approvedHash",
+    ".backends[].optional",
+    ".backends[].auth.passthrough",
+    ".authentication.jwt[].insecureHttp",
+    ".authorization.rules[].who.any",
+}
+"""The first keeps the operator from bringing about what the others ask for; with the next two it
+judges what the pods report. The next two permit what other fields ask for. The last has no second
+value: with false, its rule names nobody."""
 
 
 def places(value: Any, path: str = "") -> Iterator[tuple[str, Any, str]]:

@@ -181,3 +181,31 @@ def test_services_are_read_only_if_a_policy_needs_them() -> None:
     assert network_policy.referenced_services(an_mcpproxy(backends=backends)) == set()
     closed = an_mcpproxy(backends=backends, networkPolicy={})
     assert network_policy.referenced_services(closed) == {("office", "calendar"), ("team", "c")}
+
+
+def test_the_pods_may_read_the_keys_of_issuers() -> None:
+    jwt = [
+        {"issuer": "https://login.example.com:8443/realms/a"},
+        {"issuer": "http://keycloak.sso.svc:8080", "insecureHttp": True},
+        {"issuer": "https://a.example", "jwksUrl": "https://192.0.2.7/keys"},
+    ]
+    proxy = an_mcpproxy(
+        networkPolicy={},
+        publicUrl="https://mcp.example.com",
+        authentication={"jwt": jwt},
+        backends=[a_backend(stdio={"command": "x"})],
+    )
+    assert network_policy.referenced_services(proxy) == {("sso", "keycloak")}
+    target = ServiceTarget({"app": "keycloak"}, {8080: "http"})
+    children = desired.build(proxy, IN_CLUSTER, OWNER, {("sso", "keycloak"): target})
+    (found,) = [one["spec"]["egress"] for one in children if one["kind"] == "NetworkPolicy"]
+    sso = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "sso"}}}
+    assert are(
+        [rule for rule in found if rule not in ALONE],
+        {"ports": tcp(8443)},
+        {
+            "to": [{"podSelector": {"matchLabels": {"app": "keycloak"}}, **sso}],
+            "ports": tcp("http"),
+        },
+        {"to": [{"ipBlock": {"cidr": "192.0.2.7/32"}}], "ports": tcp(443)},
+    )

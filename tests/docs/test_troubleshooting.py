@@ -26,6 +26,8 @@ TYPES = {
     reasons.AUTOSCALED,
     reasons.MONITORED,
     reasons.CATALOG_DRIFT,
+    reasons.RULES_UNUSED,
+    reasons.AUTHENTICATION_READY,
 }
 """Types of conditions that are no reasons."""
 

@@ -28,7 +28,84 @@ _TRACING: Final = f"{_RUNTIME}/test_tracing.py"
 _SERVER: Final = "tests/apiserver/test_fields.py"
 _CHANGE: Final = f"{_SERVER}::test_a_changed_field_changes_the_pods"
 
+_AUTH: Final = f"{_RUNTIME}/test_authentication_fields.py"
+_ISSUER: Final = f"{_AUTH}::test_tokens_are_those_of_the_named_issuer_audience_and_key_set"
+_ISSUER_CA: Final = f"{_AUTH}::test_authorities_of_an_issuer_may_lie_in_a_secret_or_a_config_map"
+_CLAIMS: Final = f"{_AUTH}::test_an_identity_is_made_of_the_named_claims"
+_API_KEY: Final = (
+    f"{_AUTH}::test_an_api_key_has_its_hash_in_the_named_secret_and_its_name_in_the_spec"
+)
+_PUBLISHED: Final = f"{_AUTH}::test_the_metadata_has_the_scopes_and_the_page_of_the_spec"
+_REFUSED: Final = "test_weaker_authentication_is_accepted_only_if_a_field_states_it"
+
+_AUTHZ: Final = f"{_RUNTIME}/test_authorization.py"
+_RULES: Final = f"{_RUNTIME}/test_authorization_rules.py"
+_EXTERNAL: Final = f"{_RUNTIME}/test_external_decisions.py"
+_CALLERS: Final = f"{_RULES}::test_each_member_of_who_tells_callers_apart"
+_GRANTS: Final = f"{_RULES}::test_each_member_of_may_tells_components_apart"
+_HINTS: Final = f"{_RULES}::test_each_annotation_tells_tools_apart"
+
 PROOFS: Final[dict[str, str]] = {
+    ".publicUrl": f"{_AUTH}::test_the_public_url_is_a_path_a_host_and_the_audience",
+    ".authorization.default": (
+        f"{_RULES}::test_with_the_default_allow_the_rules_restrict_the_components_they_mention"
+    ),
+    ".authorization.rules[].name": (
+        f"{_RULES}::test_the_report_names_rules_that_cover_nothing_and_counts_the_others"
+    ),
+    ".authorization.rules[].who.issuers": _CALLERS,
+    ".authorization.rules[].who.subjects": _CALLERS,
+    ".authorization.rules[].who.groups": _CALLERS,
+    ".authorization.rules[].who.clients": _CALLERS,
+    ".authorization.rules[].who.serviceAccounts[].namespace": _CALLERS,
+    ".authorization.rules[].who.serviceAccounts[].name": _CALLERS,
+    ".authorization.rules[].who.apiKeys": _CALLERS,
+    ".authorization.rules[].who.anonymous": _CALLERS,
+    ".authorization.rules[].who.any": _CALLERS,
+    ".authorization.rules[].scopes": (
+        f"{_AUTHZ}::test_a_missing_scope_is_a_challenge_that_names_all_scopes"
+    ),
+    ".authorization.rules[].may[].backends": _GRANTS,
+    ".authorization.rules[].may[].tools": _GRANTS,
+    ".authorization.rules[].may[].prompts": _GRANTS,
+    ".authorization.rules[].may[].resources": _GRANTS,
+    ".authorization.rules[].may[].resourceTemplates": _GRANTS,
+    ".authorization.rules[].may[].annotations.readOnly": _HINTS,
+    ".authorization.rules[].may[].annotations.destructive": _HINTS,
+    ".authorization.rules[].may[].annotations.idempotent": _HINTS,
+    ".authorization.rules[].may[].annotations.openWorld": _HINTS,
+    ".authorization.rules[].when": f"{_AUTHZ}::test_a_condition_decides_each_call_by_its_arguments",
+    ".authorization.external.url": (
+        f"{_EXTERNAL}::test_the_service_gets_the_call_and_the_caller_and_its_decision_counts"
+    ),
+    ".authorization.external.timeout": (
+        f"{_EXTERNAL}::test_a_service_that_hangs_is_waited_for_until_the_timeout"
+    ),
+    ".authorization.external.onFailure": (
+        f"{_EXTERNAL}::test_a_service_that_hangs_is_waited_for_until_the_timeout"
+    ),
+    ".authentication.mode": f"{_AUTH}::test_the_mode_decides_on_requests_without_credentials",
+    ".authentication.jwt[].issuer": _ISSUER,
+    ".authentication.jwt[].audiences": _ISSUER,
+    ".authentication.jwt[].jwksUrl": _ISSUER,
+    ".authentication.jwt[].caFrom.secretKeyRef.name": f"{_ISSUER_CA}[secret]",
+    ".authentication.jwt[].caFrom.secretKeyRef.key": f"{_ISSUER_CA}[secret]",
+    ".authentication.jwt[].caFrom.configMapKeyRef.name": f"{_ISSUER_CA}[configmap]",
+    ".authentication.jwt[].caFrom.configMapKeyRef.key": f"{_ISSUER_CA}[configmap]",
+    ".authentication.jwt[].insecureHttp": f"{_SERVER}::{_REFUSED}",
+    ".authentication.jwt[].claims.subject": _CLAIMS,
+    ".authentication.jwt[].claims.groups": _CLAIMS,
+    ".authentication.jwt[].claims.client": _CLAIMS,
+    ".authentication.jwt[].claims.scopes": _CLAIMS,
+    ".authentication.serviceAccounts.audience": (
+        f"{_AUTH}::test_tokens_of_service_accounts_have_the_audience_of_the_spec"
+    ),
+    ".authentication.apiKeys[].name": _API_KEY,
+    ".authentication.apiKeys[].hashFrom.secretKeyRef.name": _API_KEY,
+    ".authentication.apiKeys[].hashFrom.secretKeyRef.key": _API_KEY,
+    ".authentication.resourceMetadata.scopesSupported": _PUBLISHED,
+    ".authentication.resourceMetadata.documentation": _PUBLISHED,
+    ".backends[].auth.passthrough": f"{_SERVER}::{_REFUSED}",
     ".backends[].name": f"{_REACH}::test_components_have_the_name_of_their_backend_or_its_prefix",
     ".backends[].url": f"{_REACH}::test_the_backend_is_the_server_at_its_url",
     ".backends[].service.name": _SERVICE,

@@ -8,8 +8,13 @@ from mcpproxy.api.manifest import RUNTIME_FIELDS
 from tests.samples.test_samples import fields
 
 _OF_THE_RUNTIME: Final = (*(f".{name}" for name in RUNTIME_FIELDS), ".monitoring.tracing")
-_OF_THE_OPERATOR: Final = {".backends[].optional", ".catalog.approvedHash"}
-"""What the pods may mount, but the operator alone heeds."""
+_OF_THE_OPERATOR: Final = {
+    ".backends[].optional",
+    ".catalog.approvedHash",
+    ".backends[].auth.passthrough",
+    ".authentication.jwt[].insecureHttp",
+}
+"""What the pods may mount, but the operator alone heeds: the last two permit what others ask."""
 
 
 @functools.cache

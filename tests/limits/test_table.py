@@ -5,7 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from mcpproxy.limits import backends, clients, extensions, http, instances, pods, sessions, streams
+from mcpproxy.limits import (
+    authentication,
+    backends,
+    clients,
+    extensions,
+    http,
+    instances,
+    pods,
+    sessions,
+    streams,
+)
 from mcpproxy.limits.limit import Limit
 from mcpproxy.limits.table import ALL
 from scripts.limits import PAGE, amount, render
@@ -24,6 +34,17 @@ SOURCE = "\n".join(
     path.read_text(encoding="utf-8")
     for path in (ROOT / "operator" / "mcpproxy").rglob("*.py")
     if path.parent.name != "limits"
+)
+MODULES = (
+    authentication,
+    backends,
+    clients,
+    extensions,
+    http,
+    instances,
+    pods,
+    sessions,
+    streams,
 )
 NAMES = set(re.findall(r"\w+", SOURCE))
 RECORDED = set(re.findall(r"\b(\w+)\.record\b", SOURCE))
@@ -44,10 +65,7 @@ def test_a_test_drives_a_peer_beyond_each_limit(limit: Limit) -> None:
 @pytest.mark.parametrize("limit", ALL, ids=lambda limit: limit.name)
 def test_each_limit_is_enforced_where_it_is_imported(limit: Limit) -> None:
     (constant,) = (
-        name
-        for module in (backends, clients, extensions, http, instances, pods, sessions, streams)
-        for name, value in vars(module).items()
-        if value is limit
+        name for module in MODULES for name, value in vars(module).items() if value is limit
     )
     assert constant in NAMES, f"{constant} bounds nothing"
     assert (constant in RECORDED) != (limit.name in UNCOUNTED), f"{constant}: see UNCOUNTED"

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from mcpproxy.proxy.downstream.access.principals import Principals
 from mcpproxy.proxy.downstream.app import Endpoint
-from mcpproxy.proxy.downstream.principals import Principals
 from mcpproxy.proxy.http1.server.connection import ServerConnection
 from mcpproxy.proxy.http1.server.server import HttpServer
 from mcpproxy.proxy.runtime import build_host_policy

@@ -1,27 +1,10 @@
 """MCPProxies that must be refused, and where: by the API server, or first by our own parser."""
 
-from dataclasses import dataclass
 from typing import Any
 
+from tests.support.bad_authentication import AUTHENTICATION
+from tests.support.bad_values import Bad, Manifest, bad, ref
 from tests.support.builders import a_backend, a_manifest
-
-Manifest = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Bad:
-    """A wrong manifest, and the words that each answer must contain to be of use."""
-
-    wrong: str
-    manifest: Manifest
-    parser_says: str
-    api_server_says: str | None
-    """None where no schema and no CEL rule can tell: the operator answers with Accepted=False."""
-
-
-def bad(wrong: str, manifest: Manifest, says: str, api_server_says: str | None = "") -> Bad:
-    """A wrong manifest whose field is called the same by both, unless said otherwise."""
-    return Bad(wrong, manifest, says, says if api_server_says == "" else api_server_says)
 
 
 def backend(wrong: str, field: str = "", /, **fields: Any) -> Bad:
@@ -38,12 +21,6 @@ def spec(wrong: str, field: str, /, **fields: Any) -> Bad:
 def header(wrong: str, field: str = "", /, **fields: Any) -> Bad:
     """A proxy whose first header is wrong at `field`."""
     return backend(wrong, f"headers[0]{field}", headers=[fields])
-
-
-def ref(**keys: Any) -> dict[str, Any]:
-    """A valueFrom; `secret` and `config_map` are names."""
-    kinds = {"secret": "secretKeyRef", "config_map": "configMapKeyRef"}
-    return {kinds[kind]: {"name": name, "key": "token"} for kind, name in keys.items()}
 
 
 def without(field: str) -> Manifest:
@@ -387,5 +364,6 @@ ALL = [
     *SCALING,
     *CATALOG,
     *OBJECTS,
+    *AUTHENTICATION,
     *ONLY_FOR_THE_PARSER,
 ]

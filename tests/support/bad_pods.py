@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from tests.support.bad_manifests import Bad, Manifest, bad, spec
+from tests.support.bad_manifests import spec
+from tests.support.bad_values import Bad, Manifest, bad
 from tests.support.builders import a_manifest
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from mcpproxy.api.v1alpha1.catalog import approved_hash
-from tests.support.bad_manifests import ref
+from tests.support.bad_values import ref
 from tests.support.builders import a_backend, a_manifest
 
 EVERY_FIELD: dict[str, Any] = a_manifest(
@@ -165,6 +165,44 @@ EVERY_FIELD: dict[str, Any] = a_manifest(
     allowedOrigins=["https://app.example.com"],
     principalFrom={"header": "X-Auth-Request-User"},
     extensions={"deny": ["io.modelcontextprotocol/ui", "com.example/odd"]},
+    authorization={
+        "default": "Deny",
+        "rules": [
+            {
+                "name": "developers",
+                "who": {
+                    "issuers": ["https://login.example.com/realms/agents"],
+                    "subjects": ["alice"],
+                    "groups": ["dev", "ops"],
+                    "clients": ["desktop"],
+                    "serviceAccounts": [{"namespace": "agents", "name": "*"}],
+                    "apiKeys": ["n8n"],
+                    "anonymous": True,
+                },
+                "scopes": ["tools:read"],
+                "may": [
+                    {
+                        "backends": ["weather"],
+                        "tools": ["get_*"],
+                        "annotations": {
+                            "readOnly": True,
+                            "destructive": False,
+                            "idempotent": True,
+                            "openWorld": False,
+                        },
+                    },
+                    {"prompts": ["*"], "resources": ["file://*"], "resourceTemplates": ["a?"]},
+                ],
+                "when": 'args.repo.startsWith("acme/") && claims.sub != tool.backend',
+            },
+            {"name": "all", "who": {"any": True}, "may": [{"tools": ["calendar_now"]}]},
+        ],
+        "external": {
+            "url": "http://opa.policy/v1/data/mcp/allow",
+            "timeout": "200ms",
+            "onFailure": "Allow",
+        },
+    },
 )
 
 AUTOSCALED: dict[str, Any] = a_manifest(
@@ -186,6 +224,33 @@ AUTOSCALED: dict[str, Any] = a_manifest(
         },
         "onDrift": "Withhold",
     },
+    publicUrl="https://mcp.example.com:8443/tools",
+    authentication={
+        "mode": "Optional",
+        "jwt": [
+            {
+                "issuer": "https://login.example.com/realms/agents",
+                "audiences": ["tools", "https://mcp.example.com/tools"],
+                "jwksUrl": "https://login.example.com/keys?p=a",
+                "caFrom": ref(config_map="authorities"),
+                "claims": {"subject": "sub", "groups": "a.b", "client": "azp", "scopes": "scp"},
+            },
+            {"issuer": "http://keycloak.sso.svc:8080/realms/bots", "insecureHttp": True},
+        ],
+        "serviceAccounts": {"audience": "tools.mcpproxy.dev"},
+        "apiKeys": [
+            {"name": "n8n", "hashFrom": ref(secret="agent-keys")},
+            {"name": "cron", "hashFrom": ref(secret="agent-keys")},
+        ],
+        "resourceMetadata": {
+            "scopesSupported": ["mcp:tools", "a"],
+            "documentation": "https://wiki.example.com/mcp",
+        },
+    },
+    backends=[
+        a_backend(forwardHeaders=["authorization"], auth={"passthrough": True}),
+        a_backend("plain", auth={}),
+    ],
 )
 """The fields that exclude others."""
 
@@ -234,6 +299,32 @@ GOOD = {
             a_backend(service={"name": "w", "port": 443}, tls={"caFrom": ref(config_map="ca")}),
             a_backend("b", service={"name": "w", "port": 8443}, tls={}),
         ]
+    ),
+    "as many issuers and keys as there may be": a_manifest(
+        publicUrl="https://mcp.example.com",
+        authentication={
+            "jwt": [
+                {
+                    "issuer": f"http://i{i}.sso.svc.cluster.local/{'x' * 90}",
+                    "insecureHttp": True,
+                    "audiences": [f"{a:x>100}" for a in range(16)],
+                }
+                for i in range(16)
+            ],
+            "apiKeys": [
+                {"name": f"k{i}", "hashFrom": ref(secret="agent-keys")} for i in range(256)
+            ],
+        },
+    ),
+    "audiences without a public URL": a_manifest(
+        authentication={"jwt": [{"issuer": "https://i.example", "audiences": ["a"]}]}
+    ),
+    "an issuer on this machine": a_manifest(
+        publicUrl="http://tools.team.svc/mcp",
+        authentication={"jwt": [{"issuer": "http://[::1]:8080", "insecureHttp": True}]},
+    ),
+    "credentials passed on without authentication": a_manifest(
+        backends=[a_backend(forwardHeaders=["Authorization"])]
     ),
     "an address of IPv6": a_manifest(backends=[a_backend(url="http://[::1]:8080/mcp")]),
 }

@@ -63,6 +63,16 @@ def sealing_secret_name(proxy: str, uid: str) -> str:
     return f"{proxy}-sealing-{uid}"
 
 
+CLUSTER_ISSUER_KEY: Final = "issuer"
+CLUSTER_JWKS_KEY: Final = "jwks"
+"""Keys of the ConfigMap with the issuer and the keys of the cluster's ServiceAccount tokens."""
+
+
+def cluster_keys_name(proxy: str) -> str:
+    """Return the name of the ConfigMap with the keys of the cluster's ServiceAccount tokens."""
+    return f"{proxy}-service-account-keys"
+
+
 def service_url(proxy: str, namespace: str, port: int) -> str:
     """Return the URL that clients in the cluster connect to."""
     authority = f"{proxy}.{namespace}.svc" + ("" if port == 80 else f":{port}")

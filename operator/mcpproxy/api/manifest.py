@@ -110,7 +110,11 @@ RUNTIME_FIELDS = (
     "health",
     "allowedHosts",
     "allowedOrigins",
+    "publicUrl",
+    "authentication",
+    "authorization",
     "principalFrom",
+    "audit",
 )
 
 
@@ -134,6 +138,13 @@ def runtime_manifest(proxy: MCPProxy) -> str:
     for field in ("allowedHosts", "allowedOrigins"):
         if field in fields:
             fields[field] = sorted(set(fields[field]))
+    if "authorization" in fields:
+        # The order of rules, and of all lists in them, has no meaning.
+        fields["authorization"] = _sorted_lists(fields["authorization"])
+    if "redact" in fields.get("audit", {}):
+        fields["audit"] = {**fields["audit"], "redact": sorted(fields["audit"]["redact"])}
+    if "authentication" in fields:
+        fields["authentication"] = _normalized_authentication(fields["authentication"])
     content = {
         "apiVersion": proxy.api_version,
         "kind": proxy.kind,
@@ -154,6 +165,34 @@ def _normalized(backend: dict[str, Any]) -> dict[str, Any]:
     for kind in COMPONENT_FIELDS:
         if kind in normalized:
             normalized[kind] = _normalized_components(normalized[kind])
+    return normalized
+
+
+def _sorted_lists(value: Any) -> Any:
+    """Return a JSON value with all lists in it sorted."""
+    if isinstance(value, dict):
+        return {key: _sorted_lists(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return sorted(map(_sorted_lists, value), key=lambda inner: json_text(inner, sort_keys=True))
+    return value
+
+
+def _normalized_authentication(authentication: dict[str, Any]) -> dict[str, Any]:
+    normalized = dict(authentication)
+    if "jwt" in normalized:
+        issuers = [
+            {**issuer, "audiences": sorted(set(issuer["audiences"]))}
+            if "audiences" in issuer
+            else issuer
+            for issuer in normalized["jwt"]
+        ]
+        normalized["jwt"] = sorted(issuers, key=lambda issuer: str(issuer["issuer"]))
+    if "apiKeys" in normalized:
+        normalized["apiKeys"] = _by_name(normalized["apiKeys"])
+    metadata = normalized.get("resourceMetadata", {})
+    if "scopesSupported" in metadata:
+        scopes = sorted(metadata["scopesSupported"])
+        normalized["resourceMetadata"] = {**metadata, "scopesSupported": scopes}
     return normalized
 
 

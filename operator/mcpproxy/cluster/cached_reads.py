@@ -7,7 +7,7 @@ store therefore never proves that an object is absent: a miss becomes a request 
 import json
 import zlib
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object, Objects
@@ -108,6 +108,9 @@ class CachingClient:
 
     async def heads(self, kind: ResourceKind, namespace: str | None, selector: str) -> Objects:
         return await self._cluster.heads(kind, namespace, selector)
+
+    async def document(self, path: str) -> Any:
+        return await self._cluster.document(path)
 
     async def apply(self, manifest: Object, uid: str | None = None) -> Object:
         return self._put(await self._cluster.apply(manifest, uid))

@@ -27,6 +27,7 @@ HEIR: Final = f"{constants.FIELD_MANAGER}-handed-over"
 # With the charset, the client library sends text as it is and doesn't make JSON of it.
 _APPLY: Final = "application/apply-patch+yaml; charset=utf-8"
 _JSON: Final = "application/json"
+_DOCUMENT: Final = "application/json, application/jwk-set+json"
 _HEADS: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
@@ -43,6 +44,9 @@ class Cluster(Protocol):
 
     async def heads(self, kind: ResourceKind, namespace: str | None, selector: str) -> Objects:
         """Return the metadata of the objects that a label selector ("" for all) matches."""
+
+    async def document(self, path: str) -> Any:
+        """Return the JSON document at a path of the API server that is not of a resource."""
 
     async def apply(self, manifest: Object, uid: str | None = None) -> Object:
         """Apply a manifest on the server side as our field manager, and return the stored object.
@@ -105,6 +109,9 @@ class KubeClient:
 
     async def heads(self, kind: ResourceKind, namespace: str | None, selector: str) -> Objects:
         return await self._list(kind, namespace, selector, _HEADS)
+
+    async def document(self, path: str) -> Any:
+        return await self._request("GET", path, accept=_DOCUMENT)
 
     async def _list(
         self, kind: ResourceKind, namespace: str | None, selector: str, accept: str

@@ -26,6 +26,7 @@ from mcpproxy.desired.types import (
     OwnerRef,
     ServiceName,
     ServiceTarget,
+    TokenKeys,
 )
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "OwnerRef",
     "ServiceName",
     "ServiceTarget",
+    "TokenKeys",
     "build",
     "network_policy",
     "sealing_secret",
@@ -61,14 +63,17 @@ def build(
     options: BuildOptions,
     owner: OwnerRef,
     services: Mapping[ServiceName, ServiceTarget] = _NO_SERVICES,
+    token_keys: TokenKeys | None = None,
 ) -> tuple[Manifest, ...]:
     """Return the children of `proxy` in the order to apply them: the dependencies of pods first.
 
     `services` has the Services of `network_policy.referenced_services` that could be read.
+    `token_keys` are those of ServiceAccount tokens; None if they are unknown or not needed.
     """
     children = (
         service_account.build(proxy, owner),
         config_map.build(proxy, owner),
+        config_map.build_token_keys(proxy, owner, token_keys),
         service.build(proxy, owner),
         network_policy.build(proxy, options, owner, services),
         deployment.build(proxy, options, owner),

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from mcpproxy.api import constants
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.api.v1alpha1.backend import BackendSpec
-from mcpproxy.api.v1alpha1.network_policy import NetworkPolicySpec
+from mcpproxy.api.v1alpha1.pods.network_policy import NetworkPolicySpec
 from mcpproxy.desired.types import (
     BuildOptions,
     Manifest,
@@ -56,14 +56,26 @@ def referenced_services(proxy: MCPProxy) -> set[ServiceName]:
     if proxy.spec.network_policy is None:
         return set()
     services = [_service_of(proxy, backend) for backend in proxy.spec.backends]
-    services += [_service_at(proxy, url) for url in _collector(proxy)]
+    services += [_service_at(proxy, url) for url in (*_helpers(proxy), *_issuers(proxy))]
     return {(namespace, name) for namespace, name, _ in filter(None, services)}
 
 
-def _collector(proxy: MCPProxy) -> list[str]:
-    """Return the URL of the collector of traces; none without tracing."""
-    monitoring = proxy.spec.monitoring
-    return [monitoring.tracing.endpoint] if monitoring and monitoring.tracing else []
+def _helpers(proxy: MCPProxy) -> list[str]:
+    """Return the URLs of the collectors and of the service for decisions."""
+    monitoring, authorization = proxy.spec.monitoring, proxy.spec.authorization
+    urls = [monitoring.tracing.endpoint] if monitoring and monitoring.tracing else []
+    if proxy.spec.audit is not None and proxy.spec.audit.otlp is not None:
+        urls.append(proxy.spec.audit.otlp.endpoint)
+    if authorization is not None and authorization.external is not None:
+        urls.append(authorization.external.url)
+    return urls
+
+
+def _issuers(proxy: MCPProxy) -> list[str]:
+    """Return the URLs from which the keys of tokens are read."""
+    authentication = proxy.spec.authentication
+    entries = (authentication.jwt if authentication else None) or []
+    return [entry.jwks_url or entry.issuer for entry in entries]
 
 
 def _ingress(proxy: MCPProxy, policy: NetworkPolicySpec, options: BuildOptions) -> list[Manifest]:
@@ -99,7 +111,7 @@ def _egress(proxy: MCPProxy, policy: NetworkPolicySpec, services: Services) -> I
             yield from _to_service(proxy, *service, services)
         elif backend.url is not None:
             yield _to_url(backend.url, policy)
-    for url in _collector(proxy):
+    for url in (*_helpers(proxy), *_issuers(proxy)):
         service = _service_at(proxy, url)
         yield from (
             [_to_url(url, policy)] if service is None else _to_service(proxy, *service, services)

@@ -4,7 +4,7 @@ from typing import Final
 
 from mcpproxy.api import constants
 from mcpproxy.api.v1alpha1 import MCPProxy
-from mcpproxy.api.v1alpha1.pod_template import PodTemplate, TopologySpreadConstraint
+from mcpproxy.api.v1alpha1.pods.pod_template import PodTemplate, TopologySpreadConstraint
 from mcpproxy.desired.types import Manifest, canonical_order
 
 GRACE_SECONDS: Final = 60

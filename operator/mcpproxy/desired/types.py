@@ -49,6 +49,16 @@ class ServiceTarget:
     """True if its endpoints are set by another controller, or it is the name of another host."""
 
 
+@dataclass(frozen=True, slots=True)
+class TokenKeys:
+    """The issuer and the keys of the cluster's ServiceAccount tokens."""
+
+    issuer: str
+    """Value of the claim iss."""
+    key_set: str
+    """The keys as a JSON Web Key Set."""
+
+
 class ChildKind(NamedTuple):
     """Kind of object that an MCPProxy may own."""
 

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from mcpproxy.api import constants
-from mcpproxy.api.v1alpha1 import MCPProxy, ValueFrom
+from mcpproxy.api.v1alpha1 import KeyRef, MCPProxy, ValueFrom
 from mcpproxy.desired import config_map
 from mcpproxy.desired.types import Manifest, OwnerRef
 
@@ -65,6 +65,12 @@ def _source(kind: str, name: str, keys: set[str]) -> Manifest:
 
 
 def _references(proxy: MCPProxy) -> Iterator[ValueFrom]:
+    if proxy.spec.authentication is not None:
+        yield from proxy.spec.authentication.references
+    if config_map.needs_token_keys(proxy):
+        name = constants.cluster_keys_name(proxy.metadata.name)
+        for key in (constants.CLUSTER_ISSUER_KEY, constants.CLUSTER_JWKS_KEY):
+            yield ValueFrom(config_map_key_ref=KeyRef(name=name, key=key))
     for backend in proxy.spec.backends:
         variables = (backend.stdio.env if backend.stdio else None) or []
         references = [header.value_from for header in backend.headers or []]

@@ -4,8 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
-from mcpproxy.proxy.core.catalog.catalog import Catalog, ComponentList
+from mcpproxy.proxy.core.access import Access
+from mcpproxy.proxy.core.catalog.catalog import Catalog
+from mcpproxy.proxy.core.catalog.component_list import ComponentList
 from mcpproxy.proxy.core.catalog.extensions import TASKS_EXTENSION
+from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.core.translation.request_names import unknown_component_error
 from mcpproxy.proxy.core.translation.uri_templates import Uri
 from mcpproxy.proxy.gateway.gateway import Gateway
@@ -122,6 +125,7 @@ class VisibleGateway(Gateway):
         super().__init__(name, version, backends, catalog)
         self._mounted_servers = list(mounted_servers)
         self.holders = 0
+        self.locate = self._locate_visible
 
     def start(self) -> None:
         self.holders += 1
@@ -137,9 +141,11 @@ class VisibleGateway(Gateway):
             for server in self._mounted_servers:
                 await server.close()
 
-    def route(self, method: str, params: Message, principal: str | None = None) -> Route:
+    def _locate_visible(
+        self, method: str, params: Message, principal: str | None, access: Access | None
+    ) -> Route:
         if method in TASKS_EXTENSION.routed:
-            return super().route(method, params, principal)
+            return self.router.route(method, params, principal, access)
         name, kind = self.router.named(method, params)
         owner = self.catalog.owner(kind, name)
         if owner is not None:
@@ -152,17 +158,17 @@ class VisibleGateway(Gateway):
             raise unknown_component_error(kind, name)
         if template is not None:
             return self.route_to(template[0], name, kind)
-        return super().route(method, params)
+        return self.router.route(method, params, None, access)
 
     def guess_route(
-        self, method: str, params: Message, principal: str | None = None
+        self, method: str, params: Message, client: ClientIdentity | None = None
     ) -> Route | None:
         for member, kinds in (("uri", (RESOURCES,)), ("name", (TOOLS, PROMPTS))):
             name = jsonrpc.decode_str(params.get(member))
             for kind in kinds if name is not None else ():
                 if self.catalog.hides(kind, name or ""):
                     raise unknown_component_error(kind, name or "")
-        return super().guess_route(method, params, principal)
+        return super().guess_route(method, params, client)
 
     def _template(self, uri: str) -> tuple[str, str] | None:
         """Return the backend and the template that match a URI, or None.

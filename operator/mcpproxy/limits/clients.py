@@ -302,3 +302,57 @@ URI_MATCHING: Final = Limit(
     beyond="the URI matches none of the templates",
     test="test_matching_a_uri_stops_after_too_many_steps",
 )
+ACCESS_CLASSES: Final = Limit(
+    name="access-classes",
+    value=128,
+    unit="count",
+    counts="sets of rules of spec.authorization that apply to some client, with their decisions",
+    share="process",
+    beyond="the least recently used one is dropped, and computed again for its next client",
+    test="test_classes_beyond_the_limit_are_computed_again",
+)
+CLASS_LISTS: Final = Limit(
+    name="class-lists",
+    value=64 * 1024 * 1024,
+    unit="bytes",
+    counts="bytes of the merged lists of clients whose access spec.authorization restricts",
+    share="process",
+    beyond="the least recently used list is dropped, and merged again for its next client",
+    test="test_lists_of_classes_beyond_the_limit_are_dropped",
+)
+CONDITION_BYTES: Final = Limit(
+    name="condition-bytes",
+    value=65536,
+    unit="bytes",
+    counts="bytes of the arguments of a call that is subject to a condition",
+    share="message",
+    beyond="the condition counts as false; without another rule, JSON-RPC error -32602",
+    test="test_arguments_beyond_a_limit_meet_no_condition",
+)
+CONDITION_VALUES: Final = Limit(
+    name="condition-values",
+    value=1000,
+    unit="count",
+    counts="JSON values in the arguments of a call that is subject to a condition",
+    share="message",
+    beyond="the condition counts as false; without another rule, JSON-RPC error -32602",
+    test="test_arguments_beyond_a_limit_meet_no_condition",
+)
+EXTERNAL_DECISIONS: Final = Limit(
+    name="external-decisions",
+    value=64,
+    unit="count",
+    counts="calls that wait for the service of spec.authorization.external",
+    share="process",
+    beyond="spec.authorization.external.onFailure decides; a client with few calls keeps its share",
+    test="test_one_client_cannot_occupy_all_external_decisions",
+)
+EXTERNAL_ANSWER: Final = Limit(
+    name="external-answer",
+    value=65536,
+    unit="bytes",
+    counts="bytes of an answer of the service of spec.authorization.external",
+    share="message",
+    beyond="spec.authorization.external.onFailure decides",
+    test="test_an_unreadable_response_of_the_service_counts_as_no_decision",
+)

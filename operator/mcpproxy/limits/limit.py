@@ -9,6 +9,7 @@ Share = Literal[
     "connection",
     "request",
     "session",
+    "network",
     "principal",
     "backend",
     "instance",

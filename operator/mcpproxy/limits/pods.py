@@ -144,6 +144,24 @@ REPORT_KINDS: Final = Limit(
     beyond="further kinds are left out",
     test="test_an_oversized_report_is_truncated_and_never_refused",
 )
+TOKEN_KEYS: Final = Limit(
+    name="token-keys",
+    value=256 * 1024,
+    unit="bytes",
+    counts="bytes of the keys of ServiceAccount tokens that the API server publishes",
+    share="process",
+    beyond="the earlier keys stay in the ConfigMap, and the status says so",
+    test="test_keys_that_no_config_map_can_hold_are_not_delivered",
+)
+REPORT_ISSUERS: Final = Limit(
+    name="report-issuers",
+    value=18,
+    unit="count",
+    counts="issuers of tokens in one report, with the cluster and the API keys",
+    share="message",
+    beyond="further issuers are left out",
+    test="test_an_oversized_report_is_truncated_and_never_refused",
+)
 REPORT_WORD: Final = Limit(
     name="report-word",
     value=64,

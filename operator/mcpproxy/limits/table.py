@@ -5,6 +5,7 @@ from typing import Final
 
 from mcpproxy.limits import (
     audit,
+    authentication,
     backends,
     clients,
     extensions,
@@ -21,7 +22,12 @@ def _defined_in(module: ModuleType) -> tuple[Limit, ...]:
     return tuple(value for value in vars(module).values() if isinstance(value, Limit))
 
 
-CLIENTS: Final = (*_defined_in(http), *_defined_in(clients), *_defined_in(audit))
+CLIENTS: Final = (
+    *_defined_in(http),
+    *_defined_in(clients),
+    *_defined_in(authentication),
+    *_defined_in(audit),
+)
 BACKENDS: Final = (
     *_defined_in(backends),
     *_defined_in(sessions),

@@ -9,6 +9,8 @@ from mcpproxy.api.defaults import clash_policy, effective_settings, health_polic
 from mcpproxy.api.v1alpha1 import BackendSpec, MCPProxy
 from mcpproxy.api.v1alpha1.status import BackendStatus
 from mcpproxy.plan import saved_lists
+from mcpproxy.plan.access.callers import parse_caller
+from mcpproxy.plan.access.permissions import build_access
 from mcpproxy.plan.document import Plan, build_document
 from mcpproxy.proxy.config.targets import ProxyConfig
 from mcpproxy.proxy.core.catalog.catalog import Catalog
@@ -30,6 +32,8 @@ class CollectOptions:
     """Directory from which saved lists are read, without any connection."""
     save: Path | None = None
     """Directory in which the lists of usable backends are saved."""
+    callers: tuple[str, ...] = ()
+    """Callers whose access is shown; see `parse_caller`. Without any, all whom the rules name."""
 
 
 async def build_plan(
@@ -59,7 +63,7 @@ async def build_plan(
             backend.watch.known and not backend.watch.lists.failures for backend in backends
         )
         origins = {b.name: (b.names, selections(b.settings)) for b in backends}
-        return build_document(
+        plan = build_document(
             proxy.metadata,
             context.catalog,
             statuses,
@@ -69,6 +73,9 @@ async def build_plan(
             on_clash=proxy.spec.names.on_clash if proxy.spec.names else None,
             failures={kind: _failures(backends, kind) for kind in KINDS},
         )
+        callers = [parse_caller(text, proxy.spec) for text in sources.callers]
+        plan["access"] = build_access(proxy.spec, context.catalog, plan, callers)
+        return plan
     finally:
         await asyncio.gather(*(backend.close() for backend in backends))
 

@@ -14,6 +14,7 @@ from mcpproxy.api.manifest import ManifestError
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.plan import compare as plan_compare
 from mcpproxy.plan import manifests
+from mcpproxy.plan.access.permissions import access_differences
 from mcpproxy.plan.collect import CollectOptions, build_plan
 from mcpproxy.plan.document import (
     DIFFERENT,
@@ -44,22 +45,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="YAML file with MCPProxies; - reads stdin",
     )
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument(
-        "--offline",
-        type=Path,
-        metavar="DIR",
-        help="read the lists that --save wrote, without connecting to backends",
-    )
-    where.add_argument(
-        "--save", type=Path, metavar="DIR", help="save the lists of the backends in DIR"
-    )
+    _add_lists(parser)
     add("-n", "--namespace", metavar="NS", help="namespace of manifests that set none")
     add(
         "--against",
         metavar="WHAT",
         help="compare with a running proxy, given as a URL or mcpproxy/NAME (through kubectl), or"
         " with the output file of an earlier -o json",
+    )
+    add(
+        "--as",
+        action="append",
+        dest="callers",
+        default=[],
+        metavar="CALLER",
+        help="show the access of this caller, such as groups=dev,subject=alice or anonymous;"
+        " otherwise of all callers whom the rules name (may be repeated)",
     )
     add("-o", "--output", choices=("text", "json"), default="text", help="%(default)s")
     add_places(parser)
@@ -70,6 +71,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="time limit for the responses of a proxy's backends (%(default)g)",
     )
+
+
+def _add_lists(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_mutually_exclusive_group().add_argument
+    add(
+        "--offline",
+        type=Path,
+        metavar="DIR",
+        help="read the lists that --save wrote, without connecting to backends",
+    )
+    add("--save", type=Path, metavar="DIR", help="save the lists of the backends in DIR")
 
 
 def _seconds(text: str) -> float:
@@ -113,7 +125,7 @@ async def _plans(
 ) -> tuple[list[Plan], list[Plan]]:
     """Return the plans of these proxies, and those of an earlier plan that no longer exist."""
     options = RuntimeOptions(values=args.values, resolve=dict(args.resolve))
-    sources = CollectOptions(args.timeout, args.offline, args.save)
+    sources = CollectOptions(args.timeout, args.offline, args.save, tuple(args.callers))
     compare, running = args.against is not None, None
     earlier: dict[tuple[str | None, str], Plan] = {}
     if compare and plan_compare.is_running(args.against):
@@ -133,6 +145,9 @@ async def _plans(
         if compare:
             baseline = running or earlier.pop((plan["namespace"], plan["name"]), None)
             plan["differences"] = plan_differences(baseline, plan)
+            if running is None:
+                # A running proxy shows one caller's part, so only plans can be compared by caller.
+                plan["accessDifferences"] = access_differences(baseline, plan)
         plans.append(plan)
     return plans, [removed_plan(plan) for plan in earlier.values()]
 

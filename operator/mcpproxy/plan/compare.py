@@ -77,9 +77,30 @@ def load_earlier_plan(path: Path) -> dict[tuple[str | None, str], Plan]:
 def _is_plan(value: Any) -> bool:
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
         return False
+    if not _is_access(value.get("access")):
+        return False
     lists = [value.get(kind.member) for kind in KINDS]
     return all(isinstance(entries, list) for entries in lists) and all(
         isinstance(entry, dict) and all(member in entry for member in _MEMBERS)
         for entries in lists
         for entry in entries or ()
     )
+
+
+def _is_access(value: Any) -> bool:
+    """Return True for the access of an earlier plan, or for none."""
+    if value is None:
+        return True
+    callers = value.get("callers") if isinstance(value, dict) else None
+    if not isinstance(callers, list):
+        return False
+    return all(
+        isinstance(caller, dict)
+        and isinstance(caller.get("caller"), str)
+        and all(_has_names(caller.get(kind.member)) for kind in KINDS)
+        for caller in callers
+    )
+
+
+def _has_names(components: Any) -> bool:
+    return isinstance(components, dict) and isinstance(components.get("names"), list)

@@ -187,7 +187,11 @@ def exit_code(plan: Plan) -> int:
     if plan["tooLong"] or (plan["clashes"] and plan["onClash"] != "First"):
         return CLASHING
     drifted = plan["approval"] is not None and plan["approval"]["matches"] is not True
-    if drifted or (plan.get("differences") and differ(plan["differences"])):
+    if (
+        drifted
+        or plan.get("accessDifferences")
+        or (plan.get("differences") and differ(plan["differences"]))
+    ):
         return DIFFERENT
     return NOTHING_WRONG
 

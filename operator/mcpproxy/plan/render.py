@@ -5,8 +5,9 @@ from typing import Any, Final
 
 import yaml
 
-from mcpproxy.limits.backends import FINDING_TEXT
+from mcpproxy.plan.access.render import render_access, render_access_differences
 from mcpproxy.plan.document import BYTES_PER_TOKEN, Plan, differ
+from mcpproxy.plan.terminal_text import escape_control_characters, table_lines
 from mcpproxy.proxy.core.translation.namespacing import MAX_NAME
 from mcpproxy.proxy.protocol.kinds import KINDS
 
@@ -22,24 +23,19 @@ _ORIGINS: Final = {"Backend": "backend", "Proxy": "spec.session", "Transport": "
 _SIGNS: Final = {"added": "+", "removed": "-", "changed": "~"}
 
 
-def escape_control_characters(text: Any) -> str:
-    """Return a text on one line, with escapes for characters that a terminal would interpret."""
-    cut = str(text)
-    cut = cut if len(cut) <= FINDING_TEXT.value else f"{cut[: FINDING_TEXT.value]}…"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
-
-
 def render_plan(plan: Plan) -> str:
     """Return the plan of one proxy as text."""
     lines = [_title(plan), "", *_backends(plan)]
     for kind in KINDS:
         lines += _list(plan, kind.member)
+    lines += render_access(plan)
     lines += _problems(plan)
     lines += ["", f"catalogHash: {plan['catalogHash'] or 'unknown, because a backend failed'}"]
     if plan["approval"] is not None:
         lines += _approval(plan)
     if plan.get("differences") is not None:
         lines += _differences(plan["differences"])
+    lines += render_access_differences(plan.get("accessDifferences") or [])
     return "\n".join(lines) + "\n"
 
 
@@ -52,13 +48,6 @@ def render_removed_plan(plan: Plan) -> str:
 def _title(plan: Plan) -> str:
     where = f"{plan['namespace']}/" if plan["namespace"] else ""
     return escape_control_characters(f"MCPProxy {where}{plan['name']}")
-
-
-def _table(rows: Sequence[Sequence[Any]]) -> Iterator[str]:
-    texts = [[escape_control_characters(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-    for row in texts:
-        yield "  " + "  ".join(map(str.ljust, row, widths)).rstrip()
 
 
 def _backends(plan: Plan) -> Iterator[str]:
@@ -75,7 +64,7 @@ def _backends(plan: Plan) -> Iterator[str]:
                 *(counts.get(kind, "-") for kind in TITLES),
             )
         )
-    yield from _table(rows)
+    yield from table_lines(rows)
     for backend in plan["backends"]:
         if backend["name"] in plan["failed"]:
             cause = f"{backend.get('reason', 'Unknown')}: {backend.get('message', '')}"
@@ -97,7 +86,7 @@ def _list(plan: Plan, member: str) -> Iterator[str]:
     estimate = f", about {plan['toolTokens']} tokens" if member == "tools" else ""
     yield ""
     yield f"{TITLES[member]} ({served}{estimate})"
-    yield from _table([_row(entry, weighed=member == "tools") for entry in entries])
+    yield from table_lines([_row(entry, weighed=member == "tools") for entry in entries])
     if member == "tools":
         yield f"  (estimate: {BYTES_PER_TOKEN} bytes of compact JSON per token)"
 

@@ -1,8 +1,7 @@
 """The main path of the runtime: how a client's request and its response are relayed.
 
-Most calls are one request and one response, which I/O callbacks relay without a task. If anything
-else happens (an event stream, an HTTP error, a lost connection, a timeout, a cancellation), a task
-continues the call. A request that was sent is not sent again.
+Most calls are one request and one response, which I/O callbacks relay without a task. A task
+continues the call after anything else, such as a timeout. A request is not sent twice.
 """
 
 import time
@@ -89,7 +88,7 @@ class Call:
         `has_log_level` means that the client has set a log level. Raise RpcError without a route.
         """
         params = message.params or {}
-        route = route or gateway.route(message.method, params)
+        route = route or gateway.route(message.method, params, client)
         backend = route.backend
         request = upstream_request_of(message.id, message.method, params, route)
         call, lease, exchange = cls(gateway, backend, request, client, responder), None, None
@@ -97,8 +96,7 @@ class Call:
             stateless_only = has_log_level or client.modern
             lease = backend.sessions.try_acquire(client, stateless_only=stateless_only)
         if lease is not None:
-            session = lease.link
-            translates = client.modern is not session.greeting.modern
+            session, translates = lease.link, client.modern is not lease.link.greeting.modern
             if isinstance(session, IMMEDIATE) and not (translates and has_log_level):
                 if translates:
                     request = translate_request(request, client, session.greeting)
@@ -121,8 +119,7 @@ class Call:
         names, greeting, answer = self.backend.names, lease.link.greeting, None
         body = map_response_bytes(exchange, self.request, greeting, names)
         if body is None:
-            principal = self._client.principal
-            answer = map_response(exchange, self.request, greeting, names, principal)
+            answer = map_response(exchange, self.request, greeting, names, self._client.principal)
             body = None if answer is None else jsonrpc.encode(answer)
         if body is None or (exchange.number and not exchange.session.try_complete(exchange)):
             self.detach()
@@ -132,7 +129,7 @@ class Call:
         if exchange.response and not exchange.response.complete:
             exchange.response.leave()
         timer.cancel()
-        self._end("error" if answer is not None and "error" in answer else "ok")
+        self._end("error" if answer is not None and "error" in answer else "ok", len(body))
         if self._responder is not None:
             self._responder.respond(body, answer)
 
@@ -151,14 +148,14 @@ class Call:
         *,
         resolves_input: bool = False,
     ) -> Message:
-        """Send the client's `message`, or wait for its response, in the current task.
+        """Return the response to the client's `message`, which is sent unless it was before.
 
-        `sink` and `resolves_input` are those of `RequestInTask`. Return the response with the id
-        of the message. Raise RpcError, also for failures of the backend.
+        `sink` and `resolves_input` are those of `RequestInTask`. Raise RpcError for any failure.
         """
         gateway, backend, sent, outcome = self._gateway, self.backend, None, "cancelled"
         if self._exchange and self._lease and self._timer:
             sent = SentRequest(self._exchange, self._lease, self._timer)
+        await gateway.decide(message, backend.name, caller.client)
         self.state = CallState.DETACHED
         gateway.running.add(self)
         task = RequestInTask(backend, sent, sink, resolves_input=resolves_input)
@@ -166,6 +163,7 @@ class Call:
             tracing, send = gateway.tracing, task.run
             traced = send if tracing is None else tracing.traced(send, backend.name, message)
             answer = await traced(self.request, caller)
+            gateway.restrict_result(self.request.method, backend.name, answer, caller.client)
             outcome = "error" if "error" in answer else "ok"
             answer["id"] = message["id"]
             return answer
@@ -175,14 +173,16 @@ class Call:
         finally:
             self._end(outcome)
 
-    def _end(self, outcome: str) -> None:
-        """Record the end of the call."""
+    def _end(self, outcome: str, size: int | None = None) -> None:
+        """Record the end of the call, with the size of the response in bytes if it is known."""
         self.state = CallState.DONE
         # Both refer to the call, and only the garbage collector would free the cycles.
         self._exchange = self._timer = None
         self._gateway.running.discard(self)
         seconds = time.perf_counter() - self._began_at
         self._gateway.metrics.calls.add(self.backend.name, self.request.method, outcome, seconds)
+        if self._gateway.audit is not None:
+            self._gateway.audit.record_call(self, self._client, outcome, seconds, size)
 
 
 async def relay_request(
@@ -195,4 +195,4 @@ async def relay_request(
 
     if gateway.lists.has(method):
         return await gateway.lists.answer(message, method, params or {}, caller, send)
-    return await send(*gateway.prepare(message, method, params, caller.client.principal))
+    return await send(*gateway.prepare(message, method, params, caller.client))

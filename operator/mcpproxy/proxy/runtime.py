@@ -12,27 +12,33 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote, urlsplit
 
 from mcpproxy.api import constants
 from mcpproxy.api.authority import join_host_port
 from mcpproxy.api.defaults import HealthPolicy, clash_policy, denied_extensions, health_policy
-from mcpproxy.api.v1alpha1 import MCPProxySpec
+from mcpproxy.api.v1alpha1 import Audit, MCPProxySpec
 from mcpproxy.api.v1alpha1 import Tracing as TracingSpec
 from mcpproxy.api.v1alpha1.status import PodReport
 from mcpproxy.proxy import sealing_keys as key_files
 from mcpproxy.proxy.admin.app import AdminApp
 from mcpproxy.proxy.admin.readiness import ANYWHERE, check_endpoint
+from mcpproxy.proxy.audit.factory import build_audit_log
+from mcpproxy.proxy.authorization.policy import Policy
 from mcpproxy.proxy.config.targets import ProxyConfig
 from mcpproxy.proxy.core.catalog.approved_catalog import ApprovedCatalog
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.digests import differences
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
+from mcpproxy.proxy.downstream.access.authenticated import READINESS, AuthenticatedEndpoint
+from mcpproxy.proxy.downstream.access.principals import Principals
 from mcpproxy.proxy.downstream.app import Endpoint, PeerEndpoint
 from mcpproxy.proxy.downstream.host_origin import LOCAL, HostOriginPolicy, service_hosts
 from mcpproxy.proxy.downstream.peers.acceptor import PeerAcceptor
-from mcpproxy.proxy.downstream.principals import Principals
 from mcpproxy.proxy.downstream.standard_streams import standard_streams
 from mcpproxy.proxy.downstream.stdio import StdioServer
+from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
+from mcpproxy.proxy.gateway.external_decisions import ExternalDecisions
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.http1.server.server import HttpServer
 from mcpproxy.proxy.protocol import jsonrpc
@@ -43,6 +49,7 @@ from mcpproxy.proxy.upstream.factory import build_backend
 from mcpproxy.proxy.upstream.mounted.values import MountedValues
 
 if TYPE_CHECKING:
+    from mcpproxy.proxy.authentication.client_authentication import ClientAuthentication
     from mcpproxy.proxy.telemetry.tracing import CallTracing
 
 EXPORT_WITHIN: Final = 3.0
@@ -67,6 +74,8 @@ class RuntimeOptions:
     resolve: Mapping[str, str] = field(default_factory=dict)
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
+    audit_descriptor: int = 1
+    """Descriptor for lines of the audit log; standard output, unless clients read it."""
     principal_from: str | None = None
     """Header that names the user; that of the manifest takes precedence."""
     drain: int = DRAIN
@@ -102,6 +111,11 @@ class Runtime:
             gateway = _gateway(configuration, options)
         self.gateway = gateway
         self._gauges = BackendGauges()
+        self._authentication: ClientAuthentication | None = None
+        self._front: Endpoint | None = None
+        self._readiness = secrets.token_urlsafe(32).encode()
+        if configuration is not None and configuration.proxy.spec.authentication is not None:
+            self._authentication = self._authenticating(configuration)
         self._keys: key_files.SealingKeyWatcher | None = None
         if options.sealing_keys is None:
             self._sealer = Sealer(options.keys or [key_files.new_key()], secrets.token_bytes)
@@ -125,7 +139,35 @@ class Runtime:
             if approved
             else None,
             clashes=catalog.clashes(),
+            authentication=self._authentication.statuses() if self._authentication else None,
+            authorization=self.gateway.authorization_report(complete=is_complete),
         )
+
+    def _authenticating(self, configuration: ProxyConfig) -> "ClientAuthentication":
+        # The cryptography takes memory, which proxies without authentication save.
+        from mcpproxy.proxy.authentication.client_authentication import ClientAuthentication
+        from mcpproxy.proxy.authentication.verification_keys import KeyListener
+
+        def end_streams(issuer: str, subject: str | None) -> None:
+            if self._front is not None:
+                self._front.end_revoked(issuer, subject)
+
+        options, gateway = self._options, self.gateway
+        authentication = ClientAuthentication(
+            configuration.proxy,
+            options.path,
+            MountedValues(options.values, time.monotonic),
+            options.resolve,
+            KeyListener(gateway.notify_status_watchers, end_streams),
+            on_refused=gateway.record_failed_authentication,
+        )
+        gateway.metrics.count(
+            "mcpproxy_authentications",
+            "Authentications of clients; a token that was accepted lately is not counted again",
+            ["method", "result"],
+            authentication.authenticator.results,
+        )
+        return authentication
 
     def watch(self, watcher: Callable[[], None]) -> Callable[[], None]:
         """Call `watcher` when the report may have changed; return the canceller."""
@@ -158,8 +200,7 @@ class Runtime:
             sockets.append(listen(options.host, options.own_port))
         self._port = sockets[-1].getsockname()[1]
         address = _address(options, self._port)
-        principals = Principals(self._principal_header)
-        front = Endpoint(self.gateway, self._sealer, guard, address, options.path, principals)
+        front = self._front = self._endpoint(guard, address)
         for_instances = HttpServer(PeerEndpoint(front, self.gateway))
         acceptor = PeerAcceptor(front.peers.credentials, for_instances.new_connection)
         server = HttpServer(front, acceptor)
@@ -177,6 +218,8 @@ class Runtime:
             loop.add_signal_handler(number, self.stop)
         key_watch = None if self._keys is None else asyncio.create_task(self._keys.run())
         self.gateway.start()
+        if self._authentication is not None:
+            self._authentication.start()
         front.start()
         await server.start(sockets)
         await for_instances.start(())
@@ -192,8 +235,24 @@ class Runtime:
             await asyncio.gather(*tasks, return_exceptions=True)
         if key_watch is not None:
             key_watch.cancel()
+        if self._authentication is not None:
+            await self._authentication.close()
         front.close()
         await self.gateway.close()
+
+    def _endpoint(self, guard: HostOriginPolicy, address: str) -> Endpoint:
+        spec = self._configuration.proxy.spec if self._configuration else None
+        public = spec.public_url if spec else None
+        parts = (self.gateway, self._sealer, guard, address, self._options.path)
+        public_path = None if public is None else unquote(urlsplit(public).path)
+        if self._authentication is None:
+            return Endpoint(*parts, Principals(self._principal_header), public_path)
+        return AuthenticatedEndpoint(
+            *parts,
+            public_path=public_path,
+            authentication=self._authentication,
+            readiness=self._readiness,
+        )
 
     @property
     def _principal_header(self) -> str | None:
@@ -201,6 +260,14 @@ class Runtime:
         if spec is not None and spec.principal_from is not None:
             return spec.principal_from.header
         return self._options.principal_from
+
+    @property
+    def _readiness_headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """The headers that the endpoint requires of this process."""
+        if self._authentication is not None:
+            return ((READINESS, self._readiness),)
+        header = self._principal_header
+        return () if header is None else ((header.lower().encode(), READINESS),)
 
     def stop(self) -> None:
         """Let `serve_http` drain and return, as after SIGTERM or SIGINT."""
@@ -213,9 +280,8 @@ class Runtime:
         if not self.gateway.initial_round_done:
             return "the first check of all backends is in progress"
         if not self._verified:
-            header = self._principal_header
             why_not = await check_endpoint(
-                self._options.host, self._port, self._options.path, header
+                self._options.host, self._port, self._options.path, self._readiness_headers
             )
             if why_not is not None:
                 return why_not
@@ -245,8 +311,15 @@ def _gateway(configuration: ProxyConfig, options: RuntimeOptions) -> Gateway:
         health_policy(proxy.spec), options, configuration.directory, catalog
     )
     backends = [build_backend(proxy, spec, context) for spec in proxy.spec.backends]
+    audit = proxy.spec.audit
     gateway = Gateway(
-        proxy.metadata.name, VERSION, backends, catalog, denied_extensions(proxy.spec)
+        proxy.metadata.name,
+        VERSION,
+        backends,
+        catalog,
+        denied_extensions(proxy.spec),
+        *build_policy(proxy.spec, catalog, options.resolve),
+        None if audit is None else _audited_requests(audit, proxy.metadata.name, options, catalog),
     )
     if isinstance(catalog, ApprovedCatalog):
         catalog.on_offer = gateway.notify_status_watchers
@@ -254,6 +327,26 @@ def _gateway(configuration: ProxyConfig, options: RuntimeOptions) -> Gateway:
     if monitoring is not None and monitoring.tracing is not None:
         gateway.tracing = _tracing(monitoring.tracing, proxy.metadata.name)
     return gateway
+
+
+def _audited_requests(
+    spec: Audit, name: str, options: RuntimeOptions, catalog: Catalog
+) -> AuditedRequests:
+    log = build_audit_log(spec, name, VERSION, options.audit_descriptor)
+    return AuditedRequests(log, catalog)
+
+
+def build_policy(
+    spec: MCPProxySpec, catalog: Catalog, resolve: Mapping[str, str]
+) -> tuple[Policy | None, ExternalDecisions | None]:
+    """Return the policy of a proxy and the client of its external service; None without them."""
+    authorization = spec.authorization
+    if authorization is None:
+        return None, None
+    external = authorization.external
+    return Policy(authorization, catalog), None if external is None else ExternalDecisions(
+        external, functools.cache(ssl.create_default_context), resolve
+    )
 
 
 def _tracing(spec: TracingSpec, name: str) -> "CallTracing":
@@ -284,7 +377,9 @@ def build_host_policy(
     if configuration is not None:
         proxy = configuration.proxy
         service_names = service_hosts(proxy.metadata.name, proxy.metadata.namespace)
-        hosts = (*service_names, *(proxy.spec.allowed_hosts or ()), *hosts)
+        public = proxy.spec.public_url
+        own = (*service_names, *((urlsplit(public).netloc,) if public else ()))
+        hosts = (*own, *(proxy.spec.allowed_hosts or ()), *hosts)
         origins = (*(proxy.spec.allowed_origins or ()), *origins)
     if options.host not in ("127.0.0.1", "localhost", "::1") and not hosts:
         raise ValueError(

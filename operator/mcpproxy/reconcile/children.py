@@ -5,10 +5,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.cluster.client import Cluster
 from mcpproxy.cluster.resources import ProxyKey, kind_of
+from mcpproxy.desired import config_map
 from mcpproxy.reconcile.field_conflicts import FieldConflicts
 from mcpproxy.reconcile.object_views import deployment_view, mounted_config_map
 from mcpproxy.reconcile.ownership import PodOwnership
@@ -99,13 +101,15 @@ class ChildWriter:
         template = deployment["spec"]["template"]["spec"]
         pod_specs = [template, *(pod["spec"] for pod in snapshot.pods)]
         keep = {mounted_config_map(spec, key.name) for spec in pod_specs}
+        if snapshot.proxy is None or config_map.needs_token_keys(snapshot.proxy):
+            keep.add(constants.cluster_keys_name(key.name))
         unused = prunable(snapshot.children, filter(None, keep), snapshot.parent)
         if not unused:
             return None
         mounted, more = await self._ownership.mounted_config_maps(key, deployment)
-        for config_map in unused:
-            if config_map["metadata"]["name"] not in mounted:
-                await self._delete(config_map)
+        for child in unused:
+            if child["metadata"]["name"] not in mounted:
+                await self._delete(child)
         return WAIT if more else None
 
     async def _apply_step(self, key: ProxyKey, step: ApplyStep, before: Object | None) -> Object:

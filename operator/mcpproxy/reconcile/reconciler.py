@@ -22,6 +22,7 @@ from mcpproxy.cluster.resources import (
     ProxyKey,
     ResourceKind,
 )
+from mcpproxy.cluster.token_keys import TokenKeyReader
 from mcpproxy.desired import BuildOptions, OwnerRef, build
 from mcpproxy.reconcile.children import ChildWriter
 from mcpproxy.reconcile.deletion import Deletions
@@ -80,8 +81,8 @@ class Reconciler:
         self._writes = StatusWriteHealth(now) if writes is None else writes
         self._status = StatusWriter(cluster, fleet, now, instance, self._writes)
         self._ownership = PodOwnership(cluster)
-        announce = self._status.announce
-        self._children = ChildWriter(cluster, self._ownership, now, reverted, announce)
+        self._token_keys = TokenKeyReader(cluster, now)
+        self._children = ChildWriter(cluster, self._ownership, now, reverted, self._status.announce)
         self._deletions = Deletions(self._status)
         self._failures = Failures()
 
@@ -113,7 +114,7 @@ class Reconciler:
     async def _take_snapshot(self, key: ProxyKey) -> Snapshot | None:
         """Read and validate the MCPProxy, and read everything that belongs to it."""
         try:
-            snapshot = await take_snapshot(self._cluster, key, lambda kind: self._known(kind, key))
+            snapshot = await take_snapshot(self._cluster, key, self._known, self._token_keys)
         except ClusterError as error:
             self._writes.failed(key, error)
             raise
@@ -150,7 +151,7 @@ class Reconciler:
 
     def _plan(self, key: ProxyKey, proxy: MCPProxy, snapshot: Snapshot) -> Plan:
         owner = OwnerRef(key.name, snapshot.parent["metadata"]["uid"])
-        children = build(proxy, self._options, owner, snapshot.services)
+        children = build(proxy, self._options, owner, snapshot.services, snapshot.token_keys)
         desired = [child for child in children if child["kind"] not in snapshot.missing_kinds]
         in_sync = partial(self._children.is_in_sync, key)
         return make_plan(desired, snapshot.children, snapshot.parent, in_sync)

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from mcpproxy.desired import ServiceTarget
+from mcpproxy.desired import ServiceTarget, config_map
 from mcpproxy.reconcile.plan import WAIT
 from mcpproxy.reconcile.snapshot import Snapshot
 
@@ -16,8 +16,9 @@ def earliest(*intervals: float | None) -> float | None:
 
 
 def poll_interval(snapshot: Snapshot) -> float | None:
-    """Return the seconds until Services of backends and missing kinds are read again."""
+    """Return the seconds until Services, missing kinds and the keys of tokens are read again."""
     if any(target == ServiceTarget() for target in snapshot.services.values()):
         return WAIT
     unwatched = snapshot.services or snapshot.hidden_services or snapshot.missing_kinds
-    return POLL if unwatched else None
+    reads_keys = snapshot.proxy is not None and config_map.needs_token_keys(snapshot.proxy)
+    return POLL if unwatched or reads_keys else None

@@ -25,13 +25,20 @@ from mcpproxy.cluster.resources import (
     ProxyKey,
     ResourceKind,
 )
-from mcpproxy.desired import ServiceName, ServiceTarget, config_map, network_policy
+from mcpproxy.cluster.token_keys import TokenKeyReader
+from mcpproxy.desired import (
+    ServiceName,
+    ServiceTarget,
+    TokenKeys,
+    config_map,
+    network_policy,
+)
 from mcpproxy.reconcile.object_views import consents, mounted_config_map, service_target
 from mcpproxy.reconcile.plan import is_owned
 
 _NAMED: Final = (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT)
 Found = TypeVar("Found")
-Known = Callable[[ResourceKind], bool]
+Known = Callable[[ResourceKind, ProxyKey], bool]
 """Function that returns True if the watches know a child of this kind."""
 
 
@@ -56,6 +63,10 @@ class Snapshot:
     """Kinds that the spec requests and the cluster does not have."""
     unread: Mapping[str, ClusterError] = field(default_factory=dict)
     """Kinds that could not be read → error. Such objects must not be taken as absent."""
+    token_keys: TokenKeys | None = None
+    """The keys of ServiceAccount tokens, if the spec needs them and they are known."""
+    token_keys_problem: str = ""
+    """Reason for which these keys could not be read."""
     ending: bool = False
     """True if the namespace is being deleted: nothing can be created in it."""
 
@@ -102,7 +113,9 @@ class _Reads:
             return default
 
 
-async def take_snapshot(cluster: Cluster, key: ProxyKey, known: Known) -> Snapshot | None:
+async def take_snapshot(
+    cluster: Cluster, key: ProxyKey, known: Known, token_keys: TokenKeyReader
+) -> Snapshot | None:
     """Read one MCPProxy and everything that belongs to it; return None if it does not exist.
 
     `known` returns True for kinds of which the watches know a child: it is read even if the spec
@@ -114,7 +127,7 @@ async def take_snapshot(cluster: Cluster, key: ProxyKey, known: Known) -> Snapsh
         return None
     proxy, rejected = validate(parent)
     reads = _Reads()
-    kinds = (*_NAMED, *_on_demand(proxy, known))
+    kinds = (*_NAMED, *_on_demand(proxy, key, known))
     empty: list[Object] = []
     singles, maps, pods = await asyncio.gather(
         asyncio.gather(*(reads.of(kind, cluster.get(kind, *key), None) for kind in kinds)),
@@ -131,9 +144,12 @@ async def take_snapshot(cluster: Cluster, key: ProxyKey, known: Known) -> Snapsh
     if proxy is not None:
         services = await reads.of(SERVICE, _services(cluster, proxy), services)
         missing_kinds = await reads.of(POD_MONITOR, _missing_kinds(cluster, proxy), missing_kinds)
-        name = config_map.name(proxy)
-        unlabelled = _unlabelled(cluster, CONFIG_MAP, key, name, maps)
-        children += await reads.of(CONFIG_MAP, unlabelled, empty)
+        for name in _config_maps(proxy):
+            unlabelled = _unlabelled(cluster, CONFIG_MAP, key, name, maps)
+            children += await reads.of(CONFIG_MAP, unlabelled, empty)
+    keys, problem = None, ""
+    if proxy is not None and config_map.needs_token_keys(proxy):
+        keys, problem = await token_keys.read()
     return Snapshot(
         parent=parent,
         proxy=proxy,
@@ -143,10 +159,17 @@ async def take_snapshot(cluster: Cluster, key: ProxyKey, known: Known) -> Snapsh
         services=services,
         missing_kinds=missing_kinds,
         unread=reads.failed,
+        token_keys=keys,
+        token_keys_problem=problem,
     )
 
 
-def _on_demand(proxy: MCPProxy | None, known: Known) -> list[ResourceKind]:
+def _config_maps(proxy: MCPProxy) -> list[str]:
+    keys = constants.cluster_keys_name(proxy.metadata.name)
+    return [config_map.name(proxy), *([keys] if config_map.needs_token_keys(proxy) else [])]
+
+
+def _on_demand(proxy: MCPProxy | None, key: ProxyKey, known: Known) -> list[ResourceKind]:
     """Return the optional kinds that the spec requests, or that an earlier spec requested."""
     spec = proxy.spec if proxy is not None else None
     asked: dict[ResourceKind, object] = {
@@ -155,7 +178,7 @@ def _on_demand(proxy: MCPProxy | None, known: Known) -> list[ResourceKind]:
         DISRUPTION_BUDGET: spec and spec.disruption_budget,
         POD_MONITOR: spec and spec.monitoring and spec.monitoring.pod_monitor,
     }
-    return [kind for kind, wanted in asked.items() if wanted is not None or known(kind)]
+    return [kind for kind, wanted in asked.items() if wanted is not None or known(kind, key)]
 
 
 async def _services(cluster: Cluster, proxy: MCPProxy) -> dict[ServiceName, ServiceTarget]:

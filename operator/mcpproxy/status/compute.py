@@ -120,6 +120,8 @@ def _url(observed: StatusInput, ready: ConditionValue) -> str | None:
         return None
     if observed.spec is None:
         return before.url if before else None
+    if observed.spec.public_url is not None:
+        return observed.spec.public_url
     port = defaults.service_port(observed.spec)
     return constants.service_url(observed.name, observed.namespace, port)
 

@@ -94,6 +94,8 @@ class StatusInput:
     """Kinds and names of the children that change when the MCPProxy is resumed."""
     hidden_services: frozenset[tuple[str, str]] = frozenset()
     """Namespaces and names of Services of which the NetworkPolicy must show nothing."""
+    token_keys_problem: str = ""
+    """Reason for which the keys of ServiceAccount tokens could not be read."""
     missing_kinds: frozenset[str] = frozenset()
     """Kinds that the spec requests and the cluster does not have."""
     deployment: DeploymentView | None = None

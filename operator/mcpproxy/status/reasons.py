@@ -13,6 +13,8 @@ SUSPENDED: Final = "Suspended"
 AUTOSCALED: Final = "Autoscaled"
 MONITORED: Final = "Monitored"
 CATALOG_DRIFT: Final = "CatalogDrift"
+RULES_UNUSED: Final = "RulesUnused"
+AUTHENTICATION_READY: Final = "AuthenticationReady"
 
 VALID: Final = "Valid"
 INVALID_SPEC: Final = "InvalidSpec"
@@ -66,6 +68,14 @@ SCALING_UNKNOWN: Final = "ScalingUnknown"
 CATALOG_APPROVED: Final = "CatalogApproved"
 CATALOG_DIFFERS: Final = "CatalogDiffers"
 CATALOG_UNKNOWN: Final = "CatalogUnknown"
+
+RULES_COVER_NOTHING: Final = "RulesCoverNothing"
+RULES_COVER_COMPONENTS: Final = "RulesCoverComponents"
+
+KEYS_KNOWN: Final = "KeysKnown"
+KEYS_UNKNOWN: Final = "KeysUnknown"
+KEYS_NOT_READ: Final = "KeysNotRead"
+KEYS_UNAVAILABLE: Final = "KeysUnavailable"
 
 HOPELESS: Final = frozenset({CONFIG_ERROR, CRASH_LOOP, IMAGE_PULL, OOM_KILLED})
 """Reasons that keep pods from serving and do not pass by themselves."""

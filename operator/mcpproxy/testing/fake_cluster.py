@@ -5,6 +5,7 @@ The same contract tests run against it and against a real API server.
 
 import copy
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object, Objects
@@ -36,6 +37,8 @@ class FakeCluster:
         self.lacking: set[str] = set()
         self.unreadable: dict[str, ClusterError] = {}
         """Kinds → error that reads of them raise."""
+        self.documents: dict[str, Any] = {}
+        """Path → document that is not of a resource."""
         self.webhooks: list[Callable[[Object], None]] = []
         self.before_write: Callable[[str], None] = lambda request: None
         self.after_write: Callable[[str], None] = lambda request: None
@@ -78,6 +81,14 @@ class FakeCluster:
                 for name, *value in wanted
             )
         ]
+
+    async def document(self, path: str) -> Any:
+        self.reads += 1
+        if path in self.unreadable:
+            raise self.unreadable[path]
+        if path not in self.documents:
+            raise NotFound(f"the server has no {path}")
+        return copy.deepcopy(self.documents[path])
 
     async def replace(self, manifest: Object) -> Object:
         """Replace an object; raise Conflict if it has changed since it was read."""

@@ -3,13 +3,9 @@
 import json
 from typing import Any
 
-from mcpproxy.proxy.core.catalog.catalog import (
-    EVERYONE,
-    Catalog,
-    ComponentList,
-    ListVariant,
-    parse_component_list,
-)
+from mcpproxy.proxy.core.catalog.catalog import Catalog
+from mcpproxy.proxy.core.catalog.component_list import ComponentList, parse_component_list
+from mcpproxy.proxy.core.catalog.list_variant import EVERYONE, ListVariant
 from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.kinds import PROMPTS, RESOURCES, TOOLS, ComponentKind

@@ -8,6 +8,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 
+from tests.proxy.runtime.issuing import IssuerServer, issuing
 from tests.proxy.runtime.peer import Peer
 from tests.proxy.runtime.serving import Proxy, proxied, serving
 
@@ -71,3 +72,23 @@ async def http() -> AsyncIterator[httpx2.AsyncClient]:
     """An HTTP client."""
     async with httpx2.AsyncClient(timeout=30) as found:
         yield found
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def issuer(stack: AsyncExitStack) -> IssuerServer:
+    """An issuer of tokens."""
+    return await stack.enter_async_context(issuing())
+
+
+@pytest.fixture
+def guarded(peer: Start, proxy: Start, issuer: IssuerServer) -> Start:
+    """Starts a peer and a proxy that accepts tokens of the issuer."""
+
+    async def start(**more: Any) -> tuple[Peer, Proxy]:
+        server, url = await peer("p")
+        spec = issuer.spec()
+        spec["authentication"] |= more.pop("authentication", {})
+        backend = {"name": "p", "url": url, "prefix": "", **more.pop("backend", {})}
+        return server, await proxy(backend, **spec, **more)
+
+    return start

@@ -11,7 +11,7 @@ import pytest
 from mcp import Client
 
 from mcpproxy.limits.backends import LIST_VARIANTS
-from mcpproxy.proxy.core.catalog.catalog import EVERYONE
+from mcpproxy.proxy.core.catalog.list_variant import EVERYONE
 from mcpproxy.proxy.core.exchange import ClientIdentity as Asking
 from mcpproxy.proxy.gateway import list_variants
 from mcpproxy.proxy.protocol.jsonrpc import RpcError

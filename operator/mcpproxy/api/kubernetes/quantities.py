@@ -52,6 +52,12 @@ def _check_at_most_an_hour(duration: str) -> str:
     return duration
 
 
+def _check_at_most_a_minute(duration: str) -> str:
+    if parse_duration(_check_positive(duration)) > parse_duration("1m"):
+        raise ValueError(f"{duration!r} is longer than 1m")
+    return duration
+
+
 def parse_quantity(quantity: int | str) -> Decimal:
     """Return the value of a resource quantity such as `250m` or `128Mi`.
 
@@ -116,6 +122,19 @@ UpToAnHour = Annotated[
     ),
 ]
 """Duration from zero to one hour."""
+
+UpToAMinute = Annotated[
+    str,
+    Field(max_length=_MAX_DURATION_LENGTH),
+    AfterValidator(_check_at_most_a_minute),
+    WithJsonSchema(
+        _duration_schema(
+            "duration(self) >= duration('1ms') && duration(self) <= duration('1m')",
+            "must be at least 1ms and at most 1m",
+        )
+    ),
+]
+"""Duration from 1 ms to one minute."""
 
 Quantity = Annotated[
     int | str,

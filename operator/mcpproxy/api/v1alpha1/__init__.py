@@ -1,6 +1,24 @@
 """MCPProxy v1alpha1: the models of the spec and the status. Import the spec's models from here."""
 
+from mcpproxy.api.v1alpha1.access.authorization import (
+    Authorization,
+    AuthorizationRule,
+    Callers,
+    ExternalDecision,
+    Grant,
+    ToolAnnotations,
+)
+from mcpproxy.api.v1alpha1.audit import Audit
+from mcpproxy.api.v1alpha1.authentication import (
+    ApiKey,
+    Authentication,
+    JwtIssuer,
+    ResourceMetadata,
+    ServiceAccountTokens,
+    TokenClaims,
+)
 from mcpproxy.api.v1alpha1.backend import (
+    BackendAuth,
     BackendNames,
     BackendSession,
     BackendSpec,
@@ -17,10 +35,10 @@ from mcpproxy.api.v1alpha1.catalog import ApprovedComponents, CatalogSpec
 from mcpproxy.api.v1alpha1.component_filters import ComponentNames, OnClash
 from mcpproxy.api.v1alpha1.extensions import Extensions
 from mcpproxy.api.v1alpha1.monitoring import Monitoring, PodMonitor, Tracing
-from mcpproxy.api.v1alpha1.network_policy import NetworkPolicySpec
-from mcpproxy.api.v1alpha1.pod_template import PodTemplate
+from mcpproxy.api.v1alpha1.pods.network_policy import NetworkPolicySpec
+from mcpproxy.api.v1alpha1.pods.pod_template import PodTemplate
+from mcpproxy.api.v1alpha1.pods.scaling import Autoscaling, DisruptionBudget
 from mcpproxy.api.v1alpha1.references import EnvVar, Header, KeyRef, PrincipalFrom, ValueFrom
-from mcpproxy.api.v1alpha1.scaling import Autoscaling, DisruptionBudget
 from mcpproxy.api.v1alpha1.spec import (
     NAME_MESSAGE,
     Health,
@@ -35,19 +53,29 @@ from mcpproxy.api.v1alpha1.tls import Tls
 
 __all__ = [
     "NAME_MESSAGE",
+    "ApiKey",
     "ApprovedComponents",
+    "Audit",
+    "Authentication",
+    "Authorization",
+    "AuthorizationRule",
     "Autoscaling",
+    "BackendAuth",
     "BackendNames",
     "BackendSession",
     "BackendSpec",
     "Cache",
+    "Callers",
     "CatalogSpec",
     "ComponentNames",
     "DisruptionBudget",
     "EnvVar",
     "Extensions",
+    "ExternalDecision",
+    "Grant",
     "Header",
     "Health",
+    "JwtIssuer",
     "KeyRef",
     "LocalObjectReference",
     "MCPProxy",
@@ -60,7 +88,9 @@ __all__ = [
     "PodTemplate",
     "PrincipalFrom",
     "Protocol",
+    "ResourceMetadata",
     "Resources",
+    "ServiceAccountTokens",
     "ServiceRef",
     "ServiceSpec",
     "Session",
@@ -68,6 +98,8 @@ __all__ = [
     "Stdio",
     "Timeouts",
     "Tls",
+    "TokenClaims",
+    "ToolAnnotations",
     "Tracing",
     "Transport",
     "ValueFrom",

@@ -1,6 +1,6 @@
 """Models of `spec.backends[]`. Import them from `api.v1alpha1`."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
@@ -32,6 +32,7 @@ Protocol = Literal[
     "2026-07-28",
 ]
 
+AUTHORIZATION: Final = "authorization"
 _SOURCES = ("url", "service", "stdio")
 _ONE_SOURCE = cel_validation(
     "(has(self.url) ? 1 : 0) + (has(self.service) ? 1 : 0) + (has(self.stdio) ? 1 : 0) == 1",
@@ -146,11 +147,26 @@ def _check_url(url: str) -> str:
     return url
 
 
+_IDLE_PASSTHROUGH = (
+    "auth.passthrough has no use unless forwardHeaders names Authorization; add it there or remove"
+    " auth.passthrough"
+)
 _NOT_STDIO = (
     "headers, forwardHeaders and transport require url or service and are not allowed with stdio"
 )
 _ONE_OR_OTHER = "a header cannot be in both headers and forwardHeaders; remove it from one of them"
 _TLS_NEEDS = "tls requires a service or an https url; use an https:// url or remove tls"
+
+
+class BackendAuth(ApiModel):
+    """Credentials of clients for this backend."""
+
+    passthrough: bool | None = None
+    """true permits that forwardHeaders sends the client's Authorization to the backend although the
+    proxy authenticates clients (spec.authentication). MCP forbids a server to accept or pass on
+    tokens that were not issued for it: a backend that gets the token of a user can call the proxy,
+    and everything else that accepts the token, in the user's name. Use it only if the tokens are
+    issued for the backend as well. Default: false."""
 
 
 class BackendSpec(ApiModel):
@@ -173,6 +189,12 @@ class BackendSpec(ApiModel):
                 "!has(self.tls) || has(self.service)"
                 " || (has(self.url) && self.url.startsWith('https:'))",
                 _TLS_NEEDS,
+            ),
+            cel_validation(
+                "!has(self.auth) || !has(self.auth.passthrough) || !self.auth.passthrough"
+                " || (has(self.forwardHeaders)"
+                " && self.forwardHeaders.exists(h, h.lowerAscii() == 'authorization'))",
+                _IDLE_PASSTHROUGH,
             ),
         )
     )
@@ -214,6 +236,8 @@ class BackendSpec(ApiModel):
     forward_headers: ForwardedHeaders | None = None
     """Names of client request headers that are forwarded to the backend. Clients that send
     different values share no session and no list. Default: none."""
+    auth: BackendAuth | None = None
+    """Credentials of clients for this backend. Default: each field's own default."""
     tls: Tls | None = None
     """TLS settings for an https url or a service. A service with this field is reached over HTTPS,
     even if the field is empty. Default: the system's certificate authorities, and no client
@@ -257,4 +281,16 @@ class BackendSpec(ApiModel):
         secure = self.service is not None or (self.url or "").startswith("https:")
         if self.tls is not None and not secure:
             raise ValueError(_TLS_NEEDS)
+        if self.passes_credentials and AUTHORIZATION not in forwarded:
+            raise ValueError(_IDLE_PASSTHROUGH)
         return self
+
+    @property
+    def passes_credentials(self) -> bool:
+        """True if the spec permits that the backend gets the credentials of clients."""
+        return bool(self.auth and self.auth.passthrough)
+
+    @property
+    def forwards_credentials(self) -> bool:
+        """True if the backend gets the header Authorization of clients."""
+        return AUTHORIZATION in {name.lower() for name in self.forward_headers or ()}

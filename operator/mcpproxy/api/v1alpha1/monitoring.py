@@ -36,7 +36,8 @@ class PodMonitor(ApiModel):
     """Timeout of a scrape, such as 10s. Default: the scrape timeout of the Prometheus."""
 
 
-def _check_endpoint(url: str) -> str:
+def check_url(url: str) -> str:
+    """Return the URL unchanged. Raise ValueError if its port is out of range."""
     if urlsplit(url).port == 0:
         raise ValueError("Port out of range 1-65535")
     return url
@@ -45,7 +46,7 @@ def _check_endpoint(url: str) -> str:
 CollectorEndpoint = Annotated[
     str,
     Field(max_length=2048, pattern=r"^https?://[^\x00-\x20\x7f/?#@]+(/[^\x00-\x20\x7f?#]*)?$"),
-    AfterValidator(_check_endpoint),
+    AfterValidator(check_url),
 ]
 """URL of an OpenTelemetry collector."""
 

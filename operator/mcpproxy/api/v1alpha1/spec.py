@@ -27,15 +27,18 @@ from mcpproxy.api.kubernetes.scalars import (
     Port,
     check_names_are_unique,
 )
+from mcpproxy.api.v1alpha1.access.authorization import Authorization
+from mcpproxy.api.v1alpha1.audit import Audit
+from mcpproxy.api.v1alpha1.authentication import Authentication, BaseUrl
 from mcpproxy.api.v1alpha1.backend import BackendSpec, Cache, Session
 from mcpproxy.api.v1alpha1.catalog import CatalogSpec
 from mcpproxy.api.v1alpha1.component_filters import ComponentNames
 from mcpproxy.api.v1alpha1.extensions import Extensions
 from mcpproxy.api.v1alpha1.monitoring import Monitoring
-from mcpproxy.api.v1alpha1.network_policy import NetworkPolicySpec
-from mcpproxy.api.v1alpha1.pod_template import PodTemplate
+from mcpproxy.api.v1alpha1.pods.network_policy import NetworkPolicySpec
+from mcpproxy.api.v1alpha1.pods.pod_template import PodTemplate
+from mcpproxy.api.v1alpha1.pods.scaling import Autoscaling, DisruptionBudget
 from mcpproxy.api.v1alpha1.references import PrincipalFrom
-from mcpproxy.api.v1alpha1.scaling import Autoscaling, DisruptionBudget
 
 _MORE_THAN_LIMIT = "a request must not be greater than the limit of the same resource"
 
@@ -132,6 +135,19 @@ _NO_REQUEST = "autoscaling by {0} requires resources.requests.{0} (or a limit)"
 _NO_SCRAPERS = (
     "monitoring.podMonitor requires scrapers: the pods of the Prometheus that scrapes the metrics"
 )
+_ONE_IDENTITY = "principalFrom and authentication exclude each other, remove one of them"
+_NO_AUDIENCE = (
+    "an entry of authentication.jwt without audiences needs publicUrl, which is then the audience"
+)
+_NO_IDENTITY = (
+    "without authentication every caller is anonymous, and this rule never applies: add"
+    " authentication, or anonymous: true or any: true in who"
+)
+_UNPUBLISHED = "authentication.resourceMetadata is published only with publicUrl and jwt; add them"
+_TOKEN_PASSED_ON = (
+    "with authentication, forwardHeaders must not name Authorization, as a token for the proxy is"
+    " not one for the backend; remove it, or state auth: {passthrough: true} on that backend"
+)
 
 
 def _resource_rule(resource: str, wanted: str) -> dict[str, str]:
@@ -158,6 +174,36 @@ _SPEC_RULES = cel(
         " || !has(self.monitoring) || !has(self.monitoring.podMonitor)",
         _NO_SCRAPERS,
         ".networkPolicy",
+    ),
+    cel_validation(
+        "!has(self.principalFrom) || !has(self.authentication)", _ONE_IDENTITY, ".principalFrom"
+    ),
+    cel_validation(
+        "has(self.publicUrl) || !has(self.authentication) || !has(self.authentication.jwt)"
+        " || self.authentication.jwt.all(i, has(i.audiences) && i.audiences.size() > 0)",
+        _NO_AUDIENCE,
+        ".authentication",
+    ),
+    cel_validation(
+        "!has(self.authorization) || !has(self.authorization.rules) || has(self.authentication)"
+        " || self.authorization.rules.all(r, (has(r.who.anonymous) && r.who.anonymous)"
+        " || (has(r.who.any) && r.who.any))",
+        _NO_IDENTITY,
+        ".authorization",
+    ),
+    cel_validation(
+        "!has(self.authentication) || !has(self.authentication.resourceMetadata)"
+        " || (has(self.publicUrl) && has(self.authentication.jwt)"
+        " && self.authentication.jwt.size() > 0)",
+        _UNPUBLISHED,
+        ".authentication",
+    ),
+    cel_validation(
+        "!has(self.authentication) || self.backends.all(b, !has(b.forwardHeaders)"
+        " || !b.forwardHeaders.exists(h, h.lowerAscii() == 'authorization')"
+        " || (has(b.auth) && has(b.auth.passthrough) && b.auth.passthrough))",
+        _TOKEN_PASSED_ON,
+        ".authentication",
     ),
 )
 
@@ -230,10 +276,51 @@ class MCPProxySpec(ApiModel):
     Scheme, host and port must match. `https://*.example.com` matches all names below example.com,
     and `*` matches any origin except null. Default: only pages from the host and port that the
     request is sent to."""
+    public_url: BaseUrl | None = None
+    """URL at which clients reach the proxy, such as https://mcp.example.com/tools. It is the
+    resource and the default audience of tokens, and the status shows it. Its host is added to
+    allowedHosts, and its path is served besides /mcp. Nothing is derived from headers of requests
+    instead. Default: none; the status shows the Service's own URL."""
+    authentication: Authentication | None = None
+    """Authentication of clients. Default: none; every client that reaches the Service is served."""
+    authorization: Authorization | None = None
+    """Permissions of callers to list and use components. Default: none; every caller may use all of
+    them."""
+    audit: Audit | None = None
+    """Records of calls, denied calls and failed authentications. Default: none; nothing is
+    recorded."""
     principal_from: PrincipalFrom | None = None
     """Header in which an authenticating gateway in front of the proxy names the user. Sessions,
     parked calls and private lists belong to that user, even if the token changes. Default: none;
     clients are distinguished by a digest of Authorization, which is not verified."""
+
+    @field_validator("authorization")
+    @classmethod
+    def _check_callers_have_an_identity(
+        cls, authorization: Authorization | None, info: ValidationInfo
+    ) -> Authorization | None:
+        rules = authorization.rules if authorization is not None else None
+        if info.data.get("authentication", ...) is None:
+            for rule in rules or ():
+                if not rule.who.includes_anonymous:
+                    raise ValueError(f"rule {rule.name}: {_NO_IDENTITY}")
+        return authorization
+
+    @model_validator(mode="after")
+    def _check_authentication(self) -> Self:
+        if self.authentication is None:
+            return self
+        issuers = self.authentication.jwt or []
+        if self.principal_from is not None:
+            raise ValueError(f"principalFrom: {_ONE_IDENTITY}")
+        if self.public_url is None and not all(issuer.audiences for issuer in issuers):
+            raise ValueError(f"authentication: {_NO_AUDIENCE}")
+        if self.authentication.resource_metadata and not (self.public_url and issuers):
+            raise ValueError(f"authentication: {_UNPUBLISHED}")
+        for backend in self.backends:
+            if backend.forwards_credentials and not backend.passes_credentials:
+                raise ValueError(f"backend {backend.name}: {_TOKEN_PASSED_ON}")
+        return self
 
     @field_validator("network_policy")
     @classmethod

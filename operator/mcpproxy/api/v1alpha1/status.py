@@ -17,6 +17,7 @@ from mcpproxy.limits.pods import (
     CONDITION_MESSAGE,
     REPORT_BACKENDS,
     REPORT_COUNT,
+    REPORT_ISSUERS,
     REPORT_KINDS,
     REPORT_MESSAGE,
     REPORT_NAME,
@@ -157,6 +158,30 @@ class CatalogDrift(ApiModel):
     """Approved components that are not offered; absent while a backend's components are unknown."""
 
 
+class IssuerStatus(ApiModel):
+    """State of the keys of one issuer of tokens, or of the API keys."""
+
+    issuer: _Message
+    """URL of the issuer, serviceAccounts or apiKeys."""
+    keys: _Count
+    """Number of known keys."""
+    message: _Message | None = None
+    """Cause for which keys could not be read lately; absent if they could."""
+    keys_from: _Word | None = None
+    """Time at which the keys were read last; present if they could not be read lately."""
+
+
+class AuthorizationReport(ApiModel):
+    """Rules of one pod, and their relation to its catalog."""
+
+    rules: _Count
+    """Number of rules."""
+    classes: _Count
+    """Number of sets of rules that applied to callers lately."""
+    unused: _Names | None = None
+    """Entries of rules that cover no component; absent while some components are unknown."""
+
+
 class PodReport(ApiModel):
     """Report of one pod's runtime, as served at `/status`."""
 
@@ -172,6 +197,10 @@ class PodReport(ApiModel):
     """Differences from the approved components; absent if none are approved."""
     clashes: Annotated[_Names, Field(default_factory=list)]
     """Names that two backends claim; the backend whose name sorts first serves them."""
+    authentication: Annotated[list[IssuerStatus], _cut_list(REPORT_ISSUERS)] | None = None
+    """State of the keys of every issuer; absent without spec.authentication."""
+    authorization: AuthorizationReport | None = None
+    """State of the rules; absent without spec.authorization."""
 
 
 class Condition(ApiModel):
@@ -199,14 +228,16 @@ class MCPProxyStatus(ApiModel):
     conditions: Annotated[list[Condition], Field(json_schema_extra=_BY_TYPE)] | None = None
     """Accepted, Available, BackendsHealthy and Ready. Reconciling and Stalled are present only
     while abnormal, Suspended only while suspended, Autoscaled only with autoscaling, Monitored only
-    with a PodMonitor, and CatalogDrift only with an approved catalog."""
+    with a PodMonitor, CatalogDrift only with an approved catalog, AuthenticationReady only with
+    authentication, and RulesUnused only with rules of authorization."""
     summary: str | None = None
     """State of the proxy in short: Serving, Degraded, Updating, Paused, Pending, Stalled, Failing,
     Unknown, Scaled to 0, Suspended or Terminating."""
     pods: str | None = None
     """Number of ready pods out of the desired pods, such as 2/3."""
     url: str | None = None
-    """URL that clients connect to; absent until the proxy has been Ready once."""
+    """URL that clients connect to: publicUrl or, without it, that of the Service; absent until the
+    proxy has been Ready once."""
     replicas: int | None = None
     """Number of pods."""
     ready_replicas: int | None = None

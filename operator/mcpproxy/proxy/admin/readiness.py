@@ -22,18 +22,17 @@ _NAME: Final = b"mcpproxy-readiness"
 
 
 async def check_endpoint(
-    host: str, port: int, path: str, principal_header: str | None = None
+    host: str, port: int, path: str, headers: tuple[tuple[bytes, bytes], ...] = ()
 ) -> str | None:
     """Discover and list tools at this address; return the reason of a failure, or None.
 
-    `principal_header` is the header that the endpoint requires.
+    `headers` are those that the endpoint requires.
     """
     address = f"127.0.0.1:{port}" if host in ANYWHERE else f"{host}:{port}"
     spec = BackendSpec.model_validate({"name": "self", "url": f"http://localhost:{port}{path}"})
     settings = effective_settings(MCPProxySpec(backends=[spec]), spec)
     background = TaskSet()
     client = HttpClient(spec.url or "", settings.deadlines.connect, None, {"localhost": address})
-    headers = () if principal_header is None else ((principal_header.lower().encode(), _NAME),)
     connector = HttpConnector(McpHttpClient(client, lambda: headers), settings, background)
     client_identity = ClientIdentity(LATEST_MODERN, info=b'{"name":"%b","version":"1"}' % _NAME)
     try:

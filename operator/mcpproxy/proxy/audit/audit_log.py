@@ -47,7 +47,8 @@ class AuditLog:
         """Create a log for the proxy `proxy`; `now` returns seconds since the epoch."""
         self.records_lists = bool(policy.lists)
         """True if requests for lists are recorded."""
-        self._refuses = policy.on_full == "Refuse"
+        self.refuses = policy.on_full == "Refuse"
+        """True if requests are refused while their records could not be written."""
         self._queue = queue
         self._now = now
         self._arguments = ArgumentsEncoder(
@@ -64,7 +65,7 @@ class AuditLog:
     @property
     def is_refusing(self) -> bool:
         """True if calls must be refused, because their records could not be written."""
-        return self._refuses and self._queue.is_full
+        return self.refuses and self._queue.is_full
 
     @property
     def dropped(self) -> int:
@@ -92,7 +93,7 @@ class AuditLog:
         time = self._timestamps.format(self._now())
         head = b'{"time":"%b%b%b",' % (time, self._middle, event.encode("ascii"))
         # Senders without valid credentials must not make the queue grow.
-        required = self._refuses and event != "authentication"
+        required = self.refuses and event != "authentication"
         self._queue.put(head + members + b"}", required=required)
 
     def _caller(self, caller: Caller) -> bytes:

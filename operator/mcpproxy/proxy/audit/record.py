@@ -50,6 +50,8 @@ class Outcome:
     seconds: float | None = None
     request_bytes: int | None = None
     response_bytes: int | None = None
+    network: str = ""
+    """Network of the sender; empty if it is not recorded."""
 
 
 def encode_caller(identity: Identity, client_info: bytes | None, revision: str) -> bytes:
@@ -87,6 +89,8 @@ def encode_outcome(outcome: Outcome) -> bytes:
         parts.append(b'"requestBytes":%d' % outcome.request_bytes)
     if outcome.response_bytes is not None:
         parts.append(b'"responseBytes":%d' % outcome.response_bytes)
+    if outcome.network:
+        parts.append(b'"network":%b' % encode_text(outcome.network))
     return b",".join(parts)
 
 

@@ -12,6 +12,8 @@ from typing import Final, Protocol
 
 from msgspec import Raw
 
+from mcpproxy.proxy.core.access import Access
+from mcpproxy.proxy.core.identity import ANONYMOUS, Identity
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.revisions import is_modern
@@ -44,6 +46,10 @@ class ClientIdentity:
     """Network from which the session was opened, for fair shares of bounded collections."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     """Request headers that some backend gets, with lower-case names."""
+    identity: Identity = field(default=ANONYMOUS, compare=False, repr=False)
+    """The verified identity of the caller; anonymous without `spec.authentication`."""
+    access: Access | None = field(default=None, compare=False, repr=False)
+    """Permission to list and use components; None without `spec.authorization`."""
     modern: bool = field(init=False, compare=False, repr=False)
     """True if the revision has neither sessions nor server requests."""
     kind: tuple[str | bytes | None, ...] = field(init=False, compare=False, repr=False)
@@ -57,6 +63,11 @@ class ClientIdentity:
         kind = (self.principal, self.revision, None, self.capabilities, self.info)
         object.__setattr__(self, "kind", kind)
         object.__setattr__(self, "person", kind[:3])
+
+    @property
+    def rules(self) -> str:
+        """Digest of the rules of access that apply to the client; empty if there are none."""
+        return "" if self.access is None else self.access.digest
 
     @property
     def holder(self) -> tuple[str, str]:

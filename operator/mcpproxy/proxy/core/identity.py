@@ -1,25 +1,64 @@
-"""The verified identity of a caller."""
+"""The verified identity of a caller, from which sessions are bound and policy is decided."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
+
+Method = Literal["jwt", "serviceAccount", "apiKey", "anonymous"]
+
+CLOCK_SKEW: Final = 60
+"""Seconds by which clocks of issuers may differ from this one."""
+SERVICE_ACCOUNTS: Final = "mcpproxy:serviceAccounts"
+"""Issuer of ServiceAccounts in principals; no URL, so that no issuer of tokens has it."""
+API_KEYS: Final = "mcpproxy:apiKeys"
+"""Issuer of the holders of API keys in principals."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
     """The verified identity of a caller."""
 
-    method: Literal["jwt", "serviceAccount", "apiKey", "anonymous"]
+    method: Method
     issuer: str = ""
     subject: str = ""
     client: str = ""
+    """The OAuth client (`claims.client`), if configured and present."""
     groups: frozenset[str] = frozenset()
     scopes: frozenset[str] = frozenset()
     service_account: tuple[str, str] | None = None
+    """Namespace and name of a ServiceAccount."""
     api_key: str = ""
+    """Name of the entry of `spec.authentication.apiKeys`."""
     actor: str = ""
+    """`act.sub` of RFC 8693, if any."""
     expires: float | None = None
+    """Seconds since the epoch; None for an identity that does not expire."""
     claims: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """The claims of the token, for CEL."""
+
+    @property
+    def principal(self) -> str:
+        """The digest that sessions, parked calls and caches are bound to; "" for anonymous.
+
+        It has no bytes of a token, so a refreshed token has the principal of the one before.
+        """
+        if self.method == "anonymous":
+            return ""
+        parts = (self.issuer, self.subject, self.client)
+        # Lengths keep apart values that would be equal when joined.
+        joined = b"".join(b"%d:%s" % (len(part), part) for part in map(str.encode, parts))
+        return hashlib.sha256(joined).hexdigest()[:32]
+
+    def stream_lifetime(self, now: float) -> float | None:
+        """Return the seconds for which a stream that begins now may last; None without a limit.
+
+        It ends when the token expires, and the client may open another one with a new token.
+        """
+        if self.expires is None:
+            return None
+        left = self.expires - now
+        return left if left > 0 else max(left + CLOCK_SKEW, 0.0)
 
 
 ANONYMOUS: Final = Identity("anonymous")

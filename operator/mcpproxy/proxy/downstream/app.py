@@ -12,6 +12,7 @@ from typing import Any, Final
 from mcpproxy.limits.clients import SESSION_IDLE
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.core.tokens.session_token import LIFETIME
+from mcpproxy.proxy.downstream.access.principals import Principals
 from mcpproxy.proxy.downstream.batches import BatchEndpoint
 from mcpproxy.proxy.downstream.cors import CorsPolicy, HeaderFields
 from mcpproxy.proxy.downstream.host_origin import HostOriginPolicy
@@ -20,7 +21,7 @@ from mcpproxy.proxy.downstream.legacy.sessions import SessionRegistry, SessionSt
 from mcpproxy.proxy.downstream.modern.http import ModernEndpoint
 from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls
 from mcpproxy.proxy.downstream.peers.forwarding import PRINCIPAL, PeerForwarder
-from mcpproxy.proxy.downstream.principals import Principals
+from mcpproxy.proxy.downstream.peers.identity_header import IDENTITY, decode_identity
 from mcpproxy.proxy.downstream.request_context import (
     RequestContext,
     RequestHandler,
@@ -52,13 +53,18 @@ class Endpoint:
         address: str,
         path: str,
         principals: Principals | None = None,
+        public_path: str | None = None,
     ) -> None:
-        """`address` is where other instances reach this process; `path` is that of the endpoint."""
+        """`address` is where other instances reach this process; `path` is that of the endpoint.
+
+        `public_path` is that of `spec.publicUrl`, at which the endpoint is served as well.
+        """
         self._gateway = gateway
-        self._guard = guard
+        self.guard = guard
         self._cors = CorsPolicy(guard, gateway.passed)
         self._principals = principals or Principals()
         self._path = path.rstrip("/")
+        self._paths = {self._path, self._path if public_path is None else public_path.rstrip("/")}
         self.peers = PeerForwarder(sealer, address, self._path or "/")
         self.peers.passed = gateway.passed
         self.live = SessionRegistry(sealer, self.peers.owner, SESSION_IDLE.value)
@@ -83,6 +89,10 @@ class Endpoint:
             await asyncio.sleep(REAP_EVERY)
             self.live.reap(asyncio.get_running_loop().time(), LIFETIME)
 
+    def end_revoked(self, issuer: str, subject: str | None) -> None:
+        """End the streams of callers whose credentials may count no longer."""
+        self._streams.end_revoked(issuer, subject)
+
     def drain(self) -> None:
         """End the streams of notifications; calls in flight continue."""
         self._legacy.end_streams()
@@ -97,26 +107,30 @@ class Endpoint:
             self._reaper.cancel()
 
     def screened(self, inbound: Request) -> HttpError | None:
-        if inbound.path != self._path and inbound.path.rstrip("/") != self._path:
+        if inbound.path.rstrip("/") not in self._paths:
             return HttpError(404, f"no such path; the endpoint is {self._path}")
         host, origin = inbound.headers.get(b"host"), inbound.headers.get(b"origin")
-        if not self._guard.admits_host(host):
+        if not self.guard.admits_host(host):
             return HttpError(
                 421,
                 "the Host header does not name this server; add it to spec.allowedHosts or"
                 " --allowed-host",
             )
-        if not self._guard.admits_origin(origin, host):
+        if not self.guard.admits_origin(origin, host):
             return _foreign(origin or b"")
-        principal = ""
-        if self._cors.preflight(inbound.head) is None:
+        if self._cors.preflight(inbound.head) is not None:
             # Browsers send no credentials with a preflight.
-            try:
-                principal = self._principals.identify(inbound.head)
-            except HttpError as refusal:
-                return refusal
-        inbound.head.context = RequestContext(inbound.head, principal)
+            inbound.head.context = RequestContext(inbound.head)
+            return None
+        try:
+            inbound.head.context = self.identify(inbound)
+        except HttpError as refusal:
+            return refusal
         return None
+
+    def identify(self, inbound: Request) -> RequestContext:
+        """Return the context of a request, with its sender. Raises HttpError."""
+        return RequestContext(inbound.head, self._principals.identify(inbound.head))
 
     def response_headers(self, inbound: Request) -> HeaderFields:
         return self._cors.headers_for(inbound.head)
@@ -141,9 +155,14 @@ class Endpoint:
             handler = self._legacy.at_once
         else:
             handler = self._modern.at_once
+        handler = self.guarded(handler, context)
         # Requests of programs have no Origin, and cost nothing here.
         shared = self._cors.headers_for(head)
         return _with_headers(handler, shared) if shared else handler
+
+    def guarded(self, handler: RequestHandler, context: RequestContext) -> RequestHandler:
+        """Return a handler that serves the requests with one head as long as that is permitted."""
+        return handler
 
     def serve(self, inbound: Request, reply: ResponseWriter) -> Coroutine[Any, Any, None]:
         preflight = self._cors.preflight(inbound.head)
@@ -172,7 +191,8 @@ class PeerEndpoint:
         # The instance that received the request has checked it.
         head = inbound.head
         principal = head.headers.get(PRINCIPAL, b"").decode("latin-1")
-        head.context = RequestContext(head, principal, handed_over=True)
+        identity = decode_identity(head.headers.get(IDENTITY))
+        head.context = RequestContext(head, principal, handed_over=True, identity=identity)
         return None
 
     def response_headers(self, inbound: Request) -> HeaderFields:

@@ -10,7 +10,7 @@ import logging
 from typing import Final
 
 from mcpproxy.limits.clients import BATCH_REQUESTS, HTTP_BATCH
-from mcpproxy.proxy.core.exchange import PROGRESS
+from mcpproxy.proxy.core.exchange import PROGRESS, ClientIdentity
 from mcpproxy.proxy.core.tokens.session_token import SessionToken
 from mcpproxy.proxy.downstream.legacy import requests as legacy_requests
 from mcpproxy.proxy.downstream.legacy.http import LegacyEndpoint
@@ -70,7 +70,9 @@ class BatchEndpoint:
         try:
             await self._peers.forward(ticket.owner, inbound, reply)
         except PeerUnavailable:
-            if any(self._keeps_state(m) for m in messages if not isinstance(m, bytes)):
+            if any(
+                self._keeps_state(m, ticket.client) for m in messages if not isinstance(m, bytes)
+            ):
                 self._front.live.mark_terminated(ticket.client, reply.loop.time())
                 raise HttpError(
                     404, "the instance of this session is no longer running; initialize again"
@@ -78,9 +80,9 @@ class BatchEndpoint:
             return False
         return True
 
-    def _keeps_state(self, message: Message) -> bool:
+    def _keeps_state(self, message: Message, client: ClientIdentity) -> bool:
         method = jsonrpc.decode_str(message.get("method"))
-        return self._front.gateway.is_session_bound(method, message)
+        return self._front.gateway.is_session_bound(method, message, client)
 
     async def _serve_all(
         self,
@@ -127,6 +129,9 @@ class BatchEndpoint:
             try:
                 body = await legacy_requests.handle_request(gateway, live, message, caller, task)
                 await self._spread(message, inbound, ticket, live)
+            except RpcError as error:
+                # A batch has one HTTP status, so that a challenge can't be part of it.
+                body = jsonrpc.error_response(message["id"], error)
             except Exception:
                 log.exception("a request failed")
                 body = jsonrpc.error_response(message["id"], _FAILED)

@@ -4,12 +4,14 @@ The HTTP server caches heads with their contexts, so a client that repeats a hea
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec import Raw
 
 from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.core.identity import ANONYMOUS, Identity
 from mcpproxy.proxy.core.tokens.session_token import SessionToken
 from mcpproxy.proxy.http1.errors import HttpError
 from mcpproxy.proxy.http1.server.request import Request, RequestHead
@@ -17,6 +19,10 @@ from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
 from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_REQUEST, Message, RpcError
+
+if TYPE_CHECKING:
+    # The package is imported only if a spec has `authentication`.
+    from mcpproxy.proxy.authentication.admissions import Admission
 
 METHODS: Final = frozenset({"tools/call", "prompts/get", "resources/read", "completion/complete"})
 """Methods of the requests that may be relayed without a task."""
@@ -37,13 +43,32 @@ class RequestMeta(NamedTuple):
 class RequestContext:
     """The context of a request head, kept in `RequestHead.context`."""
 
-    __slots__ = ("carries_message", "handed_over", "meta", "principal", "ticket", "ticket_ends")
+    __slots__ = (
+        "admission",
+        "carries_message",
+        "handed_over",
+        "identity",
+        "meta",
+        "principal",
+        "ticket",
+        "ticket_ends",
+    )
 
     def __init__(
-        self, head: RequestHead, principal: str = "", *, handed_over: bool = False
+        self,
+        head: RequestHead,
+        principal: str = "",
+        *,
+        handed_over: bool = False,
+        identity: Identity = ANONYMOUS,
+        admission: "Admission | None" = None,
     ) -> None:
         self.principal = principal
         """A digest of the sender's identity; empty without one."""
+        self.identity = identity
+        """The verified identity of the sender; anonymous without `spec.authentication`."""
+        self.admission = admission
+        """Validity of the identity; None while it is unknown, and without authentication."""
         self.handed_over = handed_over
         """True if another instance forwarded the request; then it is served here."""
         json = _is_json(head.headers.get(b"content-type", b""))
@@ -55,6 +80,10 @@ class RequestContext:
         """Time at which the ticket expires, in seconds since the epoch."""
         self.meta: RequestMeta | None = None
         """The metadata of the latest request with this head."""
+
+    def identified(self, client: ClientIdentity) -> ClientIdentity:
+        """Return the client with the verified identity of the sender."""
+        return client if self.identity is ANONYMOUS else replace(client, identity=self.identity)
 
 
 def parse_message(request: Request) -> Message:

@@ -22,6 +22,7 @@ from mcpproxy.proxy.downstream.modern import validation
 from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls
 from mcpproxy.proxy.downstream.standard_streams import NothingToServe, OutputFailed, is_reader_gone
 from mcpproxy.proxy.downstream.stdio_shares import StdioWorkload
+from mcpproxy.proxy.gateway.aggregate import NOBODY
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.protocol import batches, jsonrpc
 from mcpproxy.proxy.protocol.batches import REVISION
@@ -78,7 +79,9 @@ class StdioServer:
 
     async def run(self, source: LineSource) -> None:
         """Serve until the client closes its end. Raise NothingToServe or OutputFailed."""
-        unsubscribe = self._gateway.subscribe(self._announce_change, SESSION)
+        unsubscribe = self._gateway.subscribe(
+            self._announce_change, SESSION, self._gateway.restrict(NOBODY)
+        )
         pump = asyncio.create_task(self._pump())
         serving = asyncio.create_task(self._serve(source))
         failed = self._target.failed
@@ -243,6 +246,8 @@ class StdioServer:
             serve = self._respond_modern if self._modern else self._respond_legacy
             return await serve(message)
         except RpcError as refused:
+            if self._modern:
+                self._gateway.record_refusal(refused, message)
             return jsonrpc.error_response(message["id"], refused)
         except Exception:
             log.exception("a request failed")
@@ -253,6 +258,7 @@ class StdioServer:
         if jsonrpc.decode_str(message["method"]) == "initialize":
             params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
             client = requests.client_of_session(params, "", SESSION)
+            client = self._gateway.restrict(client)
             # The client may send requests without waiting for the response.
             self._client = client
             result = await requests.initialize(self._gateway, client)
@@ -294,7 +300,7 @@ class StdioServer:
         params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
         client, level = validation.parse_client("", params, None, "")
         # The pipe has one client, so all state is that client's.
-        client = replace(client, session=SESSION)
+        client = self._gateway.restrict(replace(client, session=SESSION))
         caller = modern_requests.ModernCallContext(client, level, self._emit)
         self._client = client
         request_id = jsonrpc.id_key(message["id"])

@@ -4,10 +4,13 @@ import asyncio
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from mcpproxy.proxy.core.access import Access
 from mcpproxy.proxy.core.catalog import capabilities
-from mcpproxy.proxy.core.catalog.catalog import Catalog, ListVariant
+from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.extensions import usable_capabilities
+from mcpproxy.proxy.core.catalog.list_variant import ListVariant
 from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
 from mcpproxy.proxy.gateway.list_variants import ListVariants
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, UNAVAILABLE, Message, RpcError
@@ -39,8 +42,11 @@ class Aggregate:
         backends: Iterable[Backend],
         catalog: Catalog,
         denied: Collection[str] = (),
+        audit: AuditedRequests | None = None,
     ) -> None:
         self.name = name
+        self.audit = audit
+        """The audit log; None if nothing is recorded."""
         self.version = version
         self.backends = {backend.name: backend for backend in backends}
         self.catalog = catalog
@@ -103,13 +109,13 @@ class Aggregate:
             for task in waiting:
                 task.cancel()
 
-    def capabilities(self, *, modern: bool) -> dict[str, Any]:
-        """Return the merged capabilities for clients of this era.
+    def capabilities(self, *, modern: bool, access: Access | None = None) -> dict[str, Any]:
+        """Return the merged capabilities for clients of this era and with this access.
 
         A backend that was never reached counts as having all capabilities.
         """
         offers: list[Mapping[str, Any]] = []
-        for backend in self.backends.values():
+        for backend in self._within_reach(access):
             greeting = backend.watch.greeting
             if greeting is None:
                 offers.append(capabilities.UNKNOWN)
@@ -125,10 +131,16 @@ class Aggregate:
             offers += [offer, {name: {} for name in backend.watch.lists.undeclared}]
         return capabilities.merge_capabilities(offers)
 
-    def instructions(self) -> str | None:
-        """Return the merged instructions of all backends."""
+    def _within_reach(self, access: Access | None) -> Iterator[Backend]:
+        """Yield the backends of which a client may use anything."""
+        for name, backend in self.backends.items():
+            if access is None or access.may_reach(name):
+                yield backend
+
+    def instructions(self, access: Access | None = None) -> str | None:
+        """Return the merged instructions of the backends within reach of a client."""
         texts = []
-        for backend in self.backends.values():
+        for backend in self._within_reach(access):
             greeting = backend.watch.greeting
             text = greeting.member("instructions") if greeting else None
             if isinstance(text, str):
@@ -164,7 +176,7 @@ class Aggregate:
         self._list_requests[kind.method, "miss"] += 1
         if refreshing:
             await asyncio.wait(refreshing)
-        failures, now = self._failures(kind), asyncio.get_running_loop().time()
+        failures, now = self._failures(kind, client.access), asyncio.get_running_loop().time()
         parts = self.catalog.list_result_parts(
             kind, modern=modern, now=now, audience=variant, whole=not failures
         )
@@ -172,11 +184,19 @@ class Aggregate:
             reasons = "; ".join(f"backend {name}: {why}" for name, why in failures.items())
             text = f"the list of {kind.member} is unknown, because backends failed: {reasons}"
             raise RpcError(UNAVAILABLE, text, {"backends": sorted(failures)})
+        self._record_list(kind, client, parts)
         return b"".join(parts)
 
-    def _failures(self, kind: ComponentKind) -> dict[str, str]:
+    def _record_list(
+        self, kind: ComponentKind, client: ClientIdentity, parts: tuple[bytes, bytes, bytes]
+    ) -> None:
+        if self.audit is not None:
+            self.audit.record_list(kind.method, client, sum(map(len, parts)))
+
+    def _failures(self, kind: ComponentKind, access: Access | None) -> dict[str, str]:
         """Return the backends whose list is missing because of a failure, with the failure."""
-        failures = ((name, backend.watch.failure(kind)) for name, backend in self.backends.items())
+        backends = self._within_reach(access)
+        failures = ((backend.name, backend.watch.failure(kind)) for backend in backends)
         return {name: why for name, why in failures if why is not None}
 
     def listed(
@@ -198,13 +218,15 @@ class Aggregate:
         variant = self._variants.of(client)
         if any(self._stale_backends(kind, variant, now)):
             return None
-        whole = not any(backend.watch.failure(kind) for backend in self.backends.values())
+        backends = self._within_reach(client.access)
+        whole = not any(backend.watch.failure(kind) for backend in backends)
         parts = self.catalog.list_result_parts(
             kind, modern=modern, now=now, audience=variant, whole=whole
         )
         if parts[1] == NOTHING and not whole:
             return None
         self._list_requests[kind.method, "hit"] += 1
+        self._record_list(kind, client, parts)
         return parts
 
     def _stale_backends(

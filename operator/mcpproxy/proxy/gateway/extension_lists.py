@@ -14,6 +14,7 @@ from mcpproxy.limits.extensions import (
     EXTENSION_PAGE_BYTES,
     EXTENSION_PAGE_ITEMS,
 )
+from mcpproxy.proxy.core.access import Access
 from mcpproxy.proxy.core.catalog.extensions import LISTS, SKILLS, is_denied, offers
 from mcpproxy.proxy.core.exchange import CallContext
 from mcpproxy.proxy.core.tokens.sealed_tokens import InvalidToken, Sealer, TokenTooLarge
@@ -26,6 +27,7 @@ from mcpproxy.proxy.protocol.jsonrpc import (
     Message,
     RpcError,
 )
+from mcpproxy.proxy.protocol.kinds import RESOURCES
 from mcpproxy.proxy.upstream.backend import Backend
 from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
 
@@ -57,23 +59,34 @@ class ListPage(NamedTuple):
 class ExtensionLists:
     """Lists to which the backends of one proxy contribute."""
 
-    def __init__(self, backends: Mapping[str, Backend], router: ExtensionRouter) -> None:
+    def __init__(
+        self, backends: Mapping[str, Backend], router: ExtensionRouter, *, restricts: bool = False
+    ) -> None:
+        """`restricts` means that clients may have access to a part of the lists only."""
         self._backends = backends
         self._router = router
+        self._restricts = restricts
 
     def has(self, method: str) -> bool:
         """Return True if the proxy must merge this list instead of forwarding the request."""
         if method not in LISTS:
             return False
-        if len(self._backends) > 1 or is_denied(method, self._router.denied):
+        if self._restricts or len(self._backends) > 1 or is_denied(method, self._router.denied):
             return True
         if method == TASKS_LIST:
             return not all(backend.tells_apart for backend in self._backends.values())
         return not all(backend.shows_all for backend in self._backends.values())
 
-    def contributors(self, method: str, *, modern: bool) -> list[Backend]:
+    def contributors(
+        self, method: str, *, modern: bool, access: Access | None = None
+    ) -> list[Backend]:
         """Return the backends that contribute to a list for clients of this era."""
-        return [b for b in self._backends.values() if _contributes(b, method, modern=modern)]
+        return [
+            backend
+            for backend in self._backends.values()
+            if _contributes(backend, method, modern=modern)
+            and (access is None or _shows_backend(access, backend.name, method))
+        ]
 
     async def answer(
         self, request: Message, method: str, params: Message, caller: CallContext, send: Send
@@ -82,14 +95,15 @@ class ExtensionLists:
         if is_denied(method, self._router.denied):
             raise denied_method_error(method)
         modern = caller.client.modern
-        contributors = self.contributors(method, modern=modern)
+        access = caller.client.access
+        contributors = self.contributors(method, modern=modern, access=access)
         if not contributors:
             raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}; no backend offers it")
         cursors = self._cursors(method, params)
         if cursors is not None:
             contributors = [backend for backend in contributors if backend.name in cursors]
         pages = await self._request_pages(
-            request, method, params, contributors, cursors or {}, send
+            request, method, params, contributors, cursors or {}, send, access
         )
         result: dict[str, Any] = {}
         if modern:
@@ -100,7 +114,7 @@ class ExtensionLists:
             result["nextCursor"] = self._seal_cursors(method, following)
         if modern:
             result["ttlMs"] = min((page.ttl for page in pages.values()), default=0)
-            public = all(page.public for page in pages.values())
+            public = access is None and all(page.public for page in pages.values())
             result["cacheScope"] = "public" if public and pages else "private"
         return {
             "jsonrpc": jsonrpc.VERSION,
@@ -116,6 +130,7 @@ class ExtensionLists:
         contributors: Iterable[Backend],
         cursors: Mapping[str, str],
         send: Send,
+        access: Access | None,
     ) -> dict[str, ListPage]:
         """Return the pages of the backends that respond in time. Raise RpcError if all fail."""
         requests: dict[asyncio.Task[ListPage], Backend] = {}
@@ -124,7 +139,7 @@ class ExtensionLists:
             if backend.name in cursors:
                 page_params["cursor"] = jsonrpc.encode_raw(cursors[backend.name])
             outgoing = UpstreamRequest(request["id"], method, page_params, extra_fields_of(request))
-            page = self._request_page(backend, outgoing, send)
+            page = self._request_page(backend, outgoing, send, access)
             requests[asyncio.create_task(page)] = backend
         if not requests:
             return {}
@@ -140,7 +155,7 @@ class ExtensionLists:
         return _successful_pages(requests, method)
 
     async def _request_page(
-        self, backend: Backend, outgoing: UpstreamRequest, send: Send
+        self, backend: Backend, outgoing: UpstreamRequest, send: Send, access: Access | None
     ) -> ListPage:
         answer = await send(backend, outgoing)
         error = jsonrpc.error_of(answer)
@@ -149,15 +164,17 @@ class ExtensionLists:
         result = jsonrpc.decode_object(answer["result"])
         items = _items(outgoing.method, result.get(LISTS[outgoing.method], Raw(b"[]")))
         if outgoing.method in SKILLS.lists:
-            items = [item for item in items if self._shows(backend, item)]
+            items = [item for item in items if self._shows(backend, item, access)]
         ttl = jsonrpc.decode(result.get("ttlMs"))
         public = jsonrpc.decode_str(result.get("cacheScope")) == "public"
         cursor = jsonrpc.decode_str(result.get("nextCursor"))
         return ListPage(items, cursor, ttl if isinstance(ttl, int) else 0, public)
 
-    def _shows(self, backend: Backend, item: Raw) -> bool:
+    def _shows(self, backend: Backend, item: Raw, access: Access | None) -> bool:
         uri = jsonrpc.decode_str(jsonrpc.decode_object(item).get("uri"))
-        return uri is not None and self._router.shows(backend.name, uri)
+        if uri is None or not self._router.shows(backend.name, uri):
+            return False
+        return access is None or access.shows(RESOURCES, backend.name, uri)
 
     def _seal_cursors(self, method: str, cursors: Mapping[str, str]) -> str:
         assert self._router.sealer is not None
@@ -195,6 +212,11 @@ def _items(method: str, raw: Raw) -> list[Raw]:
         EXTENSION_PAGE_ITEMS.record()
         raise RpcError(UNAVAILABLE, f"a page of {method} has more than {most} items")
     return jsonrpc.decode_array(raw)
+
+
+def _shows_backend(access: Access, backend: str, method: str) -> bool:
+    """Return True if a client may see entries of a backend in a list."""
+    return access.uses_tools(backend) if method == TASKS_LIST else access.may_reach(backend)
 
 
 def _contributes(backend: Backend, method: str, *, modern: bool) -> bool:

@@ -4,12 +4,14 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Final
 
-from mcpproxy.proxy.core.catalog.catalog import EVERYONE, ListVariant
+from mcpproxy.proxy.core.catalog.list_variant import EVERYONE, ListVariant
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.upstream.backend import Backend
 
 MAX_VARIANTS: Final = 32
 """Maximum number of list variants in memory; the least recently used is removed."""
+MAX_CLASS_VARIANTS: Final = 512
+"""The same with `spec.authorization`, under which each set of rules has its own list variants."""
 MAX_DECLARED: Final = 8192
 """Maximum size in bytes of capabilities that select a list variant.
 
@@ -26,30 +28,37 @@ class ListVariants:
         self._passed = passed
         self._per_client = [b for b in backends.values() if b.settings.session_mode == "PerClient"]
         """Backends that have separate sessions for each client."""
-        self._recent: OrderedDict[tuple[bytes | None, ...], ListVariant] = OrderedDict()
+        self._recent: OrderedDict[tuple[object, ...], ListVariant] = OrderedDict()
 
     def of(self, client: ClientIdentity) -> ListVariant:
         """Return the list variant of a client."""
-        declared, mark = client.capabilities, client.mark(self._passed)
+        declared, mark, access = client.capabilities, client.mark(self._passed), client.access
         own = [backend.own(client) for backend in self._per_client] if self._per_client else []
-        if declared == b"{}" and mark is None and not any(own):
+        if len(declared) > MAX_DECLARED:
+            declared, mark, own = b"{}", None, []
+        plain = declared == b"{}" and mark is None and not any(own)
+        if plain and access is None:
             return EVERYONE
-        key = declared, mark, *own
+        key = access, declared, mark, *own
         variant = self._recent.get(key)
         if variant is not None:
             self._recent.move_to_end(key)
             return variant
-        if len(declared) > MAX_DECLARED:
-            return EVERYONE
-        seen = {name: backend.seen(client) for name, backend in self._backends.items()}
+        seen = (
+            {}
+            if plain
+            else {name: backend.seen(client) for name, backend in self._backends.items()}
+        )
         variant = ListVariant(
             {
                 name: key_of_backend
                 for name, key_of_backend in seen.items()
                 if key_of_backend is not None
-            }
+            },
+            access,
         )
         self._recent[key] = variant
-        if len(self._recent) > MAX_VARIANTS:
+        limit = MAX_VARIANTS if access is None else MAX_CLASS_VARIANTS
+        if len(self._recent) > limit:
             self._recent.popitem(last=False)
         return variant

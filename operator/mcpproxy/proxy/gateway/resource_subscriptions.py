@@ -4,7 +4,9 @@ import itertools
 from collections.abc import Awaitable, Callable
 
 from mcpproxy.limits.clients import ALL_SUBSCRIPTIONS, RESOURCE_URI
+from mcpproxy.proxy.core.access import Access
 from mcpproxy.proxy.core.errors import BackendError
+from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.core.translation.result_names import to_downstream_message
 from mcpproxy.proxy.fair_shares import FairShares, Holder
 from mcpproxy.proxy.gateway.router import Route
@@ -13,13 +15,15 @@ from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, UNAVAILABLE, Message
 from mcpproxy.proxy.upstream.backend import Backend
 
 Listener = Callable[[Message], None]
+FindRoute = Callable[[str, Message, ClientIdentity | None], Awaitable[Route]]
+"""Coroutine function that finds the backend of a client's request. Raises RpcError."""
 
 
 class ResourceSubscriptions:
     """Subscriptions of all clients."""
 
-    def __init__(self, route: Callable[[str, Message], Route]) -> None:
-        """Create an empty set. `route` finds the backend of a request and raises RpcError."""
+    def __init__(self, route: FindRoute) -> None:
+        """Create an empty set."""
         self._route = route
         self._listeners: dict[tuple[str, str], list[Listener]] = {}
         """Backend and upstream URI → callbacks for changes."""
@@ -27,15 +31,20 @@ class ResourceSubscriptions:
         self._numbers = itertools.count(1)
 
     async def subscribe(
-        self, uri: str, listener: Listener, holder: Holder
+        self,
+        uri: str,
+        listener: Listener,
+        holder: Holder,
+        client: ClientIdentity | None = None,
     ) -> Callable[[], Awaitable[None]]:
         """Call `listener` with a notification whenever a resource changes; return the canceller.
 
-        The subscription counts for `holder`. Raise RpcError, also for failures of the backend.
+        The subscription counts for `holder`. `client` is the subscriber, if its access may be
+        restricted. Raise RpcError, also for failures of the backend.
         """
         number = self._admit(uri, holder)
         try:
-            return await self._subscribe(uri, listener, number)
+            return await self._subscribe(uri, listener, number, client)
         except BaseException:
             self._holders.discard(number)
             raise
@@ -59,10 +68,13 @@ class ResourceSubscriptions:
         return number
 
     async def _subscribe(
-        self, uri: str, listener: Listener, number: int
+        self, uri: str, listener: Listener, number: int, client: ClientIdentity | None
     ) -> Callable[[], Awaitable[None]]:
-        route = self._route("resources/subscribe", {"uri": jsonrpc.encode_raw(uri)})
+        params = {"uri": jsonrpc.encode_raw(uri)}
+        route = await self._route("resources/subscribe", params, client)
         backend = route.backend
+        if client is not None and client.access is not None:
+            listener = _restricted(listener, route, client.access)
         upstream_uri = jsonrpc.decode_str(route.own) or uri
         try:
             await backend.watch.subscribe(upstream_uri)
@@ -89,3 +101,13 @@ class ResourceSubscriptions:
         downstream = to_downstream_message(message, backend.names)
         for listener in list(self._listeners.get((backend.name, upstream_uri), ())):
             listener(downstream)
+
+
+def _restricted(listener: Listener, route: Route, access: Access) -> Listener:
+    """Return a listener that is not called once the access does not show the resource."""
+
+    def listen(message: Message) -> None:
+        if access.shows(route.kind, route.backend.name, route.name):
+            listener(message)
+
+    return listen

@@ -1,10 +1,11 @@
 """Routing of requests by the component or task that they name."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from msgspec import Raw
 
+from mcpproxy.proxy.core.access import Access
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.extensions import is_denied
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
@@ -50,12 +51,21 @@ class Router:
     """Router of requests, with a cache of routes that is cleared when the catalog changes."""
 
     def __init__(
-        self, backends: Mapping[str, Backend], catalog: Catalog, denied: Collection[str] = ()
+        self,
+        backends: Mapping[str, Backend],
+        catalog: Catalog,
+        denied: Collection[str] = (),
+        *,
+        seals_tasks: bool,
     ) -> None:
-        """Create a router. Methods of extensions in `denied` are rejected."""
+        """Create a router. Methods of extensions in `denied` are rejected.
+
+        `seals_tasks` means that clients know tasks by sealed ids, not by those of their backend.
+        """
         self.sealer: Sealer | None = None
         """Sealer of task ids and cursors."""
         self.denied = denied
+        self._seals_tasks = seals_tasks
         self._backends = backends
         self._catalog = catalog
         self._names = [(backend.name, backend.names) for backend in backends.values()]
@@ -63,10 +73,18 @@ class Router:
         self._version = -1
         self._bare: tuple[int, dict[str, list[tuple[str, str]]]] = (-1, {})
 
-    def route(self, method: str, params: Message, principal: str | None = None) -> Route:
+    def route(
+        self,
+        method: str,
+        params: Message,
+        principal: str | None = None,
+        access: Access | None = None,
+    ) -> Route:
         """Return the route of a request. Raise RpcError.
 
-        `principal` is the client's, if a task must belong to it.
+        `principal` is the client's, if a task must belong to it. With `access`, the choice between
+        components and the errors depend only on those that it shows; whether the client may use the
+        route is for the caller to check.
         """
         if self._version != self._catalog.version:
             self._version = self._catalog.version
@@ -75,29 +93,38 @@ class Router:
         key = method, b"" if raw is None else bytes(raw)
         route = self._routes.get(key)
         if route is None:
-            route = self._find_route(method, params, principal)
-            if raw is not None and len(key[1]) <= MAX_ROUTE and route.kind is not TASKS:
+            route, shared = self._find_route(method, params, principal, access)
+            if raw is not None and len(key[1]) <= MAX_ROUTE and shared:
                 if len(self._routes) >= MAX_ROUTES:
                     self._routes.clear()
                 self._routes[key] = route
         return route
 
-    def _find_route(self, method: str, params: Message, principal: str | None) -> Route:
+    def _find_route(
+        self, method: str, params: Message, principal: str | None, access: Access | None
+    ) -> tuple[Route, bool]:
+        """Return a route, and True if it is the same for all clients."""
         if is_denied(method, self.denied):
             raise denied_method_error(method)
         name, kind = self.named(method, params)
-        return (
-            self._route_to_task(name, principal)
-            if kind is TASKS
-            else self._route_to_component(name, kind)
-        )
+        if kind is TASKS:
+            return self._route_to_task(name, principal), False
+        route = self._route_to_component(name, kind, access)
+        return route, access is None or route.name == name
 
-    def _route_to_component(self, name: str, kind: ComponentKind) -> Route:
+    def _route_to_component(
+        self, name: str, kind: ComponentKind, access: Access | None = None
+    ) -> Route:
         owner = self._catalog.owner(kind, name)
         if owner is None and kind is TOOLS:
-            owner, name = self._by_bare_name(name)
+            owner, name = self._by_bare_name(name, access)
         if owner is None:
-            if claims := self._catalog.claimed_by(kind, name):
+            claims = [
+                backend
+                for backend in self._catalog.claimed_by(kind, name)
+                if access is None or access.shows(kind, backend, name)
+            ]
+            if claims:
                 raise name_conflict_error(kind, name, claims)
             owner = find_owner(name, self._names, uri=kind.by_uri)
         if owner is None or self._catalog.is_withheld(owner, kind, name):
@@ -105,7 +132,7 @@ class Router:
         return self.route_to(owner, name, kind)
 
     def _route_to_task(self, downstream_id: str, principal: str | None) -> Route:
-        if len(self._backends) == 1:
+        if not self._seals_tasks:
             return Route(next(iter(self._backends.values())), downstream_id, TASKS, None, ())
         decoded = None if self.sealer is None else decode_task_id(self.sealer, downstream_id)
         backend = None if decoded is None else self._backends.get(decoded[0])
@@ -114,17 +141,19 @@ class Router:
             raise unknown_component_error(TASKS, downstream_id)
         return Route(backend, downstream_id, TASKS, jsonrpc.encode_raw(decoded[1]), ())
 
-    def _by_bare_name(self, name: str) -> tuple[str | None, str]:
+    def _by_bare_name(self, name: str, access: Access | None) -> tuple[str | None, str]:
         """Return the backend and the downstream name of a tool that an app calls by its upstream
         name.
 
-        Raise RpcError if several backends have the tool.
+        Raise RpcError if several backends have the tool, and `access` shows it of several.
         """
         version, bare = self._bare
         if version != self._catalog.version:
             bare = self._bare_names()
             self._bare = self._catalog.version, bare
         matches = bare.get(name, [])
+        if access is not None:
+            matches = [(b, tool) for b, tool in matches if access.shows(TOOLS, b, tool)]
         if len(matches) > 1:
             both = ", ".join(downstream_name for _, downstream_name in matches)
             why = f"several tools have the name {name}: {both}; call one of them by its full name"
@@ -141,8 +170,23 @@ class Router:
                         by_name.setdefault(upstream, []).append((backend.name, downstream_name))
         return by_name
 
-    def guess_route(self, method: str, params: Message, principal: str | None) -> Route | None:
+    def guess_route(
+        self,
+        method: str,
+        params: Message,
+        principal: str | None,
+        access: Access | None = None,
+    ) -> Route | None:
         """Return the route of a request of an unknown extension by its params; None without a name.
+
+        Raise RpcError.
+        """
+        return next(self.guess_routes(method, params, principal, access), None)
+
+    def guess_routes(
+        self, method: str, params: Message, principal: str | None, access: Access | None
+    ) -> Iterator[Route]:
+        """Yield the routes to all that the params of an unknown extension may name.
 
         Raise RpcError.
         """
@@ -153,11 +197,13 @@ class Router:
             if name is None:
                 continue
             if kind is TASKS:
-                return self._route_to_task(name, principal)
-            if kind is TOOLS and self._catalog.owner(PROMPTS, name) is not None:
-                kind = PROMPTS
-            return self._route_to_component(name, kind)
-        return None
+                yield self._route_to_task(name, principal)
+                continue
+            prompt = kind is TOOLS and self._catalog.owner(PROMPTS, name) is not None
+            if prompt:
+                yield self._route_to_component(name, PROMPTS, access)
+            if not prompt or self._catalog.owner(TOOLS, name) is not None:
+                yield self._route_to_component(name, kind, access)
 
     def shows(self, owner: str, uri: str) -> bool:
         """Return True if clients may use a resource of this backend; `uri` is downstream."""
@@ -201,7 +247,7 @@ def upstream_request_of(
         headers = tuple(h.param_headers(route.properties, arguments))
     if route.own is not None:
         params = replace_name(method, params, route.kind, route.own)
-    return UpstreamRequest(request_id, method, params, extra, headers)
+    return UpstreamRequest(request_id, method, params, extra, headers, target=route.name)
 
 
 def denied_method_error(method: str) -> RpcError:

@@ -4,7 +4,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from mcpproxy.api.v1alpha1.status import BackendStatus, PodReport
-from mcpproxy.report_aggregation import Reporters, aggregate_backend, common_value, merge_drift
+from mcpproxy.report_aggregation import (
+    Reporters,
+    aggregate_backend,
+    common_value,
+    merge_authorization,
+    merge_drift,
+    merge_issuers,
+)
 
 WORKER_REPORTERS: Final = Reporters("workers", "WorkersDisagree", "WorkersDiffer")
 
@@ -20,6 +27,8 @@ def merge_reports(blank: PodReport, reports: Sequence[PodReport]) -> PodReport:
             "backends": [_state(unknown, reports) for unknown in blank.backends],
             "catalog_hash": common_value([report.catalog_hash for report in reports]),
             "drift": merge_drift([report.drift for report in reports]),
+            "authentication": merge_issuers([report.authentication for report in reports]),
+            "authorization": merge_authorization([report.authorization for report in reports]),
             "clashes": sorted({clash for report in reports for clash in report.clashes}),
         }
     )

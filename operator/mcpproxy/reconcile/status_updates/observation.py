@@ -44,6 +44,7 @@ class Observer:
             pending_changes=pending_changes,
             missing_kinds=snapshot.missing_kinds,
             hidden_services=snapshot.hidden_services,
+            token_keys_problem=snapshot.token_keys_problem,
             rejected=snapshot.rejected,
             terminating=snapshot.terminating,
             finalizers=tuple(sorted(metadata.get("finalizers") or [])),

@@ -8,7 +8,16 @@ from collections.abc import Mapping
 from typing import Final
 
 from mcpproxy.status import reasons
-from mcpproxy.status.conditions import accepted, available, backends, catalog, optional, progress
+from mcpproxy.status.conditions import (
+    accepted,
+    authentication,
+    authorization,
+    available,
+    backends,
+    catalog,
+    optional,
+    progress,
+)
 from mcpproxy.status.conditions import ready as readiness
 from mcpproxy.status.conditions.condition import Check, ConditionValue, decide
 from mcpproxy.status.inputs import StatusInput
@@ -90,6 +99,21 @@ CHECKS: Final[Mapping[str, tuple[Check, ...]]] = {
         catalog.catalog_is_unknown,
         catalog.pods_do_not_report,
         catalog.catalog_is_approved,
+    ),
+    reasons.RULES_UNUSED: (
+        authorization.no_rules_exist,
+        authorization.catalog_is_unknown,
+        authorization.rules_cover_nothing,
+        authorization.rules_cover_components,
+    ),
+    reasons.AUTHENTICATION_READY: (
+        authentication.authentication_is_not_requested,
+        authentication.keys_are_unavailable,
+        authentication.keys_are_not_read,
+        authentication.no_pod_has_reported,
+        authentication.keys_are_awaited,
+        authentication.pods_do_not_report,
+        authentication.keys_are_known,
     ),
 }
 """Checks by type of condition, in the order of `status.conditions`."""

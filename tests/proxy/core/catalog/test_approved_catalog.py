@@ -9,7 +9,8 @@ from mcpproxy.api.v1alpha1.catalog import approved_hash
 from mcpproxy.limits.backends import TEMPLATE_EXPRESSIONS
 from mcpproxy.limits.http import COMPARED_VALUE
 from mcpproxy.proxy.core.catalog.approved_catalog import ApprovedCatalog
-from mcpproxy.proxy.core.catalog.catalog import Catalog, ComponentList, parse_component_list
+from mcpproxy.proxy.core.catalog.catalog import Catalog
+from mcpproxy.proxy.core.catalog.component_list import ComponentList, parse_component_list
 from mcpproxy.proxy.core.catalog.digests import component_digest, differences
 from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
 from mcpproxy.proxy.protocol import jsonrpc

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from mcpproxy.proxy.core.catalog.capabilities import UNKNOWN, merge_capabilities, merge_instructions
-from mcpproxy.proxy.core.catalog.catalog import Catalog, ComponentList, parse_component_list
+from mcpproxy.proxy.core.catalog.catalog import Catalog
+from mcpproxy.proxy.core.catalog.component_list import ComponentList, parse_component_list
 from mcpproxy.proxy.core.catalog.merged_list import merge_lists
 from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
 from mcpproxy.proxy.protocol import jsonrpc

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcpproxy.api.v1alpha1.component_filters import Components, NamedComponents
-from mcpproxy.proxy.core.catalog.catalog import parse_component_list
 from mcpproxy.proxy.core.catalog.component_filter import EVERYTHING, ComponentFilter
+from mcpproxy.proxy.core.catalog.component_list import parse_component_list
 from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
 from mcpproxy.proxy.core.translation.request_names import to_upstream_params
 from mcpproxy.proxy.core.translation.uri_templates import Uri

@@ -157,7 +157,7 @@ class _Gateway:
         self.open = 0
         self.error: RpcError | None = None
 
-    async def subscribe_resource(self, uri: str, listener: Any, holder: Any) -> Any:
+    async def subscribe_resource(self, uri: str, listener: Any, holder: Any, client: Any) -> Any:
         await settled()
         if self.error is not None:
             raise self.error
@@ -214,12 +214,16 @@ async def test_a_subscription_that_fails_takes_no_place() -> None:
     assert not live.subscriptions
 
 
+VICTIM = ClientIdentity("2025-11-25", principal="victim")
+HOSTILE = ClientIdentity("2025-11-25", principal="hostile")
+
+
 async def test_beyond_the_limit_the_oldest_stream_of_the_largest_holder_ends() -> None:
     streams = OpenStreams()
     streams._shares.limit = 100
     before = STREAMS.reached
-    victim = streams.open(("net", "victim"))
-    hostile = [streams.open(("net", "hostile")) for _ in range(110)]
+    victim = streams.open("net", VICTIM)
+    hostile = [streams.open("net", HOSTILE) for _ in range(110)]
     assert not victim.ended
     assert [stream.ended for stream in hostile[:20]] == [True] * 11 + [False] * 9
     assert STREAMS.reached == before + 11
@@ -228,9 +232,9 @@ async def test_beyond_the_limit_the_oldest_stream_of_the_largest_holder_ends() -
 async def test_messages_that_wait_for_all_clients_are_bounded() -> None:
     streams = OpenStreams()
     before = ALL_OUTBOX_BYTES.reached
-    victim = streams.open(("net", "victim"))
+    victim = streams.open("net", VICTIM)
     victim.put(b"for the victim")
-    hostile = [streams.open(("net", "hostile")) for _ in range(100)]
+    hostile = [streams.open("net", HOSTILE) for _ in range(100)]
     message = b"x" * (OUTBOX_BYTES.value // 2)
     for stream in (*hostile, *hostile):
         stream.put(message)

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from mcpproxy.limits import backends as limits
-from mcpproxy.proxy.core.catalog.catalog import ComponentList
 from mcpproxy.proxy.core.catalog.component_filter import EVERYTHING
+from mcpproxy.proxy.core.catalog.component_list import ComponentList
 from mcpproxy.proxy.core.errors import ProtocolError
 from mcpproxy.proxy.core.exchange import CallContext, NullContext
 from mcpproxy.proxy.core.translation.namespacing import PrefixMapping

@@ -13,7 +13,8 @@ from msgspec import Raw
 from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.library.sessions.backend_factory import default_settings
 from mcpproxy.limits.backends import LIST_VARIANT_BYTES, LIST_VARIANTS
-from mcpproxy.proxy.core.catalog.catalog import Catalog, ComponentList
+from mcpproxy.proxy.core.catalog.catalog import Catalog
+from mcpproxy.proxy.core.catalog.component_list import ComponentList
 from mcpproxy.proxy.core.errors import SessionNotFound, Unreachable
 from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity, NullContext
 from mcpproxy.proxy.protocol import jsonrpc

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from mcpproxy.api.v1alpha1.catalog import CatalogDigests
-from mcpproxy.proxy.core.catalog.catalog import Catalog, ComponentList
+from mcpproxy.proxy.core.catalog.catalog import Catalog
+from mcpproxy.proxy.core.catalog.component_list import ComponentList
 from mcpproxy.proxy.core.catalog.digests import component_digest
 from mcpproxy.proxy.core.translation.uri_templates import Uri
 from mcpproxy.proxy.protocol.kinds import RESOURCES, TEMPLATES, ComponentKind

@@ -5,16 +5,16 @@ list changes, never per request. If a backend lists other components to clients 
 capabilities or headers, the catalog has one list for each list variant; equal bytes are shared.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
-
-from msgspec import Raw
 
 from mcpproxy.api.v1alpha1.catalog import approved_hash
 from mcpproxy.api.v1alpha1.status import ComponentCounts
-from mcpproxy.proxy.core.catalog.component_filter import EVERYTHING, ComponentFilter
+from mcpproxy.proxy.core.access import Access
+from mcpproxy.proxy.core.catalog.class_lists import ClassLists
+from mcpproxy.proxy.core.catalog.component_list import ComponentList
 from mcpproxy.proxy.core.catalog.digests import digests_of
+from mcpproxy.proxy.core.catalog.list_variant import EVERYONE, ListVariant
 from mcpproxy.proxy.core.catalog.merged_list import (
     MergedList,
     NameOwners,
@@ -23,116 +23,11 @@ from mcpproxy.proxy.core.catalog.merged_list import (
     name_owners_of,
     warn_of_name_conflicts,
 )
-from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
-from mcpproxy.proxy.core.translation.result_names import may_name_component, to_downstream_item
 from mcpproxy.proxy.core.translation.structured_content import to_legacy_tools
-from mcpproxy.proxy.protocol import jsonrpc
-from mcpproxy.proxy.protocol.headers import Path, header_properties
-from mcpproxy.proxy.protocol.jsonrpc import Message
-from mcpproxy.proxy.protocol.kinds import KINDS, TOOLS, ComponentKind
-
-
-@dataclass(frozen=True, slots=True)
-class ComponentList:
-    """All pages of one kind of component of one backend."""
-
-    items: tuple[bytes, ...] = ()
-    """Encoded components, as clients see them."""
-    names: tuple[str, ...] = ()
-    """Downstream names or URIs of `items`, in the same order."""
-    ttl_ms: int = 0
-    """Milliseconds for which the backend allows caching; 0 if it sent no `ttlMs`."""
-    public: bool = False
-    """True if the backend allows all clients to share the list."""
-    fetched_at: float = 0.0
-    """Monotonic time of the fetch, in seconds."""
-    headers: Mapping[str, list[tuple[Path, str]]] = field(default_factory=dict)
-    """By downstream name of a tool: the arguments that are repeated in HTTP headers."""
-    repeated: tuple[str, ...] = ()
-    """Names of several components of the backend, of which clients see the first."""
-
-    def same_items(self, other: "ComponentList | None") -> bool:
-        """Return True if clients see no difference between the two lists."""
-        return other is not None and self.items == other.items
-
-    def share_items(self, others: Iterable["ComponentList"]) -> "ComponentList":
-        """Return an equal list that shares the memory of equal items in the other lists."""
-        for other in others:
-            if self.items == other.items:
-                return replace(self, items=other.items, names=other.names, headers=other.headers)
-        known_items = {item: item for other in others for item in other.items}
-        return replace(self, items=tuple(known_items.get(item, item) for item in self.items))
-
-
-def parse_component_list(
-    kind: ComponentKind,
-    names: PrefixMapping,
-    pages: Iterable[Message],
-    now: float,
-    selection: ComponentFilter = EVERYTHING,
-) -> ComponentList:
-    """Build a component list from a backend's result pages. Raise RpcError for a malformed page.
-
-    The first of several components with one name is used: some servers send a page twice.
-    """
-    by_name: dict[str, bytes] = {}
-    repeated: dict[str, None] = {}
-    ttl: int | None = None
-    public = True
-    for page in pages:
-        for raw in jsonrpc.decode_array(page.get(kind.member, Raw(b"[]"))):
-            item = jsonrpc.decode_object(raw)
-            original = jsonrpc.decode_str(item.get(kind.key))
-            if original is None or not selection.allows(original):
-                continue
-            name = selection.displayed_name(original)
-            displayed = names.uri_to_downstream(name) if kind.by_uri else names.to_downstream(name)
-            linked = to_downstream_item(item, names) if may_name_component(bytes(raw)) else None
-            if displayed != original or original in selection.texts or linked is not None:
-                item[kind.key] = jsonrpc.encode_raw(displayed)
-                if linked is not None:
-                    item["_meta"] = linked
-                raw = jsonrpc.encode_raw(selection.apply_overrides(original, item))
-            text = bytes(raw)
-            if by_name.setdefault(displayed, text) != text:
-                repeated[displayed] = None
-        page_ttl = jsonrpc.decode(page.get("ttlMs"))
-        ttl = min(page_ttl if isinstance(page_ttl, int) else 0, ttl if ttl is not None else 2**53)
-        public = public and jsonrpc.decode_str(page.get("cacheScope")) == "public"
-    items, displayed_names = tuple(by_name.values()), tuple(by_name)
-    headers = _header_properties(items, displayed_names) if kind is TOOLS else {}
-    return ComponentList(items, displayed_names, ttl or 0, public, now, headers, tuple(repeated))
-
-
-def _header_properties(
-    items: Iterable[bytes], names: Iterable[str]
-) -> dict[str, list[tuple[Path, str]]]:
-    properties = {}
-    for item, name in zip(items, names, strict=True):
-        if b"x-mcp-header" in item:
-            schema = jsonrpc.decode(jsonrpc.decode_object(item).get("inputSchema"))
-            properties[name] = list(header_properties(schema))
-    return properties
-
+from mcpproxy.proxy.protocol.headers import Path
+from mcpproxy.proxy.protocol.kinds import KINDS, TEMPLATES, TOOLS, ComponentKind
 
 _NOTHING: Final = ComponentList()
-
-
-@dataclass(eq=False, slots=True)
-class ListVariant:
-    """Clients that get the same lists."""
-
-    seen: Mapping[str, bytes] = field(default_factory=dict)
-    """Backend → variant key of its list.
-
-    A backend is absent if it lists the same to these clients as to those without capabilities.
-    """
-    bodies: dict[ComponentKind, tuple[int, bytes]] = field(default_factory=dict)
-    """Merged list by kind, with the version of the catalog that it was built from."""
-
-
-EVERYONE: Final = ListVariant()
-"""List variant of clients without declared capabilities."""
 
 
 class Catalog:
@@ -167,6 +62,7 @@ class Catalog:
         self._digests: dict[ComponentKind, tuple[int, dict[str, str]]] = {}
         self._owners: dict[ComponentKind, tuple[int, NameOwners]] = {}
         self._bodies: dict[ComponentKind, dict[bytes, bytes]] = {kind: {} for kind in KINDS}
+        self._class_lists = ClassLists()
         self._legacy_bodies: dict[bytes, bytes] = {}
         """Merged list of tools → its equivalent for legacy clients."""
 
@@ -242,6 +138,32 @@ class Catalog:
         ]
         return variants if everyones is None else [everyones, *variants]
 
+    def version_of(self, kind: ComponentKind) -> int:
+        """Return a number that changes whenever the offered components of a kind change."""
+        return self._versions[kind]
+
+    def offered(self, kind: ComponentKind) -> Iterator[tuple[str, str, bytes]]:
+        """Yield the backend, the downstream name and the bytes of all components that are served.
+
+        A component that differs between list variants occurs once for each of its forms.
+        """
+        variants = {backend for backend, _ in self._variants[kind]}
+        for backend in dict.fromkeys((*self._listings[kind], *sorted(variants))):
+            for components in self.known(backend, kind):
+                for name, item in zip(components.names, components.items, strict=True):
+                    if self.owner(kind, name) == backend:
+                        yield backend, name, item
+
+    def view(self, kind: ComponentKind, access: Access) -> int:
+        """Return a number that changes when the components change that this access shows."""
+        return hash(
+            tuple(
+                (backend, item)
+                for backend, name, item in self.offered(kind)
+                if access.shows(kind, backend, name)
+            )
+        )
+
     def names(self, backend: str, kind: ComponentKind) -> Iterator[str]:
         """Return the downstream names in all lists of one backend."""
         return (name for components in self.known(backend, kind) for name in components.names)
@@ -312,22 +234,38 @@ class Catalog:
 
         If `whole` is false, a backend has failed, and clients must not cache the result.
         """
-        member, body = kind.member.encode(), self._body(kind, audience)
+        member = kind.member.encode()
         if not modern:
-            return b'{"%b":' % member, self._legacy_body(kind, body), b"}"
+            return b'{"%b":' % member, self._legacy_body(kind, audience), b"}"
+        body = self._body(kind, audience)
         ttl, public = self._cache_hint(self._parts(kind, audience).values(), now)
         ttl = ttl if whole else 0
+        # Other clients may see other lists, which no cache on the way can tell apart.
+        public = public and audience.access is None
         head = b'{"resultType":"complete","ttlMs":%d,"cacheScope":"%b","%b":'
         return head % (ttl, (b"private", b"public")[public], member), body, b"}"
 
-    def _legacy_body(self, kind: ComponentKind, body: bytes) -> bytes:
+    def _legacy_body(self, kind: ComponentKind, audience: ListVariant) -> bytes:
         """Return a merged list without the fields that only modern clients understand."""
         if kind is not TOOLS:
-            return body
+            return self._body(kind, audience)
+        if audience.access is not None:
+            return self._class_list(
+                kind, audience, "legacy", lambda: to_legacy_tools(self._body(kind, audience))
+            )
+        body = self._body(kind, audience)
         legacy = self._legacy_bodies.get(body)
         if legacy is None:
             legacy = self._legacy_bodies[body] = to_legacy_tools(body)
         return legacy
+
+    def _class_list(
+        self, kind: ComponentKind, audience: ListVariant, era: str, build: Callable[[], bytes]
+    ) -> bytes:
+        key = kind, era, audience.access, frozenset(audience.seen.items())
+        # Resources may be shown because of templates.
+        version = self._versions[kind], self._versions[TEMPLATES]
+        return self._class_lists.get(key, version, build)
 
     def _parts(self, kind: ComponentKind, audience: ListVariant) -> Mapping[str, ComponentList]:
         everyones, variants = self._listings[kind], self._variants[kind]
@@ -337,22 +275,28 @@ class Catalog:
         return {**everyones, **{key[0]: variants[key] for key in keys if key in variants}}
 
     def _body(self, kind: ComponentKind, audience: ListVariant) -> bytes:
+        if audience.access is not None:
+            return self._class_list(kind, audience, "", lambda: self._merge(kind, audience))
         if not audience.seen or not self._variants[kind]:
             return self._merged[kind].body
         version, body = audience.bodies.get(kind, (-1, b""))
         if version != self._versions[kind]:
-            parts = self._parts(kind, audience)
-            items = [
-                item
-                for backend in sorted(parts, key=self._precedence)
-                for item, name in zip(parts[backend].items, parts[backend].names, strict=True)
-                if self.owner(kind, name) == backend
-            ]
-            body = b"[" + b",".join(items) + b"]"
-            everyones = self._merged[kind].body
+            body, everyones = self._merge(kind, audience), self._merged[kind].body
             body = everyones if body == everyones else self._bodies[kind].setdefault(body, body)
             audience.bodies[kind] = self._versions[kind], body
         return body
+
+    def _merge(self, kind: ComponentKind, audience: ListVariant) -> bytes:
+        """Return the merged list of these clients, built from the lists of the backends."""
+        parts, access = self._parts(kind, audience), audience.access
+        items = [
+            item
+            for backend in sorted(parts, key=self._precedence)
+            for item, name in zip(parts[backend].items, parts[backend].names, strict=True)
+            if self.owner(kind, name) == backend
+            and (access is None or access.shows(kind, backend, name))
+        ]
+        return b"[" + b",".join(items) + b"]"
 
     @staticmethod
     def _cache_hint(parts: Iterable[ComponentList], now: float) -> tuple[int, bool]:

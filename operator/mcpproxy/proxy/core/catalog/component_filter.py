@@ -22,15 +22,23 @@ class Globs:
     def __init__(self, globs: Iterable[str]) -> None:
         self._literals: set[str] = set()
         self._patterns: list[Pattern] = []
+        # Most globs are a literal and one star, for which a comparison is enough.
+        self._heads: tuple[str, ...] = ()
+        self._tails: tuple[str, ...] = ()
         for glob in globs:
-            if _WILDCARDS.keys() & {*glob}:
-                self._patterns.append(Pattern(map(_part, glob)))
-            else:
+            wildcards = [character for character in glob if character in _WILDCARDS]
+            if not wildcards:
                 self._literals.add(glob)
+            elif wildcards == ["*"] and glob[-1] == "*":
+                self._heads += (glob[:-1],)
+            elif wildcards == ["*"] and glob[0] == "*":
+                self._tails += (glob[1:],)
+            else:
+                self._patterns.append(Pattern(map(_part, glob)))
 
     def match(self, name: str) -> bool:
         """Return True if one of the patterns matches the whole name."""
-        if name in self._literals:
+        if name in self._literals or name.startswith(self._heads) or name.endswith(self._tails):
             return True
         if not self._patterns:
             return False

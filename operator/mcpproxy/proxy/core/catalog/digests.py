@@ -12,7 +12,7 @@ from mcpproxy.proxy.protocol.jsonrpc import RpcError
 from mcpproxy.report_aggregation import NAMED
 
 if TYPE_CHECKING:
-    from mcpproxy.proxy.core.catalog.catalog import ComponentList
+    from mcpproxy.proxy.core.catalog.component_list import ComponentList
 
 
 def canonical_json(text: bytes) -> bytes:

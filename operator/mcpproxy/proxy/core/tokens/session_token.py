@@ -33,6 +33,8 @@ class SessionToken:
     """Seconds since the epoch."""
     owner: str
     """Address of the instance that holds the session's streams and processes."""
+    rules: str = ""
+    """Digest of the rules of access that applied to the client when the session began."""
 
 
 def encode_session_token(sealer: Sealer, session_token: SessionToken) -> str:
@@ -67,6 +69,8 @@ def _seal(sealer: Sealer, session_token: SessionToken, info: bytes | None) -> st
         "t": session_token.created,
         "o": session_token.owner,
     }
+    if session_token.rules:
+        content["r"] = session_token.rules
     if client.network:
         content["a"] = client.network
     try:
@@ -95,7 +99,7 @@ def decode_session_token(sealer: Sealer, token: str, principal: str, now: float)
         session=content["n"],
         network=content.get("a", ""),
     )
-    session_token = SessionToken(client, content["t"], content["o"])
+    session_token = SessionToken(client, content["t"], content["o"], content.get("r", ""))
     if not is_valid_session_token(session_token, now):
         raise InvalidToken("expired")
     return session_token

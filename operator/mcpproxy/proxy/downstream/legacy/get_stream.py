@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import time
 
+from mcpproxy.proxy.core.identity import ANONYMOUS, Identity
 from mcpproxy.proxy.downstream.legacy.event_store import EventsEvicted, StreamLog
 from mcpproxy.proxy.downstream.message_queue import MessageQueue
 from mcpproxy.proxy.http1.server.response_writer import PING_EVERY, ResponseWriter
@@ -23,14 +25,20 @@ async def pump(stream: MessageQueue, reply: ResponseWriter) -> None:
         await reply.event(message)
 
 
-async def resume(log: StreamLog, after: int, reply: ResponseWriter) -> None:
-    """Send the events after event `after` of a stream that broke off, until it ends."""
+async def resume(
+    log: StreamLog, after: int, reply: ResponseWriter, identity: Identity = ANONYMOUS
+) -> None:
+    """Send the events after event `after` of a stream that broke off, until it ends.
+
+    Send none after the caller's token has expired.
+    """
     reply.keep_alive()
     current = asyncio.current_task()
     assert current is not None
     reply.on_gone = current.cancel
     await reply.ping()
-    with contextlib.suppress(EventsEvicted):
-        async for event_id, message in log.after(after):
-            await reply.event(message, event_id)
+    with contextlib.suppress(EventsEvicted, TimeoutError):
+        async with asyncio.timeout(identity.stream_lifetime(time.time())):
+            async for event_id, message in log.after(after):
+                await reply.event(message, event_id)
     await reply.end()

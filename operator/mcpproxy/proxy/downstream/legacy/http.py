@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mcpproxy.limits.instances import TICKETS
-from mcpproxy.proxy.core.exchange import PROGRESS, ClientIdentity
+from mcpproxy.proxy.core.exchange import PROGRESS
 from mcpproxy.proxy.core.tokens import session_token
 from mcpproxy.proxy.core.tokens.sealed_tokens import InvalidToken, Sealer
 from mcpproxy.proxy.core.tokens.session_token import SessionToken
@@ -83,10 +83,9 @@ class LegacyEndpoint:
             if token is None:
                 raise HttpError(400, "the header Mcp-Session-Id is missing; initialize first")
             ticket = self._opened(token, context.principal)
-            if self.gateway.passed:
-                ticket = replace(
-                    ticket, client=self.gateway.with_forwarded_headers(ticket.client, head.lines)
-                )
+            client = self.gateway.with_forwarded_headers(ticket.client, head.lines)
+            client = self.gateway.restrict(context.identified(client))
+            ticket = ticket if client is ticket.client else replace(ticket, client=client)
             context.ticket, context.ticket_ends = ticket, ticket.created + session_token.LIFETIME
         if ticket.client.session in self.live.ended:
             raise HttpError(404, "this session has ended; initialize again")
@@ -116,7 +115,7 @@ class LegacyEndpoint:
         Raises HttpError.
         """
         call = jsonrpc.parse_request_fast(inbound.body)
-        if call is None:
+        if call is None or not self.gateway.decides_at_once:
             return False
         if call.method not in METHODS:
             return call.method in BY_METHOD and self._list(inbound, call, reply)
@@ -229,11 +228,13 @@ class LegacyEndpoint:
     async def _initialize(self, inbound: Request, message: Message, reply: ResponseWriter) -> None:
         try:
             params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
+            context: RequestContext = inbound.head.context
             client = requests.client_of_session(
-                params, inbound.head.context.principal, secrets.token_urlsafe(16)
+                params, context.principal, secrets.token_urlsafe(16)
             )
-            client = replace(client, network=reply.network)
-            ticket = SessionToken(client, int(time.time()), self._peers.owner)
+            client = context.identified(replace(client, network=reply.network))
+            client = self.gateway.restrict(client)
+            ticket = SessionToken(client, int(time.time()), self._peers.owner, client.rules)
             session_id = session_token.encode_session_token(self._sealer, ticket)
             result = await requests.initialize(self.gateway, client)
         except RpcError as error:
@@ -261,7 +262,7 @@ class LegacyEndpoint:
         try:
             await self._peers.forward(owner, inbound, reply)
         except PeerUnavailable:
-            if self.gateway.is_session_bound(method, message):
+            if self.gateway.is_session_bound(method, message, ticket.client):
                 self.live.mark_terminated(ticket.client, reply.loop.time())
                 raise HttpError(
                     404, "the instance of this session is no longer running; initialize again"
@@ -277,7 +278,8 @@ class LegacyEndpoint:
             return self.live.owner_of_request(progress_token(message))
         if "id" not in message or method in requests.OF_THE_SESSION:
             return ticket.owner
-        return ticket.owner if self.gateway.is_session_bound(method, message) else None
+        bound = self.gateway.is_session_bound(method, message, ticket.client)
+        return ticket.owner if bound else None
 
     # GET
 
@@ -300,10 +302,10 @@ class LegacyEndpoint:
             if log is None or not log.has(where[1]):
                 # A new stream instead would end the one that the client has open.
                 raise HttpError(400, "Last-Event-ID: these events are no longer available")
-            await resume(log, where[1], reply)
+            await resume(log, where[1], reply, inbound.head.context.identity)
         else:
             live = self.live.get_or_create(session, reply.loop.time())
-            await self._stream(ticket.client, live, reply)
+            await self._stream(ticket, live, reply)
 
     async def _relay(self, owner: str, inbound: Request, reply: ResponseWriter) -> None:
         """Forward the stream of another instance until one of the two stops."""
@@ -327,14 +329,16 @@ class LegacyEndpoint:
             task.cancel()
 
     async def _stream(
-        self, client: ClientIdentity, live: SessionState, reply: ResponseWriter
+        self, ticket: SessionToken, live: SessionState, reply: ResponseWriter
     ) -> None:
+        client = ticket.client
         if live.stream is not None:
             # The client reconnected before its disconnect was noticed.
             live.stream.end()
-        stream = live.stream = self._streams.open((reply.network, client.principal))
+        stream = live.stream = self._streams.open(reply.network, client)
         unsubscribe = self.gateway.subscribe(
-            lambda method: stream.announce(jsonrpc.notification(method)), client.session
+            lambda method: stream.announce(jsonrpc.notification(method)),
+            *(client.session, client, ticket.rules),
         )
         self.gateway.metrics.streams.inc()
         reply.on_gone = stream.end

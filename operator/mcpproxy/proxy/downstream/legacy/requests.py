@@ -19,6 +19,7 @@ from mcpproxy.proxy.core.tokens.session_token import canonical_capabilities
 from mcpproxy.proxy.core.translation.era_translation import to_legacy_rpc_error
 from mcpproxy.proxy.downstream.legacy.sessions import RunningRequest, SessionRegistry, SessionState
 from mcpproxy.proxy.downstream.legacy.sse_response import Resumption, SseResponse
+from mcpproxy.proxy.gateway.access_guard import InsufficientScope
 from mcpproxy.proxy.gateway.aggregate import GREETING_WAIT
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.protocol import jsonrpc
@@ -78,10 +79,10 @@ async def initialize(gateway: Gateway, client: ClientIdentity) -> bytes:
     await gateway.settled(GREETING_WAIT)
     result: dict[str, Any] = {
         "protocolVersion": client.revision,
-        "capabilities": gateway.capabilities(modern=False),
+        "capabilities": gateway.capabilities(modern=False, access=client.access),
         "serverInfo": gateway.server_info(),
     }
-    instructions = gateway.instructions()
+    instructions = gateway.instructions(client.access)
     if instructions is not None:
         result["instructions"] = instructions
     return jsonrpc.encode(result)
@@ -155,7 +156,12 @@ async def handle_request(
     live.in_flight[key] = running
     try:
         return await _result(gateway, live, request, caller, call, sink)
+    except InsufficientScope as error:
+        gateway.record_refusal(error, request)
+        # The front of the request has its own response: over HTTP, a challenge.
+        raise
     except RpcError as error:
+        gateway.record_refusal(error, request)
         return jsonrpc.error_response(request_id, to_legacy_rpc_error(error))
     except asyncio.CancelledError:
         if not running.cancelled:
@@ -233,7 +239,7 @@ async def _subscribe(
     # Reserved before any await, because requests of one session run concurrently.
     live.subscriptions[uri] = pending
     try:
-        end = await gateway.subscribe_resource(uri, live.updated, client.holder)
+        end = await gateway.subscribe_resource(uri, live.updated, client.holder, client)
     except BaseException:
         if live.subscriptions.get(uri) is pending:
             del live.subscriptions[uri]

@@ -18,9 +18,9 @@ from mcpproxy.proxy.downstream.request_context import (
     parse_message,
 )
 from mcpproxy.proxy.downstream.stream_shares import OpenStreams
+from mcpproxy.proxy.gateway.access_guard import InsufficientScope
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.gateway.router import Route
-from mcpproxy.proxy.http1.errors import HttpError
 from mcpproxy.proxy.http1.server.request import Request, RequestHead
 from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
 from mcpproxy.proxy.protocol import headers as h
@@ -63,16 +63,17 @@ class ModernEndpoint:
             await reply.empty(405, _ALLOW)
             return
         request_id = None
+        message = parse_message(inbound)
         try:
-            message = parse_message(inbound)
             if "id" not in message or "method" not in message:
                 await self._noted(message, inbound, reply)
                 return
             request_id = message["id"]
             await self._request(message, inbound, reply)
-        except HttpError:
-            raise
         except RpcError as error:
+            self.gateway.record_refusal(error, message)
+            if isinstance(error, InsufficientScope):
+                raise
             _fail(reply, request_id, error)
 
     def _list(
@@ -92,6 +93,7 @@ class ModernEndpoint:
         try:
             await self._answer(message, asked, reply, call)
         except RpcError as error:
+            self.gateway.record_refusal(error, message)
             _fail(reply, message["id"], error)
 
     def at_once(self, inbound: Request, reply: ResponseWriter) -> bool:
@@ -108,6 +110,8 @@ class ModernEndpoint:
             if kind is not None:
                 return self._list(kind, call.id, asked, reply)
             if asked.owner is not None or asked.route is None or asked.route.backend.asks:
+                return False
+            if not self.gateway.decides_at_once:
                 return False
             responder = _ModernResponder(self, inbound, asked, reply)
             relayed = Call.start(self.gateway, call, asked.client, responder, asked.route)
@@ -161,9 +165,9 @@ class ModernEndpoint:
         if len(head.headers) != len(head.lines):
             validation.reject_duplicate_headers(head.lines)
         client, level = validation.parse_client(method, params, head.headers, context.principal)
-        request_meta = RequestMeta(
-            about, self.gateway.with_forwarded_headers(client, head.lines), level
-        )
+        client = context.identified(self.gateway.with_forwarded_headers(client, head.lines))
+        client = self.gateway.restrict(client)
+        request_meta = RequestMeta(about, client, level)
         if meta is not None and len(bytes(meta)) + len(bytes(name or b"")) <= MAX_KEPT:
             # Copies, because slices would keep the whole message in memory.
             kept = method, meta.copy(), None if name is None else name.copy()
@@ -215,7 +219,7 @@ class ModernEndpoint:
         self, message: Message, params: Message, client: ClientIdentity, reply: ResponseWriter
     ) -> bytes:
         holder = (reply.network, client.principal)
-        outbox = self._streams.open(holder)
+        outbox = self._streams.open(reply.network, client)
         try:
             listening = requests.SubscriptionStream(
                 self.gateway, message, params, outbox, holder, client

@@ -6,6 +6,7 @@ from typing import Any, Final
 from msgspec import Raw
 
 from mcpproxy.limits.clients import SUBSCRIPTIONS
+from mcpproxy.proxy.core.access import Access
 from mcpproxy.proxy.core.catalog.extensions import TASKS_EXTENSION, declares
 from mcpproxy.proxy.core.exchange import (
     ClientIdentity,
@@ -86,18 +87,18 @@ class ModernCallContext:
         raise RpcError(METHOD_NOT_FOUND, "servers of modern revisions do not send requests")
 
 
-async def server_discover(gateway: Gateway) -> bytes:
+async def server_discover(gateway: Gateway, access: Access | None = None) -> bytes:
     """Return the result of server/discover."""
     await gateway.settled(GREETING_WAIT)
     result: dict[str, Any] = {
         "resultType": "complete",
         "supportedVersions": list(rev.MODERN),
-        "capabilities": gateway.capabilities(modern=True),
+        "capabilities": gateway.capabilities(modern=True, access=access),
         "ttlMs": 0,
         "cacheScope": "private",
         "_meta": {rev.META_SERVER_INFO: gateway.server_info()},
     }
-    instructions = gateway.instructions()
+    instructions = gateway.instructions(access)
     if instructions is not None:
         result["instructions"] = instructions
     return jsonrpc.encode(result)
@@ -124,7 +125,7 @@ async def handle_modern_request(
         merged = await gateway.listing(kind, params, modern=True, client=caller.client)
         return jsonrpc.response(request["id"], merged)
     if method == DISCOVER:
-        return jsonrpc.response(request["id"], await server_discover(gateway))
+        return jsonrpc.response(request["id"], await server_discover(gateway, caller.client.access))
     if method in _LEGACY_ONLY:
         raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
     if route is None:
@@ -157,8 +158,8 @@ def find_route(
         if len(gateway.backends) > 1:
             require_tasks(client)
     if not gateway.is_routed(method):
-        return gateway.guess_route(method, params, client.principal)
-    return gateway.route(method, params, client.principal)
+        return gateway.guess_route(method, params, client)
+    return gateway.route(method, params, client)
 
 
 def require_tasks(client: ClientIdentity) -> None:
@@ -203,7 +204,7 @@ class SubscriptionStream:
         if client is not None and tasks is not None:
             require_tasks(client)
         self._streams = TaskNotifications(client, self._updated) if client and self._tasks else None
-        self._unsubscribe = gateway.subscribe(self._changed, "")
+        self._unsubscribe = gateway.subscribe(self._changed, "", client)
         self._uris = _texts(filters.get("resourceSubscriptions"))
         self._holder = holder
         self._ends: list[Callable[[], Awaitable[None]]] = []
@@ -224,7 +225,9 @@ class SubscriptionStream:
         subscribed = []
         for uri in self._uris:
             try:
-                end = await self._gateway.subscribe_resource(uri, self._updated, self._holder)
+                end = await self._gateway.subscribe_resource(
+                    uri, self._updated, self._holder, self._client
+                )
             except RpcError:
                 continue
             self._ends.append(end)
@@ -240,7 +243,7 @@ class SubscriptionStream:
         for task in self._tasks:
             params = {"taskId": jsonrpc.encode_raw(task)}
             try:
-                route = self._gateway.route("tasks/get", params, self._client.principal)
+                route = self._gateway.route("tasks/get", params, self._client)
             except RpcError:
                 continue
             routes.append(route)

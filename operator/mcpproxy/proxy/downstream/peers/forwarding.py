@@ -14,8 +14,11 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Final, TypeVar
 
 from mcpproxy.limits import instances as limits
+from mcpproxy.proxy.core.identity import ANONYMOUS
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
+from mcpproxy.proxy.downstream.peers.identity_header import IDENTITY, encode_identity
 from mcpproxy.proxy.downstream.peers.tls import PeerCertificate, PeerCertificates
+from mcpproxy.proxy.downstream.request_context import RequestContext
 from mcpproxy.proxy.http1.client.client import HttpClient, encode_request
 from mcpproxy.proxy.http1.client.connection import ClientConnection
 from mcpproxy.proxy.http1.client.response import ClientResponse
@@ -25,6 +28,7 @@ from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
 
 PRINCIPAL: Final = b"mcpproxy-principal"
 """Header between instances with the client's principal, because credentials are not forwarded."""
+_OWN: Final = (PRINCIPAL, IDENTITY)
 KEPT_FOR: Final = 60.0
 """Seconds for which an idle connection is reused; servers close idle connections later."""
 _FORWARDED: Final = frozenset(
@@ -135,9 +139,13 @@ class PeerForwarder:
             (name, value)
             for name, value in inbound.lines
             if name in _FORWARDED or name.startswith(_FORWARDED_PREFIX) or name in self.passed
-            if name != PRINCIPAL
+            if name not in _OWN
         ]
-        return [*forwarded, (PRINCIPAL, inbound.head.context.principal.encode())]
+        context: RequestContext = inbound.head.context
+        forwarded.append((PRINCIPAL, context.principal.encode()))
+        if context.identity is not ANONYMOUS:
+            forwarded.append((IDENTITY, encode_identity(context.identity)))
+        return forwarded
 
     def _peer(self, owner: str) -> "_Peer":
         """Return the connections to an instance. Raise HttpError.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from mcpproxy.limits.http import REQUEST_BODY
 from mcpproxy.proxy.http1.errors import HttpError
@@ -13,10 +13,18 @@ MAX_BODY: Final = REQUEST_BODY.value
 HeaderLines = list[tuple[bytes, bytes]]
 
 
+class Sender(Protocol):
+    """The client of a request."""
+
+    @property
+    def network(self) -> str:
+        """The network of the client, from `network_of`."""
+
+
 class RequestHead:
     """The request line and the headers; requests with the same bytes share the object."""
 
-    __slots__ = ("context", "handler", "headers", "lines", "method", "path")
+    __slots__ = ("context", "handler", "headers", "lines", "method", "path", "sender")
 
     def __init__(self, method: str, path: str, lines: HeaderLines) -> None:
         """`lines` are the header lines in their order, with names in lower case.
@@ -31,6 +39,8 @@ class RequestHead:
             self.headers = _joined(lines)
         self.context: Any = None
         """Data that the application derives from the head; opaque to the server."""
+        self.sender: Sender | None = None
+        """The connection of the client, while the head is checked."""
         self.handler: Callable[[Request, Any], bool] | None = None
         """Function that begins to answer requests with this head, instead of
         `Application.at_once`."""
@@ -38,6 +48,15 @@ class RequestHead:
     def handle_with(self, handler: "Callable[[Request, Any], bool]") -> None:
         """Let `handler` begin to answer further requests with this head."""
         self.handler = handler
+
+    def forget_handler(self) -> None:
+        """Let the application choose the handler of further requests with this head again."""
+        self.handler = None
+
+    @property
+    def network(self) -> str:
+        """The network of the client while the head is checked; empty if it is unknown."""
+        return "" if self.sender is None else self.sender.network
 
 
 @dataclass(eq=False)

@@ -74,6 +74,11 @@ class RequestParser(ABC):
         self._sweeps = 0
         """Sweeps since the last activity of the connection."""
 
+    @property
+    def network(self) -> str:
+        """The network of the client; empty if it is unknown."""
+        return ""
+
     @abstractmethod
     def has_room(self, before: int, after: int) -> bool:
         """Reserve memory for a body to grow from `before` to `after` bytes; False if it is full."""
@@ -283,7 +288,10 @@ class RequestParser(ABC):
         if length is not None and int(length) > MAX_BODY:
             self._too_large()
             return
+        inbound.head.sender = self
         self._refusal = self._screened(inbound)
+        # A request that outlives its connection must not keep it.
+        inbound.head.sender = None
         if b"expect" in headers:
             if self._refusal is None:
                 self.invite()

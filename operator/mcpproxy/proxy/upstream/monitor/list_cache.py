@@ -9,8 +9,9 @@ from typing import Final
 
 from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.limits.backends import LIST_COMPONENTS, LIST_WAIT, RETRY_PAUSE
-from mcpproxy.proxy.core.catalog.catalog import Catalog, ComponentList, parse_component_list
+from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.component_filter import ComponentFilter
+from mcpproxy.proxy.core.catalog.component_list import ComponentList, parse_component_list
 from mcpproxy.proxy.core.errors import (
     BackendError,
     ProtocolError,

@@ -15,7 +15,8 @@ from typing import Final
 
 from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.limits.backends import LIST_VARIANT_BYTES, LIST_VARIANTS, LIST_WAIT
-from mcpproxy.proxy.core.catalog.catalog import Catalog, ComponentList
+from mcpproxy.proxy.core.catalog.catalog import Catalog
+from mcpproxy.proxy.core.catalog.component_list import ComponentList
 from mcpproxy.proxy.core.errors import BackendError, ProtocolError, SessionNotFound, Unauthorized
 from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
 from mcpproxy.proxy.core.translation.namespacing import PrefixMapping

@@ -1,0 +1,1 @@
+"""Models that decide who may use an MCPProxy, and for what."""

@@ -1,0 +1,236 @@
+"""Models of `spec.authentication`. Import them from `api.v1alpha1`."""
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Final, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+
+from mcpproxy.api.authority import parse_authority
+from mcpproxy.api.base import ApiModel, cel, cel_validation
+from mcpproxy.api.kubernetes.scalars import BY_NAME, check_names_are_unique, find_duplicates
+from mcpproxy.api.v1alpha1.references import KeyRef, ValueFrom
+
+_REST: Final = r"(:[0-9]{1,5})?(/[^\x00-\x20\x7f?#]*)?$"
+_HOST: Final = r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
+_LOCAL_HOST: Final = (
+    r"([A-Za-z0-9-]+\.[A-Za-z0-9-]+\.svc(\.cluster\.local)?|localhost|127\.0\.0\.1|\[::1\])"
+)
+_LOCAL_URL: Final = rf"^http://{_LOCAL_HOST}(:[0-9]+)?([/?].*)?$"
+_HTTPS: Final = "https:"
+_NEEDS_HTTPS: Final = (
+    "must be https; http is only for a host such as keycloak.sso.svc (or localhost), with"
+    " insecureHttp: true"
+)
+_NO_METHOD: Final = "needs at least one of jwt, serviceAccounts and apiKeys"
+_ISSUER_ONCE: Final = "two entries have the issuer {}"
+_SCOPE: Final = r"^[!#-\[\]-~]+$"
+"""A scope token (RFC 6749, section 3.3)."""
+
+
+def _check_authority(url: str) -> str:
+    """Return the URL unchanged. Raise ValueError if its host or port is invalid."""
+    if parse_authority(urlsplit(url).netloc) is None:
+        raise ValueError("must have a host with or without a port up to 65535")
+    return url
+
+
+BaseUrl = Annotated[
+    str,
+    Field(min_length=8, max_length=1024, pattern=rf"^https?://{_HOST}{_REST}"),
+    AfterValidator(_check_authority),
+]
+"""An http or https URL without user information, query and fragment."""
+DocumentUrl = Annotated[
+    str,
+    Field(
+        max_length=1024,
+        pattern=r"^https?://[A-Za-z0-9._\[\]:-]+([/?][^\x00-\x20\x7f#]*)?$",
+    ),
+    AfterValidator(_check_authority),
+]
+"""An http or https URL that may have a query."""
+Audience = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f\x7f]+$")]
+ClaimName = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Scope = Annotated[str, Field(min_length=1, max_length=256, pattern=_SCOPE)]
+
+
+class TokenClaims(ApiModel):
+    """Claims in which an issuer names the caller. A name with dots that the token does not have
+    leads into objects, such as realm_access.roles."""
+
+    subject: ClaimName | None = None
+    """Claim that names the user or program. Sessions belong to it. Tokens without it are refused.
+    Default: sub."""
+    groups: ClaimName | None = None
+    """Claim with the names of the subject's groups, a list or one name. Default: groups."""
+    client: ClaimName | None = None
+    """Claim with the OAuth client, such as azp or client_id. With it, sessions belong to the
+    subject and the client together. Default: none."""
+    scopes: ClaimName | None = None
+    """Claim with the scopes, a list or a text with spaces. Default: scope, or scp in tokens without
+    scope."""
+
+
+class JwtIssuer(ApiModel):
+    """An issuer of signed access tokens (JWT), such as an OpenID provider."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            *(
+                cel_validation(
+                    f"!has(self.{field}) || self.{field}.startsWith('{_HTTPS}')"
+                    " || (has(self.insecureHttp) && self.insecureHttp"
+                    f" && self.{field}.matches(r'{_LOCAL_URL}'))",
+                    f"{field} {_NEEDS_HTTPS}",
+                    f".{field}",
+                )
+                for field in ("issuer", "jwksUrl")
+            )
+        )
+    )
+    issuer: BaseUrl
+    """Issuer of the tokens, exactly as in their claim iss."""
+    audiences: Annotated[list[Audience], Field(max_length=16)] | None = None
+    """Accepted values of the claim aud, compared exactly. A token needs one of them. Default:
+    publicUrl, compared as a URL; a token for another audience is never accepted."""
+    jwks_url: DocumentUrl | None = None
+    """URL of the key set (JWKS). Default: the jwks_uri in the issuer's metadata (RFC 8414, then
+    OpenID Connect Discovery)."""
+    ca_from: ValueFrom | None = None
+    """Certificates of the authorities that are trusted for the issuer's servers, in PEM. Default:
+    those of the system."""
+    insecure_http: bool | None = None
+    """true permits http for an issuer that is a Service of the cluster (a host such as
+    keycloak.sso.svc) or runs on the same machine. Whoever can change traffic between the pods and
+    that Service can then forge any identity. Default: false."""
+    claims: TokenClaims | None = None
+    """Claims that name the caller. Default: each field's own default."""
+
+    @model_validator(mode="after")
+    def _check_https(self) -> Self:
+        for field, url in (("issuer", self.issuer), ("jwksUrl", self.jwks_url)):
+            if url is None or url.startswith(_HTTPS):
+                continue
+            if not (self.insecure_http and re.match(_LOCAL_URL, url)):
+                raise ValueError(f"{field} {_NEEDS_HTTPS}")
+        return self
+
+
+def _check_issuers_are_unique(issuers: list[JwtIssuer]) -> list[JwtIssuer]:
+    duplicates = find_duplicates([entry.issuer for entry in issuers])
+    if duplicates:
+        raise ValueError(_ISSUER_ONCE.format(", ".join(duplicates)))
+    return issuers
+
+
+class ServiceAccountTokens(ApiModel):
+    """Tokens of the cluster's ServiceAccounts, as projected volumes contain them. The operator
+    gives the cluster's keys to the pods, which verify tokens without the API server."""
+
+    audience: Audience
+    """Audience of the tokens: the `audience` of the projected volume or of the TokenRequest. Use
+    one that no other program accepts, such as tools.mcpproxy.dev."""
+
+
+class HashFrom(ApiModel):
+    """Source of the hash of an API key."""
+
+    secret_key_ref: KeyRef
+    """A key of a Secret. The kubelet mounts the Secret; the operator never reads it."""
+
+
+class ApiKey(ApiModel):
+    """An API key, which a client sends as `Authorization: Bearer KEY`."""
+
+    name: Annotated[
+        str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    ]
+    """Unique name of the holder of the key."""
+    hash_from: HashFrom
+    """SHA-256 of the key, in hexadecimal. The key must be random and long, such as the output of
+    `openssl rand -hex 32`, because the hash is not salted. A changed hash takes effect within about
+    90 s, without a restart."""
+
+    @property
+    def reference(self) -> ValueFrom:
+        """Reference to the hash."""
+        return ValueFrom(secret_key_ref=self.hash_from.secret_key_ref)
+
+
+class ResourceMetadata(ApiModel):
+    """Additions to the published metadata of the endpoint (RFC 9728)."""
+
+    scopes_supported: (
+        Annotated[
+            list[Scope], Field(max_length=64, json_schema_extra={"x-kubernetes-list-type": "set"})
+        ]
+        | None
+    ) = None
+    """Scopes that clients should request. They are also in the challenge of HTTP 401. Default:
+    none."""
+    documentation: DocumentUrl | None = None
+    """URL of a page for developers of clients. Default: none."""
+
+
+class Authentication(ApiModel):
+    """Authentication of the clients that call the proxy."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            cel_validation(
+                "(has(self.jwt) && self.jwt.size() > 0) || has(self.serviceAccounts)"
+                " || (has(self.apiKeys) && self.apiKeys.size() > 0)",
+                _NO_METHOD,
+            )
+        )
+    )
+    mode: Literal["Required", "Optional"] | None = None
+    """Required refuses requests without credentials with HTTP 401. Optional serves them as
+    anonymous. Invalid credentials are refused in both modes. Default: Required."""
+    jwt: (
+        Annotated[
+            list[JwtIssuer],
+            Field(
+                max_length=16,
+                json_schema_extra={
+                    "x-kubernetes-list-type": "map",
+                    "x-kubernetes-list-map-keys": ["issuer"],
+                },
+            ),
+            AfterValidator(_check_issuers_are_unique),
+        ]
+        | None
+    ) = None
+    """Issuers whose access tokens are accepted. An entry without audiences needs publicUrl.
+    Default: none."""
+    service_accounts: ServiceAccountTokens | None = None
+    """Accepts tokens of the cluster's ServiceAccounts. Default: none are accepted."""
+    api_keys: (
+        Annotated[
+            list[ApiKey],
+            Field(max_length=256, json_schema_extra=BY_NAME),
+            AfterValidator(check_names_are_unique),
+        ]
+        | None
+    ) = None
+    """API keys that are accepted. Default: none."""
+    resource_metadata: ResourceMetadata | None = None
+    """Additions to the published metadata. It is published if publicUrl and jwt are set. Default:
+    each field's own default."""
+
+    @property
+    def references(self) -> Iterator[ValueFrom]:
+        """All referenced keys of Secrets and ConfigMaps."""
+        for issuer in self.jwt or ():
+            if issuer.ca_from is not None:
+                yield issuer.ca_from
+        for key in self.api_keys or ():
+            yield key.reference
+
+    @model_validator(mode="after")
+    def _check_methods(self) -> Self:
+        if not (self.jwt or self.service_accounts or self.api_keys):
+            raise ValueError(_NO_METHOD)
+        return self

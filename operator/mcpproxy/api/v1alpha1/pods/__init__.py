@@ -1,0 +1,1 @@
+"""Models of the parts of the spec that concern pods alone. Import them from `api.v1alpha1`."""

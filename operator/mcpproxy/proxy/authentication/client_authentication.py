@@ -1,0 +1,129 @@
+"""All parts of the authentication of one proxy, as its spec configures them."""
+
+import asyncio
+import functools
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from mcpproxy.api.v1alpha1 import Authentication, JwtIssuer, MCPProxy, Tls
+from mcpproxy.api.v1alpha1.status import IssuerStatus
+from mcpproxy.proxy.authentication.authenticator import Authenticator, ignore_refusal
+from mcpproxy.proxy.authentication.key_documents import KeyDocuments
+from mcpproxy.proxy.authentication.mounted_keys import ApiKeyHashes, ClusterKeys
+from mcpproxy.proxy.authentication.refusals import Challenges
+from mcpproxy.proxy.authentication.remote_keys import RemoteKeys
+from mcpproxy.proxy.authentication.resource_metadata import ResourceMetadataDocument
+from mcpproxy.proxy.authentication.token_rules import (
+    AudienceRule,
+    JwtIdentities,
+    ServiceAccountIdentities,
+    TokenIssuer,
+)
+from mcpproxy.proxy.authentication.verification_keys import KeyListener
+from mcpproxy.proxy.upstream.mounted.tls import TlsContext
+from mcpproxy.proxy.upstream.mounted.values import MountedValues
+
+REREAD: Final = 5.0
+"""Seconds between two readings of mounted keys and hashes."""
+_system_tls: Final = functools.cache(ssl.create_default_context)
+
+
+class ClientAuthentication:
+    """The authenticator of a proxy, its published metadata, and its keys."""
+
+    def __init__(
+        self,
+        proxy: MCPProxy,
+        path: str,
+        values: MountedValues,
+        resolve: Mapping[str, str],
+        listener: KeyListener,
+        now: Callable[[], float] = time.time,
+        on_refused: Callable[[str, str], None] = ignore_refusal,
+    ) -> None:
+        """`proxy` has `spec.authentication`; `path` is that of the endpoint.
+
+        `now` returns the seconds since the epoch; `on_refused` is that of `Authenticator`.
+        """
+        spec = proxy.spec.authentication
+        assert spec is not None
+        public_url = proxy.spec.public_url
+        self.metadata: ResourceMetadataDocument | None = None
+        """The published metadata, if tokens of OAuth are accepted."""
+        if public_url is not None and spec.jwt:
+            self.metadata = ResourceMetadataDocument(proxy.spec, path)
+        self._remote = [
+            RemoteKeys(
+                entry.issuer,
+                KeyDocuments(entry, _tls(entry, values), resolve).fetch_keys,
+                now,
+                listener,
+            )
+            for entry in spec.jwt or ()
+        ]
+        pairs = zip(spec.jwt or (), self._remote, strict=True)
+        issuers = [_token_issuer(entry, keys, public_url) for entry, keys in pairs]
+        self._cluster: ClusterKeys | None = None
+        if spec.service_accounts is not None:
+            cluster = self._cluster = ClusterKeys(proxy.metadata.name, values, listener)
+            audience = AudienceRule([spec.service_accounts.audience])
+            issuers.append(
+                TokenIssuer(lambda: cluster.issuer, cluster, audience, ServiceAccountIdentities())
+            )
+        self._api_keys = ApiKeyHashes(spec.api_keys, values, listener) if spec.api_keys else None
+        self.challenges = _challenges(spec, self.metadata)
+        self.authenticator = Authenticator(
+            issuers,
+            self._api_keys,
+            self.challenges,
+            allows_anonymous=spec.mode == "Optional",
+            now=now,
+            on_refused=on_refused,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def statuses(self) -> list[IssuerStatus]:
+        """Return the states of all keys, for the report of the pod."""
+        mounted = [source for source in (self._cluster, self._api_keys) if source is not None]
+        return [*(keys.status for keys in self._remote), *(source.status for source in mounted)]
+
+    def start(self) -> None:
+        """Read all keys, and keep them fresh."""
+        self._reread()
+        self._tasks = [asyncio.create_task(keys.run()) for keys in self._remote]
+        self._tasks.append(asyncio.create_task(self._keep_rereading()))
+
+    def _reread(self) -> None:
+        for source in (self._cluster, self._api_keys):
+            if source is not None:
+                source.refresh()
+
+    async def _keep_rereading(self) -> None:
+        while self._cluster is not None or self._api_keys is not None:
+            await asyncio.sleep(REREAD)
+            self._reread()
+
+    async def close(self) -> None:
+        """Cancel the background tasks."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for keys in self._remote:
+            await keys.close()
+
+
+def _token_issuer(entry: JwtIssuer, keys: RemoteKeys, public_url: str | None) -> TokenIssuer:
+    audience = AudienceRule(entry.audiences or (), public_url)
+    return TokenIssuer(lambda: entry.issuer, keys, audience, JwtIdentities(entry))
+
+
+def _tls(entry: JwtIssuer, values: MountedValues) -> Callable[[], ssl.SSLContext]:
+    return _system_tls if entry.ca_from is None else TlsContext(Tls(ca_from=entry.ca_from), values)
+
+
+def _challenges(spec: Authentication, metadata: ResourceMetadataDocument | None) -> Challenges:
+    more = spec.resource_metadata
+    scopes = (more.scopes_supported if more else None) or []
+    return Challenges(metadata.url if metadata else None, scopes)

@@ -1,0 +1,4 @@
+"""Authorization: decides who may use which components.
+
+Pure: no clock, no I/O, no randomness. It knows neither HTTP nor backends.
+"""

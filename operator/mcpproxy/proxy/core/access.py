@@ -1,0 +1,82 @@
+"""Permission of a client to list and use components; `authorization` decides it.
+
+Lists and calls take the same object, so that they agree.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from mcpproxy.proxy.protocol.jsonrpc import RpcError
+from mcpproxy.proxy.protocol.kinds import ComponentKind
+
+if TYPE_CHECKING:
+    # It refers to `Access`.
+    from mcpproxy.proxy.core.exchange import ClientIdentity
+
+
+class AccessDenied(RpcError):
+    """Refusal of a client's request by `spec.authorization`; on the wire an ordinary error."""
+
+    def __init__(
+        self, client: "ClientIdentity | None", code: int, message: str, data: Any = None
+    ) -> None:
+        super().__init__(code, message, data)
+        self.client = client
+
+    @classmethod
+    def like(cls, error: RpcError, client: "ClientIdentity | None") -> "AccessDenied":
+        """Return a refusal that clients cannot distinguish from this error."""
+        return cls(client, error.code, str(error), error.data)
+
+
+class CallCondition(Protocol):
+    """Condition of a rule that each call must meet."""
+
+    def holds(self, arguments: Any, claims: Mapping[str, Any], tool: Mapping[str, Any]) -> bool:
+        """Return True if a call with these arguments meets the condition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Decision on the use of one component."""
+
+    allowed: bool
+    """True if every call is allowed."""
+    conditions: tuple[CallCondition, ...] = ()
+    """Conditions of which a call must meet one, unless `allowed`."""
+    scopes: tuple[str, ...] = ()
+    """Scopes with which the client would be allowed, all of them; empty if none would help."""
+    rule: str = ""
+    """Name of the rule that allows the component; empty for the default."""
+
+    @property
+    def shown(self) -> bool:
+        """True if lists show the component."""
+        return self.allowed or bool(self.conditions)
+
+
+DENIED: Final = Verdict(allowed=False)
+
+
+class Access(Protocol):
+    """Permission of all clients to which the same rules apply."""
+
+    @property
+    def digest(self) -> str:
+        """Digest of the rules that apply."""
+
+    def judge(self, kind: ComponentKind, backend: str, name: str) -> Verdict:
+        """Return the decision on a component, by its downstream name or URI."""
+
+    def shows(self, kind: ComponentKind, backend: str, name: str) -> bool:
+        """Return True if lists show a component."""
+
+    def uses_tools(self, backend: str) -> bool:
+        """Return True if some tool of a backend is shown."""
+
+    def may_reach(self, backend: str) -> bool:
+        """Return True if the rules allow anything of a backend, whatever it offers."""
+
+    def has_whole(self, backend: str) -> bool:
+        """Return True if the rules allow everything of a backend, whatever it offers."""

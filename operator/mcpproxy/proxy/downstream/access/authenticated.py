@@ -1,0 +1,144 @@
+"""The endpoint of a proxy with `spec.authentication`.
+
+The sender of a request is authenticated when its head arrives, and the server caches the head with
+the result. Each use of a cached head checks that the result still counts. A proxy without
+`authentication` has the plain `Endpoint`, and nothing of this costs it any time.
+"""
+
+import hmac
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Final
+
+from mcpproxy.proxy.core.identity import ANONYMOUS
+from mcpproxy.proxy.downstream.app import Endpoint
+from mcpproxy.proxy.downstream.request_context import RequestContext, RequestHandler
+from mcpproxy.proxy.gateway.access_guard import InsufficientScope
+from mcpproxy.proxy.http1.errors import HttpError
+from mcpproxy.proxy.http1.server.request import Request, RequestHead
+from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
+
+if TYPE_CHECKING:
+    from mcpproxy.proxy.authentication.admissions import Admission
+    from mcpproxy.proxy.authentication.client_authentication import ClientAuthentication
+
+READINESS: Final = b"mcpproxy-readiness"
+"""Header with which the process checks its own endpoint."""
+_PUBLIC: Final = (b"access-control-allow-origin", b"*")
+_METHODS: Final = b"GET, HEAD, OPTIONS"
+_PREFLIGHT: Final = (
+    _PUBLIC,
+    (b"access-control-allow-methods", _METHODS),
+    (b"access-control-allow-headers", b"*"),
+    (b"access-control-max-age", b"7200"),
+)
+
+
+_METADATA: Final = RequestContext(RequestHead("GET", "", []))
+"""Context of all requests for the published metadata."""
+
+
+class AuthenticatedEndpoint(Endpoint):
+    """Endpoint that serves only callers whom an authenticator admits."""
+
+    def __init__(
+        self, *parts: Any, authentication: "ClientAuthentication", readiness: bytes, **options: Any
+    ) -> None:
+        """`parts` and `options` are those of `Endpoint`.
+
+        Requests with the value `readiness`, which only this process knows, are served as anonymous.
+        """
+        super().__init__(*parts, **options)
+        self._authenticator = authentication.authenticator
+        self._challenges = authentication.challenges
+        self._metadata = authentication.metadata
+        self._readiness = readiness
+        from mcpproxy.proxy.authentication.admissions import ANONYMOUS_ADMISSION
+        from mcpproxy.proxy.authentication.authenticator import KeysNeeded
+
+        self._anonymous = ANONYMOUS_ADMISSION
+        self._keys_needed = KeysNeeded
+
+    def screened(self, inbound: Request) -> HttpError | None:
+        if self._metadata is None or not self._metadata.is_at(inbound.path):
+            return super().screened(inbound)
+        if not self.guard.admits_host(inbound.headers.get(b"host")):
+            return HttpError(421, "the Host header names another server")
+        inbound.head.context = _METADATA
+        return None
+
+    def at_once(self, inbound: Request, reply: ResponseWriter) -> bool:
+        if inbound.head.context is _METADATA:
+            return self._answer_metadata(inbound, reply)
+        return super().at_once(inbound, reply)
+
+    def _answer_metadata(self, inbound: Request, reply: ResponseWriter) -> bool:
+        """Answer a request for the published metadata, which pages of all origins may read."""
+        assert self._metadata is not None
+        if inbound.method not in ("GET", "HEAD"):
+            return False
+        reply.add_headers((_PUBLIC, (b"cache-control", b"max-age=60")))
+        reply.complete(self._metadata.body)
+        return True
+
+    def identify(self, inbound: Request) -> RequestContext:
+        try:
+            admission = self._admit(inbound.head, inbound.head.network)
+        except self._keys_needed:
+            # `serve` waits for the keys.
+            return RequestContext(inbound.head)
+        return _context(inbound.head, admission)
+
+    def _admit(self, head: RequestHead, network: str) -> "Admission":
+        """Return the admission of a request's sender. Raises HttpError, KeysNeeded."""
+        own = head.headers.get(READINESS)
+        if own is not None and hmac.compare_digest(own, self._readiness):
+            return self._anonymous
+        return self._authenticator.admit(head, network)
+
+    def guarded(self, handler: RequestHandler, context: RequestContext) -> RequestHandler:
+        admission, now = context.admission, self._authenticator.now
+
+        def answer(inbound: Request, reply: ResponseWriter) -> bool:
+            if admission is not None and admission.is_valid(now()):
+                return handler(inbound, reply)
+            return False
+
+        return answer
+
+    def serve(self, inbound: Request, reply: ResponseWriter) -> Coroutine[Any, Any, None]:
+        context: RequestContext = inbound.head.context
+        if context is _METADATA:
+            preflight = inbound.method == "OPTIONS"
+            allow = (b"allow", _METHODS)
+            return reply.empty(204, *_PREFLIGHT) if preflight else reply.empty(405, allow)
+        admission = context.admission
+        if admission is not None and admission.is_valid(self._authenticator.now()):
+            return self.serve_era(inbound, reply)
+        if self._cors.preflight(inbound.head) is not None:
+            return super().serve(inbound, reply)
+        return self._serve_newly_admitted(inbound, reply)
+
+    async def serve_era(self, inbound: Request, reply: ResponseWriter) -> None:
+        try:
+            await super().serve_era(inbound, reply)
+        except InsufficientScope as error:
+            raise self._challenges.insufficient_scope(error.scopes) from None
+
+    async def _serve_newly_admitted(self, inbound: Request, reply: ResponseWriter) -> None:
+        """Authenticate the sender again, or wait for the keys of the token's issuer."""
+        head = inbound.head
+        try:
+            admission = self._admit(head, reply.network)
+        except self._keys_needed:
+            admission = await self._authenticator.admit_later(head, reply.network)
+        head.context = _context(head, admission)
+        # The handler so far checks the admission before.
+        head.forget_handler()
+        await self.serve_era(inbound, reply)
+
+
+def _context(head: RequestHead, admission: "Admission") -> RequestContext:
+    identity = admission.identity
+    # One object for anonymous callers is compared by identity.
+    identity = ANONYMOUS if identity.method == "anonymous" else identity
+    return RequestContext(head, identity.principal, identity=identity, admission=admission)

@@ -1,0 +1,157 @@
+"""Guard of routes: refuses requests that `spec.authorization` does not allow.
+
+A component that a client may not use has the error of an unknown one, so that no client learns
+which components others have.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from msgspec import Raw
+
+from mcpproxy.api.v1alpha1.status import AuthorizationReport
+from mcpproxy.proxy.authorization.conditions import arguments_for_conditions
+from mcpproxy.proxy.authorization.grants import parse_annotations
+from mcpproxy.proxy.authorization.policy import Policy
+from mcpproxy.proxy.core.access import Access, AccessDenied, Verdict
+from mcpproxy.proxy.core.catalog.catalog import Catalog
+from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.core.translation.request_names import COMPLETE, unknown_component_error
+from mcpproxy.proxy.gateway.router import Route
+from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message
+from mcpproxy.proxy.protocol.kinds import RESOURCES, TASKS, TEMPLATES, TOOLS, ComponentKind
+
+DIRECTORY: Final = "resources/directory/read"
+
+
+class InsufficientScope(AccessDenied):
+    """The request needs scopes that the client's token lacks; HTTP has a challenge for them."""
+
+    def __init__(self, client: ClientIdentity | None, scopes: tuple[str, ...]) -> None:
+        """`scopes` are all that the request needs."""
+        message = f"the token lacks a scope that this request needs: {' '.join(scopes)}"
+        super().__init__(client, INVALID_PARAMS, message, {"scopes": list(scopes)})
+        self.scopes = scopes
+
+
+class AccessGuard:
+    """Guard of the routes of one proxy."""
+
+    def __init__(self, policy: Policy, catalog: Catalog) -> None:
+        self._policy = policy
+        self._catalog = catalog
+
+    def report(self, *, complete: bool) -> AuthorizationReport:
+        """Return the state of the rules; `complete` means that all components are known."""
+        policy = self._policy
+        return AuthorizationReport(
+            rules=len(policy.rules),
+            classes=policy.class_count,
+            unused=policy.unused() if complete else None,
+        )
+
+    def restrict(self, client: ClientIdentity) -> Access:
+        """Return the access of a client, by its identity."""
+        return self._policy.access_class(client.identity)
+
+    def access_of(self, client: ClientIdentity | None) -> Access:
+        """Return the access of a client that was restricted; others may use nothing."""
+        access = None if client is None else client.access
+        return self._policy.nobody if access is None else access
+
+    def check(
+        self, route: Route, method: str, params: Message, client: ClientIdentity | None
+    ) -> None:
+        """Raise RpcError unless the client may send this request."""
+        access = self.access_of(client)
+        if route.kind is TASKS:
+            # A task belongs to its principal, and is the result of a tool.
+            if not access.uses_tools(route.backend.name):
+                raise AccessDenied.like(unknown_component_error(TASKS, route.name), client)
+            return
+        verdict = access.judge(self._kind(route, method), route.backend.name, route.name)
+        if verdict.allowed or self._meets_condition(verdict, route, method, params, client):
+            return
+        if verdict.scopes:
+            raise InsufficientScope(client, verdict.scopes)
+        if verdict.conditions:
+            raise AccessDenied(
+                client,
+                INVALID_PARAMS,
+                f"the conditions of spec.authorization do not allow this use of {route.name}",
+            )
+        raise AccessDenied.like(unknown_component_error(route.kind, route.name), client)
+
+    def _kind(self, route: Route, method: str) -> ComponentKind:
+        """Return the kind of component that a request uses: completions also name templates."""
+        if method != COMPLETE or route.kind is not RESOURCES:
+            return route.kind
+        listed = self._catalog.owner(TEMPLATES, route.name) is not None
+        return TEMPLATES if listed or "{" in route.name else RESOURCES
+
+    def _meets_condition(
+        self,
+        verdict: Verdict,
+        route: Route,
+        method: str,
+        params: Message,
+        client: ClientIdentity | None,
+    ) -> bool:
+        if not verdict.conditions:
+            return False
+        arguments = _arguments(route, method, params)
+        if arguments is None:
+            return False
+        claims: Mapping[str, Any] = client.identity.claims if client is not None else {}
+        tool = self._describe(route)
+        return any(condition.holds(arguments, claims, tool) for condition in verdict.conditions)
+
+    def _describe(self, route: Route) -> dict[str, Any]:
+        """Return the variable `tool` of conditions; empty for other components."""
+        if route.kind is not TOOLS:
+            return {}
+        forms = (
+            parse_annotations(item)
+            for components in self._catalog.known(route.backend.name, TOOLS)
+            for name, item in zip(components.names, components.items, strict=True)
+            if name == route.name
+        )
+        annotations: dict[str, Any] = next(forms, {})
+        return {"name": route.name, "backend": route.backend.name, "annotations": annotations}
+
+    def check_method(self, method: str, backend: str, client: ClientIdentity | None) -> None:
+        """Raise RpcError unless the client may send a request that names no component.
+
+        Nothing tells which components it concerns, so the client must be allowed all of them.
+        """
+        if not self.access_of(client).has_whole(backend):
+            raise AccessDenied(client, METHOD_NOT_FOUND, f"method not found: {method}")
+
+    def restrict_result(
+        self, method: str, backend: str, answer: Message, client: ClientIdentity
+    ) -> None:
+        """Remove the resources that the client may not use from the listing of a directory."""
+        if method != DIRECTORY or "result" not in answer:
+            return
+        access, result = self.access_of(client), jsonrpc.decode_object(answer["result"])
+        listed = jsonrpc.decode_array(result.get("resources", Raw(b"[]")))
+        shown = [
+            item
+            for item in listed
+            if (uri := jsonrpc.decode_str(jsonrpc.decode_object(item).get("uri"))) is not None
+            and access.shows(RESOURCES, backend, uri)
+        ]
+        if len(shown) < len(listed):
+            result["resources"] = jsonrpc.encode_raw(shown)
+            answer["result"] = jsonrpc.encode_raw(result)
+
+
+def _arguments(route: Route, method: str, params: Message) -> dict[str, Any] | None:
+    """Return the variable `args` of conditions, or None if the arguments are too large."""
+    if route.kind is RESOURCES:
+        return {"uri": route.name}
+    if method == COMPLETE:
+        # An argument that is being completed has no value so far.
+        return {}
+    return arguments_for_conditions(params.get("arguments"))

@@ -1,0 +1,160 @@
+"""Decisions of an external service, such as the Open Policy Agent, on calls that the rules allow.
+
+No decision is cached: the service may depend on anything, such as the time of day.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import logging
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from mcpproxy.api.kubernetes.quantities import parse_duration
+from mcpproxy.api.v1alpha1.access.authorization import ExternalDecision
+from mcpproxy.limits.clients import EXTERNAL_ANSWER, EXTERNAL_DECISIONS
+from mcpproxy.proxy.core.access import AccessDenied
+from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.core.identity import Identity
+from mcpproxy.proxy.fair_shares import FairShares
+from mcpproxy.proxy.http1.client.client import HttpClient
+from mcpproxy.proxy.http1.errors import HttpClientError
+from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, Message
+
+DEFAULT_TIMEOUT: Final = "1s"
+log = logging.getLogger("mcpproxy.authorization")
+_HEADERS: Final = (
+    (b"content-type", b"application/json"),
+    (b"accept", b"application/json"),
+)
+
+
+class NoDecision(Exception):
+    """The service gave no decision."""
+
+
+class ExternalDecisions:
+    """Client of the service of `spec.authorization.external`."""
+
+    def __init__(
+        self,
+        spec: ExternalDecision,
+        tls: Callable[[], ssl.SSLContext],
+        resolve: Mapping[str, str],
+    ) -> None:
+        """`resolve` maps hosts to the `host:port` to connect to instead."""
+        self._timeout = parse_duration(spec.timeout or DEFAULT_TIMEOUT)
+        self._allows_on_failure = spec.on_failure == "Allow"
+        self._http = HttpClient(spec.url, self._timeout, tls, resolve)
+        self._running: FairShares[int] = FairShares(EXTERNAL_DECISIONS.value)
+        self._numbers = itertools.count(1)
+        self._failing = False
+
+    async def check(
+        self, method: str, params: Message, backend: str, client: ClientIdentity
+    ) -> None:
+        """Raise RpcError unless the service allows a request with these downstream params."""
+        try:
+            allowed = await self._decide(method, params, backend, client)
+        except NoDecision as error:
+            allowed = self._allows_on_failure
+            if not self._failing:
+                done = "allowed" if allowed else "denied"
+                log.warning(
+                    "spec.authorization.external gives no decision: %s; calls are %s"
+                    " (spec.authorization.external.onFailure) until it does",
+                    *(error, done),
+                )
+            self._failing = True
+        else:
+            self._failing = False
+        if not allowed:
+            raise AccessDenied(
+                client,
+                INVALID_PARAMS,
+                "the service of spec.authorization.external does not allow this request",
+            )
+
+    async def _decide(
+        self, method: str, params: Message, backend: str, client: ClientIdentity
+    ) -> bool:
+        if not self._running.admits(client.holder):
+            EXTERNAL_DECISIONS.record()
+            raise NoDecision("too many calls wait for it")
+        number = next(self._numbers)
+        self._running.add(number, client.holder)
+        body = json.dumps({"input": _input(method, params, backend, client)}).encode()
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._post(body)
+        except TimeoutError:
+            raise NoDecision(f"no answer within {self._timeout:g} s") from None
+        except (HttpClientError, OSError, ssl.SSLError) as error:
+            raise NoDecision(str(error)) from None
+        finally:
+            self._running.discard(number)
+
+    async def _post(self, body: bytes) -> bool:
+        response = await self._http.request(b"POST", _HEADERS, body)
+        try:
+            if response.status != 200:
+                raise NoDecision(f"HTTP status {response.status}")
+            answer = b""
+            while chunk := await response.next_chunk():
+                answer += chunk
+                if len(answer) > EXTERNAL_ANSWER.value:
+                    EXTERNAL_ANSWER.record()
+                    raise NoDecision(f"the answer has more than {EXTERNAL_ANSWER.value} bytes")
+        finally:
+            response.close()
+        return _parse_decision(answer)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+
+def _parse_decision(answer: bytes) -> bool:
+    """Return the decision. An undefined result denies the call. Raise NoDecision."""
+    decoded: Any = None
+    with contextlib.suppress(ValueError, RecursionError):
+        decoded = json.loads(answer)
+    if not isinstance(decoded, dict):
+        raise NoDecision("the answer is not a JSON object")
+    result = decoded.get("result", False)
+    if isinstance(result, dict):
+        result = result.get("allow", False)
+    if not isinstance(result, bool):
+        raise NoDecision("the result is neither a boolean nor an object with allow")
+    return result
+
+
+def _input(method: str, params: Message, backend: str, client: ClientIdentity) -> dict[str, Any]:
+    described = {name: jsonrpc.decode(raw) for name, raw in params.items() if name != "_meta"}
+    return {
+        "method": method,
+        "backend": backend,
+        "params": described,
+        "caller": _caller(client.identity),
+    }
+
+
+def _caller(identity: Identity) -> dict[str, Any]:
+    caller: dict[str, Any] = {
+        "method": identity.method,
+        "issuer": identity.issuer,
+        "subject": identity.subject,
+        "client": identity.client,
+        "groups": sorted(identity.groups),
+        "scopes": sorted(identity.scopes),
+        "apiKey": identity.api_key,
+        "actor": identity.actor,
+        "claims": dict(identity.claims),
+    }
+    if identity.service_account is not None:
+        namespace, name = identity.service_account
+        caller["serviceAccount"] = {"namespace": namespace, "name": name}
+    return {name: value for name, value in caller.items() if value not in ("", [], {})}

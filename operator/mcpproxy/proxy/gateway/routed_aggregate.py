@@ -1,0 +1,223 @@
+"""Routing of the requests of clients, within their access."""
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
+
+from mcpproxy.api.v1alpha1.status import AuthorizationReport
+from mcpproxy.proxy.authorization.policy import Policy
+from mcpproxy.proxy.core.access import Access
+from mcpproxy.proxy.core.catalog.catalog import Catalog
+from mcpproxy.proxy.core.catalog.extensions import DOWNSTREAM_METHODS
+from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
+from mcpproxy.proxy.core.translation.request_names import COMPLETE, ROUTED
+from mcpproxy.proxy.gateway.access_guard import AccessGuard
+from mcpproxy.proxy.gateway.aggregate import Aggregate
+from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
+from mcpproxy.proxy.gateway.extension_lists import ExtensionLists
+from mcpproxy.proxy.gateway.external_decisions import ExternalDecisions
+from mcpproxy.proxy.gateway.router import Route, Router
+from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.protocol.jsonrpc import METHOD_NOT_FOUND, Message, RpcError
+from mcpproxy.proxy.protocol.kinds import ComponentKind
+from mcpproxy.proxy.upstream.backend import Backend
+
+Locate = Callable[[str, Message, str | None, Access | None], Route]
+
+
+class RoutedAggregate(Aggregate):
+    """Backends of one proxy, to which requests are routed by the components that they name."""
+
+    def __init__(
+        self,
+        name: str,
+        version: str,
+        backends: Iterable[Backend],
+        catalog: Catalog,
+        denied: Collection[str] = (),
+        policy: Policy | None = None,
+        decisions: ExternalDecisions | None = None,
+        audit: AuditedRequests | None = None,
+    ) -> None:
+        super().__init__(name, version, backends, catalog, denied, audit)
+        self._guard = None if policy is None else AccessGuard(policy, catalog)
+        self._decisions = decisions
+        self.decides_at_once = decisions is None and not (audit and audit.log.refuses)
+        """True if calls are sent without asking an external service or the audit log."""
+        self._seals_tasks = len(self.backends) > 1 or policy is not None
+        self.router = Router(self.backends, catalog, denied, seals_tasks=self._seals_tasks)
+        self.lists = ExtensionLists(self.backends, self.router, restricts=policy is not None)
+        self.locate: Locate = self.router.route
+        """Returns a route that is not checked; the arguments are those of `Router.route`."""
+        modes = {backend.settings.session_mode for backend in self.backends.values()}
+        self.holds_state = "PerClient" in modes
+        """True if some backend has separate sessions for each client."""
+
+    def authorization_report(self, *, complete: bool) -> AuthorizationReport | None:
+        """Return the state of the rules; `complete` means that all components are known."""
+        return None if self._guard is None else self._guard.report(complete=complete)
+
+    def restrict(self, client: ClientIdentity) -> ClientIdentity:
+        """Return the client with the access that its identity has; all clients pass through here.
+
+        With `spec.authorization`, clients without access may use nothing.
+        """
+        if self._guard is None:
+            return client
+        return replace(client, access=self._guard.restrict(client))
+
+    async def decide(self, request: Message, backend: str, client: ClientIdentity) -> None:
+        """Ask the external service, if any, about a client's request.
+
+        Raise RpcError if it denies the request, or if no record of the request could be written.
+        """
+        if self.audit is not None:
+            self.audit.check_room()
+        if self._decisions is not None:
+            params = jsonrpc.decode_object(request.get("params", jsonrpc.EMPTY))
+            method = jsonrpc.decode_str(request["method"]) or ""
+            await self._decisions.check(method, params, backend, client)
+
+    def record_refusal(self, error: RpcError, request: Message) -> None:
+        """Record the response to a request if it is that `spec.authorization` denies it."""
+        if self.audit is not None:
+            self.audit.record_refusal(error, request)
+
+    def record_failed_authentication(self, result: str, network: str) -> None:
+        """Record credentials that were not accepted, with the reason and the sender's network."""
+        if self.audit is not None:
+            self.audit.record_failed_authentication(result, network)
+
+    def restrict_result(
+        self, method: str, backend: str, answer: Message, client: ClientIdentity
+    ) -> None:
+        """Remove what the client may not use from a response that lists components."""
+        if self._guard is not None:
+            self._guard.restrict_result(method, backend, answer, client)
+
+    def seal_with(self, sealer: Sealer) -> None:
+        """Set the sealer for task ids and cursors, which clients may send to any instance."""
+        self.router.sealer = sealer
+        if self._seals_tasks:
+            for backend in self.backends.values():
+                backend.names.tasks.sealer = sealer
+
+    def route(self, method: str, params: Message, client: ClientIdentity | None = None) -> Route:
+        """Return the route of a client's request about a component or a task.
+
+        Raise RpcError, also if the client may not send it.
+        """
+        guard, principal = self._guard, None if client is None else client.principal
+        if guard is None:
+            return self.locate(method, params, principal, None)
+        route = self.locate(method, params, principal, guard.access_of(client))
+        guard.check(route, method, params, client)
+        return route
+
+    async def _decide_route(
+        self, method: str, params: Message, client: ClientIdentity | None
+    ) -> Route:
+        """Return a route once the external service, if any, allows the request. Raise RpcError."""
+        route = self.route(method, params, client)
+        if self._decisions is not None and client is not None:
+            await self._decisions.check(method, params, route.backend.name, client)
+        return route
+
+    def guess_route(
+        self, method: str, params: Message, client: ClientIdentity | None = None
+    ) -> Route | None:
+        """Return the route of a request of an unknown extension by the names in its params.
+
+        Return None if the only backend gets it, or if the downstream side handles it. Raise
+        RpcError.
+        """
+        if method in DOWNSTREAM_METHODS or self.lists.has(method):
+            return None
+        principal = None if client is None else client.principal
+        try:
+            if self._guard is not None:
+                return self._guess_guarded(self._guard, method, params, client)
+            route = self.router.guess_route(method, params, principal)
+        except RpcError as error:
+            alone = len(self.backends) == 1 and self._guard is None
+            if not alone or error.code == METHOD_NOT_FOUND:
+                raise
+            # The backend may have names that the proxy does not know.
+            return None
+        if route is None and len(self.backends) != 1:
+            raise _no_target_error(method)
+        return route
+
+    def _guess_guarded(
+        self, guard: AccessGuard, method: str, params: Message, client: ClientIdentity | None
+    ) -> Route | None:
+        """Return the route by the first of the names in the params; all of them are checked."""
+        principal = None if client is None else client.principal
+        access = guard.access_of(client)
+        routes = [*self.router.guess_routes(method, params, principal, access)]
+        for route in routes:
+            guard.check(route, method, params, client)
+        if routes:
+            return routes[0]
+        guard.check_method(method, self._only_backend(method).name, client)
+        return None
+
+    async def wait_for_route(self, method: str, params: Message | None) -> None:
+        """Wait until the route of a request is known or the first round over the backends ends."""
+        while not (self.first_round_over or self._locates(method, params or {})):
+            await self.wait_for_next_backend()
+
+    def _locates(self, method: str, params: Message) -> bool:
+        if not self.is_routed(method):
+            return False
+        try:
+            name, kind = self.router.named(method, params)
+        except RpcError:
+            # The request is invalid regardless of the backends.
+            return True
+        if self.catalog.owner(kind, name) is not None:
+            return True
+        try:
+            backend = self.locate(method, params, None, None).backend
+        except RpcError:
+            return False
+        # Requests for unlisted components are routed by prefix.
+        return bool(backend.settings.prefix) and backend.watch.settled.is_set()
+
+    def route_to(self, owner: str, name: str, kind: ComponentKind) -> Route:
+        """Return the route to a component of a backend. Raise RpcError if clients may not use
+        it."""
+        return self.router.route_to(owner, name, kind)
+
+    def is_routed(self, method: str) -> bool:
+        """Return True if requests of this method are routed by a component or task."""
+        return method in ROUTED or method == COMPLETE
+
+    def _only_backend(self, method: str) -> Backend:
+        if len(self.backends) == 1:
+            return next(iter(self.backends.values()))
+        raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
+
+    def is_session_bound(
+        self, method: str | None, message: Message, client: ClientIdentity
+    ) -> bool:
+        """Return True if a request uses a session that the client has for itself with a backend."""
+        if not self.holds_state or method is None or method in DOWNSTREAM_METHODS:
+            return False
+        if self.lists.has(method):
+            contributors = self.lists.contributors(method, modern=False)
+            return any(backend.settings.session_mode == "PerClient" for backend in contributors)
+        find = self.route if self.is_routed(method) else self.guess_route
+        try:
+            params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
+            route = find(method, params, client)
+            backend = self._only_backend(method) if route is None else route.backend
+        except RpcError:
+            return False
+        return backend.settings.session_mode == "PerClient"
+
+
+def _no_target_error(method: str) -> RpcError:
+    """Return the error for a method whose backend can't be found."""
+    why = "several backends could serve it, and it has no taskId, uri or name that selects one"
+    return RpcError(METHOD_NOT_FOUND, f"method not found: {method}; {why}")

@@ -1,0 +1,270 @@
+"""A certified OpenID Connect provider, and clients of other makers that sign in by themselves."""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import httpx2
+import pytest
+from mcp import Client
+from mcp.client.auth import OAuthClientProvider
+from mcp.client.auth.extensions.client_credentials import ClientCredentialsOAuthProvider
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.auth import (
+    AuthorizationCodeResult,
+    OAuthClientInformationFull,
+    OAuthClientMetadata,
+    OAuthToken,
+)
+
+from scripts import npm
+from scripts.conformance_servers import MCPPROXY, manifest_of, running, sample
+from scripts.demo_local import free_ports
+from scripts.machine import ROOT
+from tests.peers.browser import Browser
+from tests.peers.world import CLIENT_SECONDS, NODE, Server, ask
+
+pytestmark = [pytest.mark.peers, pytest.mark.timeout(180)]
+
+AGENT: Final = ("agent", "secret-of-the-agent")
+SCOPE: Final = "mcp:tools"
+REMOTE: Final = os.fspath(npm.module("mcp-remote", "dist/proxy.js"))
+BROWSER: Final = (sys.executable, "-m", "tests.peers.browser")
+TOOLS: Final = [
+    "weather_compare_cities",
+    "weather_convert_temperature",
+    "weather_get_forecast",
+    "weather_list_cities",
+    "weather_survey",
+]
+
+
+@dataclass(frozen=True)
+class Protected:
+    """A proxy that trusts a provider."""
+
+    url: str
+    issuer: str
+
+    def token(self, **parameters: str) -> str:
+        """A token of the agent by client credentials."""
+        form = {"grant_type": "client_credentials", "scope": SCOPE, **parameters}
+        basic = base64.b64encode(":".join(AGENT).encode()).decode()
+        request = urllib.request.Request(
+            f"{self.issuer}/token",
+            urllib.parse.urlencode(form).encode(),
+            {"Authorization": f"Basic {basic}"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return str(json.load(response)["access_token"])
+
+    async def status(self, token: str) -> int:
+        """The status of a first request with a token."""
+        params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": _INFO}
+        message = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}
+        headers = {
+            "Accept": "application/json, text/event-stream",
+            "Authorization": f"Bearer {token}",
+        }
+        async with httpx2.AsyncClient() as client:
+            response = await client.post(self.url, json=message, headers=headers)
+            return response.status_code
+
+
+_INFO: Final = {"name": "peers", "version": "1"}
+
+
+@pytest.fixture(scope="module")
+def protected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Protected]:
+    """The proxy in front of one server; its clients need tokens of the provider."""
+    npm.install()
+    logs = tmp_path_factory.mktemp("protected")
+    provider, port, admin = free_ports(3)
+    url, issuer = f"http://127.0.0.1:{port}/mcp", f"http://127.0.0.1:{provider}"
+    with ExitStack() as stack:
+        script = os.fspath(npm.PEERS / "provider.mjs")
+        ready = "/.well-known/openid-configuration"
+        command = [NODE, script, str(provider), url]
+        stack.enter_context(running(command, logs / "provider.log", provider, ready))
+        spec = {
+            "publicUrl": url,
+            "authentication": {
+                "jwt": [{"issuer": issuer, "insecureHttp": True}],
+                "resourceMetadata": {"scopesSupported": [SCOPE]},
+            },
+            "backends": [{"name": "weather", "url": stack.enter_context(sample("weather", logs))}],
+        }
+        serve = [MCPPROXY, "run", *manifest_of(spec, logs), "--transport", "http"]
+        serve += ["--port", str(port), "--admin-port", str(admin), "--log-level", "warning"]
+        stack.enter_context(running(serve, logs / "proxy.log", admin, "/readyz"))
+        yield Protected(url, issuer)
+
+
+async def test_the_proxy_accepts_tokens_of_a_certified_provider(protected: Protected) -> None:
+    assert await protected.status(protected.token(resource=protected.url)) == 200
+
+
+async def test_the_proxy_refuses_a_changed_token_of_the_provider(protected: Protected) -> None:
+    head, payload, signature = protected.token(resource=protected.url).split(".")
+    claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    claims["sub"] = "root"
+    changed = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
+    assert await protected.status(f"{head}.{changed}.{signature}") == 401
+
+
+@dataclass
+class Storage:
+    """What the Python SDK's client keeps."""
+
+    tokens: OAuthToken | None = None
+    client: OAuthClientInformationFull | None = None
+    steps: list[str] = field(default_factory=list)
+
+    async def get_tokens(self) -> OAuthToken | None:
+        return self.tokens
+
+    async def set_tokens(self, tokens: OAuthToken) -> None:
+        self.steps.append("token")
+        self.tokens = tokens
+
+    async def get_client_info(self) -> OAuthClientInformationFull | None:
+        return self.client
+
+    async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
+        self.steps.append("registered")
+        self.client = client_info
+
+
+async def _tools(url: str, auth: httpx2.Auth) -> list[str]:
+    async with (
+        httpx2.AsyncClient(auth=auth, timeout=30) as http,
+        Client(streamable_http_client(url, http_client=http)) as client,
+    ):
+        return sorted(tool.name for tool in (await client.list_tools()).tools)
+
+
+def _interactive(url: str, storage: Storage) -> OAuthClientProvider:
+    opened: list[str] = []
+
+    async def open_browser(authorization_url: str) -> None:
+        storage.steps.append("browser")
+        opened.append(authorization_url)
+
+    async def returned() -> AuthorizationCodeResult:
+        callback = await anyio.to_thread.run_sync(Browser().sign_in, opened[-1])
+        query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(callback).query))
+        return AuthorizationCodeResult(
+            code=query["code"], state=query.get("state"), iss=query.get("iss")
+        )
+
+    metadata = OAuthClientMetadata.model_validate(
+        {
+            "client_name": "peers",
+            "redirect_uris": ["http://127.0.0.1:9/callback"],
+            "token_endpoint_auth_method": "none",
+        }
+    )
+    return OAuthClientProvider(url, metadata, storage, open_browser, returned)
+
+
+async def test_the_python_sdk_signs_in_by_authorization_code(protected: Protected) -> None:
+    storage = Storage()
+    assert await _tools(protected.url, _interactive(protected.url, storage)) == TOOLS
+    assert storage.steps == ["registered", "browser", "token"]
+    # Another connection with the token that is kept signs in no more.
+    assert await _tools(protected.url, _interactive(protected.url, storage)) == TOOLS
+    assert storage.steps == ["registered", "browser", "token"]
+
+
+async def test_the_python_sdk_refreshes_a_token_that_the_proxy_refuses(
+    protected: Protected,
+) -> None:
+    storage = Storage()
+    auth = _interactive(protected.url, storage)
+    assert await _tools(protected.url, auth) == TOOLS
+    assert storage.tokens is not None
+    assert storage.tokens.refresh_token
+    auth.context.token_expiry_time = 1.0
+    assert await _tools(protected.url, auth) == TOOLS
+    assert storage.steps == ["registered", "browser", "token", "token"]
+
+
+async def test_the_python_sdk_signs_in_by_client_credentials(protected: Protected) -> None:
+    storage = Storage()
+    auth = ClientCredentialsOAuthProvider(
+        protected.url, storage, *AGENT, scope=SCOPE, issuer=protected.issuer
+    )
+    assert await _tools(protected.url, auth) == TOOLS
+    assert "token" in storage.steps
+
+
+def _typescript(*arguments: str) -> Any:
+    done = subprocess.run(
+        [NODE, "oauth.mjs", *arguments],
+        cwd=npm.PEERS,
+        env=_environment({}),
+        capture_output=True,
+        text=True,
+        timeout=CLIENT_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def _environment(more: Mapping[str, str]) -> dict[str, str]:
+    # The browser is a module of these tests.
+    path = os.pathsep.join([os.fspath(ROOT), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path, **more}
+
+
+@pytest.mark.parametrize("major", ["1", "2"])
+def test_the_typescript_sdk_signs_in_by_authorization_code(
+    protected: Protected, major: str
+) -> None:
+    callback = "http://127.0.0.1:9/callback"
+    printed = _typescript(major, protected.url, callback, *BROWSER, "--stay")
+    assert printed["first"] == printed["second"] == TOOLS
+    assert printed["steps"] == ["registered", "browser", "token"]
+
+
+def test_the_typescript_sdk_signs_in_by_client_credentials(protected: Protected) -> None:
+    printed = _typescript("2", protected.url, "-", *AGENT)
+    assert printed["first"] == printed["second"] == TOOLS
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> dict[str, str]:
+    """The environment of a desktop whose browser signs in by itself."""
+    program = tmp_path / "bin" / "xdg-open"
+    program.parent.mkdir()
+    log = tmp_path / "browser.log"
+    command = " ".join(f"'{word}'" for word in BROWSER)
+    program.write_text(f'#!/bin/sh\necho "$1" >>"{log}"\nexec {command} "$1"\n', encoding="utf-8")
+    program.chmod(0o755)
+    path = os.pathsep.join([os.fspath(program.parent), os.environ["PATH"]])
+    return _environment({"PATH": path, "BROWSER": os.fspath(program), "HOME": os.fspath(tmp_path)})
+
+
+@pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
+def test_mcp_remote_signs_in_for_a_client_without_oauth(
+    protected: Protected, browser: dict[str, str], mode: str, tmp_path: Path
+) -> None:
+    [port] = free_ports(1)
+    names = ("PATH", "BROWSER", "HOME", "PYTHONPATH")
+    variables = [f"{name}={browser[name]}" for name in names]
+    command = ["env", *variables, NODE, REMOTE, protected.url, str(port), "--allow-http"]
+    answers = ask(Server("stdio", json.dumps(command)), mode, [("tools/list", {})])
+    listed = answers["answers"][0]["result"]["tools"]
+    assert sorted(tool["name"] for tool in listed) == TOOLS
+    assert (tmp_path / "browser.log").read_text(encoding="utf-8").count(protected.issuer) == 1

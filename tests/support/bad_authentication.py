@@ -1,0 +1,120 @@
+"""MCPProxies whose authentication must be refused."""
+
+from typing import Any
+
+from tests.support.bad_values import Bad, bad, ref
+from tests.support.builders import a_backend, a_manifest
+
+URL = {"publicUrl": "https://mcp.example.com/tools"}
+ISSUER = {"issuer": "https://login.example.com"}
+KEY = {"name": "n8n", "hashFrom": ref(secret="keys")}
+LOCAL = "http://keycloak.sso.svc:8080/realms/a"
+
+
+def issuer(wrong: str, field: str, /, **fields: Any) -> Bad:
+    """An issuer that is refused."""
+    given: dict[str, Any] = {**URL, "authentication": {"jwt": [{**ISSUER, **fields}]}}
+    return bad(wrong, a_manifest(**given), f"spec.authentication.jwt[0]{field}")
+
+
+def authentication(wrong: str, field: str, /, **fields: Any) -> Bad:
+    """Authentication that is refused."""
+    return bad(wrong, a_manifest(**URL, authentication=fields), f"spec.authentication{field}")
+
+
+def whole(wrong: str, path: str, /, **spec: Any) -> Bad:
+    """A spec whose fields do not go together."""
+    return bad(wrong, a_manifest(**spec), "spec", path)
+
+
+AUTHENTICATION = [
+    *(
+        bad(f"{url} as public URL", a_manifest(publicUrl=url), "spec.publicUrl")
+        for url in ("mcp.example.com", "ftp://a.example", "https://u@a.example", "https://a/?b")
+    ),
+    bad("a public URL with a fragment", a_manifest(publicUrl="https://a/b#c"), "spec.publicUrl"),
+    bad(
+        "a public URL with port 99999",
+        a_manifest(publicUrl="https://a.example:99999"),
+        "spec.publicUrl",
+        None,
+    ),
+    authentication("no method", ""),
+    authentication("no method but a mode", "", mode="Optional"),
+    authentication("no issuer", "", jwt=[]),
+    authentication("no key", "", apiKeys=[]),
+    authentication("an unknown mode", ".mode", mode="Maybe", jwt=[ISSUER]),
+    authentication("an issuer twice", ".jwt", jwt=[ISSUER, ISSUER]),
+    authentication("a key twice", ".apiKeys", apiKeys=[KEY, KEY]),
+    authentication("17 issuers", ".jwt", jwt=[{"issuer": f"https://i{n}"} for n in range(17)]),
+    authentication("no audience", ".serviceAccounts.audience", serviceAccounts={}),
+    authentication(
+        "an empty audience", ".serviceAccounts.audience", serviceAccounts={"audience": ""}
+    ),
+    authentication("a key without a hash", ".apiKeys[0].hashFrom", apiKeys=[{"name": "a"}]),
+    authentication(
+        "a hash in a ConfigMap",
+        ".apiKeys[0].hashFrom",
+        apiKeys=[{"name": "a", "hashFrom": ref(config_map="keys")}],
+    ),
+    authentication("a literal hash", ".apiKeys[0].hash", apiKeys=[{**KEY, "hash": "a" * 64}]),
+    authentication("a key in upper case", ".apiKeys[0].name", apiKeys=[{**KEY, "name": "N8N"}]),
+    authentication(
+        "a scope with a space",
+        ".resourceMetadata.scopesSupported[0]",
+        jwt=[ISSUER],
+        resourceMetadata={"scopesSupported": ["a b"]},
+    ),
+    authentication(
+        "a scope with a quote",
+        ".resourceMetadata.scopesSupported[0]",
+        jwt=[ISSUER],
+        resourceMetadata={"scopesSupported": ['a"b']},
+    ),
+    issuer("an http issuer", "", issuer="http://login.example.com"),
+    issuer("an http issuer outside", "", issuer="http://login.example.com", insecureHttp=True),
+    issuer("an http issuer of a cluster", "", issuer=LOCAL),
+    issuer("an issuer that looks local", "", issuer="http://a.b.svc.evil.com", insecureHttp=True),
+    issuer("an issuer at a user", ".issuer", issuer="http://localhost@evil.com", insecureHttp=True),
+    issuer("an http key set", "", jwksUrl="http://login.example.com/keys"),
+    issuer("an http key set of a cluster", "", jwksUrl=f"{LOCAL}/keys"),
+    issuer("an issuer with a query", ".issuer", issuer="https://a.example?b"),
+    issuer("17 audiences", ".audiences", audiences=[f"a{n}" for n in range(17)]),
+    issuer("an empty claim", ".claims.groups", claims={"groups": ""}),
+    issuer("authorities of nowhere", ".caFrom", caFrom={}),
+    whole(
+        "authentication twice",
+        "spec.principalFrom",
+        **URL,
+        authentication={"jwt": [ISSUER]},
+        principalFrom={"header": "X-User"},
+    ),
+    whole("an issuer without audience", "spec.authentication", authentication={"jwt": [ISSUER]}),
+    whole(
+        "an issuer with no audience",
+        "spec.authentication",
+        authentication={"jwt": [{**ISSUER, "audiences": []}]},
+    ),
+    whole(
+        "metadata that nobody finds",
+        "spec.authentication",
+        authentication={"apiKeys": [KEY], "resourceMetadata": {"scopesSupported": ["a"]}},
+    ),
+    whole(
+        "tokens that are passed on",
+        "spec.authentication",
+        authentication={"apiKeys": [KEY]},
+        backends=[a_backend(forwardHeaders=["AUTHORIZATION"])],
+    ),
+    whole(
+        "tokens that are passed on in spite of a word",
+        "spec.authentication",
+        authentication={"apiKeys": [KEY]},
+        backends=[a_backend(forwardHeaders=["authorization"], auth={"passthrough": False})],
+    ),
+    bad(
+        "passthrough of nothing",
+        a_manifest(backends=[a_backend(auth={"passthrough": True})]),
+        "spec.backends[0]",
+    ),
+]
