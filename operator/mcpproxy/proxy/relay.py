@@ -152,7 +152,7 @@ class Call:
 
         `sink` and `resolves_input` are those of `RequestInTask`. Raise RpcError for any failure.
         """
-        gateway, backend, sent, outcome = self._gateway, self.backend, None, "cancelled"
+        gateway, backend, sent, outcome, size = self._gateway, self.backend, None, "cancelled", None
         if self._exchange and self._lease and self._timer:
             sent = SentRequest(self._exchange, self._lease, self._timer)
         await gateway.decide(message, backend.name, caller.client)
@@ -164,16 +164,16 @@ class Call:
             traced = send if tracing is None else tracing.traced(send, backend.name, message)
             answer = await traced(self.request, caller)
             gateway.restrict_result(self.request.method, backend.name, answer, caller.client)
-            outcome = "error" if "error" in answer else "ok"
+            outcome, size = "error" if "error" in answer else "ok", len(answer.get("result", b""))
             answer["id"] = message["id"]
             return answer
         except BackendError as error:
             outcome = error.reason
             raise error.rpc(backend.name) from None
         finally:
-            self._end(outcome)
+            self._end(outcome, size)
 
-    def _end(self, outcome: str, size: int | None = None) -> None:
+    def _end(self, outcome: str, size: int | None) -> None:
         """Record the end of the call, with the size of the response in bytes if it is known."""
         self.state = CallState.DONE
         # Both refer to the call, and only the garbage collector would free the cycles.

@@ -12,7 +12,7 @@ from msgspec import Raw
 from mcpproxy.api.v1alpha1.audit import Audit
 from mcpproxy.limits.audit import AUDITED_ARGUMENTS, AUDITED_TEXT
 from mcpproxy.proxy.audit.audit_log import AuditLog, Caller
-from mcpproxy.proxy.audit.record import Outcome, Subject
+from mcpproxy.proxy.audit.record import RequestOutcome, Subject
 from mcpproxy.proxy.audit.record_queue import RecordQueue
 from mcpproxy.proxy.audit.redaction import Redaction
 from mcpproxy.proxy.core.identity import ANONYMOUS, Identity
@@ -23,7 +23,7 @@ ALICE = Caller(
     "2025-11-25",
 )
 TOOL = Subject("tools/call", "github_create_issue", "github", "create_issue", "ab" * 32)
-OK = Outcome("allowed", "ok", "writers", 0.0123456, 120, 340)
+OK = RequestOutcome("allowed", "ok", "writers", 0.0123456, 120, 340)
 
 
 class Delivered:
@@ -175,10 +175,11 @@ async def test_a_policy_that_refuses_never_drops_the_record_of_a_call() -> None:
 
     queue = RecordQueue(deliver, capacity=600, pause=0)
     log = AuditLog(Audit(on_full="Refuse"), "tools", queue, lambda: 0.0)
+    nobody = Caller(ANONYMOUS)
     assert not log.is_refusing
     for _ in range(3):
         log.record("call", ALICE, TOOL, OK)
-        log.record("authentication", Caller(ANONYMOUS), Subject("", ""), Outcome("denied", "x"))
+        log.record("authentication", nobody, Subject(""), RequestOutcome("denied", "x"))
     assert log.is_refusing
     release.set()
     await log.close()

@@ -12,6 +12,7 @@ from tests.proxy.runtime.authorized import ALICE, DEV, READ, worlds
 from tests.proxy.runtime.callers import rule, sign_in
 from tests.proxy.runtime.serving import LIVE, proxied, serving
 from tests.proxy.runtime.shelf import Shelf
+from tests.support.collector import Collector
 
 pytestmark = LIVE
 ERAS = pytest.mark.parametrize("era", ["legacy", "modern"])
@@ -45,7 +46,7 @@ async def test_a_call_has_one_record_with_its_caller_tool_and_rule(
 
 
 @ERAS
-async def test_a_denied_call_has_one_record_and_an_unknown_tool_has_none(
+async def test_a_denied_call_has_one_record(
     era: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     sign_in(monkeypatch)
@@ -56,6 +57,33 @@ async def test_a_denied_call_has_one_record_and_an_unknown_tool_has_none(
     assert (record["decision"], record["name"]) == ("denied", "a_set_a")
     assert record["principal"]["subject"] == "alice"
     assert record["arguments"] == {"secret": 1}
+
+
+async def test_redacted_arguments_are_not_recorded(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sign_in(monkeypatch)
+    audit = {"arguments": "Full", "redact": ["**.token"]}
+    async with worlds(rule("readers", DEV, READ), audit=audit) as world:
+        alice = await world.caller("modern", ALICE)
+        await alice.send("tools/call", name="a_get_a", arguments={"x": {"token": "s3cr3t"}})
+    [record] = _records(capfd)
+    assert record["arguments"] == {"x": {"token": "[redacted]"}}
+
+
+async def test_a_collector_gets_the_records_instead_of_standard_output(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sign_in(monkeypatch)
+    with Collector() as collector:
+        audit = {"otlp": {"endpoint": collector.url}}
+        async with worlds(rule("readers", DEV, READ), audit=audit) as world:
+            alice = await world.caller("modern", ALICE)
+            await alice.send("tools/call", name="a_get_a", arguments={})
+    assert _records(capfd) == []
+    [request] = collector.requests
+    [record] = request.resource_logs[0].scope_logs[0].log_records
+    assert record.event_name == "mcpproxy.audit.call"
 
 
 @ERAS

@@ -10,7 +10,7 @@ from mcpproxy.api.v1alpha1.audit import Audit
 from mcpproxy.proxy.audit.record import (
     LOGGER,
     ArgumentsEncoder,
-    Outcome,
+    RequestOutcome,
     Subject,
     Timestamps,
     encode_caller,
@@ -77,7 +77,7 @@ class AuditLog:
         event: Event,
         caller: Caller,
         subject: Subject,
-        outcome: Outcome,
+        outcome: RequestOutcome,
         *,
         arguments: Raw | bytes | None = None,
         trace_parent: str = "",

@@ -19,7 +19,7 @@ from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import RpcError
 
 LOGGER: Final = "mcpproxy.audit"
-"""Value of `logger`, by which records are told from other lines of the pod."""
+"""Value of `logger`, that distinguishes records from other lines of the pod."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RequestOutcome:
     """The end of a request."""
 
     decision: str
@@ -76,7 +76,7 @@ def encode_subject(subject: Subject) -> bytes:
     return _inside({name: _cut(text) for name, text in members.items() if text})
 
 
-def encode_outcome(outcome: Outcome) -> bytes:
+def encode_outcome(outcome: RequestOutcome) -> bytes:
     """Return the members of a record that describe the end of a request, without braces."""
     parts = [
         b'"decision":"%b","outcome":%b' % (outcome.decision.encode(), encode_text(outcome.outcome))

@@ -11,7 +11,7 @@ from typing import Final
 from mcpproxy.limits.audit import AUDIT_BACKLOG
 
 Delivery = Callable[[Sequence[bytes]], None]
-"""Delivers records and blocks meanwhile. Raises OSError if they are lost."""
+"""Delivers records and blocks until that is done. Raises OSError if they are lost."""
 
 BATCH: Final = 0.02
 """Seconds for which records are collected before they are delivered together."""

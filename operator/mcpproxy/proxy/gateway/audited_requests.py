@@ -5,7 +5,7 @@ from typing import Final, Protocol
 from msgspec import Raw
 
 from mcpproxy.proxy.audit.audit_log import AuditLog, Caller
-from mcpproxy.proxy.audit.record import Outcome, Subject
+from mcpproxy.proxy.audit.record import RequestOutcome, Subject
 from mcpproxy.proxy.core.access import AccessDenied
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.digests import component_digest
@@ -78,7 +78,7 @@ class AuditedRequests:
             "call",
             self._caller(client),
             subject,
-            Outcome("allowed", outcome, rule, seconds, size),
+            RequestOutcome("allowed", outcome, rule, seconds, response_bytes=size),
             arguments=params.get("arguments"),
             trace_parent=_trace_parent(params),
         )
@@ -94,7 +94,7 @@ class AuditedRequests:
             "call",
             _NOBODY if error.client is None else self._caller(error.client),
             subject,
-            Outcome("denied", "scope" if error.data else "rule"),
+            RequestOutcome("denied", "scope" if error.data else "rule"),
             arguments=params.get("arguments"),
             trace_parent=_trace_parent(params),
         )
@@ -102,12 +102,12 @@ class AuditedRequests:
     def record_list(self, method: str, client: ClientIdentity, size: int) -> None:
         """Record a list that a client received, if the policy records lists."""
         if self.log.records_lists:
-            outcome = Outcome("allowed", "ok", response_bytes=size)
+            outcome = RequestOutcome("allowed", "ok", response_bytes=size)
             self.log.record("list", self._caller(client), Subject(method), outcome)
 
     def record_failed_authentication(self, result: str, network: str) -> None:
         """Record credentials that were not accepted, with the reason and the sender's network."""
-        outcome = Outcome("denied", result, network=network)
+        outcome = RequestOutcome("denied", result, network=network)
         self.log.record("authentication", _NOBODY, Subject(""), outcome)
 
     def _caller(self, client: ClientIdentity) -> Caller:
