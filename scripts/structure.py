@@ -73,6 +73,7 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
     "one group of limits or fields each, as in the reference": frozenset(
         {
             "api/v1alpha1/extensions.py",
+            "limits/audit.py",
             "limits/extensions.py",
             "limits/streams.py",
             "limits/table.py",
@@ -93,7 +94,9 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
             "proxy/core/translation/task_ids.py",
             "proxy/downstream/access/principals.py",
             "proxy/downstream/peers/identity_header.py",
-            "proxy/gateway/gauges.py",
+            "proxy/telemetry/gauges.py",
+            "proxy/audit/factory.py",
+            "proxy/audit/standard_output.py",
             "proxy/http1/server/event_stream.py",
             "proxy/workers/report_merge.py",
             "reconcile/deletion.py",
@@ -110,9 +113,11 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
 WIDE: Final[Mapping[str, frozenset[str]]] = {
     "they connect the parts of a program, an endpoint, a gateway or a backend": frozenset(
         {
+            "api/v1alpha1/spec.py",
             "plan/collect.py",
             "proxy/bootstrap.py",
             "proxy/downstream/app.py",
+            "proxy/gateway/gateway.py",
             "proxy/runtime.py",
             "proxy/upstream/backend.py",
             "proxy/upstream/monitor/monitor.py",

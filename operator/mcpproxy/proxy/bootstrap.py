@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from mcpproxy.api.defaults import HealthPolicy, clash_policy, denied_extensions, health_policy
-from mcpproxy.api.v1alpha1 import MCPProxySpec
+from mcpproxy.api.v1alpha1 import Audit, MCPProxySpec
 from mcpproxy.api.v1alpha1 import Tracing as TracingSpec
+from mcpproxy.proxy.audit.factory import build_audit_log
 from mcpproxy.proxy.authorization.policy import Policy
 from mcpproxy.proxy.config.options import RuntimeOptions
 from mcpproxy.proxy.config.targets import ProxyConfig
@@ -20,6 +21,7 @@ from mcpproxy.proxy.core.catalog.approval import ApprovalFilter
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.downstream.host_origin import LOCAL, HostOriginPolicy, service_hosts
+from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
 from mcpproxy.proxy.gateway.external_decisions import ExternalDecisions
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.protocol import jsonrpc
@@ -87,7 +89,17 @@ def build_gateway(configuration: ProxyConfig, options: RuntimeOptions, sealer: S
         denied_extensions(proxy.spec),
         None if spec is None else _build_tracing(spec, proxy.metadata.name),
         *build_policy(proxy.spec, context.catalog, options.resolve),
+        None
+        if proxy.spec.audit is None
+        else _audited_requests(proxy.spec.audit, proxy.metadata.name, options, context.catalog),
     )
+
+
+def _audited_requests(
+    spec: Audit, name: str, options: RuntimeOptions, catalog: Catalog
+) -> AuditedRequests:
+    log = build_audit_log(spec, name, VERSION, options.audit_descriptor)
+    return AuditedRequests(log, catalog)
 
 
 def build_policy(

@@ -122,6 +122,7 @@ class Runtime:
             MountedValues(options.values, time.monotonic),
             options.resolve,
             KeyListener(gateway.notify_status_watchers, end_streams),
+            on_refused=gateway.record_failed_authentication,
         )
         gateway.metrics.count(
             "mcpproxy_authentications",

@@ -25,6 +25,8 @@ class RuntimeOptions:
     resolve: Mapping[str, str] = field(default_factory=dict)
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
+    audit_descriptor: int = 1
+    """Descriptor for lines of the audit log; standard output, unless clients read it."""
     principal_from: str | None = None
     """Header that names the user; that of the manifest takes precedence."""
     drain: int = DRAIN

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from mcpproxy.proxy.authorization.policy import Policy
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.fair_shares import Holder
+from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
 from mcpproxy.proxy.gateway.external_decisions import ExternalDecisions
-from mcpproxy.proxy.gateway.gauges import register_gauges
 from mcpproxy.proxy.gateway.list_subscribers import ListSubscribers, Subscriber
 from mcpproxy.proxy.gateway.resource_subscriptions import ResourceSubscriptions
 from mcpproxy.proxy.gateway.routed_aggregate import RoutedAggregate
@@ -21,6 +21,7 @@ from mcpproxy.proxy.gateway.router import (
 )
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.kinds import ComponentKind
+from mcpproxy.proxy.telemetry.gauges import register_gauges
 from mcpproxy.proxy.telemetry.metrics import RuntimeMetrics
 from mcpproxy.proxy.upstream.backend import Backend
 from mcpproxy.proxy.upstream.context import BackendContext, ContextFactory
@@ -44,15 +45,18 @@ class Gateway(RoutedAggregate):
         tracing: "CallTracing | None" = None,
         policy: Policy | None = None,
         decisions: ExternalDecisions | None = None,
+        audit: AuditedRequests | None = None,
         visibility: Visibility | None = None,
     ) -> None:
         """Create a gateway. `context` is that of the backends. Extensions in `denied` are neither
         advertised nor routed.
 
-        `policy` and `decisions` restrict the clients; see `restrict`. `visibility` locates
-        components that no list shows.
+        `policy` and `decisions` restrict the clients; see `restrict`. `audit` records requests.
+        `visibility` locates components that no list shows.
         """
-        super().__init__(name, version, backends, context, denied, policy, decisions, visibility)
+        super().__init__(
+            *(name, version, backends, context, denied, policy, decisions, audit), visibility
+        )
         self.metrics = RuntimeMetrics()
         self.events = context.events
         self._session_contexts = context.session_contexts
@@ -65,6 +69,13 @@ class Gateway(RoutedAggregate):
         self.running: set[Hashable] = set()
         """Calls without a response so far."""
         register_gauges(self.metrics, self.backends, self._list_requests, lambda: len(self.running))
+        if audit is not None:
+            self.metrics.count(
+                "mcpproxy_audit_dropped",
+                "Audit records that could not be written",
+                (),
+                lambda: [((), audit.log.dropped)],
+            )
 
     def start(self) -> None:
         """Start to monitor the backends."""
@@ -80,6 +91,8 @@ class Gateway(RoutedAggregate):
             await self._decisions.close()
         if self.tracing is not None:
             await asyncio.to_thread(self.tracing.close)
+        if self.audit is not None:
+            await self.audit.log.close()
 
     def with_forwarded_headers(
         self, client: ClientIdentity, headers: Iterable[tuple[bytes, bytes]]
