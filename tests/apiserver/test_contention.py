@@ -41,7 +41,7 @@ def test_a_tool_that_scales_the_deployment_again_and_again_is_named(
             return "spec.replicas of Deployment tools" in stalled(stage)
 
         operator.until(scaled, "the fight is told")
-        assert "by manager kubectl" in stalled(stage)
+        assert "manager kubectl keeps changing it" in stalled(stage)
         assert operator.number(CONTESTED) >= 1
         before = generation(stage)
         for _ in range(10):
