@@ -324,6 +324,8 @@ async def test_sigint_at_any_time_ends_without_a_traceback(program: str) -> None
         for _ in range(step):
             await asyncio.to_thread(_let_it_go_on, run.process.pid)
         run.process.send_signal(signal.SIGINT)
+        # The end of its input would be another reason to exit.
+        await asyncio.to_thread(run.process.wait, 30)
         code, errors = await run.ended()
         if b"Traceback" in errors:
             # The interpreter itself was not ready: nothing of the project ran yet.
