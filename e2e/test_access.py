@@ -205,7 +205,7 @@ def test_a_replaced_api_key_and_its_streams_end_at_all_pods_with_no_restart(
     world = places.proxy
     eventually("two pods are left", lambda: len(pods_of(world, NAME)) == 2)
     before = _identities(world)
-    with _each_pod(world) as urls, ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor() as pool, _each_pod(world) as urls:
         sessions = [initialize(one, key).headers["Mcp-Session-Id"] for one in urls]
         streams = [pool.submit(_listen, *each, key) for each in zip(urls, sessions, strict=True)]
         another = secrets.token_hex(32)
