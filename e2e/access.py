@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import time
 from typing import Any, NamedTuple
 
 import httpx2
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
@@ -128,6 +131,12 @@ def sign_in(places: Places, **claims: str) -> str:
     url = f"{issuer(places.proxy)}/token?{httpx2.QueryParams(claims)}"
     inside = ("exec", f"pod/{AGENT}", "--", "python", "-c", code, url)
     return places.archivist.kubectl(*inside).strip()
+
+
+def forge(places: Places, **claims: str) -> str:
+    """A token like those of the OpenID provider, signed with another key."""
+    found = {**claims, "iss": issuer(places.proxy), "exp": int(time.time()) + 300}
+    return jwt.encode(found, generate_private_key(SECP256R1()), "ES256", {"kid": "one"})
 
 
 def http_client(credentials: str) -> httpx2.AsyncClient:

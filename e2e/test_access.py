@@ -82,41 +82,39 @@ def _each_pod(world: World) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_agents_of_two_namespaces_see_and_use_the_tools_of_their_own_rules(
-    places: Places, mode: str
-) -> None:
+def test_agents_of_two_namespaces_see_and_use_different_tools(places: Places, mode: str) -> None:
     forecast = (FORECAST, {"city": "Oslo", "day": 2})
     search = ("notes_search_notes", {"text": "coffee"})
-    told = as_agent(places.forecaster, places.proxy, mode, forecast)
-    assert told["tools"] == WEATHER_TOOLS
-    assert json.loads(told["answers"][0])["city"] == "Oslo"
-    told = as_agent(places.archivist, places.proxy, mode, search)
-    assert told["tools"] == ARCHIVIST_TOOLS
-    assert told["answers"] == ["shopping"]
+    result = as_agent(places.forecaster, places.proxy, mode, forecast)
+    assert result["tools"] == WEATHER_TOOLS
+    assert json.loads(result["answers"][0])["city"] == "Oslo"
+    result = as_agent(places.archivist, places.proxy, mode, search)
+    assert result["tools"] == ARCHIVIST_TOOLS
+    assert result["answers"] == ["shopping"]
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_denied_tool_answers_like_an_unknown_one(places: Places, mode: str) -> None:
     names = ("notes_search_notes", "notes_no_such_tool", "no_such_backend")
     calls = [(name, {"text": "coffee"}) for name in names]
-    told = as_agent(places.forecaster, places.proxy, mode, *calls)
-    denied, *unknown = [
+    result = as_agent(places.forecaster, places.proxy, mode, *calls)
+    denial, *others = [
         json.loads(json.dumps(answer).replace(name, "NAME"))
-        for name, answer in zip(names, told["answers"], strict=True)
+        for name, answer in zip(names, result["answers"], strict=True)
     ]
-    assert denied["code"] == -32602
-    assert unknown == [denied, denied]
+    assert denial["code"] == -32602
+    assert others == [denial, denial]
 
 
 def test_a_request_without_credentials_is_led_to_the_metadata_through_the_service(
     places: Places,
 ) -> None:
     endpoint = url_of(places.proxy, NAME)
-    told = access.in_agent(places.archivist, "stranger", endpoint)
-    assert told["status"] == 401
-    assert told["challenge"].startswith("Bearer ")
-    assert told["metadata"]["resource"] == endpoint
-    assert told["metadata"]["authorization_servers"] == [access.issuer(places.proxy)]
+    response = access.in_agent(places.archivist, "stranger", endpoint)
+    assert response["status"] == 401
+    assert response["challenge"].startswith("Bearer ")
+    assert response["metadata"]["resource"] == endpoint
+    assert response["metadata"]["authorization_servers"] == [access.issuer(places.proxy)]
 
 
 async def test_a_token_counts_for_its_audience_and_its_service_account_only(
@@ -124,10 +122,10 @@ async def test_a_token_counts_for_its_audience_and_its_service_account_only(
 ) -> None:
     own = token(places.forecaster, AGENT)
     assert await access.tools(url, own) == WEATHER_TOOLS
-    forged = own[:-8] + own[-8:][::-1]
+    forgery = own[:-8] + own[-8:][::-1]
     others = [token(places.forecaster, AGENT, audience) for audience in ("", "other.example.dev")]
-    for refused in (forged, *others):
-        assert initialize(url, refused).status_code == 401
+    for credentials in (forgery, *others):
+        assert initialize(url, credentials).status_code == 401
     # One rule names the ServiceAccount, and the other all those of the namespace.
     assert await access.tools(url, token(places.forecaster, "default")) == []
     assert await access.tools(url, token(places.archivist, "default")) == ARCHIVIST_TOOLS
@@ -143,9 +141,9 @@ def test_a_session_goes_on_at_the_other_pod_for_its_own_service_account_only(
         session = initialize(urls[0], own).headers["Mcp-Session-Id"]
         turns = [(one, credentials) for credentials in (own, same) for one in urls]
         for number, (one, credentials) in enumerate(turns, 1):
-            told = post(one, credentials, "tools/call", increment, session)
-            assert told.status_code == 200
-            assert f'"count":{number}' in re.sub(r"\s|\\n|\\", "", told.text)
+            response = post(one, credentials, "tools/call", increment, session)
+            assert response.status_code == 200
+            assert re.search(rf'"count": ?{number}\b', response.text), response.text
         for one in urls:
             assert post(one, other, "tools/call", increment, session).status_code == 404
 
@@ -157,41 +155,55 @@ async def test_a_condition_on_arguments_is_evaluated_in_the_image(url: str, key:
     ):
         assert [one.name for one in (await client.list_tools()).tools] == [FORECAST]
         assert (await call(client, FORECAST, city="Rome"))["city"] == "Rome"
-        with pytest.raises(MCPError) as refused:
+        with pytest.raises(MCPError) as error:
             await client.call_tool(FORECAST, {"city": "Bergen"})
-        assert refused.value.error.code == -32602
+        assert error.value.error.code == -32602
 
 
-async def test_keys_of_a_provider_are_missed_until_it_serves_and_a_person_has_tools_then(
+def test_a_mistake_in_a_condition_is_shown_with_its_position(places: Places) -> None:
+    name, found = "mistaken", access.proxy(places)
+    found["metadata"]["name"] = name
+    found["spec"]["authorization"]["rules"][0]["when"] = "args.city =="
+    places.proxy.apply(found)
+    condition = _wait_condition(places.proxy, "Accepted", "False", name)
+    assert "spec.authorization.rules[0].when: " in condition["message"]
+    assert "line 1, column 13" in condition["message"]
+    assert places.proxy.find("deployment", name) is None
+    places.proxy.kubectl("delete", PROXIES, name)
+
+
+async def test_people_sign_in_as_soon_as_the_keys_of_their_provider_are_known(
     places: Places, url: str
 ) -> None:
     world = places.proxy
-    missed = _wait_condition(world, "AuthenticationReady", "False")
-    assert missed["reason"] == "KeysUnavailable"
-    assert access.issuer(world) in missed["message"]
+    condition = _wait_condition(world, "AuthenticationReady", "False")
+    assert condition["reason"] == "KeysUnavailable"
+    assert access.issuer(world) in condition["message"]
     assert _described(world, "AuthenticationReady") == ("KeysUnavailable", "False")
     row = world.kubectl("get", PROXIES, NAME, "--no-headers").split()
     assert row[:4] == [NAME, "True", "Serving", "3/3"]
+    audience = url_of(world, NAME)
+    forgery = access.forge(places, sub="alice", groups="dev", aud=audience)
+    assert initialize(url, forgery).status_code == 503
 
     pods.tellers(world, "issuer", program="issuer")
-    known = _wait_condition(world, "AuthenticationReady", "True")
-    assert known["reason"] == "KeysKnown"
+    condition = _wait_condition(world, "AuthenticationReady", "True")
+    assert condition["reason"] == "KeysKnown"
     for part in (f"{access.issuer(world)} (1)", "serviceAccounts (", "apiKeys (1)"):
-        assert part in known["message"]
+        assert part in condition["message"]
     assert _described(world, "AuthenticationReady") == ("KeysKnown", "True")
-    audience = url_of(world, NAME)
     alice = sign_in(places, sub="alice", groups="dev", aud=audience)
     assert await access.tools(url, alice) == NOTES_TOOLS
     assert await access.tools(url, sign_in(places, sub="bob", aud=audience)) == []
-    refused = sign_in(places, sub="alice", groups="dev", aud="https://other.example.dev/mcp")
-    assert initialize(url, refused).status_code == 401
+    other = sign_in(places, sub="alice", groups="dev", aud="https://other.example.dev/mcp")
+    assert [initialize(url, one).status_code for one in (forgery, other)] == [401, 401]
 
 
 def test_a_rule_that_covers_nothing_is_named_until_it_is_removed(places: Places) -> None:
     world = places.proxy
-    named = _wait_condition(world, "RulesUnused", "True")
-    assert named["reason"] == "RulesCoverNothing"
-    assert ": outdated: may[0];" in named["message"]
+    condition = _wait_condition(world, "RulesUnused", "True")
+    assert condition["reason"] == "RulesCoverNothing"
+    assert ": outdated: may[0];" in condition["message"]
     assert _described(world, "RulesUnused") == ("RulesCoverNothing", "True")
     world.patch(NAME, {"authorization": {"rules": access.rules(places)}})
     world.wait_ready(NAME)
@@ -254,11 +266,11 @@ def test_the_pods_of_the_proxy_have_no_token_of_the_api_server(places: Places) -
         places.proxy.kubectl("exec", one["metadata"]["name"], "--", "ls", API_TOKEN)
 
 
-def _wait_condition(world: World, kind: str, status: str) -> Object:
+def _wait_condition(world: World, kind: str, status: str, name: str = NAME) -> Object:
     """A condition, once it has this status."""
 
     def found() -> Object:
-        conditions = {one["type"]: one for one in world.status(NAME).get("conditions", [])}
+        conditions = {one["type"]: one for one in world.status(name).get("conditions", [])}
         condition: Object = conditions.get(kind, {})
         return condition if condition.get("status") == status else {}
 
@@ -267,9 +279,9 @@ def _wait_condition(world: World, kind: str, status: str) -> Object:
 
 def _described(world: World, kind: str) -> tuple[str, str]:
     """Reason and status of a condition, as kubectl describe shows them."""
-    told = world.kubectl("describe", PROXIES, NAME)
-    match = re.search(rf"Reason: +(\S+)\n +Status: +(\S+)\n +Type: +{kind}\n", told)
-    assert match is not None, told
+    text = world.kubectl("describe", PROXIES, NAME)
+    match = re.search(rf"Reason: +(\S+)\n +Status: +(\S+)\n +Type: +{kind}\n", text)
+    assert match is not None, text
     return match[1], match[2]
 
 
