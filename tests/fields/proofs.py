@@ -39,6 +39,7 @@ _PUBLISHED: Final = f"{_AUTH}::test_the_metadata_has_the_scopes_and_the_page_of_
 _REFUSED: Final = "test_weaker_authentication_is_accepted_only_if_a_field_states_it"
 
 _AUTHZ: Final = f"{_RUNTIME}/test_authorization.py"
+_AUDIT: Final = f"{_RUNTIME}/test_audit.py"
 _RULES: Final = f"{_RUNTIME}/test_authorization_rules.py"
 _EXTERNAL: Final = f"{_RUNTIME}/test_external_decisions.py"
 _CALLERS: Final = f"{_RULES}::test_each_member_of_who_tells_callers_apart"
@@ -47,6 +48,13 @@ _HINTS: Final = f"{_RULES}::test_each_annotation_tells_tools_apart"
 
 PROOFS: Final[dict[str, str]] = {
     ".publicUrl": f"{_AUTH}::test_the_public_url_is_a_path_a_host_and_the_audience",
+    ".audit.arguments": f"{_AUDIT}::test_a_denied_call_has_one_record",
+    ".audit.lists": f"{_AUDIT}::test_lists_are_recorded_on_request",
+    ".audit.onFull": (f"{_AUDIT}::test_calls_are_refused_while_their_records_cannot_be_written"),
+    ".audit.otlp.endpoint": (
+        f"{_AUDIT}::test_a_collector_gets_the_records_instead_of_standard_output"
+    ),
+    ".audit.redact": f"{_AUDIT}::test_redacted_arguments_are_not_recorded",
     ".authorization.default": (
         f"{_RULES}::test_with_the_default_allow_the_rules_restrict_the_components_they_mention"
     ),

@@ -13,6 +13,7 @@ USER: Final = "grows with calls of the program that uses the library, not with p
 SAMPLED: Final = "its keys are names of backends and known methods"
 
 BOUNDED: Final[dict[str, str]] = {
+    "proxy/audit/record_queue.py:RecordQueue.__init__:queue": "audit-backlog",
     "proxy/authentication/admissions.py:AdmissionCache._admissions": "verified-tokens",
     "proxy/authentication/admissions.py:ForgeryLimit._counts": "forging-networks",
     "proxy/authentication/remote_keys.py:RemoteKeys.refresh:task": "keys-fetch",
@@ -133,6 +134,13 @@ UNBOUNDED: Final[dict[str, str]] = {
     "proxy/gateway/gateway.py:Gateway.running": REQUEST,
     "proxy/gateway/list_variants.py:ListVariants._per_client": CONFIGURED,
     "proxy/gateway/list_variants.py:ListVariants._recent": "a cache of 32, MAX_VARIANTS, or 512, MAX_CLASS_VARIANTS",
+    "proxy/audit/audit_log.py:AuditLog._callers": "a cache of 1024, KEPT",
+    "proxy/audit/audit_log.py:AuditLog._subjects": "a cache of 1024, KEPT",
+    "proxy/audit/record_queue.py:RecordQueue.__init__:wait": "ends within 2 s, CLOSE",
+    "proxy/audit/record_queue.py:RecordQueue._start_delivery:thread": "one at a time",
+    "proxy/audit/redaction.py:Redaction._paths": CONFIGURED,
+    "proxy/gateway/audited_requests.py:AuditedRequests._callers": "a cache of 1024, KEPT",
+    "proxy/gateway/audited_requests.py:AuditedRequests._digests": "a cache of 1024, KEPT",
     "proxy/authorization/callers.py:CallerMatch._accounts": CONFIGURED,
     "proxy/authorization/policy.py:AccessClass._tables": KINDS,
     "proxy/authorization/policy.py:Policy._offers": KINDS,
@@ -312,6 +320,7 @@ TOGETHER: Final = "counted by the limit beside it"
 ERROR: Final = "told and counted as the error that it ends with"
 
 UNCOUNTED: Final[dict[str, str]] = {
+    "audited-text": SIZE,
     "instance-answer-size": ERROR,
     "client-info": SIZE,
     "condition-message": SIZE,

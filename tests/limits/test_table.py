@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mcpproxy.limits import (
+    audit,
     authentication,
     backends,
     clients,
@@ -36,6 +37,7 @@ SOURCE = "\n".join(
     if path.parent.name != "limits"
 )
 MODULES = (
+    audit,
     authentication,
     backends,
     clients,

@@ -114,6 +114,7 @@ RUNTIME_FIELDS = (
     "authentication",
     "authorization",
     "principalFrom",
+    "audit",
 )
 
 
@@ -140,6 +141,8 @@ def runtime_manifest(proxy: MCPProxy) -> str:
     if "authorization" in fields:
         # The order of rules, and of all lists in them, has no meaning.
         fields["authorization"] = _sorted_lists(fields["authorization"])
+    if "redact" in fields.get("audit", {}):
+        fields["audit"] = {**fields["audit"], "redact": sorted(fields["audit"]["redact"])}
     if "authentication" in fields:
         fields["authentication"] = _normalized_authentication(fields["authentication"])
     content = {

@@ -61,9 +61,11 @@ def referenced_services(proxy: MCPProxy) -> set[ServiceName]:
 
 
 def _helpers(proxy: MCPProxy) -> list[str]:
-    """Return the URLs that the pods call besides the backends: traces and external decisions."""
+    """Return the URLs of the collectors and of the service for decisions."""
     monitoring, authorization = proxy.spec.monitoring, proxy.spec.authorization
     urls = [monitoring.tracing.endpoint] if monitoring and monitoring.tracing else []
+    if proxy.spec.audit is not None and proxy.spec.audit.otlp is not None:
+        urls.append(proxy.spec.audit.otlp.endpoint)
     if authorization is not None and authorization.external is not None:
         urls.append(authorization.external.url)
     return urls

@@ -4,6 +4,7 @@ from types import ModuleType
 from typing import Final
 
 from mcpproxy.limits import (
+    audit,
     authentication,
     backends,
     clients,
@@ -21,7 +22,12 @@ def _defined_in(module: ModuleType) -> tuple[Limit, ...]:
     return tuple(value for value in vars(module).values() if isinstance(value, Limit))
 
 
-CLIENTS: Final = (*_defined_in(http), *_defined_in(clients), *_defined_in(authentication))
+CLIENTS: Final = (
+    *_defined_in(http),
+    *_defined_in(clients),
+    *_defined_in(authentication),
+    *_defined_in(audit),
+)
 BACKENDS: Final = (
     *_defined_in(backends),
     *_defined_in(sessions),

@@ -162,7 +162,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         configuration = _configuration(args)
         options = _options(args)
-        transport = args.transport or ("http" if args.file else "stdio")
+        transport = _transport(args)
         if args.workers > 1:
             if transport == "stdio":
                 raise ManifestError("--workers requires HTTP; add --transport http")
@@ -240,6 +240,10 @@ def _configuration(args: argparse.Namespace) -> ProxyConfig:
     return from_manifest(args.file) if args.file else from_target(args.target)
 
 
+def _transport(args: argparse.Namespace) -> str:
+    return args.transport or ("http" if args.file else "stdio")
+
+
 def _options(args: argparse.Namespace) -> RuntimeOptions:
     return RuntimeOptions(
         host=args.host,
@@ -253,6 +257,7 @@ def _options(args: argparse.Namespace) -> RuntimeOptions:
         allowed_hosts=tuple(args.allowed_host),
         allowed_origins=tuple(args.allowed_origin),
         principal_from=args.principal_from,
+        audit_descriptor=1 if _transport(args) == "http" else 2,
         drain=args.drain,
         reachable=os.environ.get("POD_IP") or None,
     )

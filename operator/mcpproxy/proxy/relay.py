@@ -1,8 +1,7 @@
 """The main path of the runtime: how a client's request and its response are relayed.
 
-Most calls are one request and one response, which I/O callbacks relay without a task. If anything
-else happens (an event stream, an HTTP error, a lost connection, a timeout, a cancellation), a task
-continues the call. A request that was sent is not sent again.
+Most calls are one request and one response, which I/O callbacks relay without a task. A task
+continues the call after anything else, such as a timeout. A request is not sent twice.
 """
 
 import time
@@ -130,7 +129,7 @@ class Call:
         if exchange.response and not exchange.response.complete:
             exchange.response.leave()
         timer.cancel()
-        self._end("error" if answer is not None and "error" in answer else "ok")
+        self._end("error" if answer is not None and "error" in answer else "ok", len(body))
         if self._responder is not None:
             self._responder.respond(body, answer)
 
@@ -149,12 +148,11 @@ class Call:
         *,
         resolves_input: bool = False,
     ) -> Message:
-        """Send the client's `message`, or wait for its response, in the current task.
+        """Return the response to the client's `message`, which is sent unless it was before.
 
-        `sink` and `resolves_input` are those of `RequestInTask`. Return the response with the id
-        of the message. Raise RpcError, also for failures of the backend.
+        `sink` and `resolves_input` are those of `RequestInTask`. Raise RpcError for any failure.
         """
-        gateway, backend, sent, outcome = self._gateway, self.backend, None, "cancelled"
+        gateway, backend, sent, outcome, size = self._gateway, self.backend, None, "cancelled", None
         if self._exchange and self._lease and self._timer:
             sent = SentRequest(self._exchange, self._lease, self._timer)
         await gateway.decide(message, backend.name, caller.client)
@@ -166,23 +164,25 @@ class Call:
             traced = send if tracing is None else tracing.traced(send, backend.name, message)
             answer = await traced(self.request, caller)
             gateway.restrict_result(self.request.method, backend.name, answer, caller.client)
-            outcome = "error" if "error" in answer else "ok"
+            outcome, size = "error" if "error" in answer else "ok", len(answer.get("result", b""))
             answer["id"] = message["id"]
             return answer
         except BackendError as error:
             outcome = error.reason
             raise error.rpc(backend.name) from None
         finally:
-            self._end(outcome)
+            self._end(outcome, size)
 
-    def _end(self, outcome: str) -> None:
-        """Record the end of the call."""
+    def _end(self, outcome: str, size: int | None) -> None:
+        """Record the end of the call, with the size of the response in bytes if it is known."""
         self.state = CallState.DONE
         # Both refer to the call, and only the garbage collector would free the cycles.
         self._exchange = self._timer = None
         self._gateway.running.discard(self)
         seconds = time.perf_counter() - self._began_at
         self._gateway.metrics.calls.add(self.backend.name, self.request.method, outcome, seconds)
+        if self._gateway.audit is not None:
+            self._gateway.audit.record_call(self, self._client, outcome, seconds, size)
 
 
 async def relay_request(

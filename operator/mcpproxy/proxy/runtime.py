@@ -17,12 +17,13 @@ from urllib.parse import unquote, urlsplit
 from mcpproxy.api import constants
 from mcpproxy.api.authority import join_host_port
 from mcpproxy.api.defaults import HealthPolicy, clash_policy, denied_extensions, health_policy
-from mcpproxy.api.v1alpha1 import MCPProxySpec
+from mcpproxy.api.v1alpha1 import Audit, MCPProxySpec
 from mcpproxy.api.v1alpha1 import Tracing as TracingSpec
 from mcpproxy.api.v1alpha1.status import PodReport
 from mcpproxy.proxy import sealing_keys as key_files
 from mcpproxy.proxy.admin.app import AdminApp
 from mcpproxy.proxy.admin.readiness import ANYWHERE, check_endpoint
+from mcpproxy.proxy.audit.factory import build_audit_log
 from mcpproxy.proxy.authorization.policy import Policy
 from mcpproxy.proxy.config.targets import ProxyConfig
 from mcpproxy.proxy.core.catalog.approved_catalog import ApprovedCatalog
@@ -36,6 +37,7 @@ from mcpproxy.proxy.downstream.host_origin import LOCAL, HostOriginPolicy, servi
 from mcpproxy.proxy.downstream.peers.acceptor import PeerAcceptor
 from mcpproxy.proxy.downstream.standard_streams import standard_streams
 from mcpproxy.proxy.downstream.stdio import StdioServer
+from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
 from mcpproxy.proxy.gateway.external_decisions import ExternalDecisions
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.http1.server.server import HttpServer
@@ -72,6 +74,8 @@ class RuntimeOptions:
     resolve: Mapping[str, str] = field(default_factory=dict)
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
+    audit_descriptor: int = 1
+    """Descriptor for lines of the audit log; standard output, unless clients read it."""
     principal_from: str | None = None
     """Header that names the user; that of the manifest takes precedence."""
     drain: int = DRAIN
@@ -155,6 +159,7 @@ class Runtime:
             MountedValues(options.values, time.monotonic),
             options.resolve,
             KeyListener(gateway.notify_status_watchers, end_streams),
+            on_refused=gateway.record_failed_authentication,
         )
         gateway.metrics.count(
             "mcpproxy_authentications",
@@ -306,6 +311,7 @@ def _gateway(configuration: ProxyConfig, options: RuntimeOptions) -> Gateway:
         health_policy(proxy.spec), options, configuration.directory, catalog
     )
     backends = [build_backend(proxy, spec, context) for spec in proxy.spec.backends]
+    audit = proxy.spec.audit
     gateway = Gateway(
         proxy.metadata.name,
         VERSION,
@@ -313,6 +319,7 @@ def _gateway(configuration: ProxyConfig, options: RuntimeOptions) -> Gateway:
         catalog,
         denied_extensions(proxy.spec),
         *build_policy(proxy.spec, catalog, options.resolve),
+        None if audit is None else _audited_requests(audit, proxy.metadata.name, options, catalog),
     )
     if isinstance(catalog, ApprovedCatalog):
         catalog.on_offer = gateway.notify_status_watchers
@@ -320,6 +327,13 @@ def _gateway(configuration: ProxyConfig, options: RuntimeOptions) -> Gateway:
     if monitoring is not None and monitoring.tracing is not None:
         gateway.tracing = _tracing(monitoring.tracing, proxy.metadata.name)
     return gateway
+
+
+def _audited_requests(
+    spec: Audit, name: str, options: RuntimeOptions, catalog: Catalog
+) -> AuditedRequests:
+    log = build_audit_log(spec, name, VERSION, options.audit_descriptor)
+    return AuditedRequests(log, catalog)
 
 
 def build_policy(

@@ -42,10 +42,14 @@ async def worlds(
     backend: dict[str, Any] | None = None,
     authentication: dict[str, Any] | None = AUTHENTICATION,
     shelf: type[Shelf] = Shelf,
+    audit: dict[str, Any] | None = None,
     **fields: Any,
 ) -> AsyncIterator[World]:
     shelves = [shelf(name) for name in names]
-    spec = {"authorization": {"rules": list(rules), **fields}, "authentication": authentication}
+    spec: dict[str, Any] = {"authorization": {"rules": list(rules), **fields}}
+    spec |= {"authentication": authentication}
+    if audit is not None:
+        spec |= {"audit": audit}
     async with AsyncExitStack() as stack:
         urls = [await stack.enter_async_context(serving(one.gate)) for one in shelves]
         pairs = zip(names, urls, strict=True)

@@ -8,6 +8,7 @@ from mcpproxy.api.v1alpha1.access.authorization import (
     Grant,
     ToolAnnotations,
 )
+from mcpproxy.api.v1alpha1.audit import Audit
 from mcpproxy.api.v1alpha1.authentication import (
     ApiKey,
     Authentication,
@@ -54,6 +55,7 @@ __all__ = [
     "NAME_MESSAGE",
     "ApiKey",
     "ApprovedComponents",
+    "Audit",
     "Authentication",
     "Authorization",
     "AuthorizationRule",

@@ -43,15 +43,19 @@ def check_url(url: str) -> str:
     return url
 
 
+CollectorEndpoint = Annotated[
+    str,
+    Field(max_length=2048, pattern=r"^https?://[^\x00-\x20\x7f/?#@]+(/[^\x00-\x20\x7f?#]*)?$"),
+    AfterValidator(check_url),
+]
+"""URL of an OpenTelemetry collector."""
+
+
 class Tracing(ApiModel):
     """Export of traces of calls. A span contains the backend, method, component and outcome of a
     call, but never its arguments. The backend continues the trace that the client started."""
 
-    endpoint: Annotated[
-        str,
-        Field(max_length=2048, pattern=r"^https?://[^\x00-\x20\x7f/?#@]+(/[^\x00-\x20\x7f?#]*)?$"),
-        AfterValidator(check_url),
-    ]
+    endpoint: CollectorEndpoint
     """URL of an OpenTelemetry collector that accepts OTLP over HTTP, such as
     http://otel-collector.observability.svc:4318; /v1/traces is appended."""
     sampling_percentage: Annotated[int, Field(ge=0, le=100)] | None = None

@@ -28,6 +28,7 @@ from mcpproxy.api.kubernetes.scalars import (
     check_names_are_unique,
 )
 from mcpproxy.api.v1alpha1.access.authorization import Authorization
+from mcpproxy.api.v1alpha1.audit import Audit
 from mcpproxy.api.v1alpha1.authentication import Authentication, BaseUrl
 from mcpproxy.api.v1alpha1.backend import BackendSpec, Cache, Session
 from mcpproxy.api.v1alpha1.catalog import CatalogSpec
@@ -285,6 +286,9 @@ class MCPProxySpec(ApiModel):
     authorization: Authorization | None = None
     """Permissions of callers to list and use components. Default: none; every caller may use all of
     them."""
+    audit: Audit | None = None
+    """Records of calls, denied calls and failed authentications. Default: none; nothing is
+    recorded."""
     principal_from: PrincipalFrom | None = None
     """Header in which an authenticating gateway in front of the proxy names the user. Sessions,
     parked calls and private lists belong to that user, even if the token changes. Default: none;

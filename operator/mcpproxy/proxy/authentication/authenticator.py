@@ -28,6 +28,10 @@ AUTHORIZATION: Final = b"authorization"
 _BEARER: Final = b"bearer"
 
 
+def ignore_refusal(result: str, network: str) -> None:
+    """Record nothing about credentials that are not accepted."""
+
+
 class KeysNeeded(Exception):
     """Keys must be fetched before a token can be verified."""
 
@@ -47,8 +51,14 @@ class Authenticator:
         *,
         allows_anonymous: bool,
         now: Callable[[], float] = time.time,
+        on_refused: Callable[[str, str], None] = ignore_refusal,
     ) -> None:
-        """`now` returns the seconds since the epoch."""
+        """`now` returns the seconds since the epoch.
+
+        `on_refused` is called with the result and the sender's network for credentials that are
+        not accepted.
+        """
+        self._on_refused = on_refused
         self._issuers = issuers
         self._api_keys = api_keys
         self._challenges = challenges
@@ -68,33 +78,34 @@ class Authenticator:
         try:
             return self._admit(head, network)
         except CredentialsRefused as refusal:
-            raise self._response(refusal) from None
+            raise self._response(refusal, network) from None
 
     async def admit_later(self, head: RequestHead, network: str) -> Admission:
         """Authenticate the sender of a request, with newly fetched keys. Raise HttpError."""
         try:
             return self._admit(head, network)
         except KeysNeeded as needed:
-            await self._await_keys(needed.keys)
+            await self._await_keys(needed.keys, network)
         except CredentialsRefused as refusal:
-            raise self._response(refusal) from None
+            raise self._response(refusal, network) from None
         try:
             return self._admit(head, network, last=True)
         except CredentialsRefused as refusal:
-            raise self._response(refusal) from None
+            raise self._response(refusal, network) from None
 
-    async def _await_keys(self, keys: KeySource) -> None:
+    async def _await_keys(self, keys: KeySource, network: str) -> None:
         if self._waiting >= WAITING_FOR_KEYS.value:
             WAITING_FOR_KEYS.record()
-            raise self._response(_unavailable())
+            raise self._response(_unavailable(), network)
         self._waiting += 1
         try:
             await keys.learn()
         finally:
             self._waiting -= 1
 
-    def _response(self, refusal: CredentialsRefused) -> HttpError:
+    def _response(self, refusal: CredentialsRefused, network: str) -> HttpError:
         self._results["", refusal.result] += 1
+        self._on_refused(refusal.result, network)
         match refusal.result:
             case "missing":
                 return self._challenges.missing()
@@ -112,6 +123,7 @@ class Authenticator:
             raise CredentialsRefused("missing", "")
         if len(head.headers) != len(head.lines) and _is_repeated(head):
             self._results["", "malformed"] += 1
+            self._on_refused("malformed", network)
             raise self._challenges.repeated()
         credentials = _bearer(value)
         digest = hashlib.sha256(credentials).digest()

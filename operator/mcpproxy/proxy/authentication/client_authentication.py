@@ -9,7 +9,7 @@ from typing import Final
 
 from mcpproxy.api.v1alpha1 import Authentication, JwtIssuer, MCPProxy, Tls
 from mcpproxy.api.v1alpha1.status import IssuerStatus
-from mcpproxy.proxy.authentication.authenticator import Authenticator
+from mcpproxy.proxy.authentication.authenticator import Authenticator, ignore_refusal
 from mcpproxy.proxy.authentication.key_documents import KeyDocuments
 from mcpproxy.proxy.authentication.mounted_keys import ApiKeyHashes, ClusterKeys
 from mcpproxy.proxy.authentication.refusals import Challenges
@@ -41,10 +41,11 @@ class ClientAuthentication:
         resolve: Mapping[str, str],
         listener: KeyListener,
         now: Callable[[], float] = time.time,
+        on_refused: Callable[[str, str], None] = ignore_refusal,
     ) -> None:
         """`proxy` has `spec.authentication`; `path` is that of the endpoint.
 
-        `now` returns the seconds since the epoch.
+        `now` returns the seconds since the epoch; `on_refused` is that of `Authenticator`.
         """
         spec = proxy.spec.authentication
         assert spec is not None
@@ -79,6 +80,7 @@ class ClientAuthentication:
             self.challenges,
             allows_anonymous=spec.mode == "Optional",
             now=now,
+            on_refused=on_refused,
         )
         self._tasks: list[asyncio.Task[None]] = []
 

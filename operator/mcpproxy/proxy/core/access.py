@@ -5,9 +5,29 @@ Lists and calls take the same object, so that they agree.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from mcpproxy.proxy.protocol.jsonrpc import RpcError
 from mcpproxy.proxy.protocol.kinds import ComponentKind
+
+if TYPE_CHECKING:
+    # It refers to `Access`.
+    from mcpproxy.proxy.core.exchange import ClientIdentity
+
+
+class AccessDenied(RpcError):
+    """Refusal of a client's request by `spec.authorization`; on the wire an ordinary error."""
+
+    def __init__(
+        self, client: "ClientIdentity | None", code: int, message: str, data: Any = None
+    ) -> None:
+        super().__init__(code, message, data)
+        self.client = client
+
+    @classmethod
+    def like(cls, error: RpcError, client: "ClientIdentity | None") -> "AccessDenied":
+        """Return a refusal that clients cannot distinguish from this error."""
+        return cls(client, error.code, str(error), error.data)
 
 
 class CallCondition(Protocol):

@@ -246,6 +246,8 @@ class StdioServer:
             serve = self._respond_modern if self._modern else self._respond_legacy
             return await serve(message)
         except RpcError as refused:
+            if self._modern:
+                self._gateway.record_refusal(refused, message)
             return jsonrpc.error_response(message["id"], refused)
         except Exception:
             log.exception("a request failed")

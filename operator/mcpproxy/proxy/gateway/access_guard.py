@@ -13,25 +13,25 @@ from mcpproxy.api.v1alpha1.status import AuthorizationReport
 from mcpproxy.proxy.authorization.conditions import arguments_for_conditions
 from mcpproxy.proxy.authorization.grants import parse_annotations
 from mcpproxy.proxy.authorization.policy import Policy
-from mcpproxy.proxy.core.access import Access, Verdict
+from mcpproxy.proxy.core.access import Access, AccessDenied, Verdict
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.core.translation.request_names import COMPLETE, unknown_component_error
 from mcpproxy.proxy.gateway.router import Route
 from mcpproxy.proxy.protocol import jsonrpc
-from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError
+from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message
 from mcpproxy.proxy.protocol.kinds import RESOURCES, TASKS, TEMPLATES, TOOLS, ComponentKind
 
 DIRECTORY: Final = "resources/directory/read"
 
 
-class InsufficientScope(RpcError):
+class InsufficientScope(AccessDenied):
     """The request needs scopes that the client's token lacks; HTTP has a challenge for them."""
 
-    def __init__(self, scopes: tuple[str, ...]) -> None:
+    def __init__(self, client: ClientIdentity | None, scopes: tuple[str, ...]) -> None:
         """`scopes` are all that the request needs."""
         message = f"the token lacks a scope that this request needs: {' '.join(scopes)}"
-        super().__init__(INVALID_PARAMS, message, {"scopes": list(scopes)})
+        super().__init__(client, INVALID_PARAMS, message, {"scopes": list(scopes)})
         self.scopes = scopes
 
 
@@ -68,19 +68,20 @@ class AccessGuard:
         if route.kind is TASKS:
             # A task belongs to its principal, and is the result of a tool.
             if not access.uses_tools(route.backend.name):
-                raise unknown_component_error(TASKS, route.name)
+                raise AccessDenied.like(unknown_component_error(TASKS, route.name), client)
             return
         verdict = access.judge(self._kind(route, method), route.backend.name, route.name)
         if verdict.allowed or self._meets_condition(verdict, route, method, params, client):
             return
         if verdict.scopes:
-            raise InsufficientScope(verdict.scopes)
+            raise InsufficientScope(client, verdict.scopes)
         if verdict.conditions:
-            raise RpcError(
+            raise AccessDenied(
+                client,
                 INVALID_PARAMS,
                 f"the conditions of spec.authorization do not allow this use of {route.name}",
             )
-        raise unknown_component_error(route.kind, route.name)
+        raise AccessDenied.like(unknown_component_error(route.kind, route.name), client)
 
     def _kind(self, route: Route, method: str) -> ComponentKind:
         """Return the kind of component that a request uses: completions also name templates."""
@@ -125,7 +126,7 @@ class AccessGuard:
         Nothing tells which components it concerns, so the client must be allowed all of them.
         """
         if not self.access_of(client).has_whole(backend):
-            raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
+            raise AccessDenied(client, METHOD_NOT_FOUND, f"method not found: {method}")
 
     def restrict_result(
         self, method: str, backend: str, answer: Message, client: ClientIdentity

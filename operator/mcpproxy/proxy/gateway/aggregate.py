@@ -10,6 +10,7 @@ from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.extensions import usable_capabilities
 from mcpproxy.proxy.core.catalog.list_variant import ListVariant
 from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
 from mcpproxy.proxy.gateway.list_variants import ListVariants
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, UNAVAILABLE, Message, RpcError
@@ -41,8 +42,11 @@ class Aggregate:
         backends: Iterable[Backend],
         catalog: Catalog,
         denied: Collection[str] = (),
+        audit: AuditedRequests | None = None,
     ) -> None:
         self.name = name
+        self.audit = audit
+        """The audit log; None if nothing is recorded."""
         self.version = version
         self.backends = {backend.name: backend for backend in backends}
         self.catalog = catalog
@@ -180,7 +184,14 @@ class Aggregate:
             reasons = "; ".join(f"backend {name}: {why}" for name, why in failures.items())
             text = f"the list of {kind.member} is unknown, because backends failed: {reasons}"
             raise RpcError(UNAVAILABLE, text, {"backends": sorted(failures)})
+        self._record_list(kind, client, parts)
         return b"".join(parts)
+
+    def _record_list(
+        self, kind: ComponentKind, client: ClientIdentity, parts: tuple[bytes, bytes, bytes]
+    ) -> None:
+        if self.audit is not None:
+            self.audit.record_list(kind.method, client, sum(map(len, parts)))
 
     def _failures(self, kind: ComponentKind, access: Access | None) -> dict[str, str]:
         """Return the backends whose list is missing because of a failure, with the failure."""
@@ -215,6 +226,7 @@ class Aggregate:
         if parts[1] == NOTHING and not whole:
             return None
         self._list_requests[kind.method, "hit"] += 1
+        self._record_list(kind, client, parts)
         return parts
 
     def _stale_backends(

@@ -15,13 +15,14 @@ from typing import Any, Final
 from mcpproxy.api.kubernetes.quantities import parse_duration
 from mcpproxy.api.v1alpha1.access.authorization import ExternalDecision
 from mcpproxy.limits.clients import EXTERNAL_ANSWER, EXTERNAL_DECISIONS
+from mcpproxy.proxy.core.access import AccessDenied
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.core.identity import Identity
 from mcpproxy.proxy.fair_shares import FairShares
 from mcpproxy.proxy.http1.client.client import HttpClient
 from mcpproxy.proxy.http1.errors import HttpClientError
 from mcpproxy.proxy.protocol import jsonrpc
-from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, Message, RpcError
+from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, Message
 
 DEFAULT_TIMEOUT: Final = "1s"
 log = logging.getLogger("mcpproxy.authorization")
@@ -71,7 +72,8 @@ class ExternalDecisions:
         else:
             self._failing = False
         if not allowed:
-            raise RpcError(
+            raise AccessDenied(
+                client,
                 INVALID_PARAMS,
                 "the service of spec.authorization.external does not allow this request",
             )

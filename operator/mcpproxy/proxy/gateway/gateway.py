@@ -12,6 +12,7 @@ from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.fair_shares import Holder
+from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
 from mcpproxy.proxy.gateway.external_decisions import ExternalDecisions
 from mcpproxy.proxy.gateway.list_subscribers import ListSubscribers, Subscriber
 from mcpproxy.proxy.gateway.resource_subscriptions import ResourceSubscriptions
@@ -41,12 +42,13 @@ class Gateway(RoutedAggregate):
         denied: Collection[str] = (),
         policy: Policy | None = None,
         decisions: ExternalDecisions | None = None,
+        audit: AuditedRequests | None = None,
     ) -> None:
         """Create a gateway. Extensions in `denied` are neither advertised nor routed.
 
-        `policy` and `decisions` restrict the clients; see `restrict`.
+        `policy` and `decisions` restrict the clients; see `restrict`. `audit` records requests.
         """
-        super().__init__(name, version, backends, catalog, denied, policy, decisions)
+        super().__init__(name, version, backends, catalog, denied, policy, decisions, audit)
         self.metrics = RuntimeMetrics()
         self.tracing: CallTracing | None = None
         self.seal_with(Sealer([secrets.token_bytes(32)], secrets.token_bytes))
@@ -75,6 +77,13 @@ class Gateway(RoutedAggregate):
             ("kind",),
             lambda: (((kind,), count) for kind, count in unattributed.items()),
         )
+        if audit is not None:
+            self.metrics.count(
+                "mcpproxy_audit_dropped",
+                "Audit records that could not be written",
+                (),
+                lambda: [((), audit.log.dropped)],
+            )
         for backend in self.backends.values():
             opened = self.metrics.upstream.labels(backend.name)
             opened.set_function(functools.partial(_open_sessions, backend))
@@ -100,6 +109,8 @@ class Gateway(RoutedAggregate):
             await self._decisions.close()
         if self.tracing is not None:
             await asyncio.to_thread(self.tracing.close)
+        if self.audit is not None:
+            await self.audit.log.close()
 
     def with_forwarded_headers(
         self, client: ClientIdentity, headers: Iterable[tuple[bytes, bytes]]

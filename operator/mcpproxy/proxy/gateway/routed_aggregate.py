@@ -13,6 +13,7 @@ from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.core.translation.request_names import COMPLETE, ROUTED
 from mcpproxy.proxy.gateway.access_guard import AccessGuard
 from mcpproxy.proxy.gateway.aggregate import Aggregate
+from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
 from mcpproxy.proxy.gateway.extension_lists import ExtensionLists
 from mcpproxy.proxy.gateway.external_decisions import ExternalDecisions
 from mcpproxy.proxy.gateway.router import Route, Router
@@ -36,12 +37,13 @@ class RoutedAggregate(Aggregate):
         denied: Collection[str] = (),
         policy: Policy | None = None,
         decisions: ExternalDecisions | None = None,
+        audit: AuditedRequests | None = None,
     ) -> None:
-        super().__init__(name, version, backends, catalog, denied)
+        super().__init__(name, version, backends, catalog, denied, audit)
         self._guard = None if policy is None else AccessGuard(policy, catalog)
         self._decisions = decisions
-        self.decides_at_once = decisions is None
-        """True if no call waits for the decision of an external service."""
+        self.decides_at_once = decisions is None and not (audit and audit.log.refuses)
+        """True if calls are sent without asking an external service or the audit log."""
         self._seals_tasks = len(self.backends) > 1 or policy is not None
         self.router = Router(self.backends, catalog, denied, seals_tasks=self._seals_tasks)
         self.lists = ExtensionLists(self.backends, self.router, restricts=policy is not None)
@@ -65,12 +67,26 @@ class RoutedAggregate(Aggregate):
         return replace(client, access=self._guard.restrict(client))
 
     async def decide(self, request: Message, backend: str, client: ClientIdentity) -> None:
-        """Ask the external service, if any, about a client's request. Raise RpcError if it
-        denies."""
+        """Ask the external service, if any, about a client's request.
+
+        Raise RpcError if it denies the request, or if no record of the request could be written.
+        """
+        if self.audit is not None:
+            self.audit.check_room()
         if self._decisions is not None:
             params = jsonrpc.decode_object(request.get("params", jsonrpc.EMPTY))
             method = jsonrpc.decode_str(request["method"]) or ""
             await self._decisions.check(method, params, backend, client)
+
+    def record_refusal(self, error: RpcError, request: Message) -> None:
+        """Record the response to a request if it is that `spec.authorization` denies it."""
+        if self.audit is not None:
+            self.audit.record_refusal(error, request)
+
+    def record_failed_authentication(self, result: str, network: str) -> None:
+        """Record credentials that were not accepted, with the reason and the sender's network."""
+        if self.audit is not None:
+            self.audit.record_failed_authentication(result, network)
 
     def restrict_result(
         self, method: str, backend: str, answer: Message, client: ClientIdentity

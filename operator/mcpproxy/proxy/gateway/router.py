@@ -247,7 +247,7 @@ def upstream_request_of(
         headers = tuple(h.param_headers(route.properties, arguments))
     if route.own is not None:
         params = replace_name(method, params, route.kind, route.own)
-    return UpstreamRequest(request_id, method, params, extra, headers)
+    return UpstreamRequest(request_id, method, params, extra, headers, target=route.name)
 
 
 def denied_method_error(method: str) -> RpcError:

@@ -156,10 +156,12 @@ async def handle_request(
     live.in_flight[key] = running
     try:
         return await _result(gateway, live, request, caller, call, sink)
-    except InsufficientScope:
+    except InsufficientScope as error:
+        gateway.record_refusal(error, request)
         # The front of the request has its own response: over HTTP, a challenge.
         raise
     except RpcError as error:
+        gateway.record_refusal(error, request)
         return jsonrpc.error_response(request_id, to_legacy_rpc_error(error))
     except asyncio.CancelledError:
         if not running.cancelled:

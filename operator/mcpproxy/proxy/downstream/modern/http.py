@@ -21,7 +21,6 @@ from mcpproxy.proxy.downstream.stream_shares import OpenStreams
 from mcpproxy.proxy.gateway.access_guard import InsufficientScope
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.gateway.router import Route
-from mcpproxy.proxy.http1.errors import HttpError
 from mcpproxy.proxy.http1.server.request import Request, RequestHead
 from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
 from mcpproxy.proxy.protocol import headers as h
@@ -64,16 +63,17 @@ class ModernEndpoint:
             await reply.empty(405, _ALLOW)
             return
         request_id = None
+        message = parse_message(inbound)
         try:
-            message = parse_message(inbound)
             if "id" not in message or "method" not in message:
                 await self._noted(message, inbound, reply)
                 return
             request_id = message["id"]
             await self._request(message, inbound, reply)
-        except (HttpError, InsufficientScope):
-            raise
         except RpcError as error:
+            self.gateway.record_refusal(error, message)
+            if isinstance(error, InsufficientScope):
+                raise
             _fail(reply, request_id, error)
 
     def _list(
@@ -93,6 +93,7 @@ class ModernEndpoint:
         try:
             await self._answer(message, asked, reply, call)
         except RpcError as error:
+            self.gateway.record_refusal(error, message)
             _fail(reply, message["id"], error)
 
     def at_once(self, inbound: Request, reply: ResponseWriter) -> bool:

@@ -46,6 +46,8 @@ class UpstreamRequest(msgspec.Struct, frozen=True, eq=False):
     """Headers of the trace context."""
     resolves_input: bool = False
     """True if the proxy resolves `input_required` results, instead of the client."""
+    target: str = ""
+    """Name or URI of the component, as the client sent it; empty without one."""
     repeatable: bool = False
     """True if the request may be sent twice when a connection breaks; for the proxy's own
     requests."""

@@ -1,0 +1,120 @@
+"""The audit log of one process."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from msgspec import Raw
+
+from mcpproxy.api.v1alpha1.audit import Audit
+from mcpproxy.proxy.audit.record import (
+    LOGGER,
+    ArgumentsEncoder,
+    RequestOutcome,
+    Subject,
+    Timestamps,
+    encode_caller,
+    encode_outcome,
+    encode_subject,
+    encode_text,
+)
+from mcpproxy.proxy.audit.record_queue import RecordQueue
+from mcpproxy.proxy.audit.redaction import Redaction
+from mcpproxy.proxy.core.identity import Identity
+
+Event = Literal["call", "list", "authentication"]
+KEPT: Final = 1024
+"""Maximum number of callers and of subjects whose encoded members are kept."""
+MAX_KEPT: Final = 4096
+"""Maximum size in bytes of encoded members that are kept."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Caller:
+    """The sender of requests. Equality is identity, so that looking one up costs little."""
+
+    identity: Identity
+    client_info: bytes | None = None
+    revision: str = ""
+
+
+class AuditLog:
+    """Writes one record for each event."""
+
+    def __init__(
+        self, policy: Audit, proxy: str, queue: RecordQueue, now: Callable[[], float]
+    ) -> None:
+        """Create a log for the proxy `proxy`; `now` returns seconds since the epoch."""
+        self.records_lists = bool(policy.lists)
+        """True if requests for lists are recorded."""
+        self.refuses = policy.on_full == "Refuse"
+        """True if requests are refused while their records could not be written."""
+        self._queue = queue
+        self._now = now
+        self._arguments = ArgumentsEncoder(
+            policy.arguments or "Digest", Redaction(policy.redact or ())
+        )
+        self._timestamps = Timestamps()
+        self._middle = b'","logger":"%b","proxy":%b,"event":"' % (
+            LOGGER.encode("ascii"),
+            encode_text(proxy),
+        )
+        self._callers: dict[Caller, bytes] = {}
+        self._subjects: dict[Subject, bytes] = {}
+
+    @property
+    def is_refusing(self) -> bool:
+        """True if calls must be refused, because their records could not be written."""
+        return self.refuses and self._queue.is_full
+
+    @property
+    def dropped(self) -> int:
+        """Number of records that were not written."""
+        return self._queue.dropped
+
+    def record(
+        self,
+        event: Event,
+        caller: Caller,
+        subject: Subject,
+        outcome: RequestOutcome,
+        *,
+        arguments: Raw | bytes | None = None,
+        trace_parent: str = "",
+    ) -> None:
+        """Queue the record of an event."""
+        parts = [self._caller(caller), self._subject(subject)]
+        if encoded := self._arguments.encode(arguments):
+            parts.append(encoded)
+        parts.append(encode_outcome(outcome))
+        if trace_parent:
+            parts.append(b'"traceparent":' + encode_text(trace_parent))
+        members = b",".join(part for part in parts if part)
+        time = self._timestamps.format(self._now())
+        head = b'{"time":"%b%b%b",' % (time, self._middle, event.encode("ascii"))
+        # Senders without valid credentials must not make the queue grow.
+        required = self.refuses and event != "authentication"
+        self._queue.put(head + members + b"}", required=required)
+
+    def _caller(self, caller: Caller) -> bytes:
+        encoded = self._callers.get(caller)
+        if encoded is None:
+            if len(self._callers) >= KEPT:
+                self._callers.clear()
+            encoded = encode_caller(caller.identity, caller.client_info, caller.revision)
+            self._callers[caller] = encoded
+        return encoded
+
+    def _subject(self, subject: Subject) -> bytes:
+        encoded = self._subjects.get(subject)
+        if encoded is None:
+            if len(self._subjects) >= KEPT:
+                self._subjects.clear()
+            encoded = encode_subject(subject)
+            if len(encoded) <= MAX_KEPT:
+                self._subjects[subject] = encoded
+        return encoded
+
+    async def close(self) -> None:
+        """Write the remaining records, for a bounded time."""
+        await self._queue.close()

@@ -1,0 +1,180 @@
+"""Audit records as lines of JSON, assembled from encoded parts that recur."""
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from mcpproxy.api.untrusted_text import clean_text
+from mcpproxy.api.v1alpha1.audit import AuditedArguments
+from mcpproxy.limits.audit import AUDITED_ARGUMENTS, AUDITED_TEXT
+from mcpproxy.proxy.audit.redaction import Redaction
+from mcpproxy.proxy.core.catalog.digests import canonical_json
+from mcpproxy.proxy.core.identity import Identity
+from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.protocol.jsonrpc import RpcError
+
+LOGGER: Final = "mcpproxy.audit"
+"""Value of `logger`, that distinguishes records from other lines of the pod."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The component or list that a request names."""
+
+    method: str
+    name: str = ""
+    """Downstream name or URI; empty for lists."""
+    backend: str = ""
+    """Empty if the request never reached a backend."""
+    backend_name: str = ""
+    """Upstream name or URI."""
+    schema_digest: str = ""
+    """Hexadecimal SHA-256 of the component as clients see it; empty if unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestOutcome:
+    """The end of a request."""
+
+    decision: str
+    """`allowed` or `denied`."""
+    outcome: str
+    """`ok`, `error`, `cancelled`, or the reason of a failure."""
+    rule: str = ""
+    """Rule of spec.authorization that decided; empty without one."""
+    seconds: float | None = None
+    request_bytes: int | None = None
+    response_bytes: int | None = None
+    network: str = ""
+    """Network of the sender; empty if it is not recorded."""
+
+
+def encode_caller(identity: Identity, client_info: bytes | None, revision: str) -> bytes:
+    """Return the members of a record that describe the caller, as JSON without braces."""
+    members: dict[str, Any] = {"principal": _principal(identity)}
+    if named := _client_names(client_info):
+        members["client"] = named
+    if revision:
+        members["protocolVersion"] = _cut(revision)
+    return _inside(members)
+
+
+def encode_subject(subject: Subject) -> bytes:
+    """Return the members of a record that describe the request's subject, without braces."""
+    members = {
+        "method": subject.method,
+        "name": subject.name,
+        "backend": subject.backend,
+        "backendName": subject.backend_name,
+        "schemaDigest": subject.schema_digest,
+    }
+    return _inside({name: _cut(text) for name, text in members.items() if text})
+
+
+def encode_outcome(outcome: RequestOutcome) -> bytes:
+    """Return the members of a record that describe the end of a request, without braces."""
+    parts = [
+        b'"decision":"%b","outcome":%b' % (outcome.decision.encode(), encode_text(outcome.outcome))
+    ]
+    if outcome.rule:
+        parts.append(b'"rule":%b' % encode_text(outcome.rule))
+    if outcome.seconds is not None:
+        parts.append(b'"durationMs":%.3f' % (outcome.seconds * 1000))
+    if outcome.request_bytes is not None:
+        parts.append(b'"requestBytes":%d' % outcome.request_bytes)
+    if outcome.response_bytes is not None:
+        parts.append(b'"responseBytes":%d' % outcome.response_bytes)
+    if outcome.network:
+        parts.append(b'"network":%b' % encode_text(outcome.network))
+    return b",".join(parts)
+
+
+class ArgumentsEncoder:
+    """Encoder of the arguments of a request, as the policy records them."""
+
+    def __init__(self, recorded: AuditedArguments, redaction: Redaction) -> None:
+        self._recorded = recorded
+        self._redaction = redaction
+
+    def encode(self, arguments: Raw | bytes | None) -> bytes:
+        """Return the members of a record for these arguments, without braces; may be empty."""
+        if arguments is None or self._recorded == "None":
+            return b""
+        raw = bytes(arguments)
+        if self._recorded == "Full":
+            if len(raw) <= AUDITED_ARGUMENTS.value:
+                shown = self._redacted(raw)
+                if shown is not None:
+                    return b'"arguments":' + shown
+            else:
+                AUDITED_ARGUMENTS.record()
+        digest = hashlib.sha256(canonical_json(raw)).hexdigest().encode("ascii")
+        return b'"argumentsDigest":"%b","argumentsBytes":%d' % (digest, len(raw))
+
+    def _redacted(self, raw: bytes) -> bytes | None:
+        """Return the arguments without redacted values; None if they are malformed.
+
+        They are always encoded again: a line break between their members must not end the record.
+        """
+        try:
+            return msgspec.json.encode(self._redaction.apply(msgspec.json.decode(raw)))
+        except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+            return None
+
+
+class Timestamps:
+    """RFC 3339 timestamps; the part down to the second is computed once per second."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._prefix = b""
+
+    def format(self, seconds: float) -> bytes:
+        """Return the time, in seconds since the epoch, with milliseconds."""
+        whole = int(seconds)
+        if whole != self._second:
+            self._second = whole
+            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)).encode("ascii")
+        return b"%b.%03dZ" % (self._prefix, int((seconds - whole) * 1000))
+
+
+def _principal(identity: Identity) -> Mapping[str, Any]:
+    members: dict[str, Any] = {
+        "method": identity.method,
+        "issuer": identity.issuer,
+        "subject": identity.subject,
+        "client": identity.client,
+        "actor": identity.actor,
+        "apiKey": identity.api_key,
+    }
+    if identity.service_account is not None:
+        members["serviceAccount"] = "/".join(identity.service_account)
+    return {name: _cut(text) for name, text in members.items() if text}
+
+
+def _client_names(info: bytes | None) -> dict[str, str]:
+    """Return the name and version in client information, which clients choose freely."""
+    try:
+        members = jsonrpc.decode_object(info or b"{}")
+    except RpcError:
+        return {}
+    texts = {name: jsonrpc.decode_str(members.get(name)) for name in ("name", "version")}
+    return {name: _cut(text) for name, text in texts.items() if text}
+
+
+def _cut(text: str) -> str:
+    return clean_text(text, AUDITED_TEXT.value)
+
+
+def encode_text(text: str) -> bytes:
+    """Return a text as a JSON string, cut and without control characters."""
+    return msgspec.json.encode(_cut(text))
+
+
+def _inside(members: Mapping[str, Any]) -> bytes:
+    return msgspec.json.encode(members)[1:-1]
