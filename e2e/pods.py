@@ -20,6 +20,7 @@ IMAGE = "mcpproxy/demo:0.1.0"
 PORT = 8080
 PROBE = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)"
 NOBODY = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+POWERLESS = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 long = pytest.mark.long
 
@@ -45,6 +46,7 @@ def spec(program: str, *arguments: str) -> Object:
         "image": IMAGE,
         "command": ["python", f"/programs/{program}.py", *arguments],
         "volumeMounts": [{"name": "programs", "mountPath": "/programs"}],
+        "securityContext": POWERLESS,
     }
     return {
         "automountServiceAccountToken": False,
