@@ -33,6 +33,8 @@ async def test_warm_sessions_wait_for_the_next_request_of_the_same_kind() -> Non
     stage = Stage()
     await stage.used(ANN)
     await soon(lambda: stage.open_now >= 1 and len(stage.opened) > 1, "warm sessions")
+    # An opened session is not yet in the pool.
+    await settled()
     before = len(stage.opened)
     stage.gate.clear()
     link = await asyncio.wait_for(stage.used(ANN), 5)
