@@ -1,6 +1,7 @@
 """`mcpproxy run` with standard streams of every kind: real processes, real descriptors."""
 
 import asyncio
+import functools
 import contextlib
 import json
 import os
@@ -215,7 +216,11 @@ class Run:
     def __init__(self, *arguments: str) -> None:
         pipe = subprocess.PIPE
         command = [COMMAND, "run", *arguments]
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
+        # Shells let the jobs that they start in the background ignore SIGINT.
+        heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        self.process = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=pipe, preexec_fn=heed
+        )
 
     async def ended(self) -> tuple[int, bytes]:
         """The exit code and the standard error."""
