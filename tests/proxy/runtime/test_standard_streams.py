@@ -1,8 +1,8 @@
 """`mcpproxy run` with standard streams of every kind: real processes, real descriptors."""
 
 import asyncio
-import functools
 import contextlib
+import functools
 import json
 import os
 import pty
