@@ -19,7 +19,7 @@ SLOW := $(ANYWHERE) and (slow or apiserver)
 .DEFAULT_GOAL := help
 PART ?= 1
 STORIES ?= e2e
-.PHONY: help install demo demo-clean test test-slow test-all stress acto fields e2e e2e-long conformance peers browser netns bench bench-quick bench-compare soak hostile check format crds manifests golden images lock
+.PHONY: help install demo demo-clean test test-slow test-all stress acto fields e2e e2e-long conformance peers keycloak browser netns bench bench-quick bench-compare soak hostile check format crds manifests golden images lock
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -68,7 +68,10 @@ conformance: install ## The official suite, directly and through the proxy (need
 
 peers: install ## The proxy between servers and clients of other makers (needs npm, git)
 	@$(BIN)/python -c "from scripts import npm, pip_peers; npm.install(); pip_peers.install()"
-	@$(BIN)/pytest tests/peers -m peers $(ARGS)
+	@$(BIN)/pytest tests/peers -m "peers and not keycloak" $(ARGS)
+
+keycloak: install ## Sign-in with Keycloak (needs Java 17 and `python -m scripts.keycloak install URL`)
+	@$(BIN)/pytest tests/peers -m keycloak $(ARGS)
 
 browser: install ## Clients in a headless Chromium (needs chromium and chromedriver)
 	@$(BIN)/pytest tests/browser -m browser $(ARGS)

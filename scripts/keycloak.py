@@ -1,5 +1,6 @@
-"""Keycloak on loopback with the realm of e2e/keycloak: `python -m scripts.keycloak install|run`.
+"""Keycloak on loopback with the realm of e2e/keycloak.
 
+`python -m scripts.keycloak install URL` downloads it, and `… run RESOURCE` runs it.
 It needs Java 17. `run` prints how to get a token and serves until it is interrupted.
 """
 
@@ -25,10 +26,6 @@ from scripts.npm import PEERS
 
 VERSION: Final = "26.7.3"
 _NAME: Final = f"keycloak-{VERSION}"
-_URL: Final = (
-    "https://repo1.maven.org/maven2/org/keycloak/keycloak-quarkus-dist/"
-    f"{VERSION}/keycloak-quarkus-dist-{VERSION}.zip"
-)
 _SHA256: Final = "27a6535553c3cdcd083872ba40629efafb3475e3b758e0c6f691395561dd0f1f"
 HOME: Final = PEERS / ".keycloak"
 REALM: Final = ROOT / "e2e" / "keycloak" / "realm.json"
@@ -47,19 +44,23 @@ def available() -> bool:
     return (HOME / _NAME / "bin" / "kc.sh").exists() and shutil.which("java") is not None
 
 
-def install() -> None:
-    """Download Keycloak, unless it is there. Raise OSError, or ValueError for another file."""
+def install(url: str) -> None:
+    """Download Keycloak from a URL, unless it is there.
+
+    The file is `keycloak-quarkus-dist-VERSION.zip`, the artifact org.keycloak:keycloak-quarkus-dist
+    of any Maven repository. Raise OSError, or ValueError for another file.
+    """
     if (HOME / _NAME).exists():
         return
     HOME.mkdir(exist_ok=True)
     archive = HOME / "keycloak.zip"
-    with urllib.request.urlopen(_URL, timeout=TIMEOUT) as response, archive.open("wb") as file:
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as response, archive.open("wb") as file:
         shutil.copyfileobj(response, file)
     with archive.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != _SHA256:
         archive.unlink()
-        raise ValueError(f"{_URL} has the SHA-256 {digest}, expected {_SHA256}")
+        raise ValueError(f"{url} has the SHA-256 {digest}, expected {_SHA256}")
     with zipfile.ZipFile(archive) as content:
         content.extractall(HOME)
     archive.unlink()
@@ -147,12 +148,12 @@ def serving(resource: str, log: Path, port: int = 0) -> Iterator[Keycloak]:
 
 def main(arguments: list[str]) -> int:
     """Install or run Keycloak."""
-    if arguments == ["install"]:
-        install()
-        return 0
-    if len(arguments) != 2 or arguments[0] != "run":
-        sys.stderr.write("usage: python -m scripts.keycloak install | run RESOURCE\n")
+    if len(arguments) != 2 or arguments[0] not in ("install", "run"):
+        sys.stderr.write("usage: python -m scripts.keycloak install URL | run RESOURCE\n")
         return 2
+    if arguments[0] == "install":
+        install(arguments[1])
+        return 0
     with serving(arguments[1], HOME / "keycloak.log", port=8180) as keycloak:
         print(f"issuer: {keycloak.issuer}\na token of the agent: {keycloak.token()}")
         threading.Event().wait()

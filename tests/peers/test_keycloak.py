@@ -1,4 +1,4 @@
-"""Keycloak as the issuer: `python -m scripts.keycloak install` downloads it."""
+"""Keycloak as the issuer: `python -m scripts.keycloak install URL` downloads it."""
 
 import base64
 import json
@@ -18,6 +18,7 @@ from scripts.demo_local import free_ports
 
 pytestmark = [
     pytest.mark.peers,
+    pytest.mark.keycloak,
     pytest.mark.timeout(600),
     pytest.mark.skipif(not keycloak.available(), reason="Keycloak or Java is not installed"),
 ]
