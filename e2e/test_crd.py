@@ -16,8 +16,16 @@ from scripts.machine import ROOT, CommandFailed
 NAME = "stored"
 CRD = ROOT / "crds" / f"{PROXIES}.yaml"
 STEADY_SECONDS = 10
-NEWER = ("catalog", "monitoring", "podTemplate")
-NEWER_OF_BACKENDS = ("forwardHeaders", "tls")
+NEWER = (
+    "audit",
+    "authentication",
+    "authorization",
+    "catalog",
+    "monitoring",
+    "podTemplate",
+    "publicUrl",
+)
+NEWER_OF_BACKENDS = ("auth", "forwardHeaders", "tls")
 """Fields that the older CRD does not have; no other story's proxy uses them."""
 
 
