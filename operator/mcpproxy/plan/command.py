@@ -6,7 +6,6 @@ differ; 3: names clash.
 
 import argparse
 import json
-import math
 import sys
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from mcpproxy.plan.document import (
 from mcpproxy.plan.render import render_plan, render_removed_plan
 from mcpproxy.proxy import process
 from mcpproxy.proxy.cli import add_places
-from mcpproxy.proxy.config.options import RuntimeOptions
+from mcpproxy.proxy.config.options import RuntimeOptions, parse_seconds
 from mcpproxy.proxy.config.targets import ProxyConfig
 
 TIMEOUT = 30.0
@@ -66,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_places(parser)
     add(
         "--timeout",
-        type=_seconds,
+        type=parse_seconds,
         default=TIMEOUT,
         metavar="SECONDS",
         help="time limit for the responses of a proxy's backends (%(default)g)",
@@ -84,16 +83,6 @@ def _add_lists(parser: argparse.ArgumentParser) -> None:
     add("--save", type=Path, metavar="DIR", help="save the lists of the backends in DIR")
 
 
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds greater than 0")
-    return seconds
-
-
 def main(args: argparse.Namespace) -> int:
     """Print the plan. The exit code is the result for CI."""
     process.log_to_stderr("error")
@@ -107,7 +96,7 @@ def main(args: argparse.Namespace) -> int:
         print(f"mcpproxy plan: {error}", file=sys.stderr)  # noqa: T201
         return FAILED
     except KeyboardInterrupt:
-        return 130
+        return process.INTERRUPTED
     code = highest_exit_code([exit_code(plan) for plan in plans] + [DIFFERENT for _ in lost])
     sys.stdout.write(_json(plans, lost, code) if args.output == "json" else _text(plans, lost))
     return code

@@ -27,7 +27,6 @@ MAX_PORT: Final = 65535
 WORKER_PORTS: Final = 100
 """Distance between the shared port and the first worker's separate port."""
 MAX_WORKERS: Final = 64
-INTERRUPTED: Final = 130
 LEVELS = ("debug", "info", "warning", "error")
 
 log = logging.getLogger("mcpproxy.run")
@@ -183,7 +182,7 @@ def main(args: argparse.Namespace) -> int:
         process.report_error(f"mcpproxy run: {error}")
         return 2
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return process.INTERRUPTED
     return 0
 
 
@@ -196,7 +195,7 @@ async def _serve_stdio(runtime: Runtime) -> int:
     def stop(number: signal.Signals) -> None:
         if received:
             # The kernel kills the programs of backends together with this process.
-            os._exit(INTERRUPTED)
+            os._exit(process.INTERRUPTED)
         received.append(number)
         serving.cancel()
 
@@ -209,7 +208,7 @@ async def _serve_stdio(runtime: Runtime) -> int:
     except asyncio.CancelledError:
         if not received:
             raise
-        return INTERRUPTED if received[0] == signal.SIGINT else 0
+        return process.INTERRUPTED if received[0] == signal.SIGINT else 0
     return 0
 
 

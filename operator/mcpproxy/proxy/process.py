@@ -26,6 +26,8 @@ _M_MMAP_THRESHOLD: Final = -3
 """Option of mallopt(3)."""
 LAST_LINES: Final = 1.0
 """Seconds for the reader of standard error to take the remaining lines at exit."""
+INTERRUPTED: Final = 130
+"""Exit code after SIGINT, as in shells."""
 _STDERR: Final = 2
 _INIT: Final = 1
 REAP_EVERY: Final = 10.0

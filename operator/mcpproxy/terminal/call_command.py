@@ -11,9 +11,13 @@ from mcpproxy.api.manifest import ManifestError
 from mcpproxy.proxy import process
 from mcpproxy.terminal import questions
 from mcpproxy.terminal.arguments import ArgumentError, parse_arguments
-from mcpproxy.terminal.connection import ConnectionFailed, run_client
-from mcpproxy.terminal.list_command import INTERRUPTED, read_list
-from mcpproxy.terminal.options import add_target, build_target
+from mcpproxy.terminal.connection import (
+    ConnectionFailed,
+    add_target,
+    build_target,
+    run_client,
+)
+from mcpproxy.terminal.list_command import read_list
 from mcpproxy.terminal.output import render_text, report, to_json, write
 
 
@@ -43,7 +47,7 @@ def main(args: argparse.Namespace) -> int:
         report(f"mcpproxy call: {error}")
         return 1
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return process.INTERRUPTED
     content = result.model_dump(mode="json", by_alias=True, exclude_none=True)
     write(to_json(content) if args.output == "json" else render_result(content))
     return 1 if result.is_error else 0

@@ -1,11 +1,13 @@
 """Connection to the server that the command line names, as a client of the official SDK."""
 
+import argparse
 import os
+import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import httpx2
 from mcp import Client, MCPError, StdioServerParameters
@@ -13,9 +15,13 @@ from mcp.client.streamable_http import streamable_http_client
 
 from mcpproxy.api.manifest import ManifestError
 from mcpproxy.plan.port_forward import port_forward, proxy_of
+from mcpproxy.proxy.config.options import parse_seconds
 from mcpproxy.proxy.config.targets import from_target
 
 Result = TypeVar("Result")
+TIMEOUT: Final = 30.0
+_HEADER: Final = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*")
+EXAMPLES: Final = "a URL, server.py, server.js, mcp.json, an MCPProxy's YAML file, or mcpproxy/NAME"
 
 
 class ConnectionFailed(Exception):
@@ -32,8 +38,46 @@ class Target:
     """Namespace of the proxy in the cluster; None for that of kubectl's context."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Headers of HTTP requests."""
-    timeout: float = 30.0
+    timeout: float = TIMEOUT
     """Timeout in seconds for the connection."""
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """Declare the target and the options of the connection."""
+    add = parser.add_argument
+    add("target", metavar="TARGET", help=f"{EXAMPLES} for a proxy in the cluster, through kubectl")
+    add("-n", "--namespace", metavar="NS", help="namespace of mcpproxy/NAME")
+    add(
+        "-H",
+        "--header",
+        action="append",
+        default=[],
+        type=_header,
+        metavar="'NAME: VALUE'",
+        help="send this header with HTTP requests; repeatable",
+    )
+    add("-o", "--output", choices=("text", "json"), default="text", help="%(default)s")
+    add(
+        "--timeout",
+        type=parse_seconds,
+        default=TIMEOUT,
+        metavar="SECONDS",
+        help="time limit for the connection (%(default)g)",
+    )
+
+
+def build_target(args: argparse.Namespace) -> Target:
+    """Return the target that the arguments name."""
+    return Target(args.target, args.namespace, dict(args.header), args.timeout)
+
+
+def _header(text: str) -> tuple[str, str]:
+    match = _HEADER.fullmatch(text)
+    if match is None or not match[2].isprintable():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a header, such as 'Authorization: Bearer x'"
+        )
+    return match[1], match[2]
 
 
 async def run_client(

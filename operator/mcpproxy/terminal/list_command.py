@@ -8,14 +8,17 @@ from mcp import Client, MCPError
 
 from mcpproxy.api.manifest import ManifestError
 from mcpproxy.proxy import process
-from mcpproxy.terminal.connection import ConnectionFailed, run_client
-from mcpproxy.terminal.options import add_target, build_target
+from mcpproxy.terminal.connection import (
+    ConnectionFailed,
+    add_target,
+    build_target,
+    run_client,
+)
 from mcpproxy.terminal.output import render_lists, report, to_json, write
 
 KINDS: Final = ("tools", "prompts", "resources", "templates")
 MAX_PAGES: Final = 1000
 """Maximum number of pages that are read of one list."""
-INTERRUPTED: Final = 130
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +45,7 @@ def main(args: argparse.Namespace) -> int:
         report(f"mcpproxy list: {error}")
         return 1
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return process.INTERRUPTED
     write(to_json(lists) if args.output == "json" else render_lists(name, lists))
     return 0
 

@@ -1,5 +1,7 @@
 """Settings of a runtime that do not come from the manifest."""
 
+import argparse
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,3 +41,14 @@ class RuntimeOptions:
     """Sealing keys, if they are not in a directory."""
     probe_delay_factor: float = 1.0
     """Multiple of the check interval to wait for the result of another worker process."""
+
+
+def parse_seconds(text: str) -> float:
+    """Return a positive number of seconds on the command line. Raise ArgumentTypeError."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds greater than 0")
+    return seconds
