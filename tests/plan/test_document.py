@@ -8,13 +8,13 @@ from mcpproxy.api.v1alpha1.status import BackendStatus
 from mcpproxy.plan.document import (
     Plan,
     build_document,
-    count_tokens,
     differ,
     exit_code,
     highest_exit_code,
     plan_differences,
 )
 from mcpproxy.plan.render import render_plan
+from mcpproxy.proxy.core.catalog.component_list import count_tokens
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.component_filter import EVERYTHING
 from mcpproxy.proxy.core.catalog.component_list import ComponentList

@@ -11,6 +11,7 @@ from mcpproxy.limits import (
     extensions,
     http,
     instances,
+    page,
     pods,
     sessions,
     streams,
@@ -27,6 +28,7 @@ CLIENTS: Final = (
     *_defined_in(clients),
     *_defined_in(authentication),
     *_defined_in(audit),
+    *_defined_in(page),
 )
 BACKENDS: Final = (
     *_defined_in(backends),

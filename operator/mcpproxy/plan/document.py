@@ -10,6 +10,7 @@ from mcpproxy.api.v1alpha1.status import LIST_FAILED, BackendStatus
 from mcpproxy.plan.approval import check_approval, withheld_components
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.component_filter import ComponentFilter
+from mcpproxy.proxy.core.catalog.component_list import count_tokens
 from mcpproxy.proxy.core.translation.namespacing import MAX_NAME, PrefixMapping
 from mcpproxy.proxy.protocol.kinds import KINDS, ComponentKind
 
@@ -21,20 +22,10 @@ DIFFERENT: Final = 2
 CLASHING: Final = 3
 ORDER: Final = (FAILED, CLASHING, DIFFERENT, NOTHING_WRONG)
 """Exit codes by precedence; of several, the first one applies."""
-BYTES_PER_TOKEN: Final = 4
-"""Bytes of compact JSON per token; the estimate is rounded up for each tool."""
 
 Plan = dict[str, Any]
 Origin = tuple[PrefixMapping, Mapping[ComponentKind, ComponentFilter]]
 """The mapping and the filters that make the names of one backend's components."""
-
-
-def count_tokens(item: bytes) -> int:
-    """Return the estimated tokens of one list item: the bytes of its compact JSON / 4, rounded
-    up."""
-    compact = json.dumps(json.loads(item), ensure_ascii=False, separators=(",", ":"))
-    # JSON permits a lone surrogate, UTF-8 does not.
-    return -(-len(compact.encode(errors="surrogatepass")) // BYTES_PER_TOKEN)
 
 
 def _entries(

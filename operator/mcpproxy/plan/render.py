@@ -6,8 +6,9 @@ from typing import Any, Final
 import yaml
 
 from mcpproxy.plan.access.render import render_access, render_access_differences
-from mcpproxy.plan.document import BYTES_PER_TOKEN, Plan, differ
+from mcpproxy.plan.document import Plan, differ
 from mcpproxy.plan.terminal_text import escape_control_characters, table_lines
+from mcpproxy.proxy.core.catalog.component_list import BYTES_PER_TOKEN
 from mcpproxy.proxy.core.translation.namespacing import MAX_NAME
 from mcpproxy.proxy.protocol.kinds import KINDS
 

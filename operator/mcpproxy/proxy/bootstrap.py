@@ -25,6 +25,7 @@ from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
 from mcpproxy.proxy.gateway.external_decisions import ExternalDecisions
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.telemetry.recent_calls import RecentCalls
 from mcpproxy.proxy.upstream.context import BackendContext, BackendEvents
 from mcpproxy.proxy.upstream.factory import build_backend
 from mcpproxy.proxy.upstream.mounted.values import MountedValues
@@ -81,18 +82,26 @@ def build_gateway(configuration: ProxyConfig, options: RuntimeOptions, sealer: S
     )
     monitoring = proxy.spec.monitoring
     spec = None if monitoring is None else monitoring.tracing
+    tracing = None if spec is None else _build_tracing(spec, proxy.metadata.name)
     return Gateway(
         proxy.metadata.name,
         VERSION,
         [build_backend(proxy, spec, context) for spec in proxy.spec.backends],
         context,
         denied_extensions(proxy.spec),
-        None if spec is None else _build_tracing(spec, proxy.metadata.name),
+        tracing,
         *build_policy(proxy.spec, context.catalog, options.resolve),
         None
         if proxy.spec.audit is None
         else _audited_requests(proxy.spec.audit, proxy.metadata.name, options, context.catalog),
+        recent_calls=_recent_calls(options, tracing),
     )
+
+
+def _recent_calls(options: RuntimeOptions, tracing: "CallTracing | None") -> RecentCalls | None:
+    if options.admin_port is None and not options.keeps_calls:
+        return None
+    return RecentCalls(None if tracing is None else tracing.trace_id)
 
 
 def _audited_requests(

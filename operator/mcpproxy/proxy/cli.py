@@ -42,7 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--port", type=_port, default=8000, help="port to listen on (%(default)s)")
     add("--path", type=_path, default=constants.MCP_PATH, help="path of the endpoint (%(default)s)")
     add("--admin-host", default="127.0.0.1", help="address of the admin port (%(default)s)")
-    add("--admin-port", type=_port, help="port of livez, readyz, metrics and status")
+    add("--admin-port", type=_port, help="port of livez, readyz, metrics, status and a page")
+    add(
+        "--admin-page",
+        choices=("local", "all"),
+        default="local",
+        help="visitors of the page at the admin port: those of the same machine or pod, or all"
+        " (%(default)s)",
+    )
     add_places(parser)
     add(
         "--sealing-keys",
@@ -250,6 +257,7 @@ def _options(args: argparse.Namespace) -> RuntimeOptions:
         path=args.path,
         admin_host=args.admin_host,
         admin_port=args.admin_port,
+        admin_page=args.admin_page,
         values=args.values,
         sealing_keys=args.sealing_keys,
         resolve=dict(args.resolve),

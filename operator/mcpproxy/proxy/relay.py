@@ -181,8 +181,8 @@ class Call:
         self._gateway.running.discard(self)
         seconds = time.perf_counter() - self._began_at
         self._gateway.metrics.calls.add(self.backend.name, self.request.method, outcome, seconds)
-        if self._gateway.audit is not None:
-            self._gateway.audit.record_call(self, self._client, outcome, seconds, size)
+        for record in self._gateway.call_records:
+            record(self, self._client, outcome, seconds, size)
 
 
 async def relay_request(

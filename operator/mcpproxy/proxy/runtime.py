@@ -34,6 +34,7 @@ from mcpproxy.proxy.telemetry.metrics import BackendGauges
 from mcpproxy.proxy.upstream.mounted.values import MountedValues
 
 if TYPE_CHECKING:
+    from mcpproxy.proxy.admin.page.collect import PageData
     from mcpproxy.proxy.authentication.client_authentication import ClientAuthentication
 GC_THRESHOLD: Final = 20_000
 """Threshold of the garbage collector: allocated minus freed objects."""
@@ -62,6 +63,7 @@ class Runtime:
         self._gauges = BackendGauges()
         self._authentication: ClientAuthentication | None = None
         self._front: Endpoint | None = None
+        self._page: PageData | None = None
         self._readiness = secrets.token_urlsafe(32).encode()
         self._keys: key_files.SealingKeyWatcher | None = None
         if options.sealing_keys is not None:
@@ -140,6 +142,16 @@ class Runtime:
         """Return all metrics in Prometheus' text format."""
         return self.gateway.metrics.render() + self._gauges.render(self.report().backends)
 
+    async def page_data(self, request: bytes) -> bytes:
+        """Return the result of a `PageRequest`; both are JSON."""
+        if self._page is None:
+            # Most processes are never visited by a browser.
+            from mcpproxy.proxy.admin.page.collect import PageData
+
+            proxy = None if self._configuration is None else self._configuration.proxy
+            self._page = PageData(self.gateway, proxy, self._options, self.report, self.not_ready)
+        return await self._page.answer(request)
+
     async def serve_stdio(self) -> None:
         """Serve one client on standard streams of any kind until it closes them.
 
@@ -166,7 +178,7 @@ class Runtime:
         admin = None
         tasks: list[asyncio.Task[None]] = []
         if options.admin_port is not None:
-            admin = self._admin_server(AdminApp(self).app)
+            admin = self._admin_server(AdminApp(self, options.admin_page).app)
             listening = listen(options.admin_host, options.admin_port)
             tasks = [asyncio.create_task(admin.serve(sockets=[listening]))]
         self._prepare_process()

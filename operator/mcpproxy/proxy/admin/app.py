@@ -1,8 +1,8 @@
-"""Admin port: livez, readyz, metrics, status. Never part of the Service."""
+"""Admin port: livez, readyz, metrics, status, and a page for people. Never part of the Service."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from typing import Protocol
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -10,10 +10,16 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from mcpproxy.api.v1alpha1.status import PodReport
+from mcpproxy.proxy.admin.watchers import StatusWatchers
+from mcpproxy.proxy.config.options import AdminPage
 from mcpproxy.proxy.telemetry.metrics import CONTENT_TYPE
 
-KEEP_ALIVE = 10.0
-"""Seconds of silence after which a status watcher gets a blank line as a sign of life."""
+if TYPE_CHECKING:
+    # Most processes are never visited by a browser, and need no memory for the page.
+    from mcpproxy.proxy.admin.page.routes import StatusPage
+
+PAGE_METHODS = ["GET"]
+"""Methods of the page; Starlette adds HEAD."""
 
 
 class AdminSource(Protocol):
@@ -31,18 +37,28 @@ class AdminSource(Protocol):
     def watch(self, watcher: Callable[[], None]) -> Callable[[], None]:
         """Call `watcher` when the report may have changed; return the canceller."""
 
+    async def page_data(self, request: bytes) -> bytes:
+        """Return the result of a `PageRequest`; both are JSON. Raise TimeoutError."""
+
 
 class AdminApp:
-    """Endpoints for the kubelet, Prometheus and the operator."""
+    """Endpoints for the kubelet, Prometheus, the operator and people."""
 
-    def __init__(self, source: AdminSource) -> None:
+    def __init__(self, source: AdminSource, page: AdminPage = "local") -> None:
+        """`page` is the set of visitors to whom the page is served."""
         self._source = source
+        self._visitors = page
+        self._started_at = time.time()
+        self._watchers = StatusWatchers(source.watch)
+        self._page: StatusPage | None = None
         self.app = Starlette(
             routes=[
                 Route("/livez", self._livez),
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._metrics),
                 Route("/status", self._status),
+                Route("/", self._visit, methods=PAGE_METHODS),
+                Route("/page/{part}", self._visit, methods=PAGE_METHODS),
             ]
         )
 
@@ -60,30 +76,24 @@ class AdminApp:
 
     async def _status(self, request: Request) -> Response:
         if "watch" in request.query_params:
-            return StreamingResponse(self._changes(), media_type="application/x-ndjson")
+            address = request.client.host if request.client else ""
+            changes = self._watchers.changes(address, self._line)
+            return StreamingResponse(changes, media_type="application/x-ndjson")
         return Response(self._line(), media_type="application/json")
+
+    async def _visit(self, request: Request) -> Response:
+        if self._page is None:
+            from mcpproxy.proxy.admin.page.routes import StatusPage
+
+            self._page = StatusPage(
+                self._source.page_data,
+                self._watchers,
+                self._line,
+                self._started_at,
+                anywhere=self._visitors == "all",
+            )
+        return await self._page.answer(request)
 
     def _line(self) -> bytes:
         report = self._source.report()
         return report.model_dump_json(by_alias=True, exclude_none=True).encode() + b"\n"
-
-    async def _changes(self) -> AsyncIterator[bytes]:
-        changed = asyncio.Event()
-        end = self._source.watch(changed.set)
-        try:
-            last = self._line()
-            yield last
-            while True:
-                try:
-                    async with asyncio.timeout(KEEP_ALIVE):
-                        await changed.wait()
-                except TimeoutError:
-                    yield b"\n"
-                    continue
-                changed.clear()
-                line = self._line()
-                if line != last:
-                    last = line
-                    yield line
-        finally:
-            end()

@@ -5,10 +5,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from mcpproxy.api import constants
 
+AdminPage = Literal["local", "all"]
+"""Visitors of the page of the admin port: those of the same machine or pod, or all."""
 DRAIN: Final = 30
 """Seconds for calls in flight to complete after SIGTERM."""
 
@@ -22,6 +24,9 @@ class RuntimeOptions:
     path: str = constants.MCP_PATH
     admin_host: str = "127.0.0.1"
     admin_port: int | None = None
+    admin_page: AdminPage = "local"
+    keeps_calls: bool = False
+    """True if the page of another process's admin port shows the last calls of this one."""
     values: Path = Path(constants.VALUES_DIR)
     sealing_keys: Path | None = None
     resolve: Mapping[str, str] = field(default_factory=dict)

@@ -50,6 +50,8 @@ class BackendHealth:
         """Signature of the last failure, if it differs from `finding`."""
         self._signature_count = 0
         """Number of consecutive failures with the signature `_last_signature`."""
+        self.last_failure: HealthState | None = None
+        """Result of the last failed probe, also if it has not changed the state."""
         self.finding = HealthState(
             "Unknown", "NotTried", "the proxy has not connected to the backend yet"
         )
@@ -86,6 +88,7 @@ class BackendHealth:
         if len(message) > FINDING_TEXT.value:
             FINDING_TEXT.record()
         new = HealthState(state, reason, clean_text(message, FINDING_TEXT.value))
+        self.last_failure = new
         self._successes, self._failures = 0, self._failures + 1
         signature = self._failure_signature(new)
         self._signature_count = (

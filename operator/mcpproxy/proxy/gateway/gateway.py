@@ -23,6 +23,7 @@ from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.kinds import ComponentKind
 from mcpproxy.proxy.telemetry.gauges import register_gauges
 from mcpproxy.proxy.telemetry.metrics import RuntimeMetrics
+from mcpproxy.proxy.telemetry.recent_calls import RecentCalls
 from mcpproxy.proxy.upstream.backend import Backend
 from mcpproxy.proxy.upstream.context import BackendContext, ContextFactory
 from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
@@ -47,12 +48,13 @@ class Gateway(RoutedAggregate):
         decisions: ExternalDecisions | None = None,
         audit: AuditedRequests | None = None,
         visibility: Visibility | None = None,
+        recent_calls: RecentCalls | None = None,
     ) -> None:
         """Create a gateway. `context` is that of the backends. Extensions in `denied` are neither
         advertised nor routed.
 
-        `policy` and `decisions` restrict the clients; see `restrict`. `audit` records requests.
-        `visibility` locates components that no list shows.
+        `policy` and `decisions` restrict the clients; see `restrict`. `audit` records requests, and
+        `recent_calls` keeps the last calls. `visibility` locates components that no list shows.
         """
         super().__init__(
             *(name, version, backends, context, denied, policy, decisions, audit), visibility
@@ -61,6 +63,12 @@ class Gateway(RoutedAggregate):
         self.events = context.events
         self._session_contexts = context.session_contexts
         self.tracing = tracing
+        self.recent_calls = recent_calls
+        self.call_records = (
+            *(() if recent_calls is None else (recent_calls.record_call,)),
+            *(() if audit is None else (audit.record_call,)),
+        )
+        """Functions that record each ended call."""
         self._subscribers = ListSubscribers(self.catalog)
         self._resources = ResourceSubscriptions(self._decide_route)
         self._watchers: set[Callable[[], None]] = set()

@@ -31,6 +31,7 @@ LONGEST: Final = 256
 """Maximum length of a method or name in a span, because clients choose both."""
 _KEYS: Final = ("traceparent", "tracestate")
 _received: ContextVar[Mapping[str, str] | None] = ContextVar("received", default=None)
+_trace_id: ContextVar[str] = ContextVar("trace_id", default="")
 
 
 class CallSpan(Protocol):
@@ -76,6 +77,10 @@ class CallTracing:
         fields = {key: headers[key.encode()] for key in _KEYS if key.encode() in headers}
         _received.set({key: value.decode("latin-1") for key, value in fields.items()})
 
+    def trace_id(self) -> str:
+        """Return the hexadecimal id of the last trace in the current task; empty without one."""
+        return _trace_id.get()
+
     def traced(self, send: Send, backend: str, message: Message) -> Send:
         """Return a function that sends a request to a backend within a span.
 
@@ -109,6 +114,7 @@ class CallTracing:
         span: Any = self._tracer.start_span(
             f"{method} {target}" if target else method, parent, SpanKind.CLIENT, attributes
         )
+        _trace_id.set(format(span.get_span_context().trace_id, "032x"))
         try:
             yield _SpanContext(span, self._inject(span, meta, outgoing))
         except BackendError as error:

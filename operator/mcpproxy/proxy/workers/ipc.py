@@ -9,7 +9,7 @@ import msgspec
 LIMIT: Final = 16 * 1024 * 1024
 """Maximum size of a message in bytes; the metrics of 64 backends have less than 1 MiB."""
 
-Subject = Literal["ready", "metrics"]
+Subject = Literal["ready", "metrics", "page"]
 
 
 class Started(msgspec.Struct, tag="begun", frozen=True):
@@ -40,6 +40,8 @@ class Query(msgspec.Struct, tag="ask", frozen=True):
 
     number: int
     subject: Subject
+    argument: msgspec.Raw = msgspec.Raw(b"null")
+    """The `PageRequest` of the subject `page`."""
 
 
 class QueryResult(msgspec.Struct, tag="answer", frozen=True):

@@ -143,6 +143,21 @@ class Supervisor:
         if generation == member.generation and member.serves:
             self._totals.update(generation, families)
 
+    async def page_data(self, request: bytes) -> bytes:
+        """Return the result of a `PageRequest`; both are JSON. Raise TimeoutError."""
+        # Most processes are never visited by a browser.
+        from mcpproxy.proxy.admin.page.worker_merge import merge_page_data
+
+        return await merge_page_data(request, self._ask, self.report(), await self.not_ready())
+
+    async def _ask(self, request: bytes) -> list[bytes]:
+        """Return the results of all workers that respond in time."""
+        results = await asyncio.gather(
+            *(member.query("page", PATIENCE, request) for member in self.members),
+            return_exceptions=True,
+        )
+        return [result for result in results if isinstance(result, bytes)]
+
     def watch(self, watcher: Callable[[], None]) -> Callable[[], None]:
         """Call `watcher` when the report may have changed; return the canceller."""
         self._watchers.add(watcher)
@@ -176,7 +191,7 @@ def worker_configs(
     configuration: ProxyConfig, options: RuntimeOptions, ports: list[int], level: str
 ) -> list[WorkerConfig]:
     """Return the configuration of each worker; they differ in port. Raise ValueError."""
-    common = replace(options, admin_port=None)
+    common = replace(options, admin_port=None, keeps_calls=options.admin_port is not None)
     if options.sealing_keys is None:
         common = replace(common, keys=options.keys or (sealing_keys.new_key(),))
     else:
@@ -211,7 +226,7 @@ async def serve(
         if options.admin_port is None:
             await workers.run()
             return
-        admin = AdminServer(AdminApp(workers).app)
+        admin = AdminServer(AdminApp(workers, options.admin_page).app)
         listening = listen(options.admin_host, options.admin_port)
         serving = asyncio.create_task(admin.serve(sockets=[listening]))
         try:

@@ -105,12 +105,13 @@ class Worker:
         self._runtime.stop()
 
     async def _answer_query(self, question: Query) -> None:
-        value: object
         if question.subject == "ready":
-            value = await self._runtime.not_ready()
+            value = msgspec.json.encode(await self._runtime.not_ready())
+        elif question.subject == "page":
+            value = await self._runtime.page_data(bytes(question.argument))
         else:
-            value = encode_families(self._runtime.gateway.metrics.families())
-        self._line.send(QueryResult(question.number, msgspec.Raw(msgspec.json.encode(value))))
+            value = msgspec.json.encode(encode_families(self._runtime.gateway.metrics.families()))
+        self._line.send(QueryResult(question.number, msgspec.Raw(value)))
 
 
 async def _serve(config: WorkerConfig, descriptor: int) -> None:

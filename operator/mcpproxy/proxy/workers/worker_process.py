@@ -195,14 +195,14 @@ class WorkerProcess:
         if self._line is not None:
             self._line.send(message)
 
-    async def query(self, subject: Subject, seconds: float) -> bytes:
+    async def query(self, subject: Subject, seconds: float, argument: bytes = b"null") -> bytes:
         """Return the worker's response as JSON. Raise WorkerTimeout."""
         if self._line is None:
             raise WorkerTimeout(f"worker {self.number} is starting")
         self._last_query += 1
         number = self._last_query
         waiting = self._queries[number] = asyncio.get_running_loop().create_future()
-        self._line.send(Query(number, subject))
+        self._line.send(Query(number, subject, msgspec.Raw(argument)))
         try:
             async with asyncio.timeout(seconds):
                 return bytes(await waiting)

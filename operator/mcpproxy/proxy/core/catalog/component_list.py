@@ -1,8 +1,9 @@
 """Lists of components of one backend, with downstream names, as encoded bytes."""
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec import Raw
 
@@ -16,6 +17,10 @@ from mcpproxy.proxy.protocol.kinds import TOOLS, ComponentKind
 
 if TYPE_CHECKING:
     from mcpproxy.proxy.core.catalog.catalog import Catalog
+
+
+BYTES_PER_TOKEN: Final = 4
+"""Bytes of compact JSON per token; the estimate is rounded up for each component."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,19 @@ def cache_hint(parts: Iterable[ComponentList], now: float) -> tuple[int, bool]:
     it."""
     left = [(max(p.ttl_ms - int((now - p.fetched_at) * 1000), 0), p.public) for p in parts]
     return min((ttl for ttl, _ in left), default=0), bool(left) and all(p for _, p in left)
+
+
+def count_tokens(item: bytes) -> int:
+    """Return the estimated tokens of one list item: the bytes of its compact JSON / 4, rounded
+    up."""
+    compact = json.dumps(json.loads(item), ensure_ascii=False, separators=(",", ":"))
+    # JSON permits a lone surrogate, UTF-8 does not.
+    return tokens_of_size(len(compact.encode(errors="surrogatepass")))
+
+
+def tokens_of_size(size: int) -> int:
+    """Return the estimated tokens of compact JSON with this number of bytes, rounded up."""
+    return -(-size // BYTES_PER_TOKEN)
 
 
 class CatalogFilter(Protocol):

@@ -19,6 +19,8 @@ class CheckSchedule:
         self._delay_factor = delay_factor
         self.began_at = float("-inf")
         """Start of the last check, in monotonic seconds."""
+        self.ended_at: float | None = None
+        """End of the last check, in monotonic seconds; None before it."""
         self._requested_at = float("-inf")
         """Start of the last check that sent a request, in monotonic seconds."""
         self._interval = policy.interval
@@ -46,7 +48,8 @@ class CheckSchedule:
     def end(self, *, good: bool) -> None:
         """Record the end of a check."""
         self._wanted.clear()
-        took = asyncio.get_running_loop().time() - self.began_at
+        self.ended_at = asyncio.get_running_loop().time()
+        took = self.ended_at - self.began_at
         self._hangs = not good and took >= REFRESH_WAIT
         completed, self._completed = self._completed, asyncio.Event()
         completed.set()

@@ -1,0 +1,289 @@
+"""The page of the admin port as HTML. Pure."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from typing import Final
+
+from mcpproxy.limits.page import SHOWN_COMPONENT
+from mcpproxy.pages import document
+from mcpproxy.pages.document import PREFIX, Pages, badge, facts, query
+from mcpproxy.pages.html import Html, join, tag, untrusted, untrusted_lines
+from mcpproxy.proxy.admin.page.data import (
+    PAGE_SIZE,
+    BackendView,
+    ComponentPart,
+    ComponentsRequest,
+    ComponentView,
+    Definition,
+    DefinitionRequest,
+    Overview,
+)
+from mcpproxy.proxy.telemetry.recent_calls import RecentCall
+
+RELOAD: Final = 60
+"""Seconds between two loads of the page in a browser without script."""
+TITLES: Final = {
+    "tools": "Tools",
+    "prompts": "Prompts",
+    "resources": "Resources",
+    "resourceTemplates": "Resource templates",
+}
+_LIST: Final = "components"
+_DIGEST: Final = 12
+"""Shown characters of digests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """The process that a page is about."""
+
+    host: str
+    """Name of its machine or pod."""
+    started_at: float
+    """In seconds since the epoch."""
+    now: float
+
+
+def page(
+    overview: Overview, process: Process, wanted: ComponentsRequest, part: ComponentPart
+) -> Html:
+    """Return the whole page."""
+    name = f"{overview.namespace}/{overview.name}" if overview.namespace else overview.name
+    title = f"{name or 'MCPProxy'} – MCPProxy"
+    return document.document(
+        title,
+        tag("h1", "MCPProxy ", tag("span", untrusted(name), class_="name")),
+        tag(
+            "div",
+            _parts(overview, process),
+            data_refresh=f"{PREFIX}overview",
+            data_follow=f"{PREFIX}watch",
+        ),
+        tag("h2", "Tools, prompts and resources"),
+        document.filter_box("Filter by name or backend", _LIST),
+        components(wanted, part),
+        tag("h2", "Connect a client"),
+        document.snippets(overview.name, overview.url),
+        refresh=RELOAD,
+    )
+
+
+def overview(found: Overview, process: Process) -> Html:
+    """Return the parts of the page that change."""
+    return _parts(found, process)
+
+
+def _parts(found: Overview, process: Process) -> Html:
+    return join(
+        (
+            document.live("state", _state(found, process)),
+            tag("h2", "Backends"),
+            document.live("backends", *map(_backend, found.backends), _clashes(found.clashes)),
+            tag("h2", "Last calls"),
+            document.live("calls", _calls(found.calls)),
+        )
+    )
+
+
+def _state(found: Overview, process: Process) -> Html:
+    status = tag(
+        "p",
+        badge(found.ready, f"Ready: {found.ready}"),
+        " ",
+        tag("strong", found.reason),
+        data_name="Ready",
+        data_state=f"{found.ready}, {found.reason}",
+    )
+    about = f"worker processes of {process.host}" if found.workers else process.host
+    rows = (
+        ("Endpoint", tag("code", found.url)),
+        ("Version", found.version),
+        ("Running since", _moment(process.started_at)),
+        ("Uptime", _duration(process.now - process.started_at)),
+        ("Catalog", _digest(found.catalog_hash) or "unknown"),
+        ("Configuration", _digest(found.config_hash)),
+        ("Client sessions", str(found.sessions)),
+        ("Open streams", str(found.streams)),
+        ("Calls in flight", str(found.in_flight)),
+        ("Parked calls", str(found.parked)),
+    )
+    note = (
+        f"This page is about {about} alone. Other pods of the same MCPProxy have their own pages;"
+        " its status covers all of them."
+    )
+    return join(
+        (status, document.message(found.message), facts(rows), tag("p", note, class_="note"))
+    )
+
+
+def _backend(backend: BackendView) -> Html:
+    counts = (f"{n} {TITLES.get(k, k).lower()}" for k, n in backend.components.items())
+    rows = (
+        ("Address", None if backend.address is None else untrusted(backend.address)),
+        ("Transport", backend.transport),
+        ("MCP revision", None if backend.revision is None else untrusted(backend.revision)),
+        ("Server", None if backend.server is None else untrusted(backend.server)),
+        ("Session mode", backend.session_mode),
+        ("Components", ", ".join(counts) or None),
+        ("Open sessions", str(backend.sessions)),
+        ("Calls in flight", str(backend.in_flight)),
+        ("Last check", _moment(backend.checked_at)),
+        ("Last error", None if backend.last_failure is None else untrusted(backend.last_failure)),
+    )
+    heading = tag(
+        "h3",
+        tag("span", untrusted(backend.name), class_="name"),
+        badge(backend.state),
+        None if backend.reason is None else untrusted(backend.reason),
+        None if backend.required else tag("span", "optional", class_="note"),
+    )
+    return tag(
+        "article",
+        heading,
+        document.message(backend.message),
+        _explanation(backend),
+        facts(rows),
+        class_="card",
+        data_name=backend.name,
+        data_state=", ".join(filter(None, (backend.state, backend.reason))),
+    )
+
+
+@cache
+def _reasons() -> dict[str, list[str]]:
+    reasons: dict[str, list[str]] = json.loads(document.read_reasons())
+    return reasons
+
+
+def _explanation(backend: BackendView) -> Html | None:
+    """Return the text of docs/troubleshooting.md about the reason of a backend's state."""
+    paragraphs = _reasons().get(backend.reason or "")
+    if paragraphs is None:
+        return None
+    summary = tag("summary", f"About {backend.reason}")
+    texts = (tag("p", text, class_="text") for text in paragraphs)
+    return tag("details", summary, *texts, id=f"reason-{backend.name}")
+
+
+def _clashes(clashes: Iterable[str]) -> Html | None:
+    items = [tag("li", untrusted(clash)) for clash in clashes]
+    return join((tag("h3", "Name conflicts"), tag("ul", *items))) if items else None
+
+
+def _calls(calls: list[RecentCall] | None) -> Html:
+    if not calls:
+        text = "This process does not keep calls." if calls is None else "There were no calls yet."
+        return tag("p", text, class_="note")
+    columns = ("time", "principal", "method", "name", "backend", "outcome", "durationMs", "traceId")
+    return document.table("The last calls, without arguments", columns, map(_call, calls))
+
+
+def _call(call: RecentCall) -> Html:
+    cells = (
+        _moment(call.time),
+        tag("code", call.principal[:_DIGEST]) if call.principal else "",
+        untrusted(call.method),
+        untrusted(call.name),
+        call.backend,
+        badge(call.outcome),
+        f"{call.seconds * 1000:.1f}",
+        tag("code", call.trace_id) if call.trace_id else "",
+    )
+    return tag("tr", *(tag("td", cell) for cell in cells))
+
+
+def components(wanted: ComponentsRequest, part: ComponentPart) -> Html:
+    """Return a part of the list of components."""
+    links = [
+        tag(
+            "a",
+            f"{title} ({part.counts.get(kind, 0):,})",
+            href=f"{query('./', kind=kind, text=wanted.text)}#{_LIST}",
+            data_load=True,
+            aria_current="true" if kind == wanted.kind else None,
+        )
+        for kind, title in TITLES.items()
+    ]
+    pages = Pages(_LIST, kind=wanted.kind, text=wanted.text)
+    title = TITLES.get(wanted.kind, TITLES["tools"])
+    result = f"{part.total:,} {title.lower()}"
+    if wanted.text:
+        result += f" whose name or backend contains “{wanted.text}”"
+    result += f"; all that are served take about {part.tokens:,} tokens"
+    return tag(
+        "section",
+        tag("nav", *links, aria_label="Kinds", class_="tabs"),
+        tag("p", untrusted(result), class_="note", data_result=True),
+        *(_component(wanted.kind, row) for row in part.rows),
+        document.pager(wanted.offset, PAGE_SIZE, part.total, pages),
+        id=_LIST,
+        aria_label=title,
+        data_source=f"{PREFIX}components",
+        data_fields=query("", kind=wanted.kind).lstrip("?"),
+    )
+
+
+def _component(kind: str, row: ComponentView) -> Html:
+    own = f"{row.own_name} of " if row.own_name != row.name else ""
+    about = query("", kind=kind, backend=row.backend, name=row.name)
+    details = tag(
+        "details",
+        tag("summary", "Definition"),
+        tag("noscript", tag("a", "Show the definition", href=f"{PREFIX}component{about}")),
+        data_details=f"{PREFIX}definition{about}",
+    )
+    return tag(
+        "article",
+        tag("h3", tag("span", untrusted(row.name), class_="name"), *_marks(row)),
+        tag("p", untrusted(f"{own}{row.backend}"), f", about {row.tokens:,} tokens", class_="note"),
+        document.message(row.description),
+        details,
+        class_="card",
+    )
+
+
+def _marks(row: ComponentView) -> Iterable[Html]:
+    if row.overridden:
+        yield badge("Overridden")
+    if row.withheld:
+        yield badge("False", "Withheld: not approved")
+    if row.hidden_by is not None:
+        yield badge("False", f"Conflict: served by {row.hidden_by or 'no backend'}")
+
+
+def definition(named: DefinitionRequest, found: Definition, *, whole: bool) -> Html:
+    """Return the definition of a component, as a whole page or for its place in the list."""
+    limit = SHOWN_COMPONENT.value
+    content = join(
+        (
+            tag("p", untrusted_lines(found.description, limit), class_="text"),
+            tag("pre", untrusted_lines(found.text, limit), tabindex=0, aria_label="Definition"),
+        )
+    )
+    if not whole:
+        return content
+    name = tag("h1", untrusted(named.name))
+    back = tag("p", tag("a", "Back", href="../"))
+    return document.document(named.name, name, back, content, base="../")
+
+
+def _moment(seconds: float | None) -> Html | None:
+    if seconds is None:
+        return None
+    moment = datetime.fromtimestamp(int(seconds), UTC)
+    return tag("time", f"{moment:%Y-%m-%d %H:%M:%S} UTC", datetime=moment.isoformat())
+
+
+def _duration(seconds: float) -> str:
+    minutes = int(seconds) // 60
+    days, hours = minutes // 1440, minutes // 60 % 24
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"
+
+
+def _digest(digest: str | None) -> Html | None:
+    return tag("code", digest[:_DIGEST], title=digest) if digest else None
