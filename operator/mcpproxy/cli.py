@@ -1,4 +1,4 @@
-"""The command line: `mcpproxy run | list | call | plan | operator | crd`.
+"""The command line: `mcpproxy run | list | call | open | plan | operator | crd`.
 
 Signals are handled before any large module is imported.
 """

@@ -12,6 +12,7 @@ COMMANDS = {
     "plan": ("mcpproxy.plan.command", "show the components that a manifest would serve"),
     "list": ("mcpproxy.terminal.list_command", "show the tools of a server"),
     "call": ("mcpproxy.terminal.call_command", "call a tool of a server"),
+    "open": ("mcpproxy.terminal.open_command", "open the page of a proxy in a browser"),
     "operator": ("mcpproxy.controller.command", "run the operator"),
     "crd": ("mcpproxy.api.crd.definition", "print the CustomResourceDefinition"),
 }
@@ -20,6 +21,7 @@ EXTRAS = {
     "plan": "runtime",
     "list": "runtime",
     "call": "runtime",
+    "open": "runtime",
     "operator": "controller",
 }
 WRONG_CALL = {"plan": 1}

@@ -18,7 +18,7 @@ from pathlib import Path
 from mcpproxy.api import constants
 from mcpproxy.api.v1alpha1.status import PodReport
 from mcpproxy.controller.kopf_settings import STOP_SECONDS
-from mcpproxy.proxy.admin.app import KEEP_ALIVE
+from mcpproxy.proxy.admin.watchers import KEEP_ALIVE
 
 IMAGE = "mcpproxy-runtime:1"
 _ATTEMPTS = 400

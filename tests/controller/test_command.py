@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from mcpproxy import cli
+from mcpproxy.cluster.cached_reads import ObjectCache
 from mcpproxy.controller import command
 from mcpproxy.controller.healthz import application
 from mcpproxy.controller.metrics import OperatorMetrics
@@ -113,7 +114,9 @@ async def answer(app: web.Application, path: str) -> tuple[int, str]:
 
 async def test_a_failing_probe_names_the_cause() -> None:
     wrong: dict[str, str | None] = {"livez": None, "readyz": "not yet"}
-    app = application(OperatorMetrics(), lambda: wrong["livez"], lambda: wrong["readyz"])
+    app = application(
+        OperatorMetrics(), lambda: wrong["livez"], lambda: wrong["readyz"], ObjectCache()
+    )
     assert await answer(app, "/livez") == (200, "ok\n")
     assert await answer(app, "/readyz") == (503, "not yet\n")
     wrong.update(livez="the watch of pods is silent", readyz=None)

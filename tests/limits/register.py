@@ -284,7 +284,7 @@ UNBOUNDED: Final[dict[str, str]] = {
     "proxy/gateway/aggregate.py:Aggregate.wait_for_next_backend:task": "one a request and backend, in the first round",
     "proxy/gateway/aggregate.py:Aggregate.backends": CONFIGURED,
     "proxy/gateway/aggregate.py:Aggregate.listing:task": "one for each backend that an explicit list asks",
-    "plan/port_forward.py:port_forward:process": "kubectl, which the user of plan has asked for",
+    "plan/port_forward.py:forward:process": "kubectl, which the user of plan has asked for",
     "plan/collect.py:build_plan:task": CONFIGURED,
     "plan/saved_lists.py:SavedLists.pages": LISTED,
     "proxy/process.py:StderrHandler.__init__:thread": OWN,

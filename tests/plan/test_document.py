@@ -14,10 +14,9 @@ from mcpproxy.plan.document import (
     plan_differences,
 )
 from mcpproxy.plan.render import render_plan
-from mcpproxy.proxy.core.catalog.component_list import count_tokens
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.component_filter import EVERYTHING
-from mcpproxy.proxy.core.catalog.component_list import ComponentList
+from mcpproxy.proxy.core.catalog.component_list import ComponentList, count_tokens
 from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
 from mcpproxy.proxy.protocol.kinds import KINDS, TOOLS
 

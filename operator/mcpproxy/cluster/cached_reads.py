@@ -73,6 +73,15 @@ class ObjectCache:
         stored = self._contents.get(name) if self.is_fresh else None
         return None if stored is None else _object(stored[1])
 
+    def versions(self) -> dict[Name, int]:
+        """Return the versions of all stored objects, which may be outdated."""
+        return {name: version for name, (version, _) in self._contents.items()}
+
+    def stored(self, name: Name) -> Object | None:
+        """Return a copy of an object, even if it may be outdated; None if it is not stored."""
+        content = self._contents.get(name)
+        return None if content is None else _object(content[1])
+
     def of(self, owner: ProxyKey) -> Objects:
         """Return copies of all objects of one MCPProxy, sorted by name."""
         stored = self._names.get(owner, set()) if self.is_fresh else set()

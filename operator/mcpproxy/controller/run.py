@@ -65,7 +65,9 @@ async def run(access: ClusterConfig, configuration: OperatorConfig) -> None:
         def not_ready() -> str | None:
             return machine.not_ready() if ready.is_set() else "the operator is starting"
 
-        app = application(metrics, machine.wrong, not_ready)
+        store = machine.watches[MCP_PROXY].store
+        checks = (machine.wrong, not_ready)
+        app = application(metrics, *checks, store, configuration.namespaces)
         await _serve(app, configuration.health_port, stack)
         await _wait_for_crd(cluster, configuration.namespaces)
         machine.start()

@@ -5,6 +5,7 @@ import re
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from mcpproxy.api import constants
@@ -14,6 +15,7 @@ from mcpproxy.proxy.upstream.processes.child_processes import before_exec
 _KIND: Final = "mcpproxy/"
 PORT: Final = "http"
 """Name of the port of a proxy's Service."""
+_DISCARDED: Final = 65_536
 _FORWARDING: Final = re.compile(rb"Forwarding from (127\.0\.0\.1:\d+|\[::1\]:\d+) ")
 
 
@@ -24,30 +26,59 @@ def proxy_of(source: str) -> str | None:
     return name if name != source and constants.is_dns_label(name) else None
 
 
-@asynccontextmanager
-async def port_forward(proxy: str, namespace: str | None, deadline: float) -> AsyncIterator[str]:
-    """Yield a local URL of an MCPProxy in the cluster of kubectl's current context.
+@dataclass(frozen=True, slots=True)
+class Forwarding:
+    """A local port that kubectl forwards to a pod."""
 
-    Without a namespace, that of the context applies. Raise ManifestError with the reason if kubectl
-    cannot forward the port.
+    address: str
+    """`host:port` of the local port."""
+    process: Process
+
+    async def wait_for_end(self) -> None:
+        """Return when kubectl ends, for example because the pod is gone."""
+        assert self.process.stdout is not None
+        # kubectl writes a line for each connection, and would wait for its reader.
+        while await self.process.stdout.read(_DISCARDED):
+            pass
+
+
+@asynccontextmanager
+async def forward(
+    resource: str, port: str, shown: str, namespace: str | None, deadline: float
+) -> AsyncIterator[Forwarding]:
+    """Yield a local port for the port of this name of `resource`, such as `service/NAME`.
+
+    `shown` is the name of the target in errors. Without a namespace, that of kubectl's current
+    context applies. Raise ManifestError with the reason if kubectl cannot forward the port.
     """
     namespace_options = ("--namespace", namespace) if namespace else ()
-    command = ("kubectl", *namespace_options, "port-forward", f"service/{proxy}", f":{PORT}")
+    command = ("kubectl", *namespace_options, "port-forward", resource, f":{port}")
     try:
         process = await asyncio.create_subprocess_exec(
             *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, preexec_fn=before_exec()
         )
     except OSError as error:
-        raise ManifestError(f"{_KIND}{proxy}: cannot run kubectl: {error.strerror}") from error
+        raise ManifestError(f"{shown}: cannot run kubectl: {error.strerror}") from error
     try:
-        yield f"http://{await _address(process, proxy, deadline)}/mcp"
+        yield Forwarding(await _address(process, shown, deadline), process)
     finally:
         if process.returncode is None:
             process.terminate()
         await process.communicate()
 
 
-async def _address(process: Process, proxy: str, deadline: float) -> str:
+@asynccontextmanager
+async def port_forward(proxy: str, namespace: str | None, deadline: float) -> AsyncIterator[str]:
+    """Yield a local URL of an MCPProxy in the cluster of kubectl's current context.
+
+    Raise ManifestError as `forward` does.
+    """
+    shown = f"{_KIND}{proxy}"
+    async with forward(f"service/{proxy}", PORT, shown, namespace, deadline) as forwarding:
+        yield f"http://{forwarding.address}/mcp"
+
+
+async def _address(process: Process, shown: str, deadline: float) -> str:
     assert process.stdout is not None
     assert process.stderr is not None
     try:
@@ -60,6 +91,4 @@ async def _address(process: Process, proxy: str, deadline: float) -> str:
             output = lines[-1] if lines else ""
     except TimeoutError:
         output = f"no port was forwarded within the {deadline:g} s of --timeout"
-    raise ManifestError(
-        f"{_KIND}{proxy}: kubectl port-forward: {output or 'exited without output'}"
-    )
+    raise ManifestError(f"{shown}: kubectl port-forward: {output or 'exited without output'}")

@@ -8,7 +8,6 @@ import socket
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote, urlsplit
 
 from mcpproxy.api.authority import join_host_port
 from mcpproxy.api.v1alpha1.status import PodReport
@@ -227,12 +226,11 @@ class Runtime:
         spec = self._configuration.proxy.spec if self._configuration else None
         public = spec.public_url if spec else None
         parts = (self.gateway, guard, address, self._options.path)
-        public_path = None if public is None else unquote(urlsplit(public).path)
         if self._authentication is None:
-            return Endpoint(*parts, Principals(self._principal_header), public_path)
+            return Endpoint(*parts, Principals(self._principal_header), public)
         return AuthenticatedEndpoint(
             *parts,
-            public_path=public_path,
+            public_url=public,
             authentication=self._authentication,
             readiness=self._readiness,
         )

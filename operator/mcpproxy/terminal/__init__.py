@@ -1,4 +1,4 @@
-"""Commands with which a person sees and calls what a server offers: `mcpproxy list`, `call`.
+"""Commands for people: `mcpproxy list`, `mcpproxy call`, `mcpproxy open`.
 
 They are clients, built on the official SDK. They know nothing of the runtime's insides.
 """

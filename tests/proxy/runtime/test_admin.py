@@ -13,7 +13,7 @@ from mcp import Client
 from prometheus_client.parser import text_string_to_metric_families
 
 from mcpproxy.api.v1alpha1.status import PodReport
-from mcpproxy.proxy.admin import app
+from mcpproxy.proxy.admin import watchers
 from mcpproxy.proxy.config.options import DRAIN, RuntimeOptions
 from mcpproxy.proxy.runtime import Runtime
 from tests.proxy.runtime.raw import Raw, last, rpc
@@ -184,7 +184,7 @@ async def test_a_watcher_gets_a_report_at_once_and_one_for_each_change(
 async def test_a_watcher_gets_blank_lines_while_nothing_changes(
     peer: Any, proxy: Any, http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "KEEP_ALIVE", 0.02)
+    monkeypatch.setattr(watchers, "KEEP_ALIVE", 0.02)
     _, url = await peer("p")
     running = await proxy({"name": "p", "url": url})
     await running.until("p", "Healthy")

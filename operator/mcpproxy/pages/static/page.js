@@ -55,6 +55,9 @@ const seen = new Map();
 async function refresh() {
   const next = await read(page.querySelector("[data-refresh]").dataset.refresh);
   const news = [];
+  for (const list of page.querySelectorAll("[data-reloads]")) {
+    news.push(...await load(list.id, location.search, true));
+  }
   for (const part of next.querySelectorAll("[data-live]")) {
     const here = document.getElementById(part.id);
     if (!here) return location.reload();
@@ -62,9 +65,7 @@ async function refresh() {
     if (seen.get(part.id) !== text) {
       const states = statesIn(here);
       replace(here, part);
-      for (const [name, state] of statesIn(here)) {
-        if (states.has(name) && states.get(name) !== state) news.push(`${name}: ${state}`);
-      }
+      news.push(...changes(states, statesIn(here)));
     }
     seen.set(part.id, text);
   }
@@ -74,6 +75,11 @@ async function refresh() {
 function statesIn(part) {
   return new Map([...part.querySelectorAll("[data-name]")].map((found) =>
     [found.dataset.name, found.dataset.state]));
+}
+
+function changes(before, after) {
+  return [...after].filter(([name, state]) => before.has(name) && before.get(name) !== state)
+    .map(([name, state]) => `${name}: ${state}`);
 }
 
 async function follower(url) {
@@ -113,17 +119,22 @@ async function poller(every) {
 
 const latest = new Map();
 
-async function load(target, search) {
+async function load(target, search, quiet = false) {
   const part = document.getElementById(target);
   const number = (latest.get(target) ?? 0) + 1;
   latest.set(target, number);
   const next = await read(part.dataset.source + search);
-  if (latest.get(target) !== number) return;
   const content = next.getElementById(target);
-  if (!content) return;
+  if (latest.get(target) !== number || !content) return [];
+  const text = content.innerHTML;
+  if (quiet && seen.get(target) === text) return [];
+  seen.set(target, text);
+  const states = statesIn(part);
   replace(part, content);
+  if (quiet) return changes(states, statesIn(part));
   const result = part.querySelector("[data-result]");
   if (result) announce(result.textContent);
+  return [];
 }
 
 function listOf(element) {

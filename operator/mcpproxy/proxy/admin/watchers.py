@@ -37,9 +37,7 @@ class StatusWatchers:
     def __len__(self) -> int:
         return len(self._shares)
 
-    async def changes(
-        self, address: str, line: Callable[[], bytes], *, keep_alive: float | None = None
-    ) -> AsyncIterator[bytes]:
+    async def changes(self, address: str, line: Callable[[], bytes]) -> AsyncIterator[bytes]:
         """Yield `line()` at first and after each change of it, and blank lines during silence.
 
         `address` is the watcher's; the stream ends if others need its share.
@@ -51,7 +49,7 @@ class StatusWatchers:
             yield last
             while not watcher.is_over:
                 try:
-                    async with asyncio.timeout(KEEP_ALIVE if keep_alive is None else keep_alive):
+                    async with asyncio.timeout(KEEP_ALIVE):
                         await watcher.news.wait()
                 except TimeoutError:
                     yield b"\n"

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Coroutine
 from typing import Any, Final
+from urllib.parse import unquote, urlsplit
 
 from mcpproxy.limits.clients import SESSION_IDLE
 from mcpproxy.proxy.core.tokens.session_token import LIFETIME
@@ -15,6 +16,7 @@ from mcpproxy.proxy.downstream.access.principals import Principals
 from mcpproxy.proxy.downstream.batches import BatchEndpoint
 from mcpproxy.proxy.downstream.cors import CorsPolicy, HeaderFields
 from mcpproxy.proxy.downstream.host_origin import HostOriginPolicy
+from mcpproxy.proxy.downstream.landing import LandingPage, is_browser_visit
 from mcpproxy.proxy.downstream.legacy.get_stream import SessionStreamContext
 from mcpproxy.proxy.downstream.legacy.http import LegacyEndpoint
 from mcpproxy.proxy.downstream.legacy.sessions import SessionRegistry
@@ -52,18 +54,20 @@ class Endpoint:
         address: str,
         path: str,
         principals: Principals | None = None,
-        public_path: str | None = None,
+        public_url: str | None = None,
     ) -> None:
         """`address` is where other instances reach this process; `path` is that of the endpoint.
 
-        `public_path` is that of `spec.publicUrl`, at which the endpoint is served as well.
+        `public_url` is `spec.publicUrl`, at whose path the endpoint is served as well.
         """
+        public_path = path if public_url is None else unquote(urlsplit(public_url).path)
         self._gateway, sealer = gateway, gateway.sealer
         self.guard = guard
         self._cors = CorsPolicy(guard, gateway.passed)
         self._principals = principals or Principals()
         self._path = path.rstrip("/")
-        self._paths = {self._path, self._path if public_path is None else public_path.rstrip("/")}
+        self._paths = {self._path, public_path.rstrip("/")}
+        self._landing = LandingPage(gateway.name, public_url, path)
         self.peers = PeerForwarder(sealer, address, self._path or "/", gateway.passed)
         self.live = SessionRegistry(sealer, self.peers.owner, SESSION_IDLE.value)
         parking = SuspendedCalls(sealer, self.peers.owner, time.time)
@@ -169,6 +173,8 @@ class Endpoint:
 
     def serve_era(self, inbound: Request, reply: ResponseWriter) -> Coroutine[Any, Any, None]:
         """Answer a request that is not a preflight."""
+        if is_browser_visit(inbound.head):
+            return self._landing.show(inbound.head, reply)
         version = inbound.headers.get(h.PROTOCOL_VERSION)
         if version is None or version in _LEGACY:
             if inbound.method == "POST" and is_batch(inbound.body):

@@ -7,10 +7,13 @@ the result. Each use of a cached head checks that the result still counts. A pro
 
 import hmac
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from mcpproxy.proxy.core.identity import ANONYMOUS
+from mcpproxy.proxy.downstream.access.principals import AUTHORIZATION
 from mcpproxy.proxy.downstream.app import Endpoint
+from mcpproxy.proxy.downstream.landing import is_browser_visit, show_sign_in
 from mcpproxy.proxy.downstream.request_context import RequestContext, RequestHandler
 from mcpproxy.proxy.gateway.access_guard import InsufficientScope
 from mcpproxy.proxy.http1.errors import HttpError
@@ -37,6 +40,13 @@ _METADATA: Final = RequestContext(RequestHead("GET", "", []))
 """Context of all requests for the published metadata."""
 
 
+@dataclass(frozen=True, slots=True)
+class _SignIn:
+    """Context of a visit by a browser without credentials."""
+
+    refusal: HttpError
+
+
 class AuthenticatedEndpoint(Endpoint):
     """Endpoint that serves only callers whom an authenticator admits."""
 
@@ -60,7 +70,11 @@ class AuthenticatedEndpoint(Endpoint):
 
     def screened(self, inbound: Request) -> HttpError | None:
         if self._metadata is None or not self._metadata.is_at(inbound.path):
-            return super().screened(inbound)
+            refusal = super().screened(inbound)
+            if refusal is not None and _needs_sign_in(refusal, inbound.head):
+                inbound.head.attach(_SignIn(refusal))
+                return None
+            return refusal
         if not self.guard.admits_host(inbound.headers.get(b"host")):
             return HttpError(421, "the Host header names another server")
         inbound.head.attach(_METADATA)
@@ -69,6 +83,8 @@ class AuthenticatedEndpoint(Endpoint):
     def at_once(self, inbound: Request, reply: ResponseWriter) -> bool:
         if inbound.head.context is _METADATA:
             return self._answer_metadata(inbound, reply)
+        if isinstance(inbound.head.context, _SignIn):
+            return False
         return super().at_once(inbound, reply)
 
     def _answer_metadata(self, inbound: Request, reply: ResponseWriter) -> bool:
@@ -106,7 +122,9 @@ class AuthenticatedEndpoint(Endpoint):
         return answer
 
     def serve(self, inbound: Request, reply: ResponseWriter) -> Coroutine[Any, Any, None]:
-        context: RequestContext = inbound.head.context
+        context: RequestContext | _SignIn = inbound.head.context
+        if isinstance(context, _SignIn):
+            return show_sign_in(reply, *context.refusal.headers)
         if context is _METADATA:
             preflight = inbound.method == "OPTIONS"
             allow = (b"allow", _METHODS)
@@ -135,6 +153,11 @@ class AuthenticatedEndpoint(Endpoint):
         # The handler so far checks the admission before.
         head.forget_handler()
         await self.serve_era(inbound, reply)
+
+
+def _needs_sign_in(refusal: HttpError, head: RequestHead) -> bool:
+    """Return True if a browser gets a page in place of the JSON body of a refusal."""
+    return refusal.status == 401 and AUTHORIZATION not in head.headers and is_browser_visit(head)
 
 
 def _context(head: RequestHead, admission: "Admission") -> RequestContext:

@@ -193,6 +193,11 @@ class ResponseWriter:
         length = () if status == 204 else ((b"content-length", b"0"),)
         self._last(self._head(status, (*length, *headers, *self._headers)), b"")
 
+    async def document(self, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
+        """Send a whole response; `headers` include its content type."""
+        length = (b"content-length", b"%d" % len(body))
+        self._last(self._head(status, (length, *headers, *self._headers)), body)
+
     def refuse(self, refusal: HttpError, body: bytes) -> None:
         """Send an HTTP error with a JSON body."""
         length = (b"content-length", b"%d" % len(body))
