@@ -51,6 +51,7 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
             "api/kubernetes/objects.py",
             "api/untrusted_text.py",
             "api/yaml_safe_json.py",
+            "client_snippets.py",
             "json_logs.py",
             "library/components/read_only.py",
             "limits/limit.py",
@@ -73,7 +74,6 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
     "one group of limits or fields each, as in the reference": frozenset(
         {
             "api/v1alpha1/extensions.py",
-            "limits/audit.py",
             "limits/extensions.py",
             "limits/streams.py",
             "limits/table.py",
@@ -85,7 +85,10 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
             "plan/access/render.py",
             "plan/approval.py",
             "proxy/authorization/callers.py",
+            "proxy/admin/page/addresses.py",
+            "proxy/admin/page/readiness.py",
             "proxy/config/options.py",
+            "proxy/downstream/landing.py",
             "proxy/config/start_times.py",
             "proxy/core/catalog/capabilities.py",
             "proxy/core/catalog/class_lists.py",

@@ -14,6 +14,8 @@ SAMPLED: Final = "its keys are names of backends and known methods"
 
 BOUNDED: Final[dict[str, str]] = {
     "proxy/audit/record_queue.py:RecordQueue.__init__:queue": "audit-backlog",
+    "proxy/admin/watchers.py:_Watcher.__init__:wait": "status-watchers",
+    "proxy/telemetry/recent_calls.py:RecentCalls.__init__:queue": "recent-calls recent-call-text",
     "proxy/authentication/admissions.py:AdmissionCache._admissions": "verified-tokens",
     "proxy/authentication/admissions.py:ForgeryLimit._counts": "forging-networks",
     "proxy/authentication/remote_keys.py:RemoteKeys.refresh:task": "keys-fetch",
@@ -130,7 +132,9 @@ UNBOUNDED: Final[dict[str, str]] = {
     "proxy/authentication/mounted_keys.py:ApiKeyHashes._groups": CONFIGURED,
     "proxy/authentication/verification_keys.py:_VERIFIERS": OWN,
     "cluster/pods/reports.py:PodReportWatcher._paces": "one for each MCPProxy",
-    "proxy/admin/app.py:AdminApp._changes:wait": "a report every 10 s ends the wait",
+    "proxy/admin/page/collect.py:PageData._specs": CONFIGURED,
+    "proxy/admin/page/components.py:_BY_MEMBER": KINDS,
+    "proxy/admin/page/data.py:BackendView.components": KINDS,
     "proxy/gateway/gateway.py:Gateway.running": REQUEST,
     "proxy/gateway/list_variants.py:ListVariants._per_client": CONFIGURED,
     "proxy/gateway/list_variants.py:ListVariants._recent": "a cache of 32, MAX_VARIANTS, or 512, MAX_CLASS_VARIANTS",
@@ -322,6 +326,8 @@ ERROR: Final = "told and counted as the error that it ends with"
 
 UNCOUNTED: Final[dict[str, str]] = {
     "audited-text": SIZE,
+    "recent-calls": SIZE,
+    "recent-call-text": SIZE,
     "instance-answer-size": ERROR,
     "client-info": SIZE,
     "condition-message": SIZE,

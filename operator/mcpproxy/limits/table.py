@@ -11,7 +11,6 @@ from mcpproxy.limits import (
     extensions,
     http,
     instances,
-    page,
     pods,
     sessions,
     streams,
@@ -28,7 +27,6 @@ CLIENTS: Final = (
     *_defined_in(clients),
     *_defined_in(authentication),
     *_defined_in(audit),
-    *_defined_in(page),
 )
 BACKENDS: Final = (
     *_defined_in(backends),

@@ -39,7 +39,7 @@ def endpoint_page(name: str, url: str) -> bytes:
     return _page(
         "MCP endpoint",
         tag("p", _WHAT),
-        tag("p", "Its URL is ", tag("code", untrusted(url)), "."),
+        tag("p", "URL: ", tag("code", untrusted(url))),
         tag("h2", "Connect a client"),
         snippets(name, url),
     )
@@ -49,8 +49,8 @@ def endpoint_page(name: str, url: str) -> bytes:
 def sign_in_page() -> bytes:
     """Return the page of an endpoint that requires credentials. It reveals nothing else."""
     sign_in = (
-        "It requires credentials. Add the URL in the address bar to your MCP client. A client that"
-        " supports OAuth then opens the sign-in page of the provider."
+        "This endpoint requires credentials. Add the URL in the address bar to your MCP client. A"
+        " client that supports OAuth then opens the sign-in page of the provider."
     )
     header = tag("code", "Authorization: Bearer TOKEN")
     programs = (

@@ -1,4 +1,4 @@
-"""Who may see a page, and what a browser may do with it.
+"""Visitors who may see a page, and rules for browsers that show it.
 
 A page shows names, addresses and schemas. It is served to the machine or pod that it is about:
 people reach it with `kubectl port-forward` or `mcpproxy open`, for which they need permission. A

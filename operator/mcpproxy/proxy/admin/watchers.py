@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
-from mcpproxy.limits.page import STATUS_WATCHERS
+from mcpproxy.limits.audit import STATUS_WATCHERS
 from mcpproxy.proxy.fair_shares import FairShares
 
 KEEP_ALIVE: Final = 10.0

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 import msgspec
 from msgspec import Raw
 
-from mcpproxy.limits.page import RECENT_CALL_TEXT, RECENT_CALLS
+from mcpproxy.limits.audit import RECENT_CALL_TEXT, RECENT_CALLS
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import RpcError
@@ -19,6 +19,7 @@ MAX_META: Final = 4096
 """Bytes of `_meta` up to which it is searched for a trace."""
 _CUT: Final = RECENT_CALL_TEXT.value
 _TRACE: Final = b"traceparent"
+_HEXADECIMAL: Final = frozenset("0123456789abcdef")
 
 
 class NamedBackend(Protocol):
@@ -107,5 +108,5 @@ def _trace_of(meta: Raw | bytes) -> str:
         return ""
     version, _, rest = parent.partition("-")
     trace_id = rest.partition("-")[0]
-    is_valid = len(version) == 2 and len(trace_id) == 32 and trace_id.isalnum()
-    return trace_id if is_valid and trace_id.isascii() else ""
+    is_valid = len(version) == 2 and len(trace_id) == 32 and _HEXADECIMAL.issuperset(trace_id)
+    return trace_id if is_valid else ""

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
-from mcpproxy.limits.page import SHOWN_COMPONENT
+from mcpproxy.limits.audit import SHOWN_COMPONENT
 from mcpproxy.proxy.admin.page.data import (
     MAX_FILTER,
     PAGE_SIZE,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Final
 
-from mcpproxy.limits.page import SHOWN_COMPONENT
+from mcpproxy.limits.audit import SHOWN_COMPONENT
 from mcpproxy.pages import document
 from mcpproxy.pages.document import PREFIX, Pages, badge, facts, query
 from mcpproxy.pages.html import Html, join, tag, untrusted, untrusted_lines

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from mcpproxy.api.v1alpha1.status import PodReport
-from mcpproxy.limits.page import RECENT_CALLS
+from mcpproxy.limits.audit import RECENT_CALLS
 from mcpproxy.proxy.admin.page.data import (
     BackendView,
     Overview,
