@@ -4,6 +4,7 @@ import asyncio
 import html
 import json
 import re
+import sys
 import time
 from contextlib import AsyncExitStack
 from typing import Any
@@ -14,7 +15,9 @@ import pytest_asyncio
 from mcp import Client
 
 from mcpproxy.limits.audit import SHOWN_COMPONENT
+from mcpproxy.proxy.admin.app import AdminApp
 from mcpproxy.proxy.admin.page.data import PAGE_SIZE
+from mcpproxy.proxy.config.options import AdminPage
 from tests.proxy.runtime.listing import ListingBackend, a_tool
 from tests.proxy.runtime.serving import LIVE, Proxy, free_port, proxied, serving
 from tests.proxy.runtime.waiting import eventually
@@ -246,6 +249,70 @@ async def test_an_open_page_is_notified_of_changes(
                 if line and json.loads(line)["backends"][0]["state"] == "Unhealthy":
                     break
     assert "HTTP 500" in await _text(http, f"{running.admin}/page/overview")
+
+
+def _visitor(running: Proxy, page: AdminPage, address: str) -> httpx2.AsyncClient:
+    """A visitor of the admin port from an address."""
+    app = AdminApp(running.runtime, page).app
+    transport = httpx2.ASGITransport(app=app, client=(address, 1))
+    return httpx2.AsyncClient(transport=transport, base_url="http://10.0.0.1:9090")
+
+
+async def test_visitors_from_other_machines_get_nothing_by_default(
+    stack: AsyncExitStack, proxy: Any
+) -> None:
+    _, url = await _listing(stack)
+    running = await proxy({"name": "weather", "url": url})
+    async with _visitor(running, "local", "10.0.0.9") as visitor:
+        for path in ("/", "/page/overview", "/page/components", "/page/watch", "/page/page.js"):
+            answer = await visitor.get(path, headers={"x-forwarded-for": "127.0.0.1"})
+            assert answer.status_code == 403
+            assert "weather" not in answer.text
+        assert (await visitor.get("/status")).status_code == 200
+    async with _visitor(running, "local", "::ffff:127.0.0.1") as visitor:
+        assert (await visitor.get("/")).status_code == 200
+
+
+async def test_visitors_from_other_machines_are_admitted_on_request(
+    stack: AsyncExitStack, proxy: Any
+) -> None:
+    _, url = await _listing(stack)
+    running = await proxy({"name": "weather", "url": url})
+    async with _visitor(running, "all", "10.0.0.9") as visitor:
+        assert (await visitor.get("/")).status_code == 200
+        assert (await visitor.get("/", headers={"host": "evil.example"})).status_code == 421
+
+
+UNVISITED = """
+import asyncio, sys
+from tests.proxy.runtime.serving import proxied, free_port
+import httpx2
+
+PAGES = ("mcpproxy.pages", "mcpproxy.proxy.admin.page", "mcpproxy.client_snippets")
+
+def imported():
+    return [name for name in sys.modules if name.startswith(PAGES)]
+
+async def main():
+    async with proxied({"name": "a", "url": f"http://127.0.0.1:{free_port()}/mcp"}) as running:
+        async with httpx2.AsyncClient() as http:
+            for path in ("livez", "readyz", "metrics", "status"):
+                await http.get(f"{running.admin}/{path}")
+            before = imported()
+            await http.get(f"{running.admin}/")
+            print(before, bool(imported()))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.slow
+async def test_nothing_of_the_page_is_imported_before_the_first_visit() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", UNVISITED), stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    assert output.decode().strip() == "[] True"
 
 
 async def _large(stack: AsyncExitStack) -> Proxy:

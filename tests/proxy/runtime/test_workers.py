@@ -338,3 +338,18 @@ async def test_a_workers_own_port_serves_no_more_hosts_than_the_shared_one(
     client = Raw(pair[2].url_of(1), http)
     answer = await client.initialize(host="elsewhere.example", mcpproxy_principal="forged")
     assert answer.status_code == 421
+
+
+async def test_the_page_is_about_all_workers(pair: tuple[Peer, Counter, Crew]) -> None:
+    _, _, crew = pair
+    async with httpx2.AsyncClient() as http:
+        for worker in range(2):
+            raw = Raw(crew.url_of(worker), http)
+            await raw.initialize()
+            await raw.call("tools/call", name="p_echo", arguments={"a": "hunter2"})
+        page = (await http.get(f"http://127.0.0.1:{crew.admin}/")).text
+    assert "worker processes of" in page
+    assert page.count("<bdi>p_echo</bdi>") >= 3
+    assert "hunter2" not in page
+    shown = await crew.get("/page/definition?kind=tools&backend=p&name=p_echo")
+    assert "inputSchema" in shown.text
