@@ -1,6 +1,7 @@
 """The few commands of the WebDriver protocol (W3C) that the tests need."""
 
 import asyncio
+from base64 import b64decode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -50,6 +51,46 @@ class Browser:
         path = f"{self._session}/execute/async"
         return await command(self._http, path, script=whole, args=list(arguments))
 
+    async def press(self, *keys: str) -> None:
+        """Press and release keys, one after the other."""
+        actions = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
+        source = {"type": "key", "id": "keyboard", "actions": actions}
+        await command(self._http, f"{self._session}/actions", actions=[source])
+
+    async def write(self, text: str) -> None:
+        """Type a text."""
+        await self.press(*text)
+
+    async def resize(self, width: int, height: int) -> None:
+        """Give the window a size in pixels."""
+        await command(self._http, f"{self._session}/window/rect", width=width, height=height)
+
+    async def tell(self, method: str, **parameters: Any) -> Any:
+        """The result of a command of Chromium's own protocol."""
+        path = f"{self._session}/goog/cdp/execute"
+        return await command(self._http, path, cmd=method, params=parameters)
+
+    async def prefer(self, scheme: str) -> None:
+        """Prefer the color scheme light or dark."""
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        await self.tell("Emulation.setEmulatedMedia", features=[feature])
+
+    async def spent(self) -> float:
+        """Seconds that the page has computed since it was opened."""
+        await self.tell("Performance.enable")
+        metrics = (await self.tell("Performance.getMetrics"))["metrics"]
+        return float(next(m["value"] for m in metrics if m["name"] == "TaskDuration"))
+
+    async def log(self) -> list[str]:
+        """Errors and warnings of pages since the last look, such as violations of their policy."""
+        entries = await command(self._http, f"{self._session}/se/log", type="browser")
+        return [entry["message"] for entry in entries]
+
+    async def image(self) -> bytes:
+        """The window as PNG."""
+        answer = await self._http.get(f"{self._session}/screenshot")
+        return b64decode(answer.json()["value"])
+
 
 async def command(http: httpx2.AsyncClient, path: str, **members: Any) -> Any:
     """The value that a command of the protocol gives."""
@@ -72,7 +113,11 @@ async def driven(profile: Path) -> AsyncIterator[Browser]:
         try:
             await eventually(lambda: _serves(http), "chromedriver")
             options = {"args": [*_FLAGS, f"--user-data-dir={profile}"]}
-            wanted = {"browserName": "chrome", "goog:chromeOptions": options}
+            wanted = {
+                "browserName": "chrome",
+                "goog:chromeOptions": options,
+                "goog:loggingPrefs": {"browser": "ALL"},
+            }
             opened = await command(http, "/session", capabilities={"alwaysMatch": wanted})
             session = f"/session/{opened['sessionId']}"
             await command(http, f"{session}/timeouts", script=int(SECONDS * 1000))

@@ -111,9 +111,13 @@ async def test_objects_that_have_not_changed_are_not_decoded_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     decoded = []
-    monkeypatch.setattr(
-        proxies, "proxy_row", lambda live, of=proxies.proxy_row: decoded.append(live) or of(live)
-    )
+    decode = proxies.proxy_row
+
+    def counted(live: dict[str, Any]) -> proxies.ProxyRow:
+        decoded.append(live)
+        return decode(live)
+
+    monkeypatch.setattr(proxies, "proxy_row", counted)
     store = stored(a_live_proxy("a"), a_live_proxy("b"))
     async with visiting(store) as visitor:
         await visitor.get("/")
