@@ -174,10 +174,10 @@ class Runtime:
         for_instances = HttpServer(PeerEndpoint(front, self.gateway))
         acceptor = PeerAcceptor(front.peers.credentials, for_instances.new_connection)
         server = HttpServer(front, acceptor)
-        admin = None
+        admin, application = None, AdminApp(self, options.admin_page)
         tasks: list[asyncio.Task[None]] = []
         if options.admin_port is not None:
-            admin = self._admin_server(AdminApp(self, options.admin_page).app)
+            admin = self._admin_server(application.app)
             listening = listen(options.admin_host, options.admin_port)
             tasks = [asyncio.create_task(admin.serve(sockets=[listening]))]
         self._prepare_process()
@@ -196,6 +196,7 @@ class Runtime:
         front.drain()
         await asyncio.gather(server.drain(options.drain), for_instances.drain(options.drain))
         if admin is not None:
+            application.close()
             admin.end()
             await asyncio.gather(*tasks, return_exceptions=True)
         if key_watch is not None:

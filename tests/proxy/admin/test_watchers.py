@@ -50,6 +50,17 @@ async def test_a_watcher_gets_each_change_once() -> None:
     assert (len(watchers), source.watchers) == (0, set())
 
 
+async def test_all_watchers_end_with_the_process() -> None:
+    source = Source()
+    watchers = StatusWatchers(source.watch)
+    changes = await _open(watchers, source, "a")
+    watchers.close()
+    assert await _ends(changes)
+    late = await _open(watchers, source, "a")
+    assert await _ends(late)
+    assert source.watchers == set()
+
+
 async def test_watchers_beyond_the_limit_end_the_oldest_of_the_address_with_the_most() -> None:
     source = Source()
     watchers = StatusWatchers(source.watch)

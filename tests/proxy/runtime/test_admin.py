@@ -244,3 +244,24 @@ async def test_a_call_that_does_not_end_is_abandoned_after_the_time_to_drain(
             await running.serving
         server.release.set()
         await asyncio.gather(slow, return_exceptions=True)
+
+
+@pytest.mark.parametrize("path", ["/status?watch", "/page/watch"])
+async def test_a_process_that_stops_does_not_wait_for_its_watchers(
+    peer: Any, http: httpx2.AsyncClient, path: str
+) -> None:
+    _, url = await peer("p")
+    port, admin = free_port(), free_port()
+    options = RuntimeOptions(port=port, admin_port=admin)
+    runtime = Runtime(configuration({"name": "p", "url": url}), options)
+    serves = asyncio.Event()
+    serving = asyncio.create_task(runtime.serve_http(serves.set))
+    await serves.wait()
+    async with http.stream("GET", f"http://127.0.0.1:{admin}{path}") as answer:
+        lines = _lines(answer)
+        await anext(lines)
+        runtime.stop()
+        async with asyncio.timeout(DRAIN / 3):
+            # Without the end of a chunked body, the client would raise an error.
+            _ = [line async for line in lines]
+            await serving

@@ -62,6 +62,10 @@ class AdminApp:
             ]
         )
 
+    def close(self) -> None:
+        """End the streams of reports, so that the server can stop."""
+        self._watchers.close()
+
     async def _livez(self, request: Request) -> Response:
         return PlainTextResponse("ok\n")
 

@@ -33,9 +33,19 @@ class StatusWatchers:
         """`watch` registers a function that is called after changes, and returns the canceller."""
         self._watch = watch
         self._shares: FairShares[_Watcher] = FairShares(STATUS_WATCHERS.value)
+        self._is_closing = False
 
     def __len__(self) -> int:
         return len(self._shares)
+
+    def close(self) -> None:
+        """End all streams, and each later one after its first line.
+
+        Otherwise the process would wait for its watchers when it stops.
+        """
+        self._is_closing = True
+        for watcher in self._shares:
+            watcher.end()
 
     async def changes(self, address: str, line: Callable[[], bytes]) -> AsyncIterator[bytes]:
         """Yield `line()` at first and after each change of it, and blank lines during silence.
@@ -47,7 +57,7 @@ class StatusWatchers:
         try:
             last = line()
             yield last
-            while not watcher.is_over:
+            while not (watcher.is_over or self._is_closing):
                 try:
                     async with asyncio.timeout(KEEP_ALIVE):
                         await watcher.news.wait()

@@ -226,11 +226,13 @@ async def serve(
         if options.admin_port is None:
             await workers.run()
             return
-        admin = AdminServer(AdminApp(workers, options.admin_page).app)
+        application = AdminApp(workers, options.admin_page)
+        admin = AdminServer(application.app)
         listening = listen(options.admin_host, options.admin_port)
         serving = asyncio.create_task(admin.serve(sockets=[listening]))
         try:
             await workers.run()
         finally:
+            application.close()
             admin.end()
             await asyncio.gather(serving, return_exceptions=True)
