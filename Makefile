@@ -19,7 +19,7 @@ SLOW := $(ANYWHERE) and (slow or apiserver)
 .DEFAULT_GOAL := help
 PART ?= 1
 STORIES ?= e2e
-.PHONY: help install demo demo-clean test test-slow test-all stress acto fields e2e e2e-long conformance peers keycloak browser netns bench bench-quick bench-compare soak hostile check format crds manifests golden images lock
+.PHONY: help install demo demo-clean test test-slow test-all stress acto fields e2e e2e-long conformance peers keycloak browser screenshots netns bench bench-quick bench-compare soak hostile check format crds manifests golden images lock
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -73,8 +73,12 @@ peers: install ## The proxy between servers and clients of other makers (needs n
 keycloak: install ## Sign-in with Keycloak (needs Java 17 and `python -m scripts.keycloak install URL`)
 	@$(BIN)/pytest tests/peers -m keycloak $(ARGS)
 
-browser: install ## Clients in a headless Chromium (needs chromium and chromedriver)
+browser: install ## Clients and pages in a headless Chromium (needs chromium, chromedriver and npm)
+	@$(BIN)/python -c "from scripts import npm; npm.install()"
 	@$(BIN)/pytest tests/browser -m browser $(ARGS)
+
+screenshots: install ## Generate docs/images (needs chromium and chromedriver)
+	@$(BIN)/python -m tests.browser.screenshots
 
 netns: install ## Pods of IPv6 and dual-stack clusters in network namespaces (needs root, ip)
 	@$(BIN)/pytest tests/network_namespaces -m netns $(ARGS)
@@ -104,6 +108,7 @@ check: install ## Style, types, import layers, generated files
 	@$(BIN)/mcpproxy crd | diff -u crds/mcpproxies.mcpproxy.dev.yaml - || { echo "run: make crds"; exit 1; }
 	@$(BIN)/python -m scripts.sizing --check || { echo "run: make reference"; exit 1; }
 	@$(BIN)/python -m scripts.limits --check || { echo "run: make reference"; exit 1; }
+	@$(BIN)/python -m scripts.reasons --check || { echo "run: make reference"; exit 1; }
 	@$(BIN)/python -m scripts.reference --check || { echo "run: make reference"; exit 1; }
 	@$(ASSETS); $(BIN)/python -m scripts.manifests --check || { echo "run: make manifests"; exit 1; }
 
@@ -117,9 +122,10 @@ crds: install ## Generate the CustomResourceDefinition
 manifests: crds ## Generate the roles and manifests/install.yaml
 	@$(ASSETS); $(BIN)/python -m scripts.manifests
 
-reference: install ## Generate docs/reference.md, the limits in docs/security.md and the sizing in docs/operations.md
+reference: install ## Generate docs/reference.md, limits in docs/security.md, sizing in docs/operations.md, texts of pages
 	@$(BIN)/python -m scripts.reference
 	@$(BIN)/python -m scripts.limits
+	@$(BIN)/python -m scripts.reasons
 	@$(BIN)/python -m scripts.sizing
 
 golden: install ## Write the expected manifests of the tests anew

@@ -65,5 +65,5 @@ SHOWN_COMPONENT: Final = Limit(
     counts="characters of the description, and of the definition, of a component on the page",
     share="message",
     beyond="the rest is not shown; its length is",
-    test="test_a_definition_beyond_the_limit_is_cut_and_says_so",
+    test="test_a_definition_beyond_the_limit_is_cut_with_a_note",
 )

@@ -62,6 +62,7 @@ class Runtime:
         self._gauges = BackendGauges()
         self._authentication: ClientAuthentication | None = None
         self._front: Endpoint | None = None
+        self._admin = AdminApp(self, options.admin_page)
         self._page: PageData | None = None
         self._readiness = secrets.token_urlsafe(32).encode()
         self._keys: key_files.SealingKeyWatcher | None = None
@@ -174,10 +175,10 @@ class Runtime:
         for_instances = HttpServer(PeerEndpoint(front, self.gateway))
         acceptor = PeerAcceptor(front.peers.credentials, for_instances.new_connection)
         server = HttpServer(front, acceptor)
-        admin, application = None, AdminApp(self, options.admin_page)
+        admin = None
         tasks: list[asyncio.Task[None]] = []
         if options.admin_port is not None:
-            admin = self._admin_server(application.app)
+            admin = self._admin_server(self._admin.app)
             listening = listen(options.admin_host, options.admin_port)
             tasks = [asyncio.create_task(admin.serve(sockets=[listening]))]
         self._prepare_process()
@@ -196,7 +197,7 @@ class Runtime:
         front.drain()
         await asyncio.gather(server.drain(options.drain), for_instances.drain(options.drain))
         if admin is not None:
-            application.close()
+            self._admin.close()
             admin.end()
             await asyncio.gather(*tasks, return_exceptions=True)
         if key_watch is not None:

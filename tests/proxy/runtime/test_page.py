@@ -220,7 +220,7 @@ async def test_a_definition_is_shown_whole_and_inert(
     assert missing.status_code == 404
 
 
-async def test_a_definition_beyond_the_limit_is_cut_and_says_so(
+async def test_a_definition_beyond_the_limit_is_cut_with_a_note(
     stack: AsyncExitStack, proxy: Any, http: httpx2.AsyncClient
 ) -> None:
     _, url = await _listing(stack, a_tool("forecast", "x" * (SHOWN_COMPONENT.value + 1000)))
