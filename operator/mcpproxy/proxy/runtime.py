@@ -197,15 +197,18 @@ class Runtime:
         front.drain()
         await asyncio.gather(server.drain(options.drain), for_instances.drain(options.drain))
         if admin is not None:
-            self._admin.close()
-            admin.end()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._end_admin(admin, tasks)
         if key_watch is not None:
             key_watch.cancel()
         if self._authentication is not None:
             await self._authentication.close()
         front.close()
         await self._close_gateway()
+
+    async def _end_admin(self, admin: AdminServer, serving: list[asyncio.Task[None]]) -> None:
+        self._admin.close()
+        admin.end()
+        await asyncio.gather(*serving, return_exceptions=True)
 
     def _open_ports(self) -> list[socket.socket]:
         options = self._options
