@@ -88,7 +88,7 @@ async def main() -> None:
         await browser.prefer("light")
         store = stored(
             _listed("assistant", "support", "True", "Serving", "3 of 3 backends are being served"),
-            _listed("tools", "team", "False", "BackendsUnhealthy", "weather: TimedOut: no response"),
+            _listed("tools", "team", "False", "BackendsUnhealthy", "weather: TimedOut"),
             _listed("search", "research", "True", "Serving", "5 of 5 backends are being served"),
         )
         async with visiting(store) as visitor:

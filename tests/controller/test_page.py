@@ -18,6 +18,7 @@ from mcpproxy.controller.healthz import application
 from mcpproxy.controller.metrics import OperatorMetrics
 from mcpproxy.controller.page import proxies
 from mcpproxy.controller.page.render import PAGE_SIZE
+from mcpproxy.pages.security import Visit
 from scripts.ports import ports_in_a_row
 
 Visit = Callable[..., Any]
@@ -170,7 +171,8 @@ async def test_the_page_can_only_be_read_at_a_name_of_this_machine() -> None:
 async def test_visitors_from_other_machines_get_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     from mcpproxy.controller.page import routes
 
-    monkeypatch.setattr(routes, "_address", lambda request: "10.0.0.9")
+    visit = Visit("10.0.0.9", "10.0.0.1", "10.0.0.1")
+    monkeypatch.setattr(routes, "_visit", lambda request: visit)
     async with visiting(stored(a_live_proxy("a"))) as visitor:
         for path in ("/", "/page/proxies", "/page/page.css"):
             answer = await visitor.get(path, headers={"x-forwarded-for": "127.0.0.1"})

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcpproxy.pages.html import Html, join, tag, untrusted, untrusted_lines
-from mcpproxy.pages.security import is_loopback, names_this_machine, refusal
+from mcpproxy.pages.security import Visit, is_loopback, names_this_machine
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -20,7 +20,7 @@ HOSTILE = (
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_is_escaped_in_content_and_in_attributes(text: str) -> None:
-    for markup in (tag("p", text), untrusted(text), untrusted_lines(text, 100)):
+    for markup in (tag("p", text), untrusted(text), untrusted_lines(text)):
         inner = markup.removeprefix("<p>").removesuffix("</p>")
         inner = inner.removeprefix("<bdi>").removesuffix("</bdi>")
         assert not set(inner) & set("<>\"'")
@@ -47,8 +47,8 @@ def test_marks_that_reorder_or_hide_text_are_replaced() -> None:
 
 def test_a_long_text_is_cut() -> None:
     assert len(untrusted("x" * 100_000)) < 1100
-    cut = untrusted_lines("a\n" * 1000, 10)
-    assert cut.endswith("… 1,990 more characters</bdi>")
+    cut = untrusted_lines("a\nb", 2000)
+    assert cut == "<bdi>a\nb\n… 1,997 more characters</bdi>"
 
 
 def test_attributes_that_are_false_are_left_out() -> None:
@@ -102,11 +102,20 @@ def test_names_that_can_be_rebound_do_not_name_this_machine(host: str | None) ->
 
 
 def test_a_visitor_from_elsewhere_needs_permission_and_a_plain_host() -> None:
-    refused = refusal("10.0.0.9", "10.0.0.1:9090", anywhere=False)
+    from_elsewhere = Visit("10.0.0.9", "10.0.0.1", "10.0.0.1:9090")
+    refused = from_elsewhere.refusal(anywhere=False)
     assert refused is not None
     assert refused[0] == 403
     assert "mcpproxy open" in refused[1]
-    assert refusal("10.0.0.9", "10.0.0.1:9090", anywhere=True) is None
-    rebound = refusal("10.0.0.9", "evil.example", anywhere=True)
+    assert from_elsewhere.refusal(anywhere=True) is None
+    rebound = from_elsewhere._replace(host="evil.example").refusal(anywhere=True)
     assert rebound is not None
     assert rebound[0] == 421
+    assert Visit("127.0.0.1", "127.0.0.1", "localhost").refusal(anywhere=False) is None
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.6", "127.0.0.1", "::1"])
+def test_a_connection_that_a_service_mesh_hands_over_is_not_local(peer: str) -> None:
+    refused = Visit(peer, "10.0.0.1", "localhost").refusal(anywhere=False)
+    assert refused is not None
+    assert refused[0] == 403

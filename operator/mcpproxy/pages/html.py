@@ -51,12 +51,14 @@ def untrusted(text: str, limit: int = MAX_TEXT) -> Html:
     return tag("bdi", clean_text(text, limit))
 
 
-def untrusted_lines(text: str, limit: int) -> Html:
-    """Return a text of a backend or client with its line breaks, for an element that shows them."""
-    lines = text[:limit].split("\n")
-    shown = "\n".join(clean_text(line, limit) for line in lines)
-    rest = f"\n… {len(text) - limit:,} more characters" if len(text) > limit else ""
-    return tag("bdi", shown + rest)
+def untrusted_lines(text: str, whole: int = 0) -> Html:
+    """Return a text of a backend or client with its line breaks, for an element that shows them.
+
+    `whole` is the number of characters of the text that `text` is the beginning of.
+    """
+    shown = "\n".join(clean_text(line, len(line)) for line in text.split("\n"))
+    rest = whole - len(text)
+    return tag("bdi", shown + (f"\n… {rest:,} more characters" if rest > 0 else ""))
 
 
 def _markup(child: Html | str) -> str:

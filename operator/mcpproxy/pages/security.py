@@ -6,7 +6,7 @@ web page of another origin, such as one that rebinds its name to a loopback addr
 """
 
 from ipaddress import IPv6Address, ip_address
-from typing import Final
+from typing import Final, NamedTuple
 
 from mcpproxy.api.authority import parse_authority
 
@@ -69,11 +69,21 @@ def names_this_machine(host: str | None) -> bool:
     return True
 
 
-def refusal(address: str | None, host: str | None, *, anywhere: bool) -> tuple[int, str] | None:
-    """Return the status and the message for a visitor who may not see a page; None for others.
+class Visit(NamedTuple):
+    """The connection and the Host header of a request for a page."""
 
-    `anywhere` admits visitors from other machines.
-    """
-    if not anywhere and not is_loopback(address):
-        return 403, NOT_LOCAL
-    return None if names_this_machine(host) else (421, FOREIGN_HOST)
+    peer: str | None
+    """Address of the visitor's end of the connection."""
+    local: str | None
+    """Address of this end of the connection."""
+    host: str | None
+
+    def refusal(self, *, anywhere: bool) -> tuple[int, str] | None:
+        """Return the status and the message for a visitor who may not see a page, or None.
+
+        `anywhere` admits visitors from other machines.
+        """
+        # A service mesh in the pod connects from a loopback address to the address of the pod.
+        if not anywhere and not (is_loopback(self.peer) and is_loopback(self.local)):
+            return 403, NOT_LOCAL
+        return None if names_this_machine(self.host) else (421, FOREIGN_HOST)

@@ -234,6 +234,32 @@ async def test_a_definition_beyond_the_limit_is_cut_with_a_note(
     assert SHOWN_COMPONENT.reached > before
 
 
+async def test_deep_json_is_shown_without_indentation(
+    stack: AsyncExitStack, proxy: Any, http: httpx2.AsyncClient
+) -> None:
+    deep: Any = [[]] * 20_000
+    for _ in range(300):
+        deep = [deep]
+    _, url = await _listing(stack, a_tool("forecast", "x", city={"enum": deep}))
+    running = await proxy({"name": "weather", "url": url})
+    await running.until("weather", "Healthy")
+    query = "kind=tools&backend=weather&name=weather_forecast"
+    answer = await http.get(f"{running.admin}/page/definition?{query}")
+    assert answer.status_code == 200
+    assert len(answer.content) < 200_000
+
+
+async def test_a_name_that_is_too_long_makes_no_link(
+    stack: AsyncExitStack, proxy: Any, http: httpx2.AsyncClient
+) -> None:
+    _, url = await _listing(stack, a_tool("n" * 100_000))
+    running = await proxy({"name": "weather", "url": url})
+    await running.until("weather", "Healthy")
+    answer = await http.get(f"{running.admin}/page/components")
+    assert "The name is too long to show its definition" in answer.text
+    assert len(answer.content) < 10_000
+
+
 async def test_an_open_page_is_notified_of_changes(
     stack: AsyncExitStack, proxy: Any, http: httpx2.AsyncClient
 ) -> None:
@@ -251,11 +277,13 @@ async def test_an_open_page_is_notified_of_changes(
     assert "HTTP 500" in await _text(http, f"{running.admin}/page/overview")
 
 
-def _visitor(running: Proxy, page: AdminPage, address: str) -> httpx2.AsyncClient:
-    """A visitor of the admin port from an address."""
+def _visitor(
+    running: Proxy, page: AdminPage, address: str, local: str = "10.0.0.1"
+) -> httpx2.AsyncClient:
+    """A visitor of the admin port at `local`, from an address."""
     app = AdminApp(running.runtime, page).app
     transport = httpx2.ASGITransport(app=app, client=(address, 1))
-    return httpx2.AsyncClient(transport=transport, base_url="http://10.0.0.1:9090")
+    return httpx2.AsyncClient(transport=transport, base_url=f"http://{local}:9090")
 
 
 async def test_visitors_from_other_machines_get_nothing_by_default(
@@ -269,7 +297,9 @@ async def test_visitors_from_other_machines_get_nothing_by_default(
             assert answer.status_code == 403
             assert "weather" not in answer.text
         assert (await visitor.get("/status")).status_code == 200
-    async with _visitor(running, "local", "::ffff:127.0.0.1") as visitor:
+    async with _visitor(running, "local", "127.0.0.6") as mesh:
+        assert (await mesh.get("/")).status_code == 403
+    async with _visitor(running, "local", "::ffff:127.0.0.1", "127.0.0.1") as visitor:
         assert (await visitor.get("/")).status_code == 200
 
 

@@ -11,7 +11,7 @@ from mcpproxy.controller.page.proxies import ProxyRows
 from mcpproxy.controller.page.render import Operator, ProxiesRequest
 from mcpproxy.pages.document import FILES, read_file
 from mcpproxy.pages.html import Html
-from mcpproxy.pages.security import HEADERS, refusal
+from mcpproxy.pages.security import HEADERS, Visit
 
 MAX_FILTER: Final = 200
 """Characters of the text by which MCPProxies are filtered."""
@@ -29,7 +29,7 @@ class OperatorPage:
 
     async def answer(self, request: web.Request) -> web.Response:
         """Return the response to a GET or HEAD request."""
-        refused = refusal(_address(request), request.headers.get("Host"), anywhere=False)
+        refused = _visit(request).refusal(anywhere=False)
         if refused is not None:
             return _response(refused[1] + "\n", "text/plain", refused[0])
         part = request.match_info.get("part", "")
@@ -53,10 +53,14 @@ class OperatorPage:
         return render.page(rows, operator, wanted)
 
 
-def _address(request: web.Request) -> str | None:
-    """Return the address of the connection; headers that name another one do not count."""
-    peer = None if request.transport is None else request.transport.get_extra_info("peername")
-    return str(peer[0]) if peer else None
+def _visit(request: web.Request) -> Visit:
+    """Return the connection of a request; headers that name other addresses do not count."""
+    ends = [
+        None if request.transport is None else request.transport.get_extra_info(name)
+        for name in ("peername", "sockname")
+    ]
+    peer, local = (str(end[0]) if end else None for end in ends)
+    return Visit(peer, local, request.headers.get("Host"))
 
 
 def _proxies_request(request: web.Request) -> ProxiesRequest:

@@ -6,11 +6,12 @@ The work is divided into steps, one for each backend, so that calls are relayed 
 import asyncio
 import json
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from mcpproxy.limits.audit import SHOWN_COMPONENT
 from mcpproxy.proxy.admin.page.data import (
     MAX_FILTER,
+    MAX_NAME,
     PAGE_SIZE,
     ComponentPart,
     ComponentsRequest,
@@ -19,6 +20,7 @@ from mcpproxy.proxy.admin.page.data import (
     DefinitionRequest,
 )
 from mcpproxy.proxy.core.catalog.catalog import Catalog
+from mcpproxy.proxy.core.catalog.component_filter import ComponentFilter
 from mcpproxy.proxy.core.catalog.component_list import (
     ComponentList,
     count_tokens,
@@ -32,10 +34,13 @@ from mcpproxy.proxy.upstream.backend import Backend
 
 SUMMARY: Final = 300
 """Characters of a description in the list."""
-_LARGE: Final = 64 * 1024
+TOO_LARGE: Final = "This component is too large to be described here."
+_LARGE: Final = 8 * 1024
 """Bytes of a component from which its tokens are estimated without decoding it."""
+_DEEPEST: Final = 32
+"""Depth of JSON up to which it is indented; the indentation of deeper JSON may need much space."""
 _BY_MEMBER: Final = {kind.member: kind for kind in KINDS}
-_Found = tuple[str, ComponentList, int]
+_Listed = tuple[str, ComponentList, int]
 """Backend, its list, and the index of a component in it."""
 
 
@@ -51,7 +56,7 @@ class ComponentBrowser:
         """Return the requested part of the list of one kind, and the size of the whole list."""
         kind = _BY_MEMBER.get(request.kind, TOOLS)
         needle = request.text[:MAX_FILTER].casefold()
-        shown: list[_Found] = []
+        shown: list[_Listed] = []
         total = tokens = 0
         for backend in sorted(self._backends):
             components = self._all.get(backend, kind) or ComponentList()
@@ -62,7 +67,8 @@ class ComponentBrowser:
             total += len(matches)
             tokens += self._tokens(kind, backend)
             await asyncio.sleep(0)
-        rows = [self._view(kind, *found) for found in shown]
+        filters = {name: selections(self._backends[name].settings)[kind] for name, _, _ in shown}
+        rows = [self._view(kind, filters[component[0]], *component) for component in shown]
         return ComponentPart(rows, total, self._counts(), tokens)
 
     def _counts(self) -> dict[str, int]:
@@ -87,22 +93,26 @@ class ComponentBrowser:
         )
 
     def _view(
-        self, kind: ComponentKind, name: str, components: ComponentList, index: int
+        self,
+        kind: ComponentKind,
+        chosen: ComponentFilter,
+        name: str,
+        components: ComponentList,
+        index: int,
     ) -> ComponentView:
-        """Return the row of a component of the backend `name`."""
+        """Return the row of a component of the backend `name`; `chosen` is the backend's filter."""
         backend, item, downstream = self._backends[name], *_at(components, index)
         names = backend.names
         upstream = names.uri_to_upstream if kind.by_uri else names.to_upstream
         displayed = upstream(downstream) or downstream
-        chosen = selections(backend.settings)[kind]
         own = chosen.original_name(displayed) or displayed
         owner = self._all.owner(kind, downstream)
         served = self._catalog.get(name, kind)
         return ComponentView(
-            downstream,
-            own,
+            downstream[: MAX_NAME + 1],
+            own[: MAX_NAME + 1],
             name,
-            _description(item)[:SUMMARY],
+            _description(item)[:SUMMARY] if len(item) <= SHOWN_COMPONENT.value else TOO_LARGE,
             count_tokens(item) if len(item) <= _LARGE else tokens_of_size(len(item)),
             overridden=own != displayed or bool(chosen.texts.get(own)),
             withheld=self._all is not self._catalog
@@ -111,12 +121,14 @@ class ComponentBrowser:
         )
 
     def define(self, request: DefinitionRequest) -> Definition:
-        """Return the definition of a component as indented JSON; it is empty if there is none."""
+        """Return the definition of a component as JSON; it is empty if there is none."""
         kind = _BY_MEMBER.get(request.kind, TOOLS)
         components = self._all.get(request.backend, kind) or ComponentList()
         for name, item in zip(components.names, components.items, strict=True):
             if name == request.name:
-                return Definition(_indented(item), _description(item))
+                text, description = _definition(item), _description(item)
+                limit = SHOWN_COMPONENT.value
+                return Definition(text[:limit], description[:limit], len(text), len(description))
         return Definition("")
 
 
@@ -140,16 +152,24 @@ def _description(item: bytes) -> str:
     return _encodable(next((text for text in texts if text), ""))
 
 
-def _indented(item: bytes) -> str:
+def _definition(item: bytes) -> str:
+    """Return a component as indented JSON, or as it is if that would take too long or too much."""
     text = item.decode(errors="replace")
     if len(item) > SHOWN_COMPONENT.value:
-        # Decoding a component of megabytes would keep calls waiting.
         SHOWN_COMPONENT.record()
-        return _encodable(text)
+        return text
     try:
-        return _encodable(json.dumps(json.loads(text), ensure_ascii=False, indent=2))
+        value = json.loads(text)
+        indent = 2 if _is_flat(value, _DEEPEST) else None
+        return _encodable(json.dumps(value, ensure_ascii=False, indent=indent))
     except (ValueError, RecursionError):
-        return _encodable(text)
+        return text
+
+
+def _is_flat(value: Any, depth: int) -> bool:
+    """Return True if arrays and objects are nested no deeper than `depth`."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return depth > 0 and all(_is_flat(item, depth - 1) for item in inner)
 
 
 def _encodable(text: str) -> str:

@@ -8,6 +8,8 @@ from mcpproxy.proxy.telemetry.recent_calls import RecentCall
 
 PAGE_SIZE: Final = 100
 """Components in one part of the list."""
+MAX_NAME: Final = 2048
+"""Characters of a name up to which the page links to the definition of a component."""
 MAX_FILTER: Final = 200
 """Characters of the text by which components are filtered."""
 
@@ -120,3 +122,6 @@ class Definition(msgspec.Struct):
 
     text: str
     description: str = ""
+    whole_text: int = 0
+    """Characters of the whole definition, of which `text` is the beginning."""
+    whole_description: int = 0

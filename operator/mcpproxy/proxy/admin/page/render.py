@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Final
 
-from mcpproxy.limits.audit import SHOWN_COMPONENT
 from mcpproxy.pages import document
 from mcpproxy.pages.document import PREFIX, Pages, badge, facts, query
 from mcpproxy.pages.html import Html, join, tag, untrusted, untrusted_lines
 from mcpproxy.proxy.admin.page.data import (
+    MAX_NAME,
     PAGE_SIZE,
     BackendView,
     ComponentPart,
@@ -81,11 +81,16 @@ def _parts(found: Overview, process: Process) -> Html:
         (
             document.live("state", _state(found, process)),
             tag("h2", "Backends"),
-            document.live("backends", *map(_backend, found.backends), _clashes(found.clashes)),
+            document.live("backends", *map(_backend, _by_need(found)), _clashes(found.clashes)),
             tag("h2", "Last calls"),
             document.live("calls", _calls(found.calls)),
         )
     )
+
+
+def _by_need(found: Overview) -> list[BackendView]:
+    """Return the backends in the order of their names; Healthy ones are last."""
+    return sorted(found.backends, key=lambda backend: (backend.state == "Healthy", backend.name))
 
 
 def _state(found: Overview, process: Process) -> Html:
@@ -235,6 +240,8 @@ def _component(kind: str, row: ComponentView) -> Html:
         tag("noscript", tag("a", "Show the definition", href=f"{PREFIX}component{about}")),
         data_details=f"{PREFIX}definition{about}",
     )
+    if len(row.name) > MAX_NAME:
+        details = tag("p", "The name is too long to show its definition.", class_="note")
     return tag(
         "article",
         tag("h3", tag("span", untrusted(row.name), class_="name"), *_marks(row)),
@@ -256,11 +263,12 @@ def _marks(row: ComponentView) -> Iterable[Html]:
 
 def definition(named: DefinitionRequest, found: Definition, *, whole: bool) -> Html:
     """Return the definition of a component, as a whole page or for its place in the list."""
-    limit = SHOWN_COMPONENT.value
+    text = untrusted_lines(found.text, found.whole_text)
+    description = untrusted_lines(found.description, found.whole_description)
     content = join(
         (
-            tag("p", untrusted_lines(found.description, limit), class_="text"),
-            tag("pre", untrusted_lines(found.text, limit), tabindex=0, aria_label="Definition"),
+            tag("p", description, class_="text"),
+            tag("pre", text, tabindex=0, role="region", aria_label="Definition"),
         )
     )
     if not whole:

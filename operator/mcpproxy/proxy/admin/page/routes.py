@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from mcpproxy.pages.document import FILES, read_file
-from mcpproxy.pages.security import HEADERS, refusal
+from mcpproxy.pages.security import HEADERS, Visit
 from mcpproxy.proxy.admin.page import render
 from mcpproxy.proxy.admin.page.data import (
     MAX_FILTER,
@@ -53,7 +53,9 @@ class StatusPage:
     async def answer(self, request: Request) -> Response:
         """Return the response to a GET or HEAD request."""
         address = request.client.host if request.client else None
-        refused = refusal(address, request.headers.get("host"), anywhere=self._anywhere)
+        server = request.scope.get("server")
+        visit = Visit(address, server[0] if server else None, request.headers.get("host"))
+        refused = visit.refusal(anywhere=self._anywhere)
         if refused is not None:
             return _secured(PlainTextResponse(refused[1] + "\n", refused[0]))
         part = request.path_params.get("part", "")
