@@ -4,7 +4,7 @@ import html
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from subprocess import run
 from typing import Any
@@ -20,8 +20,6 @@ from mcpproxy.controller.page import proxies
 from mcpproxy.controller.page.render import PAGE_SIZE
 from mcpproxy.pages.security import Visit
 from scripts.ports import ports_in_a_row
-
-Visit = Callable[..., Any]
 
 
 def a_live_proxy(
