@@ -45,10 +45,13 @@ class CallPath:
     mode: str | None = None
     """`spec.session.mode` with a backend that keeps sessions; None if it keeps none."""
     events: bool = False
+    keeps_calls: bool = False
+    """True if the process keeps the last calls for a page, as in pods."""
 
 
 CASES: Final[dict[str, CallPath]] = {
     "json": CallPath(),
+    "json-with-page": CallPath(keeps_calls=True),
     "events": CallPath(events=True),
     "modern-json": CallPath("modern", "modern"),
     "modern-events": CallPath("modern", "modern", events=True),
@@ -147,7 +150,8 @@ async def _running_proxy(case: CallPath) -> AsyncIterator[str]:
     server = await stub.serve(behaviour)
     port = ports_in_a_row(1)
     backend = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
-    runtime = Runtime(_configuration(backend, case.mode), RuntimeOptions(port=port))
+    options = RuntimeOptions(port=port, keeps_calls=case.keeps_calls)
+    runtime = Runtime(_configuration(backend, case.mode), options)
     serving = asyncio.Event()
     running = asyncio.create_task(runtime.serve_http(serving.set))
     try:

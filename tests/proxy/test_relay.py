@@ -10,6 +10,7 @@ MAX_DEPTH: Final = 9
 MAX_FILES: Final = 19
 MOST: Final = {
     "json": 45,
+    "json-with-page": 46,
     "events": 65,
     "modern-json": 48,
     "per-client-json": 50,

@@ -275,6 +275,10 @@ async def test_an_open_page_is_notified_of_changes(
                 if line and json.loads(line)["backends"][0]["state"] == "Unhealthy":
                     break
     assert "HTTP 500" in await _text(http, f"{running.admin}/page/overview")
+    backend.status = 200
+    await running.until("weather", "Healthy")
+    page = await _text(http, f"{running.admin}/page/overview")
+    assert re.search(r"Last error\s+Unreachable: .*HTTP 500", page)
 
 
 def _visitor(

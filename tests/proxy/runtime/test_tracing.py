@@ -233,3 +233,24 @@ async def test_calls_do_not_need_the_collector(stack: AsyncExitStack) -> None:
     await raw.initialize()
     assert (await raw.post(rpc("tools/call", ECHO))).status_code == 200
     await own.aclose()
+
+
+async def test_the_page_shows_the_trace_of_each_call(
+    collector: tuple[Collector, str], stack: AsyncExitStack
+) -> None:
+    found, endpoint = collector
+    base = await stack.enter_async_context(serving(Peer("p").gate))
+    async with proxied(
+        {"name": "p", "url": f"{base}/mcp"}, monitoring={"tracing": {"endpoint": endpoint}}
+    ) as running:
+        http = await stack.enter_async_context(httpx2.AsyncClient(timeout=20))
+        raw = Raw(running.url, http)
+        await raw.initialize()
+        for _ in range(2):
+            await raw.post(rpc("tools/call", ECHO))
+        page = (await http.get(f"{running.admin}/page/overview")).text
+    await soon(lambda: len(found.spans) == 2, "two spans")
+    traces = {span.trace_id.hex() for span in found.spans}
+    assert len(traces) == 2
+    assert all(page.count(trace) == 1 for trace in traces)
+    assert "secret" not in page
