@@ -76,10 +76,10 @@ class Browser:
         await self.tell("Emulation.setEmulatedMedia", features=[feature])
 
     async def spent(self) -> float:
-        """Seconds that the page has computed since it was opened."""
+        """Seconds that the process of the page has computed."""
         await self.tell("Performance.enable")
         metrics = (await self.tell("Performance.getMetrics"))["metrics"]
-        return float(next(m["value"] for m in metrics if m["name"] == "TaskDuration"))
+        return float(next(m["value"] for m in metrics if m["name"] == "ProcessTime"))
 
     async def log(self) -> list[str]:
         """Errors and warnings of pages since the last look, such as violations of their policy."""

@@ -12,8 +12,10 @@ const wait = (time) => new Promise((resolve) => setTimeout(resolve, time));
 async function read(url) {
   const answer = await fetch(url, { credentials: "omit", redirect: "error" });
   if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
-  return new DOMParser().parseFromString(await answer.text(), "text/html");
+  return answer.text();
 }
+
+const parse = (text) => new DOMParser().parseFromString(text, "text/html");
 
 function keepOpen(from, to) {
   for (const details of to.querySelectorAll("details[id]")) {
@@ -51,14 +53,18 @@ function announce(text) {
 }
 
 const seen = new Map();
+let lastOverview = "";
 
 async function refresh() {
-  const next = await read(page.querySelector("[data-refresh]").dataset.refresh);
   const news = [];
   for (const list of page.querySelectorAll("[data-reloads]")) {
     news.push(...await load(list.id, location.search, true));
   }
-  for (const part of next.querySelectorAll("[data-live]")) {
+  const overview = await read(page.querySelector("[data-refresh]").dataset.refresh);
+  // Most of the time nothing has changed, and parsing is the most expensive part.
+  const changed = overview === lastOverview ? [] : parse(overview).querySelectorAll("[data-live]");
+  lastOverview = overview;
+  for (const part of changed) {
     const here = document.getElementById(part.id);
     if (!here) return location.reload();
     const text = part.innerHTML;
@@ -123,12 +129,11 @@ async function load(target, search, quiet = false) {
   const part = document.getElementById(target);
   const number = (latest.get(target) ?? 0) + 1;
   latest.set(target, number);
-  const next = await read(part.dataset.source + search);
-  const content = next.getElementById(target);
-  if (latest.get(target) !== number || !content) return [];
-  const text = content.innerHTML;
-  if (quiet && seen.get(target) === text) return [];
+  const text = await read(part.dataset.source + search);
+  if (latest.get(target) !== number || (quiet && seen.get(target) === text)) return [];
   seen.set(target, text);
+  const content = parse(text).getElementById(target);
+  if (!content) return [];
   const states = statesIn(part);
   replace(part, content);
   if (quiet) return changes(states, statesIn(part));
@@ -162,7 +167,7 @@ page.addEventListener("toggle", async (event) => {
   body.dataset.loaded = "";
   details.append(body);
   try {
-    body.replaceChildren(...(await read(source)).body.childNodes);
+    body.replaceChildren(...parse(await read(source)).body.childNodes);
   } catch {
     body.textContent = "The details could not be loaded. Close and open them to try again.";
     delete body.dataset.loaded;

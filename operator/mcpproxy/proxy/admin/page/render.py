@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Final
 
+from mcpproxy.api.untrusted_text import clean_text
 from mcpproxy.pages import document
 from mcpproxy.pages.document import PREFIX, Pages, badge, facts, query
-from mcpproxy.pages.html import Html, join, tag, untrusted, untrusted_lines
+from mcpproxy.pages.html import MAX_TEXT, Html, join, tag, untrusted, untrusted_lines
 from mcpproxy.proxy.admin.page.data import (
     MAX_NAME,
     PAGE_SIZE,
@@ -263,12 +264,13 @@ def _marks(row: ComponentView) -> Iterable[Html]:
 
 def definition(named: DefinitionRequest, found: Definition, *, whole: bool) -> Html:
     """Return the definition of a component, as a whole page or for its place in the list."""
+    label = f"Definition of {clean_text(named.name, MAX_TEXT)}"
     text = untrusted_lines(found.text, found.whole_text)
     description = untrusted_lines(found.description, found.whole_description)
     content = join(
         (
             tag("p", description, class_="text"),
-            tag("pre", text, tabindex=0, role="region", aria_label="Definition"),
+            tag("pre", text, tabindex=0, role="region", aria_label=label),
         )
     )
     if not whole:
