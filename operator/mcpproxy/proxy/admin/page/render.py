@@ -72,56 +72,56 @@ def page(
     )
 
 
-def overview(found: Overview, process: Process) -> Html:
+def overview(view: Overview, process: Process) -> Html:
     """Return the parts of the page that change."""
-    return _parts(found, process)
+    return _parts(view, process)
 
 
-def _parts(found: Overview, process: Process) -> Html:
+def _parts(view: Overview, process: Process) -> Html:
     return join(
         (
-            document.live("state", _state(found, process)),
+            document.live("state", _state(view, process)),
             tag("h2", "Backends"),
-            document.live("backends", *map(_backend, _by_need(found)), _clashes(found.clashes)),
+            document.live("backends", *map(_backend, _by_need(view)), _clashes(view.clashes)),
             tag("h2", "Last calls"),
-            document.live("calls", _calls(found.calls)),
+            document.live("calls", _calls(view.calls)),
         )
     )
 
 
-def _by_need(found: Overview) -> list[BackendView]:
+def _by_need(view: Overview) -> list[BackendView]:
     """Return the backends in the order of their names; Healthy ones are last."""
-    return sorted(found.backends, key=lambda backend: (backend.state == "Healthy", backend.name))
+    return sorted(view.backends, key=lambda backend: (backend.state == "Healthy", backend.name))
 
 
-def _state(found: Overview, process: Process) -> Html:
+def _state(view: Overview, process: Process) -> Html:
     status = tag(
         "p",
-        badge(found.ready, f"Ready: {found.ready}"),
+        badge(view.ready, f"Ready: {view.ready}"),
         " ",
-        tag("strong", found.reason),
+        tag("strong", view.reason),
         data_name="Ready",
-        data_state=f"{found.ready}, {found.reason}",
+        data_state=f"{view.ready}, {view.reason}",
     )
-    about = f"worker processes of {process.host}" if found.workers else process.host
+    about = f"worker processes of {process.host}" if view.workers else process.host
     rows = (
-        ("Endpoint", tag("code", found.url)),
-        ("Version", found.version),
+        ("Endpoint", tag("code", view.url)),
+        ("Version", view.version),
         ("Running since", _moment(process.started_at)),
         ("Uptime", _duration(process.now - process.started_at)),
-        ("Catalog", _digest(found.catalog_hash) or "unknown"),
-        ("Configuration", _digest(found.config_hash)),
-        ("Client sessions", str(found.sessions)),
-        ("Open streams", str(found.streams)),
-        ("Calls in flight", str(found.in_flight)),
-        ("Parked calls", str(found.parked)),
+        ("Catalog", _digest(view.catalog_hash) or "unknown"),
+        ("Configuration", _digest(view.config_hash)),
+        ("Client sessions", str(view.sessions)),
+        ("Open streams", str(view.streams)),
+        ("Calls in flight", str(view.in_flight)),
+        ("Parked calls", str(view.parked)),
     )
     note = (
         f"This page is about {about} alone. Other pods of the same MCPProxy have their own pages;"
         " its status covers all of them."
     )
     return join(
-        (status, document.message(found.message), facts(rows), tag("p", note, class_="note"))
+        (status, document.message(view.message), facts(rows), tag("p", note, class_="note"))
     )
 
 
@@ -262,22 +262,22 @@ def _marks(row: ComponentView) -> Iterable[Html]:
         yield badge("False", f"Conflict: served by {row.hidden_by or 'no backend'}")
 
 
-def definition(named: DefinitionRequest, found: Definition, *, whole: bool) -> Html:
+def definition(named: DefinitionRequest, content: Definition, *, whole: bool) -> Html:
     """Return the definition of a component, as a whole page or for its place in the list."""
     label = f"Definition of {clean_text(named.name, MAX_TEXT)}"
-    text = untrusted_lines(found.text, found.whole_text)
-    description = untrusted_lines(found.description, found.whole_description)
-    content = join(
+    text = untrusted_lines(content.text, content.whole_text)
+    description = untrusted_lines(content.description, content.whole_description)
+    parts = join(
         (
             tag("p", description, class_="text"),
             tag("pre", text, tabindex=0, role="region", aria_label=label),
         )
     )
     if not whole:
-        return content
+        return parts
     name = tag("h1", untrusted(named.name))
     back = tag("p", tag("a", "Back", href="../"))
-    return document.document(named.name, name, back, content, base="../")
+    return document.document(named.name, name, back, parts, base="../")
 
 
 def _moment(seconds: float | None) -> Html | None:

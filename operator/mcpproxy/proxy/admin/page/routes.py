@@ -91,9 +91,13 @@ class StatusPage:
             return render.components(wanted, await self._get(wanted, ComponentPart)).encode()
         if part in ("definition", "component"):
             named = _definition_request(request)
-            found = await self._get(named, Definition)
+            component = await self._get(named, Definition)
             whole = part == "component"
-            return render.definition(named, found, whole=whole).encode() if found.text else None
+            return (
+                render.definition(named, component, whole=whole).encode()
+                if component.text
+                else None
+            )
         return None
 
     async def _get(self, request: PageRequest, kind: type[T]) -> T:
