@@ -74,10 +74,20 @@ def scale(world: World, replicas: int) -> None:
         world.kubectl("wait", "--for=delete", "pods", "-l", f"app={NAME}", "--timeout=60s")
 
 
+def start_seconds(world: World) -> float:
+    """The seconds from the start of the container to its readiness."""
+    [pod] = json.loads(world.kubectl("get", "pods", "-l", f"app={NAME}", "-o", "json"))["items"]
+    [container] = pod["status"]["containerStatuses"]
+    [ready] = [one for one in pod["status"]["conditions"] if one["type"] == "Ready"]
+    begun, served = container["state"]["running"]["startedAt"], ready["lastTransitionTime"]
+    return (datetime.fromisoformat(served) - datetime.fromisoformat(begun)).total_seconds()
+
+
 def peak_memory(world: World) -> int:
-    """The most bytes that Keycloak's container has held."""
-    read = ("cat", "/sys/fs/cgroup/memory.peak")
-    return int(world.kubectl("exec", f"deployment/{NAME}", "--", *read))
+    """The most KiB that the processes of Keycloak's container have held."""
+    read = ("sh", "-c", "grep -h VmHWM /proc/[0-9]*/status")
+    lines = world.kubectl("exec", f"deployment/{NAME}", "--", *read).splitlines()
+    return sum(int(line.split()[1]) for line in lines)
 
 
 def _deployment(origin: str, resource: str) -> Object:

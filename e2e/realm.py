@@ -65,9 +65,9 @@ class Realm:
         client = {"client_id": HASTY[0], "client_secret": HASTY[1]}
         return self.keycloak.grant(**form, **client, scope="openid")
 
-    def follow(self, kind: str) -> list[str]:
-        """Run the commands of the page of one kind; return the output of each block."""
-        given = blocks(PAGE, kind)
+    def follow(self, kind: str, page: str = PAGE) -> list[str]:
+        """Run the commands of one kind in a page; return the output of each block."""
+        given = blocks(page, kind)
         assert given, kind
         done = subprocess.run(
             ["bash", "-c", _kcadm(self.world) + script(given)],
@@ -126,6 +126,7 @@ class Realm:
         remote = os.fspath(npm.module("mcp-remote", "dist/proxy.js"))
         env = user_environment("alice") | {
             "PATH": f"{bin_directory}:{os.environ['PATH']}",
+            "BROWSER": str(browser),
             "HOME": str(self.directory),
             "NODE_EXTRA_CA_CERTS": str(self.keycloak.authorities),
         }

@@ -25,6 +25,8 @@ from scripts.keycloak_admin import AGENT, ELSEWHERE
 from tests.peers.sdk_sign_in import interactive, list_tools
 
 READING_ROOM = "reading-room"
+MOVED = "wiki"
+GATEWAY_HEADER = "X-Auth-Request-User"
 CITIES = "weather_list_cities"
 DECISION_SECONDS = 10
 DOWN_SECONDS = 300 if os.environ.get("E2E_LONG") else 75
@@ -54,13 +56,12 @@ def people(
     found = realm.create(new_world, directory)
     found.world.cluster.load([keycloak.build_image(found.world.cluster.env)])
     print(f"the image was in the cluster after {time.monotonic() - begun:.0f} s")
-    begun = time.monotonic()
     provider.wait(found.world)
-    print(f"Keycloak served after {time.monotonic() - begun:.0f} s")
+    print(f"Keycloak started in {provider.start_seconds(found.world):.0f} s")
     found.follow("run: keycloak")
     found.world.wait_ready(NAME)
     yield found
-    print(f"Keycloak used {provider.peak_memory(found.world) >> 20} MiB")
+    print(f"Keycloak used {provider.peak_memory(found.world) >> 10} MiB")
     found.world.remove()
 
 
@@ -217,6 +218,29 @@ async def test_a_service_decides_about_calls_and_its_silence_counts_as_configure
             assert (await call(client, FORECAST, city="Rome", day=1))["city"] == "Rome"
             with pytest.raises(MCPError):
                 await client.call_tool(FORECAST, {"city": "Bergen", "day": 1})
+
+
+def test_users_behind_a_gateway_move_to_tokens_in_two_steps(people: Realm) -> None:
+    world = people.world
+    served = {"backends": [{"name": "weather", "service": {"name": "weather", "port": PORT}}]}
+    before = {"principalFrom": {"header": GATEWAY_HEADER}, **served}
+    world.apply(manifest("mcpproxy.dev/v1alpha1", "MCPProxy", MOVED, before))
+    assert _callers(people) == {"by name": 200, "by token": 401, "by both": 200, "by neither": 401}
+    people.follow("run: moving", "moving.md")
+    assert _callers(people) == dict.fromkeys(("by name", "by token", "by both", "by neither"), 200)
+    people.follow("run: required", "moving.md")
+    assert _callers(people) == {"by name": 401, "by token": 200, "by both": 200, "by neither": 401}
+
+
+def _callers(people: Realm) -> dict[str, int]:
+    """The statuses of callers of the proxy that moves, once it is Ready."""
+    people.world.wait_ready(MOVED)
+    named = {GATEWAY_HEADER: "alice"}
+    verified = {"Authorization": f"Bearer {people.keycloak.token()}"}
+    sent = {"by name": named, "by token": verified, "by both": named | verified, "by neither": {}}
+    with people.world.forwarded(f"service/{MOVED}") as port:
+        url = f"http://127.0.0.1:{port}/mcp"
+        return {how: access.initialize_with(url, one).status_code for how, one in sent.items()}
 
 
 def test_tokens_are_served_while_keycloak_is_down_and_the_status_names_the_outage(

@@ -88,9 +88,15 @@ async def test_a_configured_key_set_needs_no_metadata(server: IssuerServer) -> N
 @pytest.mark.parametrize(
     ("metadata", "words"),
     [
-        ({"issuer": "https://evil.example"}, "another issuer"),
-        ({"issuer": None}, "another issuer"),
-        ({"jwks_uri": "http://evil.example/keys"}, "not an https URL"),
+        (
+            {"issuer": "https://evil.example"},
+            'another issuer, "https://evil.example"; if it is in the tokens, set issuer to it',
+        ),
+        ({"issuer": None}, "another issuer, null; "),
+        (
+            {"jwks_uri": "http://evil.example/keys"},
+            'not an https URL but "http://evil.example/keys"; correct the issuer, or set jwksUrl',
+        ),
         ({"jwks_uri": "http://127.0.0.1:1/keys"}, "not an https URL"),
         ({"jwks_uri": "file:///etc/passwd"}, "not an https URL"),
         ({"jwks_uri": "https://user@evil.example/keys"}, "not an https URL"),

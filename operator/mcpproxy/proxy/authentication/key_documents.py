@@ -13,6 +13,7 @@ import msgspec
 
 from mcpproxy.api.v1alpha1 import JwtIssuer
 from mcpproxy.limits.authentication import KEY_DOCUMENT, KEYS_FETCH
+from mcpproxy.proxy.authentication.refusals import quote
 from mcpproxy.proxy.core.errors import MissingReference, TlsInvalid
 from mcpproxy.proxy.http1.client.client import HttpClient
 from mcpproxy.proxy.http1.client.response import ClientResponse
@@ -75,10 +76,16 @@ class KeyDocuments:
         if not isinstance(content, dict):
             raise KeysUnavailable(f"{url}: the metadata is not a JSON object")
         if content.get("issuer") != self._issuer.issuer:
-            raise KeysUnavailable(f"{url}: the metadata names another issuer")
+            raise KeysUnavailable(
+                f"{url}: the metadata names another issuer, {quote(content.get('issuer'))}; if it"
+                " is in the tokens, set issuer to it, and jwksUrl if the pods can not reach it"
+            )
         keys = content.get("jwks_uri")
         if not isinstance(keys, str) or not self._may_fetch(keys):
-            raise KeysUnavailable(f"{url}: jwks_uri is not an https URL")
+            raise KeysUnavailable(
+                f"{url}: jwks_uri is not an https URL but {quote(keys)}; correct the issuer, or set"
+                " jwksUrl"
+            )
         return keys
 
     def _may_fetch(self, url: str) -> bool:

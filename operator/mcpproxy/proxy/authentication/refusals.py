@@ -3,9 +3,11 @@
 Nothing here depends on headers of requests: a client must not choose the URLs that others get.
 """
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Literal
 
+from mcpproxy.api.untrusted_text import clean_text
 from mcpproxy.proxy.http1.errors import HttpError
 
 Result = Literal[
@@ -29,13 +31,32 @@ RETRY_AFTER: Final = 5
 """Seconds after which a client should try again while an issuer can't be reached."""
 
 
+_QUOTED: Final = 300
+"""Characters of a claim that are quoted in the log."""
+
+
 class CredentialsRefused(Exception):
     """Credentials that are not accepted. The message is for the client, and quotes nothing."""
 
-    def __init__(self, result: Result, message: str) -> None:
-        """`message` has neither double quotes nor backslashes (RFC 6750, section 3)."""
+    def __init__(
+        self, result: Result, message: str, finding: Callable[[], str] | None = None
+    ) -> None:
+        """`message` has neither double quotes nor backslashes (RFC 6750, section 3).
+
+        `finding` returns a text for the log: the claim, its value, and the remedy.
+        """
         super().__init__(message)
         self.result = result
+        self.finding = finding
+
+
+def quote(value: object) -> str:
+    """Return a value from a token or document as JSON, harmless in a log and cut if it is long."""
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):
+        text = str(type(value))
+    return clean_text(text, _QUOTED)
 
 
 class Challenges:
