@@ -19,9 +19,10 @@ from e2e.access import FORECAST
 from e2e.clients import call
 from e2e.pods import PORT, manifest
 from e2e.realm import CALLBACK, HASTY, NAME, Realm, claims
-from e2e.world import Object, World, eventually, steadily
+from e2e.world import PROXIES, Object, World, eventually, steadily
 from scripts import keycloak, npm
 from scripts.keycloak_admin import AGENT, ELSEWHERE
+from scripts.machine import CommandFailed
 from tests.peers.sdk_sign_in import interactive, list_tools
 
 READING_ROOM = "reading-room"
@@ -29,7 +30,7 @@ MOVED = "wiki"
 GATEWAY_HEADER = "X-Auth-Request-User"
 CITIES = "weather_list_cities"
 DECISION_SECONDS = 10
-DOWN_SECONDS = 300 if os.environ.get("E2E_LONG") else 75
+DOWN_SECONDS = 300 if os.environ.get("E2E_LONG") else 70
 ROTATED_SECONDS = 60
 WEATHER_TOOLS = [
     "weather_compare_cities",
@@ -61,7 +62,6 @@ def people(
     found.follow("run: keycloak")
     found.world.wait_ready(NAME)
     yield found
-    print(f"Keycloak used {provider.peak_memory(found.world) >> 10} MiB")
     found.world.remove()
 
 
@@ -132,6 +132,52 @@ def test_only_access_tokens_of_the_realm_for_this_proxy_are_accepted(people: Rea
     assert "the token was not issued for this resource" in people.refusal(for_another)
     of_another_realm = people.keycloak.administrator_token()
     assert "the issuer of the token is not accepted" in people.refusal(of_another_realm)
+
+
+def test_the_log_of_the_proxy_names_the_claims_for_which_tokens_are_refused(people: Realm) -> None:
+    people.refusal(people.keycloak.token(ELSEWHERE))
+    people.refusal(people.keycloak.administrator_token())
+    selector = f"app.kubernetes.io/instance={NAME}"
+    log = people.world.kubectl("logs", "-l", selector, "--tail=-1").replace("\\", "")
+    assert f'lacks publicUrl "{people.url}"' in log
+    assert f'iss is "{people.keycloak.origin}/realms/master"' in log
+    assert f'["{people.keycloak.issuer}"]' in log
+
+
+def test_mistakes_about_the_issuer_are_named_with_the_value_and_the_remedy(people: Realm) -> None:
+    world, issuer = people.world, people.keycloak.issuer
+    service = f"http://keycloak.{world.namespace}.svc:{provider.HTTP}/realms/agents"
+    authority = {"caFrom": {"configMapKeyRef": {"name": provider.AUTHORITY, "key": "ca.crt"}}}
+    other = f'the metadata names another issuer, "{issuer}"'
+    mistakes: dict[str, tuple[Object, str]] = {
+        "slash": ({"issuer": f"{issuer}/", **authority}, other),
+        "service": ({"issuer": service, "insecureHttp": True}, other),
+        "authority": ({"issuer": issuer}, "certificate verify failed"),
+        "realm": ({"issuer": f"{issuer}2", **authority}, "HTTP 404"),
+    }
+    for name, (entry, _) in mistakes.items():
+        world.apply(_mistaken(people, name, entry))
+    for name, (_, words) in mistakes.items():
+
+        def message(name: str = name) -> str:
+            condition = people.condition("AuthenticationReady", name)
+            return str(condition["message"]) if condition.get("status") == "False" else ""
+
+        assert words in eventually(f"the mistake of {name} is named", message, 90)
+    with pytest.raises(
+        CommandFailed, match="issuer must be https; http is only for a host such as"
+    ):
+        world.apply(_mistaken(people, "plain", {"issuer": service}))
+    world.kubectl("delete", PROXIES, *mistakes)
+
+
+def _mistaken(people: Realm, name: str, issuer: Object) -> Object:
+    spec = {
+        "publicUrl": people.url,
+        "authentication": {"jwt": [issuer]},
+        "backends": [{"name": "weather", "service": {"name": "weather", "port": PORT}}],
+    }
+    return manifest("mcpproxy.dev/v1alpha1", "MCPProxy", name, spec)
 
 
 def test_a_sign_out_ends_the_refreshing_and_not_the_tokens_that_were_issued(people: Realm) -> None:
@@ -286,3 +332,9 @@ def test_a_token_of_a_removed_key_is_refused_within_a_minute_and_new_ones_are_se
     eventually("the token is refused", lambda: people.statuses(before) == {401}, ROTATED_SECONDS)
     print(f"the removed key ended after {time.monotonic() - begun:.0f} s")
     assert people.statuses(people.keycloak.token()) == {200}
+
+
+def test_keycloak_has_used_no_more_memory_than_documented(people: Realm) -> None:
+    used = provider.peak_memory(people.world) >> 10
+    print(f"Keycloak used {used} MiB")
+    assert used < provider.MEMORY_MEBIBYTES

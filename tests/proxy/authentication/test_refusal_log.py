@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mcpproxy.proxy.authentication.refusal_log import INTERVAL
+from mcpproxy.proxy.authentication.refusals import LOGGED
 from tests.proxy.authentication.stage import Stage
 from tests.proxy.authentication.tokens import ABSENT, ISSUER, NOW, OTHER_RSA, PUBLIC_URL, Issuer
 
@@ -65,7 +65,7 @@ async def test_many_refusals_for_one_reason_write_one_line_in_each_interval(
     assert len(lines(caplog)) == 1
     await stage.refusal(stage.issuer.token(iss="https://other.example"))
     assert len(lines(caplog)) == 2
-    stage.now += INTERVAL
+    stage.now += LOGGED
     await stage.refusal(stage.issuer.token(aud="other"))
     assert len(lines(caplog)) == 3
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+from mcpproxy.api.untrusted_text import quote
 from mcpproxy.limits.authentication import CREDENTIALS, WAITING_FOR_KEYS
 from mcpproxy.proxy.authentication.admissions import (
     ANONYMOUS_ADMISSION,
@@ -16,8 +17,11 @@ from mcpproxy.proxy.authentication.admissions import (
     Proof,
 )
 from mcpproxy.proxy.authentication.mounted_keys import ApiKeyHashes
-from mcpproxy.proxy.authentication.refusal_log import RefusalLog
-from mcpproxy.proxy.authentication.refusals import Challenges, CredentialsRefused, quote
+from mcpproxy.proxy.authentication.refusals import (
+    Challenges,
+    CredentialsRefused,
+    RefusalLog,
+)
 from mcpproxy.proxy.authentication.token_rules import TokenIssuer
 from mcpproxy.proxy.authentication.tokens import Token, looks_signed, parse_token
 from mcpproxy.proxy.authentication.verification_keys import KeySource

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from mcpproxy.api.untrusted_text import quote
 from mcpproxy.api.v1alpha1 import JwtIssuer
 from mcpproxy.limits.authentication import KEY_DOCUMENT, KEYS_FETCH
-from mcpproxy.proxy.authentication.refusals import quote
 from mcpproxy.proxy.core.errors import MissingReference, TlsInvalid
 from mcpproxy.proxy.http1.client.client import HttpClient
 from mcpproxy.proxy.http1.client.response import ClientResponse

@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache, partial
 from typing import Any, Final, Protocol
 
+from mcpproxy.api.untrusted_text import quote
 from mcpproxy.api.v1alpha1 import JwtIssuer, TokenClaims
-from mcpproxy.proxy.authentication.refusals import CredentialsRefused, quote
+from mcpproxy.proxy.authentication.refusals import CredentialsRefused
 from mcpproxy.proxy.authentication.resource_metadata import canonical_url
 from mcpproxy.proxy.authentication.tokens import LazyClaims, Token
 from mcpproxy.proxy.authentication.verification_keys import KeySource

@@ -8,7 +8,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from mcpproxy.proxy.authentication.refusals import CredentialsRefused, quote
+from mcpproxy.api.untrusted_text import quote
+from mcpproxy.proxy.authentication.refusals import CredentialsRefused
 
 _TYPES: Final = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
 """Values of the header `typ`; a token without it is read as JWT (RFC 7519, section 5.1)."""
