@@ -2,23 +2,17 @@
 
 import base64
 import json
-import os
-import shlex
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mcp import Client, StdioServerParameters
 from mcp.shared.auth import OAuthClientInformationFull
 
 from e2e import access, provider
+from e2e.desktop import CLIENT, PASSWORD, USER, Desktop
 from e2e.world import Object, World
-from scripts import npm
-from scripts.demo_local import free_ports
 from scripts.keycloak_admin import ADMINISTRATOR, Keycloak
 from scripts.machine import ROOT
 from tests.docs.blocks import blocks, outputs, script
@@ -26,12 +20,9 @@ from tests.peers.sdk_sign_in import Storage
 
 PAGE = "keycloak.md"
 NAME = "tools"
-CLIENT = "mcp"
 CALLBACK = "http://127.0.0.1:33418/callback"
 HASTY = ("hasty", "secret-of-the-hasty")
 """A client whose tokens expire after 5 seconds."""
-PASSWORDS = {"alice": "password-of-alice"}
-BROWSER = (sys.executable, "-m", "tests.browser.sign_in")
 COMMAND_SECONDS = 200
 
 
@@ -43,6 +34,7 @@ class Realm:
     keycloak: Keycloak
     url: str
     directory: Path
+    desktop: Desktop
 
     def condition(self, kind: str, name: str = NAME) -> Object:
         """A condition of an MCPProxy; empty while it is absent."""
@@ -61,7 +53,7 @@ class Realm:
 
     def grant_password(self) -> Object:
         """The tokens of a user who entrusts the password to a client."""
-        form = {"grant_type": "password", "username": "alice", "password": PASSWORDS["alice"]}
+        form = {"grant_type": "password", "username": USER, "password": PASSWORD}
         client = {"client_id": HASTY[0], "client_secret": HASTY[1]}
         return self.keycloak.grant(**form, **client, scope="openid")
 
@@ -90,51 +82,6 @@ class Realm:
         }
         return {**self.world.cluster.env, **variables}
 
-    def browse(self, url: str) -> str:
-        """Sign in at Keycloak's page in a browser; return the URL of the client."""
-        done = subprocess.run(
-            [*BROWSER, url],
-            cwd=ROOT,
-            env=user_environment("alice"),
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_SECONDS,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    @contextmanager
-    def desktop(self) -> Iterator["Desktop"]:
-        """A machine on which mcp-remote opens a browser."""
-        [block] = blocks(PAGE, "client: mcp-remote")
-        words = shlex.split(block.commands.replace('"$MCP"', self.url))
-        assert words[:3] == ["npx", "mcp-remote", self.url]
-        bin_directory = self.directory / "bin"
-        bin_directory.mkdir(exist_ok=True)
-        log = self.directory / "browser.log"
-        log.write_text("", encoding="utf-8")
-        browser = bin_directory / "xdg-open"
-        command = shlex.join(BROWSER)
-        browser.write_text(
-            f'#!/bin/sh\necho "$1" >>"{log}"\ncd "{ROOT}" && exec {command} "$1"\n',
-            encoding="utf-8",
-        )
-        browser.chmod(0o755)
-        [port] = free_ports(1)
-        options = [str(port), *words[3:], "--allow-http"]
-        remote = os.fspath(npm.module("mcp-remote", "dist/proxy.js"))
-        env = user_environment("alice") | {
-            "PATH": f"{bin_directory}:{os.environ['PATH']}",
-            "BROWSER": str(browser),
-            "HOME": str(self.directory),
-            "NODE_EXTRA_CA_CERTS": str(self.keycloak.authorities),
-        }
-        started = [remote, self.url, *options]
-        yield Desktop(
-            StdioServerParameters(command=os.fspath(npm.NODE), args=started, env=env), log
-        )
-
     def client(self) -> Storage:
         """The client of the page, as a program keeps it."""
         registered = {
@@ -144,29 +91,6 @@ class Realm:
             "issuer": self.keycloak.issuer,
         }
         return Storage(client=OAuthClientInformationFull.model_validate(registered))
-
-
-@dataclass(frozen=True)
-class Desktop:
-    """mcp-remote as a desktop client starts it, and the pages that it has opened."""
-
-    command: StdioServerParameters
-    log: Path
-
-    def connect(self) -> Client:
-        """A client of mcp-remote."""
-        return Client(self.command)
-
-    def pages(self) -> list[str]:
-        """The URLs that were opened in the browser."""
-        return self.log.read_text(encoding="utf-8").splitlines()
-
-
-def user_environment(user: str) -> dict[str, str]:
-    """The environment of a user whose browser signs in by itself."""
-    path = os.pathsep.join([os.fspath(ROOT), os.environ.get("PYTHONPATH", "")])
-    words = {"SIGN_IN_USER": user, "SIGN_IN_PASSWORD": PASSWORDS[user], "PYTHONPATH": path}
-    return {**os.environ, **words}
 
 
 def _kcadm(world: World) -> str:
@@ -205,7 +129,7 @@ def create(make: Callable[[str], World], directory: Path) -> Realm:
     port = provider.node_port(world, "entrance", selector, 8080)
     url = f"http://{provider.node_address(world)}:{port}/mcp"
     keycloak = provider.start(world, url, directory)
-    return Realm(world, keycloak, url, directory)
+    return Realm(world, keycloak, url, directory, Desktop(directory / "home", keycloak))
 
 
 def claims(token: str) -> Any:

@@ -76,21 +76,28 @@ async def test_a_program_gets_the_tools_of_its_groups(people: Realm) -> None:
 async def test_people_sign_in_with_mcp_remote_and_get_another_scope_when_they_need_it(
     people: Realm,
 ) -> None:
-    with people.desktop() as desktop:
-        async with desktop.connect() as client:
-            assert sorted(tool.name for tool in (await client.list_tools()).tools) == WEATHER_TOOLS
-            assert (await call(client, FORECAST, city="Oslo", day=1))["city"] == "Oslo"
-            assert len(desktop.pages()) == 1
-            assert (await call(client, INCREMENT))["count"] == 1
-    first, second = desktop.pages()
+    before = len(people.desktop.pages())
+    async with people.desktop.mcp_remote(people.url) as client:
+        assert sorted(tool.name for tool in (await client.list_tools()).tools) == WEATHER_TOOLS
+        assert (await call(client, FORECAST, city="Oslo", day=1))["city"] == "Oslo"
+        assert len(people.desktop.pages()) == before + 1
+        assert (await call(client, INCREMENT))["count"] == 1
+    first, second = people.desktop.pages()[before:]
     assert first.startswith(people.keycloak.issuer)
     assert "tools%3Awrite" not in first
     assert "tools%3Awrite" in second
 
 
+def test_the_inspector_signs_in_as_the_client_of_the_page(people: Realm) -> None:
+    before = len(people.desktop.pages())
+    listed = people.desktop.inspect(people.url, "--method", "tools/list")
+    assert sorted(tool["name"] for tool in listed["tools"]) == WEATHER_TOOLS
+    assert len(people.desktop.pages()) == before + 1
+
+
 async def test_a_change_of_groups_takes_effect_with_the_next_token(people: Realm) -> None:
     storage = people.client()
-    auth = interactive(people.url, storage, people.browse, CALLBACK)
+    auth = interactive(people.url, storage, people.desktop.browse, CALLBACK)
 
     async def listed() -> list[str]:
         return await list_tools(people.url, auth, verify=people.keycloak.tls())
@@ -110,7 +117,7 @@ async def test_the_python_sdk_gets_the_scope_that_a_call_needs_within_its_sessio
     people: Realm,
 ) -> None:
     storage = people.client()
-    auth = interactive(people.url, storage, people.browse, CALLBACK)
+    auth = interactive(people.url, storage, people.desktop.browse, CALLBACK)
     async with (
         httpx2.AsyncClient(auth=auth, timeout=90, verify=people.keycloak.tls()) as http,
         Client(streamable_http_client(people.url, http_client=http)) as client,
