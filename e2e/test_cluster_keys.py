@@ -19,20 +19,21 @@ from scripts.machine import CommandFailed
 NAME = "keys"
 MANIFEST = "/etc/kubernetes/manifests/kube-apiserver.yaml"
 PKI = "/etc/kubernetes/pki"
+SIGNS, VERIFIES = "--service-account-signing-key-file", "--service-account-key-file"
 REPLACED_SECONDS = 300
 
 ADD = f"""
 set -e
 openssl genrsa -out {PKI}/sa-new.key 2048 2>/dev/null
 openssl rsa -in {PKI}/sa-new.key -pubout -out {PKI}/sa-new.pub 2>/dev/null
-sed -e 's#--service-account-signing-key-file=.*#--service-account-signing-key-file={PKI}/sa-new.key#' \\
-    -e 's#\\( *- --service-account-key-file=\\).*#&\\n\\1{PKI}/sa-new.pub#' \\
+sed -e 's#{SIGNS}=.*#{SIGNS}={PKI}/sa-new.key#' \\
+    -e 's#\\( *- {VERIFIES}=\\).*#&\\n\\1{PKI}/sa-new.pub#' \\
     {MANIFEST} > /tmp/manifest
 cp /tmp/manifest {MANIFEST}
 """
 REMOVE = f"""
 set -e
-sed '/--service-account-key-file=.*sa.pub/d' {MANIFEST} > /tmp/manifest
+sed '/{VERIFIES}=.*sa.pub/d' {MANIFEST} > /tmp/manifest
 cp /tmp/manifest {MANIFEST}
 """
 
