@@ -59,6 +59,8 @@ class Desktop:
             "PATH": f"{self.home}:{os.environ['PATH']}",
             "BROWSER": os.fspath(self._program),
             "HOME": os.fspath(self.home),
+            "MCP_AUTO_OPEN_ENABLED": "true",
+            "MCP_INSPECTOR_SECRET_STORE": "memory",
             "NODE_EXTRA_CA_CERTS": os.fspath(self.keycloak.authorities or ""),
         }
 
