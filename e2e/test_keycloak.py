@@ -159,8 +159,11 @@ def test_mistakes_about_the_issuer_are_named_with_the_value_and_the_remedy(peopl
     mistakes: dict[str, tuple[Object, str]] = {
         "slash": ({"issuer": f"{issuer}/", **authority}, other),
         "service": ({"issuer": service, "insecureHttp": True}, other),
-        "authority": ({"issuer": issuer}, "certificate verify failed"),
-        "realm": ({"issuer": f"{issuer}2", **authority}, "HTTP 404"),
+        "authority": ({"issuer": issuer}, "name the authority of the certificate in caFrom"),
+        "realm": (
+            {"issuer": f"{issuer}2", **authority},
+            "HTTP 404; no metadata of this issuer is there: correct issuer",
+        ),
     }
     for name, (entry, _) in mistakes.items():
         world.apply(_mistaken(people, name, entry))

@@ -121,6 +121,13 @@ async def test_a_slash_at_the_end_makes_another_issuer(server: IssuerServer) -> 
         await documents(server).fetch_keys()
 
 
+async def test_an_issuer_without_metadata_is_named_with_the_remedy(server: IssuerServer) -> None:
+    server.metadata_at = "/elsewhere"
+    remedy = f"{OAUTH}/realms/a: HTTP 404; no metadata .+: correct issuer, or set jwksUrl"
+    with pytest.raises(KeysUnavailable, match=remedy):
+        await documents(server).fetch_keys()
+
+
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 async def test_s20_redirects_are_not_followed(server: IssuerServer, status: int) -> None:
     async with issuing() as other:
@@ -184,7 +191,8 @@ async def test_only_the_authorities_of_the_spec_are_trusted(tmp_path: Path) -> N
         resolve = {"login.example.com": base.removeprefix("https://")}
         keys = KeyDocuments(entry, context, resolve)
         mounted.trust(Authority("Other"))
-        with pytest.raises(KeysUnavailable, match="certificate"):
+        remedy = "TLS failed: .+; name the authority of the certificate in caFrom"
+        with pytest.raises(KeysUnavailable, match=remedy):
             await keys.fetch_keys()
         mounted.trust(authority)
         assert await keys.fetch_keys() == found.keys

@@ -66,6 +66,10 @@ class KeyDocuments:
                 # The first problem concerns the form of the URL that issuers should have.
                 problem = problem or error
         assert problem is not None
+        if isinstance(problem, _Absent):
+            raise KeysUnavailable(
+                f"{problem}; no metadata of this issuer is there: correct issuer, or set jwksUrl"
+            )
         raise problem
 
     def _key_set_of(self, url: str, document: bytes) -> str:
@@ -104,7 +108,8 @@ class KeyDocuments:
             try:
                 response = await client.send(head, b"")
                 if response.status != 200:
-                    raise KeysUnavailable(f"{url}: HTTP {response.status}")
+                    kind = _Absent if response.status == 404 else KeysUnavailable
+                    raise kind(f"{url}: HTTP {response.status}")
                 if response.headers.get(b"content-encoding", b"identity").lower() != b"identity":
                     raise KeysUnavailable(f"{url}: a content coding that was not asked for")
                 return await _read(url, response)
@@ -130,6 +135,10 @@ async def _read(url: str, response: ClientResponse) -> bytes:
 
 class _Unreachable(KeysUnavailable):
     """The issuer can't be reached at any URL."""
+
+
+class _Absent(KeysUnavailable):
+    """The issuer has no document at a URL."""
 
 
 def metadata_urls(issuer: str) -> Iterator[str]:
