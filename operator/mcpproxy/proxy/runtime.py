@@ -145,6 +145,7 @@ class Runtime:
 
         Raise NothingToServe or OutputFailed.
         """
+        self.gateway.metrics.operations.serve_on("pipe")
         with standard_streams() as (source, target):
             self._start_gateway()
             try:

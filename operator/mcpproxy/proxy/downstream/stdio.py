@@ -262,7 +262,8 @@ class StdioServer:
             client = self._gateway.restrict(client)
             # The client may send requests without waiting for the response.
             self._client = client
-            result = await requests.initialize(self._gateway, client)
+            with self._gateway.metrics.operations.serve(message, client.revision):
+                result = await requests.initialize(self._gateway, client)
             return jsonrpc.response(message["id"], result)
         if jsonrpc.decode_str(message["method"]) == "ping":
             return jsonrpc.response(message["id"], b"{}")
@@ -310,11 +311,13 @@ class StdioServer:
             method = jsonrpc.decode_str(message["method"]) or ""
             if method == modern_requests.LISTEN:
                 return await self._listen(message, params)
-            await self._wait_for_route(method, params)
-            route = modern_requests.find_route(self._gateway, method, params, client)
-            answer = await modern_requests.handle_modern_request(
-                self._gateway, self._parking, message, params, caller, route
-            )
+            with self._gateway.metrics.operations.serve(message, client.revision) as operation:
+                await self._wait_for_route(method, params)
+                route = modern_requests.find_route(self._gateway, method, params, client)
+                answer = await modern_requests.handle_modern_request(
+                    self._gateway, self._parking, message, params, caller, route
+                )
+                operation.end(answer)
             return answer if isinstance(answer, bytes) else jsonrpc.encode(answer)
         except asyncio.CancelledError:
             if not running.cancelled or running.task is None:

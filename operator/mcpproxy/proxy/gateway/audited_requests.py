@@ -56,11 +56,14 @@ class AuditedRequests:
         self,
         call: EndedCall,
         client: ClientIdentity,
-        outcome: str,
+        error: str,
         seconds: float,
         size: int | None,
     ) -> None:
-        """Record a call that has its response; `size` is that of the response in bytes."""
+        """Record a call that has its response; `size` is that of the response in bytes.
+
+        `error` is the `error.type` of metrics; empty for a success.
+        """
         request, backend = call.request, call.backend
         params = request.params or {}
         kind = _kind_of(request.method)
@@ -78,7 +81,7 @@ class AuditedRequests:
             "call",
             self._caller(client),
             subject,
-            RequestOutcome("allowed", outcome, rule, seconds, response_bytes=size),
+            RequestOutcome("allowed", _outcome(error), rule, seconds, response_bytes=size),
             arguments=params.get("arguments"),
             trace_parent=_trace_parent(params),
         )
@@ -140,6 +143,11 @@ class AuditedRequests:
 
 
 _NOBODY: Final = Caller(ANONYMOUS)
+
+
+def _outcome(error: str) -> str:
+    """Return the outcome of a call with this `error.type`; codes of JSON-RPC are one outcome."""
+    return "error" if error.startswith(("-", "_")) else error or "ok"
 
 
 def _kind_of(method: str) -> ComponentKind | None:
