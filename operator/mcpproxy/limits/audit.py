@@ -13,6 +13,15 @@ AUDITED_TEXT: Final = Limit(
     beyond="the text is cut and ends with an ellipsis",
     test="test_names_of_callers_are_cut_and_cleaned",
 )
+AUDITED_GROUPS: Final = Limit(
+    name="audited-groups",
+    value=100,
+    unit="count",
+    counts="groups, and scopes, of a caller in an audit record",
+    share="message",
+    beyond="the others are omitted, and the record says that it is incomplete",
+    test="test_groups_beyond_the_limit_are_omitted",
+)
 AUDITED_ARGUMENTS: Final = Limit(
     name="audited-arguments",
     value=64 * 1024,

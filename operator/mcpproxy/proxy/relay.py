@@ -157,7 +157,8 @@ class Call:
         ending: Ending = CANCELLED
         if self._exchange and self._lease and self._timer:
             sent = SentRequest(self._exchange, self._lease, self._timer)
-        await gateway.decide(message, backend.name, caller.client)
+        elif not gateway.decides_at_once:
+            await gateway.decide(message, backend.name, caller.client)
         self.state = CallState.DETACHED
         gateway.running.add(self)
         task = RequestInTask(backend, sent, sink, resolves_input=resolves_input)
@@ -166,8 +167,7 @@ class Call:
             traced = send if tracing is None else tracing.traced(send, backend, message)
             answer = await traced(self.request, caller)
             gateway.restrict_result(self.request.method, backend.name, answer, caller.client)
-            ending, size = answer, len(answer.get("result", b""))
-            answer["id"] = message["id"]
+            ending, answer["id"], size = answer, message["id"], len(answer.get("result", b""))
             return answer
         except BackendError as error:
             ending = error.reason

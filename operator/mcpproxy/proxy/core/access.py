@@ -19,15 +19,24 @@ class AccessDenied(RpcError):
     """Refusal of a client's request by `spec.authorization`; on the wire an ordinary error."""
 
     def __init__(
-        self, client: "ClientIdentity | None", code: int, message: str, data: Any = None
+        self,
+        client: "ClientIdentity | None",
+        code: int,
+        message: str,
+        data: Any = None,
+        backend: str = "",
     ) -> None:
+        """`backend` is the one that would get the request; clients do not learn it."""
         super().__init__(code, message, data)
         self.client = client
+        self.backend = backend
 
     @classmethod
-    def like(cls, error: RpcError, client: "ClientIdentity | None") -> "AccessDenied":
+    def like(
+        cls, error: RpcError, client: "ClientIdentity | None", backend: str = ""
+    ) -> "AccessDenied":
         """Return a refusal that clients cannot distinguish from this error."""
-        return cls(client, error.code, str(error), error.data)
+        return cls(client, error.code, str(error), error.data, backend)
 
 
 class CallCondition(Protocol):

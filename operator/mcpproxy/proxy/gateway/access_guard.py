@@ -28,10 +28,13 @@ DIRECTORY: Final = "resources/directory/read"
 class InsufficientScope(AccessDenied):
     """The request needs scopes that the client's token lacks; HTTP has a challenge for them."""
 
-    def __init__(self, client: ClientIdentity | None, scopes: tuple[str, ...]) -> None:
+    def __init__(
+        self, client: ClientIdentity | None, scopes: tuple[str, ...], backend: str = ""
+    ) -> None:
         """`scopes` are all that the request needs."""
         message = f"the token lacks a scope that this request needs: {' '.join(scopes)}"
-        super().__init__(client, INVALID_PARAMS, message, {"scopes": list(scopes)})
+        data = {"scopes": list(scopes)}
+        super().__init__(client, INVALID_PARAMS, message, data, backend)
         self.scopes = scopes
 
 
@@ -68,20 +71,23 @@ class AccessGuard:
         if route.kind is TASKS:
             # A task belongs to its principal, and is the result of a tool.
             if not access.uses_tools(route.backend.name):
-                raise AccessDenied.like(unknown_component_error(TASKS, route.name), client)
+                error = unknown_component_error(TASKS, route.name)
+                raise AccessDenied.like(error, client, route.backend.name)
             return
         verdict = access.judge(self._kind(route, method), route.backend.name, route.name)
         if verdict.allowed or self._meets_condition(verdict, route, method, params, client):
             return
         if verdict.scopes:
-            raise InsufficientScope(client, verdict.scopes)
+            raise InsufficientScope(client, verdict.scopes, route.backend.name)
         if verdict.conditions:
             raise AccessDenied(
                 client,
                 INVALID_PARAMS,
                 f"the conditions of spec.authorization do not allow this use of {route.name}",
+                backend=route.backend.name,
             )
-        raise AccessDenied.like(unknown_component_error(route.kind, route.name), client)
+        error = unknown_component_error(route.kind, route.name)
+        raise AccessDenied.like(error, client, route.backend.name)
 
     def _kind(self, route: Route, method: str) -> ComponentKind:
         """Return the kind of component that a request uses: completions also name templates."""
@@ -111,13 +117,8 @@ class AccessGuard:
         """Return the variable `tool` of conditions; empty for other components."""
         if route.kind is not TOOLS:
             return {}
-        forms = (
-            parse_annotations(item)
-            for components in self._catalog.known(route.backend.name, TOOLS)
-            for name, item in zip(components.names, components.items, strict=True)
-            if name == route.name
-        )
-        annotations: dict[str, Any] = next(forms, {})
+        item = self._catalog.find(route.backend.name, TOOLS, route.name)
+        annotations = {} if item is None else parse_annotations(item)
         return {"name": route.name, "backend": route.backend.name, "annotations": annotations}
 
     def check_method(self, method: str, backend: str, client: ClientIdentity | None) -> None:
@@ -126,7 +127,8 @@ class AccessGuard:
         Nothing tells which components it concerns, so the client must be allowed all of them.
         """
         if not self.access_of(client).has_whole(backend):
-            raise AccessDenied(client, METHOD_NOT_FOUND, f"method not found: {method}")
+            why = f"method not found: {method}"
+            raise AccessDenied(client, METHOD_NOT_FOUND, why, backend=backend)
 
     def restrict_result(
         self, method: str, backend: str, answer: Message, client: ClientIdentity
