@@ -173,7 +173,7 @@ def test_methods_and_revisions_that_mcp_does_not_define_are_counted_together() -
     assert len(samples(durations, "server")) == 2
 
 
-def test_uris_are_no_labels() -> None:
+def test_uris_do_not_become_labels() -> None:
     durations = OperationDurations(listed)
     for number in range(50):
         durations.end_call(call(f"file:///{number}", "resources/read"), CLIENT, b"{}", True)

@@ -11,7 +11,7 @@ from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from mcpproxy.proxy.telemetry.resource import build_resource
+from mcpproxy.proxy.telemetry.tracing import build_resource
 
 EXPORT_WITHIN: Final = 3.0
 """Timeout in seconds for an export of records."""

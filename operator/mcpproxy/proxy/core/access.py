@@ -42,6 +42,9 @@ class AccessDenied(RpcError):
 class CallCondition(Protocol):
     """Condition of a rule that each call must meet."""
 
+    reads_claims: bool
+    """True if the condition may depend on the claims of the caller."""
+
     def holds(self, arguments: Any, claims: Mapping[str, Any], tool: Mapping[str, Any]) -> bool:
         """Return True if a call with these arguments meets the condition."""
 

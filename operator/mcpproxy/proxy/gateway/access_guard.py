@@ -10,8 +10,7 @@ from typing import Any, Final
 from msgspec import Raw
 
 from mcpproxy.api.v1alpha1.status import AuthorizationReport
-from mcpproxy.proxy.authorization.conditions import arguments_for_conditions
-from mcpproxy.proxy.authorization.grants import parse_annotations
+from mcpproxy.proxy.authorization.conditions import arguments_for_conditions, describe_tool
 from mcpproxy.proxy.authorization.policy import Policy
 from mcpproxy.proxy.core.access import Access, AccessDenied, Verdict
 from mcpproxy.proxy.core.catalog.catalog import Catalog
@@ -118,8 +117,7 @@ class AccessGuard:
         if route.kind is not TOOLS:
             return {}
         item = self._catalog.find(route.backend.name, TOOLS, route.name)
-        annotations = {} if item is None else parse_annotations(item)
-        return {"name": route.name, "backend": route.backend.name, "annotations": annotations}
+        return describe_tool(item, route.backend.name, route.name)
 
     def check_method(self, method: str, backend: str, client: ClientIdentity | None) -> None:
         """Raise RpcError unless the client may send a request that names no component.

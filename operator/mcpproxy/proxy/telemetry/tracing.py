@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from typing import Any, Final, Protocol
 
 import msgspec
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Span, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
@@ -25,7 +26,6 @@ from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.protocol.kinds import TOOLS
 from mcpproxy.proxy.telemetry.operation_durations import CANCELLED, NAMED, TOOL_ERROR, error_type
-from mcpproxy.proxy.telemetry.resource import build_resource
 from mcpproxy.proxy.upstream.backend import Backend
 from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
 
@@ -34,6 +34,16 @@ LONGEST: Final = 256
 """Maximum length of a method or name in a span, because clients choose both."""
 _KEYS: Final = ("traceparent", "tracestate")
 _received: ContextVar[Mapping[str, str] | None] = ContextVar("received", default=None)
+
+
+def build_resource(name: str, version: str) -> Resource:
+    """Return what spans and log records of the proxy `name` describe.
+
+    `version` is that of the program.
+    """
+    return Resource.create(
+        {"service.name": "mcpproxy", "service.version": version, "mcpproxy.name": name}
+    )
 
 
 class CallSpan(Protocol):
