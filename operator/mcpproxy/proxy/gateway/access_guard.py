@@ -13,8 +13,7 @@ from msgspec import Raw
 
 from mcpproxy.api.untrusted_text import quote
 from mcpproxy.api.v1alpha1.status import AuthorizationReport
-from mcpproxy.proxy.authorization.conditions import arguments_for_conditions
-from mcpproxy.proxy.authorization.grants import parse_annotations
+from mcpproxy.proxy.authorization.conditions import arguments_for_conditions, describe_tool
 from mcpproxy.proxy.authorization.policy import Policy
 from mcpproxy.proxy.core.access import Access, AccessDenied, Verdict
 from mcpproxy.proxy.core.catalog.catalog import Catalog
@@ -36,10 +35,13 @@ log = logging.getLogger("mcpproxy.authorization")
 class InsufficientScope(AccessDenied):
     """The request needs scopes that the client's token lacks; HTTP has a challenge for them."""
 
-    def __init__(self, client: ClientIdentity | None, scopes: tuple[str, ...]) -> None:
+    def __init__(
+        self, client: ClientIdentity | None, scopes: tuple[str, ...], backend: str = ""
+    ) -> None:
         """`scopes` are all that the request needs."""
         message = f"the token lacks a scope that this request needs: {' '.join(scopes)}"
-        super().__init__(client, INVALID_PARAMS, message, {"scopes": list(scopes)})
+        data = {"scopes": list(scopes)}
+        super().__init__(client, INVALID_PARAMS, message, data, backend)
         self.scopes = scopes
 
 
@@ -100,20 +102,23 @@ class AccessGuard:
         if route.kind is TASKS:
             # A task belongs to its principal, and is the result of a tool.
             if not access.uses_tools(route.backend.name):
-                raise AccessDenied.like(unknown_component_error(TASKS, route.name), client)
+                error = unknown_component_error(TASKS, route.name)
+                raise AccessDenied.like(error, client, route.backend.name)
             return
         verdict = access.judge(self._kind(route, method), route.backend.name, route.name)
         if verdict.allowed or self._meets_condition(verdict, route, method, params, client):
             return
         if verdict.scopes:
-            raise InsufficientScope(client, verdict.scopes)
+            raise InsufficientScope(client, verdict.scopes, route.backend.name)
         if verdict.conditions:
             raise AccessDenied(
                 client,
                 INVALID_PARAMS,
                 f"the conditions of spec.authorization do not allow this use of {route.name}",
+                backend=route.backend.name,
             )
-        raise AccessDenied.like(unknown_component_error(route.kind, route.name), client)
+        error = unknown_component_error(route.kind, route.name)
+        raise AccessDenied.like(error, client, route.backend.name)
 
     def _kind(self, route: Route, method: str) -> ComponentKind:
         """Return the kind of component that a request uses: completions also name templates."""
@@ -143,14 +148,8 @@ class AccessGuard:
         """Return the variable `tool` of conditions; empty for other components."""
         if route.kind is not TOOLS:
             return {}
-        forms = (
-            parse_annotations(item)
-            for components in self._catalog.known(route.backend.name, TOOLS)
-            for name, item in zip(components.names, components.items, strict=True)
-            if name == route.name
-        )
-        annotations: dict[str, Any] = next(forms, {})
-        return {"name": route.name, "backend": route.backend.name, "annotations": annotations}
+        item = self._catalog.find(route.backend.name, TOOLS, route.name)
+        return describe_tool(item, route.backend.name, route.name)
 
     def check_method(self, method: str, backend: str, client: ClientIdentity | None) -> None:
         """Raise RpcError unless the client may send a request that names no component.
@@ -158,7 +157,8 @@ class AccessGuard:
         Nothing tells which components it concerns, so the client must be allowed all of them.
         """
         if not self.access_of(client).has_whole(backend):
-            raise AccessDenied(client, METHOD_NOT_FOUND, f"method not found: {method}")
+            why = f"method not found: {method}"
+            raise AccessDenied(client, METHOD_NOT_FOUND, why, backend=backend)
 
     def restrict_result(
         self, method: str, backend: str, answer: Message, client: ClientIdentity
