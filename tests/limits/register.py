@@ -127,6 +127,7 @@ BOUNDED: Final[dict[str, str]] = {
 
 UNBOUNDED: Final[dict[str, str]] = {
     "proxy/authentication/authenticator.py:Authenticator._results": OWN,
+    "proxy/authentication/refusals.py:RefusalLog._written": OWN,
     "proxy/authentication/client_authentication.py:ClientAuthentication._remote": CONFIGURED,
     "proxy/authentication/client_authentication.py:ClientAuthentication._tasks": CONFIGURED,
     "proxy/authentication/client_authentication.py:ClientAuthentication.start:task": CONFIGURED,

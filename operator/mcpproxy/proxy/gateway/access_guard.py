@@ -4,17 +4,21 @@ A component that a client may not use has the error of an unknown one, so that n
 which components others have.
 """
 
-from collections.abc import Mapping
+import logging
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from msgspec import Raw
 
+from mcpproxy.api.untrusted_text import quote
 from mcpproxy.api.v1alpha1.status import AuthorizationReport
 from mcpproxy.proxy.authorization.conditions import arguments_for_conditions, describe_tool
 from mcpproxy.proxy.authorization.policy import Policy
 from mcpproxy.proxy.core.access import Access, AccessDenied, Verdict
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.core.identity import Identity
 from mcpproxy.proxy.core.translation.request_names import COMPLETE, unknown_component_error
 from mcpproxy.proxy.gateway.router import Route
 from mcpproxy.proxy.protocol import jsonrpc
@@ -22,6 +26,10 @@ from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Me
 from mcpproxy.proxy.protocol.kinds import RESOURCES, TASKS, TEMPLATES, TOOLS, ComponentKind
 
 DIRECTORY: Final = "resources/directory/read"
+LOGGED: Final = 60.0
+"""Seconds between two lines of the log on callers to whom no rule applies."""
+
+log = logging.getLogger("mcpproxy.authorization")
 
 
 class InsufficientScope(AccessDenied):
@@ -40,9 +48,14 @@ class InsufficientScope(AccessDenied):
 class AccessGuard:
     """Guard of the routes of one proxy."""
 
-    def __init__(self, policy: Policy, catalog: Catalog) -> None:
+    def __init__(
+        self, policy: Policy, catalog: Catalog, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`now` returns seconds."""
         self._policy = policy
         self._catalog = catalog
+        self._now = now
+        self._logged_at = float("-inf")
 
     def report(self, *, complete: bool) -> AuthorizationReport:
         """Return the state of the rules; `complete` means that all components are known."""
@@ -55,7 +68,26 @@ class AccessGuard:
 
     def restrict(self, client: ClientIdentity) -> Access:
         """Return the access of a client, by its identity."""
-        return self._policy.access_class(client.identity)
+        access = self._policy.access_class(client.identity)
+        known = client.identity.method != "anonymous"
+        if known and not access.rules and not self._policy.allows_by_default:
+            self._log_unmatched(client.identity)
+        return access
+
+    def _log_unmatched(self, identity: Identity) -> None:
+        """Log a caller who may use nothing, such as one whose token has no groups."""
+        now = self._now()
+        if now - self._logged_at < LOGGED:
+            return
+        self._logged_at = now
+        groups, scopes = (quote(sorted(words)) for words in (identity.groups, identity.scopes))
+        remedy = "compare who of the rules"
+        if identity.method == "jwt" and not identity.groups:
+            remedy += ", and let the issuer put the groups into the token or set claims.groups"
+        log.info(
+            "no rule applies to a caller (%s of %s, groups %s, scopes %s); %s",
+            *(identity.method, quote(identity.issuer), groups, scopes, remedy),
+        )
 
     def access_of(self, client: ClientIdentity | None) -> Access:
         """Return the access of a client that was restricted; others may use nothing."""
