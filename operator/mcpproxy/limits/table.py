@@ -14,6 +14,7 @@ from mcpproxy.limits import (
     pods,
     sessions,
     streams,
+    tokens,
 )
 from mcpproxy.limits.limit import Limit
 
@@ -33,6 +34,7 @@ BACKENDS: Final = (
     *_defined_in(sessions),
     *_defined_in(streams),
     *_defined_in(extensions),
+    *_defined_in(tokens),
 )
 INSTANCES: Final = _defined_in(instances)
 PODS: Final = _defined_in(pods)

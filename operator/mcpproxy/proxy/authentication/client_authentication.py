@@ -82,6 +82,8 @@ class ClientAuthentication:
             now=now,
             on_refused=on_refused,
         )
+        self.keeps_tokens = any(backend.is_called_for_callers for backend in proxy.spec.backends)
+        """True if identities need the tokens of their callers, which some backend is called for."""
         self._tasks: list[asyncio.Task[None]] = []
 
     def statuses(self) -> list[IssuerStatus]:

@@ -9,13 +9,13 @@ from typing import Final
 
 from mcpproxy.api.v1alpha1.status import IssuerStatus
 from mcpproxy.limits.authentication import KEYS_KEPT, KEYS_REFETCH
-from mcpproxy.proxy.authentication.key_documents import KeysUnavailable
 from mcpproxy.proxy.authentication.verification_keys import (
     InvalidKeySet,
     KeyListener,
     KeySet,
     parse_key_set,
 )
+from mcpproxy.proxy.issuers.documents import IssuerError
 
 FRESH: Final = 40.0
 """Seconds after which keys are fetched again, so that a revoked key is refused within a minute."""
@@ -96,7 +96,7 @@ class RemoteKeys(KeySet):
         before = self._problem, self.keys
         try:
             self.replace(parse_key_set(await self._fetch()))
-        except (KeysUnavailable, InvalidKeySet) as error:
+        except (IssuerError, InvalidKeySet) as error:
             self._problem = str(error)
             if before[0] is None:
                 log.warning("keys of %s were not read: %s", self._issuer, error)

@@ -46,6 +46,8 @@ class BackendEvents:
         """A backend and its notification that a resource changed, with the backend's URI."""
         self.check: Topic[[str, bool]] = Topic()
         """A backend and the result of a check that this process ran on its own schedule."""
+        self.token_request: Topic[[str, str]] = Topic()
+        """A backend and the result of a request for a token: issued, refused or unavailable."""
         self.pages: Topic[[str, ComponentKind, list[Message]]] = Topic()
         """A backend, and the pages of a list as it sent them."""
 

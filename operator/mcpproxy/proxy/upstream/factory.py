@@ -1,7 +1,9 @@
 """Construction of backends and connectors from the configuration of an MCPProxy."""
 
+import functools
 import logging
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Mapping
 
 from mcpproxy.api.defaults import BackendSettings, effective_settings
 from mcpproxy.api.v1alpha1 import BackendSpec, MCPProxy, Stdio
@@ -13,6 +15,7 @@ from mcpproxy.proxy.upstream.connect.negotiation import Connector
 from mcpproxy.proxy.upstream.connect.spare_processes import SpareProcesses
 from mcpproxy.proxy.upstream.connect.stdio_connector import StdioConnector
 from mcpproxy.proxy.upstream.context import BackendContext
+from mcpproxy.proxy.upstream.credentials.credential import Credentials
 from mcpproxy.proxy.upstream.mounted.tls import SKIPPED, TlsContext
 from mcpproxy.proxy.upstream.mounted.values import EnvironmentSource, HeaderSource
 from mcpproxy.proxy.upstream.transports import stdio
@@ -66,9 +69,28 @@ def build_connector(
     headers = HeaderSource(context.values, spec.headers or ())
     tls = TlsContext(spec.tls, context.values) if spec.tls else None
     client = HttpClient(url, settings.deadlines.connect, tls or context.tls, resolve, name)
-    endpoint = McpHttpClient(client, headers if spec.headers else tuple, settings.passed)
+    credentials = None
+    if spec.auth is not None and spec.auth.sets_authorization:
+        credentials = _credentials(spec, url, context, tls or context.tls, resolve)
+    endpoint = McpHttpClient(
+        client, headers if spec.headers else tuple, settings.passed, credentials
+    )
     changed = (headers.changed, tls.changed) if tls else (headers.changed,)
     return HttpConnector(endpoint, settings, background, *changed)
+
+
+def _credentials(
+    spec: BackendSpec,
+    url: str,
+    context: BackendContext,
+    tls: Callable[[], ssl.SSLContext],
+    resolve: Mapping[str, str],
+) -> Credentials | None:
+    # PyJWT and cryptography are large, and most proxies never load them.
+    from mcpproxy.proxy.upstream.credentials.factory import CredentialsFactory
+
+    report = functools.partial(context.events.token_request.publish, spec.name)
+    return CredentialsFactory(spec, url, context.values, context.tls, tls, resolve, report).build()
 
 
 def _service_url(spec: BackendSpec, namespace: str) -> str:

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.limits.backends import LIST_VARIANT_BYTES, LIST_VARIANTS, LIST_WAIT
+from mcpproxy.limits.tokens import CALLER_LISTS
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.component_list import ComponentList
 from mcpproxy.proxy.core.catalog.component_selection import selections
@@ -108,6 +109,7 @@ class VariantLists:
         self._catalog = catalog
         self._clients = clients
         self._pace = pace or RequestRate()
+        self._limit = CALLER_LISTS if settings.for_callers else LIST_VARIANTS
         self._views: OrderedDict[bytes, ListVariantState] = OrderedDict()
 
     def record_opening(self, seconds: float) -> None:
@@ -150,9 +152,9 @@ class VariantLists:
             view = self._views[seen] = ListVariantState(ListWait(self._ttl), flights, caller)
         view.use(caller)
         self._views.move_to_end(seen)
-        for oldest in list(self._views)[: max(len(self._views) - LIST_VARIANTS.value, 0)]:
+        for oldest in list(self._views)[: max(len(self._views) - self._limit.value, 0)]:
             if not self._views[oldest].awaited:
-                LIST_VARIANTS.record()
+                self._limit.record()
                 self._drop(oldest)
         return view
 

@@ -18,7 +18,7 @@ from mcpproxy.proxy.core.errors import (
     Unauthorized,
 )
 from mcpproxy.proxy.core.exchange import ClientIdentity
-from mcpproxy.proxy.core.health import GUARDED, NOT_LISTED, BackendHealth, HealthState
+from mcpproxy.proxy.core.health import FOR_CALLERS, GUARDED, NOT_LISTED, BackendHealth, HealthState
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.protocol.kinds import BY_CHANGED, ComponentKind
@@ -178,13 +178,16 @@ class BackendMonitor:
         done."""
         before = self.health.finding
         try:
-            changed = await self._refresh_lists(await self._alive(asking))
+            session = await self._alive(asking)
+            # Lists of the proxy's own identity are those of no caller.
+            for_callers = self._settings.for_callers
+            changed = self._guard() if for_callers else await self._refresh_lists(session)
         except (BackendError, RpcError, TimeoutError) as error:
             if not (self._settings.guarded and isinstance(error, Unauthorized)):
                 self._record_failure(error)
                 return False
             # The backend responds, and requires credentials that only clients have.
-            changed = self._on_unauthorized()
+            changed = self._guard()
         except Exception:
             # No behavior of a backend may end its monitor.
             log.exception("backend %s: unexpected error during a health check", self._name)
@@ -200,7 +203,7 @@ class BackendMonitor:
     def _remark(self) -> HealthState | None:
         """Return the remark on a healthy backend, or None."""
         if self.guarded:
-            return GUARDED
+            return FOR_CALLERS if self._settings.for_callers else GUARDED
         if self.lists.failures:
             errors = "; ".join(str(failure.error) for failure in self.lists.failures.values())
             return HealthState("Healthy", status.LIST_FAILED, f"{errors}; other lists are served")
@@ -213,9 +216,9 @@ class BackendMonitor:
         deadlines = self._settings.deadlines
         return deadlines.connect + 2 * deadlines.initialize
 
-    def _on_unauthorized(self) -> set[ComponentKind]:
-        """Withdraw all lists, because the backend requires client credentials; return the
-        changed kinds."""
+    def _guard(self) -> set[ComponentKind]:
+        """Withdraw all lists, because only clients have the right credentials; return the changed
+        kinds."""
         self.guarded = True
         self._disconnect()
         self.greeting = None
