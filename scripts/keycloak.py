@@ -83,12 +83,38 @@ class Keycloak:
         form |= {"client_id": client[0], "client_secret": client[1]}
         return _token(self.issuer, form)
 
-    def rotate_keys(self) -> None:
-        """Replace the keys that sign tokens with newer ones."""
+    def _administrator(self) -> str:
+        """Return a token of the administrator."""
         name, password = ADMINISTRATOR
         form = {"grant_type": "password", "client_id": "admin-cli"}
         form |= {"username": name, "password": password}
-        token = _token(f"{self.origin}/realms/master", form)
+        return _token(f"{self.origin}/realms/master", form)
+
+    def permit_exchange(self, client: tuple[str, str], audience: str) -> None:
+        """Add a client that exchanges tokens of the agent for tokens with this audience."""
+        token, mapper = self._administrator(), "oidc-audience-mapper"
+        common = {"protocol": "openid-connect", "protocolMapper": mapper, "name": "for exchanges"}
+        in_tokens = {"access.token.claim": "true", "id.token.claim": "false"}
+        content = {
+            "clientId": client[0],
+            "secret": client[1],
+            "serviceAccountsEnabled": True,
+            "standardFlowEnabled": False,
+            "attributes": {"standard.token.exchange.enabled": "true"},
+            "protocolMappers": [
+                {**common, "config": {"included.custom.audience": audience, **in_tokens}}
+            ],
+        }
+        self._administer(token, "POST", "clients", content)
+        # Keycloak exchanges only tokens of which the client is an audience.
+        (agent,) = self._administer(token, "GET", f"clients?clientId={AGENT[0]}")
+        path = f"clients/{agent['id']}/protocol-mappers/models"
+        config = {"included.client.audience": client[0], **in_tokens}
+        self._administer(token, "POST", path, {**common, "config": config})
+
+    def rotate_keys(self) -> None:
+        """Replace the keys that sign tokens with newer ones."""
+        token = self._administrator()
         kind = "org.keycloak.keys.KeyProvider"
         old = self._administer(token, "GET", f"components?type={kind}")
         new = {

@@ -121,7 +121,12 @@ class Grants:
     def _issued(self, subject: str, form: Form, issued_token_type: str = "", **claims: Any) -> Any:
         self.serial += 1
         token = Issuer(self.url, form.get("resource", form.get("audience", ""))).token(
-            subject, jti=str(self.serial), scope=form.get("scope", ""), **claims, **self.claims
+            subject,
+            jti=str(self.serial),
+            issued=time.time(),
+            scope=form.get("scope", ""),
+            **claims,
+            **self.claims,
         )
         answer: dict[str, Any] = {"access_token": token, "token_type": "Bearer"}
         if self.lifetime is not None:
@@ -191,6 +196,8 @@ class Demanding:
     actor: str = ""
     """Required actor of tokens; empty for tokens of the proxy itself."""
     accepts: Callable[[dict[str, Any]], bool] = lambda claims: True
+    key_of: Callable[[str], Any] = lambda token: RSA.public_key()
+    """Returns the public key for a token."""
     calls: list[tuple[str, str]] = field(default_factory=list)
     """Subject of the token and argument `who` of each call."""
     refused: list[str] = field(default_factory=list)
@@ -217,19 +224,20 @@ class Demanding:
             challenge = b'Bearer error="invalid_token"'
             await reply(send, 401, {}, (b"www-authenticate", challenge))
             return
-        await self.app(scope, self._observed(receive, subject), send)
+        named = {**scope, "subject": subject}
+        await self.app(named, self._observed(receive, subject), send)
 
     def _subject(self, token: str) -> str | None:
         try:
             claims = jwt.decode(
                 token,
-                RSA.public_key(),
+                self.key_of(token),
                 ["RS256"],
                 audience=self.url,
                 issuer=self.grants.url,
                 leeway=5,
             )
-        except jwt.InvalidTokenError:
+        except jwt.PyJWTError:
             return None
         actor = claims.get("act", {}).get("sub", "")
         allowed = actor == self.actor and self.accepts(claims)
