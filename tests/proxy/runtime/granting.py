@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote_plus
 
 import jwt
+from cryptography.hazmat.primitives import serialization
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests.proxy.authentication.tokens import P256, RSA, Issuer
@@ -125,8 +126,7 @@ class Grants:
             jti=str(self.serial),
             issued=time.time(),
             scope=form.get("scope", ""),
-            **claims,
-            **self.claims,
+            **{**claims, **self.claims},
         )
         answer: dict[str, Any] = {"access_token": token, "token_type": "Bearer"}
         if self.lifetime is not None:
@@ -153,6 +153,12 @@ class Grants:
             return False
         name, _, secret = base64.b64decode(pair).decode().partition(":")
         return (unquote_plus(name), unquote_plus(secret)) == (CLIENT, self.secret)
+
+
+def pem(key: Any) -> str:
+    """Return a private key in PEM."""
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    return str(key.private_bytes(encoding, form, serialization.NoEncryption()).decode())
 
 
 async def _form(receive: Receive) -> Form:

@@ -7,11 +7,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from cryptography.hazmat.primitives import serialization
 from starlette.types import Receive, Scope, Send
 
 from tests.proxy.authentication.tokens import ED25519, P256, RSA
-from tests.proxy.runtime.granting import CLIENT, METADATA_AT, RESOURCE_AT, SECRET, reply
+from tests.proxy.runtime.granting import CLIENT, METADATA_AT, RESOURCE_AT, SECRET, pem, reply
 from tests.proxy.runtime.identities import Stage
 from tests.proxy.runtime.raw import Raw, last, rpc
 from tests.proxy.runtime.serving import LIVE, Proxy
@@ -27,16 +26,6 @@ async def _call(proxy: Proxy, http: httpx2.AsyncClient) -> Any:
     raw = Raw(proxy.url, http)
     await raw.initialize()
     return last(await raw.post(CALL))
-
-
-def _pem(key: Any) -> str:
-    return str(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ).decode()
-    )
 
 
 @ERAS
@@ -65,7 +54,7 @@ async def test_the_proxy_signs_assertions_with_its_private_key(
     stage: Stage, http: httpx2.AsyncClient, key: Any
 ) -> None:
     stage.grants.public_key = key.public_key()
-    stage.mounted.write("secret/as/key", _pem(key))
+    stage.mounted.write("secret/as/key", pem(key))
     backend = await stage.backend()
     client = stage.grants.spec(privateKeyFrom={"secretKeyRef": {"name": "as", "key": "key"}})
     del client["clientSecretFrom"]
