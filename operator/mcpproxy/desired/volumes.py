@@ -61,7 +61,7 @@ def _sources(proxy: MCPProxy) -> list[Manifest]:
 def _tokens(proxy: MCPProxy) -> Iterator[Manifest]:
     """Yield the tokens of the ServiceAccount that backends get. None of them is for the API
     server."""
-    for backend in proxy.spec.backends:
+    for backend in sorted(proxy.spec.backends, key=lambda backend: backend.name):
         for file, audience in (backend.auth.mounted_tokens if backend.auth else {}).items():
             yield {
                 "serviceAccountToken": {
