@@ -10,6 +10,7 @@ from mcpproxy.api.v1alpha1 import BackendSpec, MCPProxy
 from mcpproxy.api.v1alpha1.status import BackendStatus
 from mcpproxy.plan import saved_lists
 from mcpproxy.plan.access.callers import parse_caller
+from mcpproxy.plan.access.identities import describe_identity
 from mcpproxy.plan.access.permissions import build_access
 from mcpproxy.plan.document import Plan, build_document
 from mcpproxy.proxy.bootstrap import build_backend_context
@@ -74,6 +75,7 @@ async def build_plan(
             approved=proxy.spec.catalog,
             on_clash=proxy.spec.names.on_clash if proxy.spec.names else None,
             failures={kind: _failures(backends, kind) for kind in KINDS},
+            identities={spec.name: describe_identity(spec) for spec in proxy.spec.backends},
         )
         callers = [parse_caller(text, proxy.spec) for text in sources.callers]
         plan["access"] = build_access(proxy.spec, context.catalog, plan, callers)

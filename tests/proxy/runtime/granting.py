@@ -145,7 +145,7 @@ class Grants:
                 )
             except jwt.InvalidTokenError:
                 return False
-            return claims["iss"] == claims["sub"] == CLIENT
+            return bool(claims["iss"] == claims["sub"] == CLIENT)
         if "client_secret" in form:
             return (form["client_id"], form["client_secret"]) == (CLIENT, self.secret)
         scheme, _, pair = headers.get("authorization", "").partition(" ")

@@ -34,7 +34,7 @@ async def _started(stage: Stage, issuer: IssuerServer, backend: Demanding, **mor
 
 
 @ERAS
-async def test_each_caller_is_itself_at_the_backend(
+async def test_s15_each_caller_is_itself_at_the_backend(
     stage: Stage, issuer: IssuerServer, http: httpx2.AsyncClient, era: str
 ) -> None:
     backend = await stage.backend(era, actor=CLIENT)
@@ -118,7 +118,12 @@ async def test_tokens_with_other_rights_are_exchanged_separately(
 ) -> None:
     backend = await stage.backend("modern", actor=CLIENT)
     seen: list[str] = []
-    backend.accepts = lambda claims: seen.append(claims["rights"]) is None
+
+    def record(claims: dict[str, Any]) -> bool:
+        seen.append(claims["rights"])
+        return True
+
+    backend.accepts = record
     proxy = await _started(stage, issuer, backend)
     raw = Raw(proxy.url, http)
     await raw.initialize(authorization=issuer.token(scope="all"))
@@ -252,7 +257,7 @@ async def test_the_owner_of_a_session_exchanges_the_token_that_another_instance_
     assert form["subject_token"]
 
 
-async def test_no_token_is_in_logs_reports_metrics_or_errors(
+async def test_s15_no_token_is_in_logs_reports_metrics_or_errors(
     stage: Stage,
     issuer: IssuerServer,
     http: httpx2.AsyncClient,

@@ -15,11 +15,9 @@ import pytest_asyncio
 from mcpproxy.api.v1alpha1 import JwtIssuer, Tls
 from mcpproxy.limits.authentication import KEY_DOCUMENT, KEYS_FETCH
 from mcpproxy.proxy.authentication import key_documents
-from mcpproxy.proxy.authentication.key_documents import (
-    IssuerError,
-    KeyDocuments,
-    metadata_urls,
-)
+from mcpproxy.proxy.authentication.key_documents import KeyDocuments
+from mcpproxy.proxy.issuers.documents import IssuerError
+from mcpproxy.proxy.issuers.metadata import metadata_urls
 from mcpproxy.proxy.upstream.mounted.tls import TlsContext
 from mcpproxy.proxy.upstream.mounted.values import MountedValues
 from tests.proxy.runtime.issuing import KEYS_PATH, IssuerServer, issuing

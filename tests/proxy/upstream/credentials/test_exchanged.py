@@ -1,5 +1,6 @@
 """Tokens of callers: for whom each is used, how many are kept, and how often they are exchanged."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -8,7 +9,6 @@ from mcpproxy.limits.tokens import CALLERS, TOKENS_OF_CALLER
 from mcpproxy.proxy.core.errors import NoCallerToken, TokenUnavailable
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.core.identity import PROXY, Identity
-from mcpproxy.proxy.upstream.credentials import exchanged
 from mcpproxy.proxy.upstream.credentials.access_tokens import AccessToken, bearer_line
 from mcpproxy.proxy.upstream.credentials.exchanged import ExchangedTokens
 from mcpproxy.proxy.upstream.credentials.own import OwnToken
@@ -121,7 +121,7 @@ async def test_a_caller_with_a_new_set_of_claims_in_each_request_is_slowed_down(
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    monkeypatch.setattr(exchanged.asyncio, "sleep", sleep)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     for number in range(13):
         await stage.line(a_client("eve", f"e{number}", scope=str(number)))
     with pytest.raises(TokenUnavailable, match="issued no token"):
