@@ -101,7 +101,7 @@ async def test_the_realm_exchanges_the_token_of_a_caller_for_one_that_the_backen
     assert f"Bearer {token}" not in stage.backend.tokens
 
 
-async def test_the_realm_gives_the_proxy_a_token_of_its_own(stage: Stage) -> None:
+async def test_the_realm_issues_a_token_to_the_proxy_itself(stage: Stage) -> None:
     proxy = await stage.proxy("clientCredentials")
     token = stage.realm.token()
     stage.backend.calls.clear()

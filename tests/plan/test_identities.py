@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mcpproxy.api import manifest
-from mcpproxy.plan.access.identities import describe_identity
+from mcpproxy.plan.collect import describe_identity
 from tests.support.bad_values import ref
 from tests.support.builders import a_backend, a_manifest
 

@@ -13,7 +13,6 @@ from mcpproxy.limits import (
     instances,
     pods,
     sessions,
-    streams,
     tokens,
 )
 from mcpproxy.limits.limit import Limit
@@ -32,7 +31,6 @@ CLIENTS: Final = (
 BACKENDS: Final = (
     *_defined_in(backends),
     *_defined_in(sessions),
-    *_defined_in(streams),
     *_defined_in(extensions),
     *_defined_in(tokens),
 )

@@ -52,15 +52,6 @@ CALLERS: Final = Limit(
     " exchanged again when it returns",
     test="test_callers_beyond_the_limit_displace_the_idlest_of_their_network",
 )
-CALLER_LISTS: Final = Limit(
-    name="caller-lists",
-    value=1024,
-    unit="count",
-    counts="callers for whom the lists of a backend that is called on their behalf are cached",
-    share="backend",
-    beyond="the lists that were requested least recently are dropped",
-    test="test_lists_of_many_callers_are_bounded_and_the_oldest_goes",
-)
 TOKENS_OF_CALLER: Final = Limit(
     name="tokens-of-caller",
     value=8,

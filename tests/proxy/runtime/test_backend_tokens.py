@@ -283,10 +283,3 @@ async def test_many_calls_at_the_start_cause_one_token_request(
     results = await asyncio.gather(*(_call(proxy, http) for _ in range(20)))
     assert all("result" in result for result in results)
     assert len(stage.grants.forms) == 1
-
-
-async def test_the_id_of_the_client_is_no_subject_of_its_own(stage: Stage) -> None:
-    backend = await stage.backend()
-    proxy = await stage.proxy(backend, {"clientCredentials": stage.grants.spec(clientId="x")})
-    await proxy.until("p", "Unauthorized")
-    assert CLIENT not in json.dumps((await proxy.report()).to_manifest())

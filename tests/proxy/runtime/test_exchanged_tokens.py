@@ -83,7 +83,7 @@ async def test_a_client_that_the_server_does_not_know_fails_the_check(
     await proxy.until("p", "Healthy")
 
 
-async def test_a_client_without_a_token_of_its_own_may_exchange_those_of_callers(
+async def test_a_proxy_without_its_own_token_may_exchange_the_tokens_of_callers(
     stage: Stage, issuer: IssuerServer, http: httpx2.AsyncClient
 ) -> None:
     stage.grants.refusals["client_credentials"] = "unauthorized_client"
@@ -135,7 +135,7 @@ async def test_tokens_with_other_rights_are_exchanged_separately(
     assert len(subjects) == len(set(subjects)) == 2
 
 
-async def test_a_caller_without_a_token_gets_an_error_that_says_so(
+async def test_a_caller_without_a_token_gets_an_error_with_the_reason(
     stage: Stage, issuer: IssuerServer, http: httpx2.AsyncClient
 ) -> None:
     key = "k" * 40

@@ -44,10 +44,10 @@ async def _backend(stage: Stage, kind: str) -> Demanding:
 
 
 async def _call(proxy: Proxy, issuer: IssuerServer, http: httpx2.AsyncClient) -> Any:
-    raw = Raw(proxy.url, http)
-    await raw.initialize(authorization=issuer.token())
+    raw, token = Raw(proxy.url, http), issuer.token()
+    await raw.initialize(authorization=token)
     call = rpc("tools/call", {"name": "echo", "arguments": {"who": "x"}})
-    return last(await raw.post(call, authorization=issuer.token()))
+    return last(await raw.post(call, authorization=token))
 
 
 @KINDS
@@ -174,7 +174,7 @@ async def test_a_backend_gets_the_mounted_token_and_its_successor(
     assert {subject for subject, _ in backend.calls} == {"system:serviceaccount:tools:proxy"}
 
 
-async def test_a_mounted_file_that_is_no_token_is_named(stage: Stage) -> None:
+async def test_a_mounted_file_without_a_token_is_named(stage: Stage) -> None:
     backend = await stage.backend(app=Peer("p").gate)
     stage.mounted.write("serviceaccount/p/token", "two\nlines")
     proxy = await stage.proxy(backend, {"serviceAccount": {"audience": "a"}})

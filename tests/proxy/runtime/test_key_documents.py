@@ -14,8 +14,8 @@ import pytest_asyncio
 
 from mcpproxy.api.v1alpha1 import JwtIssuer, Tls
 from mcpproxy.limits.authentication import KEY_DOCUMENT, KEYS_FETCH
-from mcpproxy.proxy.authentication import key_documents
-from mcpproxy.proxy.authentication.key_documents import KeyDocuments
+from mcpproxy.proxy.authentication import remote_keys
+from mcpproxy.proxy.authentication.remote_keys import KeyDocuments
 from mcpproxy.proxy.issuers.documents import IssuerError
 from mcpproxy.proxy.issuers.metadata import metadata_urls
 from mcpproxy.proxy.upstream.mounted.tls import TlsContext
@@ -140,7 +140,7 @@ async def test_a_compressed_key_set_is_not_read(server: IssuerServer) -> None:
 
 async def test_an_issuer_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     quick = replace(KEYS_FETCH, value=1)
-    monkeypatch.setattr(key_documents, "KEYS_FETCH", quick)
+    monkeypatch.setattr(remote_keys, "KEYS_FETCH", quick)
     before = quick.reached
     port = free_port()
     async with stranger_at(port, hang):

@@ -10,10 +10,9 @@ from typing import Final
 from mcpproxy.api.v1alpha1 import Authentication, JwtIssuer, MCPProxy, Tls
 from mcpproxy.api.v1alpha1.status import IssuerStatus
 from mcpproxy.proxy.authentication.authenticator import Authenticator, ignore_refusal
-from mcpproxy.proxy.authentication.key_documents import KeyDocuments
 from mcpproxy.proxy.authentication.mounted_keys import ApiKeyHashes, ClusterKeys
 from mcpproxy.proxy.authentication.refusals import Challenges
-from mcpproxy.proxy.authentication.remote_keys import RemoteKeys
+from mcpproxy.proxy.authentication.remote_keys import KeyDocuments, RemoteKeys
 from mcpproxy.proxy.authentication.resource_metadata import ResourceMetadataDocument
 from mcpproxy.proxy.authentication.token_rules import (
     AudienceRule,
@@ -82,8 +81,6 @@ class ClientAuthentication:
             now=now,
             on_refused=on_refused,
         )
-        self.keeps_tokens = any(backend.is_called_for_callers for backend in proxy.spec.backends)
-        """True if identities need the tokens of their callers, which some backend is called for."""
         self._tasks: list[asyncio.Task[None]] = []
 
     def statuses(self) -> list[IssuerStatus]:

@@ -54,7 +54,7 @@ class IssuerResponse:
 
 
 class IssuerHttp:
-    """Client of the servers of issuers. Each request has a connection of its own."""
+    """Client of the servers of issuers. Each request opens a new connection."""
 
     def __init__(
         self, tls: Callable[[], ssl.SSLContext], resolve: Mapping[str, str], limit: Limit

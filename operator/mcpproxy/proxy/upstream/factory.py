@@ -1,9 +1,7 @@
 """Construction of backends and connectors from the configuration of an MCPProxy."""
 
-import functools
 import logging
-import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from mcpproxy.api.defaults import BackendSettings, effective_settings
 from mcpproxy.api.v1alpha1 import BackendSpec, MCPProxy, Stdio
@@ -15,7 +13,6 @@ from mcpproxy.proxy.upstream.connect.negotiation import Connector
 from mcpproxy.proxy.upstream.connect.spare_processes import SpareProcesses
 from mcpproxy.proxy.upstream.connect.stdio_connector import StdioConnector
 from mcpproxy.proxy.upstream.context import BackendContext
-from mcpproxy.proxy.upstream.credentials.credential import Credentials
 from mcpproxy.proxy.upstream.mounted.tls import SKIPPED, TlsContext
 from mcpproxy.proxy.upstream.mounted.values import EnvironmentSource, HeaderSource
 from mcpproxy.proxy.upstream.transports import stdio
@@ -71,26 +68,12 @@ def build_connector(
     client = HttpClient(url, settings.deadlines.connect, tls or context.tls, resolve, name)
     credentials = None
     if spec.auth is not None and spec.auth.sets_authorization:
-        credentials = _credentials(spec, url, context, tls or context.tls, resolve)
+        credentials = context.credentials_for(spec, url, tls or context.tls, resolve)
     endpoint = McpHttpClient(
         client, headers if spec.headers else tuple, settings.passed, credentials
     )
     changed = (headers.changed, tls.changed) if tls else (headers.changed,)
     return HttpConnector(endpoint, settings, background, *changed)
-
-
-def _credentials(
-    spec: BackendSpec,
-    url: str,
-    context: BackendContext,
-    tls: Callable[[], ssl.SSLContext],
-    resolve: Mapping[str, str],
-) -> Credentials | None:
-    # PyJWT and cryptography are large, and most proxies never load them.
-    from mcpproxy.proxy.upstream.credentials.factory import CredentialsFactory
-
-    report = functools.partial(context.events.token_request.publish, spec.name)
-    return CredentialsFactory(spec, url, context.values, context.tls, tls, resolve, report).build()
 
 
 def _service_url(spec: BackendSpec, namespace: str) -> str:

@@ -207,7 +207,7 @@ class BackendAuth(ApiModel):
 
     @property
     def sets_authorization(self) -> bool:
-        """True if the proxy sends tokens of its own, or ones that it got for callers."""
+        """True if the proxy sends its own tokens, or tokens that it obtained for callers."""
         return self.token_client is not None or self.service_account is not None
 
     @property

@@ -55,7 +55,9 @@ class AuthenticatedEndpoint(Endpoint):
         self._challenges = authentication.challenges
         self._metadata = authentication.metadata
         self._readiness = readiness
-        self._keeps_tokens = authentication.keeps_tokens
+        # Only a backend that is called on behalf of callers needs their tokens.
+        backends = self._gateway.backends.values()
+        self._keeps_tokens = any(backend.settings.for_callers for backend in backends)
         from mcpproxy.proxy.authentication.admissions import ANONYMOUS_ADMISSION
         from mcpproxy.proxy.authentication.authenticator import KeysNeeded
 

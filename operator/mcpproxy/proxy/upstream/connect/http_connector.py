@@ -187,6 +187,4 @@ class HttpConnector(Connector):
         return link
 
     async def close(self) -> None:
-        if self._endpoint.credentials is not None:
-            await self._endpoint.credentials.close()
-        self._endpoint.client.close()
+        await self._endpoint.close()

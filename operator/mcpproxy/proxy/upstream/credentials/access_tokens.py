@@ -7,13 +7,13 @@ from typing import Any, Final
 from mcpproxy.limits.tokens import TOKEN_SIZE
 from mcpproxy.proxy.core.errors import BackendError, TokenRefused, TokenUnavailable
 from mcpproxy.proxy.issuers.documents import IssuerError, IssuerResponse
-from mcpproxy.proxy.upstream.credentials.credential import AUTHORIZATION, Line
 
 DEFAULT_LIFETIME: Final = 300.0
 """Seconds for which a token is used if the server does not state its lifetime."""
 SHORTEST: Final = 1.0
 """Seconds for which a token is used at least, so that there is one request a second at most."""
 LONGEST: Final = 86_400.0
+AUTHORIZATION: Final = b"authorization"
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 30.0
 """Seconds between two requests while they fail."""
@@ -22,6 +22,9 @@ _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 _ERROR: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
 _OF_CLIENT: Final = "invalid_client"
 """The error about the proxy's own authentication, which therefore concerns every request."""
+
+Line = tuple[bytes, bytes]
+"""A header field."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""How the proxy proves to an authorization server that it is a client: a secret or a key."""
+"""Authentication of the proxy as a client of an authorization server: by a secret or by a key."""
 
 import base64
 import secrets
@@ -98,7 +98,7 @@ class PrivateKey:
         strong = not isinstance(key, RSAPrivateKey) or key.key_size >= _SMALLEST_RSA
         if key is None or not strong or _algorithm(key, None) is None:
             raise MissingReference(
-                f"{describe_reference(self._source)} is no unencrypted private key in PEM of a"
+                f"{describe_reference(self._source)} contains no unencrypted PEM private key of a"
                 " supported type: RSA from 2048 bits, P-256, P-384, P-521 or Ed25519"
             )
         return key

@@ -10,12 +10,11 @@ import msgspec
 
 from mcpproxy.limits.tokens import CALLERS, EXCHANGES, TOKENS_OF_CALLER
 from mcpproxy.proxy.core.errors import NoCallerToken
-from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.core.exchange import BackendCredentials, ClientIdentity
 from mcpproxy.proxy.core.identity import PROXY, Identity
 from mcpproxy.proxy.core.rate_limiter import SharedRate
 from mcpproxy.proxy.fair_shares import FairShares
-from mcpproxy.proxy.upstream.credentials.access_tokens import AccessToken, unavailable
-from mcpproxy.proxy.upstream.credentials.credential import Credentials, Line
+from mcpproxy.proxy.upstream.credentials.access_tokens import AccessToken, Line, unavailable
 from mcpproxy.proxy.upstream.credentials.token_slot import TokenSlot
 
 BURST: Final = 8
@@ -58,7 +57,7 @@ class CallerToken:
         )
         self.close = self.slot.close
 
-    def of(self, client: ClientIdentity) -> Credentials:
+    def of(self, client: ClientIdentity) -> BackendCredentials:
         """Return the same credentials: they belong to one principal."""
         return self
 
@@ -114,9 +113,9 @@ class ExchangedTokens:
     def __init__(
         self,
         exchange: Exchange,
-        own: Credentials,
+        own: BackendCredentials,
         refresh_before: float,
-        *others: Credentials,
+        *others: BackendCredentials,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`own` are the credentials of the proxy's own requests. `refresh_before` is in seconds.
@@ -131,7 +130,7 @@ class ExchangedTokens:
         self._callers: dict[str, _Caller] = {}
         self._shares: FairShares[str] = FairShares(CALLERS.value)
 
-    def of(self, client: ClientIdentity) -> Credentials:
+    def of(self, client: ClientIdentity) -> BackendCredentials:
         """Return the credentials of a caller, or the proxy's own for a request of no caller."""
         identity, principal = client.identity, client.principal
         if identity is PROXY:
@@ -199,7 +198,7 @@ class _NoToken:
 
     by_caller = True
 
-    def of(self, client: ClientIdentity) -> Credentials:
+    def of(self, client: ClientIdentity) -> BackendCredentials:
         return self
 
     def header(self) -> Line | None:

@@ -1,11 +1,10 @@
-"""Credentials of the proxy itself, which all callers share."""
+"""BackendCredentials of the proxy itself, which all callers share."""
 
 from typing import Final
 
 from mcpproxy.proxy.core.errors import MissingReference
-from mcpproxy.proxy.core.exchange import ClientIdentity
-from mcpproxy.proxy.upstream.credentials.access_tokens import bearer_line
-from mcpproxy.proxy.upstream.credentials.credential import Credentials, Line
+from mcpproxy.proxy.core.exchange import BackendCredentials, ClientIdentity
+from mcpproxy.proxy.upstream.credentials.access_tokens import Line, bearer_line
 from mcpproxy.proxy.upstream.credentials.token_slot import TokenSlot
 from mcpproxy.proxy.upstream.mounted.values import MountedToken, MountedValues, ValueGroup
 
@@ -22,7 +21,7 @@ class OwnToken:
         self.header, self.obtain, self.refused = slot.header, slot.obtain, slot.refused
         self.close = slot.close
 
-    def of(self, client: ClientIdentity) -> Credentials:
+    def of(self, client: ClientIdentity) -> BackendCredentials:
         """Return the same credentials for every client."""
         return self
 
@@ -37,7 +36,7 @@ class ServiceAccountCredentials:
         self._text = ""
         self._line: Line | None = None
 
-    def of(self, client: ClientIdentity) -> Credentials:
+    def of(self, client: ClientIdentity) -> BackendCredentials:
         """Return the same credentials for every client."""
         return self
 

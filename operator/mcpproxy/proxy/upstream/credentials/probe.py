@@ -1,4 +1,4 @@
-"""Credentials of the checks of a backend that is called on behalf of callers.
+"""BackendCredentials of the checks of a backend that is called on behalf of callers.
 
 A check has no caller, and therefore no token to exchange. It requests a token by client
 credentials instead, which shows that the authorization server works and knows the proxy. Whether
@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Final
 
 from mcpproxy.proxy.core.errors import TokenRefused, TokenUnavailable
-from mcpproxy.proxy.core.exchange import ClientIdentity
-from mcpproxy.proxy.upstream.credentials.credential import Credentials, Line
+from mcpproxy.proxy.core.exchange import BackendCredentials, ClientIdentity
+from mcpproxy.proxy.upstream.credentials.access_tokens import Line
 from mcpproxy.proxy.upstream.credentials.token_slot import TokenSlot
 
 WITHOUT: Final = 600.0
@@ -34,7 +34,7 @@ class ProbeCredentials:
         """Let checks pass although the server issues nothing, while callers have valid tokens."""
         self._serve_anyone = serve_anyone
 
-    def of(self, client: ClientIdentity) -> Credentials:
+    def of(self, client: ClientIdentity) -> BackendCredentials:
         """Return the same credentials: they belong to the proxy."""
         return self
 

@@ -35,7 +35,7 @@ log = logging.getLogger("mcpproxy.backend")
 
 @dataclass(frozen=True, slots=True)
 class TokenServer:
-    """What a token request has to know of its server."""
+    """Address and properties of an authorization server, as a token request needs them."""
 
     token_url: str
     issuer: str = ""

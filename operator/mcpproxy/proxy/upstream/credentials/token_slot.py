@@ -11,9 +11,9 @@ from mcpproxy.proxy.upstream.credentials.access_tokens import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
     AccessToken,
+    Line,
     repeated,
 )
-from mcpproxy.proxy.upstream.credentials.credential import Line
 
 SETTLED: Final = 30.0
 """Seconds after which a token that a backend refuses was not refused from the start."""

@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from mcpproxy.api.defaults import BackendSettings
-from mcpproxy.limits.backends import LIST_VARIANT_BYTES, LIST_VARIANTS, LIST_WAIT
-from mcpproxy.limits.tokens import CALLER_LISTS
+from mcpproxy.limits.backends import CALLER_LISTS, LIST_VARIANT_BYTES, LIST_VARIANTS, LIST_WAIT
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.component_list import ComponentList
 from mcpproxy.proxy.core.catalog.component_selection import selections

@@ -174,14 +174,10 @@ class BackendMonitor:
         return self._renewed != self._renewals
 
     async def _check(self, *, asking: bool = True) -> bool:
-        """Check the backend and return True if it is well. Without `asking` only overdue work is
-        done."""
+        """Check the backend; return True if it is well. Without `asking`, do only overdue work."""
         before = self.health.finding
         try:
-            session = await self._alive(asking)
-            # Lists of the proxy's own identity are those of no caller.
-            for_callers = self._settings.for_callers
-            changed = self._guard() if for_callers else await self._refresh_lists(session)
+            changed = await self._refresh_lists(await self._alive(asking))
         except (BackendError, RpcError, TimeoutError) as error:
             if not (self._settings.guarded and isinstance(error, Unauthorized)):
                 self._record_failure(error)
@@ -217,8 +213,7 @@ class BackendMonitor:
         return deadlines.connect + 2 * deadlines.initialize
 
     def _guard(self) -> set[ComponentKind]:
-        """Withdraw all lists, because only clients have the right credentials; return the changed
-        kinds."""
+        """Withdraw all lists, which only clients may see; return the changed kinds."""
         self.guarded = True
         self._disconnect()
         self.greeting = None
@@ -243,8 +238,10 @@ class BackendMonitor:
             return link, False
 
     async def _refresh_lists(self, session: tuple[UpstreamSession, bool]) -> set[ComponentKind]:
-        """Fetch the lists of a new session, or overdue ones; return the kinds that changed."""
+        """Fetch new or overdue lists, unless each caller has its own; return the changed kinds."""
         link, new = session
+        if self._settings.for_callers:
+            return self._guard()
         if new:
             return await self.lists.fetch_all(link)
         if link.alive:

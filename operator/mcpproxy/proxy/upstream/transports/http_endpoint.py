@@ -16,7 +16,7 @@ from mcpproxy.proxy.core.errors import (
     TimedOut,
     Unreachable,
 )
-from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.core.exchange import BackendCredentials, ClientIdentity
 from mcpproxy.proxy.http1.client.client import Headers, HttpClient, encode_request
 from mcpproxy.proxy.http1.client.content_codings import decode_response
 from mcpproxy.proxy.http1.client.cookies import cookies_of
@@ -27,7 +27,6 @@ from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.protocol.tolerance import quote
 from mcpproxy.proxy.time_limits import TimeLimit
-from mcpproxy.proxy.upstream.credentials.credential import AUTHORIZATION, Credentials
 from mcpproxy.proxy.upstream.http_errors import BACKEND_ERRORS, check_status
 from mcpproxy.proxy.upstream.transports.event_stream import (
     MAX_MESSAGE,
@@ -40,6 +39,7 @@ MAX_HEADS: Final = 1024
 """Encoded request heads that are cached."""
 _ACCEPT_BOTH: Final = (b"accept", b"application/json, text/event-stream")
 _ACCEPT_SSE: Final = (b"accept", h.EVENT_STREAM)
+_AUTHORIZATION: Final = b"authorization"
 _JSON: Final = (b"content-type", h.JSON)
 Lines = tuple[tuple[bytes, bytes], ...]
 _REFUSES_HOST: Final = (403, 421)
@@ -59,7 +59,7 @@ class McpHttpClient:
         client: HttpClient,
         configured: Callable[[], Lines],
         passed: frozenset[bytes] = frozenset(),
-        credentials: Credentials | None = None,
+        credentials: BackendCredentials | None = None,
     ) -> None:
         """`passed` are the names of client headers that are forwarded to the backend.
 
@@ -67,7 +67,7 @@ class McpHttpClient:
         """
         self.client = client
         self._passed = passed
-        self.credentials = credentials
+        self._credentials = credentials
         """The credentials for the client that this endpoint serves."""
         self._every = credentials
         """The credentials for all clients."""
@@ -83,15 +83,24 @@ class McpHttpClient:
         self._kept: tuple[str, Lines, Lines, bytes] = ("", (), (), b"")
         """The latest head, which needs no comparison of all headers."""
 
+    async def close(self) -> None:
+        """Close every connection, and end the work of the credentials."""
+        if self._every is not None:
+            await self._every.close()
+        self.client.close()
+
     def of(self, client: ClientIdentity) -> "McpHttpClient":
         """Return the endpoint for requests with the headers and credentials of this client."""
         if not self.by_client:
             return self
         endpoint = copy.copy(self)
-        endpoint._own = client.having(self._passed)
-        if self._every is not None:
-            endpoint.credentials = self._every.of(client)
+        endpoint._serve(client)
         return endpoint
+
+    def _serve(self, client: ClientIdentity) -> None:
+        self._own = client.having(self._passed)
+        if self._every is not None:
+            self._credentials = self._every.of(client)
 
     def with_cookies(self, response: ClientResponse) -> "McpHttpClient":
         """Return the endpoint for a session that began with this response.
@@ -121,8 +130,8 @@ class McpHttpClient:
         `on_response` is called as by `ClientConnection.begin`.
         """
         client, credential = self.client, None
-        if self.credentials is not None:
-            credential = self.credentials.header()
+        if self._credentials is not None:
+            credential = self._credentials.header()
             if credential is None:
                 return None
         connection = client.take()
@@ -153,7 +162,7 @@ class McpHttpClient:
         """
         path = path or self.client.origin.path
         configured = self._lines()
-        if self.credentials is not None:
+        if self._credentials is not None:
             configured = await self._with_credential(configured)
         client = self.client
         with BACKEND_ERRORS:
@@ -177,15 +186,15 @@ class McpHttpClient:
 
     async def _with_credential(self, lines: Lines) -> Lines:
         """Add the credentials to header fields. Raises BackendError."""
-        assert self.credentials is not None
-        credential = await self.credentials.obtain()
+        assert self._credentials is not None
+        credential = await self._credentials.obtain()
         return lines if credential is None else (*lines, credential)
 
     def _may_retry(self, response: ClientResponse, lines: Lines) -> bool:
         """True if other credentials may be accepted than those in `lines`, which were refused."""
-        if self.credentials is None or not lines or lines[-1][0] != AUTHORIZATION:
+        if self._credentials is None or not lines or lines[-1][0] != _AUTHORIZATION:
             return False
-        may_retry = self.credentials.refused(lines[-1])
+        may_retry = self._credentials.refused(lines[-1])
         if may_retry:
             response.leave()
         return may_retry
@@ -226,7 +235,7 @@ class McpHttpClient:
     async def get(self, headers: Headers) -> ClientResponse:
         """GET an event stream. Raises BackendError."""
         own = self._lines()
-        if self.credentials is not None:
+        if self._credentials is not None:
             own = await self._with_credential(own)
         with BACKEND_ERRORS:
             response = await self.client.request(b"GET", (_ACCEPT_SSE, *headers, *own))
@@ -271,7 +280,7 @@ class McpHttpClient:
         lines = (*headers, *self._lines())
         try:
             with BACKEND_ERRORS, self._in_time():
-                if self.credentials is not None:
+                if self._credentials is not None:
                     lines = await self._with_credential(lines)
                 try:
                     response = await self.client.request(b"DELETE", lines)

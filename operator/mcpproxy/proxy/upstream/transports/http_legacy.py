@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Raw
 
-from mcpproxy.limits.streams import RESUMED_STREAMS
+from mcpproxy.limits.sessions import RESUMED_STREAMS
 from mcpproxy.proxy.core.errors import (
     BackendError,
     ProtocolError,
