@@ -51,7 +51,7 @@ EXPECTED: Final[dict[tuple[str, str], frozenset[str]]] = {
         {"sep-2352-reregister-on-as-change"}
     ),
     (REVISIONS[1], "iss-normalized"): frozenset({"sep-2468-client-no-normalization"}),
-    (REVISIONS[1], "iss-not-advertised"): _NOTHING,
+    (REVISIONS[1], "iss-not-advertised"): frozenset({"sep-2468-client-proceed-no-iss"}),
     (REVISIONS[1], "iss-supported"): _NOTHING,
     (REVISIONS[1], "iss-supported-missing"): frozenset({"sep-2468-client-reject-missing-iss"}),
     (REVISIONS[1], "iss-unexpected"): frozenset({"sep-2468-client-compare-iss-unadvertised"}),

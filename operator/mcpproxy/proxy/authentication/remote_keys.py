@@ -39,7 +39,7 @@ class KeyDocuments:
     ) -> None:
         """`tls` returns the context of the next connection. `resolve` maps hosts to `host:port`."""
         self._issuer = issuer
-        self._http = IssuerHttp(tls, resolve, KEY_DOCUMENT)
+        self._http = IssuerHttp(tls, resolve, KEY_DOCUMENT.value, KEY_DOCUMENT.record)
 
     async def fetch_keys(self) -> bytes:
         """Return the key set. Raise IssuerError."""

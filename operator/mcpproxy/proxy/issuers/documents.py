@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from mcpproxy.limits.limit import Limit
 from mcpproxy.proxy.core.errors import MissingReference, TlsInvalid
 from mcpproxy.proxy.http1.client.client import HttpClient
 from mcpproxy.proxy.http1.client.response import ClientResponse
@@ -57,15 +56,20 @@ class IssuerHttp:
     """Client of the servers of issuers. Each request opens a new connection."""
 
     def __init__(
-        self, tls: Callable[[], ssl.SSLContext], resolve: Mapping[str, str], limit: Limit
+        self,
+        tls: Callable[[], ssl.SSLContext],
+        resolve: Mapping[str, str],
+        limit: int,
+        on_excess: Callable[[], None],
     ) -> None:
         """`tls` returns the context of the next connection. `resolve` maps hosts to `host:port`.
 
-        `limit` is that of the bytes of a response.
+        `limit` is that of the bytes of a response; `on_excess` is called beyond it.
         """
         self._tls = tls
         self._resolve = resolve
         self._limit = limit
+        self._on_excess = on_excess
 
     async def fetch(self, url: str) -> IssuerResponse:
         """Return the document at a URL. Raise IssuerError."""
@@ -101,10 +105,10 @@ class IssuerHttp:
         body = bytearray()
         while chunk := await response.next_chunk():
             body += chunk
-            if len(body) > self._limit.value:
-                self._limit.record()
+            if len(body) > self._limit:
+                self._on_excess()
                 response.close()
-                raise IssuerError(f"{url}: the document has more than {self._limit.value} bytes")
+                raise IssuerError(f"{url}: the document has more than {self._limit} bytes")
         return bytes(body)
 
 

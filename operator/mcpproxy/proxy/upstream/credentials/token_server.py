@@ -71,9 +71,9 @@ class TokenServerFinder:
         self._tls = tls
         self._resolve = resolve
         self._backend_tls = backend_tls
-        self.http = IssuerHttp(tls, resolve, TOKEN_RESPONSE)
+        self.http = _http(tls, resolve)
         """Client for requests to the server that was found."""
-        self._backend_http = IssuerHttp(backend_tls, resolve, TOKEN_RESPONSE)
+        self._backend_http = _http(backend_tls, resolve)
         self._pinned = ""
         """The issuer that the backend named first."""
         self._known: TokenServer | None = None
@@ -179,7 +179,11 @@ class TokenServerFinder:
                     " is the right one"
                 )
             addresses = {**addresses, host: f"{checked[0]}:{parts.port or 443}"}
-        return IssuerHttp(tls, addresses, TOKEN_RESPONSE)
+        return _http(tls, addresses)
+
+
+def _http(tls: Callable[[], ssl.SSLContext], resolve: Mapping[str, str]) -> IssuerHttp:
+    return IssuerHttp(tls, resolve, TOKEN_RESPONSE.value, TOKEN_RESPONSE.record)
 
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address

@@ -108,7 +108,9 @@ class VariantLists:
         self._catalog = catalog
         self._clients = clients
         self._pace = pace or RequestRate()
-        self._limit = CALLER_LISTS if settings.for_callers else LIST_VARIANTS
+        self._most, self._on_excess = LIST_VARIANTS.value, LIST_VARIANTS.record
+        if settings.for_callers:
+            self._most, self._on_excess = CALLER_LISTS.value, CALLER_LISTS.record
         self._views: OrderedDict[bytes, ListVariantState] = OrderedDict()
 
     def record_opening(self, seconds: float) -> None:
@@ -151,9 +153,9 @@ class VariantLists:
             view = self._views[seen] = ListVariantState(ListWait(self._ttl), flights, caller)
         view.use(caller)
         self._views.move_to_end(seen)
-        for oldest in list(self._views)[: max(len(self._views) - self._limit.value, 0)]:
+        for oldest in list(self._views)[: max(len(self._views) - self._most, 0)]:
             if not self._views[oldest].awaited:
-                self._limit.record()
+                self._on_excess()
                 self._drop(oldest)
         return view
 
