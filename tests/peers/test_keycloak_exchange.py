@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from scripts import keycloak
+from scripts.keycloak_admin import Keycloak
 from tests.proxy.runtime.granting import Demanding, Grants, demanding
 from tests.proxy.runtime.peer import Peer
 from tests.proxy.runtime.raw import Raw, last, rpc
@@ -22,15 +23,15 @@ pytestmark = [
     pytest.mark.peers,
     pytest.mark.keycloak,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(not keycloak.available(), reason="Keycloak or Java is not installed"),
 ]
 RESOURCE = "https://mcp.example.com/tools"
 CLIENT = ("mcpproxy", "secret-of-the-proxy")
 
 
 @pytest.fixture(scope="module")
-def realm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[keycloak.Keycloak]:
+def realm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keycloak]:
     """A realm whose tokens are for the proxy."""
+    keycloak.check()
     log = tmp_path_factory.mktemp("keycloak") / "keycloak.log"
     with keycloak.serving(RESOURCE, log) as served:
         yield served
@@ -41,7 +42,7 @@ class Stage:
     """A backend that accepts tokens of the realm."""
 
     backend: Demanding
-    realm: keycloak.Keycloak
+    realm: Keycloak
     mounted: Mounted
     stack: AsyncExitStack
 
@@ -58,9 +59,7 @@ class Stage:
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="module")
-async def stage(
-    realm: keycloak.Keycloak, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Stage]:
+async def stage(realm: Keycloak, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
     """A backend that accepts tokens which the realm issued to the proxy for it alone."""
     async with AsyncExitStack() as stack:
         keys = jwt.PyJWKClient(f"{realm.issuer}/protocol/openid-connect/certs")

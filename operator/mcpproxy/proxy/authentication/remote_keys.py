@@ -18,7 +18,7 @@ from mcpproxy.proxy.authentication.verification_keys import (
     parse_key_set,
 )
 from mcpproxy.proxy.issuers.documents import IssuerError, IssuerHttp
-from mcpproxy.proxy.issuers.metadata import discover_metadata
+from mcpproxy.proxy.issuers.metadata import KEYS, discover_metadata
 
 FRESH: Final = 40.0
 """Seconds after which keys are fetched again, so that a revoked key is refused within a minute."""
@@ -53,8 +53,7 @@ class KeyDocuments:
 
     async def _discover(self) -> str:
         """Return the URL of the key set from the issuer's metadata. Raise IssuerError."""
-        metadata = await discover_metadata(self._issuer.issuer, self._http, "jwks_uri")
-        return metadata.url_of("jwks_uri")
+        return (await discover_metadata(self._issuer.issuer, self._http, KEYS)).url
 
 
 class RemoteKeys(KeySet):

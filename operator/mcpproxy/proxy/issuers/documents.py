@@ -31,6 +31,10 @@ class IssuerUnreachable(IssuerError):
     """The server of an issuer can't be reached at any URL."""
 
 
+class IssuerAbsent(IssuerError):
+    """The server of an issuer has no document at a URL."""
+
+
 @dataclass(frozen=True, slots=True)
 class IssuerResponse:
     """A response of the server of an issuer, with its whole body."""
@@ -75,7 +79,8 @@ class IssuerHttp:
         """Return the document at a URL. Raise IssuerError."""
         response = await self.send(b"GET", url)
         if response.status != 200:
-            raise IssuerError(f"{url}: HTTP {response.status}")
+            kind = IssuerAbsent if response.status == 404 else IssuerError
+            raise kind(f"{url}: HTTP {response.status}")
         return response
 
     async def send(

@@ -1,10 +1,12 @@
 """Metadata of issuers: RFC 8414 and OpenID Connect Discovery."""
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
+from mcpproxy.api.untrusted_text import quote
 from mcpproxy.proxy.issuers.documents import (
+    IssuerAbsent,
     IssuerError,
     IssuerHttp,
     IssuerResponse,
@@ -16,22 +18,51 @@ _OAUTH: Final = "/.well-known/oauth-authorization-server"
 _OPENID: Final = "/.well-known/openid-configuration"
 
 
+class Endpoint(NamedTuple):
+    """A URL in metadata, and the fields of a spec that replace it."""
+
+    member: str
+    """Member of the metadata."""
+    field: str
+    """Field with this URL."""
+    other_issuer: str
+    """Remedy if the metadata names another issuer."""
+
+
+KEYS: Final = Endpoint(
+    "jwks_uri",
+    "jwksUrl",
+    "if it is in the tokens, set issuer to it, and jwksUrl if the pods can not reach it",
+)
+TOKENS: Final = Endpoint(
+    "token_endpoint", "tokenUrl", "if it is the right one, set issuer to it, or set tokenUrl"
+)
+
+
 class IssuerMetadata:
     """The metadata of an issuer, which names the issuer itself."""
 
-    def __init__(self, issuer: str, response: IssuerResponse) -> None:
+    def __init__(self, issuer: str, response: IssuerResponse, endpoint: Endpoint) -> None:
         """Raise IssuerError for a document that is not the metadata of this issuer."""
         self.issuer = issuer
         self._url = response.url
         self.content: dict[str, Any] = _parse(response)
-        if self.content.get("issuer") != issuer:
-            raise IssuerError(f"{response.url}: the metadata names another issuer")
+        named = self.content.get("issuer")
+        if named != issuer:
+            raise IssuerError(
+                f"{response.url}: the metadata names another issuer, {quote(named)};"
+                f" {endpoint.other_issuer}"
+            )
+        self.url = self._url_of(endpoint)
+        """The URL of the endpoint."""
 
-    def url_of(self, member: str) -> str:
-        """Return a URL in the metadata. Raise IssuerError."""
-        url = self.content.get(member)
+    def _url_of(self, endpoint: Endpoint) -> str:
+        url = self.content.get(endpoint.member)
         if not isinstance(url, str) or not is_fetchable(url, self.issuer):
-            raise IssuerError(f"{self._url}: {member} is not an https URL")
+            raise IssuerError(
+                f"{self._url}: {endpoint.member} is not an https URL but {quote(url)}; correct the"
+                f" issuer, or set {endpoint.field}"
+            )
         return url
 
     def strings(self, member: str) -> list[str]:
@@ -47,20 +78,23 @@ def _parse(response: IssuerResponse) -> dict[str, Any]:
         raise IssuerError(f"{response.url}: the metadata is not a JSON object") from None
 
 
-async def discover_metadata(issuer: str, http: IssuerHttp, member: str) -> IssuerMetadata:
-    """Return the metadata of an issuer that has a URL in this member. Raise IssuerError."""
+async def discover_metadata(issuer: str, http: IssuerHttp, endpoint: Endpoint) -> IssuerMetadata:
+    """Return the metadata of an issuer that has the URL of an endpoint. Raise IssuerError."""
     problem: IssuerError | None = None
     for url in metadata_urls(issuer):
         try:
-            metadata = IssuerMetadata(issuer, await http.fetch(url))
-            metadata.url_of(member)
-            return metadata
+            return IssuerMetadata(issuer, await http.fetch(url), endpoint)
         except IssuerUnreachable:
             raise
         except IssuerError as error:
             # The first problem concerns the form of the URL that issuers should have.
             problem = problem or error
     assert problem is not None
+    if isinstance(problem, IssuerAbsent):
+        raise IssuerError(
+            f"{problem}; no metadata of this issuer is there: correct issuer, or set"
+            f" {endpoint.field}"
+        )
     raise problem
 
 

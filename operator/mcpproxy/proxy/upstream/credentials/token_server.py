@@ -21,7 +21,7 @@ from mcpproxy.proxy.issuers.documents import (
     IssuerUnreachable,
     is_fetchable,
 )
-from mcpproxy.proxy.issuers.metadata import discover_metadata
+from mcpproxy.proxy.issuers.metadata import TOKENS, discover_metadata
 
 _WELL_KNOWN: Final = "/.well-known/oauth-protected-resource"
 _CHALLENGE: Final = re.compile(rb'resource_metadata\s*=\s*"([^"\\\x00-\x20\x7f]{1,2048})"')
@@ -101,9 +101,9 @@ class TokenServerFinder:
         return server
 
     async def _of_issuer(self, issuer: str, http: IssuerHttp, resource: str = "") -> TokenServer:
-        metadata = await discover_metadata(issuer, http, "token_endpoint")
+        metadata = await discover_metadata(issuer, http, TOKENS)
         return TokenServer(
-            metadata.url_of("token_endpoint"),
+            metadata.url,
             issuer,
             resource,
             tuple(metadata.strings("token_endpoint_auth_methods_supported")),
