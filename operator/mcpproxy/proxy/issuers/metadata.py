@@ -18,7 +18,7 @@ _OAUTH: Final = "/.well-known/oauth-authorization-server"
 _OPENID: Final = "/.well-known/openid-configuration"
 
 
-class Endpoint(NamedTuple):
+class MetadataUrl(NamedTuple):
     """A URL in metadata, and the fields of a spec that replace it."""
 
     member: str
@@ -29,12 +29,12 @@ class Endpoint(NamedTuple):
     """Remedy if the metadata names another issuer."""
 
 
-KEYS: Final = Endpoint(
+KEYS: Final = MetadataUrl(
     "jwks_uri",
     "jwksUrl",
     "if it is in the tokens, set issuer to it, and jwksUrl if the pods can not reach it",
 )
-TOKENS: Final = Endpoint(
+TOKENS: Final = MetadataUrl(
     "token_endpoint", "tokenUrl", "if it is the right one, set issuer to it, or set tokenUrl"
 )
 
@@ -42,7 +42,7 @@ TOKENS: Final = Endpoint(
 class IssuerMetadata:
     """The metadata of an issuer, which names the issuer itself."""
 
-    def __init__(self, issuer: str, response: IssuerResponse, endpoint: Endpoint) -> None:
+    def __init__(self, issuer: str, response: IssuerResponse, endpoint: MetadataUrl) -> None:
         """Raise IssuerError for a document that is not the metadata of this issuer."""
         self.issuer = issuer
         self._url = response.url
@@ -56,7 +56,7 @@ class IssuerMetadata:
         self.url = self._url_of(endpoint)
         """The URL of the endpoint."""
 
-    def _url_of(self, endpoint: Endpoint) -> str:
+    def _url_of(self, endpoint: MetadataUrl) -> str:
         url = self.content.get(endpoint.member)
         if not isinstance(url, str) or not is_fetchable(url, self.issuer):
             raise IssuerError(
@@ -78,7 +78,7 @@ def _parse(response: IssuerResponse) -> dict[str, Any]:
         raise IssuerError(f"{response.url}: the metadata is not a JSON object") from None
 
 
-async def discover_metadata(issuer: str, http: IssuerHttp, endpoint: Endpoint) -> IssuerMetadata:
+async def discover_metadata(issuer: str, http: IssuerHttp, endpoint: MetadataUrl) -> IssuerMetadata:
     """Return the metadata of an issuer that has the URL of an endpoint. Raise IssuerError."""
     problem: IssuerError | None = None
     for url in metadata_urls(issuer):
