@@ -67,7 +67,6 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
             "proxy/protocol/revisions.py",
             "proxy/protocol/sizes.py",
             "proxy/time_limits.py",
-            "proxy/upstream/http_errors.py",
             "status/conditions/condition.py",
         }
     ),
@@ -75,7 +74,6 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
         {
             "api/v1alpha1/extensions.py",
             "limits/extensions.py",
-            "limits/streams.py",
             "limits/table.py",
         }
     ),
@@ -154,7 +152,6 @@ FOREIGN: Final[Mapping[str, frozenset[str]]] = {
             "proxy/relay.py:_timer",
             "proxy/relay.py:state",
             "proxy/upstream/transports/http_endpoint.py:_configured",
-            "proxy/upstream/transports/http_endpoint.py:_own",
         }
     ),
     "records of the same package, updated with each call or session without a call of Python": (
@@ -162,8 +159,7 @@ FOREIGN: Final[Mapping[str, frozenset[str]]] = {
             {
                 "proxy/downstream/legacy/sessions.py:used_at",
                 "proxy/fair_shares.py:weight",
-                "proxy/telemetry/call_metrics.py:count",
-                "proxy/telemetry/call_metrics.py:seconds",
+                "proxy/telemetry/operation_durations.py:seconds",
                 "proxy/upstream/sessions/pool.py:used_at",
                 "proxy/upstream/sessions/pool.py:users",
             }

@@ -9,8 +9,9 @@ of all cases.
 import argparse
 import asyncio
 import contextlib
+import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FrameType
@@ -20,6 +21,7 @@ import mcpproxy
 from bench import client, messages, stub
 from bench.messages import Era, Requests
 from bench.replies import Reply, message_of
+from bench.tokens import TokenIssuer
 from mcpproxy.api import constants
 from mcpproxy.api.manifest import parse
 from mcpproxy.proxy.config.options import RuntimeOptions
@@ -47,6 +49,8 @@ class CallPath:
     events: bool = False
     keeps_calls: bool = False
     """True if the process keeps the last calls for a page, as in pods."""
+    access: bool = False
+    """With tokens, rules for 50 groups, and an audit log."""
 
 
 CASES: Final[dict[str, CallPath]] = {
@@ -62,6 +66,8 @@ CASES: Final[dict[str, CallPath]] = {
     "reused-events": CallPath(mode="Reused", events=True),
     "legacy-to-modern": CallPath(backend="modern"),
     "modern-to-legacy": CallPath("modern", "legacy"),
+    "access-json": CallPath(access=True),
+    "access-modern-json": CallPath("modern", "modern", access=True),
 }
 
 
@@ -103,9 +109,10 @@ class CallTrace:
 
 async def trace_call(case: CallPath) -> CallTrace:
     """Return the shortest trace of a few warm tools/calls."""
-    async with _running_proxy(case) as url:
+    issuer = TokenIssuer() if case.access else None
+    async with _running_proxy(case, issuer) as url:
         connection = await client.connect(url)
-        requests = client.requests(url, case.client)
+        requests = client.requests(url, case.client, issuer.token() if issuer else "")
         try:
             if case.client == "legacy":
                 await client.begin(connection, requests)
@@ -144,14 +151,18 @@ async def _traced(connection: client.Connection, requests: Requests, number: int
 
 
 @contextlib.asynccontextmanager
-async def _running_proxy(case: CallPath) -> AsyncIterator[str]:
+async def _running_proxy(case: CallPath, issuer: TokenIssuer | None) -> AsyncIterator[str]:
     """Run a proxy in front of a stub backend, and provide its URL."""
     behaviour = stub.Behaviour(case.backend, sessions=case.mode is not None, events=case.events)
     server = await stub.serve(behaviour)
     port = ports_in_a_row(1)
     backend = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
-    options = RuntimeOptions(port=port, keeps_calls=case.keeps_calls)
-    runtime = Runtime(_configuration(backend, case.mode), options)
+    if issuer is not None:
+        await issuer.start()
+    access = {} if issuer is None else issuer.access()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    options = RuntimeOptions(port=port, audit_descriptor=nowhere, keeps_calls=case.keeps_calls)
+    runtime = Runtime(_configuration(backend, case.mode, access), options)
     serving = asyncio.Event()
     running = asyncio.create_task(runtime.serve_http(serving.set))
     try:
@@ -164,11 +175,14 @@ async def _running_proxy(case: CallPath) -> AsyncIterator[str]:
         runtime.stop()
         await running
         server.close()
+        os.close(nowhere)
+        if issuer is not None:
+            issuer.close()
 
 
-def _configuration(url: str, mode: str | None) -> ProxyConfig:
+def _configuration(url: str, mode: str | None, access: Mapping[str, Any]) -> ProxyConfig:
     backend: dict[str, Any] = {"name": "stub", "prefix": "", "url": url}
-    spec: dict[str, Any] = {"backends": [backend]}
+    spec: dict[str, Any] = {"backends": [backend], **access}
     if mode is not None:
         spec["session"] = {"mode": mode}
     if mode == "Reused":

@@ -45,7 +45,7 @@ def test_a_call_is_kept_with_its_facts_and_without_its_arguments() -> None:
     calls = RecentCalls(now=lambda: 12.5)
     secret = {"password": "hunter2"}
     call = _call(arguments=secret, _meta={"vendor": "hunter2", "traceparent": f"00-{TRACE}-b-01"})
-    calls.record_call(call, CLIENT, "ok", 0.25, 10)
+    calls.record_call(call, CLIENT, "", 0.25, 10)
     (kept,) = calls.list_calls()
     assert msgspec.to_builtins(kept) == {
         "time": 12.5,
@@ -63,7 +63,7 @@ def test_a_call_is_kept_with_its_facts_and_without_its_arguments() -> None:
 def test_the_oldest_calls_make_room_for_new_ones() -> None:
     calls = RecentCalls()
     for number in range(RECENT_CALLS.value + 5):
-        calls.record_call(_call(f"t{number}"), CLIENT, "ok", 0.1, None)
+        calls.record_call(_call(f"t{number}"), CLIENT, "", 0.1, None)
     names = [call.name for call in calls.list_calls()]
     assert len(names) == RECENT_CALLS.value
     assert names[0] == f"t{RECENT_CALLS.value + 4}"
@@ -73,7 +73,7 @@ def test_the_oldest_calls_make_room_for_new_ones() -> None:
 def test_long_names_of_recent_calls_are_cut() -> None:
     calls = RecentCalls()
     call = _call("x" * 65_536)
-    calls.record_call(call, CLIENT, "ok", 0.1, None)
+    calls.record_call(call, CLIENT, "", 0.1, None)
     assert len(calls.list_calls()[0].name) == RECENT_CALL_TEXT.value
 
 
@@ -90,18 +90,18 @@ def test_long_names_of_recent_calls_are_cut() -> None:
 )
 def test_a_malformed_trace_of_a_client_is_not_kept(parent: str) -> None:
     calls = RecentCalls()
-    calls.record_call(_traced(parent), CLIENT, "ok", 0.1, None)
+    calls.record_call(_traced(parent), CLIENT, "", 0.1, None)
     assert calls.list_calls()[0].trace_id == ""
 
 
 def test_large_metadata_is_not_searched_for_a_trace() -> None:
     calls = RecentCalls()
     meta = {"traceparent": f"00-{TRACE}-b-01", "padding": "x" * MAX_META}
-    calls.record_call(_call(_meta=meta), CLIENT, "ok", 0.1, None)
+    calls.record_call(_call(_meta=meta), CLIENT, "", 0.1, None)
     assert calls.list_calls()[0].trace_id == ""
 
 
 def test_the_proxys_own_trace_precedes_that_of_the_client() -> None:
     calls = RecentCalls(lambda: "f" * 32)
-    calls.record_call(_traced(f"00-{TRACE}-b-01"), CLIENT, "ok", 0.1, None)
+    calls.record_call(_traced(f"00-{TRACE}-b-01"), CLIENT, "", 0.1, None)
     assert calls.list_calls()[0].trace_id == "f" * 32

@@ -30,7 +30,7 @@ class NamedBackend(Protocol):
         """Name of the backend."""
 
 
-class RecordedCall(Protocol):
+class KeptCall(Protocol):
     """A call that has ended, as far as its record needs it."""
 
     @property
@@ -54,7 +54,7 @@ class RecentCall(msgspec.Struct, frozen=True, rename="camel"):
     name: str
     """Downstream name or URI; empty without one."""
     outcome: str
-    """`ok`, `error`, `cancelled`, or the reason of a failure."""
+    """`ok`, or the `error.type` of metrics."""
     seconds: float
     trace_id: str = ""
     """Hexadecimal; empty without a trace."""
@@ -78,13 +78,16 @@ class RecentCalls:
 
     def record_call(
         self,
-        call: RecordedCall,
+        call: KeptCall,
         client: ClientIdentity,
-        outcome: str,
+        error: str,
         seconds: float,
         size: int | None,
     ) -> None:
-        """Record a call that has ended, without the size of its response. The oldest makes room."""
+        """Record a call that has ended, without the size of its response. The oldest makes room.
+
+        `error` is the `error.type` of metrics; empty for a success.
+        """
         request = call.request
         meta = request.params.get("_meta") if request.params else None
         trace = ""
@@ -93,7 +96,7 @@ class RecentCalls:
         elif meta is not None and _TRACE in (encoded := bytes(meta)) and len(encoded) <= MAX_META:
             trace = _trace_of(encoded)
         subject = call.backend.name, request.method[:_CUT], request.target[:_CUT]
-        self._calls.append((self._now(), client.principal, *subject, outcome, seconds, trace))
+        self._calls.append((self._now(), client.principal, *subject, error or "ok", seconds, trace))
 
     def list_calls(self) -> list[RecentCall]:
         """Return the calls; the last one is first."""
