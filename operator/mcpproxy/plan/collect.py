@@ -39,7 +39,7 @@ class CollectOptions:
     callers: tuple[str, ...] = ()
     """Callers whose access is shown; see `parse_caller`. Without any, all whom the rules name."""
     replay: Path | None = None
-    """Audit log whose calls are decided anew."""
+    """Audit log whose calls are decided by the rules of the manifest."""
 
 
 async def build_plan(
@@ -82,11 +82,15 @@ async def build_plan(
         callers = [parse_caller(text, proxy.spec) for text in sources.callers]
         plan["access"] = build_access(proxy.spec, context.catalog, plan, callers)
         if sources.replay is not None:
-            judge = CallJudge(proxy.spec, context.catalog)
-            plan["replay"] = replay_calls(proxy.metadata.name, judge, read_calls(sources.replay))
+            plan["replay"] = _replay(proxy, context, sources.replay)
         return plan
     finally:
         await asyncio.gather(*(backend.close() for backend in backends))
+
+
+def _replay(proxy: MCPProxy, context: BackendContext, log: Path) -> Plan:
+    judge = CallJudge(proxy.spec, context.catalog)
+    return replay_calls(proxy.metadata.name, judge, read_calls(log))
 
 
 def _backend(
