@@ -81,16 +81,16 @@ async def build_plan(
         )
         callers = [parse_caller(text, proxy.spec) for text in sources.callers]
         plan["access"] = build_access(proxy.spec, context.catalog, plan, callers)
-        if sources.replay is not None:
-            plan["replay"] = _replay(proxy, context, sources.replay)
+        _add_replay(plan, proxy, context, sources.replay)
         return plan
     finally:
         await asyncio.gather(*(backend.close() for backend in backends))
 
 
-def _replay(proxy: MCPProxy, context: BackendContext, log: Path) -> Plan:
-    judge = CallJudge(proxy.spec, context.catalog)
-    return replay_calls(proxy.metadata.name, judge, read_calls(log))
+def _add_replay(plan: Plan, proxy: MCPProxy, context: BackendContext, log: Path | None) -> None:
+    if log is not None:
+        judge = CallJudge(proxy.spec, context.catalog)
+        plan["replay"] = replay_calls(proxy.metadata.name, judge, read_calls(log))
 
 
 def _backend(
