@@ -98,6 +98,7 @@ class Member(Player):
         """List the tools, and try one that the caller must not use."""
         self.renew()
         listed = await self._send("tools/list")
+        assert "result" in listed, listed
         names = {tool["name"] for tool in listed["result"]["tools"]}
         if names != allowed:
             self.leaks.append(f"{self.subject} is listed {sorted(names ^ allowed)} wrongly")
