@@ -80,7 +80,6 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
     "one decision each, with tests of its values": frozenset(
         {
             "cluster/pods/retries.py",
-            "plan/access/render.py",
             "plan/approval.py",
             "proxy/authorization/callers.py",
             "proxy/admin/page/addresses.py",

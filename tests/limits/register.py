@@ -13,9 +13,6 @@ USER: Final = "grows with calls of the program that uses the library, not with p
 SAMPLED: Final = "its keys are names of backends and known methods"
 
 BOUNDED: Final[dict[str, str]] = {
-    "plan/access/replay.py:CallJudge._backends": CONFIGURED,
-    "plan/access/replay.py:ReplaySummary.bad": "at most 20, MOST_BAD_LINES",
-    "plan/access/replay.py:ReplaySummary.changes": "at most 1000, MOST_CHANGES",
     "proxy/audit/record_queue.py:RecordQueue.__init__:queue": "audit-backlog",
     "proxy/admin/watchers.py:_Watcher.__init__:wait": "status-watchers",
     "proxy/telemetry/recent_calls.py:RecentCalls.__init__:queue": "recent-calls recent-call-text",
@@ -149,6 +146,9 @@ UNBOUNDED: Final[dict[str, str]] = {
     "proxy/gateway/gateway.py:Gateway.running": REQUEST,
     "proxy/gateway/list_variants.py:ListVariants._per_client": CONFIGURED,
     "proxy/gateway/list_variants.py:ListVariants._recent": "a cache of 32, MAX_VARIANTS, or 512, MAX_CLASS_VARIANTS",
+    "plan/access/replay.py:CallJudge._backends": CONFIGURED,
+    "plan/access/replay.py:ReplaySummary.bad": "at most 20, MOST_BAD_LINES",
+    "plan/access/replay.py:ReplaySummary.changes": "at most 1000, MOST_CHANGES",
     "proxy/audit/record_queue.py:RecordQueue.__init__:wait": "ends within 2 s, CLOSE",
     "proxy/audit/record_queue.py:RecordQueue._start_delivery:thread": "one at a time",
     "proxy/audit/redaction.py:Redaction._paths": CONFIGURED,

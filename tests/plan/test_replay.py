@@ -81,7 +81,7 @@ def only_change(found: Plan) -> tuple[str, str]:
 READ = rule("read", DEV, {"tools": ["a_get"]})
 
 
-def test_calls_that_the_rules_decide_as_before_are_no_change(tmp_path: Path) -> None:
+def test_calls_with_the_same_decision_are_not_listed(tmp_path: Path) -> None:
     denied = record(name="a_set", decision="denied")
     found = replayed(tmp_path, record(), denied, record(BOT, decision="denied"), spec=spec(READ))
     assert (found["calls"], found["changes"]) == (3, [])

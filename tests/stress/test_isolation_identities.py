@@ -98,6 +98,7 @@ class Member(Player):
         """List the tools, and try one that the caller must not use."""
         self.renew()
         listed = await self._send("tools/list")
+        assert "result" in listed, listed
         names = {tool["name"] for tool in listed["result"]["tools"]}
         if names != allowed:
             self.leaks.append(f"{self.subject} is listed {sorted(names ^ allowed)} wrongly")
@@ -106,14 +107,15 @@ class Member(Player):
         if denied.get("error", {}).get("message") != f"unknown tool: {forbidden}":
             self.leaks.append(f"{self.subject} used {forbidden}: {denied}")
 
-    async def show_credentials(self, number: int) -> None:
-        """Let a backend see the token, with a text that names the caller."""
-        self.renew()
-        secret = f"secret-of-{self.subject}-{number}"
+    async def show_credentials(self) -> None:
+        """Let a backend see the tokens, with texts that name the caller."""
         name = f"{CREDENTIALS}_echo"
-        answer = await self._send("tools/call", name=name, arguments={"secret": secret})
-        self.seen(json.dumps(answer).encode(), secret)
-        assert "result" in answer, answer
+        for number in range(CALLS + 1, 2 * CALLS + 1):
+            self.renew()
+            secret = f"secret-of-{self.subject}-{number}"
+            answer = await self._send("tools/call", name=name, arguments={"secret": secret})
+            self.seen(json.dumps(answer).encode(), secret)
+            assert "result" in answer, answer
 
     async def _send(self, method: str, **params: Any) -> dict[str, Any]:
         self.sent += 1
@@ -188,13 +190,16 @@ async def test_nothing_of_a_caller_reaches_another_while_tokens_are_refreshed(
         base = await stack.enter_async_context(serving(peer.gate))
         passing = {"forwardHeaders": ["Authorization"], "auth": {"passthrough": True}}
         specs.append({"name": CREDENTIALS, "url": f"{base}/mcp", **passing})
+        for spec in specs:
+            # The time that a busy machine needs is not what is tested.
+            spec["timeouts"] = dict.fromkeys(("connect", "initialize", "request"), "2m")
         authorization, allowed = _rules(list(scripts))
         every = {name for names in allowed.values() for name in names}
         running = await stack.enter_async_context(
             proxied(*specs, **issuer.spec(), authorization=authorization, audit={})
         )
         limits = httpx2.Limits(max_connections=1024, max_keepalive_connections=0)
-        http = await stack.enter_async_context(httpx2.AsyncClient(timeout=60, limits=limits))
+        http = await stack.enter_async_context(httpx2.AsyncClient(timeout=150, limits=limits))
         members = []
         for number in range(CALLERS):
             client = Client(http, running.url, ("legacy", "modern")[number % 2], {})
@@ -207,7 +212,7 @@ async def test_nothing_of_a_caller_reaches_another_while_tokens_are_refreshed(
             await member.check_access(allowed[member.group], every)
             await asyncio.gather(
                 member.play([*own, *(n for n in own if n.endswith("-reused"))]),
-                *(member.show_credentials(CALLS + n) for n in range(1, CALLS + 1)),
+                member.show_credentials(),
             )
             await member.check_access(allowed[member.group], every)
 

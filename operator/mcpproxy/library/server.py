@@ -163,7 +163,7 @@ class Server:
         """Raise ValueError if another server must not serve the components of this one."""
         if self.is_restricted:
             raise ValueError(
-                f"server {self.name} has rules of its own, which another server cannot apply; set"
+                f"server {self.name} has rules, which another server cannot apply; set"
                 " authorization on the server that clients connect to"
             )
 

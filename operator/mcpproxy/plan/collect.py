@@ -39,7 +39,7 @@ class CollectOptions:
     callers: tuple[str, ...] = ()
     """Callers whose access is shown; see `parse_caller`. Without any, all whom the rules name."""
     replay: Path | None = None
-    """Audit log whose calls are decided anew."""
+    """Audit log whose calls are decided by the rules of the manifest."""
 
 
 async def build_plan(
@@ -80,14 +80,18 @@ async def build_plan(
             failures={kind: _failures(backends, kind) for kind in KINDS},
             identities={spec.name: describe_identity(spec) for spec in proxy.spec.backends},
         )
-        callers = [parse_caller(text, proxy.spec) for text in sources.callers]
-        plan["access"] = build_access(proxy.spec, context.catalog, plan, callers)
-        if sources.replay is not None:
-            judge = CallJudge(proxy.spec, context.catalog)
-            plan["replay"] = replay_calls(proxy.metadata.name, judge, read_calls(sources.replay))
+        _add_access(plan, proxy, context.catalog, sources)
         return plan
     finally:
         await asyncio.gather(*(backend.close() for backend in backends))
+
+
+def _add_access(plan: Plan, proxy: MCPProxy, catalog: Catalog, sources: CollectOptions) -> None:
+    callers = [parse_caller(text, proxy.spec) for text in sources.callers]
+    plan["access"] = build_access(proxy.spec, catalog, plan, callers)
+    if sources.replay is not None:
+        judge = CallJudge(proxy.spec, catalog)
+        plan["replay"] = replay_calls(proxy.metadata.name, judge, read_calls(sources.replay))
 
 
 def _backend(

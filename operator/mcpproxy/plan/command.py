@@ -7,6 +7,7 @@ differ; 3: names clash.
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from mcpproxy.api.manifest import ManifestError
@@ -53,6 +54,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compare with a running proxy, given as a URL or mcpproxy/NAME (through kubectl), or"
         " with the output file of an earlier -o json",
     )
+    _add_access(add)
+    add_credentials(parser)
+    add("-o", "--output", choices=("text", "json"), default="text", help="%(default)s")
+    add_places(parser)
+    add(
+        "--timeout",
+        type=parse_seconds,
+        default=TIMEOUT,
+        metavar="SECONDS",
+        help="time limit for the responses of a proxy's backends (%(default)g)",
+    )
+
+
+def _add_access(add: Callable[..., object]) -> None:
     add(
         "--as",
         action="append",
@@ -66,18 +81,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--replay",
         type=Path,
         metavar="FILE",
-        help="decide the calls in this audit log anew; show those that would be denied or newly"
+        help="decide the calls in this audit log again; show those that would be denied or newly"
         " allowed",
-    )
-    add_credentials(parser)
-    add("-o", "--output", choices=("text", "json"), default="text", help="%(default)s")
-    add_places(parser)
-    add(
-        "--timeout",
-        type=parse_seconds,
-        default=TIMEOUT,
-        metavar="SECONDS",
-        help="time limit for the responses of a proxy's backends (%(default)g)",
     )
 
 

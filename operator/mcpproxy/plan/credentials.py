@@ -68,7 +68,7 @@ def _read_token(path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
+        reason = getattr(error, "strerror", None) or "not text in UTF-8"
         raise ManifestError(f"--token-file {path}: {reason}") from None
     return _check_token(text.strip(), f"--token-file {path}")
 

@@ -100,7 +100,15 @@ async def serving(
     `http` is uvicorn's protocol class.
     """
     sock = bound(port)
-    config = uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=1, http=http)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        ws="none",
+        timeout_graceful_shutdown=1,
+        # On a busy machine, connections must not end between two requests.
+        timeout_keep_alive=60,
+        http=http,
+    )
     config.load()
     config.ssl = tls
     server = PromptServer(config)

@@ -64,7 +64,7 @@ class _Head(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line that is no record; a log with such lines may lack calls."""
+    """A malformed line; a log with such lines may lack calls."""
 
     number: int
     reason: str

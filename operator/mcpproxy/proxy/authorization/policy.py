@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mcpproxy.api.v1alpha1.access.authorization import Authorization
 from mcpproxy.limits.clients import ACCESS_CLASSES
@@ -89,8 +89,10 @@ class AccessClass:
                 if (verdict := self._decide(kind, key, offer)).shown
             }
             backends = frozenset(backend for backend, _ in shown)
-            table = self._tables[kind] = _Table(offer, shown, backends, source.version)
-        table.seen = source.version
+            table = _Table(offer, shown, backends, source.version)
+        elif table.seen != source.version:
+            table = replace(table, seen=source.version)
+        self._tables[kind] = table
         return table
 
     def _decide(self, kind: ComponentKind, key: Key, offer: Offer) -> Verdict:
