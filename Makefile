@@ -11,15 +11,15 @@ WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 # The API server's binaries for the tests that need one; set KUBEBUILDER_ASSETS or have the script.
 ASSETS = if [ -z "$${KUBEBUILDER_ASSETS:-}" ] && [ -x $(KIND_UP) ]; then eval "$$($(KIND_UP) --bin)"; fi
 
-# What the two parts of the tests have in common: they need no browser, packages or root.
-ANYWHERE := not peers and not browser and not netns
+# What the two parts of the tests have in common: they need no browser, packages, helm or root.
+ANYWHERE := not peers and not browser and not netns and not charts
 FAST := $(ANYWHERE) and not slow and not apiserver
 SLOW := $(ANYWHERE) and (slow or apiserver)
 
 .DEFAULT_GOAL := help
 PART ?= 1
 STORIES ?= e2e
-.PHONY: help install demo demo-clean test test-slow test-all stress acto fields e2e e2e-long conformance peers keycloak browser netns bench bench-quick bench-compare soak hostile check format crds manifests golden images lock
+.PHONY: help install demo demo-clean test test-slow test-all stress acto fields e2e e2e-long conformance peers keycloak browser charts-test netns bench bench-quick bench-compare soak hostile check format crds manifests golden images lock
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -76,6 +76,10 @@ keycloak: install ## Sign-in with Keycloak (needs Java 17 and `python -m scripts
 browser: install ## Clients in a headless Chromium (needs chromium and chromedriver)
 	@$(BIN)/pytest tests/browser -m browser $(ARGS)
 
+charts-test: install ## The charts by helm at an API server (needs helm, or go to build it: 2 minutes)
+	@$(BIN)/python -m scripts.go_tools
+	@$(ASSETS); $(BIN)/pytest tests/charts -m charts $(ARGS)
+
 netns: install ## Pods of IPv6 and dual-stack clusters in network namespaces (needs root, ip)
 	@$(BIN)/pytest tests/network_namespaces -m netns $(ARGS)
 
@@ -106,6 +110,7 @@ check: install ## Style, types, import layers, generated files
 	@$(BIN)/python -m scripts.limits --check || { echo "run: make reference"; exit 1; }
 	@$(BIN)/python -m scripts.reference --check || { echo "run: make reference"; exit 1; }
 	@$(ASSETS); $(BIN)/python -m scripts.manifests --check || { echo "run: make manifests"; exit 1; }
+	@$(BIN)/python -m scripts.charts --check || { echo "run: make manifests"; exit 1; }
 
 format: install ## Put the style right
 	@$(BIN)/ruff check --fix .
@@ -114,8 +119,9 @@ format: install ## Put the style right
 crds: install ## Generate the CustomResourceDefinition
 	@$(BIN)/mcpproxy crd > crds/mcpproxies.mcpproxy.dev.yaml
 
-manifests: crds ## Generate the roles and manifests/install.yaml
+manifests: crds ## Generate the roles, manifests/install.yaml and the Helm charts
 	@$(ASSETS); $(BIN)/python -m scripts.manifests
+	@$(BIN)/python -m scripts.charts
 
 reference: install ## Generate docs/reference.md, the limits in docs/security.md and the sizing in docs/operations.md
 	@$(BIN)/python -m scripts.reference
