@@ -76,7 +76,7 @@ keycloak: install ## Sign-in with Keycloak (needs Java 17 and `python -m scripts
 browser: install ## Clients in a headless Chromium (needs chromium and chromedriver)
 	@$(BIN)/pytest tests/browser -m browser $(ARGS)
 
-charts-test: install ## The charts by helm at an API server (needs helm, or go to build it: 2 minutes)
+charts-test: install ## The charts by helm at an API server, and the OLM bundle (needs go, which builds helm in 2 minutes)
 	@$(BIN)/python -m scripts.go_tools
 	@$(ASSETS); $(BIN)/pytest tests/charts -m charts $(ARGS)
 
@@ -111,6 +111,7 @@ check: install ## Style, types, import layers, generated files
 	@$(BIN)/python -m scripts.reference --check || { echo "run: make reference"; exit 1; }
 	@$(ASSETS); $(BIN)/python -m scripts.manifests --check || { echo "run: make manifests"; exit 1; }
 	@$(BIN)/python -m scripts.charts --check || { echo "run: make manifests"; exit 1; }
+	@$(BIN)/python -m scripts.bundle --check || { echo "run: make manifests"; exit 1; }
 
 format: install ## Put the style right
 	@$(BIN)/ruff check --fix .
@@ -119,9 +120,10 @@ format: install ## Put the style right
 crds: install ## Generate the CustomResourceDefinition
 	@$(BIN)/mcpproxy crd > crds/mcpproxies.mcpproxy.dev.yaml
 
-manifests: crds ## Generate the roles, manifests/install.yaml and the Helm charts
+manifests: crds ## Generate the roles, manifests/install.yaml, the Helm charts and the OLM bundle
 	@$(ASSETS); $(BIN)/python -m scripts.manifests
 	@$(BIN)/python -m scripts.charts
+	@$(BIN)/python -m scripts.bundle
 
 reference: install ## Generate docs/reference.md, the limits in docs/security.md and the sizing in docs/operations.md
 	@$(BIN)/python -m scripts.reference

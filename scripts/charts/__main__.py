@@ -4,10 +4,10 @@ python -m scripts.charts            writes the charts
 python -m scripts.charts --check    exits with 1 and names the outdated files
 """
 
+import functools
 import re
 import sys
 import tomllib
-from pathlib import Path
 from typing import Any, Final
 
 import yaml
@@ -36,6 +36,7 @@ def documents(*files: str) -> list[dict[str, Any]]:
     ]
 
 
+@functools.cache
 def plain() -> operator_chart.Plain:
     """Return the objects of the plain manifests."""
     optional = documents(
@@ -97,7 +98,9 @@ def crd_template() -> str:
     text = (ROOT / "crds" / "mcpproxies.mcpproxy.dev.yaml").read_text(encoding="utf-8")
     manifest = yaml.safe_load(text)
     template = Template()
-    kept = member("annotations", '(.Values.keep | ternary (dict "helm.sh/resource-policy" "keep") (dict))')
+    kept = member(
+        "annotations", '(.Values.keep | ternary (dict "helm.sh/resource-policy" "keep") (dict))'
+    )
     manifest["metadata"][template.lines(kept)] = None
     return template.text(manifest)
 

@@ -26,8 +26,8 @@ continue to serve.
 
 The chart creates the same objects as `manifests/install.yaml`, and a test compares them. Names are
 fixed, because one operator serves a cluster, or one in each namespace with `scope: namespaced`.
-[docs/install.md](../../docs/install.md) describes upgrades, and how to change from kustomize to Helm
-and back.
+[docs/install.md](../../docs/install.md) describes upgrades, and how to change from kustomize to
+Helm and back.
 """,
 }
 

@@ -1,7 +1,7 @@
 """Templates of Helm from Kubernetes objects.
 
-An object is the same one that the plain manifests contain. `Expression`s stand for scalars in it and
-`Lines` for members of mappings and items of lists.
+An object is the same one that the plain manifests contain. Holes in it stand for scalars, members of
+mappings and items of lists that Helm fills in.
 """
 
 import re
@@ -40,7 +40,9 @@ class Template:
         """Return the manifest as YAML, with its holes filled by expressions of Helm."""
         plain = yaml.safe_dump(manifest, sort_keys=False, indent=2, width=10_000)
         # An expression that the manifest itself contains belongs to another program.
-        plain = re.sub(r"\{\{|\}\}", lambda found: f"{{{{ {found[0]!r} }}}}".replace("'", "`"), plain)
+        plain = re.sub(
+            r"\{\{|\}\}", lambda found: f"{{{{ {found[0]!r} }}}}".replace("'", "`"), plain
+        )
         return _SCALAR.sub(self._scalar, _HOLE.sub(self._lines, plain))
 
     def _lines(self, found: re.Match[str]) -> str:
@@ -91,7 +93,9 @@ def merged(*values: str) -> Callable[[int], str]:
 
     def text(indent: int) -> str:
         pad = " " * indent
-        return f"{{{{- with {value} }}}}\n{pad}{{{{- toYaml . | nindent {indent} }}}}\n{{{{- end }}}}"
+        return (
+            f"{{{{- with {value} }}}}\n{pad}{{{{- toYaml . | nindent {indent} }}}}\n{{{{- end }}}}"
+        )
 
     return text
 
@@ -100,9 +104,7 @@ def raw(*lines: str) -> Callable[[int], str]:
     """Return lines as they are; those that begin with braces are not indented."""
 
     def text(indent: int) -> str:
-        return "\n".join(
-            line if line.startswith("{{-") else " " * indent + line for line in lines
-        )
+        return "\n".join(line if line.startswith("{{-") else " " * indent + line for line in lines)
 
     return text
 

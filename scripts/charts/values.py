@@ -146,9 +146,7 @@ def _monitoring() -> tuple[Value, ...]:
             "Create PodMonitors for the operator and for all proxies. The Prometheus operator must"
             " be installed",
         ),
-        Value(
-            "monitoring.podMonitors.interval", "30s", _INTERVAL, "Interval between two scrapes"
-        ),
+        Value("monitoring.podMonitors.interval", "30s", _INTERVAL, "Interval between two scrapes"),
         Value("monitoring.podMonitors.labels", {}, _TEXTS, "Labels by which Prometheus finds them"),
         Value("monitoring.rules.enabled", False, _FLAG, "Create a PrometheusRule with the alerts"),
         Value("monitoring.rules.labels", {}, _TEXTS, "Labels by which Prometheus finds it"),

@@ -1,7 +1,6 @@
 """Fixtures for tests of the Helm charts."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +9,15 @@ import pytest
 
 from scripts import go_tools
 from tests.apiserver.server import ApiServer, running
-from tests.charts.helm import CHARTS, Helm
+from tests.charts.helm import Helm
 
 
 @pytest.fixture(scope="session")
 def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
     """Helm; without it, tests fail."""
-    program = go_tools.find("helm")
+    program = go_tools.helm()
     if program is None:
-        pytest.fail(f"helm is missing; install it with: {go_tools.command('helm')}")
+        pytest.fail(f"helm is missing; install it with: {go_tools.INSTALL}")
     return Helm(program, tmp_path_factory.mktemp("helm"))
 
 
@@ -36,11 +35,3 @@ def server(tmp_path: Path) -> Iterator[ApiServer]:
 def cluster_helm(helm: Helm, server: ApiServer) -> Helm:
     """Helm for the API server."""
     return replace(helm, kubeconfig=server.kubeconfig)
-
-
-@pytest.fixture(scope="session")
-def packaged(helm: Helm, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copies of the charts, to which tests may add values."""
-    target = tmp_path_factory.mktemp("charts")
-    shutil.copytree(CHARTS, target, dirs_exist_ok=True)
-    return target

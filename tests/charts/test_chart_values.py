@@ -119,9 +119,7 @@ def test_every_object_has_the_common_labels_and_no_selector_has_them(helm: Helm)
 def test_prometheus_finds_monitors_and_rules_by_their_labels(helm: Helm) -> None:
     labels = {"release": "prometheus"}
     on = {"enabled": True, "labels": labels}
-    values = {
-        "monitoring": {"podMonitors": {**on, "interval": "1m"}, "rules": on, "dashboard": on}
-    }
+    values = {"monitoring": {"podMonitors": {**on, "interval": "1m"}, "rules": on, "dashboard": on}}
     objects = helm.template(OPERATOR, values)
     for (kind, _, _), found in objects.items():
         if kind in ("PodMonitor", "PrometheusRule"):

@@ -60,8 +60,8 @@ def create_proxy(server: ApiServer) -> None:
 
 def test_the_api_server_accepts_what_helm_template_prints(helm: Helm, server: ApiServer) -> None:
     kubectl(server, "create", "namespace", NAMESPACE)
-    values = ("--set", "guard.enabled=true,networkPolicy.enabled=true")
-    values += ("--set", "monitoring.dashboard.enabled=true")
+    enabled = ("guard", "networkPolicy", "monitoring.dashboard")
+    values = ("--set", ",".join(f"{name}.enabled=true" for name in enabled))
     for release, options in ((CRDS, ()), (OPERATOR, ()), (OPERATOR, values)):
         printed = helm.run(
             *("template", *release, "-n", NAMESPACE, "--kube-version", KUBERNETES, *options)
