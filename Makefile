@@ -19,7 +19,7 @@ SLOW := $(ANYWHERE) and (slow or apiserver)
 .DEFAULT_GOAL := help
 PART ?= 1
 STORIES ?= e2e
-.PHONY: help install demo demo-clean test test-slow test-all stress acto fields e2e e2e-long conformance peers keycloak browser charts-test netns bench bench-quick bench-compare soak hostile check format crds manifests golden images lock
+.PHONY: help install demo demo-clean test test-slow test-all stress acto fields e2e e2e-long conformance peers keycloak browser charts-test netns bench bench-quick bench-compare soak hostile check format crds manifests golden images release lock
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -133,8 +133,11 @@ reference: install ## Generate docs/reference.md, the limits in docs/security.md
 golden: install ## Write the expected manifests of the tests anew
 	@UPDATE_GOLDEN=1 $(BIN)/pytest tests/desired tests/packaging/test_argocd.py -q -k "golden or objects"
 
-images: install ## Build the images (BASE_IMAGE chooses what they stand on)
-	@$(BIN)/python -m scripts.images
+images: install ## Build the images (BASE_IMAGE chooses their base, IMAGE their names, TARGETS such as runtime-node-uv)
+	@$(BIN)/python -m scripts.images $(TARGETS)
+
+release: install ## Build the release of TAG into dist/ (IMAGE names the images; see docs/releasing.md)
+	@$(BIN)/python -m scripts.release $(or $(TAG),$(error TAG is not set, such as TAG=v0.1.0)) $(ARGS)
 
 lock: install ## Lock the newest releases of all dependencies
 	@scripts/lock

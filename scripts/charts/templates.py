@@ -1,7 +1,7 @@
 """Templates of Helm from Kubernetes objects.
 
-An object is the same one that the plain manifests contain. Holes in it stand for scalars, members of
-mappings and items of lists that Helm fills in.
+An object is the same one that the plain manifests contain. Holes in it stand for scalars, members
+of mappings and items of lists that Helm fills in.
 """
 
 import re
