@@ -125,8 +125,9 @@ def manifests(release: Release) -> None:
     release.write("crds.yaml", crd.read_bytes())
     for chart in CHARTS:
         files = archives.tree(release.tree / "charts" / chart, chart)
-        values = f"{chart}/values.yaml"
-        files[values] = release.named(files[values].decode()).encode()
+        for name in ("values.yaml", "README.md"):
+            path = f"{chart}/{name}"
+            files[path] = release.named(files[path].decode()).encode()
         packed = archives.tar_gz(files, release.epoch)
         release.write(f"{chart}-{release.version}.tgz", packed)
     bundle = archives.tree(release.tree / "bundle", "bundle")
