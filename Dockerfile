@@ -91,7 +91,7 @@ LABEL org.opencontainers.image.title="MCPProxy operator" \
       org.opencontainers.image.source="${SOURCE}" \
       org.opencontainers.image.base.name="${BASE_IMAGE}"
 
-# --- Node.js with npm, at /opt/node.
+# --- Node.js with npm, at /opt/node. It trusts the authorities of the base image.
 FROM tools AS node-files
 COPY requirements/node.txt /src/requirements/
 RUN /opt/build/bin/pip install -q --no-compile --require-hashes --target /tmp/node -r /src/requirements/node.txt \
@@ -101,15 +101,15 @@ RUN /opt/build/bin/pip install -q --no-compile --require-hashes --target /tmp/no
     && ln -s ../lib/node_modules/npm/bin/npm-cli.js /opt/node/bin/npm \
     && ln -s ../lib/node_modules/npm/bin/npx-cli.js /opt/node/bin/npx \
     && chmod 755 /opt/node/bin/node /opt/node/lib/node_modules/npm/bin/*-cli.js \
-    && printf 'audit=false\nfund=false\nupdate-notifier=false\n' > /opt/node/etc/npmrc
+    && printf 'audit=false\ncafile=/etc/ssl/certs/ca-certificates.crt\nfund=false\nupdate-notifier=false\n' > /opt/node/etc/npmrc
 
-# --- uv, at /opt/uv. It uses the Python of the image and downloads no other.
+# --- uv, at /opt/uv. It uses the Python and the authorities of the base image.
 FROM tools AS uv-files
 COPY requirements/uv.txt /src/requirements/
 RUN /opt/build/bin/pip install -q --no-compile --require-hashes --target /tmp/uv -r /src/requirements/uv.txt \
     && mkdir -p /opt/uv/bin /opt/uv/etc \
     && mv /tmp/uv/bin/uv /tmp/uv/bin/uvx /opt/uv/bin/ \
-    && printf 'python-downloads = "never"\npython-preference = "only-system"\n' > /opt/uv/etc/uv.toml
+    && printf 'python-downloads = "never"\npython-preference = "only-system"\nsystem-certs = true\n' > /opt/uv/etc/uv.toml
 
 # --- The runtime with npx, for stdio servers from npm.
 FROM runtime AS runtime-node

@@ -14,6 +14,10 @@ NAMESPACE: Final = "mcpproxy-system"
 """Namespace in the plain manifests; in the chart it is that of the release."""
 _RELEASE: Final = ".Release.Namespace"
 _CLUSTER: Final = 'eq .Values.scope "cluster"'
+DOCS_URL: Final = "monitoring.docsUrl"
+"""Value with the address of the documentation."""
+_DOCS: Final = "docs"
+"""Address of the documentation in the plain manifests: its path in the repository."""
 _OWN: Final = "--namespace=$(POD_NAMESPACE)"
 
 
@@ -234,7 +238,13 @@ def _pod_monitor(manifest: Object) -> str:
 
 def _rules(manifest: Object) -> str:
     template = Template()
-    return template.text(_prepared(template, manifest, ".Values.monitoring.rules.labels"))
+    prepared = _prepared(template, manifest, ".Values.monitoring.rules.labels")
+    for group in prepared["spec"]["groups"]:
+        for rule in group["rules"]:
+            page = rule["annotations"]["runbook_url"].removeprefix(f"{_DOCS}/")
+            address = template.expression(f".Values.{DOCS_URL}")
+            rule["annotations"]["runbook_url"] = f"{address}/{page}"
+    return template.text(prepared)
 
 
 def _dashboard(manifest: Object) -> str:
@@ -245,7 +255,9 @@ def _dashboard(manifest: Object) -> str:
 
     def content(indent: int) -> str:
         pad = " " * indent
-        return f'{pad}{file}: |\n{{{{ .Files.Get "files/{file}" | indent {indent + 2} }}}}'
+        links = f'replace "\\"{_DOCS}/" (printf "\\"%s/" .Values.{DOCS_URL})'
+        text = f'.Files.Get "files/{file}" | {links} | indent {indent + 2}'
+        return f"{pad}{file}: |\n{{{{ {text} }}}}"
 
     prepared["data"] = {template.lines(content): None}
     return template.text(prepared)

@@ -151,6 +151,13 @@ def _monitoring() -> tuple[Value, ...]:
         Value("monitoring.rules.enabled", False, _FLAG, "Create a PrometheusRule with the alerts"),
         Value("monitoring.rules.labels", {}, _TEXTS, "Labels by which Prometheus finds it"),
         Value(
+            "monitoring.docsUrl",
+            "docs",
+            {"type": "string", "minLength": 1},
+            "Address of the documentation, for the runbook links of alerts and the links of the"
+            " dashboard, such as `https://git.example.com/mcpproxy/docs`",
+        ),
+        Value(
             "monitoring.dashboard.enabled",
             False,
             _FLAG,

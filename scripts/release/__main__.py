@@ -1,7 +1,8 @@
 """Builds a release from a tag: `python -m scripts.release TAG [--output DIR] [--without-images]`.
 
-Environment: IMAGE is the first part of the images' names, such as registry.example.com/team/mcpproxy;
-SOURCE_URL is the address of the repository; BASE_IMAGE is the base of the images.
+Environment: IMAGE is the first part of the images' names, such as registry.example.com/mcpproxy.
+SOURCE_URL is the address of the repository, DOCS_URL that of its documentation, and BASE_IMAGE the
+base of the images.
 """
 
 import argparse
@@ -52,6 +53,7 @@ class Release:
     epoch: int
     image: str
     source: str
+    docs: str = ""
 
     @property
     def version(self) -> str:
@@ -67,6 +69,10 @@ class Release:
     def named(self, text: str) -> str:
         """Return the text with the names of images under which they are published."""
         return _NAMES.sub(rf"{self.image}/\1", text)
+
+    def linked(self, text: str) -> str:
+        """Return values.yaml with the address of the documentation, if it is set."""
+        return text.replace("docsUrl: docs\n", f"docsUrl: {self.docs}\n") if self.docs else text
 
     def write(self, name: str, content: str | bytes) -> None:
         """Write one artifact."""
@@ -127,7 +133,7 @@ def manifests(release: Release) -> None:
         files = archives.tree(release.tree / "charts" / chart, chart)
         for name in ("values.yaml", "README.md"):
             path = f"{chart}/{name}"
-            files[path] = release.named(files[path].decode()).encode()
+            files[path] = release.linked(release.named(files[path].decode())).encode()
         packed = archives.tar_gz(files, release.epoch)
         release.write(f"{chart}-{release.version}.tgz", packed)
     bundle = archives.tree(release.tree / "bundle", "bundle")
@@ -206,6 +212,7 @@ def build(ref: str, output: Path, *, with_images: bool) -> None:
             epoch=epoch,
             image=(os.environ.get("IMAGE") or images.PREFIX).rstrip("/"),
             source=os.environ.get("SOURCE_URL", ""),
+            docs=os.environ.get("DOCS_URL", "").rstrip("/"),
         )
         check_tag(ref, release.version)
         packages(release)

@@ -1,7 +1,6 @@
 """Every metric, label and value that manifests/monitoring names is what both programs serve."""
 
 import asyncio
-import json
 import socket
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from mcpproxy.proxy.core.errors import BackendError
 from tests.apiserver.operator_process import OperatorProcess, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
+from tests.support import dashboards
 from tests.support.builders import OPTIONS, OWNER, an_mcpproxy
 from tests.support.promql import Offer, selectors, target_labels
 
@@ -39,11 +39,11 @@ OF_OPERATOR = ("mcpproxy_operator_", "controller_runtime_", "workqueue_", "leade
 def expressions() -> list[str]:
     """All that the rules and the dashboard ask for."""
     rules = yaml.safe_load((MONITORING / "rules.yaml").read_text(encoding="utf-8"))
-    shown = json.loads((MONITORING / "dashboard.json").read_text(encoding="utf-8"))
-    variables = [one["query"] for one in shown["templating"]["list"] if one["type"] == "query"]
+    shown = dashboards.load()["templating"]["list"]
+    variables = [one["query"] for one in shown if one["type"] == "query"]
     return [
         *(rule["expr"] for group in rules["spec"]["groups"] for rule in group["rules"]),
-        *(target["expr"] for panel in shown["panels"] for target in panel.get("targets", [])),
+        *dashboards.queries(),
         *(query.removeprefix("label_values(").rpartition(",")[0] for query in variables),
     ]
 

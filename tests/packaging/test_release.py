@@ -7,7 +7,6 @@ import re
 import subprocess
 import tarfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two builds of the current commit."""
     places = tmp_path_factory.mktemp("first"), tmp_path_factory.mktemp("second")
     with pytest.MonkeyPatch.context() as patch:
@@ -33,7 +32,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path
         patch.setenv("SOURCE_URL", "https://git.test/mcpproxy")
         for place in places:
             release.build("HEAD", place, with_images=False)
-    yield places
+    return places
 
 
 def one(place: Path, pattern: str) -> Path:
@@ -216,11 +215,17 @@ def test_two_builds_of_an_image_give_the_same_archive(tmp_path: Path) -> None:
     assert config["history"][0]["created"] == "1970-01-01T00:16:40Z"
     for layer, diff in zip(listed["Layers"], config["rootfs"]["diff_ids"], strict=True):
         assert hashlib.sha256(files[layer]).hexdigest() == diff.removeprefix("sha256:")
-    base, own = (tarfile.open(fileobj=io.BytesIO(files[name])) for name in listed["Layers"])
-    assert base.getmember("opt/base").mtime == 1_000
-    found = own.getmember("opt/own")
+    base, own = (members(files[name]) for name in listed["Layers"])
+    assert base["opt/base"].mtime == 1_000
+    found = own["opt/own"]
     assert (found.mtime, found.uid, found.mode) == (EPOCH, 65532, 0o755)
-    assert own.getmember("opt/link").linkname == "own"
+    assert own["opt/link"].linkname == "own"
+
+
+def members(layer: bytes) -> dict[str, tarfile.TarInfo]:
+    """The entries of a layer."""
+    with tarfile.open(fileobj=io.BytesIO(layer)) as archive:
+        return {info.name: info for info in archive}
 
 
 def test_the_provenance_names_the_digest_of_the_base_image(tmp_path: Path) -> None:
