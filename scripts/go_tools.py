@@ -49,7 +49,7 @@ def install() -> None:
 
 def _go(*arguments: str, directory: Path) -> None:
     sys.stderr.write(f"go {' '.join(arguments)}\n")
-    env = {**os.environ, "GOBIN": str(PLACE), "GOFLAGS": "-buildvcs=false"}
+    env = {**os.environ, "GOBIN": str(PLACE), "GOFLAGS": "-buildvcs=false", "CGO_ENABLED": "0"}
     subprocess.run(["go", *arguments], env=env, cwd=directory, check=True, timeout=900)
 
 

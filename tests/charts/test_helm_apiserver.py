@@ -95,8 +95,8 @@ def test_uninstalling_leaves_the_kind_and_the_proxies(
     assert "tools" in kubectl(server, "get", "mcpproxies", "-n", "default")
     gone = server.kubectl("-n", NAMESPACE, "get", DEPLOYMENT)
     assert "NotFound" in gone.stderr
-    # The kind that was kept belongs to no release; a new one adopts it.
-    install(cluster_helm, "--take-ownership")
+    # The definition that was kept still names its release, so the same release adopts it.
+    install(cluster_helm)
     assert "tools" in kubectl(server, "get", "mcpproxies", "-n", "default")
 
 
