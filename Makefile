@@ -78,7 +78,7 @@ browser: install ## Clients in a headless Chromium (needs chromium and chromedri
 
 charts-test: install ## The charts by helm at an API server, and the OLM bundle (needs go, which builds helm in 2 minutes)
 	@$(BIN)/python -m scripts.go_tools
-	@$(ASSETS); $(BIN)/pytest tests/charts -m charts $(ARGS)
+	@$(ASSETS); $(BIN)/pytest -n 2 --dist loadfile tests/charts -m charts $(ARGS)
 
 netns: install ## Pods of IPv6 and dual-stack clusters in network namespaces (needs root, ip)
 	@$(BIN)/pytest tests/network_namespaces -m netns $(ARGS)

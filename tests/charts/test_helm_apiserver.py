@@ -2,9 +2,12 @@
 
 import json
 import time
+from collections.abc import Iterator
 
 import pytest
+import yaml
 
+from scripts import bundle
 from tests.apiserver.server import ApiServer
 from tests.charts.helm import CHARTS, KUBERNETES, MANIFESTS, NAMESPACE, Helm, Object
 from tests.support.builders import an_mcpproxy
@@ -68,6 +71,44 @@ def test_the_api_server_accepts_what_helm_template_prints(helm: Helm, server: Ap
         ).stdout
         dry = ("apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-")
         assert "serverside-applied (server dry run)" in kubectl(server, *dry, given=printed)
+
+
+def test_the_api_server_accepts_what_the_lifecycle_manager_creates(server: ApiServer) -> None:
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "operators"}}
+    kubectl(server, "apply", "-f", "-", given=json.dumps(namespace))
+    version = bundle.service_version()
+    strategy = version["spec"]["install"]["spec"]
+    created: list[Object] = [
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": one["name"], "labels": one["label"]},
+            "spec": one["spec"],
+        }
+        for one in strategy["deployments"]
+    ]
+    for place, kind in (("clusterPermissions", "ClusterRole"), ("permissions", "Role")):
+        for permission in strategy[place]:
+            account = permission["serviceAccountName"]
+            created.append({**_rbac(kind, account), "rules": permission["rules"]})
+    created += list(yaml.safe_load_all(next(_definitions())))
+    everything = {"apiVersion": "v1", "kind": "List", "items": created}
+    strict = ("apply", "--server-side", "--dry-run=server", "--validate=strict", "-n", "operators")
+    assert "(server dry run)" in kubectl(server, *strict, "-f", "-", given=json.dumps(everything))
+
+
+def _rbac(kind: str, name: str) -> Object:
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": kind,
+        "metadata": {"name": name},
+    }
+
+
+def _definitions() -> Iterator[str]:
+    for path, text in bundle.files().items():
+        if path.endswith(".crd.yaml"):
+            yield text
 
 
 def test_the_notes_of_a_release_name_the_next_commands(
