@@ -5,17 +5,22 @@ A metric that is renamed is renamed here, and in manifests/monitoring/rules.yaml
 
 from typing import Final
 
-CALLS: Final = "mcpproxy_calls_total"
-CALL_SECONDS: Final = "mcpproxy_call_duration_seconds_bucket"
-BACKEND: Final = "backend"
-METHOD: Final = "method"
-OUTCOME: Final = "outcome"
-NOT_FAILED: Final = "ok|cancelled|StalledClient"
+CALLS: Final = "mcp_client_operation_duration_seconds_count"
+CALL_SECONDS: Final = "mcp_client_operation_duration_seconds_bucket"
+CALL_BACKEND: Final = "mcpproxy_backend"
+METHOD: Final = "mcp_method_name"
+OUTCOME: Final = "error_type"
+SUCCESS: Final = ""
+NOT_FAILED: Final = "|cancelled|StalledClient|tool_error"
 """Outcomes of calls that are no failure of the backend, as in the alert MCPProxyCallsFail."""
+REQUESTS: Final = "mcp_server_operation_duration_seconds_count"
+TOOL: Final = "gen_ai_tool_name"
 
+BACKEND: Final = "backend"
 STATE: Final = "mcpproxy_backend_state"
 COMPONENTS: Final = "mcpproxy_components"
 LIST_REQUESTS: Final = "mcpproxy_list_requests_total"
+LIST_METHOD: Final = "method"
 ISOLATED_REQUESTS: Final = "mcpproxy_isolated_requests_total"
 BACKEND_SESSIONS: Final = "mcpproxy_backend_sessions"
 CLIENT_SESSIONS: Final = "mcpproxy_client_sessions"

@@ -39,17 +39,23 @@ def _rate(metric: str, more: str = "") -> str:
     return f"rate({metric}{{{PROXY}{more}}}[{RATE}])"
 
 
+def _calls(metric: str, more: str = "") -> str:
+    """Return the rate of a metric of calls, with the label that other metrics have for backends."""
+    label = f'"{m.BACKEND}", "$1", "{m.CALL_BACKEND}", "(.*)"'
+    return f"label_replace({_rate(metric, more)}, {label})"
+
+
 def _failed(by: str = "") -> str:
     grouping = f"sum by ({by})" if by else "sum"
-    failed = _rate(m.CALLS, f', {m.OUTCOME}!~"{m.NOT_FAILED}"')
+    failed = _calls(m.CALLS, f', {m.OUTCOME}!~"{m.NOT_FAILED}"')
     # Without a failed call there is no series: the share is 0 where there are calls.
-    calls = f"{grouping} ({_rate(m.CALLS)})"
+    calls = f"{grouping} ({_calls(m.CALLS)})"
     return f"({grouping} ({failed}) or {calls} * 0) / {calls}"
 
 
 def _duration(quantile: float, by: str = "") -> str:
     grouping = f"{by}, le" if by else "le"
-    return f"histogram_quantile({quantile}, sum by ({grouping}) ({_rate(m.CALL_SECONDS)}))"
+    return f"histogram_quantile({quantile}, sum by ({grouping}) ({_calls(m.CALL_SECONDS)}))"
 
 
 def _worst_state() -> str:
@@ -127,7 +133,7 @@ def backends() -> list[Panel]:
                 ("State", _worst_state(), "state", None),
                 (
                     "Calls",
-                    f"sum by ({_BY_KEYS}) ({_rate(m.CALLS)})",
+                    f"sum by ({_BY_KEYS}) ({_calls(m.CALLS)})",
                     units.RequestsPerSecond,
                     None,
                 ),
@@ -152,20 +158,21 @@ def backends() -> list[Panel]:
 
 def calls() -> list[Panel]:
     """Return the number, the failures and the duration of calls."""
+    failed = f', {m.OUTCOME}!="{m.SUCCESS}"'
+    of_tools = _rate(m.REQUESTS, f', {m.TOOL}!=""')
     return [
         lines(
             "Calls by backend",
             "Requests per second to each backend.",
-            [query(f"sum by (mcpproxy, {m.BACKEND}) ({_rate(m.CALLS)})", _NAMED)],
+            [query(f"sum by (mcpproxy, {m.BACKEND}) ({_calls(m.CALLS)})", _NAMED)],
             unit=units.RequestsPerSecond,
         ),
         lines(
-            "Failed calls by outcome",
-            "Outcome is the reason of the error; docs/troubleshooting.md explains each reason.",
+            "Failed calls by error",
+            "The error is a JSON-RPC code, or a reason that docs/troubleshooting.md explains.",
             [
                 query(
-                    f"sum by (mcpproxy, {m.BACKEND}, {m.OUTCOME})"
-                    f' ({_rate(m.CALLS, f""", {m.OUTCOME}!="ok" """.rstrip())})',
+                    f"sum by (mcpproxy, {m.BACKEND}, {m.OUTCOME}) ({_calls(m.CALLS, failed)})",
                     _NAMED + " {{" + m.OUTCOME + "}}",
                 )
             ],
@@ -175,6 +182,12 @@ def calls() -> list[Panel]:
             "Calls by method",
             "Requests per second of each MCP method.",
             [query(f"sum by ({m.METHOD}) ({_rate(m.CALLS)})", "{{" + m.METHOD + "}}")],
+            unit=units.RequestsPerSecond,
+        ),
+        lines(
+            "Calls by tool",
+            "The ten tools that clients call most, by the names that clients see.",
+            [query(f"topk(10, sum by ({m.TOOL}) ({of_tools}))", "{{" + m.TOOL + "}}")],
             unit=units.RequestsPerSecond,
         ),
         lines(
@@ -231,9 +244,9 @@ def sessions() -> list[Panel]:
             "Share of the lists of tools, prompts and resources for which no backend was asked.",
             [
                 query(
-                    f"sum by ({m.METHOD}) ({hits})"
-                    f" / sum by ({m.METHOD}) ({_rate(m.LIST_REQUESTS)})",
-                    "{{" + m.METHOD + "}}",
+                    f"sum by ({m.LIST_METHOD}) ({hits})"
+                    f" / sum by ({m.LIST_METHOD}) ({_rate(m.LIST_REQUESTS)})",
+                    "{{" + m.LIST_METHOD + "}}",
                 )
             ],
             unit=units.PercentUnit,

@@ -30,7 +30,7 @@ MONITORING = ROOT / "manifests" / "monitoring"
 RESULTS = frozenset({"ok", *(error.result for error in ClusterError.__subclasses__())})
 """What a write of the operator may end with."""
 OUTCOMES = frozenset(
-    {"ok", "error", "cancelled", *(error.reason for error in BackendError.__subclasses__())}
+    {"", "tool_error", "cancelled", *(error.reason for error in BackendError.__subclasses__())}
 )
 """What a call may end with."""
 OF_OPERATOR = ("mcpproxy_operator_", "controller_runtime_", "workqueue_", "leader_", "process_")
@@ -120,5 +120,5 @@ def test_alerts_use_existing_metrics_of_the_proxies() -> None:
     wanted = asked(of_proxies=True)
     assert len(wanted) > 8
     for monitor in (bundled("mcpproxy-proxies"), of_one_proxy()):
-        offer = Offer.of(text, target_labels(monitor), {"outcome": OUTCOMES})
+        offer = Offer.of(text, target_labels(monitor), {"error_type": OUTCOMES})
         assert [lack for one in wanted for lack in offer.lacks(one)] == []
