@@ -11,15 +11,15 @@ WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 # The API server's binaries for the tests that need one; set KUBEBUILDER_ASSETS or have the script.
 ASSETS = if [ -z "$${KUBEBUILDER_ASSETS:-}" ] && [ -x $(KIND_UP) ]; then eval "$$($(KIND_UP) --bin)"; fi
 
-# What the two parts of the tests have in common: they need no browser, packages or root.
-ANYWHERE := not peers and not browser and not netns
+# What the two parts of the tests have in common: they need no browser, packages, helm or root.
+ANYWHERE := not peers and not browser and not netns and not charts
 FAST := $(ANYWHERE) and not slow and not apiserver
 SLOW := $(ANYWHERE) and (slow or apiserver)
 
 .DEFAULT_GOAL := help
 PART ?= 1
 STORIES ?= e2e
-.PHONY: help install demo demo-clean test test-slow test-all stress acto fields e2e e2e-long conformance peers keycloak browser screenshots netns e2e-keycloak bench bench-quick bench-compare soak hostile check format crds manifests golden images lock
+.PHONY: help install demo demo-clean test test-slow test-all stress acto fields e2e e2e-long conformance peers keycloak browser screenshots netns e2e-keycloak bench bench-quick bench-compare soak hostile check format crds manifests golden images lock charts-test release
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -83,6 +83,10 @@ browser: install ## Clients and pages in a headless Chromium (needs chromium, ch
 screenshots: install ## Generate docs/images (needs chromium and chromedriver)
 	@$(BIN)/python -m tests.browser.screenshots
 
+charts-test: install ## The charts by helm at an API server, and the OLM bundle (needs go, which builds helm in 2 minutes)
+	@$(BIN)/python -m scripts.go_tools
+	@$(ASSETS); $(BIN)/pytest -n 2 --dist loadfile tests/charts -m charts $(ARGS)
+
 netns: install ## Pods of IPv6 and dual-stack clusters in network namespaces (needs root, ip)
 	@$(BIN)/pytest tests/network_namespaces -m netns $(ARGS)
 
@@ -114,6 +118,8 @@ check: install ## Style, types, import layers, generated files
 	@$(BIN)/python -m scripts.reasons --check || { echo "run: make reference"; exit 1; }
 	@$(BIN)/python -m scripts.reference --check || { echo "run: make reference"; exit 1; }
 	@$(ASSETS); $(BIN)/python -m scripts.manifests --check || { echo "run: make manifests"; exit 1; }
+	@$(BIN)/python -m scripts.charts --check || { echo "run: make manifests"; exit 1; }
+	@$(BIN)/python -m scripts.bundle --check || { echo "run: make manifests"; exit 1; }
 
 format: install ## Put the style right
 	@$(BIN)/ruff check --fix .
@@ -122,8 +128,10 @@ format: install ## Put the style right
 crds: install ## Generate the CustomResourceDefinition
 	@$(BIN)/mcpproxy crd > crds/mcpproxies.mcpproxy.dev.yaml
 
-manifests: crds ## Generate the roles and manifests/install.yaml
+manifests: crds ## Generate the roles, manifests/install.yaml, the Helm charts and the OLM bundle
 	@$(ASSETS); $(BIN)/python -m scripts.manifests
+	@$(BIN)/python -m scripts.charts
+	@$(BIN)/python -m scripts.bundle
 
 reference: install ## Generate docs/reference.md, limits in docs/security.md, sizing in docs/operations.md, texts of pages
 	@$(BIN)/python -m scripts.reference
@@ -134,8 +142,11 @@ reference: install ## Generate docs/reference.md, limits in docs/security.md, si
 golden: install ## Write the expected manifests of the tests anew
 	@UPDATE_GOLDEN=1 $(BIN)/pytest tests/desired tests/packaging/test_argocd.py -q -k "golden or objects"
 
-images: install ## Build the images (BASE_IMAGE chooses what they stand on)
-	@$(BIN)/python -m scripts.images
+images: install ## Build the images (BASE_IMAGE chooses their base, IMAGE their names, TARGETS such as runtime-node-uv)
+	@$(BIN)/python -m scripts.images $(TARGETS)
+
+release: install ## Build the release of TAG into dist/ (IMAGE names the images; see docs/releasing.md)
+	@$(BIN)/python -m scripts.release $(or $(TAG),$(error TAG is not set, such as TAG=v0.1.0)) $(ARGS)
 
 lock: install ## Lock the newest releases of all dependencies
 	@scripts/lock

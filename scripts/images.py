@@ -1,18 +1,27 @@
-"""Builds the images: `python -m scripts.images`. BASE_IMAGE sets their base image."""
+"""Builds the images: `python -m scripts.images [TARGET ...]`.
 
+BASE_IMAGE sets their base image, IMAGE the part of their names before the target (mcpproxy).
+"""
+
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Final
 
 from scripts import machine
 
-TARGETS = ("runtime", "demo", "operator")
-TAG = "0.1.0"
+TARGETS: Final = ("runtime", "demo", "operator")
+VARIANTS: Final = ("runtime-node", "runtime-uv", "runtime-node-uv")
+"""The runtime with programs that start servers from npm and PyPI."""
+TAG: Final = "0.1.0"
+PREFIX: Final = "mcpproxy"
+"""First part of the names in the manifests and samples."""
 
 
-def name(target: str, tag: str = TAG) -> str:
-    """Return the image's name, as in the manifests and samples."""
-    return f"mcpproxy/{target}:{tag}"
+def name(target: str, tag: str = TAG, prefix: str = PREFIX) -> str:
+    """Return the image's name; without `prefix`, as in the manifests and samples."""
+    return f"{prefix}/{target}:{tag}"
 
 
 def build(
@@ -20,23 +29,39 @@ def build(
     targets: Iterable[str] = TARGETS,
     tree: Path = machine.ROOT,
     tag: str = TAG,
+    prefix: str = PREFIX,
+    labels: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Build the targets from the files in `tree`. Return the names of the images.
 
-    Raise CommandFailed.
+    `labels` are build arguments such as REVISION. Raise CommandFailed.
     """
-    arguments = ["--network=host"]
+    given = {"VERSION": tag, **(labels or {})}
     if env.get("BASE_IMAGE"):
-        arguments += ["--build-arg", f"BASE_IMAGE={env['BASE_IMAGE']}"]
+        given["BASE_IMAGE"] = env["BASE_IMAGE"]
+    arguments = ["--network=host"]
+    for key, value in given.items():
+        arguments += ["--build-arg", f"{key}={value}"]
     built = []
     for target in targets:
-        image = name(target, tag)
+        image = name(target, tag, prefix)
         command = ["docker", "build", *arguments, "--target", target, "--tag", image, str(tree)]
         machine.run(command, env, timeout=1200)
         built.append(image)
     return built
 
 
+def main(arguments: list[str]) -> int:
+    """Build the named targets, or TARGETS, and print the names of the images."""
+    known = (*TARGETS, *VARIANTS)
+    if unknown := set(arguments) - set(known):
+        sys.stderr.write(f"no target {', '.join(sorted(unknown))}; targets: {', '.join(known)}\n")
+        return 2
+    prefix = os.environ.get("IMAGE") or PREFIX
+    for image in build(machine.environment(), arguments or TARGETS, prefix=prefix):
+        sys.stdout.write(f"{image}\n")
+    return 0
+
+
 if __name__ == "__main__":
-    for built_image in build(machine.environment()):
-        sys.stdout.write(f"{built_image}\n")
+    sys.exit(main(sys.argv[1:]))

@@ -15,7 +15,7 @@ import yaml
 
 from mcpproxy.api import constants
 from mcpproxy.cluster import rbac
-from scripts.dashboard import dashboard
+from scripts.dashboard.build import dashboard
 
 ROOT = Path(__file__).parent.parent
 MANIFESTS = ROOT / "manifests"

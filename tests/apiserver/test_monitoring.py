@@ -1,7 +1,6 @@
 """Every metric, label and value that manifests/monitoring names is what both programs serve."""
 
 import asyncio
-import json
 import socket
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from mcpproxy.proxy.core.errors import BackendError
 from tests.apiserver.operator_process import OperatorProcess, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
+from tests.support import dashboards
 from tests.support.builders import OPTIONS, OWNER, an_mcpproxy
 from tests.support.promql import Offer, selectors, target_labels
 
@@ -30,7 +30,7 @@ MONITORING = ROOT / "manifests" / "monitoring"
 RESULTS = frozenset({"ok", *(error.result for error in ClusterError.__subclasses__())})
 """What a write of the operator may end with."""
 OUTCOMES = frozenset(
-    {"ok", "error", "cancelled", *(error.reason for error in BackendError.__subclasses__())}
+    {"", "tool_error", "cancelled", *(error.reason for error in BackendError.__subclasses__())}
 )
 """What a call may end with."""
 OF_OPERATOR = ("mcpproxy_operator_", "controller_runtime_", "workqueue_", "leader_", "process_")
@@ -39,11 +39,11 @@ OF_OPERATOR = ("mcpproxy_operator_", "controller_runtime_", "workqueue_", "leade
 def expressions() -> list[str]:
     """All that the rules and the dashboard ask for."""
     rules = yaml.safe_load((MONITORING / "rules.yaml").read_text(encoding="utf-8"))
-    shown = json.loads((MONITORING / "dashboard.json").read_text(encoding="utf-8"))
-    variables = [one["query"] for one in shown["templating"]["list"] if one["type"] == "query"]
+    shown = dashboards.load()["templating"]["list"]
+    variables = [one["query"] for one in shown if one["type"] == "query"]
     return [
         *(rule["expr"] for group in rules["spec"]["groups"] for rule in group["rules"]),
-        *(target["expr"] for panel in shown["panels"] for target in panel.get("targets", [])),
+        *dashboards.queries(),
         *(query.removeprefix("label_values(").rpartition(",")[0] for query in variables),
     ]
 
@@ -120,5 +120,5 @@ def test_alerts_use_existing_metrics_of_the_proxies() -> None:
     wanted = asked(of_proxies=True)
     assert len(wanted) > 8
     for monitor in (bundled("mcpproxy-proxies"), of_one_proxy()):
-        offer = Offer.of(text, target_labels(monitor), {"outcome": OUTCOMES})
+        offer = Offer.of(text, target_labels(monitor), {"error_type": OUTCOMES})
         assert [lack for one in wanted for lack in offer.lacks(one)] == []

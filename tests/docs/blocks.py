@@ -22,11 +22,11 @@ class Block:
     printed: str | None
 
 
-def blocks(page: str, kind: str) -> list[Block]:
-    """Those of a page of the documentation that are marked so, in order."""
+def blocks(page: str, *kinds: str) -> list[Block]:
+    """Those of a page of the documentation that are marked with one of the kinds, in order."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     found = [Block(one["kind"], one["commands"], one["printed"]) for one in _BLOCK.finditer(text)]
-    return [block for block in found if block.kind == kind]
+    return [block for block in found if block.kind in kinds]
 
 
 def script(given: list[Block]) -> str:

@@ -1,6 +1,5 @@
 """manifests/monitoring speaks of pods, ports and labels that there are."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import yaml
 from mcpproxy.api import constants
 from mcpproxy.desired import build
 from mcpproxy.desired.pod_monitor import NAMED
-from scripts.dashboard import dashboard
 from tests.support.builders import OPTIONS, OWNER, an_mcpproxy
 from tests.support.promql import Offer, Selector, groupings, selectors
 
@@ -66,22 +64,6 @@ def test_all_metrics_of_a_proxy_have_its_name_with_either_monitor() -> None:
     assert template("mcpproxy-proxies")["metadata"]["labels"][constants.LABEL_INSTANCE] == "tools"
 
 
-def test_the_dashboard_is_as_generated() -> None:
-    text = (MONITORING / "dashboard.json").read_text(encoding="utf-8")
-    assert text == dashboard(), "run: make manifests"
-
-
-def test_no_two_panels_lie_on_each_other() -> None:
-    seen: set[tuple[int, int]] = set()
-    for panel in json.loads(dashboard())["panels"]:
-        place = panel["gridPos"]
-        cells = {
-            (place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])
-        }
-        assert not cells & seen
-        seen |= cells
-
-
 def test_alerts_use_only_labels_of_their_expression() -> None:
     [rules] = documents("rules.yaml")
     for group in rules["spec"]["groups"]:
@@ -90,6 +72,17 @@ def test_alerts_use_only_labels_of_their_expression() -> None:
             used = set(re.findall(r"\$labels\.([a-z_]+)", text))
             assert used <= groupings(rule["expr"]), rule["alert"]
             assert rule["labels"]["severity"] in ("warning", "critical")
+
+
+def test_every_alert_links_to_its_heading_in_the_troubleshooting_page() -> None:
+    [rules] = documents("rules.yaml")
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    headings = set(re.findall(r"^#### (\w+)$", page, re.MULTILINE))
+    alerts = [rule for group in rules["spec"]["groups"] for rule in group["rules"]]
+    assert headings == {rule["alert"] for rule in alerts}
+    for rule in alerts:
+        link = f"docs/troubleshooting.md#{rule['alert'].lower()}"
+        assert rule["annotations"]["runbook_url"] == link
 
 
 def test_a_metric_or_a_label_that_is_not_there_is_found() -> None:

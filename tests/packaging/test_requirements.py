@@ -10,7 +10,7 @@ import pytest
 from scripts import pip_peers, sbom
 
 ROOT = Path(__file__).parents[2]
-FILES = ("build", "controller", "dev", "runtime")
+FILES = ("build", "controller", "dev", "node", "runtime", "uv")
 PEERS = tuple(f"peers-{name}" for name in pip_peers.ENVIRONMENTS)
 NAME = re.compile(r"^([a-z0-9][a-z0-9.-]*)==(\S+)", re.MULTILINE)
 
@@ -49,7 +49,9 @@ def test_images_use_the_versions_that_the_tests_use(name: str) -> None:
 
 @pytest.mark.parametrize("name", sbom.PLACES)
 def test_the_bill_of_materials_has_every_package_with_its_hashes(name: str) -> None:
-    components = sbom.bill(name)["components"]
+    bill = sbom.bill([sbom.requirements(name)], name="image", version="1")
+    components = bill["components"]
+    assert bill["dependencies"][0]["dependsOn"] == sorted(one["bom-ref"] for one in components)
     assert {one["name"]: one["version"] for one in components} == locked(name)
     listed = [
         found["content"]

@@ -11,6 +11,9 @@ _SELECTOR = re.compile(r"([a-z_:][a-z0-9_:]*)(?:\{([^}]*)\})?(?![a-z0-9_:(]|\s*\
 _MATCHER = re.compile(r'([a-z_]+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
 _GROUPING = re.compile(r"\b(?:by|without|on|ignoring)\s*\(([^)]*)\)")
 _RANGE = re.compile(r"\[[^\]]*\]")
+_TEXTS = re.compile(r'(?:, "[^"]*"){4}')
+"""The texts of label_replace."""
+_REPLACED = re.compile(r'label_replace\(.*?\), "([a-z_]+)", ')
 _WORDS = frozenset({"by", "without", "on", "ignoring", "and", "or", "unless", "bool"})
 _OF_EVERY_POD = frozenset({"namespace", "pod", "container", "endpoint", "job", "instance"})
 """Labels that the Prometheus operator gives to all that any PodMonitor has scraped."""
@@ -37,7 +40,7 @@ class Selector:
 
 def selectors(expression: str) -> list[Selector]:
     """The metrics of an expression."""
-    bare = _GROUPING.sub("", _RANGE.sub("", expression))
+    bare = _TEXTS.sub("", _GROUPING.sub("", _RANGE.sub("", expression)))
     return [
         Selector(found[1], tuple(_MATCHER.findall(found[2] or "")))
         for found in _SELECTOR.finditer(bare)
@@ -93,5 +96,6 @@ class Offer:
                     for word in value.split("|"):
                         if word not in values and not word.startswith("$"):
                             yield f"{wanted.name} never has {label}={word}"
+        known |= set(_REPLACED.findall(expression))
         for label in groupings(expression) - known - self.added:
             yield f"nothing has the label {label}: {expression}"

@@ -33,6 +33,7 @@ ENCODED: Final = 64
 UTF_16_MARKS: Final = b"\xff\xfe"
 SHOWN: Final = 200
 """Maximum characters of stderr in an error message."""
+_REMEDY: Final = "; install it or, in a cluster, set spec.image to an image that contains it"
 
 
 class StdioChannel:
@@ -241,6 +242,7 @@ async def spawn(
         reason = getattr(error, "strerror", None) or str(error)
         if cwd is not None and getattr(error, "filename", None) == cwd:
             raise ProcessFailed(f"cannot use the working directory {cwd}: {reason}") from None
-        raise ProcessFailed(f"cannot start {command[0]}: {reason}") from None
+        remedy = _REMEDY if isinstance(error, FileNotFoundError) else ""
+        raise ProcessFailed(f"cannot start {command[0]}: {reason}{remedy}") from None
     guardian.watch(transport.get_pid())
     return StdioChannel(name, Process(transport, protocol, loop), transport)
