@@ -29,6 +29,8 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
             "autoscaler",
             "config_map",
             "disruption_budget",
+            "exposure/http_route",
+            "exposure/ingress",
             "pod_monitor",
             "sealing_secret",
             "service",
@@ -82,6 +84,7 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
     "one decision each, with tests of its values": frozenset(
         {
             "cluster/pods/retries.py",
+            "desired/exposure/public_paths.py",
             "plan/access/render.py",
             "plan/approval.py",
             "proxy/authorization/callers.py",
