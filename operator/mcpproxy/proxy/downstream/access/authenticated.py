@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from mcpproxy.proxy.core.identity import ANONYMOUS
-from mcpproxy.proxy.downstream.app import Endpoint
+from mcpproxy.proxy.downstream.app import Endpoint, misdirected
 from mcpproxy.proxy.downstream.request_context import RequestContext, RequestHandler
 from mcpproxy.proxy.gateway.access_guard import InsufficientScope
 from mcpproxy.proxy.http1.errors import HttpError
@@ -62,7 +62,7 @@ class AuthenticatedEndpoint(Endpoint):
         if self._metadata is None or not self._metadata.is_at(inbound.path):
             return super().screened(inbound)
         if not self.guard.admits_host(inbound.headers.get(b"host")):
-            return HttpError(421, "the Host header names another server")
+            return misdirected()
         inbound.head.attach(_METADATA)
         return None
 
