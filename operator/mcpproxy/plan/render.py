@@ -5,7 +5,11 @@ from typing import Any, Final
 
 import yaml
 
-from mcpproxy.plan.access.render import render_access, render_access_differences
+from mcpproxy.plan.access.render import (
+    render_access,
+    render_access_differences,
+    render_replay,
+)
 from mcpproxy.plan.document import BYTES_PER_TOKEN, Plan, differ
 from mcpproxy.plan.terminal_text import escape_control_characters, table_lines
 from mcpproxy.proxy.core.translation.namespacing import MAX_NAME
@@ -36,6 +40,7 @@ def render_plan(plan: Plan) -> str:
     if plan.get("differences") is not None:
         lines += _differences(plan["differences"])
     lines += render_access_differences(plan.get("accessDifferences") or [])
+    lines += render_replay(plan)
     return "\n".join(lines) + "\n"
 
 
@@ -69,6 +74,8 @@ def _backends(plan: Plan) -> Iterator[str]:
         if backend["name"] in plan["failed"]:
             cause = f"{backend.get('reason', 'Unknown')}: {backend.get('message', '')}"
             yield f"  {backend['name']}: {escape_control_characters(cause)}"
+    for name, identity in sorted(plan.get("calledAs", {}).items()):
+        yield f"  {name} is called {escape_control_characters(identity)}"
 
 
 def _mode(backend: Plan) -> str:

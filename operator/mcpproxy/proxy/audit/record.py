@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -11,7 +12,7 @@ from msgspec import Raw
 
 from mcpproxy.api.untrusted_text import clean_text
 from mcpproxy.api.v1alpha1.audit import AuditedArguments
-from mcpproxy.limits.audit import AUDITED_ARGUMENTS, AUDITED_TEXT
+from mcpproxy.limits.audit import AUDITED_ARGUMENTS, AUDITED_GROUPS, AUDITED_TEXT
 from mcpproxy.proxy.audit.redaction import Redaction
 from mcpproxy.proxy.core.catalog.digests import canonical_json
 from mcpproxy.proxy.core.identity import Identity
@@ -35,6 +36,8 @@ class Subject:
     """Upstream name or URI."""
     schema_digest: str = ""
     """Hexadecimal SHA-256 of the component as clients see it; empty if unknown."""
+    rule: str = ""
+    """Rule of spec.authorization that allows the request; empty without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +48,7 @@ class RequestOutcome:
     """`allowed` or `denied`."""
     outcome: str
     """`ok`, `error`, `cancelled`, or the reason of a failure."""
-    rule: str = ""
-    """Rule of spec.authorization that decided; empty without one."""
     seconds: float | None = None
-    request_bytes: int | None = None
     response_bytes: int | None = None
     network: str = ""
     """Network of the sender; empty if it is not recorded."""
@@ -72,6 +72,7 @@ def encode_subject(subject: Subject) -> bytes:
         "backend": subject.backend,
         "backendName": subject.backend_name,
         "schemaDigest": subject.schema_digest,
+        "rule": subject.rule,
     }
     return _inside({name: _cut(text) for name, text in members.items() if text})
 
@@ -79,14 +80,11 @@ def encode_subject(subject: Subject) -> bytes:
 def encode_outcome(outcome: RequestOutcome) -> bytes:
     """Return the members of a record that describe the end of a request, without braces."""
     parts = [
-        b'"decision":"%b","outcome":%b' % (outcome.decision.encode(), encode_text(outcome.outcome))
+        b'"decision":"%b","outcome":%b'
+        % (outcome.decision.encode(), _encode_outcome(outcome.outcome))
     ]
-    if outcome.rule:
-        parts.append(b'"rule":%b' % encode_text(outcome.rule))
     if outcome.seconds is not None:
         parts.append(b'"durationMs":%.3f' % (outcome.seconds * 1000))
-    if outcome.request_bytes is not None:
-        parts.append(b'"requestBytes":%d' % outcome.request_bytes)
     if outcome.response_bytes is not None:
         parts.append(b'"responseBytes":%d' % outcome.response_bytes)
     if outcome.network:
@@ -154,7 +152,14 @@ def _principal(identity: Identity) -> Mapping[str, Any]:
     }
     if identity.service_account is not None:
         members["serviceAccount"] = "/".join(identity.service_account)
-    return {name: _cut(text) for name, text in members.items() if text}
+    shown: dict[str, Any] = {name: _cut(text) for name, text in members.items() if text}
+    for name, values in (("groups", identity.groups), ("scopes", identity.scopes)):
+        if values:
+            shown[name] = [_cut(text) for text in sorted(values)[: AUDITED_GROUPS.value]]
+        if len(values) > AUDITED_GROUPS.value:
+            AUDITED_GROUPS.record()
+            shown["incomplete"] = True
+    return shown
 
 
 def _client_names(info: bytes | None) -> dict[str, str]:
@@ -174,6 +179,12 @@ def _cut(text: str) -> str:
 def encode_text(text: str) -> bytes:
     """Return a text as a JSON string, cut and without control characters."""
     return msgspec.json.encode(_cut(text))
+
+
+@lru_cache(maxsize=64)
+def _encode_outcome(text: str) -> bytes:
+    """Return an outcome, of which there are few, as a JSON string."""
+    return encode_text(text)
 
 
 def _inside(members: Mapping[str, Any]) -> bytes:

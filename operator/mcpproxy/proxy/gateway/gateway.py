@@ -1,6 +1,8 @@
 """Gateway: downstream view of all backends, with merged lists and routing of calls by name."""
 
 import asyncio
+import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -57,7 +59,8 @@ class Gateway(RoutedAggregate):
         super().__init__(
             *(name, version, backends, context, denied, policy, decisions, audit), visibility
         )
-        self.metrics = RuntimeMetrics()
+        self.metrics = RuntimeMetrics(self.catalog.owner)
+        self.end_call = self.metrics.operations.end_call
         self.events = context.events
         self._session_contexts = context.session_contexts
         self.tracing = tracing
@@ -68,6 +71,14 @@ class Gateway(RoutedAggregate):
         self.events.resource_update.subscribe(self._on_resource_update)
         self.running: set[Hashable] = set()
         """Calls without a response so far."""
+        self._token_requests: Counter[tuple[str, str]] = Counter()
+        self.events.token_request.subscribe(self._count_token_request)
+        self.metrics.count(
+            "mcpproxy_token_requests",
+            "Requests of tokens for backends to authorization servers, by result",
+            ["backend", "result"],
+            self._token_requests.items,
+        )
         register_gauges(self.metrics, self.backends, self._list_requests, lambda: len(self.running))
         if audit is not None:
             self.metrics.count(
@@ -76,6 +87,9 @@ class Gateway(RoutedAggregate):
                 (),
                 lambda: [((), audit.log.dropped)],
             )
+
+    def _count_token_request(self, backend: str, result: str) -> None:
+        self._token_requests[backend, result] += 1
 
     def start(self) -> None:
         """Start to monitor the backends."""
@@ -103,6 +117,23 @@ class Gateway(RoutedAggregate):
         return replace(
             client, headers=tuple(header for header in headers if header[0] in self.passed)
         )
+
+    def list_at_once(
+        self,
+        kind: ComponentKind,
+        params: Message | None,
+        *,
+        modern: bool,
+        client: ClientIdentity,
+        now: float,
+    ) -> tuple[bytes, bytes, bytes] | None:
+        """Return the cached list for a client, and record the request; see `listed`."""
+        began = time.perf_counter()
+        parts = self.listed(kind, params, modern=modern, client=client, now=now)
+        if parts is not None:
+            seconds = time.perf_counter() - began
+            self.metrics.operations.add_served(kind.method, "", client.revision, "", seconds)
+        return parts
 
     def can_request_input(self, route: Route, params: Message) -> bool:
         """Return True if the backend may send server requests for which the call must wait.
