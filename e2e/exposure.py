@@ -114,6 +114,8 @@ def traefik(world: World, gateways: World, pair: tuple[Path, Path]) -> Iterator[
     finally:
         cluster.kubectl("delete", "clusterrolebinding", binding)
         cluster.kubectl("delete", "gatewayclass", _CLASS)
+        # Its pod has ports of the node, which the next one needs.
+        cluster.kubectl("delete", "namespace", gateways.namespace, "--wait=true")
 
 
 def _traefik() -> Object:
