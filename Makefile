@@ -19,7 +19,7 @@ SLOW := $(ANYWHERE) and (slow or apiserver)
 .DEFAULT_GOAL := help
 PART ?= 1
 STORIES ?= e2e
-.PHONY: help install demo demo-clean test test-slow test-all stress acto fields e2e e2e-long conformance peers keycloak browser screenshots netns e2e-keycloak bench bench-quick bench-compare soak hostile check format crds manifests golden images lock charts-test release
+.PHONY: help install demo demo-clean test test-slow test-all stress acto fields e2e e2e-long conformance peers keycloak browser screenshots netns e2e-keycloak bench bench-quick bench-compare soak hostile check format crds manifests golden images lock charts-test release gateway
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -56,6 +56,9 @@ acto: install ## 1500 good and bad changes of an MCPProxy, every field, at a rea
 
 e2e: install ## User stories on a kind cluster of their own (KEEP=1 keeps it; STORIES names files)
 	@$(BIN)/pytest $(STORIES) $(ARGS)
+
+gateway: install ## Stories of exposure through Traefik, built from Go modules (6 minutes at first), with streams of ten minutes
+	@E2E_LONG=1 $(BIN)/pytest -s e2e/test_exposure.py $(ARGS)
 
 fields: install ## Each field of the contract ignored once: the test that stands for it fails (20 minutes)
 	@STRESS=1 $(BIN)/pytest -n 2 tests/fields $(ARGS)

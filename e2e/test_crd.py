@@ -21,6 +21,7 @@ NEWER = (
     "authentication",
     "authorization",
     "catalog",
+    "expose",
     "monitoring",
     "podTemplate",
     "publicUrl",

@@ -18,6 +18,20 @@ def test_the_operator_cannot_write_the_users_objects(demo: World, verb: str) -> 
     assert not demo.may(SERVICE_ACCOUNT, verb, PROXIES)
 
 
+ROUTES = ("httproutes.gateway.networking.k8s.io", "ingresses.networking.k8s.io")
+
+
+@pytest.mark.parametrize("resource", ROUTES)
+def test_the_operator_may_write_routes_and_nothing_else_of_gateways(
+    demo: World, resource: str
+) -> None:
+    for verb in ("get", "list", "watch", "create", "patch", "delete"):
+        assert demo.may(SERVICE_ACCOUNT, verb, resource, EVERYWHERE)
+    assert not demo.may(SERVICE_ACCOUNT, "patch", resource, "--subresource=status")
+    for other in ("gateways.gateway.networking.k8s.io", "ingressclasses.networking.k8s.io"):
+        assert not demo.may(SERVICE_ACCOUNT, "get", other)
+
+
 @pytest.mark.parametrize(
     ("verb", "resource"),
     [("create", "secrets"), ("patch", "deployments"), ("list", "pods"), ("watch", PROXIES)],

@@ -29,6 +29,8 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
             "autoscaler",
             "config_map",
             "disruption_budget",
+            "exposure/http_route",
+            "exposure/ingress",
             "pod_monitor",
             "sealing_secret",
             "service",
@@ -80,6 +82,7 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
     "one decision each, with tests of its values": frozenset(
         {
             "cluster/pods/retries.py",
+            "desired/exposure/public_paths.py",
             "plan/approval.py",
             "proxy/authorization/callers.py",
             "proxy/admin/page/addresses.py",
@@ -124,6 +127,7 @@ WIDE: Final[Mapping[str, frozenset[str]]] = {
         }
     ),
     "it names what the library imports": frozenset({"proxy/embed.py"}),
+    "it names the models of the spec": frozenset({"api/v1alpha1/__init__.py"}),
     "they tell the main path of the operator": frozenset(
         {
             "reconcile/children.py",

@@ -13,6 +13,8 @@ from mcpproxy.cluster.resources import (
     CONFIG_MAP,
     DEPLOYMENT,
     EVENT,
+    HTTP_ROUTE,
+    INGRESS,
     MCP_PROXY,
     POD,
     POD_MONITOR,
@@ -30,7 +32,7 @@ CODES: Final[tuple[Way, ...]] = (403, 409, 410, 422, 429, 500, "hang", "cut")
 ADMISSION: Final = ("webhook", "policy", "quota")
 """Refusals by the API server itself."""
 
-LISTED: Final = (CONFIG_MAP, POD, POD_MONITOR, REPLICA_SET)
+LISTED: Final = (CONFIG_MAP, HTTP_ROUTE, INGRESS, POD, POD_MONITOR, REPLICA_SET)
 """Kinds of which a pass lists objects; all others are listed beside their watches alone."""
 _METHODS: Final = {"get": "GET", "list": "GET", "patch": "PATCH", "delete": "DELETE"}
 _KINDS: Final[dict[str, ResourceKind]] = {
@@ -38,7 +40,18 @@ _KINDS: Final[dict[str, ResourceKind]] = {
     for kind in (
         *(kind_of({"kind": name}) for name in ("Service", "ServiceAccount", "NetworkPolicy")),
         *(kind_of({"kind": name}) for name in ("HorizontalPodAutoscaler", "PodDisruptionBudget")),
-        *(CONFIG_MAP, DEPLOYMENT, EVENT, MCP_PROXY, POD, POD_MONITOR, REPLICA_SET, SECRET),
+        *(
+            CONFIG_MAP,
+            DEPLOYMENT,
+            EVENT,
+            HTTP_ROUTE,
+            INGRESS,
+            MCP_PROXY,
+            POD,
+            POD_MONITOR,
+            REPLICA_SET,
+            SECRET,
+        ),
     )
 }
 
@@ -92,7 +105,8 @@ def operations() -> list[Operation]:
 
 def spec_of(operation: Operation, number: int, *, changed: bool) -> dict[str, Any]:
     """Return a spec, or the change of it that makes the operator request the operation."""
-    spec: dict[str, Any] = {**ASKING, "cache": {"ttl": f"{2 * number + changed + 1}s"}}
+    asking = {**ASKING, **ASKED[INGRESS]} if operation.kind == INGRESS else ASKING
+    spec: dict[str, Any] = {**asking, "cache": {"ttl": f"{2 * number + changed + 1}s"}}
     if changed and operation.verb == "delete" and operation.kind in ASKED:
         for field in ASKED[operation.kind]:
             del spec[field]

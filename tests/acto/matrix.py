@@ -27,7 +27,7 @@ from tests.acto.faults import CODES, Operation, Way, lost_child, spec_of
 from tests.apiserver.operator_process import OperatorProcess
 from tests.apiserver.wire import Request, Wire
 from tests.support.builders import a_manifest
-from tests.support.on_demand import ASKED
+from tests.support.on_demand import asks_for
 
 log = logging.getLogger("matrix")
 PROXY: Final = "tools"
@@ -227,7 +227,7 @@ class Matrix:
         for kind in (*ALWAYS, *ON_DEMAND):
             if kind == CONFIG_MAP or (spec.get("suspend") and kind != DEPLOYMENT):
                 continue
-            wanted = kind in ALWAYS or ASKED[kind].keys() <= spec.keys()
+            wanted = kind in ALWAYS or asks_for(spec, kind)
             if wanted != (self._one(kind, operation) is not None):
                 return False
         if spec.get("suspend"):

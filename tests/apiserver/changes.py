@@ -11,6 +11,7 @@ CPU = "targetCPUUtilizationPercentage"
 MEMORY = "targetMemoryUtilizationPercentage"
 
 NETWORK = "networkpolicy"
+ROUTE = "httproute"
 
 
 Change = tuple[str, Object, Object, str, str, str]
@@ -74,6 +75,34 @@ MONITORS = [
     scraped("{.metadata.labels.release}", "x", labels={"release": "x"}),
     scraped(f"{ENDPOINT}.interval}}", "15s", interval="15s"),
     scraped(f"{ENDPOINT}.scrapeTimeout}}", "5s", scrapeTimeout="5s"),
+]
+
+URL = {"publicUrl": "https://mcp.example.com/tools"}
+
+
+def attached(path: str, value: str, /, **fields: Any) -> Change:
+    """A change of the reference to a Gateway, from one by its name."""
+    before, after = (
+        {**URL, "expose": {"parentRefs": [{"name": "public", **given}]}} for given in ({}, fields)
+    )
+    where = f"{{.spec.parentRefs[0].{path}}}"
+    return (f"expose.parentRefs.{path}", before, after, ROUTE, where, value)
+
+
+def routed(path: str, value: str, /, **fields: Any) -> Change:
+    """A change of the Ingress, from an empty one."""
+    before, after = ({**URL, "expose": {"ingress": given}} for given in ({}, fields))
+    return (f"expose.ingress.{'.'.join(fields)}", before, after, "ingress", path, value)
+
+
+ROUTES = [
+    attached("name", "internal", name="internal"),
+    attached("namespace", "gateways", namespace="gateways"),
+    attached("sectionName", "https", sectionName="https"),
+    attached("port", "443", port=443),
+    routed("{.spec.ingressClassName}", "nginx", className="nginx"),
+    routed("{.spec.tls[0].secretName}", "mcp-tls", tlsSecretName="mcp-tls"),
+    routed("{.metadata.annotations.team}", "blue", annotations={"team": "blue"}),
 ]
 
 POD = "{.spec.template.spec"
@@ -184,4 +213,5 @@ CHANGES: list[Change] = [
     *PODS,
     *DOORS,
     *MONITORS,
+    *ROUTES,
 ]

@@ -10,6 +10,7 @@ import pytest
 
 from mcpproxy.api import constants
 from mcpproxy.api.crd import definition as crd
+from scripts import gateway
 from tests.apiserver import pod_monitor_crd
 from tests.apiserver.server import ApiServer, running
 
@@ -37,7 +38,7 @@ def bare_apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServ
 
 @pytest.fixture(scope="session")
 def apiserver(bare_apiserver: ApiServer) -> ApiServer:
-    """An API server that knows MCPProxies, and PodMonitors of the Prometheus operator."""
+    """An API server that knows MCPProxies, PodMonitors, and the Gateway API if Go can fetch it."""
     for definition in (crd.render(), json.dumps(pod_monitor_crd.CRD)):
         applied = bare_apiserver.kubectl("apply", "--server-side", "-f", "-", input=definition)
         assert applied.returncode == 0, applied.stderr
@@ -50,7 +51,32 @@ def apiserver(bare_apiserver: ApiServer) -> ApiServer:
     for plural in (constants.PLURAL, "podmonitors"):
         listed = bare_apiserver.kubectl("get", plural, "--all-namespaces")
         assert listed.returncode == 0, listed.stderr
+    if gateway.has_go():
+        install_gateway_api(bare_apiserver)
     return bare_apiserver
+
+
+@pytest.fixture(scope="session")
+def gateway_api(apiserver: ApiServer) -> None:
+    """The kinds of the Gateway API, from its Go module; skips the test without Go."""
+    if not gateway.has_go():
+        absent = "go is not installed, which downloads the Gateway API"
+        if os.environ.get("CI"):
+            pytest.fail(absent)
+        pytest.skip(absent)
+
+
+def install_gateway_api(apiserver: ApiServer) -> None:
+    """Install the kinds HTTPRoute and Gateway, and wait until they can be listed."""
+    for plural in ("gateways", "httproutes"):
+        path = gateway.crds() / f"gateway.networking.k8s.io_{plural}.yaml"
+        applied = apiserver.kubectl("apply", "--server-side", "-f", str(path))
+        assert applied.returncode == 0, applied.stderr
+        name = f"crd/{plural}.gateway.networking.k8s.io"
+        waited = apiserver.kubectl("wait", "--for=condition=Established", name, "--timeout=20s")
+        assert waited.returncode == 0, waited.stderr
+        listed = apiserver.kubectl("get", plural, "--all-namespaces")
+        assert listed.returncode == 0, listed.stderr
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from mcpproxy.api.constants import CONFIG_FILE
-from mcpproxy.cluster.resources import ResourceKind
-from tests.apiserver.changes import CHANGES, HPA, NETWORK
+from mcpproxy.cluster.resources import HTTP_ROUTE, ResourceKind
+from tests.apiserver.changes import CHANGES, HPA, NETWORK, ROUTE
 from tests.apiserver.operator_process import OperatorProcess, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Object, Stage
@@ -61,7 +61,10 @@ def test_a_changed_field_changes_the_pods(
     child: str,
     path: str,
     value: str,
+    request: pytest.FixtureRequest,
 ) -> None:
+    if child == ROUTE:
+        request.getfixturevalue("gateway_api")
     found = ("get", f"{child}/tools", "--ignore-not-found", "-o", f"jsonpath={path}")
     stage.apply(**before)
     stage.wait("deployment/tools", "create")
@@ -140,8 +143,10 @@ def test_an_optional_backend_that_fails_leaves_a_proxy_ready(
 
 @pytest.mark.parametrize("kind", ASKED, ids=lambda kind: kind.name)
 def test_a_child_on_demand_comes_back_and_goes_with_the_field(
-    stage: Stage, kind: ResourceKind
+    stage: Stage, kind: ResourceKind, request: pytest.FixtureRequest
 ) -> None:
+    if kind == HTTP_ROUTE:
+        request.getfixturevalue("gateway_api")
     what = f"{kind.plural}/tools"
     stage.apply(**ASKED[kind])
     stage.wait(what, "create")

@@ -7,15 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from mcpproxy.cluster.resources import ON_DEMAND
 from scripts.manifests import MANIFESTS
 from tests.apiserver.operator_process import operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
 from tests.apiserver.test_operator_life import kubeconfig_of_the_operator
-from tests.support.on_demand import ASKING
+from tests.support.on_demand import ASKING, AT_ONCE
 
-pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.apiserver,
+    pytest.mark.timeout(180),
+    pytest.mark.usefixtures("gateway_api"),
+]
 
 POLICY = (MANIFESTS / "guard" / "policy.yaml").read_text(encoding="utf-8")
 INSTALLED = "system:serviceaccount:mcpproxy-system:mcpproxy-operator"
@@ -54,10 +57,10 @@ def test_the_operator_does_all_its_work_and_changes_nothing_of_others_under_the_
             operator.until(lambda: REFUSAL in tries(*patch), "the guard stands")
             stage.become_ready(pod)
             stage.apply(**ASKING)
-            for kind in ON_DEMAND:
+            for kind in AT_ONCE:
                 stage.wait(f"{kind.plural}/tools", "create")
             stage.apply(cache={"ttl": "7s"})
-            for kind in ON_DEMAND:
+            for kind in AT_ONCE:
                 stage.wait(f"{kind.plural}/tools", "delete")
             assert operator.errors == 0
         assert REFUSAL in tries("delete", "configmap/theirs")

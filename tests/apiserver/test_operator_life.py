@@ -7,11 +7,10 @@ import pytest
 import yaml
 
 from mcpproxy.cluster.rbac import RULES
-from mcpproxy.cluster.resources import ON_DEMAND
 from tests.apiserver.operator_process import OperatorProcess, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
-from tests.support.on_demand import ASKING
+from tests.support.on_demand import ASKING, AT_ONCE
 
 pytestmark = pytest.mark.apiserver
 
@@ -129,10 +128,10 @@ def test_the_rights_that_are_written_down_are_enough(
         alone.become_ready(pod)
         old = alone.config_map()
         alone.apply(**ASKING)
-        for kind in ON_DEMAND:
+        for kind in AT_ONCE:
             alone.wait(f"{kind.plural}/tools", "create")
         alone.apply(cache={"ttl": "7s"})
-        for kind in ON_DEMAND:
+        for kind in AT_ONCE:
             alone.wait(f"{kind.plural}/tools", "delete")
         alone.wait_for("Reconciling", "RollingOut")
         pod.say(alone.report(weather="Healthy"))

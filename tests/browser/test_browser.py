@@ -18,7 +18,7 @@ from tests.proxy.runtime.serving import LIVE, proxied, serving
 pytestmark = [*LIVE, pytest.mark.browser, pytest.mark.timeout(120)]
 
 
-async def _page(scope: Any, receive: Any, send: Any) -> None:
+async def blank_page(scope: Any, receive: Any, send: Any) -> None:
     """A page without content: tests bring its scripts."""
     if scope["type"] == "http":
         Request(scope, receive)
@@ -40,8 +40,8 @@ async def world(stack: AsyncExitStack) -> AsyncIterator[World]:
     """A proxy that admits one page."""
     peer = Peer("p", "dual")
     base = await stack.enter_async_context(serving(peer.gate))
-    admitted = await stack.enter_async_context(serving(_page))
-    other = await stack.enter_async_context(serving(_page))
+    admitted = await stack.enter_async_context(serving(blank_page))
+    other = await stack.enter_async_context(serving(blank_page))
     backend = {"name": "p", "prefix": "", "url": f"{base}/mcp"}
     proxy = await stack.enter_async_context(proxied(backend, allowedOrigins=[admitted]))
     other_host = admitted.replace("127.0.0.1", "localhost")

@@ -58,6 +58,8 @@ def test_every_kind_but_our_own_is_watched_by_label() -> None:
         ("apps", "v1", "deployments"),
         *((("", "v1", plural)) for plural in ("services", "serviceaccounts", "configmaps", "pods")),
         ("networking.k8s.io", "v1", "networkpolicies"),
+        ("networking.k8s.io", "v1", "ingresses"),
+        ("gateway.networking.k8s.io", "v1", "httproutes"),
         ("monitoring.coreos.com", "v1", "podmonitors"),
         ("autoscaling", "v2", "horizontalpodautoscalers"),
         ("policy", "v1", "poddisruptionbudgets"),

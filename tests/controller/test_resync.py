@@ -1,6 +1,7 @@
 """The backstop lists, and lets be reconciled what a watch has missed."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -43,7 +44,8 @@ async def rounds(
     """What is enqueued in so many rounds, the first for catching up."""
     found: list[ProxyKey] = []
     sleep = Rounds(count)
-    resync = Resync(cluster, namespaces, SELECTORS, watches, found.append, sleep=sleep)
+    parts = (cluster, namespaces, SELECTORS, watches, found.append)
+    resync = Resync(*parts, sleep=sleep)
     running = asyncio.create_task(resync.run())
     await asyncio.wait_for(sleep.over.wait(), 5)
     running.cancel()
@@ -134,3 +136,39 @@ async def test_a_kind_that_is_not_installed_does_not_count_as_lag(watches: Watch
     _, resync = await rounds(cluster, watches, 3)
     assert resync.caught_up
     assert not watches[SERVICE].lagging
+
+
+async def test_a_kind_that_is_installed_or_removed_is_announced_once(watches: Watches) -> None:
+    cluster, changes = FakeCluster(), list[bool]()
+
+    async def pause(seconds: float) -> None:
+        looks.pop()()
+        if not looks:
+            await asyncio.Event().wait()
+
+    resync = Resync(
+        cluster,
+        (),
+        SELECTORS,
+        watches,
+        lambda key: None,
+        sleep=pause,
+        kinds_changed=lambda: changes.append(SERVICE.name not in cluster.lacking),
+    )
+    over = asyncio.Event()
+    unreadable = {SERVICE.name: Unavailable("no response")}
+    looks: list[Callable[[], object]] = [
+        over.set,
+        lambda: None,
+        lambda: cluster.lacking.add(SERVICE.name),
+        cluster.unreadable.clear,
+        lambda: cluster.unreadable.update(unreadable),
+        lambda: None,
+        cluster.lacking.clear,
+        lambda: None,
+        lambda: cluster.lacking.add(SERVICE.name),
+    ]
+    running = asyncio.create_task(resync.run())
+    await asyncio.wait_for(over.wait(), 5)
+    running.cancel()
+    assert changes == [True, False]

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from mcpproxy import desired
 from mcpproxy.api import constants, manifest
 from mcpproxy.api.v1alpha1 import MCPProxy
-from mcpproxy.cluster.resources import ResourceKind
+from mcpproxy.cluster.resources import INGRESS, ResourceKind
 from tests.support.bad_values import ref
 from tests.support.builders import OPTIONS, OWNER, a_backend, an_mcpproxy, shuffled
 from tests.support.good_manifests import AUTOSCALED, EVERY_FIELD
-from tests.support.on_demand import ASKED, ASKING
+from tests.support.on_demand import ASKED, ASKING, PUBLIC
 
 Child = dict[str, Any]
 
@@ -53,7 +53,9 @@ def kinds_of(proxy: MCPProxy) -> list[tuple[str, str]]:
 def test_every_child_is_of_a_kind_that_is_known_and_there_is_one_of_each() -> None:
     known = [(one.api_version, one.kind) for one in desired.CHILD_KINDS]
     on_demand = [(kind.api_version, kind.name) for kind in ASKED]
-    assert kinds_of(an_mcpproxy(**ASKING)) == known
+    ingress = (INGRESS.api_version, INGRESS.name)
+    assert kinds_of(an_mcpproxy(**ASKING)) == [one for one in known if one != ingress]
+    assert kinds_of(an_mcpproxy(**ASKED[INGRESS]))[-1] == known[-1] == ingress
     assert kinds_of(an_mcpproxy()) == [one for one in known if one not in on_demand]
 
 
@@ -130,7 +132,7 @@ def test_a_change_of_the_pod_configuration_causes_a_rollout(change: dict[str, An
     ids=str,
 )
 def test_a_change_invisible_to_pods_causes_no_rollout(change: dict[str, Any]) -> None:
-    assert template(an_mcpproxy(**change)) == template(an_mcpproxy())
+    assert template(an_mcpproxy(**{**PUBLIC, **change})) == template(an_mcpproxy(**PUBLIC))
 
 
 def test_labels_and_annotations_of_the_mcpproxy_change_no_child() -> None:

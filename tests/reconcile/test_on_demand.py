@@ -1,12 +1,21 @@
 """Children that are only there while the spec asks for them."""
 
+from typing import Any
+
 import pytest
 
-from mcpproxy.cluster.resources import AUTOSCALER, DEPLOYMENT, MCP_PROXY, POD_MONITOR, ResourceKind
+from mcpproxy.cluster.resources import (
+    AUTOSCALER,
+    DEPLOYMENT,
+    INGRESS,
+    MCP_PROXY,
+    POD_MONITOR,
+    ResourceKind,
+)
 from mcpproxy.reconcile.field_conflicts import FIRST_PAUSE
 from mcpproxy.reconcile.requeue import POLL
 from tests.reconcile.stage import KEY, Stage
-from tests.support.on_demand import ASKED, ASKING, EDITS
+from tests.support.on_demand import ASKED, ASKING, EDITS, PUBLIC
 
 every_kind = pytest.mark.parametrize("kind", ASKED, ids=lambda kind: kind.name)
 
@@ -16,20 +25,25 @@ def is_there(stage: Stage, kind: ResourceKind) -> bool:
     return (kind.name, *KEY) in stage.cluster.objects
 
 
+def without_url(kind: ResourceKind) -> dict[str, Any]:
+    """What asks for a child, besides the public URL, which the pods heed as well."""
+    return {field: value for field, value in ASKED[kind].items() if field not in PUBLIC}
+
+
 @every_kind
 async def test_an_optional_child_is_created_on_request_and_deleted_when_no_longer_configured(
     stage: Stage, kind: ResourceKind
 ) -> None:
-    await stage.is_running()
+    await stage.is_running(**PUBLIC)
     assert not is_there(stage, kind)
-    stage.user_applies(**ASKED[kind])
+    stage.user_applies(**PUBLIC, **without_url(kind))
     await stage.reconcile()
     (reference,) = stage.child(kind.name)["metadata"]["ownerReferences"]
     assert reference["uid"] == stage.child(MCP_PROXY.name)["metadata"]["uid"]
     stage.cluster.writes.clear()
     await stage.reconcile()
     assert stage.cluster.writes == []
-    stage.user_applies()
+    stage.user_applies(**PUBLIC)
     await stage.reconcile()
     assert not is_there(stage, kind)
     assert stage.cluster.writes.count(f"delete {kind.name}") == 1
@@ -91,7 +105,7 @@ async def test_an_invalid_spec_takes_nothing_away(stage: Stage) -> None:
     stage.user_applies(backends=[])
     await stage.reconcile()
     assert stage.verdict("Accepted") == ("False", "InvalidSpec")
-    assert all(is_there(stage, kind) for kind in ASKED)
+    assert all(is_there(stage, kind) for kind in ASKED if kind != INGRESS)
 
 
 async def test_replicas_belong_to_the_autoscaler_from_the_first_to_the_last(stage: Stage) -> None:

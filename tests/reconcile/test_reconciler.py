@@ -49,7 +49,7 @@ async def test_a_second_pass_writes_nothing(stage: Stage) -> None:
     assert await stage.reconcile() is None
     assert stage.cluster.writes == []
     assert stage.cluster.objects == before
-    assert stage.cluster.reads == 10
+    assert stage.cluster.reads == 12
 
 
 async def test_a_restarted_operator_writes_nothing(stage: Stage) -> None:

@@ -2,10 +2,10 @@
 
 import copy
 
-from mcpproxy.cluster.resources import SERVICE
+from mcpproxy.cluster.resources import HTTP_ROUTE, SERVICE
 from tests.reconcile.stage import KEY, Stage
 from tests.support.builders import a_backend
-from tests.support.on_demand import ASKING
+from tests.support.on_demand import ASKED, ASKING
 
 TWO = [a_backend(), a_backend("calendar")]
 
@@ -59,7 +59,7 @@ async def test_a_deletion_during_a_pause_is_not_undone(stage: Stage) -> None:
     await stage.is_running(**ASKING)
     stage.cluster.remove(SERVICE, *KEY)
     before = children(stage)
-    stage.user_applies(suspend=True)
+    stage.user_applies(suspend=True, **ASKED[HTTP_ROUTE])
     await stage.reconcile()
     assert children(stage) == before
     assert "Service tools" in stage.message("Suspended")

@@ -3,6 +3,7 @@
 from typing import Any
 
 from tests.support.bad_authentication import AUTHENTICATION
+from tests.support.bad_exposure import EXPOSURE
 from tests.support.bad_values import Bad, Manifest, bad, ref
 from tests.support.builders import a_backend, a_manifest
 
@@ -365,5 +366,6 @@ ALL = [
     *CATALOG,
     *OBJECTS,
     *AUTHENTICATION,
+    *EXPOSURE,
     *ONLY_FOR_THE_PARSER,
 ]

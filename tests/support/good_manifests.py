@@ -225,6 +225,13 @@ AUTOSCALED: dict[str, Any] = a_manifest(
         "onDrift": "Withhold",
     },
     publicUrl="https://mcp.example.com:8443/tools",
+    expose={
+        "parentRefs": [
+            {"name": "public", "namespace": "gateways", "sectionName": "https", "port": 443},
+            {"name": "public", "namespace": "gateways", "sectionName": "internal"},
+            {"name": "local"},
+        ]
+    },
     authentication={
         "mode": "Optional",
         "jwt": [
@@ -366,6 +373,20 @@ GOOD = {
     ),
     "credentials passed on without authentication": a_manifest(
         backends=[a_backend(forwardHeaders=["Authorization"])]
+    ),
+    "an Ingress with all its fields": a_manifest(
+        publicUrl="http://Tools.example.com/~team/a..b/v1.2/",
+        expose={
+            "ingress": {
+                "className": "nginx",
+                "tlsSecretName": "mcp-tls",
+                "annotations": {"cert-manager.io/cluster-issuer": "letsencrypt"},
+            }
+        },
+        networkPolicy={"clients": [{"podSelector": {}}]},
+    ),
+    "an Ingress without a word": a_manifest(
+        publicUrl="https://mcp.example.com", expose={"ingress": {}}
     ),
     "an address of IPv6": a_manifest(backends=[a_backend(url="http://[::1]:8080/mcp")]),
 }

@@ -29,6 +29,8 @@ PORT_HTTP: Final = 8080
 PORT_ADMIN: Final = 8081
 PORT_SERVICE: Final = 80
 MCP_PATH: Final = "/mcp"
+METADATA_PATH: Final = "/.well-known/oauth-protected-resource"
+"""Path of the metadata of a protected resource (RFC 9728); the path of the resource follows."""
 
 CONFIG_DIR: Final = "/etc/mcpproxy"
 CONFIG_FILE: Final = "mcpproxy.yaml"

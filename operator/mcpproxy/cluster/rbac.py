@@ -50,7 +50,12 @@ RULES: Final[tuple[PolicyRule, ...]] = (
     },
     {
         "apiGroups": ["networking.k8s.io"],
-        "resources": ["networkpolicies"],
+        "resources": ["ingresses", "networkpolicies"],
+        "verbs": ["get", "list", "watch", "create", "patch", "delete"],
+    },
+    {
+        "apiGroups": ["gateway.networking.k8s.io"],
+        "resources": ["httproutes"],
         "verbs": ["get", "list", "watch", "create", "patch", "delete"],
     },
     {

@@ -53,6 +53,8 @@ AUTOSCALER: Final = ResourceKind(
 DISRUPTION_BUDGET: Final = ResourceKind(
     "policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"
 )
+HTTP_ROUTE: Final = ResourceKind("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes")
+INGRESS: Final = ResourceKind("networking.k8s.io", "v1", "Ingress", "ingresses")
 SECRET: Final = ResourceKind("", "v1", "Secret", "secrets")
 POD: Final = ResourceKind("", "v1", "Pod", "pods")
 EVENT: Final = ResourceKind("", "v1", "Event", "events")
@@ -60,8 +62,18 @@ LEASE: Final = ResourceKind("coordination.k8s.io", "v1", "Lease", "leases")
 
 ALWAYS: Final = (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT, CONFIG_MAP)
 """Kinds of children that every MCPProxy has."""
-ON_DEMAND: Final = (NETWORK_POLICY, AUTOSCALER, DISRUPTION_BUDGET, POD_MONITOR)
+ON_DEMAND: Final = (
+    NETWORK_POLICY,
+    AUTOSCALER,
+    DISRUPTION_BUDGET,
+    POD_MONITOR,
+    HTTP_ROUTE,
+    INGRESS,
+)
 """Kinds of children that an MCPProxy has only if its spec requests them, under its own name."""
+
+NOT_BUILT_IN: Final = (POD_MONITOR, HTTP_ROUTE)
+"""Kinds that a cluster has only if another project is installed."""
 
 _BY_NAME: Final = {
     kind.name: kind

@@ -8,6 +8,7 @@ import signal
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.quantities import parse_duration
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 IMAGE_VARIABLE = "MCPPROXY_IMAGE"
 NAMESPACE_VARIABLE = "POD_NAMESPACE"
 POD_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+AGAIN: Final = -1
+"""Result of a run after which the operator must run again, because it watches other kinds."""
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -123,7 +126,10 @@ def main(args: argparse.Namespace) -> int:
         )
         return 2
     configure_logging(args.log_level)
-    return asyncio.run(_main(args, lease))
+    # Timers of Kopf that would kill the process end with their loop.
+    while (code := asyncio.run(_main(args, lease))) == AGAIN:
+        pass
+    return code
 
 
 def configure_logging(level: str) -> None:
@@ -169,22 +175,20 @@ async def _main(args: argparse.Namespace, lease: LeaseRef | None) -> int:
         access = await load_config(args.kubeconfig)
         in_cluster: PodAccess = "direct" if access.in_cluster else "apiserver"
         pod_access = in_cluster if args.pod_access == "auto" else args.pod_access
-        await run(
-            access,
-            OperatorConfig(
-                namespaces=tuple(args.namespace),
-                options=BuildOptions(
-                    image=args.image,
-                    version=version("mcpproxy-operator"),
-                    operator_namespace=_own_namespace() if pod_access == "direct" else None,
-                ),
-                pod_access=pod_access,
-                health_port=args.health_port,
-                lease=lease,
-                timing=_timing(args.lease_duration),
-                pace=ResyncConfig(look=args.resync_interval, lag=args.resync_interval),
+        configuration = OperatorConfig(
+            namespaces=tuple(args.namespace),
+            options=BuildOptions(
+                image=args.image,
+                version=version("mcpproxy-operator"),
+                operator_namespace=_own_namespace() if pod_access == "direct" else None,
             ),
+            pod_access=pod_access,
+            health_port=args.health_port,
+            lease=lease,
+            timing=_timing(args.lease_duration),
+            pace=ResyncConfig(look=args.resync_interval, lag=args.resync_interval),
         )
+        again = await run(access, configuration)
     except ConfigNotFound as error:
         sys.stderr.write(f"mcpproxy operator: {error}\n")
         return 1
@@ -193,4 +197,4 @@ async def _main(args: argparse.Namespace, lease: LeaseRef | None) -> int:
     except Exception:
         log.exception("the operator failed")
         return 1
-    return 0
+    return AGAIN if again else 0

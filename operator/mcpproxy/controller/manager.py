@@ -5,6 +5,7 @@ import logging
 import random
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -89,8 +90,10 @@ class Manager:
         metrics: OperatorMetrics,
         election: LeaderElector | None,
         pace: ResyncConfig,
+        kinds_changed: Callable[[], object] = lambda: None,
     ) -> None:
-        """Without an `election`, the operator leads from the start."""
+        """Without an `election`, the operator leads from the start. `kinds_changed` is called when
+        a watched kind was installed or removed."""
         self._parts = (cluster, reader, options, metrics)
         self._election = election
         self._term: LeaderTasks | None = None
@@ -99,12 +102,23 @@ class Manager:
             kind: WatchCache(time.monotonic, lag=pace.lag) for kind in SELECTORS
         }
         self._resync = Resync(
-            cluster, namespaces, SELECTORS, self.watches, self.enqueue, pace.look, jitter=jitter
+            cluster,
+            namespaces,
+            SELECTORS,
+            self.watches,
+            self.enqueue,
+            pace.look,
+            jitter=jitter,
+            kinds_changed=kinds_changed,
         )
         for kind, watched in self.watches.items():
             metrics.watch(kind.plural, watched.age, watched.behind)
         metrics.work(self._waiting, self._followed, self._heard)
         metrics.statuses(self._unwritten)
+
+    async def note_kinds(self) -> None:
+        """Note which kinds are installed. Call it before Kopf decides which ones it watches."""
+        await self._resync.note_kinds()
 
     def start(self) -> None:
         """Begin to work, or to campaign for the Lease."""

@@ -8,7 +8,7 @@ from typing import Final
 from mcpproxy.cluster.cached_reads import Name
 from mcpproxy.cluster.client import Cluster
 from mcpproxy.cluster.errors import ClusterError, NotFound
-from mcpproxy.cluster.resources import MCP_PROXY, ProxyKey, ResourceKind, owner_key
+from mcpproxy.cluster.resources import MCP_PROXY, NOT_BUILT_IN, ProxyKey, ResourceKind, owner_key
 from mcpproxy.controller.watch_cache import ObjectVersion, Watches, name_of, version_of
 
 log = logging.getLogger(__name__)
@@ -34,8 +34,12 @@ class Resync:
         look: float = LOOK,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         jitter: Callable[[], float] = lambda: 1.0,
+        kinds_changed: Callable[[], object] = lambda: None,
     ) -> None:
-        """`namespaces` is empty for all of them. `jitter` returns the factor of one pause."""
+        """`namespaces` is empty for all of them. `jitter` returns the factor of one pause.
+
+        `kinds_changed` is called when a kind was installed or removed since the previous list.
+        """
         self._cluster = cluster
         self._namespaces = namespaces
         self._selectors = selectors
@@ -45,6 +49,8 @@ class Resync:
         self._sleep = sleep
         self._jitter = jitter
         self._logged: dict[ResourceKind, str] = {}
+        self._kinds_changed = kinds_changed
+        self._installed: dict[ResourceKind, bool] = {}
         self.caught_up = False
         """True once every watch has delivered the objects that existed when it began."""
 
@@ -70,6 +76,17 @@ class Resync:
                 for key in missed | (owners if everything else set()):
                     self._enqueue(key)
 
+    async def note_kinds(self) -> None:
+        """Note which kinds are installed, before Kopf decides which ones it watches."""
+        for kind in NOT_BUILT_IN:
+            await self._list(kind)
+
+    def _note_installed(self, kind: ResourceKind, installed: bool) -> None:
+        if self._installed.setdefault(kind, installed) != installed:
+            self._installed[kind] = installed
+            log.warning("the kind %s was %s", kind.name, "installed" if installed else "removed")
+            self._kinds_changed()
+
     async def _has_caught_up(self) -> bool:
         for kind, watched in self._watches.items():
             listed = await self._list(kind)
@@ -87,6 +104,7 @@ class Resync:
                     versions[name_of(head)] = ObjectVersion(version_of(head), owner_key(head))
         except NotFound:
             # A kind that is not installed has no objects.
+            self._note_installed(kind, False)
             return {}
         except ClusterError as error:
             if self._logged.get(kind) != str(error):
@@ -95,4 +113,5 @@ class Resync:
             return None
         if self._logged.pop(kind, None) is not None:
             log.info("listing %s succeeds again", kind.plural)
+        self._note_installed(kind, True)
         return versions

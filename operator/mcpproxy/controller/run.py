@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 import socket
 import time
 import uuid
@@ -18,12 +19,14 @@ from mcpproxy.cluster.kubeconfig import ClusterConfig
 from mcpproxy.cluster.pods.status_stream import HttpPodStatusReader, PodAccess
 from mcpproxy.cluster.resources import MCP_PROXY
 from mcpproxy.controller.healthz import application
-from mcpproxy.controller.kopf_settings import kopf_settings, register_login
+from mcpproxy.controller.kopf_settings import STOP_SECONDS, kopf_settings, register_login
 from mcpproxy.controller.kopf_watches import register_watches
 from mcpproxy.controller.leader_election import LeaderElectionConfig, LeaderElector, LeaseRef
 from mcpproxy.controller.manager import Manager, ResyncConfig
 from mcpproxy.controller.metrics import OperatorMetrics
 from mcpproxy.desired import BuildOptions
+
+NOT_FOUND: Final = 404
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +49,44 @@ class OperatorConfig:
     pace: ResyncConfig = field(default_factory=ResyncConfig)
 
 
-async def run(access: ClusterConfig, configuration: OperatorConfig) -> None:
-    """Run until SIGTERM or SIGINT."""
-    ready, metrics = asyncio.Event(), OperatorMetrics()
+class _Ending:
+    """The end of a run, and its cause."""
+
+    def __init__(self) -> None:
+        self.flag = asyncio.Event()
+        """Flag that stops Kopf."""
+        self._signalled = self._changed = False
+
+    @property
+    def restarts(self) -> bool:
+        """True if the operator must run again."""
+        return self._changed and not self._signalled
+
+    def signalled(self) -> None:
+        """End because of a signal."""
+        self._signalled = True
+        self._stop()
+
+    def kinds_changed(self) -> None:
+        """End because a kind was installed or removed."""
+        self._changed = True
+        self._stop()
+
+    def _stop(self) -> None:
+        if not self.flag.is_set():
+            # Kopf does not limit its own stop if a flag is the cause.
+            loop = asyncio.get_running_loop()
+            loop.call_later(STOP_SECONDS, signal.raise_signal, signal.SIGKILL)
+        self.flag.set()
+
+
+async def run(access: ClusterConfig, configuration: OperatorConfig) -> bool:
+    """Run until SIGTERM, SIGINT or a change of the kinds that the cluster has.
+
+    Return True after such a change: Kopf decides at its start which kinds it watches, and fails
+    when one of them is removed, so that the operator must run again.
+    """
+    ready, metrics, ending = asyncio.Event(), OperatorMetrics(), _Ending()
     async with AsyncExitStack() as stack:
         election = _election(access, configuration, metrics, stack)
         leads = election.leads if election else lambda: True
@@ -59,7 +97,7 @@ async def run(access: ClusterConfig, configuration: OperatorConfig) -> None:
         reader = HttpPodStatusReader(access.configuration, configuration.pod_access)
         stack.push_async_callback(reader.close)
         parts = (configuration.namespaces, configuration.options, metrics, election)
-        machine = Manager(cluster, reader, *parts, configuration.pace)
+        machine = Manager(cluster, reader, *parts, configuration.pace, ending.kinds_changed)
         stack.push_async_callback(machine.stop)
 
         def not_ready() -> str | None:
@@ -70,17 +108,37 @@ async def run(access: ClusterConfig, configuration: OperatorConfig) -> None:
         app = application(metrics, *checks, store, configuration.namespaces)
         await _serve(app, configuration.health_port, stack)
         await _wait_for_crd(cluster, configuration.namespaces)
+        await machine.note_kinds()
         machine.start()
         log.info("started, serving %s", ", ".join(configuration.namespaces) or "all namespaces")
+        registry = _registry(access, machine, ending)
+        await _watch(registry, configuration.namespaces, ready, ending)
+        log.info("starting again" if ending.restarts else "stopped")
+    return ending.restarts
+
+
+async def _watch(
+    registry: kopf.OperatorRegistry,
+    namespaces: tuple[str, ...],
+    ready: asyncio.Event,
+    ending: _Ending,
+) -> None:
+    """Run Kopf until its end."""
+    try:
         await kopf.operator(
-            registry=_registry(access, machine),
+            registry=registry,
             settings=kopf_settings(),
             standalone=True,
-            namespaces=configuration.namespaces,
-            clusterwide=not configuration.namespaces,
+            namespaces=namespaces,
+            clusterwide=not namespaces,
             ready_flag=ready,
+            stop_flag=ending.flag,
         )
-        log.info("stopped")
+    except Exception as error:
+        # The watch of a kind that was removed. Other errors of Kopf have other codes.
+        if getattr(error, "status", None) != NOT_FOUND:
+            raise
+        ending.kinds_changed()
 
 
 def _election(
@@ -102,15 +160,21 @@ def _election(
     return election
 
 
-def _registry(access: ClusterConfig, machine: Manager) -> kopf.OperatorRegistry:
+def _registry(access: ClusterConfig, machine: Manager, ending: _Ending) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
     register_login(registry, access)
     register_watches(registry, machine.watches, machine.enqueue)
+
+    async def startup(**_: Any) -> None:
+        # Kopf forgets a signal that it gets while it stops for another reason.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, ending.signalled)
 
     async def cleanup(**_: Any) -> None:
         # Kopf waits for every task that was started after it, so the streams must end first.
         await machine.stop()
 
+    kopf.on.startup(id="startup", registry=registry)(startup)
     kopf.on.cleanup(id="cleanup", registry=registry)(cleanup)
     return registry
 

@@ -19,6 +19,7 @@ from mcpproxy.desired import (
     service,
     service_account,
 )
+from mcpproxy.desired.exposure import http_route, ingress
 from mcpproxy.desired.types import (
     BuildOptions,
     ChildKind,
@@ -54,6 +55,8 @@ CHILD_KINDS: Final = (
     ChildKind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
     ChildKind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
     ChildKind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors"),
+    ChildKind("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes"),
+    ChildKind("networking.k8s.io/v1", "Ingress", "ingresses"),
 )
 """Kinds that `build` returns, in its order; a child that it no longer returns is pruned."""
 
@@ -80,5 +83,7 @@ def build(
         autoscaler.build(proxy, owner),
         disruption_budget.build(proxy, owner),
         pod_monitor.build(proxy, owner),
+        http_route.build(proxy, owner),
+        ingress.build(proxy, owner),
     )
     return tuple(child for child in children if child is not None)

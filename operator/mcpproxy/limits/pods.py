@@ -198,6 +198,15 @@ REPORT_COUNT: Final = Limit(
     beyond="the largest permitted number is reported",
     test="test_an_oversized_report_is_truncated_and_never_refused",
 )
+ROUTE_MESSAGE: Final = Limit(
+    name="route-message",
+    value=512,
+    unit="count",
+    counts="characters of the message of one Gateway about a route, or of an address of an Ingress",
+    share="message",
+    beyond=_CUT,
+    test="test_the_text_of_a_gateway_is_cut_and_cleaned",
+)
 CONDITION_MESSAGE: Final = Limit(
     name="condition-message",
     value=8_192,

@@ -16,8 +16,12 @@ from mcpproxy.cluster.resources import (
     CONFIG_MAP,
     DEPLOYMENT,
     DISRUPTION_BUDGET,
+    HTTP_ROUTE,
+    INGRESS,
     MCP_PROXY,
     NETWORK_POLICY,
+    NOT_BUILT_IN,
+    ON_DEMAND,
     POD,
     POD_MONITOR,
     SERVICE,
@@ -61,6 +65,9 @@ class Snapshot:
     """Uids of pods of an earlier template of the Deployment."""
     missing_kinds: frozenset[str] = frozenset()
     """Kinds that the spec requests and the cluster does not have."""
+    routes: tuple[Object, ...] = ()
+    """Routes of MCPProxies in the namespace, of the kind that the spec requests; none without
+    `expose`."""
     unread: Mapping[str, ClusterError] = field(default_factory=dict)
     """Kinds that could not be read → error. Such objects must not be taken as absent."""
     token_keys: TokenKeys | None = None
@@ -131,10 +138,14 @@ async def take_snapshot(
     children, maps, pods = await _owned(cluster, key, kinds, reads)
     services: Mapping[ServiceName, ServiceTarget] = {}
     missing_kinds: frozenset[str] = frozenset()
+    routes: list[Object] = []
     keys, problem = None, ""
     if proxy is not None:
         services = await reads.of(SERVICE, _services(cluster, proxy), services)
-        missing_kinds = await reads.of(POD_MONITOR, _missing_kinds(cluster, proxy), missing_kinds)
+        for kind in _requested(proxy).keys() & set(NOT_BUILT_IN):
+            missing = await reads.of(kind, _is_missing(cluster, kind, proxy), False)
+            missing_kinds |= {kind.name} if missing else frozenset()
+        routes = await _routes(cluster, proxy, reads, missing_kinds)
         children += await _unlabelled_maps(cluster, proxy, key, maps, reads)
         if config_map.needs_token_keys(proxy):
             keys, problem = await token_keys.read()
@@ -146,6 +157,7 @@ async def take_snapshot(
         pods=tuple(pods),
         services=services,
         missing_kinds=missing_kinds,
+        routes=tuple(routes),
         unread=reads.failed,
         token_keys=keys,
         token_keys_problem=problem,
@@ -159,14 +171,22 @@ def _config_maps(proxy: MCPProxy) -> list[str]:
 
 def _on_demand(proxy: MCPProxy | None, key: ProxyKey, known: Known) -> list[ResourceKind]:
     """Return the optional kinds that the spec requests, or that an earlier spec requested."""
-    spec = proxy.spec if proxy is not None else None
-    asked: dict[ResourceKind, object] = {
-        NETWORK_POLICY: spec and spec.network_policy,
-        AUTOSCALER: spec and spec.autoscaling,
-        DISRUPTION_BUDGET: spec and spec.disruption_budget,
-        POD_MONITOR: spec and spec.monitoring and spec.monitoring.pod_monitor,
+    requested = _requested(proxy) if proxy is not None else {}
+    return [kind for kind in ON_DEMAND if kind in requested or known(kind, key)]
+
+
+def _requested(proxy: MCPProxy) -> dict[ResourceKind, object]:
+    """Return the optional kinds that the spec requests, with the fields that request them."""
+    spec = proxy.spec
+    fields: dict[ResourceKind, object] = {
+        NETWORK_POLICY: spec.network_policy,
+        AUTOSCALER: spec.autoscaling,
+        DISRUPTION_BUDGET: spec.disruption_budget,
+        POD_MONITOR: spec.monitoring and spec.monitoring.pod_monitor,
+        HTTP_ROUTE: spec.expose and spec.expose.parent_refs,
+        INGRESS: spec.expose and spec.expose.ingress,
     }
-    return [kind for kind, wanted in asked.items() if wanted is not None or known(kind, key)]
+    return {kind: field for kind, field in fields.items() if field is not None}
 
 
 async def _services(cluster: Cluster, proxy: MCPProxy) -> dict[ServiceName, ServiceTarget]:
@@ -178,16 +198,27 @@ async def _services(cluster: Cluster, proxy: MCPProxy) -> dict[ServiceName, Serv
     }
 
 
-async def _missing_kinds(cluster: Cluster, proxy: MCPProxy) -> frozenset[str]:
-    """Return the requested kinds that can't be listed because they are not installed."""
-    if proxy.spec.monitoring is None or proxy.spec.monitoring.pod_monitor is None:
-        return frozenset()
-    labels = constants.child_labels(proxy.metadata.name)
+async def _is_missing(cluster: Cluster, kind: ResourceKind, proxy: MCPProxy) -> bool:
+    """Return True if a kind can't be listed because it is not installed."""
     try:
-        await cluster.list(POD_MONITOR, proxy.metadata.namespace, labels)
+        await cluster.list(
+            kind, proxy.metadata.namespace, constants.child_labels(proxy.metadata.name)
+        )
     except NotFound:
-        return frozenset({POD_MONITOR.name})
-    return frozenset()
+        return True
+    return False
+
+
+async def _routes(
+    cluster: Cluster, proxy: MCPProxy, reads: _Reads, missing: frozenset[str]
+) -> list[Object]:
+    """Return the routes of all MCPProxies in the namespace, of the kind that the spec requests."""
+    labels = {constants.LABEL_MANAGED_BY: constants.FIELD_MANAGER}
+    empty: list[Object] = []
+    for kind in (HTTP_ROUTE, INGRESS):
+        if kind in _requested(proxy) and kind.name not in missing:
+            return await reads.of(kind, cluster.list(kind, proxy.metadata.namespace, labels), empty)
+    return []
 
 
 async def _behind(cluster: Cluster, own: str, namespace: str, name: str) -> ServiceTarget | None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mcpproxy.api import constants, defaults
-from mcpproxy.api.v1alpha1.status import BackendStatus, Condition, MCPProxyStatus
+from mcpproxy.api.v1alpha1.status import Address, BackendStatus, Condition, MCPProxyStatus
 from mcpproxy.report_aggregation import is_serving
 from mcpproxy.status import disagreement, reasons
 from mcpproxy.status.backends import catalog_hash, count_components, merge_backends, total_counts
@@ -24,6 +24,7 @@ def build_status(observed: StatusInput, before: MCPProxyStatus | None, now: str)
     complete = replace(complete, backends=tuple(_backends(complete)))
     values = decide_conditions(complete)
     deployment = observed.deployment
+    addresses = _addresses(complete, values[reasons.READY])
     return MCPProxyStatus(
         observed_generation=observed.generation,
         conditions=[
@@ -32,7 +33,8 @@ def build_status(observed: StatusInput, before: MCPProxyStatus | None, now: str)
         ],
         summary=summarize(complete, values),
         pods=f"{deployment.ready}/{deployment.desired}" if deployment else None,
-        url=_url(complete, values[reasons.READY]),
+        url=addresses[0].url if addresses else _kept_url(complete),
+        addresses=addresses,
         replicas=deployment.replicas if deployment else None,
         ready_replicas=deployment.ready if deployment else None,
         selector=_selector(observed.name) if deployment else None,
@@ -112,18 +114,25 @@ def find_condition(status: MCPProxyStatus | None, type_: str) -> Condition | Non
     return next((condition for condition in conditions if condition.type == type_), None)
 
 
-def _url(observed: StatusInput, ready: ConditionValue) -> str | None:
-    """Return the URL once clients were served; it stays when they no longer are."""
-    before = observed.before
+def _addresses(observed: StatusInput, ready: ConditionValue) -> list[Address] | None:
+    """Return the URLs once clients were served, the preferred one first; they stay when clients no
+    longer are."""
+    before, spec = observed.before, observed.spec
     serves = (ready.status, ready.reason) == ("True", reasons.SERVING)
     if not serves and (before is None or before.url is None):
         return None
-    if observed.spec is None:
-        return before.url if before else None
-    if observed.spec.public_url is not None:
-        return observed.spec.public_url
-    port = defaults.service_port(observed.spec)
-    return constants.service_url(observed.name, observed.namespace, port)
+    if spec is None:
+        return before.addresses if before else None
+    inner = constants.service_url(observed.name, observed.namespace, defaults.service_port(spec))
+    in_cluster = Address(type="InCluster", url=inner)
+    if spec.public_url is None:
+        return [in_cluster]
+    return [Address(type="Public", url=spec.public_url), in_cluster]
+
+
+def _kept_url(observed: StatusInput) -> str | None:
+    """Return the stored URL while no spec is valid; an earlier version stored no addresses."""
+    return observed.before.url if observed.spec is None and observed.before else None
 
 
 def _selector(name: str) -> str:

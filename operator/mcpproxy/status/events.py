@@ -15,6 +15,7 @@ _WATCHED = (
     reasons.STALLED,
     reasons.SUSPENDED,
     reasons.CATALOG_DRIFT,
+    reasons.EXPOSED,
 )
 _OF_BACKENDS = (
     reasons.BACKENDS_UNHEALTHY,
@@ -88,7 +89,13 @@ def _drift_told(earlier: Condition | None, now: Condition) -> bool:
 
 def _unremarkable(condition: Condition) -> bool:
     """Return True if a new object is expected to begin with this condition."""
-    begins = {*reasons.PASSING, reasons.PODS_NOT_READY, reasons.BACKENDS_UNKNOWN}
+    begins = {
+        *reasons.PASSING,
+        reasons.ADDRESS_PENDING,
+        reasons.BACKENDS_UNKNOWN,
+        reasons.PODS_NOT_READY,
+        reasons.ROUTE_PENDING,
+    }
     return condition.status != "True" and condition.reason in begins
 
 

@@ -17,6 +17,22 @@ class ConditionReason:
 
 
 @dataclass(frozen=True, slots=True)
+class RouteView:
+    """The state of the HTTPRoute or Ingress, as the controllers of Gateways report it."""
+
+    kind: str = ""
+    """HTTPRoute or Ingress; empty if it does not exist."""
+    problems: tuple[ConditionReason, ...] = ()
+    """Reasons for which Gateways do not serve it."""
+    pending: tuple[str, ...] = ()
+    """Gateways that have not reported on its newest generation."""
+    served_by: tuple[str, ...] = ()
+    """Gateways that accepted it, or addresses of an Ingress."""
+    rival: str = ""
+    """Older route of the same namespace for the same host, path and Gateway."""
+
+
+@dataclass(frozen=True, slots=True)
 class DeploymentView:
     """The desired and the current state of a Deployment."""
 
@@ -101,6 +117,7 @@ class StatusInput:
     deployment: DeploymentView | None = None
     autoscaler: ConditionReason | None = None
     """Reason for which the requested autoscaler can't work; None if it can."""
+    route: RouteView = field(default_factory=RouteView)
     pods: tuple[PodView, ...] = ()
     service_notes: Mapping[str, str] = field(default_factory=dict)
     """Names of unreachable backends → errors of their Services."""

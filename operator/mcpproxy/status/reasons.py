@@ -15,6 +15,7 @@ MONITORED: Final = "Monitored"
 CATALOG_DRIFT: Final = "CatalogDrift"
 RULES_UNUSED: Final = "RulesUnused"
 AUTHENTICATION_READY: Final = "AuthenticationReady"
+EXPOSED: Final = "Exposed"
 
 VALID: Final = "Valid"
 INVALID_SPEC: Final = "InvalidSpec"
@@ -61,6 +62,14 @@ SERVING: Final = "Serving"
 
 POD_MONITOR_PRESENT: Final = "PodMonitorPresent"
 KIND_NOT_INSTALLED: Final = "KindNotInstalled"
+
+ROUTE_PENDING: Final = "RoutePending"
+ROUTE_NOT_ACCEPTED: Final = "RouteNotAccepted"
+ROUTE_REFS_NOT_RESOLVED: Final = "RouteRefsNotResolved"
+ROUTE_ACCEPTED: Final = "RouteAccepted"
+PUBLIC_URL_TAKEN: Final = "PublicUrlTaken"
+ADDRESS_PENDING: Final = "AddressPending"
+ADDRESS_ASSIGNED: Final = "AddressAssigned"
 
 SCALING_ACTIVE: Final = "ScalingActive"
 SCALING_UNKNOWN: Final = "ScalingUnknown"

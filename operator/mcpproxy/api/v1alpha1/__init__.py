@@ -39,6 +39,7 @@ from mcpproxy.api.v1alpha1.backend import (
 )
 from mcpproxy.api.v1alpha1.catalog import ApprovedComponents, CatalogSpec
 from mcpproxy.api.v1alpha1.component_filters import ComponentNames, OnClash
+from mcpproxy.api.v1alpha1.exposure.routes import Expose, IngressSpec, ParentRef, ServiceSpec
 from mcpproxy.api.v1alpha1.extensions import Extensions
 from mcpproxy.api.v1alpha1.monitoring import Monitoring, PodMonitor, Tracing
 from mcpproxy.api.v1alpha1.pods.network_policy import NetworkPolicySpec
@@ -53,7 +54,6 @@ from mcpproxy.api.v1alpha1.spec import (
     MCPProxySpec,
     ObjectMeta,
     Resources,
-    ServiceSpec,
 )
 from mcpproxy.api.v1alpha1.tls import Tls
 
@@ -77,11 +77,13 @@ __all__ = [
     "ComponentNames",
     "DisruptionBudget",
     "EnvVar",
+    "Expose",
     "Extensions",
     "ExternalDecision",
     "Grant",
     "Header",
     "Health",
+    "IngressSpec",
     "JwtIssuer",
     "KeyRef",
     "LocalObjectReference",
@@ -91,6 +93,7 @@ __all__ = [
     "NetworkPolicySpec",
     "ObjectMeta",
     "OnClash",
+    "ParentRef",
     "PodMonitor",
     "PodTemplate",
     "PrincipalFrom",

@@ -24,7 +24,6 @@ from mcpproxy.api.kubernetes.scalars import (
     AllowedOrigin,
     NamespaceName,
     ObjectName,
-    Port,
     check_names_are_unique,
 )
 from mcpproxy.api.v1alpha1.access.authorization import Authorization
@@ -38,6 +37,13 @@ from mcpproxy.api.v1alpha1.authentication import Authentication
 from mcpproxy.api.v1alpha1.backend import BackendSpec, Cache, Session
 from mcpproxy.api.v1alpha1.catalog import CatalogSpec
 from mcpproxy.api.v1alpha1.component_filters import ComponentNames
+from mcpproxy.api.v1alpha1.exposure.routes import (
+    EXPOSE_RULES,
+    Expose,
+    ServiceSpec,
+    check_policy_admits,
+    check_public_url,
+)
 from mcpproxy.api.v1alpha1.extensions import Extensions
 from mcpproxy.api.v1alpha1.monitoring import Monitoring
 from mcpproxy.api.v1alpha1.pods.network_policy import NetworkPolicySpec
@@ -76,17 +82,6 @@ class Resources(ApiModel):
             if name in limits and parse_quantity(request) > parse_quantity(limits[name]):
                 raise ValueError(f"requests.{name}: {_MORE_THAN_LIMIT}")
         return self
-
-
-class ServiceSpec(ApiModel):
-    """The Service that clients connect to."""
-
-    type: Literal["ClusterIP", "NodePort", "LoadBalancer"] | None = None
-    """Type of the Service. Default: ClusterIP."""
-    port: Port | None = None
-    """Port of the Service. Default: 80."""
-    annotations: Annotated[dict[str, str], Field(max_length=64)] | None = None
-    """Annotations of the Service, such as those that configure a load balancer. Default: none."""
 
 
 class LocalObjectReference(ApiModel):
@@ -179,6 +174,7 @@ _SPEC_RULES = cel(
         ".authorization",
     ),
     *AUTHENTICATION_RULES,
+    *EXPOSE_RULES,
 )
 
 
@@ -255,6 +251,9 @@ class MCPProxySpec(ApiModel):
     resource and the default audience of tokens, and the status shows it. Its host is added to
     allowedHosts, and its path is served besides /mcp. Nothing is derived from headers of requests
     instead. Default: none; the status shows the Service's own URL."""
+    expose: Expose | None = None
+    """Creates the HTTPRoute or Ingress that leads from publicUrl to the proxy; the condition
+    Exposed reports its state. Default: none; the Service alone leads to the proxy."""
     authentication: Authentication | None = None
     """Authentication of clients. Default: none; every client that reaches the Service is served."""
     authorization: Authorization | None = None
@@ -286,6 +285,16 @@ class MCPProxySpec(ApiModel):
             self.authentication, self.public_url, self.principal_from, self.backends
         )
         return self
+
+    @field_validator("expose")
+    @classmethod
+    def _check_exposure(cls, expose: Expose | None, info: ValidationInfo) -> Expose | None:
+        if expose is not None and "public_url" in info.data:
+            check_public_url(info.data["public_url"])
+        policy: NetworkPolicySpec | None = info.data.get("network_policy")
+        if expose is not None and policy is not None:
+            check_policy_admits(policy.clients)
+        return expose
 
     @field_validator("network_policy")
     @classmethod

@@ -220,6 +220,15 @@ class Condition(ApiModel):
     """Cause of the status, in a sentence."""
 
 
+class Address(ApiModel):
+    """A URL at which clients reach the proxy."""
+
+    type: Literal["Public", "InCluster"]
+    """Public for publicUrl, or InCluster for the Service."""
+    url: str
+    """The URL."""
+
+
 class MCPProxyStatus(ApiModel):
     """Observed state of the proxy. Only the operator writes it."""
 
@@ -229,7 +238,7 @@ class MCPProxyStatus(ApiModel):
     """Accepted, Available, BackendsHealthy and Ready. Reconciling and Stalled are present only
     while abnormal, Suspended only while suspended, Autoscaled only with autoscaling, Monitored only
     with a PodMonitor, CatalogDrift only with an approved catalog, AuthenticationReady only with
-    authentication, and RulesUnused only with rules of authorization."""
+    authentication, RulesUnused only with rules of authorization, and Exposed only with expose."""
     summary: str | None = None
     """State of the proxy in short: Serving, Degraded, Updating, Paused, Pending, Stalled, Failing,
     Unknown, Scaled to 0, Suspended or Terminating."""
@@ -238,6 +247,9 @@ class MCPProxyStatus(ApiModel):
     url: str | None = None
     """URL that clients connect to: publicUrl or, without it, that of the Service; absent until the
     proxy has been Ready once."""
+    addresses: Annotated[list[Address], Field(json_schema_extra=_BY_TYPE)] | None = None
+    """URLs that clients connect to: publicUrl, if it is set, and that of the Service; absent until
+    the proxy has been Ready once."""
     replicas: int | None = None
     """Number of pods."""
     ready_replicas: int | None = None

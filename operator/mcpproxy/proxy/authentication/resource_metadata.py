@@ -4,9 +4,10 @@ import json
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from mcpproxy.api import constants
 from mcpproxy.api.v1alpha1 import MCPProxySpec
 
-WELL_KNOWN: Final = "/.well-known/oauth-protected-resource"
+WELL_KNOWN: Final = constants.METADATA_PATH
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 

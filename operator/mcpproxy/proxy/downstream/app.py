@@ -112,11 +112,7 @@ class Endpoint:
             return HttpError(404, f"no such path; the endpoint is {self._path}")
         host, origin = inbound.headers.get(b"host"), inbound.headers.get(b"origin")
         if not self.guard.admits_host(host):
-            return HttpError(
-                421,
-                "the Host header does not name this server; add it to spec.allowedHosts or"
-                " --allowed-host",
-            )
+            return misdirected()
         if not self.guard.admits_origin(origin, host):
             return _foreign(origin or b"")
         if self._cors.preflight(inbound.head) is not None:
@@ -212,6 +208,15 @@ class PeerEndpoint:
 
     def serve(self, inbound: Request, reply: ResponseWriter) -> Coroutine[Any, Any, None]:
         return self._front.serve_era(inbound, reply)
+
+
+def misdirected() -> HttpError:
+    """Return the response to a request whose Host header does not name this server."""
+    return HttpError(
+        421,
+        "the Host header does not name this server; set spec.publicUrl to the URL that clients use,"
+        " or add the host to spec.allowedHosts or --allowed-host",
+    )
 
 
 def _foreign(origin: bytes) -> HttpError:

@@ -7,8 +7,9 @@ from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.api.v1alpha1 import MCPProxySpec
 from mcpproxy.api.v1alpha1.status import PodReport
 from mcpproxy.cluster.pods.reports import PodReportWatcher
-from mcpproxy.cluster.resources import AUTOSCALER, ProxyKey
+from mcpproxy.cluster.resources import AUTOSCALER, HTTP_ROUTE, INGRESS, ProxyKey
 from mcpproxy.desired import config_map
+from mcpproxy.reconcile.exposure.route_views import route_view
 from mcpproxy.reconcile.object_views import (
     autoscaler_view,
     deployment_view,
@@ -16,7 +17,7 @@ from mcpproxy.reconcile.object_views import (
     pod_address,
 )
 from mcpproxy.reconcile.snapshot import Snapshot, last_applied_proxy
-from mcpproxy.status.inputs import ConditionReason, PodView, StatusInput
+from mcpproxy.status.inputs import ConditionReason, PodView, RouteView, StatusInput
 from mcpproxy.status.pod_problems import is_ready, is_starting, pod_problem
 
 
@@ -52,6 +53,7 @@ class Observer:
             blocked=blocked,
             deployment=deployment_view(deployment) if deployment else None,
             autoscaler=autoscaler_view(snapshot.child(AUTOSCALER) or {}),
+            route=_route(snapshot),
             pods=tuple(self._pod(pod, snapshot) for pod in snapshot.pods),
         )
 
@@ -81,6 +83,13 @@ class Observer:
             report=report if report and mounted and _is_about(report, mounted) else None,
             unread=state.error,
         )
+
+
+def _route(snapshot: Snapshot) -> RouteView:
+    """Return the state of the route that the spec requests."""
+    expose = snapshot.proxy.spec.expose if snapshot.proxy else None
+    kind = INGRESS if expose is not None and expose.ingress is not None else HTTP_ROUTE
+    return route_view(snapshot.child(kind), snapshot.routes)
 
 
 def _effective_spec(snapshot: Snapshot) -> MCPProxySpec | None:

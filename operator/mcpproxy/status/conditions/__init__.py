@@ -15,6 +15,7 @@ from mcpproxy.status.conditions import (
     available,
     backends,
     catalog,
+    exposed,
     optional,
     progress,
 )
@@ -114,6 +115,15 @@ CHECKS: Final[Mapping[str, tuple[Check, ...]]] = {
         authentication.keys_are_awaited,
         authentication.pods_do_not_report,
         authentication.keys_are_known,
+    ),
+    reasons.EXPOSED: (
+        exposed.exposure_is_not_requested,
+        exposed.http_route_is_not_installed,
+        exposed.route_is_absent,
+        exposed.public_url_is_taken,
+        exposed.route_is_not_accepted,
+        exposed.controller_has_not_reported,
+        exposed.route_is_served,
     ),
 }
 """Checks by type of condition, in the order of `status.conditions`."""

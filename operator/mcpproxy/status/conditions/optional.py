@@ -1,11 +1,13 @@
 """Checks of Suspended, Autoscaled and Monitored, which exist only if the spec requests them."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from mcpproxy.status import reasons
 from mcpproxy.status.conditions.condition import ABSENT, Absence, ConditionValue
 from mcpproxy.status.conditions.messages import describe_pending_changes
 from mcpproxy.status.inputs import StatusInput
+
+_POD_MONITOR: Final = "PodMonitor"
 
 
 def mcpproxy_is_suspended(observed: StatusInput) -> ConditionValue | None:
@@ -54,13 +56,12 @@ def monitoring_is_not_requested(observed: StatusInput) -> Literal[Absence.ABSENT
 
 def pod_monitor_is_not_installed(observed: StatusInput) -> ConditionValue | None:
     """Apply if the cluster lacks the kind PodMonitor."""
-    if not observed.missing_kinds:
+    if _POD_MONITOR not in observed.missing_kinds:
         return None
-    kinds = ", ".join(sorted(observed.missing_kinds))
     return ConditionValue(
         "False",
         reasons.KIND_NOT_INSTALLED,
-        f"the cluster has no kind {kinds}; install the Prometheus operator, or remove"
+        f"the cluster has no kind {_POD_MONITOR}; install the Prometheus operator, or remove"
         " spec.monitoring.podMonitor",
     )
 

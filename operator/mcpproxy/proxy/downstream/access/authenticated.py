@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mcpproxy.proxy.core.identity import ANONYMOUS
 from mcpproxy.proxy.downstream.access.principals import AUTHORIZATION
-from mcpproxy.proxy.downstream.app import Endpoint
+from mcpproxy.proxy.downstream.app import Endpoint, misdirected
 from mcpproxy.proxy.downstream.landing import is_browser_visit, show_sign_in
 from mcpproxy.proxy.downstream.request_context import RequestContext, RequestHandler
 from mcpproxy.proxy.gateway.access_guard import InsufficientScope
@@ -80,7 +80,7 @@ class AuthenticatedEndpoint(Endpoint):
                 return None
             return refusal
         if not self.guard.admits_host(inbound.headers.get(b"host")):
-            return HttpError(421, "the Host header names another server")
+            return misdirected()
         inbound.head.attach(_METADATA)
         return None
 

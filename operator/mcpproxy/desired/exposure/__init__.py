@@ -1,0 +1,1 @@
+"""Routes from outside the cluster to the Service, for `spec.expose`. Pure."""
