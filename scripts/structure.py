@@ -146,6 +146,7 @@ WIDE: Final[Mapping[str, frozenset[str]]] = {
 FOREIGN: Final[Mapping[str, frozenset[str]]] = {
     "an object of the same class, or its copy, is completed": frozenset(
         {
+            "proxy/relay.py:_admission",
             "proxy/relay.py:_exchange",
             "proxy/relay.py:_lease",
             "proxy/relay.py:_timer",

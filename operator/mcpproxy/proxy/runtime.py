@@ -175,6 +175,9 @@ class Runtime:
         if self._authentication is not None:
             self._authentication.start()
         front.start()
+        limits = self.gateway.limits
+        if limits is not None:
+            limits.connect(front.peers, _address(options, self._port), options.instances)
         await server.start(sockets)
         await for_instances.start(())
         serving()
@@ -183,6 +186,8 @@ class Runtime:
         # Readiness fails from here on. The admin port stays open until all calls are complete.
         self._draining = True
         front.drain()
+        if limits is not None:
+            await limits.leave()
         await asyncio.gather(server.drain(options.drain), for_instances.drain(options.drain))
         if admin is not None:
             admin.end()

@@ -8,6 +8,13 @@ from mcpproxy.api.v1alpha1.access.authorization import (
     Grant,
     ToolAnnotations,
 )
+from mcpproxy.api.v1alpha1.access.limits import (
+    LimitRule,
+    Limits,
+    Results,
+    SharedLimits,
+    ValkeyStore,
+)
 from mcpproxy.api.v1alpha1.audit import Audit
 from mcpproxy.api.v1alpha1.authentication import (
     ApiKey,
@@ -77,6 +84,8 @@ __all__ = [
     "Health",
     "JwtIssuer",
     "KeyRef",
+    "LimitRule",
+    "Limits",
     "LocalObjectReference",
     "MCPProxy",
     "MCPProxySpec",
@@ -90,11 +99,13 @@ __all__ = [
     "Protocol",
     "ResourceMetadata",
     "Resources",
+    "Results",
     "ServiceAccountTokens",
     "ServiceRef",
     "ServiceSpec",
     "Session",
     "SessionMode",
+    "SharedLimits",
     "Stdio",
     "Timeouts",
     "Tls",
@@ -102,5 +113,6 @@ __all__ = [
     "ToolAnnotations",
     "Tracing",
     "Transport",
+    "ValkeyStore",
     "ValueFrom",
 ]

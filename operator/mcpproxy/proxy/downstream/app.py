@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from mcpproxy.limits.clients import SESSION_IDLE
+from mcpproxy.proxy.call_limits.instances.peer_messages import PATH as LIMITS_PATH
 from mcpproxy.proxy.core.tokens.session_token import LIFETIME
 from mcpproxy.proxy.downstream.access.principals import Principals
 from mcpproxy.proxy.downstream.batches import BatchEndpoint
@@ -205,7 +206,20 @@ class PeerEndpoint:
         return False
 
     def serve(self, inbound: Request, reply: ResponseWriter) -> Coroutine[Any, Any, None]:
+        if inbound.path == LIMITS_PATH:
+            return self._answer_about_limits(inbound, reply)
         return self._front.serve_era(inbound, reply)
+
+    async def _answer_about_limits(self, inbound: Request, reply: ResponseWriter) -> None:
+        """Answer another instance that counts calls together with this one."""
+        limits = self._gateway.limits
+        try:
+            body = None if limits is None else await limits.answer_instance(inbound.body)
+        except ValueError as error:
+            raise HttpError(400, f"the message about limits is malformed: {error}") from None
+        if body is None:
+            raise HttpError(404, "this instance does not count calls together with others")
+        await reply.finish(body)
 
 
 def _foreign(origin: bytes) -> HttpError:

@@ -6,6 +6,7 @@ from msgspec import Raw
 
 from mcpproxy.proxy.audit.audit_log import AuditLog, Caller
 from mcpproxy.proxy.audit.record import RequestOutcome, Subject
+from mcpproxy.proxy.call_limits.exceeded import LimitExceeded
 from mcpproxy.proxy.core.access import AccessDenied
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.digests import component_digest
@@ -84,8 +85,13 @@ class AuditedRequests:
         )
 
     def record_refusal(self, error: RpcError, request: Message) -> None:
-        """Record the response to a request if it is that `spec.authorization` denies it."""
-        if not isinstance(error, AccessDenied):
+        """Record the response to a request if it is that `spec.authorization` denies it, or that
+        `spec.limits` does not admit it."""
+        if isinstance(error, LimitExceeded):
+            outcome = RequestOutcome("denied", "limited", error.rule)
+        elif isinstance(error, AccessDenied):
+            outcome = RequestOutcome("denied", "scope" if error.data else "rule")
+        else:
             return
         method = jsonrpc.decode_str(request.get("method")) or ""
         params = jsonrpc.decode_object(request.get("params", jsonrpc.EMPTY))
@@ -94,7 +100,7 @@ class AuditedRequests:
             "call",
             _NOBODY if error.client is None else self._caller(error.client),
             subject,
-            RequestOutcome("denied", "scope" if error.data else "rule"),
+            outcome,
             arguments=params.get("arguments"),
             trace_parent=_trace_parent(params),
         )

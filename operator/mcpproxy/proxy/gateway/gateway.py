@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mcpproxy.proxy.authorization.policy import Policy
+from mcpproxy.proxy.call_limits.call_limits import CallLimits
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.fair_shares import Holder
 from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
@@ -47,11 +48,13 @@ class Gateway(RoutedAggregate):
         decisions: ExternalDecisions | None = None,
         audit: AuditedRequests | None = None,
         visibility: Visibility | None = None,
+        limits: CallLimits | None = None,
     ) -> None:
         """Create a gateway. `context` is that of the backends. Extensions in `denied` are neither
         advertised nor routed.
 
         `policy` and `decisions` restrict the clients; see `restrict`. `audit` records requests.
+        `limits` admits calls.
         `visibility` locates components that no list shows.
         """
         super().__init__(
@@ -61,6 +64,8 @@ class Gateway(RoutedAggregate):
         self.events = context.events
         self._session_contexts = context.session_contexts
         self.tracing = tracing
+        self.limits = limits
+        """Limits on calls; None without any."""
         self._subscribers = ListSubscribers(self.catalog)
         self._resources = ResourceSubscriptions(self._decide_route)
         self._watchers: set[Callable[[], None]] = set()
@@ -69,6 +74,14 @@ class Gateway(RoutedAggregate):
         self.running: set[Hashable] = set()
         """Calls without a response so far."""
         register_gauges(self.metrics, self.backends, self._list_requests, lambda: len(self.running))
+        if limits is not None:
+            limited = limits.limited
+            self.metrics.count(
+                "mcpproxy_limited_calls",
+                "Calls that a rule of spec.limits did not admit",
+                ["rule"],
+                lambda: [((rule,), count) for rule, count in limited.items()],
+            )
         if audit is not None:
             self.metrics.count(
                 "mcpproxy_audit_dropped",
@@ -81,6 +94,8 @@ class Gateway(RoutedAggregate):
         """Start to monitor the backends."""
         for backend in self.backends.values():
             backend.start()
+        if self.limits is not None:
+            self.limits.start()
         self._begin_round()
 
     async def close(self) -> None:
@@ -89,6 +104,8 @@ class Gateway(RoutedAggregate):
         await asyncio.gather(*(backend.close() for backend in self.backends.values()))
         if self._decisions is not None:
             await self._decisions.close()
+        if self.limits is not None:
+            await self.limits.close()
         if self.tracing is not None:
             await asyncio.to_thread(self.tracing.close)
         if self.audit is not None:

@@ -1,0 +1,76 @@
+"""What counts calls for all instances, and grants leases of calls to them."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from mcpproxy.proxy.call_limits.window import History, Rate
+
+
+class StoreUnavailable(Exception):
+    """The store can't be reached, or did not answer in time."""
+
+
+class SubjectKey(NamedTuple):
+    """What is counted together: the calls of one subject by one rule."""
+
+    rule: str
+    """Name of the rule, with a digest of its content."""
+    subject: str
+    """A principal or a backend; empty for the whole proxy or for anonymous callers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Calls of all instances, as a store told of them. Times are of the reader's clock."""
+
+    counter: str = ""
+    """Process that counted them; empty if nothing is known."""
+    taken_at: float = float("-inf")
+    history: History = ()
+
+
+UNKNOWN = Snapshot()
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Calls that an instance may admit without asking again, and when it may ask for more."""
+
+    count: int
+    """Number of calls; 0 if none is granted."""
+    wait: float = 0.0
+    """Seconds until more should be asked for."""
+    booked: float = 0.0
+    """Time of the store at which the calls were counted."""
+    snapshot: Snapshot = field(default=UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRequest:
+    """Request of an instance for calls of one subject."""
+
+    key: SubjectKey
+    rate: Rate
+    wanted: int
+    """Number of calls, at most those of a lease."""
+    snapshot: Snapshot
+    """What the last lease told, for a store that does not know it."""
+
+
+class Store(Protocol):
+    """Counter of calls for all instances."""
+
+    def lease_at_once(self, request: LeaseRequest, now: float) -> Lease | None:
+        """Return a lease, or None if only `lease` can."""
+
+    async def lease(self, request: LeaseRequest) -> Lease:
+        """Return a lease. Raise StoreUnavailable."""
+
+    def give_back(self, key: SubjectKey, rate: Rate, lease: Lease, count: int) -> None:
+        """Withdraw calls of a lease that did not take place, sooner or later."""
+
+    def failure(self) -> str | None:
+        """Return why calls can't be counted for all instances at present, or None."""
+
+    async def close(self) -> None:
+        """End what runs in the background."""
