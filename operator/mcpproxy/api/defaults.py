@@ -215,3 +215,11 @@ def service_port(spec: MCPProxySpec) -> int:
 def scale_down_seconds(autoscaling: Autoscaling) -> int:
     """Return the time before scaling down, in whole seconds as Kubernetes requires."""
     return math.ceil(parse_duration(autoscaling.scale_down_after or SCALE_DOWN_AFTER))
+
+
+def pods_count_together(spec: MCPProxySpec) -> bool:
+    """Return True if pods ask each other for calls that spec.limits admits."""
+    limits = spec.limits
+    if limits is None or not any(rule.calls is not None for rule in limits.rules):
+        return False
+    return limits.shared is None or limits.shared.mode == "Owner"

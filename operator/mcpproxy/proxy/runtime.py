@@ -14,7 +14,7 @@ from mcpproxy.api.authority import join_host_port
 from mcpproxy.api.v1alpha1.status import PodReport
 from mcpproxy.proxy import sealing_keys as key_files
 from mcpproxy.proxy.admin.app import AdminApp
-from mcpproxy.proxy.admin.readiness import ANYWHERE, check_endpoint
+from mcpproxy.proxy.admin.readiness import check_endpoint
 from mcpproxy.proxy.bootstrap import VERSION, build_gateway, build_host_policy
 from mcpproxy.proxy.config.options import RuntimeOptions
 from mcpproxy.proxy.config.targets import ProxyConfig
@@ -104,6 +104,7 @@ class Runtime:
             clashes=catalog.clashes(),
             authentication=self._authentication.statuses() if self._authentication else None,
             authorization=self.gateway.authorization_report(complete=is_complete),
+            limits=self.gateway.limits_report(complete=is_complete),
         )
 
     def _authenticating(self, configuration: ProxyConfig) -> "ClientAuthentication":
@@ -267,5 +268,4 @@ class Runtime:
 
 def _address(options: RuntimeOptions, port: int) -> str:
     """Return the address at which other processes reach this one, as `host:port`."""
-    host = options.reachable or ("127.0.0.1" if options.host in ANYWHERE else options.host)
-    return join_host_port(host, port)
+    return join_host_port(options.reachable_host, port)

@@ -79,9 +79,12 @@ class CallLimits:
         self.limited = dict.fromkeys((rule.name for rule in rules.rules), 0)
         """Number of refused calls by rule."""
 
-    def start(self) -> None:
-        """Give leases back that end unused. Requires a running loop."""
-        self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
+    def start(self, on_change: Callable[[], None] = lambda: None) -> None:
+        """Give leases back that end unused. Requires a running loop.
+
+        `on_change` is called when the store begins or ceases to fail.
+        """
+        self._sweeper = asyncio.get_running_loop().create_task(self._sweep(on_change))
 
     def connect(self, link: InstanceLink, own: str, names: Collection[tuple[str, int]]) -> None:
         """Count together with the instances with these names and ports, if the spec says so.
@@ -194,13 +197,21 @@ class CallLimits:
         """Return the names of the rules that cover none of the offered tools."""
         return self.rules.unused(tools)
 
-    async def _sweep(self) -> None:
+    async def _sweep(self, on_change: Callable[[], None]) -> None:
+        failure = None
         while True:
             await asyncio.sleep(SWEEP_EVERY)
-            now = self._clock()
-            for accounts in self._accounts.values():
-                for account in list(accounts.values()):
-                    account.collect(now)
+            self.sweep()
+            if failure != self.store.failure():
+                failure = self.store.failure()
+                on_change()
+
+    def sweep(self) -> None:
+        """Give back what is left of leases that have ended."""
+        now = self._clock()
+        for accounts in self._accounts.values():
+            for account in list(accounts.values()):
+                account.collect(now)
 
 
 def _withdraw(taken: Iterable[SubjectAccount], admission: Admission) -> None:

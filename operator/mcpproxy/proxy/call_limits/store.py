@@ -1,9 +1,36 @@
 """What counts calls for all instances, and grants leases of calls to them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from mcpproxy.proxy.call_limits.window import History, Rate
+
+FAILING_FOR: Final = 30.0
+"""Seconds after the last failure for which a store counts as failing, unless it answers."""
+
+
+class FailureRecord:
+    """The last failure of a store."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._why: str | None = None
+        self._until = float("-inf")
+
+    def current(self) -> str | None:
+        """Return the failure, or None if it is over."""
+        return self._why if self._clock() < self._until else None
+
+    def record(self, why: str) -> bool:
+        """Record a failure; return True if the store answered before."""
+        is_new = self.current() is None
+        self._why, self._until = why, self._clock() + FAILING_FOR
+        return is_new
+
+    def clear(self) -> None:
+        """Record that the store answers."""
+        self._until = float("-inf")
 
 
 class StoreUnavailable(Exception):

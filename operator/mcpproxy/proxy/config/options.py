@@ -9,6 +9,8 @@ from typing import Final
 
 from mcpproxy.api import constants
 
+ANYWHERE: Final = ("0.0.0.0", "::", "")
+"""Wildcard hosts, to which no client can connect."""
 DRAIN: Final = 30
 """Seconds for calls in flight to complete after SIGTERM."""
 
@@ -44,6 +46,11 @@ class RuntimeOptions:
     """Sealing keys, if they are not in a directory."""
     probe_delay_factor: float = 1.0
     """Multiple of the check interval to wait for the result of another worker process."""
+
+    @property
+    def reachable_host(self) -> str:
+        """The host at which other processes reach this one."""
+        return self.reachable or ("127.0.0.1" if self.host in ANYWHERE else self.host)
 
 
 def parse_seconds(text: str) -> float:

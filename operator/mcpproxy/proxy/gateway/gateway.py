@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from mcpproxy.api.v1alpha1.status import LimitsReport
 from mcpproxy.proxy.authorization.policy import Policy
 from mcpproxy.proxy.call_limits.call_limits import CallLimits
 from mcpproxy.proxy.core.exchange import ClientIdentity
@@ -21,7 +22,7 @@ from mcpproxy.proxy.gateway.router import (
     upstream_request_of,
 )
 from mcpproxy.proxy.protocol.jsonrpc import Message
-from mcpproxy.proxy.protocol.kinds import ComponentKind
+from mcpproxy.proxy.protocol.kinds import TOOLS, ComponentKind
 from mcpproxy.proxy.telemetry.gauges import register_gauges
 from mcpproxy.proxy.telemetry.metrics import RuntimeMetrics
 from mcpproxy.proxy.upstream.backend import Backend
@@ -95,7 +96,7 @@ class Gateway(RoutedAggregate):
         for backend in self.backends.values():
             backend.start()
         if self.limits is not None:
-            self.limits.start()
+            self.limits.start(self.notify_status_watchers)
         self._begin_round()
 
     async def close(self) -> None:
@@ -110,6 +111,17 @@ class Gateway(RoutedAggregate):
             await asyncio.to_thread(self.tracing.close)
         if self.audit is not None:
             await self.audit.log.close()
+
+    def limits_report(self, *, complete: bool) -> LimitsReport | None:
+        """Return the state of the limits; `complete` means that all components are known."""
+        if self.limits is None:
+            return None
+        tools = (name for backend in self.backends for name in self.catalog.names(backend, TOOLS))
+        return LimitsReport(
+            rules=len(self.limits.rules.rules),
+            unused=self.limits.unused(tools) if complete else None,
+            failure=self.limits.store.failure(),
+        )
 
     def with_forwarded_headers(
         self, client: ClientIdentity, headers: Iterable[tuple[bytes, bytes]]

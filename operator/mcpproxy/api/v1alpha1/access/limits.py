@@ -1,5 +1,6 @@
 """Models of `spec.limits` and of `backends[].results`. Import them from `api.v1alpha1`."""
 
+from collections.abc import Iterator
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
@@ -142,6 +143,13 @@ class Limits(ApiModel):
     """Handling of calls while the counting pod, or the Valkey server, can't be reached. Allow: each
     pod counts for itself. Deny: calls beyond the share that the pod already has are refused.
     Default: Allow."""
+
+    @property
+    def references(self) -> Iterator[ValueFrom]:
+        """The values of Secrets and ConfigMaps that are used."""
+        valkey = self.shared.valkey if self.shared else None
+        if valkey is not None:
+            yield from filter(None, (valkey.tls_from, valkey.password_from))
 
 
 class Results(ApiModel):

@@ -5,6 +5,7 @@ most the last lease.
 """
 
 import asyncio
+import logging
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Collection, Coroutine
@@ -18,6 +19,7 @@ from mcpproxy.proxy.call_limits.instances.members import Members, Unreachable
 from mcpproxy.proxy.call_limits.instances.peer_messages import Answer, PeerMessage, SubjectMessage
 from mcpproxy.proxy.call_limits.rules import lease_size
 from mcpproxy.proxy.call_limits.store import (
+    FailureRecord,
     Lease,
     LeaseRequest,
     StoreUnavailable,
@@ -28,6 +30,9 @@ from mcpproxy.proxy.call_limits.window_table import WindowTable
 
 TRIES: Final = 3
 """Instances that one request asks, because the first ones do not answer or do not count."""
+
+
+log = logging.getLogger("mcpproxy.limits")
 
 
 class InstanceLink(Protocol):
@@ -50,7 +55,7 @@ class OwnerStore:
         self._members: Members | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._round: asyncio.Task[None] | None = None
-        self._failure: str | None = None
+        self._failure = FailureRecord(clock)
         self.sent = 0
         """Messages sent so far about leases; greetings are not counted."""
 
@@ -86,9 +91,11 @@ class OwnerStore:
             LEASE_TIME.record()
             lease = None
         if lease is None:
-            self._failure = "the instance that counts calls did not answer"
-            raise StoreUnavailable(self._failure)
-        self._failure = None
+            why = "the instance that counts calls did not answer"
+            if self._failure.record(why):
+                log.warning("calls for spec.limits can't be counted together: %s", why)
+            raise StoreUnavailable(why)
+        self._failure.clear()
         return lease
 
     async def _ask(self, members: Members, request: LeaseRequest) -> Lease | None:
@@ -130,7 +137,7 @@ class OwnerStore:
             self._spawn(self._tell(owner, message))
 
     def failure(self) -> str | None:
-        return self._failure
+        return self._failure.current()
 
     async def close(self) -> None:
         if self._round is not None:

@@ -12,6 +12,7 @@ from mcpproxy.api.v1alpha1 import ValkeyStore as ValkeySpec
 from mcpproxy.limits.clients import STORE_REQUESTS
 from mcpproxy.limits.instances import LEASE_TIME
 from mcpproxy.proxy.call_limits.store import (
+    FailureRecord,
     Lease,
     LeaseRequest,
     StoreUnavailable,
@@ -40,7 +41,7 @@ class ValkeyStore:
         host = authority.host.strip("[]")
         self._client = RespClient(host, authority.port, _tls(spec, values), _password(spec, values))
         self._tasks: set[asyncio.Task[None]] = set()
-        self._failure: str | None = None
+        self._failure = FailureRecord(values.clock)
         self.sent = 0
         """Requests sent so far."""
 
@@ -84,19 +85,18 @@ class ValkeyStore:
             raise self._failed(f"no answer within {LEASE_TIME.value} s") from None
         except (OSError, ssl.SSLError, StoreError, MissingReference, ValueError) as error:
             raise self._failed(str(error)) from None
-        if self._failure is not None:
+        if self._failure.current() is not None:
             log.info("the store of spec.limits answers again")
-        self._failure = None
+        self._failure.clear()
         return reply
 
     def _failed(self, why: str) -> StoreUnavailable:
-        if self._failure is None:
+        if self._failure.record(f"{self._address}: {why}"):
             log.warning("the store of spec.limits at %s fails: %s", self._address, why)
-        self._failure = f"{self._address}: {why}"
-        return StoreUnavailable(self._failure)
+        return StoreUnavailable(why)
 
     def failure(self) -> str | None:
-        return self._failure
+        return self._failure.current()
 
     async def close(self) -> None:
         for task in self._tasks:
