@@ -85,7 +85,6 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
             "plan/access/render.py",
             "plan/approval.py",
             "proxy/authorization/callers.py",
-            "proxy/config/options.py",
             "proxy/config/start_times.py",
             "proxy/core/catalog/capabilities.py",
             "proxy/core/catalog/class_lists.py",
@@ -158,6 +157,9 @@ FOREIGN: Final[Mapping[str, frozenset[str]]] = {
     "records of the same package, updated with each call or session without a call of Python": (
         frozenset(
             {
+                "proxy/call_limits/window.py:count",
+                "proxy/call_limits/window.py:last",
+                "proxy/call_limits/window_table.py:known_until",
                 "proxy/downstream/legacy/sessions.py:used_at",
                 "proxy/fair_shares.py:weight",
                 "proxy/telemetry/call_metrics.py:count",

@@ -13,6 +13,7 @@ from mcpproxy.api.v1alpha1 import (
     MCPProxySpec,
     OnClash,
     Protocol,
+    Results,
     SessionMode,
     Transport,
 )
@@ -85,6 +86,8 @@ class BackendSettings:
     """Extensions that are hidden from the backend and from its clients."""
     accepts_bare_names: bool = False
     """True if the backend's tools can be called without the prefix."""
+    results: Results | None = None
+    """Limit on the size of results."""
     guarded: bool = False
     """True if only clients have the credentials that the backend may require."""
 
@@ -153,6 +156,7 @@ def effective_settings(spec: MCPProxySpec, backend: BackendSpec) -> BackendSetti
         guarded=needs_client_credentials(backend),
         denied=denied_extensions(spec),
         accepts_bare_names=bool(backend.names and backend.names.bare == "Accept"),
+        results=backend.results,
     )
 
 

@@ -7,7 +7,7 @@ continues the call after anything else, such as a timeout. A request is not sent
 import time
 from typing import Protocol
 
-from mcpproxy.proxy.call_limits.call_limits import Admission
+from mcpproxy.proxy.call_limits.call_limits import CallPermit
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import CallContext, CallState, ClientIdentity
 from mcpproxy.proxy.gateway.gateway import Gateway
@@ -45,7 +45,7 @@ class Call:
     _lease: SessionLease | None = None
     _exchange: HttpExchange | None = None
     _timer: Timer | None = None
-    _admission: Admission | None = None
+    _admission: CallPermit | None = None
 
     def __init__(
         self,

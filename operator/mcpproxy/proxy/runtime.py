@@ -164,8 +164,7 @@ class Runtime:
         for_instances = HttpServer(PeerEndpoint(front, self.gateway))
         acceptor = PeerAcceptor(front.peers.credentials, for_instances.new_connection)
         server = HttpServer(front, acceptor)
-        admin = None
-        tasks: list[asyncio.Task[None]] = []
+        admin, tasks = None, list[asyncio.Task[None]]()
         if options.admin_port is not None:
             admin = self._admin_server(AdminApp(self).app)
             listening = listen(options.admin_host, options.admin_port)
@@ -176,9 +175,6 @@ class Runtime:
         if self._authentication is not None:
             self._authentication.start()
         front.start()
-        limits = self.gateway.limits
-        if limits is not None:
-            limits.connect(front.peers, _address(options, self._port), options.instances)
         await server.start(sockets)
         await for_instances.start(())
         serving()
@@ -187,9 +183,8 @@ class Runtime:
         # Readiness fails from here on. The admin port stays open until all calls are complete.
         self._draining = True
         front.drain()
-        if limits is not None:
-            await limits.leave()
-        await asyncio.gather(server.drain(options.drain), for_instances.drain(options.drain))
+        drain = options.drain
+        await asyncio.gather(front.leave(), server.drain(drain), for_instances.drain(drain))
         if admin is not None:
             admin.end()
             await asyncio.gather(*tasks, return_exceptions=True)

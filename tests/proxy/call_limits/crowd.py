@@ -6,10 +6,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from mcpproxy.api.v1alpha1 import LimitRule
-from mcpproxy.proxy.call_limits.call_limits import Admission, CallLimits
-from mcpproxy.proxy.call_limits.exceeded import LimitExceeded
+from mcpproxy.proxy.call_limits.call_limits import CallLimits, CallPermit
 from mcpproxy.proxy.call_limits.instances.owner_store import OwnerStore
-from mcpproxy.proxy.call_limits.rules import RuleSet
+from mcpproxy.proxy.call_limits.rules import CallLimitExceeded, RuleSet
 from mcpproxy.proxy.call_limits.store import Store
 from mcpproxy.proxy.core.exchange import ClientIdentity
 
@@ -52,12 +51,12 @@ async def admitted(
     principal: str = "alice",
     target: str = "p_echo",
     backend: str = "p",
-) -> Admission | None:
+) -> CallPermit | None:
     """Admit a call as the relay does: at once if possible. Return None if a limit is exceeded."""
     about = a_request(target), backend, a_client(principal)
     try:
         return limits.admit_at_once(*about) or await limits.admit(*about)
-    except LimitExceeded:
+    except CallLimitExceeded:
         return None
 
 
@@ -87,12 +86,12 @@ class Crowd:
     async def start(self, number: int) -> str:
         """Start one more instance, which finds the others by their addresses."""
         own = f"10.0.0.{number}:8080"
-        store = OwnerStore(self.clock)
+        names = [(address.partition(":")[0], 8080) for address in [*self.limits, own]]
+        store = OwnerStore(self.clock, names)
         self.limits[own] = call_limits(
             store, self.clock, *self.rules, allows_on_failure=self.allows_on_failure
         )
-        names = [(address.partition(":")[0], 8080) for address in self.limits]
-        store.connect(self, own, names)
+        store.connect(Link(self, own))
         assert store._round is not None
         store._round.cancel()
         assert store._members is not None
@@ -122,9 +121,7 @@ class Crowd:
         for _ in range(20):
             await asyncio.sleep(0)
 
-    # InstanceLink
-
-    async def exchange(self, address: str, path: str, body: bytes) -> bytes:
+    async def deliver(self, address: str, body: bytes) -> bytes:
         """Deliver a message."""
         self.messages.append((address, body))
         await asyncio.sleep(0)
@@ -136,10 +133,21 @@ class Crowd:
         assert answer is not None
         return answer
 
-    def expect(self, address: str) -> None:
-        """Every message is delivered at once."""
-
     @property
     def counted_messages(self) -> int:
         """Messages about calls; greetings do not depend on them."""
         return sum(b'"type":"greet"' not in body for _, body in self.messages)
+
+
+@dataclass
+class Link:
+    """Connections of one instance."""
+
+    crowd: Crowd
+    address: str
+
+    async def exchange(self, address: str, path: str, body: bytes) -> bytes:
+        return await self.crowd.deliver(address, body)
+
+    def expect(self, address: str) -> None:
+        pass

@@ -13,7 +13,7 @@ from mcpproxy.api.v1alpha1.access.limits import (
     Limits,
     Results,
     SharedLimits,
-    ValkeyStore,
+    ValkeyServer,
 )
 from mcpproxy.api.v1alpha1.audit import Audit
 from mcpproxy.api.v1alpha1.authentication import (
@@ -113,6 +113,6 @@ __all__ = [
     "ToolAnnotations",
     "Tracing",
     "Transport",
-    "ValkeyStore",
+    "ValkeyServer",
     "ValueFrom",
 ]

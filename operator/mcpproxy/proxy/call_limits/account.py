@@ -4,13 +4,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from mcpproxy.proxy.call_limits.exceeded import RETRY_SOON
-from mcpproxy.proxy.call_limits.rules import CompiledRule
+from mcpproxy.proxy.call_limits.rules import RETRY_SOON, CompiledRule
 from mcpproxy.proxy.call_limits.store import (
     UNKNOWN,
+    CountSnapshot,
     Lease,
     LeaseRequest,
-    Snapshot,
     Store,
     StoreUnavailable,
     SubjectKey,
@@ -72,7 +71,7 @@ class SubjectAccount:
         """Calls left at which the next lease is fetched; -1 if it can be had at once."""
         self._size = 1
         """Number of calls to ask for next."""
-        self._snapshot: Snapshot = UNKNOWN
+        self._snapshot: CountSnapshot = UNKNOWN
         self._waiting = 0
 
     def take(self, now: float) -> float | None:

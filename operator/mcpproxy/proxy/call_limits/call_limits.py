@@ -1,17 +1,24 @@
-"""Admission of calls by `spec.limits`."""
+"""CallPermit of calls by `spec.limits`."""
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
+from mcpproxy.api.v1alpha1 import Limits, MCPProxy
 from mcpproxy.limits.clients import COUNTED_SUBJECTS
 from mcpproxy.proxy.call_limits.account import SubjectAccount
-from mcpproxy.proxy.call_limits.exceeded import RETRY_SOON, LimitExceeded
-from mcpproxy.proxy.call_limits.instances.owner_store import InstanceLink, OwnerStore
-from mcpproxy.proxy.call_limits.rules import CompiledRule, RuleSet
+from mcpproxy.proxy.call_limits.instances.owner_store import (
+    InstanceLink,
+    Instances,
+    OwnerStore,
+)
+from mcpproxy.proxy.call_limits.rules import RETRY_SOON, CallLimitExceeded, CompiledRule, RuleSet
 from mcpproxy.proxy.call_limits.store import Store, SubjectKey
+from mcpproxy.proxy.call_limits.valkey.valkey_store import ValkeyStore
+from mcpproxy.proxy.call_limits.window_table import LocalStore
 from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.upstream.mounted.values import MountedValues
 
 SWEEP_EVERY: Final = 1.0
 """Seconds between two looks for leases that have ended."""
@@ -29,7 +36,7 @@ class CountedRequest(Protocol):
         """The downstream name of the component, if it has one."""
 
 
-class Admission:
+class CallPermit:
     """Permission for one call; while it lasts, the call is in flight."""
 
     __slots__ = ("_keys", "_running")
@@ -74,7 +81,7 @@ class CallLimits:
             rule.id: {} for rule in rules.rules
         }
         """Accounts by rule, those that were used last at the end."""
-        self._free = Admission(self._running, ())
+        self._free = CallPermit(self._running, ())
         self._sweeper: asyncio.Task[None] | None = None
         self.limited = dict.fromkeys((rule.name for rule in rules.rules), 0)
         """Number of refused calls by rule."""
@@ -86,13 +93,10 @@ class CallLimits:
         """
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep(on_change))
 
-    def connect(self, link: InstanceLink, own: str, names: Collection[tuple[str, int]]) -> None:
-        """Count together with the instances with these names and ports, if the spec says so.
-
-        `own` is the address of this instance. Requires a running loop.
-        """
+    def connect(self, link: InstanceLink) -> None:
+        """Count together with the other instances, if the spec says so. Requires a running loop."""
         if isinstance(self.store, OwnerStore):
-            self.store.connect(link, own, names)
+            self.store.connect(link)
 
     async def answer_instance(self, message: bytes) -> bytes | None:
         """Return the answer to a message of another instance; None if this one counts alone.
@@ -114,8 +118,8 @@ class CallLimits:
 
     def admit_at_once(
         self, request: CountedRequest, backend: str, client: ClientIdentity
-    ) -> Admission | None:
-        """Admit a call, or return None if that takes waiting. Raise LimitExceeded."""
+    ) -> CallPermit | None:
+        """Admit a call, or return None if that takes waiting. Raise CallLimitExceeded."""
         rules = self.rules.covering(request.method, request.target)
         if not rules:
             return self._free
@@ -132,13 +136,13 @@ class CallLimits:
             _withdraw(taken, admission)
             if wait is None:
                 return None
-            raise LimitExceeded(rule.name, rule.why, wait, client)
+            raise CallLimitExceeded(rule.name, rule.why, wait, client)
         return admission
 
     async def admit(
         self, request: CountedRequest, backend: str, client: ClientIdentity
-    ) -> Admission:
-        """Admit a call, and wait for the store if necessary. Raise LimitExceeded."""
+    ) -> CallPermit:
+        """Admit a call, and wait for the store if necessary. Raise CallLimitExceeded."""
         rules = self.rules.covering(request.method, request.target)
         taken: list[SubjectAccount] = []
         admission = self._free
@@ -149,9 +153,9 @@ class CallLimits:
                     account = self._account(rule, rule.key(backend, client))
                     wait = await account.acquire()
                     if wait > 0:
-                        raise LimitExceeded(rule.name, rule.why, wait, client)
+                        raise CallLimitExceeded(rule.name, rule.why, wait, client)
                     taken.append(account)
-        except LimitExceeded as error:
+        except CallLimitExceeded as error:
             self.limited[error.rule] += 1
             _withdraw(taken, admission)
             raise
@@ -162,21 +166,21 @@ class CallLimits:
 
     def _occupy(
         self, rules: Sequence[CompiledRule], backend: str, client: ClientIdentity
-    ) -> Admission:
-        """Count a call in flight. Raise LimitExceeded."""
+    ) -> CallPermit:
+        """Count a call in flight. Raise CallLimitExceeded."""
         running, keys = self._running, []
         for rule in rules:
             if rule.in_flight is not None:
                 key = rule.key(backend, client)
                 if running.get(key, 0) >= rule.in_flight:
                     why = rule.why_in_flight
-                    raise LimitExceeded(rule.name, why, RETRY_SOON, client)
+                    raise CallLimitExceeded(rule.name, why, RETRY_SOON, client)
                 keys.append(key)
         if not keys:
             return self._free
         for key in keys:
             running[key] = running.get(key, 0) + 1
-        return Admission(running, tuple(keys))
+        return CallPermit(running, tuple(keys))
 
     def _account(self, rule: CompiledRule, key: SubjectKey) -> SubjectAccount:
         accounts = self._accounts[rule.id]
@@ -214,8 +218,32 @@ class CallLimits:
                 account.collect(now)
 
 
-def _withdraw(taken: Iterable[SubjectAccount], admission: Admission) -> None:
+def _withdraw(taken: Iterable[SubjectAccount], admission: CallPermit) -> None:
     """Undo the admission of a call that another rule does not admit."""
     for account in taken:
         account.put_back()
     admission.release()
+
+
+def build_call_limits(
+    proxy: MCPProxy, values: MountedValues, instances: Instances
+) -> CallLimits | None:
+    """Return the limits of a proxy; None without `spec.limits`. Raise ValueError."""
+    spec = proxy.spec.limits
+    if spec is None:
+        return None
+    prefix = f"mcpproxy:{proxy.metadata.namespace or 'default'}:{proxy.metadata.name}"
+    return CallLimits(
+        RuleSet(spec.rules),
+        _build_store(spec, prefix, values, instances),
+        allows_on_failure=spec.on_store_failure != "Deny",
+    )
+
+
+def _build_store(spec: Limits, prefix: str, values: MountedValues, instances: Instances) -> Store:
+    shared = spec.shared
+    if shared is not None and shared.valkey is not None:
+        return ValkeyStore(shared.valkey, prefix, values)
+    if shared is not None and shared.mode == "None":
+        return LocalStore(time.monotonic)
+    return OwnerStore(time.monotonic, instances)

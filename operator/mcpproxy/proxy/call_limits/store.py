@@ -1,4 +1,4 @@
-"""What counts calls for all instances, and grants leases of calls to them."""
+"""Interface of stores, which count calls for all instances and grant leases of calls to them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Final, NamedTuple, Protocol
 from mcpproxy.proxy.call_limits.window import History, Rate
 
 FAILING_FOR: Final = 30.0
-"""Seconds after the last failure for which a store counts as failing, unless it answers."""
+"""Seconds after the last failure for which a store counts as failing, unless it works again."""
 
 
 class FailureRecord:
@@ -38,7 +38,7 @@ class StoreUnavailable(Exception):
 
 
 class SubjectKey(NamedTuple):
-    """What is counted together: the calls of one subject by one rule."""
+    """Key of calls that are counted together: those of one subject, by one rule."""
 
     rule: str
     """Name of the rule, with a digest of its content."""
@@ -47,8 +47,8 @@ class SubjectKey(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """Calls of all instances, as a store told of them. Times are of the reader's clock."""
+class CountSnapshot:
+    """Calls of all instances, as a store reported them. Times are of the reader's clock."""
 
     counter: str = ""
     """Process that counted them; empty if nothing is known."""
@@ -56,7 +56,7 @@ class Snapshot:
     history: History = ()
 
 
-UNKNOWN = Snapshot()
+UNKNOWN = CountSnapshot()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Lease:
     """Seconds until more should be asked for."""
     booked: float = 0.0
     """Time of the store at which the calls were counted."""
-    snapshot: Snapshot = field(default=UNKNOWN)
+    snapshot: CountSnapshot = field(default=UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +80,8 @@ class LeaseRequest:
     rate: Rate
     wanted: int
     """Number of calls, at most those of a lease."""
-    snapshot: Snapshot
-    """What the last lease told, for a store that does not know it."""
+    snapshot: CountSnapshot
+    """The snapshot of the last lease, for a store that does not know it."""
 
 
 class Store(Protocol):

@@ -1,15 +1,23 @@
 """Windows of all subjects that one process counts, for itself and for other instances."""
 
+import secrets
+from collections.abc import Callable
 from typing import Final
 
 from mcpproxy.limits.clients import COUNTED_SUBJECTS
 from mcpproxy.limits.instances import KNOWN
-from mcpproxy.proxy.call_limits.store import Lease, LeaseRequest, Snapshot, SubjectKey
+from mcpproxy.proxy.call_limits.store import (
+    CountSnapshot,
+    Lease,
+    LeaseRequest,
+    StoreUnavailable,
+    SubjectKey,
+)
 from mcpproxy.proxy.call_limits.window import CallWindow, Rate
 from mcpproxy.proxy.fair_shares import FairShares
 
 LATE: Final = 1.0
-"""Seconds for which the turn of an instance that was told to ask later is kept."""
+"""Seconds after its time for which the turn of an instance is kept."""
 SAME: Final = 0.05
 """Seconds by which the times of one call may differ between instances."""
 
@@ -24,7 +32,7 @@ class _Subject:
         self.known_until = float("-inf")
         """Time until which all calls are known, of this process or of others."""
         self.turns: dict[str, tuple[float, int]] = {}
-        """When each instance was told to ask again, and for how many calls."""
+        """Time at which it is each instance's turn, and the number of calls that it wants."""
 
 
 class WindowTable:
@@ -39,8 +47,8 @@ class WindowTable:
     def lease(self, request: LeaseRequest, wanted: int, asker: str, now: float) -> Lease:
         """Count calls for an instance and return them as a lease.
 
-        If fewer calls are available than it wants, or others wait for calls, it is told when it is
-        its turn again.
+        If fewer calls are available than it wants, or others wait for calls, the lease says when
+        it is its turn again.
         """
         subject = self._subject(request.key, request.rate)
         self._adopt(subject, request.snapshot, now)
@@ -55,13 +63,13 @@ class WindowTable:
             wait = _next_turn(subject, wanted, asker, now)
         return Lease(count, wait, now)
 
-    def snapshot(self, key: SubjectKey, now: float) -> Snapshot:
+    def snapshot(self, key: SubjectKey, now: float) -> CountSnapshot:
         """Return the calls of a subject within its period."""
         subject = self._subjects.get(key)
         history = () if subject is None else subject.window.history(now)
-        return Snapshot(self.counter, now, history)
+        return CountSnapshot(self.counter, now, history)
 
-    def adopt(self, key: SubjectKey, rate: Rate, snapshot: Snapshot, now: float) -> None:
+    def adopt(self, key: SubjectKey, rate: Rate, snapshot: CountSnapshot, now: float) -> None:
         """Count calls that another instance has counted."""
         self._adopt(self._subject(key, rate), snapshot, now)
 
@@ -79,7 +87,7 @@ class WindowTable:
         if subject is not None:
             subject.window.give_back(count, at)
 
-    def _adopt(self, subject: _Subject, snapshot: Snapshot, now: float) -> None:
+    def _adopt(self, subject: _Subject, snapshot: CountSnapshot, now: float) -> None:
         if snapshot.counter in ("", self.counter) or snapshot.taken_at <= subject.known_until:
             return
         # Earlier calls are known: this process has counted them, or a snapshot contained them.
@@ -101,6 +109,29 @@ class WindowTable:
         self._shares.add(key, (key.rule,))
         subject = self._subjects[key] = _Subject(rate)
         return subject
+
+
+class LocalStore:
+    """Store of one instance, which grants each call by itself."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._table = WindowTable(secrets.token_urlsafe(9))
+
+    def lease_at_once(self, request: LeaseRequest, now: float) -> Lease:
+        return self._table.lease(request, 1, "", now)
+
+    async def lease(self, request: LeaseRequest) -> Lease:
+        raise StoreUnavailable("every lease is granted at once")
+
+    def give_back(self, key: SubjectKey, rate: Rate, lease: Lease, count: int) -> None:
+        self._table.give_back(key, count, lease.booked)
+
+    def failure(self) -> str | None:
+        return None
+
+    async def close(self) -> None:
+        pass
 
 
 def _next_turn(subject: _Subject, wanted: int, asker: str, now: float) -> float:

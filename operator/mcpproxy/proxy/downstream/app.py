@@ -79,8 +79,10 @@ class Endpoint:
         gateway.metrics.parked.set_function(lambda: parking.count)
 
     def start(self) -> None:
-        """Start to remove expired sessions."""
+        """Start to remove expired sessions, and to count calls together with other instances."""
         self._reaper = asyncio.create_task(self._reap())
+        if self._gateway.limits is not None:
+            self._gateway.limits.connect(self.peers)
 
     async def _reap(self) -> None:
         while True:
@@ -95,6 +97,11 @@ class Endpoint:
         """End the streams of notifications; calls in flight continue."""
         self._legacy.end_streams()
         self._streams.end()
+
+    async def leave(self) -> None:
+        """Tell the instances that count calls together with this one that it ends."""
+        if self._gateway.limits is not None:
+            await self._gateway.limits.leave()
 
     def close(self) -> None:
         """Cancel parked calls, and close connections to other instances."""

@@ -6,7 +6,7 @@ from msgspec import Raw
 
 from mcpproxy.proxy.audit.audit_log import AuditLog, Caller
 from mcpproxy.proxy.audit.record import RequestOutcome, Subject
-from mcpproxy.proxy.call_limits.exceeded import LimitExceeded
+from mcpproxy.proxy.call_limits.rules import CallLimitExceeded
 from mcpproxy.proxy.core.access import AccessDenied
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.digests import component_digest
@@ -87,7 +87,7 @@ class AuditedRequests:
     def record_refusal(self, error: RpcError, request: Message) -> None:
         """Record the response to a request if it is that `spec.authorization` denies it, or that
         `spec.limits` does not admit it."""
-        if isinstance(error, LimitExceeded):
+        if isinstance(error, CallLimitExceeded):
             outcome = RequestOutcome("denied", "limited", error.rule)
         elif isinstance(error, AccessDenied):
             outcome = RequestOutcome("denied", "scope" if error.data else "rule")

@@ -18,7 +18,8 @@ def no_pod_reports_limits(observed: StatusInput) -> ConditionValue | None:
     """Apply if no pod has reported its limits."""
     if _report(observed) is not None:
         return None
-    return ConditionValue("Unknown", reasons.NOT_REPORTED, "no pod has reported its limits")
+    message = "no pod has reported the limits on calls"
+    return ConditionValue("Unknown", reasons.NOT_REPORTED, message)
 
 
 def calls_are_not_counted_together(observed: StatusInput) -> ConditionValue | None:

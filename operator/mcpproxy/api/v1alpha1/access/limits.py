@@ -95,7 +95,7 @@ class LimitRule(ApiModel):
         return self
 
 
-class ValkeyStore(ApiModel):
+class ValkeyServer(ApiModel):
     """A Valkey or Redis server that counts for all pods."""
 
     address: StoreAddress
@@ -108,7 +108,7 @@ class ValkeyStore(ApiModel):
 
 
 class SharedLimits(ApiModel):
-    """Where the calls of all pods are counted together."""
+    """Counting of the calls of all pods together."""
 
     model_config = ConfigDict(
         json_schema_extra=cel(cel_validation("has(self.mode) != has(self.valkey)", _ONE_STORE))
@@ -117,7 +117,7 @@ class SharedLimits(ApiModel):
     """Owner: pods agree among themselves; one of them counts for each rule and caller, and the
     others ask it for a share. None: each pod counts for itself, so that the limits multiply with
     the pods. Exactly one of mode and valkey is required. Default: none."""
-    valkey: ValkeyStore | None = None
+    valkey: ValkeyServer | None = None
     """A server that counts. Exactly one of mode and valkey is required. Default: none."""
 
     @model_validator(mode="after")
@@ -138,7 +138,7 @@ class Limits(ApiModel):
     ]
     """The rules."""
     shared: SharedLimits | None = None
-    """Where the calls of all pods are counted together. Default: mode Owner."""
+    """Counting of the calls of all pods together. Default: mode Owner."""
     on_store_failure: Default | None = None
     """Handling of calls while the counting pod, or the Valkey server, can't be reached. Allow: each
     pod counts for itself. Deny: calls beyond the share that the pod already has are refused.

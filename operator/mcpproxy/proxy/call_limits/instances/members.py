@@ -26,12 +26,12 @@ log = logging.getLogger("mcpproxy.limits")
 
 Greet = Callable[[str], Awaitable[Collection[str]]]
 """Function that greets the instance at an address and returns the others that it knows. Raises
-Unreachable."""
+InstanceUnreachable."""
 Look = Callable[[str, int], Awaitable[list[str]]]
 """Function that returns the addresses of the instances with a name and a port."""
 
 
-class Unreachable(Exception):
+class InstanceUnreachable(Exception):
     """An instance does not answer, or not in time."""
 
 
@@ -45,14 +45,17 @@ class Members:
         names: Iterable[tuple[str, int]],
         greet: Greet,
         clock: Callable[[], float],
+        on_joined: Callable[[], None] = lambda: None,
         look: Look | None = None,
     ) -> None:
-        """`names` are hosts and ports of instances; a host may have the addresses of several."""
+        """`names` are hosts and ports of instances; a host may have the addresses of several.
+
+        `on_joined` is called when an instance has joined.
+        """
         self.own = own
         self.joined = asyncio.Event()
         """Set once all instances that were found at the start have been greeted."""
-        self.on_joined: Callable[[], None] = lambda: None
-        """Called when an instance has joined."""
+        self._on_joined = on_joined
         self._names = tuple(names)
         self._greet, self._look, self._clock = greet, look or look_up, clock
         self._heard: dict[str, float] = {}
@@ -99,7 +102,7 @@ class Members:
             log.info("counting calls together with the instance at %s", address)
             self._order.clear()
             self._heard[address] = self._clock()
-            self.on_joined()
+            self._on_joined()
         self._heard[address] = self._clock()
 
     def drop(self, address: str) -> None:
@@ -109,7 +112,7 @@ class Members:
             self._order.clear()
 
     def leave(self) -> None:
-        """Count nothing any more, because this instance ends."""
+        """Count nothing from now on, because this instance ends."""
         self._leaving = True
         self._order.clear()
 
@@ -145,7 +148,7 @@ class Members:
         async with room:
             try:
                 others = await self._greet(address)
-            except Unreachable:
+            except InstanceUnreachable:
                 self.drop(address)
                 return ()
         self.hear(address)

@@ -1,7 +1,7 @@
 """Counting by the instances themselves: the owner of each subject grants leases to the others.
 
-Each lease is also told to the instance that counts if the owner ends. What is unknown then is at
-most the last lease.
+The owner reports each lease to the instance that will count if the owner ends. That instance then
+lacks at most the last lease.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import msgspec
 
 from mcpproxy.limits.instances import COUNTING_TASKS, LEASE_TIME
 from mcpproxy.proxy.call_limits.instances import peer_messages as messages
-from mcpproxy.proxy.call_limits.instances.members import Members, Unreachable
+from mcpproxy.proxy.call_limits.instances.members import InstanceUnreachable, Members
 from mcpproxy.proxy.call_limits.instances.peer_messages import Answer, PeerMessage, SubjectMessage
 from mcpproxy.proxy.call_limits.rules import lease_size
 from mcpproxy.proxy.call_limits.store import (
@@ -35,8 +35,16 @@ TRIES: Final = 3
 log = logging.getLogger("mcpproxy.limits")
 
 
+Instances = Collection[tuple[str, int]]
+"""Hosts and ports of instances; a host may have the addresses of several."""
+
+
 class InstanceLink(Protocol):
     """Connections to other instances, which prove the sealing key."""
+
+    @property
+    def address(self) -> str:
+        """Address at which others reach this instance."""
 
     async def exchange(self, address: str, path: str, body: bytes) -> bytes:
         """Send a message and return the answer. Raise OSError."""
@@ -48,8 +56,10 @@ class InstanceLink(Protocol):
 class OwnerStore:
     """Store without a server. Without other instances, it counts alone."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], instances: Instances = ()) -> None:
+        """`instances` are all instances that count together, this one among them or not."""
         self._clock = clock
+        self._instances = instances
         self._table = WindowTable(secrets.token_urlsafe(9))
         self._link: InstanceLink | None = None
         self._members: Members | None = None
@@ -59,13 +69,16 @@ class OwnerStore:
         self.sent = 0
         """Messages sent so far about leases; greetings are not counted."""
 
-    def connect(self, link: InstanceLink, own: str, names: Collection[tuple[str, int]]) -> None:
-        """Count together with the instances with these names. Requires a running loop."""
+    def connect(self, link: InstanceLink) -> None:
+        """Count together with the other instances. Requires a running loop."""
         self._link = link
-        self._members = Members(own, names, self._greet, self._clock)
-        self._members.on_joined = lambda: self._spawn(self._hand_over())
+        names, joined = self._instances, self._on_joined
+        self._members = Members(link.address, names, self._greet, self._clock, joined)
         if names:
             self._round = asyncio.get_running_loop().create_task(self._members.run())
+
+    def _on_joined(self) -> None:
+        self._spawn(self._hand_over())
 
     # Leases of this instance
 
@@ -108,7 +121,7 @@ class OwnerStore:
             self.sent += 1
             try:
                 answer = await self._exchange(owner, message)
-            except Unreachable:
+            except InstanceUnreachable:
                 members.drop(owner)
                 continue
             members.hear(owner)
@@ -215,7 +228,7 @@ class OwnerStore:
     async def _is_reachable(self, members: Members, address: str) -> bool:
         try:
             await self._greet(address)
-        except Unreachable:
+        except InstanceUnreachable:
             members.drop(address)
             return False
         return True
@@ -244,7 +257,7 @@ class OwnerStore:
         self.sent += 1
         try:
             await self._exchange(address, message)
-        except Unreachable:
+        except InstanceUnreachable:
             self._members.drop(address)
 
     async def _exchange(self, address: str, message: PeerMessage) -> Answer:
@@ -257,7 +270,7 @@ class OwnerStore:
                 )
             return messages.ANSWERS.decode(body)
         except (OSError, TimeoutError, ValueError) as error:
-            raise Unreachable(str(error)) from None
+            raise InstanceUnreachable(str(error)) from None
 
     async def _hand_over(self) -> None:
         """Tell what this instance has counted of subjects that another one counts from now on."""

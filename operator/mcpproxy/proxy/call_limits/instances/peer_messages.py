@@ -6,7 +6,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from mcpproxy.proxy.call_limits.store import LeaseRequest, Snapshot, SubjectKey
+from mcpproxy.proxy.call_limits.store import CountSnapshot, LeaseRequest, SubjectKey
 from mcpproxy.proxy.call_limits.window import MAX_HISTORY, Rate
 
 MAX_SUBJECTS: Final = 64
@@ -47,12 +47,12 @@ class SubjectMessage(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> SubjectKey:
-        """What is counted."""
+        """The rule and the subject."""
         return SubjectKey(self.rule, self.subject)
 
     @property
     def rate(self) -> Rate:
-        """How many calls are admitted."""
+        """The number of calls that are admitted."""
         return Rate(self.calls, self.period, min(self.burst, self.calls))
 
 
@@ -114,7 +114,7 @@ DECODER: Final = msgspec.json.Decoder(PeerMessage)
 ANSWERS: Final = msgspec.json.Decoder(Answer)
 
 
-def encode_snapshot(snapshot: Snapshot, now: float) -> SnapshotMessage:
+def encode_snapshot(snapshot: CountSnapshot, now: float) -> SnapshotMessage:
     """Return the message for a snapshot; its times are of the clock that `now` is of."""
     if not snapshot.counter:
         return SnapshotMessage("", 0.0, [])
@@ -122,10 +122,10 @@ def encode_snapshot(snapshot: Snapshot, now: float) -> SnapshotMessage:
     return SnapshotMessage(snapshot.counter, _age(snapshot.taken_at, now), history)
 
 
-def decode_snapshot(message: SnapshotMessage, now: float) -> Snapshot:
+def decode_snapshot(message: SnapshotMessage, now: float) -> CountSnapshot:
     """Return the snapshot in a message, in the time of this instance."""
     history = sorted((now - age, count) for age, count in message.history if count)
-    return Snapshot(message.counter, now - message.age, tuple(history))
+    return CountSnapshot(message.counter, now - message.age, tuple(history))
 
 
 def lease_message(sender: str, request: LeaseRequest, now: float) -> LeaseMessage:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from mcpproxy.api.authority import parse_authority
-from mcpproxy.api.v1alpha1 import ValkeyStore as ValkeySpec
+from mcpproxy.api.v1alpha1 import ValkeyServer
 from mcpproxy.limits.clients import STORE_REQUESTS
 from mcpproxy.limits.instances import LEASE_TIME
 from mcpproxy.proxy.call_limits.store import (
@@ -31,7 +31,7 @@ log = logging.getLogger("mcpproxy.limits")
 class ValkeyStore:
     """Store on one server."""
 
-    def __init__(self, spec: ValkeySpec, prefix: str, values: MountedValues) -> None:
+    def __init__(self, spec: ValkeyServer, prefix: str, values: MountedValues) -> None:
         """`prefix` distinguishes the keys of this proxy from those of others."""
         authority = parse_authority(spec.address)
         if authority is None or authority.port is None:
@@ -55,7 +55,7 @@ class ValkeyStore:
         match reply:
             case [int(count), int(wait), int(slot)] if 0 <= count <= request.wanted and wait >= 0:
                 return Lease(count, wait / 1000, float(slot))
-        raise self._failed("its answer is not understood")
+        raise self._failed("the answer is not understood")
 
     def give_back(self, key: SubjectKey, rate: Rate, lease: Lease, count: int) -> None:
         if len(self._tasks) >= STORE_REQUESTS.value:
@@ -105,7 +105,7 @@ class ValkeyStore:
         await self._client.close()
 
 
-def _tls(spec: ValkeySpec, values: MountedValues) -> Callable[[], ssl.SSLContext | None]:
+def _tls(spec: ValkeyServer, values: MountedValues) -> Callable[[], ssl.SSLContext | None]:
     group = ValueGroup(values, [spec.tls_from])
 
     def context() -> ssl.SSLContext | None:
@@ -116,6 +116,6 @@ def _tls(spec: ValkeySpec, values: MountedValues) -> Callable[[], ssl.SSLContext
     return context
 
 
-def _password(spec: ValkeySpec, values: MountedValues) -> Callable[[], str | None]:
+def _password(spec: ValkeyServer, values: MountedValues) -> Callable[[], str | None]:
     group = ValueGroup(values, [spec.password_from])
     return lambda: None if spec.password_from is None else group.current()[0]

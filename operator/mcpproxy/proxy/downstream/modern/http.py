@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from msgspec import Raw
 
-from mcpproxy.proxy.call_limits.exceeded import LimitExceeded
+from mcpproxy.proxy.call_limits.rules import CallLimitExceeded
 from mcpproxy.proxy.core.exchange import CallState, ClientIdentity
 from mcpproxy.proxy.core.translation.era_translation import MAX_KEPT
 from mcpproxy.proxy.downstream.modern import requests, validation
@@ -266,7 +266,7 @@ async def _finish(reply: ResponseWriter, answer: Message | bytes) -> None:
 
 def _fail(reply: ResponseWriter, request_id: Raw | None, error: RpcError) -> None:
     body, status = jsonrpc.error_response(request_id, error), validation.STATUS.get(error.code, 200)
-    if isinstance(error, LimitExceeded):
+    if isinstance(error, CallLimitExceeded):
         status = 429
         reply.add_header(b"retry-after", b"%d" % error.retry_after)
     reply.complete(body, status)

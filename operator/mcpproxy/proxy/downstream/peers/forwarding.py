@@ -71,6 +71,7 @@ class PeerForwarder:
         """
         self.owner = f"{address}#{secrets.token_urlsafe(6)}"
         """Identifier of this process, which differs from any other process at the same address."""
+        self.address = address
         self.credentials = PeerCertificates(sealer, self.owner)
         self._passed = passed
         self._path = path
