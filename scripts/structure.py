@@ -159,7 +159,6 @@ FOREIGN: Final[Mapping[str, frozenset[str]]] = {
             {
                 "proxy/call_limits/window.py:count",
                 "proxy/call_limits/window.py:last",
-                "proxy/call_limits/window_table.py:known_until",
                 "proxy/downstream/legacy/sessions.py:used_at",
                 "proxy/fair_shares.py:weight",
                 "proxy/telemetry/call_metrics.py:count",

@@ -71,6 +71,8 @@ class Crowd:
     messages: list[tuple[str, bytes]] = field(default_factory=list)
     silent: set[str] = field(default_factory=set)
     """Instances that accept messages and never answer."""
+    cut: set[tuple[str, str]] = field(default_factory=set)
+    """Senders and receivers between which no message passes."""
 
     @property
     def addresses(self) -> list[str]:
@@ -121,13 +123,13 @@ class Crowd:
         for _ in range(20):
             await asyncio.sleep(0)
 
-    async def deliver(self, address: str, body: bytes) -> bytes:
+    async def deliver(self, address: str, body: bytes, sender: str = "") -> bytes:
         """Deliver a message."""
         self.messages.append((address, body))
         await asyncio.sleep(0)
         if address in self.silent:
             await asyncio.Event().wait()
-        if address not in self.limits:
+        if address not in self.limits or (sender, address) in self.cut:
             raise ConnectionError("connection refused")
         answer = await self.limits[address].answer_instance(body)
         assert answer is not None
@@ -147,7 +149,7 @@ class Link:
     address: str
 
     async def exchange(self, address: str, path: str, body: bytes) -> bytes:
-        return await self.crowd.deliver(address, body)
+        return await self.crowd.deliver(address, body, self.address)
 
     def expect(self, address: str) -> None:
         pass

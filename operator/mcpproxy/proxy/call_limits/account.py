@@ -6,7 +6,6 @@ from typing import Final
 
 from mcpproxy.proxy.call_limits.rules import RETRY_SOON, CompiledRule
 from mcpproxy.proxy.call_limits.store import (
-    UNKNOWN,
     CountSnapshot,
     Lease,
     LeaseRequest,
@@ -71,7 +70,7 @@ class SubjectAccount:
         """Calls left at which the next lease is fetched; -1 if it can be had at once."""
         self._size = 1
         """Number of calls to ask for next."""
-        self._snapshot: CountSnapshot = UNKNOWN
+        self._snapshot: CountSnapshot = ()
         self._waiting = 0
 
     def take(self, now: float) -> float | None:
@@ -136,11 +135,11 @@ class SubjectAccount:
         if lease.count:
             self._lease, self._ends = lease, now + self._rule.lease_time
             self._left += lease.count
-            remote = lease.snapshot is not UNKNOWN and not lease.wait
+            remote = lease.counter and not lease.wait
             self._early = lease.count // EARLY if remote and lease.count >= EARLY else -1
         if lease.wait:
             self._ask_after = now + lease.wait
-        if lease.snapshot.counter:
+        if lease.snapshot:
             self._snapshot = lease.snapshot
         if self._alone is not None and not self._alone.history(now):
             self._alone = None
@@ -166,7 +165,8 @@ class SubjectAccount:
             return self._failed_until - now
         if self._alone is None:
             self._alone = CallWindow(self._rate)
-            self._alone.adopt(self._snapshot.history, now)
+            for counted in self._snapshot:
+                self._alone.adopt(counted.history, now)
         if self._alone.available(1, now):
             self._alone.book(1, now)
             return 0.0

@@ -1,7 +1,7 @@
 """Interface of stores, which count calls for all instances and grant leases of calls to them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from mcpproxy.proxy.call_limits.window import History, Rate
@@ -46,17 +46,18 @@ class SubjectKey(NamedTuple):
     """A principal or a backend; empty for the whole proxy or for anonymous callers."""
 
 
-@dataclass(frozen=True, slots=True)
-class CountSnapshot:
-    """Calls of all instances, as a store reported them. Times are of the reader's clock."""
+class CountedCalls(NamedTuple):
+    """Calls of one subject that one process has counted. Times are of the reader's clock."""
 
-    counter: str = ""
-    """Process that counted them; empty if nothing is known."""
-    taken_at: float = float("-inf")
-    history: History = ()
+    counter: str
+    """The process."""
+    sequence: int
+    """Number of changes so far; of two versions, the one with more changes is valid."""
+    history: History
 
 
-UNKNOWN = CountSnapshot()
+CountSnapshot = tuple[CountedCalls, ...]
+"""Calls of one subject that several processes have counted; each process occurs once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,10 @@ class Lease:
     """Seconds until more should be asked for."""
     booked: float = 0.0
     """Time of the store at which the calls were counted."""
-    snapshot: CountSnapshot = field(default=UNKNOWN)
+    counter: str = ""
+    """Process that counted them, if it is another one."""
+    snapshot: CountSnapshot = ()
+    """The calls of the subject, as far as the store reports them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ class LeaseRequest:
     wanted: int
     """Number of calls, at most those of a lease."""
     snapshot: CountSnapshot
-    """The snapshot of the last lease, for a store that does not know it."""
+    """That of the last lease, for a store that does not know it."""
 
 
 class Store(Protocol):

@@ -91,15 +91,16 @@ class CallWindow:
         else:
             self._entries.append(_Entry(now, count))
 
-    def give_back(self, count: int, at: float) -> None:
-        """Withdraw calls that were counted at a time and did not take place."""
+    def give_back(self, count: int, at: float) -> int:
+        """Withdraw calls that were counted at a time and did not take place; return how many."""
         for entry in reversed(self._entries):
             if entry.first <= at <= entry.last:
                 count = min(count, entry.count)
                 entry.count -= count
                 self.total -= count
                 self._paced -= count * self._interval
-                return
+                return count
+        return 0
 
     def history(self, now: float) -> History:
         """Return the calls of the period, with adjacent entries joined as necessary."""

@@ -7,6 +7,7 @@ from typing import Final
 from mcpproxy.limits.clients import COUNTED_SUBJECTS
 from mcpproxy.limits.instances import KNOWN
 from mcpproxy.proxy.call_limits.store import (
+    CountedCalls,
     CountSnapshot,
     Lease,
     LeaseRequest,
@@ -18,21 +19,61 @@ from mcpproxy.proxy.fair_shares import FairShares
 
 LATE: Final = 1.0
 """Seconds after its time for which the turn of an instance is kept."""
-SAME: Final = 0.05
-"""Seconds by which the times of one call may differ between instances."""
+MAX_COUNTERS: Final = 8
+"""Processes whose calls of one subject are known; more have counted it only after many ends."""
 
 
 class _Subject:
-    """Window of one subject, and the instances that wait for more calls."""
+    """Calls of one subject, and the instances that wait for more."""
 
-    __slots__ = ("known_until", "turns", "window")
+    __slots__ = ("_own", "_sequence", "others", "turns", "window")
 
     def __init__(self, rate: Rate) -> None:
         self.window = CallWindow(rate)
-        self.known_until = float("-inf")
-        """Time until which all calls are known, of this process or of others."""
+        """All calls that are known."""
+        self._own = CallWindow(rate)
+        """Those that this process has counted."""
+        self._sequence = 0
+        self.others: dict[str, CountedCalls] = {}
+        """Those that other processes have counted."""
         self.turns: dict[str, tuple[float, int]] = {}
         """Time at which it is each instance's turn, and the number of calls that it wants."""
+
+    def book(self, count: int, now: float) -> None:
+        """Count calls."""
+        self.window.book(count, now)
+        self._own.available(0, now)
+        self._own.book(count, now)
+        self._sequence += 1
+
+    def give_back(self, count: int, at: float) -> None:
+        """Withdraw calls that this process has counted."""
+        count = self._own.give_back(count, at)
+        self.window.give_back(count, at)
+        self._sequence += 1
+
+    def adopt(self, counted: CountedCalls, now: float) -> None:
+        """Count the calls of another process, instead of an earlier version of them."""
+        known = self.others.get(counted.counter)
+        if known is not None and known.sequence >= counted.sequence:
+            return
+        if known is None and len(self.others) >= MAX_COUNTERS:
+            del self.others[next(iter(self.others))]
+        self.others[counted.counter] = counted
+        everything = [*self._own.history(now)]
+        for other in self.others.values():
+            everything += other.history
+        self.window = CallWindow(self.window.rate)
+        self.window.adopt(everything, now)
+
+    def snapshot(self, counter: str, now: float) -> CountSnapshot:
+        """Return all calls within the period, by the process that counted them."""
+        oldest = now - self.window.rate.period
+        parts = [CountedCalls(counter, self._sequence, self._own.history(now))]
+        for other in self.others.values():
+            recent = tuple(call for call in other.history if call[0] > oldest)
+            parts.append(other._replace(history=recent))
+        return tuple(part for part in parts if part.history)
 
 
 class WindowTable:
@@ -47,17 +88,16 @@ class WindowTable:
     def lease(self, request: LeaseRequest, wanted: int, asker: str, now: float) -> Lease:
         """Count calls for an instance and return them as a lease.
 
-        If fewer calls are available than it wants, or others wait for calls, the lease says when
-        it is its turn again.
+        If fewer calls are available than it wants, or others wait for calls, the lease says when it
+        is its turn again.
         """
         subject = self._subject(request.key, request.rate)
-        self._adopt(subject, request.snapshot, now)
-        window = subject.window
+        if request.snapshot:
+            self._adopt(subject, request.snapshot, now)
         subject.turns.pop(asker, None)
-        count = window.available(wanted, now)
+        count = subject.window.available(wanted, now)
         if count:
-            window.book(count, now)
-            subject.known_until = now
+            subject.book(count, now)
         wait = 0.0
         if count < wanted or subject.turns:
             wait = _next_turn(subject, wanted, asker, now)
@@ -66,11 +106,10 @@ class WindowTable:
     def snapshot(self, key: SubjectKey, now: float) -> CountSnapshot:
         """Return the calls of a subject within its period."""
         subject = self._subjects.get(key)
-        history = () if subject is None else subject.window.history(now)
-        return CountSnapshot(self.counter, now, history)
+        return () if subject is None else subject.snapshot(self.counter, now)
 
     def adopt(self, key: SubjectKey, rate: Rate, snapshot: CountSnapshot, now: float) -> None:
-        """Count calls that another instance has counted."""
+        """Count calls that other processes have counted."""
         self._adopt(self._subject(key, rate), snapshot, now)
 
     def counted(self, now: float) -> list[tuple[SubjectKey, Rate]]:
@@ -85,15 +124,12 @@ class WindowTable:
         """Withdraw calls that were counted at a time and did not take place."""
         subject = self._subjects.get(key)
         if subject is not None:
-            subject.window.give_back(count, at)
+            subject.give_back(count, at)
 
     def _adopt(self, subject: _Subject, snapshot: CountSnapshot, now: float) -> None:
-        if snapshot.counter in ("", self.counter) or snapshot.taken_at <= subject.known_until:
-            return
-        # Earlier calls are known: this process has counted them, or a snapshot contained them.
-        floor = subject.known_until + SAME
-        subject.window.adopt((call for call in snapshot.history if call[0] > floor), now)
-        subject.known_until = snapshot.taken_at
+        for counted in snapshot:
+            if counted.counter != self.counter:
+                subject.adopt(counted, now)
 
     def _subject(self, key: SubjectKey, rate: Rate) -> _Subject:
         subject = self._subjects.get(key)

@@ -132,17 +132,17 @@ class OwnerStore:
         return None
 
     def _accept(self, members: Members, request: LeaseRequest, answer: Answer) -> Lease | None:
-        if answer.snapshot is None or answer.count > request.wanted:
+        if not answer.counter or answer.count > request.wanted:
             return None
         now = self._clock()
         snapshot = messages.decode_snapshot(answer.snapshot, now)
         if members.successor(request.key) == members.own:
             self._table.adopt(request.key, request.rate, snapshot, now)
-        return Lease(answer.count, answer.wait, answer.booked, snapshot)
+        return Lease(answer.count, answer.wait, answer.booked, answer.counter, snapshot)
 
     def give_back(self, key: SubjectKey, rate: Rate, lease: Lease, count: int) -> None:
-        members, counter = self._members, lease.snapshot.counter
-        if counter in ("", self._table.counter):
+        members, counter = self._members, lease.counter
+        if not counter:
             self._table.give_back(key, count, lease.booked)
         elif members is not None and (owner := members.owner(key)) != members.own:
             subject = SubjectMessage.of(key, rate)
@@ -223,7 +223,10 @@ class OwnerStore:
         lease = self._grant(members, request, wanted, message.sender, now)
         counted = messages.encode_snapshot(self._table.snapshot(subject.key, now), now)
         wait = min(lease.wait, 86_400.0)
-        return Answer(count=lease.count, wait=wait, booked=lease.booked, snapshot=counted)
+        counter = self._table.counter
+        return Answer(
+            count=lease.count, wait=wait, booked=lease.booked, counter=counter, snapshot=counted
+        )
 
     async def _is_reachable(self, members: Members, address: str) -> bool:
         try:
@@ -276,7 +279,7 @@ class OwnerStore:
         """Tell what this instance has counted of subjects that another one counts from now on."""
         members, now = self._members, self._clock()
         assert members is not None
-        told: defaultdict[str, list[tuple[SubjectMessage, messages.SnapshotMessage]]]
+        told: defaultdict[str, list[tuple[SubjectMessage, list[messages.CountedMessage]]]]
         told = defaultdict(list)
         for key, rate in self._table.counted(now):
             owner = members.owner(key)

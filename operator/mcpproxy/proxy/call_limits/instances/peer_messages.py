@@ -6,8 +6,9 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from mcpproxy.proxy.call_limits.store import CountSnapshot, LeaseRequest, SubjectKey
+from mcpproxy.proxy.call_limits.store import CountedCalls, CountSnapshot, LeaseRequest, SubjectKey
 from mcpproxy.proxy.call_limits.window import MAX_HISTORY, Rate
+from mcpproxy.proxy.call_limits.window_table import MAX_COUNTERS
 
 MAX_SUBJECTS: Final = 64
 """Subjects in one message."""
@@ -23,12 +24,15 @@ _Period = Annotated[float, Meta(ge=0.5, le=86_400.0)]
 _History = Annotated[list[tuple[_Seconds, _Calls]], Meta(max_length=MAX_HISTORY)]
 
 
-class SnapshotMessage(msgspec.Struct, frozen=True):
-    """Calls of one subject, by age."""
+class CountedMessage(msgspec.Struct, frozen=True):
+    """Calls of one subject that one process has counted, by age."""
 
     counter: _Text
-    age: _Seconds
+    sequence: Annotated[int, Meta(ge=0)]
     history: _History
+
+
+SnapshotMessage = Annotated[list[CountedMessage], Meta(max_length=MAX_COUNTERS + 1)]
 
 
 class SubjectMessage(msgspec.Struct, frozen=True):
@@ -107,25 +111,37 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     count: _Calls = 0
     wait: _Seconds = 0.0
     booked: float = 0.0
-    snapshot: SnapshotMessage | None = None
+    counter: _Text = ""
+    """The process that counts the subject; empty if no lease was asked for."""
+    snapshot: SnapshotMessage = []
 
 
 DECODER: Final = msgspec.json.Decoder(PeerMessage)
 ANSWERS: Final = msgspec.json.Decoder(Answer)
 
 
-def encode_snapshot(snapshot: CountSnapshot, now: float) -> SnapshotMessage:
+def encode_snapshot(snapshot: CountSnapshot, now: float) -> list[CountedMessage]:
     """Return the message for a snapshot; its times are of the clock that `now` is of."""
-    if not snapshot.counter:
-        return SnapshotMessage("", 0.0, [])
-    history = [(_age(at, now), count) for at, count in snapshot.history]
-    return SnapshotMessage(snapshot.counter, _age(snapshot.taken_at, now), history)
+    return [
+        CountedMessage(
+            counted.counter,
+            counted.sequence,
+            [(_age(at, now), count) for at, count in counted.history],
+        )
+        for counted in snapshot
+    ]
 
 
-def decode_snapshot(message: SnapshotMessage, now: float) -> CountSnapshot:
+def decode_snapshot(message: list[CountedMessage], now: float) -> CountSnapshot:
     """Return the snapshot in a message, in the time of this instance."""
-    history = sorted((now - age, count) for age, count in message.history if count)
-    return CountSnapshot(message.counter, now - message.age, tuple(history))
+    return tuple(
+        CountedCalls(
+            counted.counter,
+            counted.sequence,
+            tuple(sorted((now - age, count) for age, count in counted.history if count)),
+        )
+        for counted in message
+    )
 
 
 def lease_message(sender: str, request: LeaseRequest, now: float) -> LeaseMessage:

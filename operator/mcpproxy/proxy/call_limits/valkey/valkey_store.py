@@ -54,7 +54,7 @@ class ValkeyStore:
         reply = await self._run(LEASE, request.key, *map(str, content))
         match reply:
             case [int(count), int(wait), int(slot)] if 0 <= count <= request.wanted and wait >= 0:
-                return Lease(count, wait / 1000, float(slot))
+                return Lease(count, wait / 1000, float(slot), self._address)
         raise self._failed("the answer is not understood")
 
     def give_back(self, key: SubjectKey, rate: Rate, lease: Lease, count: int) -> None:
