@@ -163,7 +163,9 @@ async def test_an_instance_that_joins_learns_what_others_have_counted(
         assert sum(permit is not None for permit in more) <= 100
 
 
-async def test_each_principal_has_calls_of_its_own(crowds: Callable[..., Any]) -> None:
+async def test_one_principal_does_not_use_up_the_calls_of_another(
+    crowds: Callable[..., Any],
+) -> None:
     crowd = await crowds(3, a_rule(calls=30, window="1m"))
     counts = {}
     for principal in ("alice", "bob", "carol"):
@@ -176,7 +178,7 @@ async def test_each_principal_has_calls_of_its_own(crowds: Callable[..., Any]) -
     assert all(28 <= count <= 30 for count in counts.values()), counts
 
 
-async def test_a_client_that_waits_as_it_was_told_is_admitted_at_any_instance(
+async def test_a_client_that_waits_as_long_as_required_is_admitted_at_any_instance(
     crowds: Callable[..., Any],
 ) -> None:
     crowd = await crowds(3, a_rule(calls=20, window="1h", burst=1))
@@ -334,8 +336,9 @@ async def test_an_instance_cannot_give_back_more_than_a_lease_at_a_time(
     message["counter"] = crowd.store(owner)._table.counter
     await crowd.deliver(owner, json.dumps(message).encode())
     crowd.clock.now += 1.0
-    more = [await admitted(crowd.limits[owner]) for _ in range(PER_MINUTE)]
-    assert sum(permit is not None for permit in more) == LEASE
+    (other,) = set(crowd.addresses) - {owner}
+    more = [await admitted(crowd.limits[other]) for _ in range(PER_MINUTE)]
+    assert sum(permit is not None for permit in more) <= LEASE
 
 
 async def test_messages_beyond_the_limit_are_not_sent(

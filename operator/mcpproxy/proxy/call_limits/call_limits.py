@@ -108,6 +108,7 @@ class CallLimits:
     async def leave(self) -> None:
         """Tell the other instances that this one ends."""
         if isinstance(self.store, OwnerStore):
+            self._collect(float("inf"))
             await self.store.leave()
 
     async def close(self) -> None:
@@ -212,7 +213,9 @@ class CallLimits:
 
     def sweep(self) -> None:
         """Give back what is left of leases that have ended."""
-        now = self._clock()
+        self._collect(self._clock())
+
+    def _collect(self, now: float) -> None:
         for accounts in self._accounts.values():
             for account in list(accounts.values()):
                 account.collect(now)

@@ -85,7 +85,7 @@ class LeaseRequest:
     wanted: int
     """Number of calls, at most those of a lease."""
     snapshot: CountSnapshot
-    """That of the last lease, for a store that does not know it."""
+    """The snapshot in the last lease, for a store that does not know it."""
 
 
 class Store(Protocol):

@@ -32,10 +32,10 @@ class _Subject:
         self.window = CallWindow(rate)
         """All calls that are known."""
         self._own = CallWindow(rate)
-        """Those that this process has counted."""
+        """Calls that this process has counted."""
         self._sequence = 0
         self.others: dict[str, CountedCalls] = {}
-        """Those that other processes have counted."""
+        """Calls that other processes have counted."""
         self.turns: dict[str, tuple[float, int]] = {}
         """Time at which it is each instance's turn, and the number of calls that it wants."""
 

@@ -166,6 +166,8 @@ class OwnerStore:
             return
         if self._round is not None:
             self._round.cancel()
+        # Leases are given back to their owners.
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         members.leave()
         await self._hand_over()
         leaving = messages.Leaving(members.own)

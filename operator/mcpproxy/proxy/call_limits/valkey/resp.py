@@ -32,19 +32,28 @@ class RespClient:
         self._host, self._port = host, port
         self._tls, self._password = tls, password
         self._writer: asyncio.StreamWriter | None = None
+        self._requests = 0
         self._waiting: deque[asyncio.Future[Reply]] = deque()
         self._reading: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
 
     async def request(self, *parts: str) -> Reply:
         """Send a command and return its reply. Raise OSError or StoreError."""
-        if len(self._waiting) >= STORE_REQUESTS.value:
+        if self._requests >= STORE_REQUESTS.value:
             STORE_REQUESTS.record()
             raise StoreError("too many requests wait for the server")
-        async with self._opening:
-            if self._writer is None:
-                await self._open()
-        return await self._send(parts)
+        self._requests += 1
+        try:
+            async with self._opening:
+                if self._writer is None:
+                    await self._open()
+            return await self._send(parts)
+        except asyncio.CancelledError:
+            # A server that does not answer in time may never answer on this connection.
+            self._close(ConnectionError("the server did not answer another request in time"))
+            raise
+        finally:
+            self._requests -= 1
 
     async def _open(self) -> None:
         tls = self._tls()
