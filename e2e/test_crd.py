@@ -21,11 +21,12 @@ NEWER = (
     "authentication",
     "authorization",
     "catalog",
+    "limits",
     "monitoring",
     "podTemplate",
     "publicUrl",
 )
-NEWER_OF_BACKENDS = ("auth", "forwardHeaders", "tls")
+NEWER_OF_BACKENDS = ("auth", "forwardHeaders", "results", "tls")
 """Fields that the older CRD does not have; no other story's proxy uses them."""
 
 

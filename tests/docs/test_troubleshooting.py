@@ -28,6 +28,7 @@ TYPES = {
     reasons.CATALOG_DRIFT,
     reasons.RULES_UNUSED,
     reasons.AUTHENTICATION_READY,
+    reasons.LIMITS_ENFORCED,
 }
 """Types of conditions that are no reasons."""
 

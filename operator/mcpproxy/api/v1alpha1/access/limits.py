@@ -13,7 +13,7 @@ from mcpproxy.api.v1alpha1.references import ValueFrom
 
 Per = Literal["Principal", "Proxy", "Backend"]
 SharedMode = Literal["Owner", "None"]
-OnLarger = Literal["Error", "Truncate", "Link"]
+OnLarger = Literal["Error", "Truncate"]
 
 MIN_WINDOW: Final = 1.0
 """Seconds of the shortest window."""
@@ -159,6 +159,5 @@ class Results(ApiModel):
     """Maximum size of a result, in bytes of its JSON."""
     on_larger: OnLarger | None = None
     """Handling of larger results. Error: the call fails with an error that names both sizes.
-    Truncate: text is cut, with a note at its end; a result with other large content fails. Link:
-    the result is replaced by a link to a resource that the same caller can read for 10 minutes.
-    Default: Error."""
+    Truncate: text is cut, with a note at its end; a result with structured or other large content
+    fails. Default: Error."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import secrets
 import ssl
 from collections.abc import Callable
@@ -84,7 +85,7 @@ class ValkeyStore:
             LEASE_TIME.record()
             raise self._failed(f"no answer within {LEASE_TIME.value} s") from None
         except (OSError, ssl.SSLError, StoreError, MissingReference, ValueError) as error:
-            raise self._failed(str(error)) from None
+            raise self._failed(_describe(error)) from None
         if self._failure.current() is not None:
             log.info("the store of spec.limits answers again")
         self._failure.clear()
@@ -103,6 +104,15 @@ class ValkeyStore:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._client.close()
+
+
+def _describe(error: Exception) -> str:
+    """Return the cause of a failure for messages."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"TLS failed: {error.verify_message}"
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return str(error)
 
 
 def _tls(spec: ValkeyServer, values: MountedValues) -> Callable[[], ssl.SSLContext | None]:
