@@ -91,6 +91,9 @@ class LeaseRequest:
 class Store(Protocol):
     """Counter of calls for all instances."""
 
+    sent: int
+    """Number of messages to others about calls so far."""
+
     def lease_at_once(self, request: LeaseRequest, now: float) -> Lease | None:
         """Return a lease, or None if only `lease` can."""
 

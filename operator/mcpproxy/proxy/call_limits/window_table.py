@@ -152,6 +152,7 @@ class LocalStore:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
+        self.sent = 0
         self._table = WindowTable(secrets.token_urlsafe(9))
 
     def lease_at_once(self, request: LeaseRequest, now: float) -> Lease:

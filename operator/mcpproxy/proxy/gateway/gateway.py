@@ -83,6 +83,12 @@ class Gateway(RoutedAggregate):
                 ["rule"],
                 lambda: [((rule,), count) for rule, count in limited.items()],
             )
+            self.metrics.count(
+                "mcpproxy_limit_messages",
+                "Messages to other instances, or to the Valkey server, about calls for spec.limits",
+                (),
+                lambda: [((), limits.store.sent)],
+            )
         if audit is not None:
             self.metrics.count(
                 "mcpproxy_audit_dropped",
