@@ -11,6 +11,8 @@ from mcpproxy.api.v1alpha1.status import BackendStatus
 from mcpproxy.plan import saved_lists
 from mcpproxy.plan.access.callers import parse_caller
 from mcpproxy.plan.access.permissions import build_access
+from mcpproxy.plan.access.recorded_calls import read_calls
+from mcpproxy.plan.access.replay import CallJudge, replay_calls
 from mcpproxy.plan.document import Plan, build_document
 from mcpproxy.proxy.bootstrap import build_backend_context
 from mcpproxy.proxy.config.options import RuntimeOptions
@@ -36,6 +38,8 @@ class CollectOptions:
     """Directory in which the lists of usable backends are saved."""
     callers: tuple[str, ...] = ()
     """Callers whose access is shown; see `parse_caller`. Without any, all whom the rules name."""
+    replay: Path | None = None
+    """Audit log whose calls are decided anew."""
 
 
 async def build_plan(
@@ -77,6 +81,9 @@ async def build_plan(
         )
         callers = [parse_caller(text, proxy.spec) for text in sources.callers]
         plan["access"] = build_access(proxy.spec, context.catalog, plan, callers)
+        if sources.replay is not None:
+            judge = CallJudge(proxy.spec, context.catalog)
+            plan["replay"] = replay_calls(proxy.metadata.name, judge, read_calls(sources.replay))
         return plan
     finally:
         await asyncio.gather(*(backend.close() for backend in backends))

@@ -17,6 +17,7 @@ from mcpproxy.api.authority import parse_authority
 from mcpproxy.api.manifest import ManifestError
 from mcpproxy.api.v1alpha1 import PrincipalFrom
 from mcpproxy.proxy import process
+from mcpproxy.proxy.config.access import add_access
 from mcpproxy.proxy.config.options import DRAIN, RuntimeOptions
 from mcpproxy.proxy.config.targets import ProxyConfig, from_manifest, from_target
 from mcpproxy.proxy.downstream.standard_streams import NothingToServe, OutputFailed
@@ -80,6 +81,18 @@ def _add_access(add: Callable[..., object]) -> None:
         default=[],
         metavar="ORIGIN",
         help="allow browser requests from this origin, such as http://localhost:6274",
+    )
+    add(
+        "--access",
+        type=Path,
+        metavar="FILE",
+        help="YAML file with publicUrl, authentication, authorization and audit, as in the spec of"
+        " an MCPProxy, for TARGET",
+    )
+    add(
+        "--public-url",
+        metavar="URL",
+        help="URL at which clients reach the proxy, for TARGET",
     )
     add(
         "--principal-from",
@@ -254,7 +267,12 @@ def _worker_ports(args: argparse.Namespace) -> list[int]:
 def _configuration(args: argparse.Namespace) -> ProxyConfig:
     if (args.target is None) == (args.file is None):
         raise ManifestError("exactly one of TARGET and -f MANIFEST is required")
-    return from_manifest(args.file) if args.file else from_target(args.target)
+    if not args.file:
+        return add_access(from_target(args.target), args.access, args.public_url)
+    if args.access is not None or args.public_url is not None:
+        option = "--public-url" if args.access is None else "--access"
+        raise ManifestError(f"{option}: the manifest of -f has these fields itself; set them there")
+    return from_manifest(args.file)
 
 
 def _transport(args: argparse.Namespace) -> str:

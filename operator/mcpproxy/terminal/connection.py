@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
@@ -14,13 +13,13 @@ from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
 from mcpproxy.api.manifest import ManifestError
+from mcpproxy.plan.credentials import TOKEN, add_credentials, redact_values, request_headers
 from mcpproxy.plan.port_forward import port_forward, proxy_of
 from mcpproxy.proxy.config.options import parse_seconds
-from mcpproxy.proxy.config.targets import from_target
+from mcpproxy.proxy.config.targets import from_target, is_url
 
 Result = TypeVar("Result")
 TIMEOUT: Final = 30.0
-_HEADER: Final = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*")
 EXAMPLES: Final = "a URL, server.py, server.js, mcp.json, an MCPProxy's YAML file, or mcpproxy/NAME"
 
 
@@ -47,15 +46,7 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("target", metavar="TARGET", help=f"{EXAMPLES} for a proxy in the cluster, through kubectl")
     add("-n", "--namespace", metavar="NS", help="namespace of mcpproxy/NAME")
-    add(
-        "-H",
-        "--header",
-        action="append",
-        default=[],
-        type=_header,
-        metavar="'NAME: VALUE'",
-        help="send this header with HTTP requests; repeatable",
-    )
+    add_credentials(parser)
     add("-o", "--output", choices=("text", "json"), default="text", help="%(default)s")
     add(
         "--timeout",
@@ -67,17 +58,10 @@ def add_target(parser: argparse.ArgumentParser) -> None:
 
 
 def build_target(args: argparse.Namespace) -> Target:
-    """Return the target that the arguments name."""
-    return Target(args.target, args.namespace, dict(args.header), args.timeout)
-
-
-def _header(text: str) -> tuple[str, str]:
-    match = _HEADER.fullmatch(text)
-    if match is None or not match[2].isprintable():
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a header, such as 'Authorization: Bearer x'"
-        )
-    return match[1], match[2]
+    """Return the target that the arguments name. Raise ManifestError."""
+    over_http = is_url(args.target) or proxy_of(args.target) is not None
+    headers = request_headers(args, over_http=over_http)
+    return Target(args.target, args.namespace, headers, args.timeout)
 
 
 async def run_client(
@@ -111,12 +95,13 @@ async def _connect(target: Target, stack: AsyncExitStack, callbacks: Mapping[str
     try:
         return await stack.enter_async_context(Client(server, **callbacks))
     except (MCPError, OSError, ExceptionGroup, RuntimeError, httpx2.HTTPError) as error:
-        raise ConnectionFailed(f"{target.name}: {_first_cause(error)}") from error
+        cause = redact_values(_first_cause(error), target.headers)
+        raise ConnectionFailed(f"{target.name}: {cause}") from error
 
 
 async def _url(target: Target, stack: AsyncExitStack) -> str | None:
     """Return the URL of the target; None if it is a file."""
-    if target.name.startswith(("http://", "https://")):
+    if is_url(target.name):
         return target.name
     proxy = proxy_of(target.name)
     if proxy is None:
@@ -133,7 +118,9 @@ def _program(target: Target) -> StdioServerParameters:
     from_target(target.name)
     arguments = ["-m", "mcpproxy", "run", target.name, "--transport", "stdio"]
     arguments += ["--log-level", "error"]
-    return StdioServerParameters(command=sys.executable, args=arguments, env=dict(os.environ))
+    # The token is for servers over HTTP.
+    env = {name: value for name, value in os.environ.items() if name != TOKEN}
+    return StdioServerParameters(command=sys.executable, args=arguments, env=env)
 
 
 def _http_client(target: Target) -> httpx2.AsyncClient:

@@ -137,7 +137,7 @@ class CallLimits:
             _withdraw(taken, admission)
             if wait is None:
                 return None
-            raise CallLimitExceeded(rule.name, rule.why, wait, client)
+            raise CallLimitExceeded(rule.name, rule.why, wait, client, backend)
         return admission
 
     async def admit(
@@ -154,7 +154,7 @@ class CallLimits:
                     account = self._account(rule, rule.key(backend, client))
                     wait = await account.acquire()
                     if wait > 0:
-                        raise CallLimitExceeded(rule.name, rule.why, wait, client)
+                        raise CallLimitExceeded(rule.name, rule.why, wait, client, backend)
                     taken.append(account)
         except CallLimitExceeded as error:
             self.limited[error.rule] += 1
@@ -175,7 +175,7 @@ class CallLimits:
                 key = rule.key(backend, client)
                 if running.get(key, 0) >= rule.in_flight:
                     why = rule.why_in_flight
-                    raise CallLimitExceeded(rule.name, why, RETRY_SOON, client)
+                    raise CallLimitExceeded(rule.name, why, RETRY_SOON, client, backend)
                 keys.append(key)
         if not keys:
             return self._free

@@ -29,7 +29,9 @@ RETRY_SOON: Final = 1.0
 class CallLimitExceeded(RpcError):
     """A call that a rule of `spec.limits` does not admit now."""
 
-    def __init__(self, rule: str, why: str, wait: float, client: ClientIdentity) -> None:
+    def __init__(
+        self, rule: str, why: str, wait: float, client: ClientIdentity, backend: str
+    ) -> None:
         """`wait` is the number of seconds after which the call may be admitted."""
         milliseconds = max(math.ceil(wait * 1000), 1)
         shown = f"{math.ceil(wait)} s" if wait >= 1 else f"{milliseconds} ms"
@@ -39,7 +41,7 @@ class CallLimitExceeded(RpcError):
             {"limit": rule, "retryAfterMs": milliseconds},
         )
         self.rule = rule
-        self.client = client
+        self.client, self.backend = client, backend
         self.retry_after = max(math.ceil(wait), 1)
         """Whole seconds, as HTTP has them."""
 

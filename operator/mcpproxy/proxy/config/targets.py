@@ -28,6 +28,11 @@ class ProxyConfig:
     """Base of relative paths."""
 
 
+def is_url(target: str) -> bool:
+    """Return True if a target is the URL of a server."""
+    return target.startswith(("http://", "https://"))
+
+
 def from_manifest(path: Path) -> ProxyConfig:
     """Return the MCPProxy of a YAML file. Raise ManifestError."""
     text = _read(path)
@@ -36,7 +41,7 @@ def from_manifest(path: Path) -> ProxyConfig:
 
 def from_target(target: str) -> ProxyConfig:
     """Return the MCPProxy for a URL or a file. Raise ManifestError."""
-    if target.startswith(("http://", "https://")):
+    if is_url(target):
         return from_backends([{"name": "backend", "prefix": "", "url": target}])
     path = Path(target)
     if path.suffix in (".yaml", ".yml"):
