@@ -24,6 +24,12 @@ SWEEP_EVERY: Final = 1.0
 """Seconds between two looks for leases that have ended."""
 
 
+RegisterCounter = Callable[
+    [str, str, Sequence[str], Callable[[], Iterable[tuple[tuple[str, ...], int]]]], None
+]
+"""Function that registers a counter by name, documentation, labels and reader."""
+
+
 class CountedRequest(Protocol):
     """A request with the backend's names, as far as limits need it."""
 
@@ -97,6 +103,21 @@ class CallLimits:
         """Count together with the other instances, if the spec says so. Requires a running loop."""
         if isinstance(self.store, OwnerStore):
             self.store.connect(link)
+
+    def register_metrics(self, count: RegisterCounter) -> None:
+        """Register the counters of refused calls and of messages."""
+        count(
+            "mcpproxy_limited_calls",
+            "Calls that a rule of spec.limits did not admit",
+            ["rule"],
+            lambda: [((rule,), number) for rule, number in self.limited.items()],
+        )
+        count(
+            "mcpproxy_limit_messages",
+            "Messages to other instances, or to the Valkey server, about calls for spec.limits",
+            (),
+            lambda: [((), self.store.sent)],
+        )
 
     async def answer_instance(self, message: bytes) -> bytes | None:
         """Return the answer to a message of another instance; None if this one counts alone.

@@ -78,19 +78,7 @@ class Gateway(RoutedAggregate):
         """Calls without a response so far."""
         register_gauges(self.metrics, self.backends, self._list_requests, lambda: len(self.running))
         if limits is not None:
-            limited = limits.limited
-            self.metrics.count(
-                "mcpproxy_limited_calls",
-                "Calls that a rule of spec.limits did not admit",
-                ["rule"],
-                lambda: [((rule,), count) for rule, count in limited.items()],
-            )
-            self.metrics.count(
-                "mcpproxy_limit_messages",
-                "Messages to other instances, or to the Valkey server, about calls for spec.limits",
-                (),
-                lambda: [((), limits.store.sent)],
-            )
+            limits.register_metrics(self.metrics.count)
         if audit is not None:
             self.metrics.count(
                 "mcpproxy_audit_dropped",
