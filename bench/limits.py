@@ -189,9 +189,7 @@ def _judge(args: argparse.Namespace, load: Load, messages: int) -> int:
     most = args.calls + args.burst + INSTANCES * lease
     print(f"offered {load.offered} calls; {load.failed} failed with their connection")
     print(f"admitted {len(load.admitted)} of {allowed:.0f} ({share:+.2%})")
-    print(
-        f"most within a window: {load.most()} (rule {args.calls}, with a lease of each instance: {most})"
-    )
+    print(f"most within a window: {load.most()} (rule {args.calls}, with leases {most})")
     print(
         f"messages about leases: {messages}, {len(load.admitted) / max(messages, 1):.1f} calls each"
     )

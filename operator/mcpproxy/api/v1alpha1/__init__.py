@@ -8,6 +8,13 @@ from mcpproxy.api.v1alpha1.access.authorization import (
     Grant,
     ToolAnnotations,
 )
+from mcpproxy.api.v1alpha1.access.backend_auth import (
+    BackendAuth,
+    ClientCredentials,
+    ServiceAccountToken,
+    TokenClient,
+    TokenExchange,
+)
 from mcpproxy.api.v1alpha1.access.limits import (
     LimitRule,
     Limits,
@@ -25,7 +32,6 @@ from mcpproxy.api.v1alpha1.authentication import (
     TokenClaims,
 )
 from mcpproxy.api.v1alpha1.backend import (
-    BackendAuth,
     BackendNames,
     BackendSession,
     BackendSpec,
@@ -74,6 +80,7 @@ __all__ = [
     "Cache",
     "Callers",
     "CatalogSpec",
+    "ClientCredentials",
     "ComponentNames",
     "DisruptionBudget",
     "EnvVar",
@@ -100,6 +107,7 @@ __all__ = [
     "ResourceMetadata",
     "Resources",
     "Results",
+    "ServiceAccountToken",
     "ServiceAccountTokens",
     "ServiceRef",
     "ServiceSpec",
@@ -110,6 +118,8 @@ __all__ = [
     "Timeouts",
     "Tls",
     "TokenClaims",
+    "TokenClient",
+    "TokenExchange",
     "ToolAnnotations",
     "Tracing",
     "Transport",
