@@ -57,8 +57,7 @@ class Gateway(RoutedAggregate):
         advertised nor routed.
 
         `policy` and `decisions` restrict the clients; see `restrict`. `audit` records requests.
-        `limits` admits calls.
-        `visibility` locates components that no list shows.
+        `visibility` locates components that no list shows. `limits` admits calls.
         """
         super().__init__(
             *(name, version, backends, context, denied, policy, decisions, audit), visibility
@@ -67,9 +66,7 @@ class Gateway(RoutedAggregate):
         self.end_call = self.metrics.operations.end_call
         self.events = context.events
         self._session_contexts = context.session_contexts
-        self.tracing = tracing
-        self.limits = limits
-        """Limits on calls; None without any."""
+        self.tracing, self.limits = tracing, limits
         self._subscribers = ListSubscribers(self.catalog)
         self._resources = ResourceSubscriptions(self._decide_route)
         self._watchers: set[Callable[[], None]] = set()
