@@ -121,6 +121,7 @@ WIDE: Final[Mapping[str, frozenset[str]]] = {
         }
     ),
     "it names what the library imports": frozenset({"proxy/embed.py"}),
+    "it names all models of the contract": frozenset({"api/v1alpha1/__init__.py"}),
     "they tell the main path of the operator": frozenset(
         {
             "reconcile/children.py",
