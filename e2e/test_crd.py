@@ -22,11 +22,12 @@ NEWER = (
     "authorization",
     "catalog",
     "expose",
+    "limits",
     "monitoring",
     "podTemplate",
     "publicUrl",
 )
-NEWER_OF_BACKENDS = ("auth", "forwardHeaders", "tls")
+NEWER_OF_BACKENDS = ("auth", "forwardHeaders", "results", "tls")
 """Fields that the older CRD does not have; no other story's proxy uses them."""
 
 

@@ -150,6 +150,7 @@ WIDE: Final[Mapping[str, frozenset[str]]] = {
 FOREIGN: Final[Mapping[str, frozenset[str]]] = {
     "an object of the same class, or its copy, is completed": frozenset(
         {
+            "proxy/relay.py:_admission",
             "proxy/relay.py:_exchange",
             "proxy/relay.py:_lease",
             "proxy/relay.py:_timer",
@@ -160,6 +161,8 @@ FOREIGN: Final[Mapping[str, frozenset[str]]] = {
     "records of the same package, updated with each call or session without a call of Python": (
         frozenset(
             {
+                "proxy/call_limits/window.py:count",
+                "proxy/call_limits/window.py:last",
                 "proxy/downstream/legacy/sessions.py:used_at",
                 "proxy/fair_shares.py:weight",
                 "proxy/telemetry/operation_durations.py:seconds",

@@ -17,6 +17,7 @@ from mcpproxy.api.v1alpha1.status import (
     ComponentCounts,
     DriftedComponents,
     IssuerStatus,
+    LimitsReport,
     ServerInfo,
 )
 from mcpproxy.limits.pods import REPORT_MESSAGE
@@ -199,6 +200,19 @@ def merge_authorization(
         rules=max(report.rules for report in known),
         classes=max(report.classes for report in known),
         unused=sorted(set.intersection(*unused)) if unused else None,
+    )
+
+
+def merge_limits(reports: Sequence[LimitsReport | None]) -> LimitsReport | None:
+    """Return the limits of all reports; a rule is unused if all who know say so."""
+    known = [report for report in reports if report is not None]
+    if not known:
+        return None
+    unused = [set(report.unused) for report in known if report.unused is not None]
+    return LimitsReport(
+        rules=max(report.rules for report in known),
+        unused=sorted(set.intersection(*unused)) if unused else None,
+        failure=next((report.failure for report in known if report.failure is not None), None),
     )
 
 

@@ -5,13 +5,15 @@ import json
 import pytest
 
 from mcpproxy.api import manifest
-from tests.support import bad_access, bad_manifests, bad_pods
+from tests.support import bad_access, bad_limits, bad_manifests, bad_pods
 from tests.support.bad_values import Bad
 from tests.support.good_manifests import GOOD
 
 
 @pytest.mark.parametrize(
-    "case", [*bad_manifests.ALL, *bad_pods.ALL, *bad_access.ALL], ids=lambda case: case.wrong
+    "case",
+    [*bad_manifests.ALL, *bad_pods.ALL, *bad_access.ALL, *bad_limits.ALL],
+    ids=lambda case: case.wrong,
 )
 def test_a_wrong_manifest_is_refused_with_the_path_of_its_field(case: Bad) -> None:
     with pytest.raises(manifest.ManifestError) as raised:

@@ -12,7 +12,7 @@ import yaml
 
 from mcpproxy.api import constants, manifest
 from tests.apiserver.server import ApiServer
-from tests.support import bad_access, bad_manifests, bad_pods
+from tests.support import bad_access, bad_limits, bad_manifests, bad_pods
 from tests.support.bad_values import Bad
 from tests.support.builders import a_backend, a_manifest
 from tests.support.good_manifests import GOOD
@@ -20,7 +20,7 @@ from tests.support.good_manifests import GOOD
 pytestmark = pytest.mark.apiserver
 
 SAMPLES = Path(__file__).parents[2] / "samples"
-ALL = [*bad_manifests.ALL, *bad_pods.ALL, *bad_access.ALL]
+ALL = [*bad_manifests.ALL, *bad_pods.ALL, *bad_access.ALL, *bad_limits.ALL]
 UNSEEN = [
     *bad_manifests.ONLY_FOR_THE_PARSER,
     *bad_pods.ONLY_FOR_THE_PARSER,

@@ -67,6 +67,8 @@ def others(value: Any) -> list[Any]:
             "ScheduleAnyway",
             "NodePort",
             "UDP",
+            "None",
+            "other.example.com:6379",
             "https://other.example.com/otlp",
             "Report",
             "f" * 64,

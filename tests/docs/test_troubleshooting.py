@@ -29,6 +29,7 @@ TYPES = {
     reasons.RULES_UNUSED,
     reasons.AUTHENTICATION_READY,
     reasons.EXPOSED,
+    reasons.LIMITS_ENFORCED,
 }
 """Types of conditions that are no reasons."""
 

@@ -70,6 +70,9 @@ def _client_proofs(kind: str) -> dict[str, str]:
 
 
 _AUTHZ: Final = f"{_RUNTIME}/test_authorization.py"
+_LIMITS: Final = f"{_RUNTIME}/test_limit_fields.py"
+_STORE_TLS: Final = f"{_LIMITS}::test_the_store_has_a_certificate_of_the_authority"
+_STORE_PASSWORD: Final = f"{_LIMITS}::test_the_store_gets_its_password"
 _AUDIT: Final = f"{_RUNTIME}/test_audit.py"
 _RULES: Final = f"{_RUNTIME}/test_authorization_rules.py"
 _EXTERNAL: Final = f"{_RUNTIME}/test_external_decisions.py"
@@ -79,6 +82,26 @@ _HINTS: Final = f"{_RULES}::test_each_annotation_tells_tools_apart"
 
 PROOFS: Final[dict[str, str]] = {
     ".publicUrl": f"{_AUTH}::test_the_public_url_is_a_path_a_host_and_the_audience",
+    ".limits.rules[].name": f"{_LIMITS}::test_the_error_names_the_rule",
+    ".limits.rules[].per": f"{_LIMITS}::test_rules_count_by_caller_by_backend_or_all_together",
+    ".limits.rules[].tools": f"{_LIMITS}::test_a_rule_counts_calls_of_its_tools_only",
+    ".limits.rules[].calls": f"{_LIMITS}::test_the_error_names_the_rule",
+    ".limits.rules[].window": f"{_LIMITS}::test_the_error_names_the_rule",
+    ".limits.rules[].burst": f"{_LIMITS}::test_a_burst_is_smaller_than_the_calls_of_a_window",
+    ".limits.rules[].inFlight": f"{_LIMITS}::test_calls_in_flight_are_limited",
+    ".limits.shared.mode": f"{_LIMITS}::test_without_sharing_each_instance_counts_for_itself",
+    ".limits.shared.valkey.address": f"{_LIMITS}::test_a_server_counts_for_all_instances",
+    ".limits.shared.valkey.tlsFrom.secretKeyRef.name": _STORE_TLS,
+    ".limits.shared.valkey.tlsFrom.secretKeyRef.key": _STORE_TLS,
+    ".limits.shared.valkey.tlsFrom.configMapKeyRef.name": _STORE_TLS,
+    ".limits.shared.valkey.tlsFrom.configMapKeyRef.key": _STORE_TLS,
+    ".limits.shared.valkey.passwordFrom.secretKeyRef.name": _STORE_PASSWORD,
+    ".limits.shared.valkey.passwordFrom.secretKeyRef.key": _STORE_PASSWORD,
+    ".limits.shared.valkey.passwordFrom.configMapKeyRef.name": _STORE_PASSWORD,
+    ".limits.shared.valkey.passwordFrom.configMapKeyRef.key": _STORE_PASSWORD,
+    ".limits.onStoreFailure": f"{_LIMITS}::test_the_policy_decides_while_the_store_fails",
+    ".backends[].results.maxBytes": f"{_LIMITS}::test_a_result_that_is_too_large_is_an_error",
+    ".backends[].results.onLarger": f"{_LIMITS}::test_the_text_of_a_result_is_cut",
     ".audit.arguments": f"{_AUDIT}::test_a_denied_call_has_one_record",
     ".audit.lists": f"{_AUDIT}::test_lists_are_recorded_on_request",
     ".audit.onFull": (f"{_AUDIT}::test_calls_are_refused_while_their_records_cannot_be_written"),

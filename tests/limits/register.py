@@ -13,6 +13,20 @@ USER: Final = "grows with calls of the program that uses the library, not with p
 SAMPLED: Final = "its keys are names of backends and known methods"
 
 BOUNDED: Final[dict[str, str]] = {
+    "proxy/call_limits/account.py:SubjectAccount._fetch:task": "counted-subjects lease-time",
+    "proxy/call_limits/call_limits.py:CallLimits._accounts": "counted-subjects",
+    "proxy/call_limits/instances/members.py:Members._heard": "instances",
+    "proxy/call_limits/instances/owner_store.py:OwnerStore._spawn:task": "counting-messages",
+    "proxy/call_limits/instances/owner_store.py:OwnerStore._tasks": "counting-messages",
+    "proxy/call_limits/instances/peer_messages.py:Answer.others": "instances",
+    "proxy/call_limits/valkey/resp.py:RespClient.__init__:queue": "store-requests",
+    "proxy/call_limits/valkey/resp.py:RespClient._open:connection": "lease-time",
+    "proxy/call_limits/valkey/resp.py:RespClient._open:task": "store-answer",
+    "proxy/call_limits/valkey/resp.py:RespClient._send:wait": "store-requests lease-time",
+    "proxy/call_limits/valkey/valkey_store.py:ValkeyStore._tasks": "store-requests",
+    "proxy/call_limits/valkey/valkey_store.py:ValkeyStore.give_back:task": "store-requests",
+    "proxy/call_limits/window_table.py:WindowTable._subjects": "counted-subjects",
+    "proxy/call_limits/window_table.py:_Subject.turns": "instances",
     "proxy/audit/record_queue.py:RecordQueue.__init__:queue": "audit-backlog",
     "proxy/admin/watchers.py:_Watcher.__init__:wait": "status-watchers",
     "proxy/telemetry/recent_calls.py:RecentCalls.__init__:queue": "recent-calls recent-call-text",
@@ -131,6 +145,17 @@ BOUNDED: Final[dict[str, str]] = {
 """Names of limits, apart by blanks."""
 
 UNBOUNDED: Final[dict[str, str]] = {
+    "proxy/call_limits/call_limits.py:CallLimits._running": CALL,
+    "proxy/call_limits/call_limits.py:CallLimits.start:task": OWN,
+    "proxy/call_limits/instances/members.py:Members.__init__:wait": OWN,
+    "proxy/call_limits/instances/members.py:Members._order": "a cache of a fixed size",
+    "proxy/call_limits/instances/members.py:Members.find:wait": OWN,
+    "proxy/call_limits/instances/owner_store.py:OwnerStore.connect:task": OWN,
+    "proxy/call_limits/instances/peer_messages.py:Answer.snapshot": "its type has a fixed length",
+    "proxy/call_limits/rules.py:RuleSet._covering": "a cache of a fixed size",
+    "proxy/call_limits/valkey/resp.py:RespClient.__init__:wait": OWN,
+    "proxy/call_limits/window.py:CallWindow.__init__:queue": "one for each grain of the period",
+    "proxy/call_limits/window_table.py:_Subject.others": "a fixed number of processes",
     "proxy/authentication/authenticator.py:Authenticator._results": OWN,
     "proxy/authentication/refusals.py:RefusalLog._written": OWN,
     "proxy/authentication/client_authentication.py:ClientAuthentication._remote": CONFIGURED,

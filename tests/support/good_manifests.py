@@ -53,6 +53,7 @@ EVERY_FIELD: dict[str, Any] = a_manifest(
     catalog={"approvedHash": "0123456789abcdef" * 4, "onDrift": "Report"},
     session={"mode": "Isolated"},
     names={"onClash": "Fail"},
+    limits={"rules": [{"name": "each", "calls": 600, "window": "1m", "burst": 50}]},
     replicas=2,
     image="registry.example.com/mcpproxy-runtime:1.2.3",
     imagePullPolicy="IfNotPresent",

@@ -65,6 +65,14 @@ def sealing_secret_name(proxy: str, uid: str) -> str:
     return f"{proxy}-sealing-{uid}"
 
 
+def instances_service_name(proxy: str) -> str:
+    """Return the name of the headless Service whose addresses are those of all pods."""
+    name = f"{proxy}-instances"
+    if len(name) <= MAX_NAME:
+        return name
+    return f"{proxy[:44]}-{hashlib.sha256(proxy.encode()).hexdigest()[:8]}-instances"
+
+
 CLUSTER_ISSUER_KEY: Final = "issuer"
 CLUSTER_JWKS_KEY: Final = "jwks"
 """Keys of the ConfigMap with the issuer and the keys of the cluster's ServiceAccount tokens."""

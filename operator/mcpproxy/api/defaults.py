@@ -13,6 +13,7 @@ from mcpproxy.api.v1alpha1 import (
     MCPProxySpec,
     OnClash,
     Protocol,
+    Results,
     SessionMode,
     Transport,
 )
@@ -86,6 +87,8 @@ class BackendSettings:
     """Extensions that are hidden from the backend and from its clients."""
     accepts_bare_names: bool = False
     """True if the backend's tools can be called without the prefix."""
+    results: Results | None = None
+    """Limit on the size of results."""
     guarded: bool = False
     """True if only clients have the credentials that the backend may require."""
     for_callers: bool = False
@@ -157,6 +160,7 @@ def effective_settings(spec: MCPProxySpec, backend: BackendSpec) -> BackendSetti
         for_callers=backend.is_called_for_callers,
         denied=denied_extensions(spec),
         accepts_bare_names=bool(backend.names and backend.names.bare == "Accept"),
+        results=backend.results,
     )
 
 
@@ -228,3 +232,11 @@ def service_port(spec: MCPProxySpec) -> int:
 def scale_down_seconds(autoscaling: Autoscaling) -> int:
     """Return the time before scaling down, in whole seconds as Kubernetes requires."""
     return math.ceil(parse_duration(autoscaling.scale_down_after or SCALE_DOWN_AFTER))
+
+
+def pods_count_together(spec: MCPProxySpec) -> bool:
+    """Return True if pods ask each other for calls that spec.limits admits."""
+    limits = spec.limits
+    if limits is None or not any(rule.calls is not None for rule in limits.rules):
+        return False
+    return limits.shared is None or limits.shared.mode == "Owner"

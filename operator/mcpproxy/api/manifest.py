@@ -114,6 +114,7 @@ RUNTIME_FIELDS = (
     "authentication",
     "authorization",
     "principalFrom",
+    "limits",
     "audit",
 )
 
@@ -138,9 +139,10 @@ def runtime_manifest(proxy: MCPProxy) -> str:
     for field in ("allowedHosts", "allowedOrigins"):
         if field in fields:
             fields[field] = sorted(set(fields[field]))
-    if "authorization" in fields:
+    for field in ("authorization", "limits"):
         # The order of rules, and of all lists in them, has no meaning.
-        fields["authorization"] = _sorted_lists(fields["authorization"])
+        if field in fields:
+            fields[field] = _sorted_lists(fields[field])
     if "redact" in fields.get("audit", {}):
         fields["audit"] = {**fields["audit"], "redact": sorted(fields["audit"]["redact"])}
     if "authentication" in fields:

@@ -78,6 +78,7 @@ def build(
         config_map.build(proxy, owner),
         config_map.build_token_keys(proxy, owner, token_keys),
         service.build(proxy, owner),
+        service.build_for_instances(proxy, owner),
         network_policy.build(proxy, options, owner, services),
         deployment.build(proxy, options, owner),
         autoscaler.build(proxy, owner),

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from mcpproxy.api import constants
+from mcpproxy.api import constants, defaults
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.desired import pod_template
 from mcpproxy.desired.types import BuildOptions, Manifest, OwnerRef, metadata
@@ -65,7 +65,7 @@ def _container(proxy: MCPProxy, options: BuildOptions) -> Manifest:
         "image": image,
         "imagePullPolicy": proxy.spec.image_pull_policy or _pull_policy(image),
         "command": ["mcpproxy"],
-        "args": [*_ARGS, *pod_template.drain_arguments(proxy)],
+        "args": [*_ARGS, *_instances_arguments(proxy), *pod_template.drain_arguments(proxy)],
         "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": _POD_IP}}],
         "ports": [
             {"name": "http", "containerPort": constants.PORT_HTTP, "protocol": "TCP"},
@@ -84,6 +84,16 @@ def _container(proxy: MCPProxy, options: BuildOptions) -> Manifest:
         },
         "volumeMounts": mounts(proxy),
     }
+
+
+def _instances_arguments(proxy: MCPProxy) -> list[str]:
+    """Return the option with the name of all pods, if they count calls together."""
+    if not defaults.pods_count_together(proxy.spec):
+        return []
+    name = constants.instances_service_name(proxy.metadata.name)
+    if proxy.metadata.namespace is not None:
+        name = f"{name}.{proxy.metadata.namespace}.svc"
+    return ["--instances", f"{name}:{constants.PORT_HTTP}"]
 
 
 def _pull_policy(image: str) -> str:

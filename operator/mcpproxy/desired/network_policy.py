@@ -61,13 +61,17 @@ def referenced_services(proxy: MCPProxy) -> set[ServiceName]:
 
 
 def _helpers(proxy: MCPProxy) -> list[str]:
-    """Return the URLs of the collectors and of the service for decisions."""
+    """Return the URLs of the collectors, of the service for decisions and of the store."""
     monitoring, authorization = proxy.spec.monitoring, proxy.spec.authorization
     urls = [monitoring.tracing.endpoint] if monitoring and monitoring.tracing else []
     if proxy.spec.audit is not None and proxy.spec.audit.otlp is not None:
         urls.append(proxy.spec.audit.otlp.endpoint)
     if authorization is not None and authorization.external is not None:
         urls.append(authorization.external.url)
+    limits = proxy.spec.limits
+    if limits is not None and limits.shared is not None and limits.shared.valkey is not None:
+        # Only the host and the port matter here.
+        urls.append(f"http://{limits.shared.valkey.address}")
     return urls
 
 

@@ -1,4 +1,4 @@
-"""The Service for clients."""
+"""The Service for clients, and the one by which pods find each other."""
 
 from mcpproxy.api import constants, defaults
 from mcpproxy.api.v1alpha1 import MCPProxy
@@ -25,6 +25,33 @@ def build(proxy: MCPProxy, owner: OwnerRef) -> Manifest:
                     "protocol": "TCP",
                     "targetPort": "http",
                     "appProtocol": "http",
+                }
+            ],
+        },
+    }
+
+
+def build_for_instances(proxy: MCPProxy, owner: OwnerRef) -> Manifest | None:
+    """Return the headless Service with the addresses of all pods; None unless they count calls
+    together."""
+    if not defaults.pods_count_together(proxy.spec):
+        return None
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(proxy, owner, constants.instances_service_name(proxy.metadata.name)),
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": "None",
+            # Pods that start find each other before clients reach them.
+            "publishNotReadyAddresses": True,
+            "selector": constants.selector_labels(proxy.metadata.name),
+            "ports": [
+                {
+                    "name": "http",
+                    "port": constants.PORT_HTTP,
+                    "protocol": "TCP",
+                    "targetPort": "http",
                 }
             ],
         },

@@ -91,6 +91,8 @@ def _references(proxy: MCPProxy) -> Iterator[ValueFrom]:
         name = constants.cluster_keys_name(proxy.metadata.name)
         for key in (constants.CLUSTER_ISSUER_KEY, constants.CLUSTER_JWKS_KEY):
             yield ValueFrom(config_map_key_ref=KeyRef(name=name, key=key))
+    if proxy.spec.limits is not None:
+        yield from proxy.spec.limits.references
     for backend in proxy.spec.backends:
         variables = (backend.stdio.env if backend.stdio else None) or []
         references = [header.value_from for header in backend.headers or []]

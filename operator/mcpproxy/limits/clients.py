@@ -356,3 +356,30 @@ EXTERNAL_ANSWER: Final = Limit(
     beyond="spec.authorization.external.onFailure decides",
     test="test_an_unreadable_response_of_the_service_counts_as_no_decision",
 )
+COUNTED_SUBJECTS: Final = Limit(
+    name="counted-subjects",
+    value=10_000,
+    unit="count",
+    counts="callers and backends whose calls spec.limits counts; each rule has an equal share",
+    share="process",
+    beyond="the calls of the subject that called least recently are forgotten",
+    test="test_subjects_beyond_the_limit_are_forgotten_rule_by_rule",
+)
+STORE_REQUESTS: Final = Limit(
+    name="store-requests",
+    value=1024,
+    unit="count",
+    counts="requests that wait for the server of spec.limits.shared.valkey",
+    share="process",
+    beyond="spec.limits.onStoreFailure applies to the call",
+    test="test_requests_beyond_the_limit_do_not_wait_for_the_store",
+)
+STORE_ANSWER: Final = Limit(
+    name="store-answer",
+    value=4096,
+    unit="bytes",
+    counts="bytes of one part of an answer of the server of spec.limits.shared.valkey",
+    share="message",
+    beyond="the connection is closed, and spec.limits.onStoreFailure applies",
+    test="test_an_answer_of_the_store_beyond_the_limit_closes_the_connection",
+)

@@ -134,3 +134,21 @@ TICKETS: Final = Limit(
     beyond="the cache is emptied, and ids are decrypted again",
     test="test_opened_session_ids_are_cached_in_a_bounded_number",
 )
+LEASE_TIME: Final = Limit(
+    name="lease-time",
+    value=2,
+    unit="seconds",
+    counts="time to get calls for spec.limits from another instance, or from the Valkey server",
+    share="request",
+    beyond="spec.limits.onStoreFailure applies to the call",
+    test="test_a_call_waits_for_a_silent_store_for_a_bounded_time",
+)
+COUNTING_TASKS: Final = Limit(
+    name="counting-messages",
+    value=256,
+    unit="count",
+    counts="messages to other instances about counted calls for whose answer no call waits",
+    share="process",
+    beyond="the message is not sent; if the owner ends, the calls in it are unknown",
+    test="test_messages_beyond_the_limit_are_not_sent",
+)

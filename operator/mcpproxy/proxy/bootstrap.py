@@ -15,6 +15,7 @@ from mcpproxy.api.v1alpha1 import Audit, Authorization, MCPProxySpec
 from mcpproxy.api.v1alpha1 import Tracing as TracingSpec
 from mcpproxy.proxy.audit.factory import build_audit_log
 from mcpproxy.proxy.authorization.policy import Policy
+from mcpproxy.proxy.call_limits.call_limits import build_call_limits
 from mcpproxy.proxy.config.options import RuntimeOptions
 from mcpproxy.proxy.config.targets import ProxyConfig
 from mcpproxy.proxy.core.catalog.approval import ApprovalFilter
@@ -93,6 +94,7 @@ def build_gateway(configuration: ProxyConfig, options: RuntimeOptions, sealer: S
         *build_policy(proxy.spec.authorization, context.catalog, options.resolve),
         build_audited_requests(proxy.spec.audit, proxy.metadata.name, options, context.catalog),
         recent_calls=_recent_calls(options, tracing),
+        limits=build_call_limits(proxy, context.values, options.instances),
     )
 
 

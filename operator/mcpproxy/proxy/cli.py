@@ -13,6 +13,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from mcpproxy.api import constants
+from mcpproxy.api.authority import parse_authority
 from mcpproxy.api.manifest import ManifestError
 from mcpproxy.api.v1alpha1 import PrincipalFrom
 from mcpproxy.proxy import process
@@ -65,6 +66,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=DRAIN,
         metavar="SECONDS",
         help="grace period for calls in progress after SIGTERM (%(default)s)",
+    )
+    add(
+        "--instances",
+        action="append",
+        default=[],
+        type=_instance,
+        metavar="HOST:PORT",
+        help="other instances of this proxy, with the same sealing keys, that count calls for"
+        " spec.limits together with this one; HOST may have the addresses of several",
     )
     _add_workers(add)
     add("--log-level", choices=LEVELS, default="info", help="%(default)s")
@@ -164,6 +174,14 @@ def _header(text: str) -> str:
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise argparse.ArgumentTypeError(f"{text!r}: {reason}") from None
+
+
+def _instance(text: str) -> tuple[str, int]:
+    """Parse an argument HOST:PORT into a pair."""
+    authority = parse_authority(text)
+    if authority is None or authority.port is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return authority.host.strip("[]"), authority.port
 
 
 def _resolution(text: str) -> tuple[str, str]:
@@ -284,5 +302,6 @@ def _options(args: argparse.Namespace) -> RuntimeOptions:
         principal_from=args.principal_from,
         audit_descriptor=1 if _transport(args) == "http" else 2,
         drain=args.drain,
+        instances=tuple(args.instances),
         reachable=os.environ.get("POD_IP") or None,
     )

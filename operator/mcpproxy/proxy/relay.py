@@ -5,11 +5,11 @@ continues the call after anything else, such as a timeout. A request is not sent
 """
 
 import time
-from enum import Enum, auto
-from typing import Final, Protocol
+from typing import Protocol
 
+from mcpproxy.proxy.call_limits.call_limits import CallPermit
 from mcpproxy.proxy.core.errors import BackendError
-from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
+from mcpproxy.proxy.core.exchange import CallContext, CallState, ClientIdentity
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.gateway.router import Route, upstream_request_of
 from mcpproxy.proxy.protocol import jsonrpc
@@ -21,25 +21,12 @@ from mcpproxy.proxy.upstream.era_bridge import translate_request
 from mcpproxy.proxy.upstream.large_results import ResultSink
 from mcpproxy.proxy.upstream.request_in_task import RequestInTask, SentRequest
 from mcpproxy.proxy.upstream.response_mapping import map_response, map_response_bytes
-from mcpproxy.proxy.upstream.transports.http_legacy import HttpLegacySession
-from mcpproxy.proxy.upstream.transports.http_modern import HttpModernSession
+from mcpproxy.proxy.upstream.transports.http_modern import IMMEDIATE
 from mcpproxy.proxy.upstream.transports.session import (
     HttpExchange,
     SessionLease,
     UpstreamRequest,
 )
-
-IMMEDIATE: Final = (HttpLegacySession, HttpModernSession)
-"""The sessions that are `SendsImmediately`. A check against the protocol itself is slow."""
-
-
-class CallState(Enum):
-    """Progress of a call: nothing is sent, callbacks wait for the response, a task does, over."""
-
-    NEW = auto()
-    SENT = auto()
-    DETACHED = auto()
-    DONE = auto()
 
 
 class Responder(Protocol):
@@ -59,6 +46,7 @@ class Call:
     _lease: SessionLease | None = None
     _exchange: HttpExchange | None = None
     _timer: Timer | None = None
+    _admission: CallPermit | None = None
 
     def __init__(
         self,
@@ -93,7 +81,10 @@ class Call:
         backend = route.backend
         request = upstream_request_of(message.id, message.method, params, route)
         call, lease, exchange = cls(gateway, backend, request, client, responder), None, None
-        if gateway.tracing is None and backend.forwarding.passes_all:
+        if gateway.limits is not None:
+            call._admission = gateway.limits.admit_at_once(request, backend.name, client)
+        is_admitted = gateway.limits is None or call._admission is not None
+        if is_admitted and gateway.tracing is None and backend.forwarding.passes_all:
             stateless_only = has_log_level or client.modern
             lease = backend.sessions.try_acquire(client, stateless_only=stateless_only)
         if lease is not None:
@@ -159,6 +150,8 @@ class Call:
             sent = SentRequest(self._exchange, self._lease, self._timer)
         elif not gateway.decides_at_once:
             await gateway.decide(message, backend.name, caller.client)
+        if gateway.limits is not None and self._admission is None:
+            self._admission = await gateway.limits.admit(self.request, backend.name, caller.client)
         self.state = CallState.DETACHED
         gateway.running.add(self)
         task = RequestInTask(backend, sent, sink, resolves_input=resolves_input)
@@ -182,6 +175,8 @@ class Call:
         # Both refer to the call, and only the garbage collector would free the cycles.
         self._exchange = self._timer = None
         self._gateway.running.discard(self)
+        if self._admission is not None:
+            self._admission.release()
         for record in self._gateway.call_records:
             record(self, self._client, *done, size)
 

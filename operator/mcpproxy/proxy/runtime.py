@@ -13,7 +13,7 @@ from mcpproxy.api.authority import join_host_port
 from mcpproxy.api.v1alpha1.status import PodReport
 from mcpproxy.proxy import sealing_keys as key_files
 from mcpproxy.proxy.admin.app import AdminApp
-from mcpproxy.proxy.admin.readiness import ANYWHERE, check_endpoint
+from mcpproxy.proxy.admin.readiness import check_endpoint
 from mcpproxy.proxy.bootstrap import VERSION, build_gateway, build_host_policy
 from mcpproxy.proxy.config.options import RuntimeOptions
 from mcpproxy.proxy.config.targets import ProxyConfig
@@ -107,6 +107,7 @@ class Runtime:
             clashes=catalog.clashes(),
             authentication=self._authentication.statuses() if self._authentication else None,
             authorization=self.gateway.authorization_report(complete=is_complete),
+            limits=self.gateway.limits_report(complete=is_complete),
         )
 
     def _authenticating(self, configuration: ProxyConfig) -> "ClientAuthentication":
@@ -177,8 +178,7 @@ class Runtime:
         for_instances = HttpServer(PeerEndpoint(front, self.gateway))
         acceptor = PeerAcceptor(front.peers.credentials, for_instances.new_connection)
         server = HttpServer(front, acceptor)
-        admin = None
-        tasks: list[asyncio.Task[None]] = []
+        admin, tasks = None, list[asyncio.Task[None]]()
         if options.admin_port is not None:
             admin = self._admin_server(self._admin.app)
             listening = listen(options.admin_host, options.admin_port)
@@ -197,7 +197,8 @@ class Runtime:
         # Readiness fails from here on. The admin port stays open until all calls are complete.
         self._draining = True
         front.drain()
-        await asyncio.gather(server.drain(options.drain), for_instances.drain(options.drain))
+        drain = options.drain
+        await asyncio.gather(front.leave(), server.drain(drain), for_instances.drain(drain))
         if admin is not None:
             await self._end_admin(admin, tasks)
         if key_watch is not None:
@@ -279,5 +280,4 @@ class Runtime:
 
 def _address(options: RuntimeOptions, port: int) -> str:
     """Return the address at which other processes reach this one, as `host:port`."""
-    host = options.reachable or ("127.0.0.1" if options.host in ANYWHERE else options.host)
-    return join_host_port(host, port)
+    return join_host_port(options.reachable_host, port)

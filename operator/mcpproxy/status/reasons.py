@@ -16,6 +16,7 @@ CATALOG_DRIFT: Final = "CatalogDrift"
 RULES_UNUSED: Final = "RulesUnused"
 AUTHENTICATION_READY: Final = "AuthenticationReady"
 EXPOSED: Final = "Exposed"
+LIMITS_ENFORCED: Final = "LimitsEnforced"
 
 VALID: Final = "Valid"
 INVALID_SPEC: Final = "InvalidSpec"
@@ -80,6 +81,10 @@ CATALOG_UNKNOWN: Final = "CatalogUnknown"
 
 RULES_COVER_NOTHING: Final = "RulesCoverNothing"
 RULES_COVER_COMPONENTS: Final = "RulesCoverComponents"
+
+LIMITS_APPLY: Final = "LimitsApply"
+LIMITS_COVER_NOTHING: Final = "LimitsCoverNothing"
+STORE_UNREACHABLE: Final = "StoreUnreachable"
 
 KEYS_KNOWN: Final = "KeysKnown"
 KEYS_UNKNOWN: Final = "KeysUnknown"

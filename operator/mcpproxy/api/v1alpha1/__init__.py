@@ -15,6 +15,13 @@ from mcpproxy.api.v1alpha1.access.backend_auth import (
     TokenClient,
     TokenExchange,
 )
+from mcpproxy.api.v1alpha1.access.limits import (
+    LimitRule,
+    Limits,
+    Results,
+    SharedLimits,
+    ValkeyServer,
+)
 from mcpproxy.api.v1alpha1.audit import Audit
 from mcpproxy.api.v1alpha1.authentication import (
     ApiKey,
@@ -86,6 +93,8 @@ __all__ = [
     "IngressSpec",
     "JwtIssuer",
     "KeyRef",
+    "LimitRule",
+    "Limits",
     "LocalObjectReference",
     "MCPProxy",
     "MCPProxySpec",
@@ -100,12 +109,14 @@ __all__ = [
     "Protocol",
     "ResourceMetadata",
     "Resources",
+    "Results",
     "ServiceAccountToken",
     "ServiceAccountTokens",
     "ServiceRef",
     "ServiceSpec",
     "Session",
     "SessionMode",
+    "SharedLimits",
     "Stdio",
     "Timeouts",
     "Tls",
@@ -115,5 +126,6 @@ __all__ = [
     "ToolAnnotations",
     "Tracing",
     "Transport",
+    "ValkeyServer",
     "ValueFrom",
 ]

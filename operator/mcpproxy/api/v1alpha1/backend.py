@@ -16,6 +16,7 @@ from mcpproxy.api.kubernetes.scalars import (
     find_duplicates,
 )
 from mcpproxy.api.v1alpha1.access.backend_auth import BackendAuth
+from mcpproxy.api.v1alpha1.access.limits import Results
 from mcpproxy.api.v1alpha1.component_filters import Components, Forward, NamedComponents
 from mcpproxy.api.v1alpha1.references import EnvVar, ForwardedHeaders, Header
 from mcpproxy.api.v1alpha1.tls import Tls
@@ -279,6 +280,9 @@ class BackendSpec(ApiModel):
     resource_templates: Components | None = None
     """Filters and overrides for the backend's resource templates. Default: all resource templates,
     unchanged."""
+    results: Results | None = None
+    """Limit on the size of results of the backend's tools and resources. Default: none; results are
+    forwarded up to the limits of the proxy."""
     forward: Forward | None = None
     """Features that pass between clients and the backend. Default: all features."""
     optional: bool | None = None

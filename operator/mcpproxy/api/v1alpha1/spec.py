@@ -31,6 +31,7 @@ from mcpproxy.api.v1alpha1.access.identities import (
     AUTHENTICATION_RULES,
     check_authentication,
 )
+from mcpproxy.api.v1alpha1.access.limits import Limits
 from mcpproxy.api.v1alpha1.access.urls import BaseUrl
 from mcpproxy.api.v1alpha1.audit import Audit
 from mcpproxy.api.v1alpha1.authentication import Authentication
@@ -259,6 +260,9 @@ class MCPProxySpec(ApiModel):
     authorization: Authorization | None = None
     """Permissions of callers to list and use components. Default: none; every caller may use all of
     them."""
+    limits: Limits | None = None
+    """Limits on calls, for each caller, backend or all together. Default: none; the number of calls
+    is not limited."""
     audit: Audit | None = None
     """Records of calls, denied calls and failed authentications. Default: none; nothing is
     recorded."""

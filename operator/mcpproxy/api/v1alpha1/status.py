@@ -182,6 +182,17 @@ class AuthorizationReport(ApiModel):
     """Entries of rules that cover no component; absent while some components are unknown."""
 
 
+class LimitsReport(ApiModel):
+    """Limits on calls in one pod."""
+
+    rules: _Count
+    """Number of rules."""
+    unused: _Names | None = None
+    """Rules that cover no tool; absent while some tools are unknown."""
+    failure: _Message | None = None
+    """Cause for which calls can't be counted together with other pods at present."""
+
+
 class PodReport(ApiModel):
     """Report of one pod's runtime, as served at `/status`."""
 
@@ -201,6 +212,8 @@ class PodReport(ApiModel):
     """State of the keys of every issuer; absent without spec.authentication."""
     authorization: AuthorizationReport | None = None
     """State of the rules; absent without spec.authorization."""
+    limits: LimitsReport | None = None
+    """State of the limits on calls; absent without spec.limits."""
 
 
 class Condition(ApiModel):
@@ -238,7 +251,8 @@ class MCPProxyStatus(ApiModel):
     """Accepted, Available, BackendsHealthy and Ready. Reconciling and Stalled are present only
     while abnormal, Suspended only while suspended, Autoscaled only with autoscaling, Monitored only
     with a PodMonitor, CatalogDrift only with an approved catalog, AuthenticationReady only with
-    authentication, RulesUnused only with rules of authorization, and Exposed only with expose."""
+    authentication, RulesUnused only with rules of authorization, Exposed only with expose, and
+    LimitsEnforced only with limits."""
     summary: str | None = None
     """State of the proxy in short: Serving, Degraded, Updating, Paused, Pending, Stalled, Failing,
     Unknown, Scaled to 0, Suspended or Terminating."""

@@ -6,6 +6,7 @@ from msgspec import Raw
 
 from mcpproxy.api.defaults import effective_settings
 from mcpproxy.api.v1alpha1 import BackendSpec, MCPProxySpec
+from mcpproxy.proxy.config.options import ANYWHERE
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import ClientIdentity, NullContext
 from mcpproxy.proxy.core.translation.era_translation import add_client_meta
@@ -16,8 +17,6 @@ from mcpproxy.proxy.upstream.connect.http_connector import HttpConnector
 from mcpproxy.proxy.upstream.transports.http_endpoint import McpHttpClient
 from mcpproxy.proxy.upstream.transports.session import TaskSet, UpstreamRequest
 
-ANYWHERE: Final = ("0.0.0.0", "::", "")
-"""Wildcard hosts, to which no client can connect."""
 _NAME: Final = b"mcpproxy-readiness"
 
 

@@ -9,6 +9,8 @@ from typing import Final, Literal
 
 from mcpproxy.api import constants
 
+ANYWHERE: Final = ("0.0.0.0", "::", "")
+"""Wildcard hosts, to which no client can connect."""
 AdminPage = Literal["local", "all"]
 """Visitors of the page of the admin port: those of the same machine or pod, or all."""
 DRAIN: Final = 30
@@ -40,12 +42,20 @@ class RuntimeOptions:
     """Seconds for calls in flight to complete after SIGTERM."""
     reachable: str | None = None
     """Address at which other machines reach this one; None if it is `host`."""
+    instances: tuple[tuple[str, int], ...] = ()
+    """Hosts and ports of all instances, which count calls together; a host may have several
+    addresses."""
     own_port: int | None = None
     """Port of this process alone, if worker processes share `port`."""
     keys: tuple[bytes, ...] = ()
     """Sealing keys, if they are not in a directory."""
     probe_delay_factor: float = 1.0
     """Multiple of the check interval to wait for the result of another worker process."""
+
+    @property
+    def reachable_host(self) -> str:
+        """The host at which other processes reach this one."""
+        return self.reachable or ("127.0.0.1" if self.host in ANYWHERE else self.host)
 
 
 def parse_seconds(text: str) -> float:

@@ -8,6 +8,7 @@ its client understands; upstream code does the reverse. Both sides share this mo
 import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Final, Protocol
 
 from msgspec import Raw
@@ -26,6 +27,15 @@ ROOTS_CHANGED: Final = "notifications/roots/list_changed"
 
 NotificationHandler = Callable[[Message], Awaitable[None]]
 """Coroutine function that processes a notification."""
+
+
+class CallState(Enum):
+    """Progress of a call: nothing is sent, callbacks wait for the response, a task does, over."""
+
+    NEW = auto()
+    SENT = auto()
+    DETACHED = auto()
+    DONE = auto()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from mcpproxy.limits.clients import SESSION_IDLE
+from mcpproxy.proxy.call_limits.instances.peer_messages import PATH as LIMITS_PATH
 from mcpproxy.proxy.core.tokens.session_token import LIFETIME
 from mcpproxy.proxy.downstream.access.principals import Principals
 from mcpproxy.proxy.downstream.batches import BatchEndpoint
@@ -82,8 +83,10 @@ class Endpoint:
         gateway.metrics.parked.set_function(lambda: parking.count)
 
     def start(self) -> None:
-        """Start to remove expired sessions."""
+        """Start to remove expired sessions, and to count calls together with other instances."""
         self._reaper = asyncio.create_task(self._reap())
+        if self._gateway.limits is not None:
+            self._gateway.limits.connect(self.peers)
 
     async def _reap(self) -> None:
         while True:
@@ -98,6 +101,11 @@ class Endpoint:
         """End the streams of notifications; calls in flight continue."""
         self._legacy.end_streams()
         self._streams.end()
+
+    async def leave(self) -> None:
+        """Tell the instances that count calls together with this one that it ends."""
+        if self._gateway.limits is not None:
+            await self._gateway.limits.leave()
 
     def close(self) -> None:
         """Cancel parked calls, and close connections to other instances."""
@@ -207,7 +215,20 @@ class PeerEndpoint:
         return False
 
     def serve(self, inbound: Request, reply: ResponseWriter) -> Coroutine[Any, Any, None]:
+        if inbound.path == LIMITS_PATH:
+            return self._answer_about_limits(inbound, reply)
         return self._front.serve_era(inbound, reply)
+
+    async def _answer_about_limits(self, inbound: Request, reply: ResponseWriter) -> None:
+        """Answer another instance that counts calls together with this one."""
+        limits = self._gateway.limits
+        try:
+            body = None if limits is None else await limits.answer_instance(inbound.body)
+        except ValueError as error:
+            raise HttpError(400, f"the message about limits is malformed: {error}") from None
+        if body is None:
+            raise HttpError(404, "this instance does not count calls together with others")
+        await reply.finish(body)
 
 
 def misdirected() -> HttpError:

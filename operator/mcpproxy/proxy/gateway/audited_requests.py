@@ -6,6 +6,7 @@ from msgspec import Raw
 
 from mcpproxy.proxy.audit.audit_log import AuditLog
 from mcpproxy.proxy.audit.record import RequestOutcome, Subject, encode_caller, encode_subject
+from mcpproxy.proxy.call_limits.rules import CallLimitExceeded
 from mcpproxy.proxy.core.access import Access, AccessDenied
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.digests import component_digest
@@ -78,17 +79,23 @@ class AuditedRequests:
         )
 
     def record_refusal(self, error: RpcError, request: Message) -> None:
-        """Record the response to a request if it is that `spec.authorization` denies it."""
-        if not isinstance(error, AccessDenied):
+        """Record the response to a request if it is that `spec.authorization` denies it, or that
+        `spec.limits` does not admit it."""
+        rule = ""
+        if isinstance(error, CallLimitExceeded):
+            rule, outcome = error.rule, RequestOutcome("denied", "limited")
+        elif isinstance(error, AccessDenied):
+            outcome = RequestOutcome("denied", "scope" if error.data else "rule")
+        else:
             return
         method = jsonrpc.decode_str(request.get("method")) or ""
         params = jsonrpc.decode_object(request.get("params", jsonrpc.EMPTY))
-        subject = Subject(method, _name_in(method, params), error.backend)
+        subject = Subject(method, _name_in(method, params), error.backend, rule=rule)
         self.log.record(
             "call",
             _NOBODY if error.client is None else self._caller(error.client),
             encode_subject(subject),
-            RequestOutcome("denied", "scope" if error.data else "rule"),
+            outcome,
             arguments=params.get("arguments"),
             trace_parent=_trace_parent(params),
         )

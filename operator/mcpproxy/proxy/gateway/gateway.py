@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from mcpproxy.api.v1alpha1.status import LimitsReport
 from mcpproxy.proxy.authorization.policy import Policy
+from mcpproxy.proxy.call_limits.call_limits import CallLimits
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.fair_shares import Holder
 from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
@@ -22,7 +24,7 @@ from mcpproxy.proxy.gateway.router import (
     upstream_request_of,
 )
 from mcpproxy.proxy.protocol.jsonrpc import Message
-from mcpproxy.proxy.protocol.kinds import ComponentKind
+from mcpproxy.proxy.protocol.kinds import TOOLS, ComponentKind
 from mcpproxy.proxy.telemetry.gauges import register_gauges
 from mcpproxy.proxy.telemetry.metrics import RuntimeMetrics
 from mcpproxy.proxy.telemetry.recent_calls import RecentCalls
@@ -51,12 +53,14 @@ class Gateway(RoutedAggregate):
         audit: AuditedRequests | None = None,
         visibility: Visibility | None = None,
         recent_calls: RecentCalls | None = None,
+        limits: CallLimits | None = None,
     ) -> None:
         """Create a gateway. `context` is that of the backends. Extensions in `denied` are neither
         advertised nor routed.
 
         `policy` and `decisions` restrict the clients; see `restrict`. `audit` records requests, and
         `recent_calls` keeps the last calls. `visibility` locates components that no list shows.
+        `limits` admits calls.
         """
         super().__init__(
             *(name, version, backends, context, denied, policy, decisions, audit), visibility
@@ -65,7 +69,7 @@ class Gateway(RoutedAggregate):
         self.end_call = self.metrics.operations.end_call
         self.events = context.events
         self._session_contexts = context.session_contexts
-        self.tracing = tracing
+        self.tracing, self.limits = tracing, limits
         self.recent_calls = recent_calls
         self.call_records = tuple(log.record_call for log in (recent_calls, audit) if log)
         """Functions that record each ended call."""
@@ -85,6 +89,8 @@ class Gateway(RoutedAggregate):
             self._token_requests.items,
         )
         register_gauges(self.metrics, self.backends, self._list_requests, lambda: len(self.running))
+        if limits is not None:
+            limits.register_metrics(self.metrics.count)
         if audit is not None:
             self.metrics.count(
                 "mcpproxy_audit_dropped",
@@ -100,6 +106,8 @@ class Gateway(RoutedAggregate):
         """Start to monitor the backends."""
         for backend in self.backends.values():
             backend.start()
+        if self.limits is not None:
+            self.limits.start(self.notify_status_watchers)
         self._begin_round()
 
     async def close(self) -> None:
@@ -108,10 +116,23 @@ class Gateway(RoutedAggregate):
         await asyncio.gather(*(backend.close() for backend in self.backends.values()))
         if self._decisions is not None:
             await self._decisions.close()
+        if self.limits is not None:
+            await self.limits.close()
         if self.tracing is not None:
             await asyncio.to_thread(self.tracing.close)
         if self.audit is not None:
             await self.audit.log.close()
+
+    def limits_report(self, *, complete: bool) -> LimitsReport | None:
+        """Return the state of the limits; `complete` means that all components are known."""
+        if self.limits is None:
+            return None
+        tools = (name for backend in self.backends for name in self.catalog.names(backend, TOOLS))
+        return LimitsReport(
+            rules=len(self.limits.rules.rules),
+            unused=self.limits.unused(tools) if complete else None,
+            failure=self.limits.store.failure(),
+        )
 
     def with_forwarded_headers(
         self, client: ClientIdentity, headers: Iterable[tuple[bytes, bytes]]

@@ -68,6 +68,8 @@ class FeaturePolicy:
     """Handlers of the features that the proxy answers or receives in the client's place."""
     denied: frozenset[str] = frozenset()
     """Extensions that are removed from the capabilities of clients."""
+    reads_results: bool = False
+    """True if the proxy reads the results, because their size is limited."""
     presumed: bool = False
     """True if the backend may use features that the client did not declare, because its session
     is older."""
@@ -75,7 +77,8 @@ class FeaturePolicy:
     @functools.cached_property
     def passes_all(self) -> bool:
         """True if the policy changes nothing."""
-        return not (self.withdrawn or self.answers or self.presumed or self.denied)
+        changes = self.withdrawn or self.answers or self.presumed or self.denied
+        return not (changes or self.reads_results)
 
     @property
     def answers_itself(self) -> bool:

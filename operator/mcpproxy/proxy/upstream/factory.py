@@ -40,9 +40,17 @@ def build_backend(
         context,
         # A second warm process would cost more than it saves.
         warm_each=1 if spec.stdio else 2,
-        forwarding=FeaturePolicy(withdrawn=settings.withdrawn, denied=settings.denied)
-        if settings.withdrawn or settings.denied
-        else EVERYTHING,
+        forwarding=_feature_policy(settings),
+    )
+
+
+def _feature_policy(settings: BackendSettings) -> FeaturePolicy:
+    if not (settings.withdrawn or settings.denied or settings.results):
+        return EVERYTHING
+    return FeaturePolicy(
+        withdrawn=settings.withdrawn,
+        denied=settings.denied,
+        reads_results=settings.results is not None,
     )
 
 

@@ -9,6 +9,7 @@ from mcpproxy.proxy.core.errors import SessionNotFound, TimedOut, Unreachable
 from mcpproxy.proxy.core.exchange import CallContext
 from mcpproxy.proxy.http1.client.client import asking
 from mcpproxy.proxy.protocol.jsonrpc import Message
+from mcpproxy.proxy.results.result_limit import is_too_large, limit_result
 from mcpproxy.proxy.timers import Timer
 from mcpproxy.proxy.upstream.backend import Backend
 from mcpproxy.proxy.upstream.call_context import TimeoutContext
@@ -68,7 +69,11 @@ class RequestInTask:
                 return await self._run_in_time(request, caller)
             # The policy has to decode the response, so the response is not relayed in parts.
             self._sink = None
-            return await policy.call(self._run_in_time, request, caller)
+            answer = await policy.call(self._run_in_time, request, caller)
+            results = self._backend.settings.results
+            if results is not None and is_too_large(results, request.method, answer):
+                limit_result(results, request.method, self._backend.name, answer)
+            return answer
         except Unreachable:
             self._backend.watch.recheck_now()
             raise

@@ -11,6 +11,7 @@ from mcpproxy.report_aggregation import (
     merge_authorization,
     merge_drift,
     merge_issuers,
+    merge_limits,
 )
 
 WORKER_REPORTERS: Final = Reporters("workers", "WorkersDisagree", "WorkersDiffer")
@@ -29,6 +30,7 @@ def merge_reports(blank: PodReport, reports: Sequence[PodReport]) -> PodReport:
             "drift": merge_drift([report.drift for report in reports]),
             "authentication": merge_issuers([report.authentication for report in reports]),
             "authorization": merge_authorization([report.authorization for report in reports]),
+            "limits": merge_limits([report.limits for report in reports]),
             "clashes": sorted({clash for report in reports for clash in report.clashes}),
         }
     )

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
+from mcpproxy.api.defaults import pods_count_together
 from mcpproxy.api.v1alpha1.status import BackendStatus, PodReport
 from mcpproxy.proxy import sealing_keys
 from mcpproxy.proxy.admin.app import AdminApp
@@ -196,6 +197,13 @@ def worker_configs(
         common = replace(common, keys=options.keys or (sealing_keys.new_key(),))
     else:
         sealing_keys.read_keys(options.sealing_keys)
+    if pods_count_together(configuration.proxy.spec):
+        if not all(ports):
+            raise ValueError(
+                "spec.limits: workers count calls together only at known ports; set --worker-ports"
+            )
+        workers = tuple((options.reachable_host, port) for port in ports)
+        common = replace(common, instances=(*common.instances, *workers))
     return [
         WorkerConfig(
             number,

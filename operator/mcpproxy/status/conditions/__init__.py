@@ -16,6 +16,7 @@ from mcpproxy.status.conditions import (
     backends,
     catalog,
     exposed,
+    limits,
     optional,
     progress,
 )
@@ -106,6 +107,13 @@ CHECKS: Final[Mapping[str, tuple[Check, ...]]] = {
         authorization.catalog_is_unknown,
         authorization.rules_cover_nothing,
         authorization.rules_cover_components,
+    ),
+    reasons.LIMITS_ENFORCED: (
+        limits.no_limits_exist,
+        limits.no_pod_reports_limits,
+        limits.calls_are_not_counted_together,
+        limits.rules_limit_nothing,
+        limits.limits_are_enforced,
     ),
     reasons.AUTHENTICATION_READY: (
         authentication.authentication_is_not_requested,

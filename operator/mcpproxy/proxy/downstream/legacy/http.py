@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mcpproxy.limits.instances import TICKETS
-from mcpproxy.proxy.core.exchange import PROGRESS
+from mcpproxy.proxy.core.exchange import PROGRESS, CallState
 from mcpproxy.proxy.core.tokens import session_token
 from mcpproxy.proxy.core.tokens.sealed_tokens import InvalidToken, Sealer
 from mcpproxy.proxy.core.tokens.session_token import SessionToken
@@ -35,7 +35,7 @@ from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message, RequestEnvelope, RpcError
 from mcpproxy.proxy.protocol.kinds import BY_METHOD
-from mcpproxy.proxy.relay import Call, CallState
+from mcpproxy.proxy.relay import Call
 
 _ALLOW: Final = (b"allow", b"GET, POST, DELETE")
 

@@ -6,7 +6,8 @@ from typing import Final, NamedTuple
 
 from msgspec import Raw
 
-from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.call_limits.rules import CallLimitExceeded
+from mcpproxy.proxy.core.exchange import CallState, ClientIdentity
 from mcpproxy.proxy.core.translation.era_translation import MAX_KEPT
 from mcpproxy.proxy.downstream.modern import requests, validation
 from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls, expired_call_error
@@ -28,7 +29,7 @@ from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_REQUEST, Message, RpcError
 from mcpproxy.proxy.protocol.kinds import BY_METHOD, ComponentKind
 from mcpproxy.proxy.protocol.revisions import MODERN
-from mcpproxy.proxy.relay import Call, CallState
+from mcpproxy.proxy.relay import Call
 from mcpproxy.proxy.telemetry.operation_durations import ServedOperation
 
 _ALLOW: Final = (b"allow", b"POST")
@@ -276,8 +277,11 @@ async def _finish(reply: ResponseWriter, answer: Message | bytes) -> None:
 
 
 def _fail(reply: ResponseWriter, request_id: Raw | None, error: RpcError) -> None:
-    body = jsonrpc.error_response(request_id, error)
-    reply.complete(body, validation.STATUS.get(error.code, 200))
+    body, status = jsonrpc.error_response(request_id, error), validation.STATUS.get(error.code, 200)
+    if isinstance(error, CallLimitExceeded):
+        status = 429
+        reply.add_header(b"retry-after", b"%d" % error.retry_after)
+    reply.complete(body, status)
 
 
 def _status(answer: Message) -> int:

@@ -29,6 +29,7 @@ from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
 
 PRINCIPAL: Final = b"mcpproxy-principal"
 """Header between instances with the client's principal, because credentials are not forwarded."""
+_JSON: Final = ((b"content-type", b"application/json"),)
 _OWN: Final = (PRINCIPAL, IDENTITY)
 KEPT_FOR: Final = 60.0
 """Seconds for which an idle connection is reused; servers close idle connections later."""
@@ -70,6 +71,7 @@ class PeerForwarder:
         """
         self.owner = f"{address}#{secrets.token_urlsafe(6)}"
         """Identifier of this process, which differs from any other process at the same address."""
+        self.address = address
         self.credentials = PeerCertificates(sealer, self.owner)
         self._passed = passed
         self._path = path
@@ -134,6 +136,33 @@ class PeerForwarder:
             finally:
                 if response is not None:
                     response.close()
+
+    async def exchange(self, address: str, path: str, body: bytes) -> bytes:
+        """Send a message to the instance at an address, whichever process it is; return its answer.
+
+        Raise ConnectionError. The time is limited by the caller.
+        """
+        response: ClientResponse | None = None
+        try:
+            peer = self._peer(address)
+            with peer.serving():
+                response = await peer.begin("POST", _JSON, body, path)
+                await response.head()
+                answer = await response.read(limits.ANSWER_SIZE.value)
+        except (PeerUnavailable, HttpClientError, HttpError) as error:
+            raise ConnectionError(str(error)) from None
+        finally:
+            if response is not None:
+                response.close()
+        if response.status != 200:
+            raise ConnectionError(f"{address} answers with HTTP status {response.status}")
+        return answer
+
+    def expect(self, address: str) -> None:
+        """Connect to an instance again although it was unreachable lately."""
+        peer = self._peers.get(address)
+        if peer is not None:
+            peer.expect()
 
     def _forwarded_headers(self, inbound: Request) -> list[tuple[bytes, bytes]]:
         """Return the headers that the owner needs to serve a request."""
@@ -222,14 +251,20 @@ class _Peer:
         finally:
             self.requests -= 1
 
-    async def begin(self, method: str, headers: HeaderLines, body: bytes) -> ClientResponse:
-        """Send a request once the instance has proven its identity.
+    def expect(self) -> None:
+        """Try to connect again at once."""
+        self._backoff.reset()
+
+    async def begin(
+        self, method: str, headers: HeaderLines, body: bytes, path: str | None = None
+    ) -> ClientResponse:
+        """Send a request once the instance has proven its identity; by default to the endpoint.
 
         Raise PeerUnavailable or HttpClientError.
         """
         client = self._client
         assert client is not None
-        head = client.head(method.encode(), client.origin.path, headers)
+        head = client.head(method.encode(), path or client.origin.path, headers)
         request = encode_request(head, body) if method == "POST" else head + b"\r\n"
         connection = client.take()
         if connection is None:

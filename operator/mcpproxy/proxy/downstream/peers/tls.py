@@ -6,6 +6,9 @@ itself a certificate for its owner name, the one in tokens. A process that conne
 requires that name, which no other process has: neither a stranger at the address, nor a later
 instance at the address, nor an instance to which a stranger relays the bytes.
 
+A process that counts calls together with others also has a certificate for its address alone, as
+they need not know which process is there.
+
 The server name in the first message is a MAC of the owner name. An instance therefore begins TLS
 only with holders of the key, or with attackers who have seen the name in such a connection.
 """
@@ -44,8 +47,9 @@ class PeerCertificate:
         """`key` is the sealing key, `owner` the name of this process in tokens."""
         self._key = key
         self._names_key = derive_key(key, _NAMES)
-        self._name = self.name_of(owner)
-        self._hello_name = self._name.encode()
+        address = owner.partition("#")[0]
+        self._names = (self.name_of(owner), self.name_of(address))
+        self._hello_names = tuple(name.encode() for name in self._names)
 
     def name_of(self, owner: str) -> str:
         """Return the TLS server name of the process with this owner name."""
@@ -54,7 +58,7 @@ class PeerCertificate:
 
     def is_named_in(self, hello: bytes) -> bool:
         """Return True if a TLS ClientHello asks for this process by this key."""
-        return self._hello_name in hello
+        return any(name in hello for name in self._hello_names)
 
     @cached_property
     def client_context(self) -> ssl.SSLContext:
@@ -93,9 +97,10 @@ class PeerCertificate:
         trusted = issuer.public_key()
         authority = _certificate(trusted, trusted).sign(issuer, None)
         usage = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        names = x509.SubjectAlternativeName([*map(x509.DNSName, self._names)])
         certificate = (
             _certificate(own.public_key(), trusted)
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(self._name)]), critical=True)
+            .add_extension(names, critical=True)
             .add_extension(x509.ExtendedKeyUsage(usage), critical=False)
             .sign(issuer, None)
         )

@@ -20,6 +20,7 @@ from mcpproxy.proxy.upstream.transports.http_endpoint import (
     failed,
     read_json,
 )
+from mcpproxy.proxy.upstream.transports.http_legacy import HttpLegacySession
 from mcpproxy.proxy.upstream.transports.session import (
     ACKNOWLEDGED,
     HttpExchange,
@@ -170,3 +171,7 @@ class HttpModernSession:
             response.close()
 
     async def close(self) -> None: ...
+
+
+IMMEDIATE: Final = (HttpLegacySession, HttpModernSession)
+"""The sessions that are `SendsImmediately`. A check against the protocol itself is slow."""

@@ -1,0 +1,273 @@
+"""CallPermit of calls by `spec.limits`."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Protocol
+
+from mcpproxy.api.v1alpha1 import Limits, MCPProxy
+from mcpproxy.limits.clients import COUNTED_SUBJECTS
+from mcpproxy.proxy.call_limits.account import SubjectAccount
+from mcpproxy.proxy.call_limits.instances.owner_store import (
+    InstanceLink,
+    Instances,
+    OwnerStore,
+)
+from mcpproxy.proxy.call_limits.rules import RETRY_SOON, CallLimitExceeded, CompiledRule, RuleSet
+from mcpproxy.proxy.call_limits.store import Store, SubjectKey
+from mcpproxy.proxy.call_limits.valkey.valkey_store import ValkeyStore
+from mcpproxy.proxy.call_limits.window_table import LocalStore
+from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.upstream.mounted.values import MountedValues
+
+SWEEP_EVERY: Final = 1.0
+"""Seconds between two looks for leases that have ended."""
+
+
+RegisterCounter = Callable[
+    [str, str, Sequence[str], Callable[[], Iterable[tuple[tuple[str, ...], int]]]], None
+]
+"""Function that registers a counter by name, documentation, labels and reader."""
+
+
+class CountedRequest(Protocol):
+    """A request with the backend's names, as far as limits need it."""
+
+    @property
+    def method(self) -> str:
+        """The method."""
+
+    @property
+    def target(self) -> str:
+        """The downstream name of the component, if it has one."""
+
+
+class CallPermit:
+    """Permission for one call; while it lasts, the call is in flight."""
+
+    __slots__ = ("_keys", "_running")
+
+    def __init__(self, running: dict[SubjectKey, int], keys: tuple[SubjectKey, ...]) -> None:
+        self._running, self._keys = running, keys
+
+    def release(self) -> None:
+        """End the call. Further calls have no effect."""
+        keys, self._keys = self._keys, ()
+        for key in keys:
+            left = self._running[key] - 1
+            if left:
+                self._running[key] = left
+            else:
+                del self._running[key]
+
+    def __del__(self) -> None:
+        # Calls that end before their first step have nobody else to release them.
+        self.release()
+
+
+class CallLimits:
+    """All limits on the calls of one proxy, in this instance."""
+
+    def __init__(
+        self,
+        rules: RuleSet,
+        store: Store,
+        *,
+        allows_on_failure: bool,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`allows_on_failure` means that calls are counted alone while the store fails."""
+        self.rules, self.store = rules, store
+        self._allows_on_failure = allows_on_failure
+        self._clock = clock
+        self._running: dict[SubjectKey, int] = {}
+        """Calls in flight."""
+        self._share = max(COUNTED_SUBJECTS.value // len(rules.rules), 1)
+        self._accounts: dict[str, dict[SubjectKey, SubjectAccount]] = {
+            rule.id: {} for rule in rules.rules
+        }
+        """Accounts by rule, those that were used last at the end."""
+        self._free = CallPermit(self._running, ())
+        self._sweeper: asyncio.Task[None] | None = None
+        self.limited = dict.fromkeys((rule.name for rule in rules.rules), 0)
+        """Number of refused calls by rule."""
+
+    def start(self, on_change: Callable[[], None] = lambda: None) -> None:
+        """Give leases back that end unused. Requires a running loop.
+
+        `on_change` is called when the store begins or ceases to fail.
+        """
+        self._sweeper = asyncio.get_running_loop().create_task(self._sweep(on_change))
+
+    def connect(self, link: InstanceLink) -> None:
+        """Count together with the other instances, if the spec says so. Requires a running loop."""
+        if isinstance(self.store, OwnerStore):
+            self.store.connect(link)
+
+    def register_metrics(self, count: RegisterCounter) -> None:
+        """Register the counters of refused calls and of messages."""
+        count(
+            "mcpproxy_limited_calls",
+            "Calls that a rule of spec.limits did not admit",
+            ["rule"],
+            lambda: [((rule,), number) for rule, number in self.limited.items()],
+        )
+        count(
+            "mcpproxy_limit_messages",
+            "Messages to other instances, or to the Valkey server, about calls for spec.limits",
+            (),
+            lambda: [((), self.store.sent)],
+        )
+
+    async def answer_instance(self, message: bytes) -> bytes | None:
+        """Return the answer to a message of another instance; None if this one counts alone.
+
+        Raise ValueError for a malformed message.
+        """
+        return await self.store.answer(message) if isinstance(self.store, OwnerStore) else None
+
+    async def leave(self) -> None:
+        """Tell the other instances that this one ends."""
+        if isinstance(self.store, OwnerStore):
+            self._collect(float("inf"))
+            await self.store.leave()
+
+    async def close(self) -> None:
+        """End what runs in the background."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        await self.store.close()
+
+    def admit_at_once(
+        self, request: CountedRequest, backend: str, client: ClientIdentity
+    ) -> CallPermit | None:
+        """Admit a call, or return None if that takes waiting. Raise CallLimitExceeded."""
+        rules = self.rules.covering(request.method, request.target)
+        if not rules:
+            return self._free
+        admission = self._occupy(rules, backend, client)
+        now, taken = self._clock(), []
+        for rule in rules:
+            if rule.rate is None:
+                continue
+            account = self._account(rule, rule.key(backend, client))
+            wait = account.take(now)
+            if wait == 0.0:
+                taken.append(account)
+                continue
+            _withdraw(taken, admission)
+            if wait is None:
+                return None
+            raise CallLimitExceeded(rule.name, rule.why, wait, client, backend)
+        return admission
+
+    async def admit(
+        self, request: CountedRequest, backend: str, client: ClientIdentity
+    ) -> CallPermit:
+        """Admit a call, and wait for the store if necessary. Raise CallLimitExceeded."""
+        rules = self.rules.covering(request.method, request.target)
+        taken: list[SubjectAccount] = []
+        admission = self._free
+        try:
+            admission = self._occupy(rules, backend, client)
+            for rule in rules:
+                if rule.rate is not None:
+                    account = self._account(rule, rule.key(backend, client))
+                    wait = await account.acquire()
+                    if wait > 0:
+                        raise CallLimitExceeded(rule.name, rule.why, wait, client, backend)
+                    taken.append(account)
+        except CallLimitExceeded as error:
+            self.limited[error.rule] += 1
+            _withdraw(taken, admission)
+            raise
+        except BaseException:
+            _withdraw(taken, admission)
+            raise
+        return admission
+
+    def _occupy(
+        self, rules: Sequence[CompiledRule], backend: str, client: ClientIdentity
+    ) -> CallPermit:
+        """Count a call in flight. Raise CallLimitExceeded."""
+        running, keys = self._running, []
+        for rule in rules:
+            if rule.in_flight is not None:
+                key = rule.key(backend, client)
+                if running.get(key, 0) >= rule.in_flight:
+                    why = rule.why_in_flight
+                    raise CallLimitExceeded(rule.name, why, RETRY_SOON, client, backend)
+                keys.append(key)
+        if not keys:
+            return self._free
+        for key in keys:
+            running[key] = running.get(key, 0) + 1
+        return CallPermit(running, tuple(keys))
+
+    def _account(self, rule: CompiledRule, key: SubjectKey) -> SubjectAccount:
+        accounts = self._accounts[rule.id]
+        account = accounts.pop(key, None)
+        if account is None:
+            if len(accounts) >= self._share:
+                COUNTED_SUBJECTS.record()
+                accounts.pop(next(iter(accounts))).collect(float("inf"))
+            assert rule.rate is not None
+            account = SubjectAccount(
+                *(rule, rule.rate, key, self.store, self._clock),
+                allows_on_failure=self._allows_on_failure,
+            )
+        accounts[key] = account
+        return account
+
+    def unused(self, tools: Iterable[str]) -> list[str]:
+        """Return the names of the rules that cover none of the offered tools."""
+        return self.rules.unused(tools)
+
+    async def _sweep(self, on_change: Callable[[], None]) -> None:
+        failure = None
+        while True:
+            await asyncio.sleep(SWEEP_EVERY)
+            self.sweep()
+            if failure != self.store.failure():
+                failure = self.store.failure()
+                on_change()
+
+    def sweep(self) -> None:
+        """Give back what is left of leases that have ended."""
+        self._collect(self._clock())
+
+    def _collect(self, now: float) -> None:
+        for accounts in self._accounts.values():
+            for account in list(accounts.values()):
+                account.collect(now)
+
+
+def _withdraw(taken: Iterable[SubjectAccount], admission: CallPermit) -> None:
+    """Undo the admission of a call that another rule does not admit."""
+    for account in taken:
+        account.put_back()
+    admission.release()
+
+
+def build_call_limits(
+    proxy: MCPProxy, values: MountedValues, instances: Instances
+) -> CallLimits | None:
+    """Return the limits of a proxy; None without `spec.limits`. Raise ValueError."""
+    spec = proxy.spec.limits
+    if spec is None:
+        return None
+    prefix = f"mcpproxy:{proxy.metadata.namespace or 'default'}:{proxy.metadata.name}"
+    return CallLimits(
+        RuleSet(spec.rules),
+        _build_store(spec, prefix, values, instances),
+        allows_on_failure=spec.on_store_failure != "Deny",
+    )
+
+
+def _build_store(spec: Limits, prefix: str, values: MountedValues, instances: Instances) -> Store:
+    shared = spec.shared
+    if shared is not None and shared.valkey is not None:
+        return ValkeyStore(shared.valkey, prefix, values)
+    if shared is not None and shared.mode == "None":
+        return LocalStore(time.monotonic)
+    return OwnerStore(time.monotonic, instances)

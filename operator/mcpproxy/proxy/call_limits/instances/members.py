@@ -1,0 +1,172 @@
+"""The instances of a proxy that are known to count calls together, and which counts what."""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from typing import Final
+
+from mcpproxy.api.authority import join_host_port, parse_authority
+from mcpproxy.limits.instances import KNOWN
+from mcpproxy.proxy.call_limits.store import SubjectKey
+
+ROUND: Final = 5.0
+"""Seconds between two rounds in which instances are looked up and greeted."""
+GREETED_FOR: Final = 15.0
+"""Seconds after a message of an instance for which it is not greeted again."""
+LOOKUP: Final = 3.0
+"""Seconds in which the addresses of a name must be known."""
+AT_ONCE: Final = 16
+"""Instances that are greeted at the same time."""
+KEPT: Final = 4096
+"""Maximum number of subjects whose owners are cached."""
+log = logging.getLogger("mcpproxy.limits")
+
+Greet = Callable[[str], Awaitable[Collection[str]]]
+"""Function that greets the instance at an address and returns the others that it knows. Raises
+InstanceUnreachable."""
+Look = Callable[[str, int], Awaitable[list[str]]]
+"""Function that returns the addresses of the instances with a name and a port."""
+
+
+class InstanceUnreachable(Exception):
+    """An instance does not answer, or not in time."""
+
+
+class Members:
+    """Addresses of the instances that count together; rendezvous hashing names the owner of each
+    subject."""
+
+    def __init__(
+        self,
+        own: str,
+        names: Iterable[tuple[str, int]],
+        greet: Greet,
+        clock: Callable[[], float],
+        on_joined: Callable[[], None] = lambda: None,
+        look: Look | None = None,
+    ) -> None:
+        """`names` are hosts and ports of instances; a host may have the addresses of several.
+
+        `on_joined` is called when an instance has joined.
+        """
+        self.own = own
+        self.joined = asyncio.Event()
+        """Set once all instances that were found at the start have been greeted."""
+        self._on_joined = on_joined
+        self._names = tuple(names)
+        self._greet, self._look, self._clock = greet, look or look_up, clock
+        self._heard: dict[str, float] = {}
+        """Other instances, and when they last sent something."""
+        self._order: dict[SubjectKey, list[str]] = {}
+        self._leaving = False
+        if not self._names:
+            self.joined.set()
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The addresses of the other instances."""
+        return tuple(self._heard)
+
+    def owner(self, key: SubjectKey) -> str:
+        """Return the instance that counts the calls of a subject."""
+        return self._ranked(key)[0]
+
+    def successor(self, key: SubjectKey) -> str | None:
+        """Return the instance that would count if the owner ended; None without one."""
+        ranked = self._ranked(key)
+        return ranked[1] if len(ranked) > 1 else None
+
+    def _ranked(self, key: SubjectKey) -> list[str]:
+        ranked = self._order.get(key)
+        if ranked is None:
+            candidates = list(self._heard)
+            if not (self._leaving and candidates):
+                candidates.append(self.own)
+            ranked = sorted(candidates, key=lambda address: _weight(address, key))[-2:][::-1]
+            if len(self._order) >= KEPT:
+                self._order.clear()
+            self._order[key] = ranked
+        return ranked
+
+    def hear(self, address: str) -> None:
+        """Record that an instance has proven that it runs."""
+        if address == self.own or not _is_address(address):
+            return
+        if address not in self._heard:
+            if len(self._heard) >= KNOWN.value:
+                KNOWN.record()
+                return
+            log.info("counting calls together with the instance at %s", address)
+            self._order.clear()
+            self._heard[address] = self._clock()
+            self._on_joined()
+        self._heard[address] = self._clock()
+
+    def drop(self, address: str) -> None:
+        """Forget an instance that does not answer or has ended."""
+        if self._heard.pop(address, None) is not None:
+            log.info("no longer counting calls together with the instance at %s", address)
+            self._order.clear()
+
+    def leave(self) -> None:
+        """Count nothing from now on, because this instance ends."""
+        self._leaving = True
+        self._order.clear()
+
+    async def run(self) -> None:
+        """Look up and greet the other instances again and again."""
+        while True:
+            await self.find()
+            self.joined.set()
+            await asyncio.sleep(ROUND)
+
+    async def find(self) -> None:
+        """Look up the other instances once, and greet those from which nothing came lately."""
+        found = set(self._heard)
+        for host, port in self._names:
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(LOOKUP):
+                    found.update(await self._look(host, port))
+        found.discard(self.own)
+        known: set[str] = set()
+        while pending := sorted(found - known)[: KNOWN.value]:
+            known.update(pending)
+            room = asyncio.Semaphore(AT_ONCE)
+            told = await asyncio.gather(*(self._meet(address, room) for address in pending))
+            # Instances that started at the same time may not be found by their name yet.
+            found.update(address for others in told for address in others if _is_address(address))
+            found.discard(self.own)
+            if len(known) >= KNOWN.value:
+                break
+
+    async def _meet(self, address: str, room: asyncio.Semaphore) -> Collection[str]:
+        if self._clock() - self._heard.get(address, float("-inf")) < GREETED_FOR:
+            return ()
+        async with room:
+            try:
+                others = await self._greet(address)
+            except InstanceUnreachable:
+                self.drop(address)
+                return ()
+        self.hear(address)
+        return others
+
+
+def _is_address(text: str) -> bool:
+    parts = parse_authority(text)
+    return parts is not None and parts.port is not None
+
+
+def _weight(address: str, key: SubjectKey) -> bytes:
+    text = "\0".join((address, *key)).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=8).digest()
+
+
+async def look_up(host: str, port: int) -> list[str]:
+    """Return the addresses of all instances with a host name. Raise OSError."""
+    loop = asyncio.get_running_loop()
+    infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [join_host_port(str(info[4][0]), port) for info in infos]

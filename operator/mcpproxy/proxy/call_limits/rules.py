@@ -1,0 +1,113 @@
+"""The rules of `spec.limits`, and the error of a call that one of them does not admit."""
+
+import hashlib
+import math
+from collections.abc import Iterable
+from typing import Final
+
+from mcpproxy.api.kubernetes.quantities import parse_duration
+from mcpproxy.api.v1alpha1 import LimitRule
+from mcpproxy.proxy.call_limits.store import SubjectKey
+from mcpproxy.proxy.call_limits.window import Rate
+from mcpproxy.proxy.core.catalog.component_filter import Globs
+from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.protocol.jsonrpc import UNAVAILABLE, RpcError
+
+CALL_TOOL: Final = "tools/call"
+KEPT: Final = 4096
+"""Maximum number of names whose rules are cached."""
+MAX_NAME: Final = 512
+"""Maximum length of a name whose rules are cached."""
+LEASES: Final = 15
+"""Leases into which the calls of a period are divided, at least."""
+_TTL: Final = (1.0, 10.0)
+"""Shortest and longest time in seconds for which a lease is used."""
+RETRY_SOON: Final = 1.0
+"""Seconds after which a call may be tried again if nothing tells when it would be admitted."""
+
+
+class CallLimitExceeded(RpcError):
+    """A call that a rule of `spec.limits` does not admit now."""
+
+    def __init__(
+        self, rule: str, why: str, wait: float, client: ClientIdentity, backend: str
+    ) -> None:
+        """`wait` is the number of seconds after which the call may be admitted."""
+        milliseconds = max(math.ceil(wait * 1000), 1)
+        shown = f"{math.ceil(wait)} s" if wait >= 1 else f"{milliseconds} ms"
+        super().__init__(
+            UNAVAILABLE,
+            f"rule {rule} of spec.limits {why}; try again in {shown}",
+            {"limit": rule, "retryAfterMs": milliseconds},
+        )
+        self.rule = rule
+        self.client, self.backend = client, backend
+        self.retry_after = max(math.ceil(wait), 1)
+        """Whole seconds, as HTTP has them."""
+
+
+class CompiledRule:
+    """One rule."""
+
+    def __init__(self, spec: LimitRule) -> None:
+        self.name = spec.name
+        self.in_flight = spec.in_flight
+        self.rate: Rate | None = None
+        if spec.calls is not None and spec.window is not None:
+            period = parse_duration(spec.window)
+            self.rate = Rate(spec.calls, period, spec.burst or 0)
+            self.lease = lease_size(self.rate)
+            shortest, longest = _TTL
+            self.lease_time = min(max(period / 6, shortest), longest)
+        per = "" if spec.per == "Proxy" else f" for each {(spec.per or 'Principal').lower()}"
+        self.why = f"allows {spec.calls} calls in {spec.window}{per}"
+        self.why_in_flight = f"allows {spec.in_flight} calls at a time{per}"
+        self._per = spec.per or "Principal"
+        self._globs = None if spec.tools is None else Globs(spec.tools)
+        # Instances with another content of the rule count separately, as during a rollout.
+        content = spec.model_dump_json(by_alias=True, exclude_none=True).encode()
+        self.id = f"{spec.name}:{hashlib.sha256(content).hexdigest()[:16]}"
+
+    def covers(self, method: str, name: str) -> bool:
+        """Return True if the rule counts requests about a component, by its downstream name."""
+        return self._globs is None or (method == CALL_TOOL and self._globs.match(name))
+
+    def covers_one_of(self, tools: Iterable[str]) -> bool:
+        """Return True if the rule counts calls of one of these tools."""
+        return self._globs is None or any(map(self._globs.match, tools))
+
+    def key(self, backend: str, client: ClientIdentity) -> SubjectKey:
+        """Return what a call is counted together with."""
+        if self._per == "Principal":
+            return SubjectKey(self.id, client.principal)
+        return SubjectKey(self.id, backend if self._per == "Backend" else "")
+
+
+def lease_size(rate: Rate) -> int:
+    """Return the largest number of calls that an instance may have in advance."""
+    return max(min(rate.calls // LEASES, rate.burst or rate.calls), 1)
+
+
+class RuleSet:
+    """All rules of a proxy, with a cache of the rules for each name."""
+
+    def __init__(self, rules: Iterable[LimitRule]) -> None:
+        self.rules = tuple(map(CompiledRule, rules))
+        self._covering: dict[tuple[str, str], tuple[CompiledRule, ...]] = {}
+
+    def covering(self, method: str, name: str) -> tuple[CompiledRule, ...]:
+        """Return the rules that count requests of a method about a component."""
+        key = method, name
+        rules = self._covering.get(key)
+        if rules is None:
+            rules = tuple(rule for rule in self.rules if rule.covers(method, name))
+            if len(name) <= MAX_NAME and len(method) <= MAX_NAME:
+                if len(self._covering) >= KEPT:
+                    self._covering.clear()
+                self._covering[key] = rules
+        return rules
+
+    def unused(self, tools: Iterable[str]) -> list[str]:
+        """Return the names of the rules that cover none of the offered tools."""
+        names = tuple(tools)
+        return [rule.name for rule in self.rules if not rule.covers_one_of(names)]

@@ -1,0 +1,1 @@
+"""Counting of calls by a Valkey or Redis server."""

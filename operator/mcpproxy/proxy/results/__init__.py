@@ -1,0 +1,1 @@
+"""Limits on the size of results: `backends[].results`."""

@@ -1,0 +1,157 @@
+"""Rules admit calls: which ones they count, and how many are in flight."""
+
+import gc
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from mcpproxy.limits import clients
+from mcpproxy.proxy.call_limits import call_limits as module
+from mcpproxy.proxy.call_limits.call_limits import CallLimits
+from mcpproxy.proxy.call_limits.rules import KEPT, CallLimitExceeded
+from mcpproxy.proxy.call_limits.window_table import LocalStore
+from tests.proxy.call_limits.crowd import (
+    Clock,
+    a_client,
+    a_request,
+    a_rule,
+    admitted,
+    call_limits,
+)
+
+
+def _limits(*rules: Any, clock: Clock | None = None) -> CallLimits:
+    clock = clock or Clock()
+    return call_limits(LocalStore(clock), clock, *rules)
+
+
+async def _count(limits: CallLimits, times: int, **about: Any) -> int:
+    """How many of these calls are admitted."""
+    permits = [await admitted(limits, **about) for _ in range(times)]
+    return sum(permit is not None for permit in permits)
+
+
+async def test_a_rule_counts_each_principal_by_itself() -> None:
+    limits = _limits(a_rule(calls=3, window="1m"))
+    assert await _count(limits, 5, principal="alice") == 3
+    assert await _count(limits, 5, principal="bob") == 3
+
+
+async def test_a_rule_for_the_proxy_counts_all_callers_together() -> None:
+    limits = _limits(a_rule(calls=3, window="1m", per="Proxy"))
+    assert await _count(limits, 2, principal="alice") == 2
+    assert await _count(limits, 5, principal="bob", backend="q") == 1
+
+
+async def test_a_rule_for_backends_counts_each_backend_by_itself() -> None:
+    limits = _limits(a_rule(calls=3, window="1m", per="Backend"))
+    assert await _count(limits, 5, backend="p") == 3
+    assert await _count(limits, 5, backend="q", principal="bob") == 3
+
+
+async def test_a_rule_with_patterns_counts_only_tools_that_match() -> None:
+    limits = _limits(a_rule(calls=2, window="1m", tools=["p_search_*"]))
+    assert await _count(limits, 4, target="p_search_all") == 2
+    assert await _count(limits, 4, target="p_search_") == 0
+    assert await _count(limits, 50, target="p_echo") == 50
+    permit = limits.admit_at_once(a_request("p_search_all", "resources/read"), "p", a_client())
+    assert permit is not None, "a resource with the name of a tool is no tool"
+
+
+async def test_a_call_that_one_rule_refuses_costs_nothing_of_another() -> None:
+    clock = Clock()
+    limits = _limits(
+        a_rule("all", calls=10, window="1m"),
+        a_rule("costly", calls=2, window="1m", tools=["p_costly"]),
+        clock=clock,
+    )
+    assert await _count(limits, 6, target="p_costly") == 2
+    assert await _count(limits, 20, target="p_echo") == 8
+
+
+async def test_calls_in_flight_are_counted_until_each_of_them_ends() -> None:
+    limits = _limits(a_rule(inFlight=2))
+    permits = [await admitted(limits), await admitted(limits)]
+    assert await admitted(limits) is None
+    assert await admitted(limits, "bob") is not None
+    for permit in permits:
+        assert permit is not None
+        permit.release()
+        permit.release()
+    assert await _count(limits, 3) == 2
+    assert await admitted(limits) is not None
+
+
+async def test_a_call_that_is_forgotten_is_no_longer_in_flight() -> None:
+    limits = _limits(a_rule(inFlight=1))
+    permit = await admitted(limits)
+    assert await admitted(limits) is None
+    del permit
+    gc.collect()
+    assert await admitted(limits) is not None
+    assert not limits._running
+
+
+async def test_a_call_beyond_its_rate_is_not_in_flight() -> None:
+    limits = _limits(a_rule(calls=1, window="1m", inFlight=5))
+    permit = await admitted(limits)
+    assert await _count(limits, 10) == 0
+    assert list(limits._running.values()) == [1]
+    assert permit is not None
+
+
+async def test_the_error_names_the_rule_and_the_time_to_wait() -> None:
+    clock = Clock()
+    limits = _limits(a_rule("team", calls=2, window="30s"), clock=clock)
+    assert await _count(limits, 2) == 2
+    clock.now += 10.0
+    with pytest.raises(CallLimitExceeded, match=r"rule team of spec\.limits allows 2 calls") as e:
+        await limits.admit(a_request(), "p", a_client())
+    assert e.value.code == -32000
+    assert e.value.data["limit"] == "team"
+    assert 19_000 < e.value.data["retryAfterMs"] <= 20_000
+    assert e.value.retry_after == 20
+    clock.now += e.value.data["retryAfterMs"] / 1000
+    assert await admitted(limits) is not None
+    assert limits.limited == {"team": 1}
+
+
+async def test_subjects_beyond_the_limit_are_forgotten_rule_by_rule(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limit = replace(clients.COUNTED_SUBJECTS, value=8)
+    monkeypatch.setattr(module, "COUNTED_SUBJECTS", limit)
+    limits = _limits(
+        a_rule("each", calls=1, window="1m", tools=["p_a"]),
+        a_rule("other", calls=1, window="1m", tools=["p_b"]),
+    )
+    await admitted(limits, "alice", "p_b")
+    for number in range(100):
+        await admitted(limits, f"p{number}", "p_a")
+    assert limit.reached > 0
+    assert [len(accounts) for accounts in limits._accounts.values()] == [4, 1]
+    assert await admitted(limits, "alice", "p_b") is None, "the other rule has its own share"
+
+
+async def test_names_that_clients_invent_take_bounded_room() -> None:
+    limits = _limits(a_rule(calls=1_000_000, window="1m", tools=["p_*", "*?x*"]))
+    for number in range(3 * KEPT):
+        await admitted(limits, target=f"p_{number}")
+    await admitted(limits, target="p_" + "x" * 100_000)
+    assert len(limits.rules._covering) <= KEPT
+    assert sum(len(name) for _, name in limits.rules._covering) < KEPT * 20
+
+
+async def test_a_rule_that_matches_no_tool_is_named() -> None:
+    limits = _limits(
+        a_rule("used", calls=1, window="1m", tools=["p_*"]),
+        a_rule("unused", calls=1, window="1m", tools=["q_*"]),
+        a_rule("every", inFlight=5),
+    )
+    assert limits.unused(["p_echo"]) == ["unused"]
+
+
+async def test_without_instances_a_single_call_costs_no_message_and_no_task() -> None:
+    limits = _limits(a_rule(calls=600, window="1m"))
+    assert limits.admit_at_once(a_request(), "p", a_client()) is not None
