@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import NoReturn
 
 COMMANDS = {
-    "run": ("mcpproxy.proxy.cli", "run the proxy in front of MCP servers"),
+    "run": ("mcpproxy.terminal.run_command", "run the proxy in front of MCP servers"),
     "plan": ("mcpproxy.plan.command", "show the components that a manifest would serve"),
     "list": ("mcpproxy.terminal.list_command", "show the tools of a server"),
     "call": ("mcpproxy.terminal.call_command", "call a tool of a server"),

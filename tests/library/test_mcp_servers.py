@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mcpproxy import create_proxy
-from mcpproxy.api.manifest import ManifestError
+from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.proxy.config.targets import from_mcp_servers, from_target
 from mcpproxy.proxy.http1.client.client import Origin
 from tests.library.conftest import NOTES, names

@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from mcpproxy.api.manifest import ManifestError
+from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.plan import compare as plan_compare
 from mcpproxy.plan import manifests
@@ -93,7 +93,7 @@ def main(args: argparse.Namespace) -> int:
             print(f"mcpproxy plan: ignored {skipped}", file=sys.stderr)  # noqa: T201
         plans, lost = process.run(_plans(parsed.proxies, args))
     except (ManifestError, ValueError, OSError) as error:
-        print(f"mcpproxy plan: {error}", file=sys.stderr)  # noqa: T201
+        process.report_failure("mcpproxy plan", error)
         return FAILED
     except KeyboardInterrupt:
         return process.INTERRUPTED

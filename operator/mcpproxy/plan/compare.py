@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mcpproxy.api.manifest import ManifestError
+from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.plan.collect import CollectOptions, build_plan
 from mcpproxy.plan.document import FORM, Plan
 from mcpproxy.plan.port_forward import port_forward, proxy_of

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from mcpproxy.api import constants
-from mcpproxy.api.manifest import ManifestError
+from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.proxy.upstream.processes.child_processes import before_exec
 
 _KIND: Final = "mcpproxy/"

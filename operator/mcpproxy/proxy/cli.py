@@ -1,4 +1,4 @@
-"""`mcpproxy run`: run the proxy in front of MCP servers."""
+"""`mcpproxy run` without a terminal: run the proxy in front of MCP servers."""
 
 import argparse
 import asyncio
@@ -8,20 +8,22 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from pydantic import ValidationError
 
 from mcpproxy.api import constants
-from mcpproxy.api.manifest import ManifestError
+from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.api.v1alpha1 import PrincipalFrom
 from mcpproxy.proxy import process
-from mcpproxy.proxy.config.options import DRAIN, RuntimeOptions
-from mcpproxy.proxy.config.targets import ProxyConfig, from_manifest, from_target
+from mcpproxy.proxy.config.options import DRAIN, RuntimeOptions, parse_header
+from mcpproxy.proxy.config.targets import ProxyConfig, from_file, from_target
+from mcpproxy.proxy.config.variables import Ask
 from mcpproxy.proxy.downstream.standard_streams import NothingToServe, OutputFailed
-from mcpproxy.proxy.runtime import Runtime
+from mcpproxy.proxy.runtime import Runtime, reachable_address
 from mcpproxy.proxy.workers import supervisor
 from mcpproxy.proxy.workers.worker_process import WorkerStartFailed
+from mcpproxy.text_logs import is_terminal
 
 MAX_PORT: Final = 65535
 WORKER_PORTS: Final = 100
@@ -35,9 +37,29 @@ log = logging.getLogger("mcpproxy.run")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `mcpproxy run`."""
     add = parser.add_argument
-    add("target", nargs="?", metavar="TARGET", help="URL, server.py, server.js or mcp.json")
+    add(
+        "target",
+        nargs="?",
+        metavar="TARGET",
+        help="URL, server.py, server.js, mcp.json or another client's configuration",
+    )
     add("-f", "--file", type=Path, metavar="MANIFEST", help="YAML file with an MCPProxy")
-    add("--transport", choices=("http", "stdio"), help="default: stdio for TARGET, http for -f")
+    add(
+        "-H",
+        "--header",
+        action="append",
+        default=[],
+        type=parse_header,
+        metavar="'NAME: VALUE'",
+        help="send this header to the server at the URL TARGET; repeatable",
+    )
+    add("--name", type=_name, help="name that clients see (default: mcpproxy)")
+    add(
+        "--transport",
+        choices=("http", "stdio"),
+        help="default: http for -f and at a terminal, stdio for TARGET with a client at the other"
+        " end of standard input",
+    )
     add("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     add("--port", type=_port, default=8000, help="port to listen on (%(default)s)")
     add("--path", type=_path, default=constants.MCP_PATH, help="path of the endpoint (%(default)s)")
@@ -60,6 +82,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_workers(add)
     add("--log-level", choices=LEVELS, default="info", help="%(default)s")
+    add(
+        "--log-format",
+        choices=("auto", "text", "json"),
+        default="auto",
+        help="auto is text at a terminal and json elsewhere (%(default)s)",
+    )
 
 
 def _add_access(add: Callable[..., object]) -> None:
@@ -120,10 +148,17 @@ def _add_workers(add: Callable[..., object]) -> None:
 
 
 def _port(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= MAX_PORT:
-        raise argparse.ArgumentTypeError(f"{number} is not a valid port; use 0 to 65535")
-    return number
+    if not text.isdecimal() or int(text) > MAX_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a valid port; use 0 to {MAX_PORT}")
+    return int(text)
+
+
+def _name(text: str) -> str:
+    if not constants.is_dns_label(text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a name; use lower case letters, digits and -, starting with a letter"
+        )
+    return text
 
 
 def _count(text: str) -> int:
@@ -155,34 +190,90 @@ def _resolution(text: str) -> tuple[str, str]:
     return name, address
 
 
-def main(args: argparse.Namespace) -> int:
-    """Run until stopped; return 0, or 2 if the configuration is invalid."""
-    process.log_to_stderr(args.log_level)
+class RunView(Protocol):
+    """Display of a running proxy for the person at the terminal."""
+
+    def log_handler(self) -> logging.Handler:
+        """Return the handler for the log while the display is open."""
+
+    def serving(self, proxy: Runtime | supervisor.Supervisor, url: str, name: str) -> None:
+        """Show a proxy, whose ports are open."""
+
+    def close(self) -> None:
+        """Write the rest of the log and end the display."""
+
+
+def main(args: argparse.Namespace, view: RunView | None = None, ask: Ask | None = None) -> int:
+    """Run until stopped; return 0, 130 after SIGINT, or 2 if the configuration is invalid.
+
+    `ask` asks the user for the inputs of an mcpServers file.
+    """
+    handler = None if view is None else view.log_handler()
+    process.log_to_stderr(args.log_level, log_format=args.log_format, handler=handler)
     try:
-        configuration = _configuration(args)
-        options = _options(args)
-        transport = _transport(args)
-        if args.workers > 1:
-            if transport == "stdio":
-                raise ManifestError("--workers requires HTTP; add --transport http")
-            serving = supervisor.serve(configuration, options, _worker_ports(args), args.log_level)
-            asyncio.run(process.reap_children(serving))
-            return 0
-        runtime = Runtime(configuration, options)
-        if transport == "stdio":
-            return process.run(_serve_stdio(runtime))
-        process.run(runtime.serve_http())
-    except (WorkerStartFailed, OutputFailed) as error:
-        process.report_error(f"mcpproxy run: {error}")
-        return 1
-    except NothingToServe as error:
-        process.report_error(f"mcpproxy run: {error}. For HTTP: --transport http")
-        return 2
-    except (ManifestError, ValueError, OSError) as error:
-        process.report_error(f"mcpproxy run: {error}")
-        return 2
+        return _run(args, view, ask)
+    except EOFError:
+        # The person ended the input instead of an answer.
+        return process.INTERRUPTED
+    except Exception as error:
+        if view is not None:
+            view.close()
+        code = _exit_code(error)
+        if code is None:
+            raise
+        if isinstance(error, NothingToServe):
+            error = NothingToServe(f"{error}. For HTTP: --transport http")
+        process.report_failure("mcpproxy run", error)
+        return code
     except KeyboardInterrupt:
         return process.INTERRUPTED
+    finally:
+        if view is not None:
+            view.close()
+
+
+def _exit_code(error: Exception) -> int | None:
+    """Return the exit code for an error; None if it is a fault of the program."""
+    if isinstance(error, WorkerStartFailed | OutputFailed):
+        return 1
+    return 2 if isinstance(error, ManifestError | ValueError | OSError) else None
+
+
+def _run(args: argparse.Namespace, view: RunView | None, ask: Ask | None) -> int:
+    configuration = _configuration(args, ask)
+    options = _options(args)
+    if args.workers > 1:
+        if transport_of(args) == "stdio":
+            raise ManifestError("--workers requires HTTP; add --transport http")
+        return _run_workers(args, configuration, options, view)
+    runtime = Runtime(configuration, options)
+    if transport_of(args) == "stdio":
+        return process.run(_serve_stdio(runtime))
+
+    def serving() -> None:
+        if view is not None:
+            view.serving(runtime, runtime.url, configuration.proxy.metadata.name)
+
+    process.run(runtime.serve_http(serving))
+    return process.INTERRUPTED if runtime.interrupted else 0
+
+
+def _run_workers(
+    args: argparse.Namespace,
+    configuration: ProxyConfig,
+    options: RuntimeOptions,
+    view: RunView | None,
+) -> int:
+    def serving(workers: supervisor.Supervisor) -> None:
+        if view is not None:
+            address = reachable_address(options, options.port)
+            url = f"http://{address}{options.path}"
+            view.serving(workers, url, configuration.proxy.metadata.name)
+
+    log_format = "text" if process.logs_text(args.log_format) else "json"
+    ports = _worker_ports(args)
+    work = supervisor.serve(configuration, options, ports, args.log_level, log_format, serving)
+    asyncio.run(process.reap_children(work))
     return 0
 
 
@@ -201,7 +292,7 @@ async def _serve_stdio(runtime: Runtime) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
-    if sys.stdin is not None and sys.stdin.isatty():
+    if is_terminal(sys.stdin):
         log.info("serving one client on this terminal; for HTTP: --transport http")
     try:
         await runtime.serve_stdio()
@@ -233,14 +324,30 @@ def _worker_ports(args: argparse.Namespace) -> list[int]:
     return ports
 
 
-def _configuration(args: argparse.Namespace) -> ProxyConfig:
-    if (args.target is None) == (args.file is None):
-        raise ManifestError("exactly one of TARGET and -f MANIFEST is required")
-    return from_manifest(args.file) if args.file else from_target(args.target)
+def _configuration(args: argparse.Namespace, ask: Ask | None) -> ProxyConfig:
+    if args.target is None and args.file is None:
+        raise ManifestError(
+            "exactly one of TARGET and -f MANIFEST is required, such as mcpproxy run"
+            " https://mcp.example.com/mcp or mcpproxy run mcp.json"
+        )
+    if args.target is not None and args.file is not None:
+        raise ManifestError(
+            f"exactly one of TARGET and -f MANIFEST is required, found {args.target} and"
+            f" {args.file}; run one process for each"
+        )
+    if args.file is None:
+        return from_target(args.target, ask, args.header, args.name)
+    for option, value in (("-H", args.header), ("--name", args.name)):
+        if value:
+            raise ManifestError("-f has a manifest; set the field there", option)
+    return from_file(args.file, ask)
 
 
-def _transport(args: argparse.Namespace) -> str:
-    return args.transport or ("http" if args.file else "stdio")
+def transport_of(args: argparse.Namespace) -> str:
+    """Return `http` or `stdio`. A person at the terminal cannot be a client on standard streams."""
+    if args.transport is not None:
+        return str(args.transport)
+    return "http" if args.file or is_terminal(sys.stdin) else "stdio"
 
 
 def _options(args: argparse.Namespace) -> RuntimeOptions:
@@ -256,7 +363,7 @@ def _options(args: argparse.Namespace) -> RuntimeOptions:
         allowed_hosts=tuple(args.allowed_host),
         allowed_origins=tuple(args.allowed_origin),
         principal_from=args.principal_from,
-        audit_descriptor=1 if _transport(args) == "http" else 2,
+        audit_descriptor=1 if transport_of(args) == "http" else 2,
         drain=args.drain,
         reachable=os.environ.get("POD_IP") or None,
     )

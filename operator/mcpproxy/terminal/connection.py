@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
@@ -13,14 +12,15 @@ import httpx2
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
-from mcpproxy.api.manifest import ManifestError
+from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.plan.port_forward import port_forward, proxy_of
-from mcpproxy.proxy.config.options import parse_seconds
+from mcpproxy.proxy.config.options import parse_header, parse_seconds
 from mcpproxy.proxy.config.targets import from_target
+from mcpproxy.proxy.config.variables import Ask, InputPrompt
+from mcpproxy.terminal.run_command import ask_of_user
 
 Result = TypeVar("Result")
 TIMEOUT: Final = 30.0
-_HEADER: Final = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*")
 EXAMPLES: Final = "a URL, server.py, server.js, mcp.json, an MCPProxy's YAML file, or mcpproxy/NAME"
 
 
@@ -52,7 +52,7 @@ def add_target(parser: argparse.ArgumentParser) -> None:
         "--header",
         action="append",
         default=[],
-        type=_header,
+        type=parse_header,
         metavar="'NAME: VALUE'",
         help="send this header with HTTP requests; repeatable",
     )
@@ -69,15 +69,6 @@ def add_target(parser: argparse.ArgumentParser) -> None:
 def build_target(args: argparse.Namespace) -> Target:
     """Return the target that the arguments name."""
     return Target(args.target, args.namespace, dict(args.header), args.timeout)
-
-
-def _header(text: str) -> tuple[str, str]:
-    match = _HEADER.fullmatch(text)
-    if match is None or not match[2].isprintable():
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a header, such as 'Authorization: Bearer x'"
-        )
-    return match[1], match[2]
 
 
 async def run_client(
@@ -130,10 +121,25 @@ def _program(target: Target) -> StdioServerParameters:
     if target.headers:
         raise ManifestError(f"-H: {target.name} does not use HTTP, so headers cannot be sent")
     # Errors of the file are reported here, not by the program.
-    from_target(target.name)
+    answers: dict[str, str] = {}
+    from_target(target.name, _recording(ask_of_user(), answers))
     arguments = ["-m", "mcpproxy", "run", target.name, "--transport", "stdio"]
     arguments += ["--log-level", "error"]
-    return StdioServerParameters(command=sys.executable, args=arguments, env=dict(os.environ))
+    return StdioServerParameters(
+        command=sys.executable, args=arguments, env={**os.environ, **answers}
+    )
+
+
+def _recording(ask: Ask | None, answers: dict[str, str]) -> Ask | None:
+    """Return `ask` with its answers kept as environment variables of the program."""
+    if ask is None:
+        return None
+
+    def record(prompt: InputPrompt) -> str:
+        answers[prompt.variable] = ask(prompt)
+        return answers[prompt.variable]
+
+    return record
 
 
 def _http_client(target: Target) -> httpx2.AsyncClient:

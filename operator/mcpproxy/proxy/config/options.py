@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Final
 
 from mcpproxy.api import constants
 
+_HEADER: Final = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*")
 DRAIN: Final = 30
 """Seconds for calls in flight to complete after SIGTERM."""
 
@@ -52,3 +54,12 @@ def parse_seconds(text: str) -> float:
     if not 0 < seconds < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds greater than 0")
     return seconds
+
+
+def parse_header(text: str) -> tuple[str, str]:
+    """Return the name and the value of a header on the command line. Raise ArgumentTypeError."""
+    match = _HEADER.fullmatch(text)
+    if match is None or not match[2].isprintable():
+        # The text may be a secret.
+        raise argparse.ArgumentTypeError("expected a header, such as 'Authorization: Bearer x'")
+    return match[1], match[2]

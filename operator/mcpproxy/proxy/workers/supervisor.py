@@ -173,7 +173,11 @@ def _initial_report(configuration: ProxyConfig) -> PodReport:
 
 
 def worker_configs(
-    configuration: ProxyConfig, options: RuntimeOptions, ports: list[int], level: str
+    configuration: ProxyConfig,
+    options: RuntimeOptions,
+    ports: list[int],
+    level: str,
+    log_format: str = "json",
 ) -> list[WorkerConfig]:
     """Return the configuration of each worker; they differ in port. Raise ValueError."""
     common = replace(options, admin_port=None)
@@ -188,34 +192,42 @@ def worker_configs(
             # Workers share probe results, so the first worker probes first and the others need not.
             replace(common, own_port=port, probe_delay_factor=1.0 + PROBE_DELAY * number),
             level,
+            log_format,
         )
         for number, port in enumerate(ports)
     ]
 
 
 async def serve(
-    configuration: ProxyConfig, options: RuntimeOptions, ports: list[int], level: str
+    configuration: ProxyConfig,
+    options: RuntimeOptions,
+    ports: list[int],
+    level: str,
+    log_format: str = "json",
+    serving: Callable[["Supervisor"], None] = lambda workers: None,
 ) -> None:
     """Serve with one worker per port until SIGTERM or SIGINT.
 
-    Raise WorkerStartFailed, OSError or ValueError.
+    `serving` is called when the workers are about to start. Raise WorkerStartFailed, OSError or
+    ValueError.
     """
     build_host_policy(configuration, options)
     # SO_REUSEPORT would share the port with any process of the same user; fail if one has it.
     bind(options.host, options.port).close()
     with bind(options.host, options.port, shared=True):
-        workers = Supervisor(worker_configs(configuration, options, ports, level))
+        workers = Supervisor(worker_configs(configuration, options, ports, level, log_format))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, workers.stop)
+        serving(workers)
         if options.admin_port is None:
             await workers.run()
             return
         admin = AdminServer(AdminApp(workers).app)
-        listening = listen(options.admin_host, options.admin_port)
-        serving = asyncio.create_task(admin.serve(sockets=[listening]))
+        listening = listen(options.admin_host, options.admin_port, option="--admin-port")
+        admin_task = asyncio.create_task(admin.serve(sockets=[listening]))
         try:
             await workers.run()
         finally:
             admin.end()
-            await asyncio.gather(serving, return_exceptions=True)
+            await asyncio.gather(admin_task, return_exceptions=True)
