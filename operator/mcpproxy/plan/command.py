@@ -29,7 +29,7 @@ from mcpproxy.plan.render import render_plan, render_removed_plan
 from mcpproxy.proxy import process
 from mcpproxy.proxy.cli import add_places
 from mcpproxy.proxy.config.options import RuntimeOptions, parse_seconds
-from mcpproxy.proxy.config.targets import ProxyConfig
+from mcpproxy.proxy.config.targets import ProxyConfig, from_file, is_manifest, read_text
 
 TIMEOUT = 30.0
 
@@ -88,7 +88,7 @@ def main(args: argparse.Namespace) -> int:
     process.log_to_stderr("error")
     try:
         by_file = args.against is not None and not plan_compare.is_running(args.against)
-        parsed = manifests.read_manifests(_read(args.file), args.namespace, may_have_none=by_file)
+        parsed = _read(args, may_have_none=by_file)
         for skipped in parsed.skipped:
             print(f"mcpproxy plan: ignored {skipped}", file=sys.stderr)  # noqa: T201
         plans, lost = process.run(_plans(parsed.proxies, args))
@@ -102,11 +102,16 @@ def main(args: argparse.Namespace) -> int:
     return code
 
 
-def _read(file: str) -> str:
+def _read(args: argparse.Namespace, *, may_have_none: bool) -> manifests.ParsedInput:
+    """Return the MCPProxies of the file. Raise ManifestError with their lines."""
+    path = Path(args.file)
+    if path.suffix in (".json", ".toml") and not is_manifest(path):
+        return manifests.ParsedInput([from_file(path).proxy], [])
+    text = sys.stdin.read() if args.file == "-" else read_text(path)
     try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
+        return manifests.read_manifests(text, args.namespace, may_have_none=may_have_none)
+    except ManifestError as error:
+        raise error.in_file("stdin" if args.file == "-" else args.file) from error
 
 
 async def _plans(

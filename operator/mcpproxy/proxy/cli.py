@@ -344,10 +344,11 @@ def _configuration(args: argparse.Namespace, ask: Ask | None) -> ProxyConfig:
 
 
 def transport_of(args: argparse.Namespace) -> str:
-    """Return `http` or `stdio`. A person at the terminal cannot be a client on standard streams."""
+    """Return `http` or `stdio`. A person at the terminal is no client on standard streams."""
     if args.transport is not None:
         return str(args.transport)
-    return "http" if args.file or is_terminal(sys.stdin) else "stdio"
+    is_person = is_terminal(sys.stdin) and is_terminal(sys.stderr)
+    return "http" if args.file or is_person else "stdio"
 
 
 def _options(args: argparse.Namespace) -> RuntimeOptions:

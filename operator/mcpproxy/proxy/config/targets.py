@@ -45,14 +45,18 @@ def from_manifest(path: Path) -> ProxyConfig:
 
 def from_file(path: Path, ask: Ask | None = None) -> ProxyConfig:
     """Return the MCPProxy of a manifest or of an mcpServers file. Raise ManifestError."""
-    if path.suffix == mcp_json.TOML:
+    if path.suffix in (".json", mcp_json.TOML) and not is_manifest(path):
         return _from_servers_file(path, ask, NAME)
-    if path.suffix == ".json":
-        file = mcp_json.read_file(path)
-        # JSON is also a form of manifests.
-        if not isinstance(file.content, dict) or "kind" not in file.content:
-            return _from_servers_file(path, ask, NAME)
     return from_manifest(path)
+
+
+def is_manifest(path: Path) -> bool:
+    """True if a JSON file is a Kubernetes manifest rather than a file with servers.
+
+    Raise ManifestError.
+    """
+    content = mcp_json.read_file(path).content
+    return isinstance(content, dict) and "kind" in content
 
 
 def from_target(

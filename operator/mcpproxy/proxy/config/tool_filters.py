@@ -44,11 +44,13 @@ _RESTRICTS: Final = re.compile(
     r"|resource|permission|approv",
     re.I,
 )
+_CHANGES: Final = "tools"
+"""Field that is a list of names or, for FastMCP, an object with a change for each tool."""
 _ALL: Final = "*"
 _GLOB: Final = re.compile(r"[*?\[\]]")
 
 
-def tools_of(server: Mapping[str, Any], where: str) -> dict[str, list[str]]:
+def tools_of(server: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return `tools` of a backend for the restrictions of a server; `where` is its path.
 
     Raise ManifestError.
@@ -58,7 +60,10 @@ def tools_of(server: Mapping[str, Any], where: str) -> dict[str, list[str]]:
             raise ManifestError(
                 f"restricts the server in a way that {_UNSUPPORTED}", f"{where}.{member}"
             )
-    tools: dict[str, list[str]] = {}
+    tools: dict[str, Any] = {}
+    server = dict(server)
+    if isinstance(server.get(_CHANGES), Mapping):
+        tools["overrides"] = _overrides(server.pop(_CHANGES), f"{where}.{_CHANGES}")
     includes = [_names(server, member, where) for member in INCLUDE]
     given = [set(names) for names in includes if names is not None]
     if given:
@@ -82,6 +87,30 @@ _UNSUPPORTED: Final = (
     "mcpproxy does not support; write includeTools or excludeTools with names of tools, or remove"
     " the field"
 )
+
+
+def _overrides(changes: Mapping[str, Any], field: str) -> list[dict[str, Any]]:
+    """Return the overrides for FastMCP's changes of tools. Raise ManifestError."""
+    overrides = []
+    for tool, change in changes.items():
+        if not isinstance(change, Mapping):
+            raise ManifestError("expected an object", f"{field}.{tool}")
+        override: dict[str, Any] = {"name": tool}
+        for member, value in change.items():
+            if value is None or member in ("tags", "meta", "annotations"):
+                continue
+            name = "rename" if member == "name" else str(member)
+            kind = bool if member == "enabled" else str
+            if member not in ("name", "title", "description", "enabled"):
+                raise ManifestError(
+                    f"changes the tool in a way that {_UNSUPPORTED}", f"{field}.{tool}.{member}"
+                )
+            if not isinstance(value, kind):
+                wanted = "true or false" if kind is bool else "a string"
+                raise ManifestError(f"expected {wanted}", f"{field}.{tool}.{member}")
+            override[name] = value
+        overrides.append(override)
+    return overrides
 
 
 def _is_unknown(member: str) -> bool:
