@@ -37,7 +37,6 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
     ),
     "entrances of programs, which must import little": frozenset(
         {
-            "cli.py",
             "controller/healthz.py",
             "library/serving.py",
             "proxy/admin/readiness.py",
@@ -52,6 +51,7 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
             "api/untrusted_text.py",
             "api/yaml_safe_json.py",
             "json_logs.py",
+            "text_logs.py",
             "library/components/read_only.py",
             "limits/limit.py",
             "plan/terminal_text.py",
@@ -84,8 +84,10 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
             "cluster/pods/retries.py",
             "plan/access/render.py",
             "plan/approval.py",
+            "plan/watch.py",
+            "terminal/files/secret_values.py",
+            "terminal/version_command.py",
             "proxy/authorization/callers.py",
-            "proxy/config/options.py",
             "proxy/config/start_times.py",
             "proxy/core/catalog/capabilities.py",
             "proxy/core/catalog/class_lists.py",

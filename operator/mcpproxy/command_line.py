@@ -41,7 +41,9 @@ WRONG_CALL = {"plan": 1}
 """Exit codes for invalid command lines, for commands in which 2 has another meaning."""
 
 
-class _Parser(argparse.ArgumentParser):
+class CommandParser(argparse.ArgumentParser):
+    """Parser whose errors suggest the word that was probably meant."""
+
     wrong_call = 2
 
     def error(self, message: str) -> NoReturn:
@@ -57,7 +59,7 @@ class _Parser(argparse.ArgumentParser):
         return next(filter(None, (did_you_mean(word, choices) for word in words)), "")
 
 
-class _Command(_Parser):
+class SubcommandParser(CommandParser):
     """Parser of one command, which may have options between its arguments."""
 
     _is_parsing = False
@@ -91,17 +93,17 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _build(*chosen: str | None, strict: bool = True) -> tuple[_Parser, dict[str, ModuleType]]:
+def _build(*chosen: str | None, strict: bool = True) -> tuple[CommandParser, dict[str, ModuleType]]:
     """Return the parser and the modules of the commands that are parsed.
 
     With `strict`, missing packages of such a command end the program.
     """
-    parser = _Parser(prog="mcpproxy", description="MCP proxies on Kubernetes")
+    parser = CommandParser(prog="mcpproxy", description="MCP proxies on Kubernetes")
     parser.add_argument(
         "--version", action="version", version=f"mcpproxy {version('mcpproxy-operator')}"
     )
     commands = parser.add_subparsers(
-        dest="command", metavar="COMMAND", required=True, parser_class=_Command
+        dest="command", metavar="COMMAND", required=True, parser_class=SubcommandParser
     )
     if strict and chosen:
         parser.wrong_call = WRONG_CALL.get(chosen[0] or "", parser.wrong_call)

@@ -26,10 +26,12 @@ from mcpproxy.plan.document import (
     removed_plan,
 )
 from mcpproxy.plan.render import render_plan, render_removed_plan
+from mcpproxy.plan.watch import watch_file
 from mcpproxy.proxy import process
 from mcpproxy.proxy.cli import add_places
 from mcpproxy.proxy.config.options import RuntimeOptions, parse_seconds
 from mcpproxy.proxy.config.targets import ProxyConfig, from_file, is_manifest, read_text
+from mcpproxy.text_logs import is_terminal
 
 TIMEOUT = 30.0
 
@@ -61,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="show the access of this caller, such as groups=dev,subject=alice or anonymous;"
         " otherwise of all callers whom the rules name (may be repeated)",
     )
+    add("-w", "--watch", action="store_true", help="show the plan after each change of FILE")
     add("-o", "--output", choices=("text", "json"), default="text", help="%(default)s")
     add_places(parser)
     add(
@@ -86,11 +89,22 @@ def _add_lists(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print the plan. The exit code is the result for CI."""
     process.log_to_stderr("error")
+    if not args.watch:
+        return _show(args)
+    if args.file == "-":
+        process.report_error("mcpproxy plan: --watch: stdin does not change; use -f with a file")
+        return FAILED
+    return watch_file(Path(args.file), lambda: _show(args))
+
+
+def _show(args: argparse.Namespace) -> int:
+    """Print the plan once, and return its exit code."""
     try:
         by_file = args.against is not None and not plan_compare.is_running(args.against)
         parsed = _read(args, may_have_none=by_file)
         for skipped in parsed.skipped:
             print(f"mcpproxy plan: ignored {skipped}", file=sys.stderr)  # noqa: T201
+        _announce(parsed.proxies, args)
         plans, lost = process.run(_plans(parsed.proxies, args))
     except (ManifestError, ValueError, OSError) as error:
         process.report_failure("mcpproxy plan", error)
@@ -100,6 +114,13 @@ def main(args: argparse.Namespace) -> int:
     code = highest_exit_code([exit_code(plan) for plan in plans] + [DIFFERENT for _ in lost])
     sys.stdout.write(_json(plans, lost, code) if args.output == "json" else _text(plans, lost))
     return code
+
+
+def _announce(proxies: list[MCPProxy], args: argparse.Namespace) -> None:
+    """Say what a person at the terminal waits for."""
+    if args.offline is None and is_terminal(sys.stderr):
+        count = sum(len(proxy.spec.backends) for proxy in proxies)
+        process.report_error(f"connecting to {count} backends, up to {args.timeout:g} s ...")
 
 
 def _read(args: argparse.Namespace, *, may_have_none: bool) -> manifests.ParsedInput:

@@ -25,14 +25,18 @@ def proxy_of(source: str) -> str | None:
 
 
 @asynccontextmanager
-async def port_forward(proxy: str, namespace: str | None, deadline: float) -> AsyncIterator[str]:
+async def port_forward(
+    proxy: str, namespace: str | None, deadline: float, context: str | None = None
+) -> AsyncIterator[str]:
     """Yield a local URL of an MCPProxy in the cluster of kubectl's current context.
 
     Without a namespace, that of the context applies. Raise ManifestError with the reason if kubectl
     cannot forward the port.
     """
     namespace_options = ("--namespace", namespace) if namespace else ()
-    command = ("kubectl", *namespace_options, "port-forward", f"service/{proxy}", f":{PORT}")
+    context_options = ("--context", context) if context else ()
+    options = (*namespace_options, *context_options)
+    command = ("kubectl", *options, "port-forward", f"service/{proxy}", f":{PORT}")
     try:
         process = await asyncio.create_subprocess_exec(
             *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, preexec_fn=before_exec()

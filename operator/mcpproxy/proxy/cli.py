@@ -54,12 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="send this header to the server at the URL TARGET; repeatable",
     )
     add("--name", type=_name, help="name that clients see (default: mcpproxy)")
-    add(
-        "--transport",
-        choices=("http", "stdio"),
-        help="default: http for -f and at a terminal, stdio for TARGET with a client at the other"
-        " end of standard input",
-    )
+    _add_transport(add)
     add("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     add("--port", type=_port, default=8000, help="port to listen on (%(default)s)")
     add("--path", type=_path, default=constants.MCP_PATH, help="path of the endpoint (%(default)s)")
@@ -81,6 +76,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="grace period for calls in progress after SIGTERM (%(default)s)",
     )
     _add_workers(add)
+    _add_log(add)
+
+
+def _add_transport(add: Callable[..., object]) -> None:
+    add(
+        "--transport",
+        choices=("http", "stdio"),
+        help="default: http for -f and at a terminal, stdio for TARGET with a client at the other"
+        " end of standard input",
+    )
+
+
+def _add_log(add: Callable[..., object]) -> None:
     add("--log-level", choices=LEVELS, default="info", help="%(default)s")
     add(
         "--log-format",
@@ -344,7 +352,7 @@ def _configuration(args: argparse.Namespace, ask: Ask | None) -> ProxyConfig:
 
 
 def transport_of(args: argparse.Namespace) -> str:
-    """Return `http` or `stdio`. A person at the terminal is no client on standard streams."""
+    """Return `http` or `stdio`. A person at a terminal does not speak MCP."""
     if args.transport is not None:
         return str(args.transport)
     is_person = is_terminal(sys.stdin) and is_terminal(sys.stderr)

@@ -36,6 +36,8 @@ class Target:
     """A URL, a file that `mcpproxy run` accepts, or `mcpproxy/NAME` for a proxy in the cluster."""
     namespace: str | None = None
     """Namespace of the proxy in the cluster; None for that of kubectl's context."""
+    context: str | None = None
+    """Context of kubectl; None for the current one."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Headers of HTTP requests."""
     timeout: float = TIMEOUT
@@ -47,6 +49,7 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("target", metavar="TARGET", help=f"{EXAMPLES} for a proxy in the cluster, through kubectl")
     add("-n", "--namespace", metavar="NS", help="namespace of mcpproxy/NAME")
+    add("--context", metavar="NAME", help="context of kubectl for mcpproxy/NAME")
     add(
         "-H",
         "--header",
@@ -68,7 +71,7 @@ def add_target(parser: argparse.ArgumentParser) -> None:
 
 def build_target(args: argparse.Namespace) -> Target:
     """Return the target that the arguments name."""
-    return Target(args.target, args.namespace, dict(args.header), args.timeout)
+    return Target(args.target, args.namespace, args.context, dict(args.header), args.timeout)
 
 
 async def run_client(
@@ -112,7 +115,7 @@ async def _url(target: Target, stack: AsyncExitStack) -> str | None:
     proxy = proxy_of(target.name)
     if proxy is None:
         return None
-    forwarded = port_forward(proxy, target.namespace, target.timeout)
+    forwarded = port_forward(proxy, target.namespace, target.timeout, target.context)
     return await stack.enter_async_context(forwarded)
 
 

@@ -17,7 +17,7 @@ FOLDERS: Final = {"workspaceFolder": "/workspace", "cwd": "/workspace", "userHom
 
 
 class DeferredVariables:
-    """Marks for variables. A variable with a default, which is no secret, becomes that default."""
+    """Marks for variables. A variable with a default becomes that default."""
 
     def __init__(self, inputs: Mapping[str, Any]) -> None:
         """`inputs` are the prompts of the file, by id."""

@@ -19,14 +19,14 @@ def explain_image(name: str, stdio: dict[str, Any], version: str) -> Iterator[st
     command, args = stdio["command"], stdio.get("args", ())
     program = os.path.basename(command).removesuffix(".exe").removesuffix(".cmd")
     if program in _NODE or program in _PYTHON:
-        yield f"{name}: {RUNTIME} has no {program}. Set spec.image to an image such as:"
+        yield f"{name}: {RUNTIME} has no {program}. Set spec.image to an image like this:"
         yield f"  FROM {RUNTIME}:{version}"
         yield "  USER root"
         yield from _node(args) if program in _NODE else _python(program, args)
     elif program in _CONTAINERS:
-        yield f"{name}: pods cannot run {program}. Deploy the image {_image(args)} with a Service that"
-        yield "  serves MCP over HTTP, and replace stdio with service; or set spec.image to an image"
-        yield "  that contains the runtime and the server's program, and command to that program."
+        yield f"{name}: pods cannot run {program}. Deploy the image {_image(args)} with a Service"
+        yield "  that serves MCP over HTTP, and replace stdio with service; or set spec.image to an"
+        yield "  image with the runtime and the server's program, and command to that program."
     elif os.path.isabs(command):
         yield f"{name}: {command} is a program of this machine. Set spec.image to an image with it."
     elif any(_SCRIPT.search(word) for word in args):
