@@ -55,11 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--name", type=_name, help="name that clients see (default: mcpproxy)")
     _add_transport(add)
-    add("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    add("--port", type=_port, default=8000, help="port to listen on (%(default)s)")
-    add("--path", type=_path, default=constants.MCP_PATH, help="path of the endpoint (%(default)s)")
-    add("--admin-host", default="127.0.0.1", help="address of the admin port (%(default)s)")
-    add("--admin-port", type=_port, help="port of livez, readyz, metrics and status")
+    _add_addresses(add)
     add_places(parser)
     add(
         "--sealing-keys",
@@ -77,6 +73,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_workers(add)
     _add_log(add)
+
+
+def _add_addresses(add: Callable[..., object]) -> None:
+    add("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    add("--port", type=_port, default=8000, help="port to listen on (%(default)s)")
+    add("--path", type=_path, default=constants.MCP_PATH, help="path of the endpoint (%(default)s)")
+    add("--admin-host", default="127.0.0.1", help="address of the admin port (%(default)s)")
+    add("--admin-port", type=_port, help="port of livez, readyz, metrics and status")
 
 
 def _add_transport(add: Callable[..., object]) -> None:

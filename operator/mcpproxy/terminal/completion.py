@@ -42,10 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print the script. Return 0."""
-    # The parser of the command line imports this module.
-    from mcpproxy.command_line import build_parser
-
-    sys.stdout.write(render_completion(args.shell, build_parser()))
+    sys.stdout.write(render_completion(args.shell, args.build_parser()))
     return 0
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from mcpproxy import command_line
 from mcpproxy.api import constants
 from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.api.untrusted_text import clean_text
@@ -17,6 +16,7 @@ from mcpproxy.proxy import process
 from mcpproxy.terminal import call_command, list_command
 from mcpproxy.terminal.kubectl import report, status_text
 from mcpproxy.terminal.kubectl.cluster import TIMEOUT, Kubectl, KubectlFailed
+from mcpproxy.terminal.parsers import CommandParser, SubcommandParser
 
 PROGRAM: Final = "kubectl mcpproxy"
 _KIND: Final = "mcpproxy/"
@@ -44,11 +44,11 @@ def main(args: argparse.Namespace) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the plugin."""
-    parser = command_line.CommandParser(
+    parser = CommandParser(
         prog=PROGRAM, description="MCPProxies in the cluster of kubectl's current context"
     )
     commands = parser.add_subparsers(
-        dest="command", metavar="COMMAND", required=True, parser_class=command_line.SubcommandParser
+        dest="command", metavar="COMMAND", required=True, parser_class=SubcommandParser
     )
     status = commands.add_parser(
         "status", help="show MCPProxies, or one with its backends and pods"
