@@ -38,6 +38,7 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
     "entrances of programs, which must import little": frozenset(
         {
             "controller/healthz.py",
+            "terminal/parsers.py",
             "library/serving.py",
             "proxy/admin/readiness.py",
             "proxy/upstream/processes/guardian.py",

@@ -12,6 +12,7 @@ from mcpproxy.plan import saved_lists
 from mcpproxy.plan.access.callers import parse_caller
 from mcpproxy.plan.access.permissions import build_access
 from mcpproxy.plan.document import Plan, build_document
+from mcpproxy.plan.remedies import with_remedies
 from mcpproxy.proxy.bootstrap import build_backend_context
 from mcpproxy.proxy.config.options import RuntimeOptions
 from mcpproxy.proxy.config.targets import ProxyConfig
@@ -58,6 +59,8 @@ async def build_plan(
         for task in late:
             task.cancel()
         statuses = [_status(backend, sources.deadline) for backend in backends]
+        if sources.offline is None:
+            statuses = with_remedies(statuses, proxy.spec.backends)
         if sources.save is not None:
             for backend in backends:
                 _save(sources.save, proxy, backend, pages_by_backend.get(backend.name, {}))

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from mcpproxy.api import constants
 from mcpproxy.api.manifest_errors import ManifestError
-from mcpproxy.api.v1alpha1 import PrincipalFrom
+from mcpproxy.api.v1alpha1 import MCPProxy, PrincipalFrom
 from mcpproxy.proxy import process
 from mcpproxy.proxy.config.options import DRAIN, RuntimeOptions, parse_header
 from mcpproxy.proxy.config.targets import ProxyConfig, from_file, from_target
@@ -208,7 +208,7 @@ class RunView(Protocol):
     def log_handler(self) -> logging.Handler:
         """Return the handler for the log while the display is open."""
 
-    def serving(self, proxy: Runtime | supervisor.Supervisor, url: str, name: str) -> None:
+    def serving(self, proxy: Runtime | supervisor.Supervisor, url: str, spec: MCPProxy) -> None:
         """Show a proxy, whose ports are open."""
 
     def close(self) -> None:
@@ -264,7 +264,7 @@ def _run(args: argparse.Namespace, view: RunView | None, ask: Ask | None) -> int
 
     def serving() -> None:
         if view is not None:
-            view.serving(runtime, runtime.url, configuration.proxy.metadata.name)
+            view.serving(runtime, runtime.url, configuration.proxy)
 
     process.run(runtime.serve_http(serving))
     return process.INTERRUPTED if runtime.interrupted else 0
@@ -280,7 +280,7 @@ def _run_workers(
         if view is not None:
             address = reachable_address(options, options.port)
             url = f"http://{address}{options.path}"
-            view.serving(workers, url, configuration.proxy.metadata.name)
+            view.serving(workers, url, configuration.proxy)
 
     log_format = "text" if process.logs_text(args.log_format) else "json"
     ports = _worker_ports(args)

@@ -19,8 +19,10 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.api.v1alpha1.status import PodReport
 from mcpproxy.limits.clients import LOG_RECORDS
+from mcpproxy.plan.remedies import with_remedies
 from mcpproxy.proxy.process import LAST_LINES
 from mcpproxy.terminal.clients import shown_setups
 from mcpproxy.terminal.display.rows import (
@@ -114,12 +116,13 @@ class TerminalView:
         """Return the handler for the log while the view is open."""
         return _LogHandler(self._put)
 
-    def serving(self, proxy: ReportSource, url: str, name: str) -> None:
+    def serving(self, proxy: ReportSource, url: str, spec: MCPProxy) -> None:
         """Show a proxy, whose ports are open. Must be called in the event loop."""
-        self._put(_heading(name, url))
+        self._put(_heading(spec.metadata.name, url))
 
         def changed() -> None:
-            self._rows = rows_of(proxy.report().backends)
+            backends = with_remedies(proxy.report().backends, spec.spec.backends)
+            self._rows = rows_of(backends)
             self._put("")
 
         proxy.watch(changed)
