@@ -85,6 +85,7 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
             "cluster/pods/retries.py",
             "plan/access/render.py",
             "plan/approval.py",
+            "plan/remedies.py",
             "plan/watch.py",
             "terminal/files/secret_values.py",
             "terminal/version_command.py",

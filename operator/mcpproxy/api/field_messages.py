@@ -75,8 +75,15 @@ _SECRET: Final = re.compile(r"(value|token|password|secret|authorization|key)\]?
 
 def problems_of(error: ValidationError, model: type[BaseModel]) -> Iterator[Problem]:
     """Yield a problem for each error of the validation of `model`."""
-    for item in error.errors(include_url=False):
+    items = error.errors(include_url=False)
+    misspelled = {
+        (*location[:-1], nearest(str(location[-1]), _fields(model, location[:-1])))
+        for location in (item["loc"] for item in items if item["type"] == "extra_forbidden")
+    }
+    for item in items:
         location = item["loc"]
+        if item["type"] == "missing" and location in misspelled:
+            continue
         message = _message(item, model)
         field = _path(location)
         # Validators that know their field name it themselves.
@@ -100,7 +107,8 @@ def _message(item: Mapping[str, Any], model: type[BaseModel]) -> str:
         return "required field is missing; add it"
     if kind in ("literal_error", "enum"):
         allowed = re.findall(r"'([^']*)'", str(context.get("expected", "")))
-        return f"expected {_any_of(allowed)}{shown}{did_you_mean(item.get('input'), allowed)}"
+        hint = did_you_mean(item.get("input"), allowed) if len(allowed) > 1 else ""
+        return f"expected {_any_of(allowed)}{shown}{hint}"
     if kind in _KINDS:
         return f"expected {_KINDS[kind]}{shown or _shape(item.get('input'))}"
     if kind == "string_pattern_mismatch":
@@ -126,13 +134,17 @@ def unknown_field(name: str, fields: Sequence[str]) -> str:
 
 def did_you_mean(text: Any, choices: Sequence[str]) -> str:
     """Return `; did you mean X?` with the choice most similar to a text, or an empty text."""
-    if not isinstance(text, str):
-        return ""
+    near = nearest(text, choices) if isinstance(text, str) else None
+    return f"; did you mean {near}?" if near else ""
+
+
+def nearest(text: str, choices: Sequence[str]) -> str | None:
+    """Return the choice most similar to a text, or None if all differ too much."""
     import difflib  # Pods do without it.
 
     by_lower = {choice.lower(): choice for choice in choices}
     near = difflib.get_close_matches(text[:MAX_SHOWN].lower(), by_lower, 1)
-    return f"; did you mean {by_lower[near[0]]}?" if near else ""
+    return by_lower[near[0]] if near else None
 
 
 def _any_of(words: Sequence[str]) -> str:

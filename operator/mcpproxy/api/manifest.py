@@ -1,7 +1,7 @@
 """Parsing of MCPProxy manifests, such as the runtime's configuration file."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -51,12 +51,17 @@ def load(text: str) -> MCPProxy:
     documents = read_documents(text)
     manifests = [document for document in documents if is_mcpproxy(document.content)]
     if not manifests:
-        raise no_mcpproxy(documents)
+        raise no_mcpproxy(documents).with_lines(line_of_first(documents))
     if len(manifests) > 1:
         raise ManifestError(
             f"expected one document of kind MCPProxy, found {len(manifests)}; keep one in this file"
         )
     return parse_document(manifests[0])
+
+
+def line_of_first(documents: Sequence[Document]) -> Callable[[str], int]:
+    """Return a function for the lines of the fields of the first document."""
+    return documents[0].line_of if documents else lambda field: 1
 
 
 def no_mcpproxy(documents: Sequence[Document]) -> ManifestError:

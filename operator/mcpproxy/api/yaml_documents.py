@@ -108,7 +108,9 @@ def _read(text: str) -> Iterator[Document]:
             if root is None:
                 break
             if _expanded_size(root, {}) > MAX_NODES:
-                raise ManifestError(f"invalid YAML: aliases make more than {MAX_NODES} values")
+                raise ManifestError(
+                    f"invalid YAML: aliases make more than {MAX_NODES} values; write fewer aliases"
+                )
             content = loader.construct_document(root)
             if content is not None:
                 yield Document(content, root)

@@ -59,8 +59,7 @@ async def build_plan(
         for task in late:
             task.cancel()
         statuses = [_status(backend, sources.deadline) for backend in backends]
-        if sources.offline is None:
-            statuses = with_remedies(statuses, proxy.spec.backends)
+        statuses = with_remedies(statuses, proxy.spec.backends)
         if sources.save is not None:
             for backend in backends:
                 _save(sources.save, proxy, backend, pages_by_backend.get(backend.name, {}))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mcpproxy.api.manifest import is_mcpproxy, no_mcpproxy, parse_document
+from mcpproxy.api.manifest import is_mcpproxy, line_of_first, no_mcpproxy, parse_document
 from mcpproxy.api.manifest_errors import ManifestError, Problem
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.api.yaml_documents import Document, read_documents
@@ -30,7 +30,7 @@ def read_manifests(text: str, namespace: str | None, *, may_have_none: bool = Fa
         if is_mcpproxy(document.content)
     ]
     if not manifests and not may_have_none:
-        raise no_mcpproxy(all_documents)
+        raise no_mcpproxy(all_documents).with_lines(line_of_first(all_documents))
     proxies: list[MCPProxy] = []
     problems: list[Problem] = []
     for manifest in manifests:

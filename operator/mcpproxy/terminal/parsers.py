@@ -22,6 +22,8 @@ class CommandParser(argparse.ArgumentParser):
 
     def _suggest(self, message: str) -> str:
         """Return the command or option that was probably meant."""
+        if not re.search(r"unrecognized arguments|invalid choice", message):
+            return ""
         choices = [option for action in self._actions for option in action.option_strings]
         choices += [name for action in self._actions for name in action.choices or ()]
         words = re.findall(r"[\w-]+", message.rpartition(":")[2].partition("(choose")[0])
