@@ -49,9 +49,7 @@ def test_a_readme_snippet_is_served_or_one_sentence_says_what_to_write(
 
 
 @pytest.mark.parametrize("name", SNIPPETS)
-def test_a_readme_snippet_becomes_a_manifest_without_its_secrets(
-    name: str, tmp_path: Path
-) -> None:
+def test_a_readme_snippet_becomes_a_manifest_without_its_secrets(name: str, tmp_path: Path) -> None:
     snippet = SNIPPETS[name]
     text = render_conversion(convert_file(_file(name, tmp_path)), "snippet.json")
     assert len(load(text).spec.backends) == 1
