@@ -37,6 +37,8 @@ from mcpproxy.text_logs import TextLogFormatter
 _STDERR: Final = 2
 FRAME: Final = 0.25
 """Seconds between two pictures while a backend starts."""
+SMALL: Final = 60
+"""Columns of a screen that cuts long reasons."""
 OTHER_LINES: Final = 6
 """Lines of the screen that are not rows of backends."""
 _STYLES: Final = {
@@ -186,10 +188,12 @@ class TerminalView:
 
     def _table(self, rows: list[BackendRow]) -> RenderableType:
         table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("BACKEND", overflow="fold")
-        table.add_column("STATE")
+        table.add_column("BACKEND", no_wrap=True)
+        table.add_column("STATE", no_wrap=True)
         table.add_column("TOOLS", justify="right")
-        table.add_column("REASON", overflow="fold", ratio=1)
+        # Each reason on a line of its own would push the table off a small screen.
+        is_small = self._is_live and self._console.width < SMALL
+        table.add_column("REASON", overflow="ellipsis" if is_small else "fold", no_wrap=is_small)
         room = max(1, self._console.height - OTHER_LINES) if self._is_live else len(rows)
         for row in rows[:room]:
             table.add_row(Text(row.name), self._state(row), row.tools, Text(row.note))

@@ -103,4 +103,5 @@ def _read(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes, bool]:
         process.kill()
     thread.join(TIMEOUT)
     process.stdout.close()
+    process.stderr.close()
     return output[:MAX_BYTES], b"".join(errors), is_cut

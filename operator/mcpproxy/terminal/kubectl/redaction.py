@@ -14,6 +14,8 @@ from urllib.parse import quote
 from mcpproxy.terminal.files.secret_values import is_secret_name, is_secret_value
 
 REDACTED: Final = "[redacted]"
+MAX_DEPTH: Final = 100
+"""Levels of an object; deeper values are left out."""
 MIN_LENGTH: Final = 4
 """Length of a value or line that is taken from all texts; shorter ones would occur by chance."""
 _APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
@@ -28,7 +30,7 @@ _TEXTS: Final = re.compile(
     r"|(?P<known>\b(?:gh[pousr]_|github_pat_|glpat-|sk-|sk_|xox[abeprs]-|ntn_|secret_|AKIA|ASIA|AIza"
     r"|hf_|npm_|pypi-|ctx7sk)[A-Za-z0-9_.=-]{4,})"
     r"|(?P<pair>\b[\w-]*(?:authorization|token|secret|passw(?:or)?d|api[-_]?key|access[-_]?key"
-    r"|credential|cookie|signature)[\w-]*[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&}\\]+",
+    r"|credential|cookie|signature)[\w-]*[\"']?\s*[=:]\s*[\"']?(?:(?:bearer|basic|token)\s+)?)[^\s\"',;&}\\]+",
     re.I | re.DOTALL,
 )
 
@@ -46,42 +48,44 @@ class Redactor:
             metadata = value.get("metadata")
             name = metadata.get("name") if isinstance(metadata, dict) else None
             return {"kind": "Secret", "metadata": {"name": name}, "data": REDACTED}
-        return self._taken(value, "")
+        return self._taken(value, "", 0)
 
-    def _taken(self, value: Any, field: str) -> Any:
+    def _taken(self, value: Any, field: str, depth: int) -> Any:
+        if depth > MAX_DEPTH:
+            return REDACTED
         if isinstance(value, dict):
-            return {key: self._member(key, inner, field) for key, inner in value.items()}
+            return {key: self._member(key, inner, field, depth + 1) for key, inner in value.items()}
         if isinstance(value, list):
             if field in ("args", "command"):
-                return list(self._arguments(value))
-            return [self._taken(inner, field) for inner in value]
+                return list(self._arguments(value, depth))
+            return [self._taken(inner, field, depth + 1) for inner in value]
         if isinstance(value, str):
             return self._text(value)
         return value
 
-    def _member(self, key: str, value: Any, field: str) -> Any:
+    def _member(self, key: str, value: Any, field: str, depth: int) -> Any:
         if key == _APPLIED:
             return REDACTED
         is_secret = key == "value" and field in _LISTS
         if isinstance(value, str) and key not in _NAMED and (is_secret or _names_secret(key)):
             self._remember(value)
             return REDACTED
-        return self._taken(value, key)
+        return self._taken(value, key, depth)
 
-    def _arguments(self, values: list[Any]) -> Iterator[Any]:
+    def _arguments(self, values: list[Any], depth: int) -> Iterator[Any]:
         """Yield arguments without the values of options that name secrets."""
         follows = False
         for value in values:
             if not isinstance(value, str):
-                yield self._taken(value, "")
+                yield self._taken(value, "", depth + 1)
                 continue
             option, equals, inner = value.partition("=")
-            if follows or is_secret_value(value):
-                self._remember(value)
-                yield REDACTED
-            elif equals and is_secret_name(option):
+            if equals and option.startswith("-") and is_secret_name(option):
                 self._remember(inner)
                 yield f"{option}={REDACTED}"
+            elif follows or is_secret_value(value):
+                self._remember(value)
+                yield REDACTED
             else:
                 yield self._text(value)
             follows = value.startswith("-") and not equals and is_secret_name(option)
