@@ -104,6 +104,8 @@ check: install ## Style, types, import layers, generated files
 	@$(BIN)/mcpproxy crd | diff -u crds/mcpproxies.mcpproxy.dev.yaml - || { echo "run: make crds"; exit 1; }
 	@$(BIN)/python -m scripts.sizing --check || { echo "run: make reference"; exit 1; }
 	@$(BIN)/python -m scripts.limits --check || { echo "run: make reference"; exit 1; }
+	@$(BIN)/python -m scripts.cli_reference --check || { echo "run: make reference"; exit 1; }
+	@$(BIN)/python -m scripts.clients_page --check || { echo "run: make reference"; exit 1; }
 	@$(BIN)/python -m scripts.reference --check || { echo "run: make reference"; exit 1; }
 	@$(ASSETS); $(BIN)/python -m scripts.manifests --check || { echo "run: make manifests"; exit 1; }
 
@@ -117,7 +119,9 @@ crds: install ## Generate the CustomResourceDefinition
 manifests: crds ## Generate the roles and manifests/install.yaml
 	@$(ASSETS); $(BIN)/python -m scripts.manifests
 
-reference: install ## Generate docs/reference.md, the limits in docs/security.md and the sizing in docs/operations.md
+reference: install ## Generate docs/reference.md, docs/cli.md, and parts of clients.md, security.md and operations.md
+	@$(BIN)/python -m scripts.cli_reference
+	@$(BIN)/python -m scripts.clients_page
 	@$(BIN)/python -m scripts.reference
 	@$(BIN)/python -m scripts.limits
 	@$(BIN)/python -m scripts.sizing

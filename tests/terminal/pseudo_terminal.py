@@ -89,13 +89,16 @@ class Screen:
 
 @contextlib.contextmanager
 def screen(
-    *arguments: str, size: tuple[int, int] = (30, 100), program: str = COMMAND, **env: str
+    *arguments: str,
+    size: tuple[int, int] = (30, 100),
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Screen]:
     """Run `mcpproxy` with arguments on a terminal of rows and columns."""
-    whole = {**os.environ, "TERM": "xterm-256color", **env}
-    for name in {"COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"} - env.keys():
+    own = env or {}
+    whole = {**os.environ, "TERM": "xterm-256color", **own}
+    for name in {"COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"} - own.keys():
         whole.pop(name, None)
-    shown = Screen([program, *arguments], whole, size)
+    shown = Screen([COMMAND, *arguments], whole, size)
     try:
         yield shown
     finally:

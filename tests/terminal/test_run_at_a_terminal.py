@@ -72,7 +72,7 @@ def test_a_person_sees_the_url_the_backends_and_what_to_paste_into_clients(tmp_p
 @pytest.mark.parametrize("env", [{"TERM": "dumb"}, {"NO_COLOR": "1"}])
 def test_a_terminal_without_colors_gets_none(tmp_path: Path, env: dict[str, str]) -> None:
     file = _servers(tmp_path, dead=DEAD)
-    with screen("run", file, "--port", str(free_port()), **env) as shown:
+    with screen("run", file, "--port", str(free_port()), env=env) as shown:
         shown.wait_for("0 of 1 backends healthy, 0 tools. Ctrl-C stops.")
         shown.type("\x03")
         shown.end()
@@ -221,7 +221,9 @@ def test_a_pod_does_not_import_what_only_a_person_needs(tmp_path: Path) -> None:
 
 
 def test_a_closed_reader_of_the_output_ends_a_command_quietly(tmp_path: Path) -> None:
-    file = _servers(tmp_path, **{f"server-{n}": {"command": "x", "args": ["y" * 4000]} for n in range(60)})
+    file = _servers(
+        tmp_path, **{f"server-{n}": {"command": "x", "args": ["y" * 4000]} for n in range(60)}
+    )
     ended = subprocess.run(
         ["bash", "-o", "pipefail", "-c", f"{COMMAND} convert {file} | true"],
         capture_output=True,
@@ -237,7 +239,7 @@ def test_a_closed_reader_of_the_output_ends_a_command_quietly(tmp_path: Path) ->
 def test_a_terminal_without_a_locale_gets_all_characters(tmp_path: Path) -> None:
     file = _servers(tmp_path, dead=DEAD)
     env = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    with screen("run", file, "--port", str(free_port()), **env) as shown:
+    with screen("run", file, "--port", str(free_port()), env=env) as shown:
         shown.wait_for("Ctrl-C stops.")
         shown.type("\x03")
         assert "Traceback" not in shown.end()

@@ -1,4 +1,5 @@
-"""Commands with which a person sees and calls what a server offers: `mcpproxy list`, `call`.
+"""Commands for a person: `mcpproxy run` at a terminal, `list`, `call`, `convert`, `validate`.
 
-They are clients, built on the official SDK. They know nothing of the runtime's insides.
+`list` and `call` are clients, built on the official SDK. `display`, `files` and `kubectl` are the
+view of `run`, the commands about files, and the plugin of kubectl.
 """

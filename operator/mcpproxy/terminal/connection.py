@@ -1,12 +1,13 @@
 """Connection to the server that the command line names, as a client of the official SDK."""
 
 import argparse
+import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import httpx2
 from mcp import Client, MCPError, StdioServerParameters
@@ -96,14 +97,21 @@ async def run_client(
 
 async def _connect(target: Target, stack: AsyncExitStack, callbacks: Mapping[str, Any]) -> Client:
     server: Any
+    mode: Literal["legacy", "auto"] = "auto"
     url = await _url(target, stack)
     if url is None:
-        server = _program(target)
+        # The SDK gives up its first request after 10 seconds, in which a program may not start.
+        server, mode = _program(target), "legacy"
     else:
         http = await stack.enter_async_context(_http_client(target))
         server = streamable_http_client(url, http_client=http)
     try:
-        return await stack.enter_async_context(Client(server, **callbacks))
+        async with asyncio.timeout(target.timeout):
+            return await stack.enter_async_context(Client(server, mode=mode, **callbacks))
+    except TimeoutError:
+        raise ConnectionFailed(
+            f"{target.name}: no answer within the {target.timeout:g} s of --timeout"
+        ) from None
     except (MCPError, OSError, ExceptionGroup, RuntimeError, httpx2.HTTPError) as error:
         raise ConnectionFailed(f"{target.name}: {_first_cause(error)}") from error
 
