@@ -19,7 +19,7 @@ SLOW := $(ANYWHERE) and (slow or apiserver)
 .DEFAULT_GOAL := help
 PART ?= 1
 STORIES ?= e2e
-.PHONY: help install demo demo-clean test test-slow test-all stress acto fields e2e e2e-long conformance peers keycloak browser netns bench bench-quick bench-compare soak hostile check format crds manifests golden images lock
+.PHONY: help install demo demo-clean test test-slow test-all stress acto fields e2e e2e-long conformance peers keycloak browser netns e2e-keycloak bench bench-quick bench-compare soak hostile check format crds manifests golden images lock
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -60,6 +60,9 @@ e2e: install ## User stories on a kind cluster of their own (KEEP=1 keeps it; ST
 fields: install ## Each field of the contract ignored once: the test that stands for it fails (20 minutes)
 	@STRESS=1 $(BIN)/pytest -n 2 tests/fields $(ARGS)
 
+e2e-keycloak: install ## Sign-in with Keycloak on a kind cluster (needs Maven, npm, chromium and chromedriver)
+	@$(BIN)/pytest -s e2e/test_keycloak.py $(ARGS)
+
 e2e-long: install ## The same with the long ones: ten idle minutes, five under Argo CD, versions one apart
 	@E2E_LONG=1 $(BIN)/pytest -s e2e $(ARGS)
 
@@ -70,7 +73,7 @@ peers: install ## The proxy between servers and clients of other makers (needs n
 	@$(BIN)/python -c "from scripts import npm, pip_peers; npm.install(); pip_peers.install()"
 	@$(BIN)/pytest tests/peers -m "peers and not keycloak" $(ARGS)
 
-keycloak: install ## Sign-in with Keycloak (needs Java 17 and `python -m scripts.keycloak install URL`)
+keycloak: install ## Sign-in with Keycloak on this machine (needs Java 17 and `python -m scripts.keycloak install`)
 	@$(BIN)/pytest tests/peers -m keycloak $(ARGS)
 
 browser: install ## Clients in a headless Chromium (needs chromium and chromedriver)

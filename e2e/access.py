@@ -164,12 +164,21 @@ def post(
     url: str, credentials: str, method: str, params: Object, session: str | None = None
 ) -> httpx2.Response:
     """The response to one request of the revision 2025-11-25."""
-    message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-    sent = headers(credentials, session)
-    return httpx2.post(url, json=message, headers=sent, timeout=CLIENT_SECONDS)
+    return _send(url, headers(credentials, session), method, params)
 
 
 def initialize(url: str, credentials: str) -> httpx2.Response:
     """The response to the first request of a session."""
+    return initialize_with(url, headers(credentials))
+
+
+def initialize_with(url: str, sent: dict[str, str]) -> httpx2.Response:
+    """The response to the first request of a session with these headers."""
     about = {"clientInfo": {"name": "story", "version": "1"}, "capabilities": {}}
-    return post(url, credentials, "initialize", {"protocolVersion": LEGACY, **about})
+    accept = {"Accept": _ACCEPT}
+    return _send(url, accept | sent, "initialize", {"protocolVersion": LEGACY, **about})
+
+
+def _send(url: str, sent: dict[str, str], method: str, params: Object) -> httpx2.Response:
+    message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+    return httpx2.post(url, json=message, headers=sent, timeout=CLIENT_SECONDS)

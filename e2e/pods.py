@@ -57,7 +57,13 @@ def spec(program: str, *arguments: str) -> Object:
     }
 
 
-def tellers(world: World, *names: str, program: str = "teller", node: str | None = None) -> None:
+def tellers(
+    world: World,
+    *names: str,
+    program: str = "teller",
+    node: str | None = None,
+    port: int = PORT,
+) -> None:
     """Servers of one tool `tell`, each behind a Service of its name, on any node or on `node`;
     returns once they serve."""
     install(world)
@@ -66,10 +72,10 @@ def tellers(world: World, *names: str, program: str = "teller", node: str | None
         pod = spec(program)
         if node is not None:
             pod["nodeSelector"] = {"kubernetes.io/hostname": node}
-        pod["containers"][0]["readinessProbe"] = {"tcpSocket": {"port": PORT}, "periodSeconds": 1}
+        pod["containers"][0]["readinessProbe"] = {"tcpSocket": {"port": port}, "periodSeconds": 1}
         template = {"metadata": {"labels": labels}, "spec": pod}
         deployment = {"selector": {"matchLabels": labels}, "template": template}
-        service = {"selector": labels, "ports": [{"port": PORT}]}
+        service = {"selector": labels, "ports": [{"port": port}]}
         world.apply(manifest("apps/v1", "Deployment", name, deployment))
         world.apply(manifest("v1", "Service", name, service))
     for name in names:

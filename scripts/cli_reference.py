@@ -26,7 +26,7 @@ Logs are text on a terminal and JSON elsewhere. `NO_COLOR` and `TERM=dumb` turn 
 | Exit code | |
 |---|---|
 | 0 | done; for `run`: stopped by SIGTERM, or by the client on standard streams |
-| 1 | the command failed: a server, a cluster or a file. `plan` has [codes of its own](plan.md) |
+| 1 | the command failed: a server, a cluster or a file. `plan` has [more codes](plan.md) |
 | 2 | the command line or the configuration is invalid |
 | 130 | interrupted with Ctrl-C |
 | 141 | the reader of standard output has gone |

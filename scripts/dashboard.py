@@ -16,26 +16,40 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         (
             "Calls by backend",
             "reqps",
-            f"sum by (backend) (rate(mcpproxy_calls_total{{{_PROXY}}}[$__rate_interval]))",
-            "{{backend}}",
+            (
+                "sum by (mcpproxy_backend) (rate("
+                f"mcp_client_operation_duration_seconds_count{{{_PROXY}}}[$__rate_interval]))"
+            ),
+            "{{mcpproxy_backend}}",
         ),
         (
             "Failed calls",
             "reqps",
             (
-                "sum by (backend, outcome)"
-                f' (rate(mcpproxy_calls_total{{{_PROXY}, outcome!="ok"}}[$__rate_interval]))'
+                "sum by (mcpproxy_backend, error_type) (rate("
+                f'mcp_client_operation_duration_seconds_count{{{_PROXY}, error_type!=""}}'
+                "[$__rate_interval]))"
             ),
-            "{{backend}} {{outcome}}",
+            "{{mcpproxy_backend}} {{error_type}}",
         ),
         (
             "Call duration, 95th percentile",
             "s",
             (
-                "histogram_quantile(0.95, sum by (backend, le)"
-                f" (rate(mcpproxy_call_duration_seconds_bucket{{{_PROXY}}}[$__rate_interval])))"
+                "histogram_quantile(0.95, sum by (mcpproxy_backend, le) (rate("
+                f"mcp_client_operation_duration_seconds_bucket{{{_PROXY}}}[$__rate_interval])))"
             ),
-            "{{backend}}",
+            "{{mcpproxy_backend}}",
+        ),
+        (
+            "Calls by tool",
+            "reqps",
+            (
+                "topk(10, sum by (gen_ai_tool_name) (rate("
+                f'mcp_server_operation_duration_seconds_count{{{_PROXY}, gen_ai_tool_name!=""}}'
+                "[$__rate_interval])))"
+            ),
+            "{{gen_ai_tool_name}}",
         ),
         (
             "Pods by backend state",

@@ -1,123 +1,121 @@
-"""Keycloak on loopback with the realm of e2e/keycloak.
+"""Keycloak with the realm of e2e/keycloak, on loopback or as an image.
 
-`python -m scripts.keycloak install URL` downloads it, and `… run RESOURCE` runs it.
-It needs Java 17. `run` prints how to get a token and serves until it is interrupted.
+`python -m scripts.keycloak install` downloads it with Maven, `… install URL` from a URL, and
+`… run RESOURCE` runs it. It needs Java 17. `run` prints how to get a token and serves until it is
+interrupted.
 """
 
 import hashlib
-import json
 import os
 import shutil
 import sys
 import threading
-import urllib.parse
 import urllib.request
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from scripts import machine
 from scripts.conformance_servers import running
 from scripts.demo_local import free_ports
+from scripts.keycloak_admin import ADMINISTRATOR, NAME, TIMEOUT, Keycloak
 from scripts.machine import ROOT
 from scripts.npm import PEERS
 
 VERSION: Final = "26.7.3"
+IMAGE: Final = f"mcpproxy/keycloak:{VERSION}"
 _NAME: Final = f"keycloak-{VERSION}"
+_ARTIFACT: Final = f"org.keycloak:keycloak-quarkus-dist:{VERSION}:zip"
+_COPY: Final = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"
 _SHA256: Final = "27a6535553c3cdcd083872ba40629efafb3475e3b758e0c6f691395561dd0f1f"
 HOME: Final = PEERS / ".keycloak"
-REALM: Final = ROOT / "e2e" / "keycloak" / "realm.json"
-NAME: Final = "agents"
-"""The realm."""
-AGENT: Final = ("agent", "secret-of-the-agent")
-ADMINISTRATOR: Final = ("admin", "password-of-the-administrator")
-"""An account of this instance alone, which listens on loopback."""
-TIMEOUT: Final = 30.0
+ARCHIVE: Final = HOME / "keycloak.zip"
+DIRECTORY: Final = ROOT / "e2e" / "keycloak"
+REALM: Final = DIRECTORY / "realm.json"
+DOWNLOAD_SECONDS: Final = 400.0
+BUILD_SECONDS: Final = 900.0
 START_SECONDS: Final = 400.0
 """A start takes half a minute on an idle machine."""
 
 
-def available() -> bool:
-    """True if Keycloak was downloaded and Java is installed."""
-    return (HOME / _NAME / "bin" / "kc.sh").exists() and shutil.which("java") is not None
+class NotInstalled(Exception):
+    """A program that Keycloak needs is absent. The message has the command that installs it."""
 
 
-def install(url: str) -> None:
-    """Download Keycloak from a URL, unless it is there.
+def check() -> None:
+    """Raise NotInstalled unless Keycloak was downloaded and Java is installed."""
+    if shutil.which("java") is None:
+        raise NotInstalled("Java 17 is not installed (Debian: openjdk-17-jre-headless)")
+    if not (HOME / _NAME / "bin" / "kc.sh").exists():
+        raise NotInstalled("Keycloak is not installed; run: python -m scripts.keycloak install")
+
+
+def install(url: str | None = None) -> None:
+    """Download Keycloak, unless it is there: from a URL, or else with Maven.
 
     The file is `keycloak-quarkus-dist-VERSION.zip`, the artifact org.keycloak:keycloak-quarkus-dist
-    of any Maven repository. Raise OSError, or ValueError for another file.
+    of any Maven repository. Raise OSError, NotInstalled, CommandFailed, or ValueError for another
+    file.
     """
-    if (HOME / _NAME).exists():
+    if (HOME / _NAME).exists() and ARCHIVE.exists():
         return
     HOME.mkdir(exist_ok=True)
-    archive = HOME / "keycloak.zip"
-    with urllib.request.urlopen(url, timeout=TIMEOUT) as response, archive.open("wb") as file:
-        shutil.copyfileobj(response, file)
-    with archive.open("rb") as file:
+    fetched = _download(url) if url else _copy_with_maven()
+    with fetched.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != _SHA256:
-        archive.unlink()
-        raise ValueError(f"{url} has the SHA-256 {digest}, expected {_SHA256}")
-    with zipfile.ZipFile(archive) as content:
+        fetched.unlink()
+        raise ValueError(f"{url or _ARTIFACT} has the SHA-256 {digest}, expected {_SHA256}")
+    with zipfile.ZipFile(fetched) as content:
         content.extractall(HOME)
-    archive.unlink()
+    fetched.replace(ARCHIVE)
 
 
-@dataclass(frozen=True)
-class Keycloak:
-    """A running instance."""
+def _download(url: str) -> Path:
+    fetched = HOME / "fetched.zip"
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as response, fetched.open("wb") as file:
+        shutil.copyfileobj(response, file)
+    return fetched
 
-    origin: str
 
-    @property
-    def issuer(self) -> str:
-        """The issuer of the realm."""
-        return f"{self.origin}/realms/{NAME}"
-
-    def token(self, client: tuple[str, str] = AGENT) -> str:
-        """Return a token by client credentials."""
-        form = {"grant_type": "client_credentials"}
-        form |= {"client_id": client[0], "client_secret": client[1]}
-        return _token(self.issuer, form)
-
-    def rotate_keys(self) -> None:
-        """Replace the keys that sign tokens with newer ones."""
-        name, password = ADMINISTRATOR
-        form = {"grant_type": "password", "client_id": "admin-cli"}
-        form |= {"username": name, "password": password}
-        token = _token(f"{self.origin}/realms/master", form)
-        kind = "org.keycloak.keys.KeyProvider"
-        old = self._administer(token, "GET", f"components?type={kind}")
-        new = {
-            "name": "rotated",
-            "providerId": "rsa-generated",
-            "providerType": kind,
-            "config": {"priority": ["1000"], "keySize": ["2048"], "algorithm": ["RS256"]},
-        }
-        self._administer(token, "POST", "components", new)
-        for component in old:
-            if component["providerId"] == "rsa-generated":
-                self._administer(token, "DELETE", f"components/{component['id']}")
-
-    def _administer(self, token: str, method: str, path: str, content: Any = None) -> Any:
-        request = urllib.request.Request(
-            f"{self.origin}/admin/realms/{NAME}/{path}",
-            None if content is None else json.dumps(content).encode(),
-            {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-            method=method,
+def _copy_with_maven() -> Path:
+    """Return the archive from the repository that Maven is configured with."""
+    if shutil.which("mvn") is None:
+        raise NotInstalled(
+            "Maven, which downloads Keycloak, is not installed (Debian: maven); or run:"
+            " python -m scripts.keycloak install URL"
         )
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-            return json.loads(response.read() or b"null")
+    command = ["mvn", "--batch-mode", "--quiet", _COPY, f"-Dartifact={_ARTIFACT}"]
+    command += [f"-DoutputDirectory={HOME}"]
+    machine.run(command, dict(os.environ), timeout=DOWNLOAD_SECONDS)
+    return HOME / f"keycloak-quarkus-dist-{VERSION}.zip"
 
 
-def _token(issuer: str, form: dict[str, str]) -> str:
-    url = f"{issuer}/protocol/openid-connect/token"
-    data = urllib.parse.urlencode(form).encode()
-    with urllib.request.urlopen(url, data, timeout=TIMEOUT) as response:
-        return str(json.load(response)["access_token"])
+def build_image(env: dict[str, str]) -> str:
+    """Build the image from the downloaded archive. Return its name.
+
+    Raise CommandFailed.
+    """
+    with _context() as context:
+        command = ["docker", "build", "--network=host", "--tag", IMAGE, os.fspath(context)]
+        if env.get("BASE_IMAGE"):
+            command += ["--build-arg", f"BASE_IMAGE={env['BASE_IMAGE']}"]
+        machine.run(command, env, timeout=BUILD_SECONDS)
+    return IMAGE
+
+
+@contextmanager
+def _context() -> Iterator[Path]:
+    """Yield a directory with nothing but the archive and the Dockerfile."""
+    context = HOME / "context"
+    shutil.rmtree(context, ignore_errors=True)
+    context.mkdir()
+    os.link(ARCHIVE, context / ARCHIVE.name)
+    shutil.copy(DIRECTORY / "Dockerfile", context)
+    yield context
+    shutil.rmtree(context)
 
 
 @contextmanager
@@ -148,15 +146,29 @@ def serving(resource: str, log: Path, port: int = 0) -> Iterator[Keycloak]:
 
 def main(arguments: list[str]) -> int:
     """Install or run Keycloak."""
-    if len(arguments) != 2 or arguments[0] not in ("install", "run"):
-        sys.stderr.write("usage: python -m scripts.keycloak install URL | run RESOURCE\n")
-        return 2
-    if arguments[0] == "install":
-        install(arguments[1])
-        return 0
-    with serving(arguments[1], HOME / "keycloak.log", port=8180) as keycloak:
+    match arguments:
+        case ["install"] | ["install", _]:
+            return _report(lambda: install(*arguments[1:]))
+        case ["run", resource]:
+            return _report(lambda: _run(resource))
+    sys.stderr.write("usage: python -m scripts.keycloak install [URL] | run RESOURCE\n")
+    return 2
+
+
+def _run(resource: str) -> None:
+    check()
+    with serving(resource, HOME / "keycloak.log", port=8180) as keycloak:
         print(f"issuer: {keycloak.issuer}\na token of the agent: {keycloak.token()}")
         threading.Event().wait()
+
+
+def _report(task: Callable[[], None]) -> int:
+    """Carry out a task. Return the exit code, after the message of an error."""
+    try:
+        task()
+    except (NotInstalled, machine.CommandFailed, OSError, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     return 0
 
 

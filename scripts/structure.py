@@ -83,10 +83,9 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
     "one decision each, with tests of its values": frozenset(
         {
             "cluster/pods/retries.py",
-            "plan/access/render.py",
             "plan/approval.py",
-            "plan/remedies.py",
-            "plan/watch.py",
+            "plan/local/remedies.py",
+            "plan/local/watch.py",
             "terminal/files/secret_values.py",
             "terminal/version_command.py",
             "proxy/authorization/callers.py",
@@ -163,8 +162,7 @@ FOREIGN: Final[Mapping[str, frozenset[str]]] = {
             {
                 "proxy/downstream/legacy/sessions.py:used_at",
                 "proxy/fair_shares.py:weight",
-                "proxy/telemetry/call_metrics.py:count",
-                "proxy/telemetry/call_metrics.py:seconds",
+                "proxy/telemetry/operation_durations.py:seconds",
                 "proxy/upstream/sessions/pool.py:used_at",
                 "proxy/upstream/sessions/pool.py:users",
             }

@@ -9,15 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mcpproxy.library.access import Identity
     from mcpproxy.library.client import ProxyClient
     from mcpproxy.library.create import Proxy, create_proxy
     from mcpproxy.library.mount import mount
     from mcpproxy.library.provider import ProxyProvider
     from mcpproxy.library.server import Server
 
-__all__ = ["Proxy", "ProxyClient", "ProxyProvider", "Server", "create_proxy", "mount"]
+__all__ = ["Identity", "Proxy", "ProxyClient", "ProxyProvider", "Server", "create_proxy", "mount"]
 
 _MODULES = {
+    "Identity": "access",
     "Proxy": "create",
     "ProxyClient": "client",
     "ProxyProvider": "provider",

@@ -1,6 +1,7 @@
 """The few commands of the WebDriver protocol (W3C) that the tests need."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import Any, Final
 
 import httpx2
 
-from tests.proxy.runtime.serving import free_port
-from tests.proxy.runtime.waiting import eventually
+from scripts.demo_local import free_ports
 
 DRIVER: Final = "chromedriver"
 SECONDS: Final = 60.0
+START_SECONDS: Final = 30.0
+STEP: Final = 0.05
 _FLAGS: Final = (
     "--headless",
     "--no-sandbox",
@@ -37,6 +39,11 @@ class Browser:
         """Open a page."""
         await command(self._http, f"{self._session}/url", url=url)
 
+    async def location(self) -> str:
+        """The URL of the page, also of one that could not be loaded."""
+        answer = await self._http.get(f"{self._session}/url")
+        return str(answer.json()["value"])
+
     async def run(self, script: str, *arguments: Any) -> Any:
         """The value of the body of an async function that runs in the page.
 
@@ -60,9 +67,9 @@ async def command(http: httpx2.AsyncClient, path: str, **members: Any) -> Any:
 
 
 @asynccontextmanager
-async def driven(profile: Path) -> AsyncIterator[Browser]:
-    """A browser from its start to its end."""
-    port = free_port()
+async def driven(profile: Path, **capabilities: Any) -> AsyncIterator[Browser]:
+    """A browser from its start to its end, with these capabilities of WebDriver."""
+    [port] = free_ports(1)
     quiet = asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(
         DRIVER, f"--port={port}", stdout=quiet, stderr=quiet
@@ -70,9 +77,9 @@ async def driven(profile: Path) -> AsyncIterator[Browser]:
     base = f"http://127.0.0.1:{port}"
     async with httpx2.AsyncClient(base_url=base, timeout=SECONDS, trust_env=False) as http:
         try:
-            await eventually(lambda: _serves(http), "chromedriver")
+            await _started(http)
             options = {"args": [*_FLAGS, f"--user-data-dir={profile}"]}
-            wanted = {"browserName": "chrome", "goog:chromeOptions": options}
+            wanted = {"browserName": "chrome", "goog:chromeOptions": options, **capabilities}
             opened = await command(http, "/session", capabilities={"alwaysMatch": wanted})
             session = f"/session/{opened['sessionId']}"
             await command(http, f"{session}/timeouts", script=int(SECONDS * 1000))
@@ -81,6 +88,13 @@ async def driven(profile: Path) -> AsyncIterator[Browser]:
         finally:
             process.terminate()
             await process.wait()
+
+
+async def _started(http: httpx2.AsyncClient) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not await _serves(http):
+        assert time.monotonic() < deadline, "chromedriver does not serve"
+        await asyncio.sleep(STEP)
 
 
 async def _serves(http: httpx2.AsyncClient) -> bool:

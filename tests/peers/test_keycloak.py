@@ -1,4 +1,4 @@
-"""Keycloak as the issuer: `python -m scripts.keycloak install URL` downloads it."""
+"""Keycloak as the issuer: `python -m scripts.keycloak install` downloads it."""
 
 import base64
 import json
@@ -15,14 +15,9 @@ from mcp.client.streamable_http import streamable_http_client
 from scripts import keycloak
 from scripts.conformance_servers import MCPPROXY, manifest_of, running, sample
 from scripts.demo_local import free_ports
+from scripts.keycloak_admin import ELSEWHERE, Keycloak
 
-pytestmark = [
-    pytest.mark.peers,
-    pytest.mark.keycloak,
-    pytest.mark.timeout(600),
-    pytest.mark.skipif(not keycloak.available(), reason="Keycloak or Java is not installed"),
-]
-ELSEWHERE = ("elsewhere", "secret-of-elsewhere")
+pytestmark = [pytest.mark.peers, pytest.mark.keycloak, pytest.mark.timeout(600)]
 ROTATION_SECONDS = 60.0
 
 
@@ -31,7 +26,7 @@ class Protected:
     """A proxy that trusts the realm."""
 
     url: str
-    keycloak: keycloak.Keycloak
+    keycloak: Keycloak
 
     async def tools(self, token: str) -> list[str]:
         """Return the names of the tools that the holder of a token sees."""
@@ -51,6 +46,7 @@ class Protected:
 @pytest.fixture(scope="module")
 def protected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Protected]:
     """The proxy in front of one server, with the realm as the only issuer."""
+    keycloak.check()
     logs = tmp_path_factory.mktemp("keycloak")
     port, admin = free_ports(2)
     url = f"http://127.0.0.1:{port}/mcp"

@@ -9,29 +9,21 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import anyio
 import httpx2
 import pytest
-from mcp import Client
 from mcp.client.auth import OAuthClientProvider
 from mcp.client.auth.extensions.client_credentials import ClientCredentialsOAuthProvider
-from mcp.client.streamable_http import streamable_http_client
-from mcp.shared.auth import (
-    AuthorizationCodeResult,
-    OAuthClientInformationFull,
-    OAuthClientMetadata,
-    OAuthToken,
-)
 
 from scripts import npm
 from scripts.conformance_servers import MCPPROXY, manifest_of, running, sample
 from scripts.demo_local import free_ports
 from scripts.machine import ROOT
 from tests.peers.browser import Browser
+from tests.peers.sdk_sign_in import Storage, interactive, list_tools
 from tests.peers.world import CLIENT_SECONDS, NODE, Server, ask
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(180)]
@@ -122,67 +114,16 @@ async def test_the_proxy_refuses_a_changed_token_of_the_provider(protected: Prot
     assert await protected.status(f"{head}.{changed}.{signature}") == 401
 
 
-@dataclass
-class Storage:
-    """What the Python SDK's client keeps."""
-
-    tokens: OAuthToken | None = None
-    client: OAuthClientInformationFull | None = None
-    steps: list[str] = field(default_factory=list)
-
-    async def get_tokens(self) -> OAuthToken | None:
-        return self.tokens
-
-    async def set_tokens(self, tokens: OAuthToken) -> None:
-        self.steps.append("token")
-        self.tokens = tokens
-
-    async def get_client_info(self) -> OAuthClientInformationFull | None:
-        return self.client
-
-    async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
-        self.steps.append("registered")
-        self.client = client_info
-
-
-async def _tools(url: str, auth: httpx2.Auth) -> list[str]:
-    async with (
-        httpx2.AsyncClient(auth=auth, timeout=30) as http,
-        Client(streamable_http_client(url, http_client=http)) as client,
-    ):
-        return sorted(tool.name for tool in (await client.list_tools()).tools)
-
-
 def _interactive(url: str, storage: Storage) -> OAuthClientProvider:
-    opened: list[str] = []
-
-    async def open_browser(authorization_url: str) -> None:
-        storage.steps.append("browser")
-        opened.append(authorization_url)
-
-    async def returned() -> AuthorizationCodeResult:
-        callback = await anyio.to_thread.run_sync(Browser().sign_in, opened[-1])
-        query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(callback).query))
-        return AuthorizationCodeResult(
-            code=query["code"], state=query.get("state"), iss=query.get("iss")
-        )
-
-    metadata = OAuthClientMetadata.model_validate(
-        {
-            "client_name": "peers",
-            "redirect_uris": ["http://127.0.0.1:9/callback"],
-            "token_endpoint_auth_method": "none",
-        }
-    )
-    return OAuthClientProvider(url, metadata, storage, open_browser, returned)
+    return interactive(url, storage, Browser().sign_in, "http://127.0.0.1:9/callback")
 
 
 async def test_the_python_sdk_signs_in_by_authorization_code(protected: Protected) -> None:
     storage = Storage()
-    assert await _tools(protected.url, _interactive(protected.url, storage)) == TOOLS
+    assert await list_tools(protected.url, _interactive(protected.url, storage)) == TOOLS
     assert storage.steps == ["registered", "browser", "token"]
     # Another connection with the token that is kept signs in no more.
-    assert await _tools(protected.url, _interactive(protected.url, storage)) == TOOLS
+    assert await list_tools(protected.url, _interactive(protected.url, storage)) == TOOLS
     assert storage.steps == ["registered", "browser", "token"]
 
 
@@ -191,11 +132,11 @@ async def test_the_python_sdk_refreshes_a_token_that_the_proxy_refuses(
 ) -> None:
     storage = Storage()
     auth = _interactive(protected.url, storage)
-    assert await _tools(protected.url, auth) == TOOLS
+    assert await list_tools(protected.url, auth) == TOOLS
     assert storage.tokens is not None
     assert storage.tokens.refresh_token
     auth.context.token_expiry_time = 1.0
-    assert await _tools(protected.url, auth) == TOOLS
+    assert await list_tools(protected.url, auth) == TOOLS
     assert storage.steps == ["registered", "browser", "token", "token"]
 
 
@@ -204,7 +145,7 @@ async def test_the_python_sdk_signs_in_by_client_credentials(protected: Protecte
     auth = ClientCredentialsOAuthProvider(
         protected.url, storage, *AGENT, scope=SCOPE, issuer=protected.issuer
     )
-    assert await _tools(protected.url, auth) == TOOLS
+    assert await list_tools(protected.url, auth) == TOOLS
     assert "token" in storage.steps
 
 

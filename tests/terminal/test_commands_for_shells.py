@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mcpproxy import command_line
-from mcpproxy.plan.watch import watch_file
+from mcpproxy.plan.local.watch import watch_file
 from mcpproxy.proxy.process import INTERRUPTED
 from mcpproxy.terminal.completion import collect_commands, render_completion
 from tests.support.commands import run_command

@@ -1,5 +1,6 @@
 """Sanitizing of text from untrusted peers for logs, statuses, events and metrics."""
 
+import json
 import re
 from typing import Final
 
@@ -7,6 +8,9 @@ ELLIPSIS: Final = "…"
 """Mark at the end of a text that was cut."""
 REPLACEMENT: Final = "\ufffd"
 """Substitute for a character that is not permitted."""
+
+QUOTED: Final = 300
+"""Characters of a value that `quote` returns."""
 
 _SPACING: Final = str.maketrans(dict.fromkeys("\t\n\v\f\r\x85\u2028\u2029", " "))
 # Cc, Cf, Cs and the default-ignorable characters of Unicode. Terminals interpret Cc; the others
@@ -34,3 +38,12 @@ def clean_text(text: str, limit: int) -> str:
     if text.isprintable():
         return text
     return _UNSAFE.sub(REPLACEMENT, text.translate(_SPACING))
+
+
+def quote(value: object) -> str:
+    """Return a value from JSON as JSON, clean and in at most QUOTED characters."""
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):
+        text = str(type(value))
+    return clean_text(text, QUOTED)

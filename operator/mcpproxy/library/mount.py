@@ -19,6 +19,7 @@ from mcp.shared.message import ServerMessageMetadata
 from msgspec import Raw
 from pydantic import RootModel
 
+from mcpproxy.library.access import identified, identity_of_request
 from mcpproxy.library.client_handlers import to_wire
 from mcpproxy.library.fastmcp_objects import unwrapped
 from mcpproxy.library.server import Server
@@ -27,8 +28,11 @@ from mcpproxy.proxy.embed import (
     BY_METHOD,
     COMPLETE,
     PROGRESS,
+    AccessDenied,
     ClientIdentity,
     ComponentKind,
+    Gateway,
+    Identity,
     Message,
     NotificationHandler,
     ResumableStream,
@@ -64,7 +68,14 @@ _CALLS: Final[dict[str, Any]] = {
 """Handlers that are registered if the server has none, so that it offers the capability."""
 
 
-def mount(server: Any, proxied: Any, prefix: str = "") -> None:
+def mount(
+    server: Any,
+    proxied: Any,
+    prefix: str = "",
+    *,
+    identify: Callable[[Context], Identity] | None = None,
+    **access: Any,
+) -> None:
     """Add all components of a proxy (or of a target of `create_proxy`) to a server, live.
 
     The server is an MCPServer or a low-level server of the SDK, or a FastMCP server. If both have a
@@ -74,11 +85,16 @@ def mount(server: Any, proxied: Any, prefix: str = "") -> None:
     low = lowlevel_server(unwrapped(server))
     for middleware in low.middleware:
         if isinstance(middleware, _Mounted):
+            if access or identify is not None:
+                raise ValueError(
+                    f"server {low.name} has a mounted proxy already; set identify and the access"
+                    " of all at the first mount"
+                )
             middleware.inner.mount(proxied, prefix)
             return
-    inner = Server(low.name)
+    inner = Server(low.name, **access)
     inner.mount(proxied, prefix)
-    low.middleware.append(_Mounted(low, inner))
+    low.middleware.append(_Mounted(low, inner, identify or _identity_of))
     for method, (params, empty) in _EMPTY.items():
         if low.get_request_handler(method) is None:
             low.add_request_handler(method, params, _constant_handler(empty))
@@ -110,11 +126,18 @@ def _combined_lifespan(inner: Server, lifespan: Any) -> Any:
     return both
 
 
+def _identity_of(ctx: Context) -> Identity:
+    return identity_of_request(ctx.request)
+
+
 class _Mounted:
     """The middleware for all mounts into one server."""
 
-    def __init__(self, server: "SdkServer[Any]", inner: Server) -> None:
+    def __init__(
+        self, server: "SdkServer[Any]", inner: Server, identify: Callable[[Context], Identity]
+    ) -> None:
         self._server = server
+        self._identify = identify
         self.inner = inner
         self._parking = SuspendedCalls(
             Sealer([secrets.token_bytes(32)], secrets.token_bytes), "mounted", time.time
@@ -134,13 +157,16 @@ class _Mounted:
         except RpcError as error:
             raise MCPError(error.code, error.message, error.data) from None
 
+    def _caller(self, ctx: Context) -> "_SdkCaller":
+        return _SdkCaller(ctx, self._identify(ctx), self.inner.gateway)
+
     async def _list_merged(self, kind: ComponentKind, ctx: Context, call_next: CallNext) -> Any:
         result = await call_next(ctx)
         own = dict(result if isinstance(result, dict) else to_wire(result))
         if own.get("nextCursor") is not None:
             return own
         modern = is_modern(ctx.protocol_version)
-        client, gateway = _SdkCaller(ctx).client, self.inner.gateway
+        client, gateway = self._caller(ctx).client, self.inner.gateway
         items = list(own.get(kind.member, ()))
         try:
             listed = jsonrpc.decode(await gateway.listing(kind, None, modern=modern, client=client))
@@ -161,7 +187,11 @@ class _Mounted:
         gateway = self.inner.gateway
         await gateway.wait_for_route(ctx.method, params)
         try:
-            gateway.route(ctx.method, params)
+            gateway.route(ctx.method, params, self._caller(ctx).client)
+        except AccessDenied as denied:
+            if not await self._has(name, kind, ctx):
+                gateway.record_refusal(denied, _message_of(ctx, params))
+            return False
         except RpcError:
             return False
         prefixed = all(backend.settings.prefix for backend in gateway.backends.values())
@@ -183,13 +213,8 @@ class _Mounted:
                 return False
 
     async def _call_mounted(self, ctx: Context, params: Message) -> Any:
-        request: Message = {
-            "jsonrpc": jsonrpc.VERSION,
-            "id": jsonrpc.encode_raw(ctx.request_id),
-            "method": jsonrpc.encode_raw(ctx.method),
-            "params": jsonrpc.encode_raw(params),
-        }
-        caller = _SdkCaller(ctx)
+        request = _message_of(ctx, params)
+        caller = self._caller(ctx)
         gateway, method = self.inner.gateway, ctx.method
         if is_modern(ctx.protocol_version):
             answer = await self._parking.run(
@@ -208,16 +233,25 @@ class _Mounted:
         return jsonrpc.decode(answer["result"])
 
 
+def _message_of(ctx: Context, params: Message) -> Message:
+    return {
+        "jsonrpc": jsonrpc.VERSION,
+        "id": jsonrpc.encode_raw(ctx.request_id),
+        "method": jsonrpc.encode_raw(ctx.method),
+        "params": jsonrpc.encode_raw(params),
+    }
+
+
 class _SdkCaller:
     """The client of an SDK server as a call context."""
 
     # The SDK stores the events of its streams itself.
     resumption: ResumableStream | None = None
 
-    def __init__(self, ctx: Context) -> None:
+    def __init__(self, ctx: Context, identity: Identity, gateway: Gateway) -> None:
         session = ctx.session
         capabilities, client_params = session.client_capabilities, session.client_params
-        self.client = ClientIdentity(
+        client = ClientIdentity(
             revision=ctx.protocol_version,
             capabilities=b"{}"
             if capabilities is None
@@ -226,6 +260,7 @@ class _SdkCaller:
             if client_params is None
             else jsonrpc.encode(to_wire(client_params.client_info)),
         )
+        self.client = gateway.restrict(identified(client, identity))
         meta: Any = (ctx.params or {}).get("_meta") or {}
         self.log_level: str | None = meta.get("io.modelcontextprotocol/logLevel")
         self._ctx = ctx

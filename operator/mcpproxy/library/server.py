@@ -10,11 +10,11 @@ from typing import Any, Final, Literal, Self, TypeVar
 import mcp_types as t
 from mcp import MCPError
 from mcp.server import MCPServer
-from msgspec import Raw
 
 from mcpproxy.api import constants
 from mcpproxy.api.defaults import BackendSettings
-from mcpproxy.library import serving
+from mcpproxy.library import inspection, serving
+from mcpproxy.library.access import access_settings
 from mcpproxy.library.components import copied_components
 from mcpproxy.library.components.components import CopiedComponent, RemoteComponent
 from mcpproxy.library.provider import CACHE_TTL, ProxyProvider
@@ -27,7 +27,7 @@ from mcpproxy.library.sessions.gateway_session import GatewayConnector
 from mcpproxy.library.targets import target_of
 from mcpproxy.library.visibility import LABEL_OF, ComponentVisibility
 from mcpproxy.proxy.embed import (
-    LATEST_LEGACY,
+    ANONYMOUS,
     PROMPTS,
     RESOURCES,
     TEMPLATES,
@@ -35,18 +35,14 @@ from mcpproxy.proxy.embed import (
     VERSION,
     BackendContext,
     Catalog,
-    ClientIdentity,
     ComponentKind,
     Connector,
     Gateway,
-    NullContext,
-    RpcError,
+    Identity,
     Runtime,
     RuntimeOptions,
     TaskSet,
     build_backend_context,
-    jsonrpc,
-    relay_request,
 )
 
 LOCAL: Final = "_local"
@@ -60,8 +56,17 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 class Server:
     """An MCP server of local components and mounted servers."""
 
-    def __init__(self, name: str = "mcpproxy", *, instructions: str | None = None) -> None:
+    def __init__(
+        self, name: str = "mcpproxy", *, instructions: str | None = None, **access: Any
+    ) -> None:
+        """Create a server. `access` are the arguments of `access_settings`.
+
+        Raise ManifestError.
+        """
         self.name = name
+        self._access = access_settings(**access)
+        self._audit_descriptor = 2
+        """Descriptor of audit records: that of standard output belongs to the program."""
         self._local: MCPServer[Any] | None = None
         self._instructions = instructions
         self._parts: list[BackendDefinition] = []
@@ -119,6 +124,7 @@ class Server:
     def add(self, component: CopiedComponent) -> None:
         """Add a copy of a mirrored component of any kind."""
         self._check_not_running()
+        component.origin.check_is_unrestricted()
         self._copies.append(component)
         self._depend_on(component.origin)
 
@@ -136,6 +142,7 @@ class Server:
         if server is self or server.contains(self):
             raise ValueError(f"{server.name} cannot be mounted into itself")
         self._check_not_running()
+        server.check_is_unrestricted()
         mounted: Server = server
         settings = replace(default_settings(), prefix=prefix or "", cache_ttl=mounted.cache_ttl)
 
@@ -146,6 +153,19 @@ class Server:
 
         self.add_part(BackendDefinition(mounted.name, settings, opener, asks=True))
         self._depend_on(mounted)
+
+    @property
+    def is_restricted(self) -> bool:
+        """True if rules restrict the callers of this server."""
+        return self._access.authorization is not None
+
+    def check_is_unrestricted(self) -> None:
+        """Raise ValueError if another server must not serve the components of this one."""
+        if self.is_restricted:
+            raise ValueError(
+                f"server {self.name} has rules, which another server cannot apply; set"
+                " authorization on the server that clients connect to"
+            )
 
     @property
     def cache_ttl(self) -> float:
@@ -193,77 +213,68 @@ class Server:
 
     # Inspection
 
-    async def list_tools(self) -> list[RemoteComponent]:
+    async def list_tools(self, *, identity: Identity = ANONYMOUS) -> list[RemoteComponent]:
         """Return the tools. Raise MCPError if none are known because backends have failed."""
-        return await self._list(TOOLS)
+        return await self._list(TOOLS, identity)
 
-    async def list_prompts(self) -> list[RemoteComponent]:
+    async def list_prompts(self, *, identity: Identity = ANONYMOUS) -> list[RemoteComponent]:
         """Return the prompts. Raise MCPError if none are known because backends have failed."""
-        return await self._list(PROMPTS)
+        return await self._list(PROMPTS, identity)
 
-    async def list_resources(self) -> list[RemoteComponent]:
+    async def list_resources(self, *, identity: Identity = ANONYMOUS) -> list[RemoteComponent]:
         """Return the resources. Raise MCPError if none are known because backends have failed."""
-        return await self._list(RESOURCES)
+        return await self._list(RESOURCES, identity)
 
-    async def list_resource_templates(self) -> list[RemoteComponent]:
+    async def list_resource_templates(
+        self, *, identity: Identity = ANONYMOUS
+    ) -> list[RemoteComponent]:
         """Return the resource templates. Raise MCPError if none are known because backends
         failed."""
-        return await self._list(TEMPLATES)
+        return await self._list(TEMPLATES, identity)
 
-    async def get_tool(self, name: str) -> RemoteComponent:
+    async def get_tool(self, name: str, *, identity: Identity = ANONYMOUS) -> RemoteComponent:
         """Return a tool by its name. Raise LookupError."""
-        return await self._get(TOOLS, name)
+        return await self._get(TOOLS, name, identity)
 
-    async def get_prompt(self, name: str) -> RemoteComponent:
+    async def get_prompt(self, name: str, *, identity: Identity = ANONYMOUS) -> RemoteComponent:
         """Return a prompt by its name. Raise LookupError."""
-        return await self._get(PROMPTS, name)
+        return await self._get(PROMPTS, name, identity)
 
-    async def get_resource(self, uri: str) -> RemoteComponent:
+    async def get_resource(self, uri: str, *, identity: Identity = ANONYMOUS) -> RemoteComponent:
         """Return a resource by its URI. Raise LookupError."""
-        return await self._get(RESOURCES, uri)
+        return await self._get(RESOURCES, uri, identity)
 
-    async def get_resource_template(self, uri_template: str) -> RemoteComponent:
+    async def get_resource_template(
+        self, uri_template: str, *, identity: Identity = ANONYMOUS
+    ) -> RemoteComponent:
         """Return a resource template by its URI template. Raise LookupError."""
-        return await self._get(TEMPLATES, uri_template)
+        return await self._get(TEMPLATES, uri_template, identity)
 
     async def call_tool(
-        self, name: str, arguments: dict[str, Any] | None = None
+        self,
+        name: str,
+        arguments: dict[str, Any] | None = None,
+        *,
+        identity: Identity = ANONYMOUS,
     ) -> t.CallToolResult:
         """Call a tool. Server requests during the call are refused. Raise MCPError."""
-        params = jsonrpc.decode_object(jsonrpc.encode({"name": name, "arguments": arguments or {}}))
-        request = {"id": Raw(b'"call"'), "params": jsonrpc.encode_raw(params)}
-        caller = NullContext(ClientIdentity(LATEST_LEGACY))
         async with self:
-            await self.gateway.wait_for_route("tools/call", params)
-            try:
-                answer = await relay_request(self.gateway, request, "tools/call", params, caller)
-                error = jsonrpc.error_of(answer, understood=True)
-            except RpcError as raised:
-                error = raised
-        if error is not None:
-            raise MCPError(error.code, error.message, error.data)
-        return t.CallToolResult.model_validate(jsonrpc.decode(answer["result"]), by_name=False)
+            return await inspection.call_tool(self.gateway, name, arguments or {}, identity)
 
-    async def _list(self, kind: ComponentKind) -> list[RemoteComponent]:
+    async def _list(self, kind: ComponentKind, identity: Identity) -> list[RemoteComponent]:
         async with self:
-            try:
-                listed = jsonrpc.decode(await self.gateway.listing(kind, None, modern=False))
-            except RpcError as error:
-                raise MCPError(error.code, error.message, error.data) from None
-        return [
-            RemoteComponent(kind, item, self, str(item[kind.key])) for item in listed[kind.member]
-        ]
+            items = await inspection.list_components(self.gateway, kind, identity)
+        return [RemoteComponent(kind, item, self, str(item[kind.key])) for item in items]
 
-    async def _get(self, kind: ComponentKind, identifier: str) -> RemoteComponent:
+    async def _get(
+        self, kind: ComponentKind, identifier: str, identity: Identity
+    ) -> RemoteComponent:
         async with self:
             with contextlib.suppress(MCPError):
-                for component in await self._list(kind):
+                for component in await self._list(kind, identity):
                     if component.identifier == identifier:
                         return component
-            states = [backend.status() for backend in self.gateway.backends.values()]
-        failures = [
-            f"{state.name} is {state.state}: {state.message}" for state in states if state.message
-        ]
+            failures = inspection.describe_failures(self.gateway)
         missing = f"server {self.name} has no {LABEL_OF[kind]} {identifier}"
         raise LookupError("; ".join([missing, *failures]))
 
@@ -317,10 +328,15 @@ class Server:
             RuntimeOptions(),
             Path.cwd(),
             Catalog(names.index, catalog_filter=visibility),
-            seals_task_ids=len(parts) > 1,
+            seals_task_ids=len(parts) > 1 or self.is_restricted,
         )
-        backends = [part.backend(context) for part in parts]
-        return Gateway(self.name, VERSION, backends, context, visibility=visibility)
+        access, catalog = self._access, context.catalog
+        return Gateway(
+            *(self.name, VERSION, [part.backend(context) for part in parts], context, (), None),
+            *access.policy(catalog),
+            access.audited_requests(self.name, catalog, self._audit_descriptor),
+            visibility,
+        )
 
     def _all_parts(self) -> list[BackendDefinition]:
         parts = list(self._parts)
@@ -348,12 +364,15 @@ class Server:
         admin_port: int | None = None,
         allowed_hosts: Iterable[str] = (),
         allowed_origins: Iterable[str] = (),
+        identity: Identity = ANONYMOUS,
     ) -> None:
         """Serve one client on standard streams (the default), or clients over HTTP.
 
         `allowed_hosts` are additional names by which clients may call. If `host` is reachable from
         other machines, the machine's own names and addresses are allowed by default. Web pages of
-        `allowed_origins` may call from browsers.
+        `allowed_origins` may call from browsers. `identity` is that of the client on standard
+        streams; clients over HTTP have the one that `authentication` verifies. Raise ManifestError
+        if rules need callers whom nobody authenticates.
         """
         if transport not in (None, "stdio", "http", "streamable-http"):
             raise ValueError(f"transport must be stdio or http, not {transport!r}")
@@ -366,9 +385,12 @@ class Server:
             allowed_hosts=hosts,
             allowed_origins=tuple(allowed_origins),
         )
+        over_http = transport not in (None, "stdio")
+        configuration = self._access.configuration() if over_http else None
+        self._audit_descriptor = 1 if over_http else 2
         async with self:
-            runtime = Runtime(None, options, self.gateway)
-            if transport in (None, "stdio"):
-                await serving.serve_stdio(runtime)
-            else:
+            runtime = Runtime(configuration, options, self.gateway)
+            if over_http:
                 await serving.serve_http(runtime)
+            else:
+                await serving.serve_stdio(runtime, identity)

@@ -6,13 +6,13 @@ from collections.abc import Coroutine
 from typing import Any
 
 from mcpproxy import standard_descriptors
-from mcpproxy.proxy.embed import NothingToServe, Runtime
+from mcpproxy.proxy.embed import Identity, NothingToServe, Runtime
 
 
-async def serve_stdio(runtime: Runtime) -> None:
-    """Serve one client on standard streams. Raise NothingToServe."""
+async def serve_stdio(runtime: Runtime, identity: Identity) -> None:
+    """Serve one client, who has this identity, on standard streams. Raise NothingToServe."""
     try:
-        await runtime.serve_stdio()
+        await runtime.serve_stdio(identity)
     except NothingToServe as error:
         raise NothingToServe(f'{error}. For HTTP: run(transport="http")') from None
 

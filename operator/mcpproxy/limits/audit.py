@@ -1,4 +1,4 @@
-"""Limits on what callers can make the audit log hold or write."""
+"""Limits on what callers can make the audit log and the metrics hold or write."""
 
 from typing import Final
 
@@ -12,6 +12,15 @@ AUDITED_TEXT: Final = Limit(
     share="message",
     beyond="the text is cut and ends with an ellipsis",
     test="test_names_of_callers_are_cut_and_cleaned",
+)
+AUDITED_GROUPS: Final = Limit(
+    name="audited-groups",
+    value=100,
+    unit="count",
+    counts="groups, and scopes, of a caller in an audit record",
+    share="message",
+    beyond="the others are omitted, and the record says that it is incomplete",
+    test="test_groups_beyond_the_limit_are_omitted",
 )
 AUDITED_ARGUMENTS: Final = Limit(
     name="audited-arguments",
@@ -30,4 +39,13 @@ AUDIT_BACKLOG: Final = Limit(
     share="process",
     beyond="records are dropped and counted, or calls are refused (spec.audit.onFull)",
     test="test_records_beyond_the_backlog_are_dropped_and_counted",
+)
+METERED_NAMES: Final = Limit(
+    name="metered-names",
+    value=200,
+    unit="count",
+    counts="listed tools and prompts of a backend whose names are labels of metrics",
+    share="backend",
+    beyond="further names, and names of more than 128 characters, are counted as _OTHER",
+    test="test_names_beyond_the_limit_are_counted_together",
 )

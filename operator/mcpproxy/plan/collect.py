@@ -11,8 +11,10 @@ from mcpproxy.api.v1alpha1.status import BackendStatus
 from mcpproxy.plan import saved_lists
 from mcpproxy.plan.access.callers import parse_caller
 from mcpproxy.plan.access.permissions import build_access
+from mcpproxy.plan.access.recorded_calls import read_calls
+from mcpproxy.plan.access.replay import CallJudge, replay_calls
 from mcpproxy.plan.document import Plan, build_document
-from mcpproxy.plan.remedies import with_remedies
+from mcpproxy.plan.local.remedies import with_remedies
 from mcpproxy.proxy.bootstrap import build_backend_context
 from mcpproxy.proxy.config.options import RuntimeOptions
 from mcpproxy.proxy.config.targets import ProxyConfig
@@ -37,6 +39,8 @@ class CollectOptions:
     """Directory in which the lists of usable backends are saved."""
     callers: tuple[str, ...] = ()
     """Callers whose access is shown; see `parse_caller`. Without any, all whom the rules name."""
+    replay: Path | None = None
+    """Audit log whose calls are decided again."""
 
 
 async def build_plan(
@@ -54,10 +58,7 @@ async def build_plan(
     for backend in backends:
         backend.start()
     try:
-        tasks = [asyncio.create_task(backend.watch.settled.wait()) for backend in backends]
-        _, late = await asyncio.wait(tasks, timeout=sources.deadline)
-        for task in late:
-            task.cancel()
+        await _settle(backends, sources.deadline)
         statuses = [_status(backend, sources.deadline) for backend in backends]
         statuses = with_remedies(statuses, proxy.spec.backends)
         if sources.save is not None:
@@ -79,9 +80,20 @@ async def build_plan(
         )
         callers = [parse_caller(text, proxy.spec) for text in sources.callers]
         plan["access"] = build_access(proxy.spec, context.catalog, plan, callers)
+        if sources.replay is not None:
+            judge = CallJudge(proxy.spec, context.catalog)
+            plan["replay"] = replay_calls(proxy.metadata.name, judge, read_calls(sources.replay))
         return plan
     finally:
         await asyncio.gather(*(backend.close() for backend in backends))
+
+
+async def _settle(backends: list[Backend], deadline: float) -> None:
+    """Wait until all backends are known, but only for `deadline` seconds."""
+    tasks = [asyncio.create_task(backend.watch.settled.wait()) for backend in backends]
+    _, late = await asyncio.wait(tasks, timeout=deadline)
+    for task in late:
+        task.cancel()
 
 
 def _backend(

@@ -7,6 +7,7 @@ differ; 3: names clash.
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from mcpproxy.api.manifest_errors import ManifestError
@@ -15,6 +16,7 @@ from mcpproxy.plan import compare as plan_compare
 from mcpproxy.plan import manifests
 from mcpproxy.plan.access.permissions import access_differences
 from mcpproxy.plan.collect import CollectOptions, build_plan
+from mcpproxy.plan.credentials import add_credentials, request_headers
 from mcpproxy.plan.document import (
     DIFFERENT,
     FAILED,
@@ -25,12 +27,12 @@ from mcpproxy.plan.document import (
     plan_differences,
     removed_plan,
 )
+from mcpproxy.plan.local.watch import watch_file
 from mcpproxy.plan.render import render_plan, render_removed_plan
-from mcpproxy.plan.watch import watch_file
 from mcpproxy.proxy import process
 from mcpproxy.proxy.cli import add_places
 from mcpproxy.proxy.config.options import RuntimeOptions, parse_seconds
-from mcpproxy.proxy.config.targets import ProxyConfig, from_file, is_manifest, read_text
+from mcpproxy.proxy.config.targets import ProxyConfig, from_file, is_manifest, is_url, read_text
 from mcpproxy.text_logs import is_terminal
 
 TIMEOUT = 30.0
@@ -54,6 +56,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compare with a running proxy, given as a URL or mcpproxy/NAME (through kubectl), or"
         " with the output file of an earlier -o json",
     )
+    _add_access(add)
+    add("-w", "--watch", action="store_true", help="show the plan after each change of FILE")
+    add_credentials(parser)
+    add("-o", "--output", choices=("text", "json"), default="text", help="%(default)s")
+    add_places(parser)
+    add(
+        "--timeout",
+        type=parse_seconds,
+        default=TIMEOUT,
+        metavar="SECONDS",
+        help="time limit for the responses of a proxy's backends (%(default)g)",
+    )
+
+
+def _add_access(add: Callable[..., object]) -> None:
     add(
         "--as",
         action="append",
@@ -63,15 +80,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="show the access of this caller, such as groups=dev,subject=alice or anonymous;"
         " otherwise of all callers whom the rules name (may be repeated)",
     )
-    add("-w", "--watch", action="store_true", help="show the plan after each change of FILE")
-    add("-o", "--output", choices=("text", "json"), default="text", help="%(default)s")
-    add_places(parser)
     add(
-        "--timeout",
-        type=parse_seconds,
-        default=TIMEOUT,
-        metavar="SECONDS",
-        help="time limit for the responses of a proxy's backends (%(default)g)",
+        "--replay",
+        type=Path,
+        metavar="FILE",
+        help="decide the calls in this audit log again; show those that would be denied or newly"
+        " allowed",
     )
 
 
@@ -140,18 +154,23 @@ async def _plans(
 ) -> tuple[list[Plan], list[Plan]]:
     """Return the plans of these proxies, and those of an earlier plan that no longer exist."""
     options = RuntimeOptions(values=args.values, resolve=dict(args.resolve))
-    sources = CollectOptions(args.timeout, args.offline, args.save, tuple(args.callers))
+    sources = CollectOptions(
+        args.timeout, args.offline, args.save, tuple(args.callers), args.replay
+    )
+    _check_options(proxies, args)
     compare, running = args.against is not None, None
     earlier: dict[tuple[str | None, str], Plan] = {}
     if compare and plan_compare.is_running(args.against):
         if len(proxies) != 1:
-            form = "URL" if plan_compare.is_url(args.against) else "mcpproxy/NAME"
+            form = "URL" if is_url(args.against) else "mcpproxy/NAME"
             raise ManifestError(
                 f"--against {form} compares one MCPProxy, but the file has {len(proxies)}; compare"
                 " with the output file of an earlier plan -o json"
             )
         namespace = proxies[0].metadata.namespace
-        running = await plan_compare.load_plan(args.against, namespace, options, args.timeout)
+        running = await plan_compare.load_plan(
+            args.against, namespace, options, args.timeout, request_headers(args)
+        )
     elif compare:
         earlier = plan_compare.load_earlier_plan(Path(args.against))
     plans = []
@@ -165,6 +184,20 @@ async def _plans(
                 plan["accessDifferences"] = access_differences(baseline, plan)
         plans.append(plan)
     return plans, [removed_plan(plan) for plan in earlier.values()]
+
+
+def _check_options(proxies: list[MCPProxy], args: argparse.Namespace) -> None:
+    """Raise ManifestError for options that have no effect, or an ambiguous one."""
+    by_file = args.against is None or not plan_compare.is_running(args.against)
+    if by_file and (args.header or args.token_file):
+        option = "--header" if args.header else "--token-file"
+        raise ManifestError(f"{option}: needs --against with a running proxy to send it to")
+    names = [proxy.metadata.name for proxy in proxies]
+    if args.replay is not None and len(set(names)) < len(names):
+        raise ManifestError(
+            "--replay: records name their proxy without its namespace, and two MCPProxies in the"
+            " file have one name; plan them one by one"
+        )
 
 
 def _json(plans: list[Plan], lost: list[Plan], code: int) -> str:

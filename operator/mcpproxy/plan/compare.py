@@ -1,23 +1,20 @@
 """The baseline of a comparison: a running proxy, or the JSON of an earlier plan."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.plan.collect import CollectOptions, build_plan
+from mcpproxy.plan.credentials import redact_values
 from mcpproxy.plan.document import FORM, Plan
 from mcpproxy.plan.port_forward import port_forward, proxy_of
 from mcpproxy.proxy.config.options import RuntimeOptions
-from mcpproxy.proxy.config.targets import from_backends
+from mcpproxy.proxy.config.targets import from_backends, is_url
 from mcpproxy.proxy.protocol.kinds import KINDS
 
 _MEMBERS = ("name", "backend", "served", "definition")
-
-
-def is_url(source: str) -> bool:
-    """True if the source is the URL of a running proxy."""
-    return source.startswith(("http://", "https://"))
 
 
 def is_running(source: str) -> bool:
@@ -26,31 +23,43 @@ def is_running(source: str) -> bool:
 
 
 async def load_plan(
-    source: str, namespace: str | None, options: RuntimeOptions, deadline: float
+    source: str,
+    namespace: str | None,
+    options: RuntimeOptions,
+    deadline: float,
+    headers: Mapping[str, str],
 ) -> Plan:
     """Return the plan of a running proxy; `namespace` is that of a proxy in a cluster.
 
-    Raise ManifestError with the reason if the proxy cannot be read.
+    `headers` are sent to the proxy, and nowhere else. Raise ManifestError with the reason if the
+    proxy cannot be read.
     """
     proxy = proxy_of(source)
     if proxy is None:
-        return await plan_running_proxy(source, options, deadline)
+        return await plan_running_proxy(source, options, deadline, headers)
     try:
         async with port_forward(proxy, namespace, deadline) as url:
-            return await plan_running_proxy(url, options, deadline)
+            return await plan_running_proxy(url, options, deadline, headers)
     except ManifestError as error:
         raise ManifestError(f"--against {str(error).removeprefix('--against: ')}") from None
 
 
-async def plan_running_proxy(url: str, options: RuntimeOptions, deadline: float) -> Plan:
+async def plan_running_proxy(
+    url: str, options: RuntimeOptions, deadline: float, headers: Mapping[str, str]
+) -> Plan:
     """Return the plan of the proxy at this URL. Raise ManifestError if it cannot be read."""
+    backend: dict[str, Any] = {"name": "served", "prefix": "", "url": url}
+    if headers:
+        backend["headers"] = [{"name": name, "value": headers[name]} for name in headers]
     try:
-        configuration = from_backends([{"name": "served", "prefix": "", "url": url}])
+        configuration = from_backends([backend])
     except ManifestError as error:
-        raise ManifestError(f"--against: {str(error).removeprefix('spec.backends[0].')}") from None
+        reason = redact_values(str(error), headers).replace("spec.backends[0].", "")
+        raise ManifestError(f"--against: {reason}") from None
     plan = await build_plan(configuration, options, CollectOptions(deadline))
     if plan["failed"]:
         message = plan["backends"][0].get("message", "the backend is not healthy")
+        message = redact_values(message, headers)
         raise ManifestError(f"--against: cannot read the running proxy: {message}")
     return plan
 

@@ -182,7 +182,8 @@ def differ(different: Plan) -> bool:
 
 def exit_code(plan: Plan) -> int:
     """Return the exit code for one proxy."""
-    if plan["failed"]:
+    replay = plan.get("replay") or {}
+    if plan["failed"] or replay.get("badLineCount"):
         return FAILED
     if plan["tooLong"] or (plan["clashes"] and plan["onClash"] != "First"):
         return CLASHING
@@ -190,6 +191,8 @@ def exit_code(plan: Plan) -> int:
     if (
         drifted
         or plan.get("accessDifferences")
+        or replay.get("denied")
+        or replay.get("allowed")
         or (plan.get("differences") and differ(plan["differences"]))
     ):
         return DIFFERENT

@@ -5,7 +5,11 @@ from typing import Any, Final
 
 import yaml
 
-from mcpproxy.plan.access.render import render_access, render_access_differences
+from mcpproxy.plan.access.render import (
+    render_access,
+    render_access_differences,
+    render_replay,
+)
 from mcpproxy.plan.document import BYTES_PER_TOKEN, Plan, differ
 from mcpproxy.plan.terminal_text import escape_control_characters, table_lines
 from mcpproxy.proxy.core.translation.namespacing import MAX_NAME
@@ -36,6 +40,7 @@ def render_plan(plan: Plan) -> str:
     if plan.get("differences") is not None:
         lines += _differences(plan["differences"])
     lines += render_access_differences(plan.get("accessDifferences") or [])
+    lines += render_replay(plan)
     return "\n".join(lines) + "\n"
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from mcpproxy.api.defaults import HealthPolicy, clash_policy, denied_extensions, health_policy
-from mcpproxy.api.v1alpha1 import Audit, MCPProxySpec
+from mcpproxy.api.v1alpha1 import Audit, Authorization, MCPProxySpec
 from mcpproxy.api.v1alpha1 import Tracing as TracingSpec
 from mcpproxy.proxy.audit.factory import build_audit_log
 from mcpproxy.proxy.authorization.policy import Policy
@@ -88,25 +88,25 @@ def build_gateway(configuration: ProxyConfig, options: RuntimeOptions, sealer: S
         context,
         denied_extensions(proxy.spec),
         None if spec is None else _build_tracing(spec, proxy.metadata.name),
-        *build_policy(proxy.spec, context.catalog, options.resolve),
-        None
-        if proxy.spec.audit is None
-        else _audited_requests(proxy.spec.audit, proxy.metadata.name, options, context.catalog),
+        *build_policy(proxy.spec.authorization, context.catalog, options.resolve),
+        build_audited_requests(proxy.spec.audit, proxy.metadata.name, options, context.catalog),
     )
 
 
-def _audited_requests(
-    spec: Audit, name: str, options: RuntimeOptions, catalog: Catalog
-) -> AuditedRequests:
+def build_audited_requests(
+    spec: Audit | None, name: str, options: RuntimeOptions, catalog: Catalog
+) -> AuditedRequests | None:
+    """Return the audit log of the proxy `name`; None without one."""
+    if spec is None:
+        return None
     log = build_audit_log(spec, name, VERSION, options.audit_descriptor)
     return AuditedRequests(log, catalog)
 
 
 def build_policy(
-    spec: MCPProxySpec, catalog: Catalog, resolve: Mapping[str, str]
+    authorization: Authorization | None, catalog: Catalog, resolve: Mapping[str, str]
 ) -> tuple[Policy | None, ExternalDecisions | None]:
     """Return the policy of a proxy and the client of its external service; None without them."""
-    authorization = spec.authorization
     if authorization is None:
         return None, None
     external = authorization.external

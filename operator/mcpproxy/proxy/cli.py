@@ -16,7 +16,17 @@ from mcpproxy.api import constants
 from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.api.v1alpha1 import MCPProxy, PrincipalFrom
 from mcpproxy.proxy import process
-from mcpproxy.proxy.config.options import DRAIN, RuntimeOptions, parse_header
+from mcpproxy.proxy.config.access import add_access
+from mcpproxy.proxy.config.options import (
+    DRAIN,
+    MAX_PORT,
+    RuntimeOptions,
+    parse_header,
+    parse_name,
+    parse_path,
+    parse_port,
+    parse_resolution,
+)
 from mcpproxy.proxy.config.targets import ProxyConfig, from_file, from_target
 from mcpproxy.proxy.config.variables import Ask
 from mcpproxy.proxy.downstream.standard_streams import NothingToServe, OutputFailed
@@ -25,7 +35,6 @@ from mcpproxy.proxy.workers import supervisor
 from mcpproxy.proxy.workers.worker_process import WorkerStartFailed
 from mcpproxy.text_logs import is_terminal
 
-MAX_PORT: Final = 65535
 WORKER_PORTS: Final = 100
 """Distance between the shared port and the first worker's separate port."""
 MAX_WORKERS: Final = 64
@@ -53,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="'NAME: VALUE'",
         help="send this header to the server at the URL TARGET; repeatable",
     )
-    add("--name", type=_name, help="name that clients see (default: mcpproxy)")
+    add("--name", type=parse_name, help="name that clients see (default: mcpproxy)")
     _add_transport(add)
     _add_addresses(add)
     add_places(parser)
@@ -77,10 +86,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_addresses(add: Callable[..., object]) -> None:
     add("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    add("--port", type=_port, default=8000, help="port to listen on (%(default)s)")
-    add("--path", type=_path, default=constants.MCP_PATH, help="path of the endpoint (%(default)s)")
+    add("--port", type=parse_port, default=8000, help="port to listen on (%(default)s)")
+    add(
+        "--path",
+        type=parse_path,
+        default=constants.MCP_PATH,
+        help="path of the endpoint (%(default)s)",
+    )
     add("--admin-host", default="127.0.0.1", help="address of the admin port (%(default)s)")
-    add("--admin-port", type=_port, help="port of livez, readyz, metrics and status")
+    add("--admin-port", type=parse_port, help="port of livez, readyz, metrics and status")
 
 
 def _add_transport(add: Callable[..., object]) -> None:
@@ -112,6 +126,18 @@ def _add_access(add: Callable[..., object]) -> None:
         help="allow browser requests from this origin, such as http://localhost:6274",
     )
     add(
+        "--access",
+        type=Path,
+        metavar="FILE",
+        help="YAML file with publicUrl, authentication, authorization and audit, as in the spec of"
+        " an MCPProxy, for TARGET",
+    )
+    add(
+        "--public-url",
+        metavar="URL",
+        help="URL at which clients reach the proxy, for TARGET",
+    )
+    add(
         "--principal-from",
         type=_header,
         metavar="HEADER",
@@ -135,7 +161,7 @@ def add_places(parser: argparse.ArgumentParser) -> None:
         "--resolve",
         action="append",
         default=[],
-        type=_resolution,
+        type=parse_resolution,
         metavar="NAME=HOST:PORT",
         help="connect to HOST:PORT for the Service or host NAME",
     )
@@ -152,25 +178,11 @@ def _add_workers(add: Callable[..., object]) -> None:
     )
     add(
         "--worker-ports",
-        type=_port,
+        type=parse_port,
         metavar="FIRST",
         help="port at which other processes connect to worker 0; worker 1 uses the next port, and"
         f" so on (default: --port + {WORKER_PORTS})",
     )
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > MAX_PORT:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a valid port; use 0 to {MAX_PORT}")
-    return int(text)
-
-
-def _name(text: str) -> str:
-    if not constants.is_dns_label(text):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a name; use lower case letters, digits and -, starting with a letter"
-        )
-    return text
 
 
 def _count(text: str) -> int:
@@ -179,27 +191,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _path(text: str) -> str:
-    if not text.startswith("/"):
-        raise argparse.ArgumentTypeError(f"{text!r} must start with /")
-    return text
-
-
 def _header(text: str) -> str:
     try:
         return PrincipalFrom(header=text).header
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise argparse.ArgumentTypeError(f"{text!r}: {reason}") from None
-
-
-def _resolution(text: str) -> tuple[str, str]:
-    """Parse an argument NAME=HOST:PORT into a pair."""
-    name, equals, address = text.partition("=")
-    host, colon, port = address.rpartition(":")
-    if not (name and equals and host and colon and port.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=HOST:PORT")
-    return name, address
 
 
 class RunView(Protocol):
@@ -348,10 +345,18 @@ def _configuration(args: argparse.Namespace, ask: Ask | None) -> ProxyConfig:
             f" {args.file}; run one process for each"
         )
     if args.file is None:
-        return from_target(args.target, ask, args.header, args.name)
-    for option, value in (("-H", args.header), ("--name", args.name)):
+        configuration = from_target(args.target, ask, args.header, args.name)
+        return add_access(configuration, args.access, args.public_url)
+    for option, value in (
+        ("-H", args.header),
+        ("--name", args.name),
+        ("--access", args.access),
+        ("--public-url", args.public_url),
+    ):
         if value:
-            raise ManifestError("-f has a manifest; set the field there", option)
+            raise ManifestError(
+                "the manifest of -f has these fields itself; set them there", option
+            )
     return from_file(args.file, ask)
 
 

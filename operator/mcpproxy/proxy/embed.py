@@ -1,8 +1,16 @@
 """The part of the runtime that other programs build on: `library` imports nothing else of it."""
 
-from mcpproxy.proxy.bootstrap import VERSION, build_backend_context
+from mcpproxy.proxy.authorization.policy import Policy
+from mcpproxy.proxy.bootstrap import (
+    VERSION,
+    build_audited_requests,
+    build_backend_context,
+    build_policy,
+)
+from mcpproxy.proxy.config.access import with_access
 from mcpproxy.proxy.config.options import RuntimeOptions
 from mcpproxy.proxy.config.targets import ProxyConfig, from_backends, from_mcp_servers, from_target
+from mcpproxy.proxy.core.access import AccessDenied
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.component_list import ComponentList
 from mcpproxy.proxy.core.errors import (
@@ -20,6 +28,7 @@ from mcpproxy.proxy.core.exchange import (
     NullContext,
     ResumableStream,
 )
+from mcpproxy.proxy.core.identity import ANONYMOUS, Identity
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.core.translation.era_translation import parse_meta
 from mcpproxy.proxy.core.translation.request_names import (
@@ -32,6 +41,8 @@ from mcpproxy.proxy.core.translation.uri_templates import Uri
 from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls
 from mcpproxy.proxy.downstream.modern.requests import server_discover
 from mcpproxy.proxy.downstream.standard_streams import NothingToServe
+from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
+from mcpproxy.proxy.gateway.external_decisions import ExternalDecisions
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.protocol import jsonrpc, revisions
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError
@@ -73,6 +84,7 @@ from mcpproxy.proxy.upstream.transports.session import (
 )
 
 __all__ = [
+    "ANONYMOUS",
     "ASKED",
     "BY_METHOD",
     "COMPLETE",
@@ -89,7 +101,9 @@ __all__ = [
     "TEMPLATES",
     "TOOLS",
     "VERSION",
+    "AccessDenied",
     "Answer",
+    "AuditedRequests",
     "Backend",
     "BackendContext",
     "BackendError",
@@ -99,13 +113,16 @@ __all__ = [
     "ComponentKind",
     "ComponentList",
     "Connector",
+    "ExternalDecisions",
     "FeaturePolicy",
     "Gateway",
+    "Identity",
     "Message",
     "NothingToServe",
     "NotificationHandler",
     "NullContext",
     "OnMessage",
+    "Policy",
     "ProtocolError",
     "ProxyConfig",
     "ResumableStream",
@@ -124,8 +141,10 @@ __all__ = [
     "UpstreamRequest",
     "UpstreamSession",
     "Uri",
+    "build_audited_requests",
     "build_backend_context",
     "build_connector",
+    "build_policy",
     "component_ref",
     "connect",
     "from_backends",
@@ -140,4 +159,5 @@ __all__ = [
     "revisions",
     "server_discover",
     "unknown_component_error",
+    "with_access",
 ]

@@ -14,6 +14,7 @@ from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.gateway.router import Route, upstream_request_of
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message, RequestEnvelope
+from mcpproxy.proxy.telemetry.operation_durations import CANCELLED, Ending
 from mcpproxy.proxy.timers import Timer
 from mcpproxy.proxy.upstream.backend import Backend
 from mcpproxy.proxy.upstream.era_bridge import translate_request
@@ -70,7 +71,7 @@ class Call:
         """`request` is the client's request with the backend's names."""
         self.backend, self.request = backend, request
         self._gateway, self._client, self._responder = gateway, client, responder
-        self._began_at = time.perf_counter()
+        self.began_at = time.perf_counter()
 
     @classmethod
     def start(
@@ -129,7 +130,7 @@ class Call:
         if exchange.response and not exchange.response.complete:
             exchange.response.leave()
         timer.cancel()
-        self._end("error" if answer is not None and "error" in answer else "ok", len(body))
+        self._end(answer or body, len(body))
         if self._responder is not None:
             self._responder.respond(body, answer)
 
@@ -152,37 +153,37 @@ class Call:
 
         `sink` and `resolves_input` are those of `RequestInTask`. Raise RpcError for any failure.
         """
-        gateway, backend, sent, outcome, size = self._gateway, self.backend, None, "cancelled", None
+        gateway, backend, sent, size = self._gateway, self.backend, None, None
+        ending: Ending = CANCELLED
         if self._exchange and self._lease and self._timer:
             sent = SentRequest(self._exchange, self._lease, self._timer)
-        await gateway.decide(message, backend.name, caller.client)
+        elif not gateway.decides_at_once:
+            await gateway.decide(message, backend.name, caller.client)
         self.state = CallState.DETACHED
         gateway.running.add(self)
         task = RequestInTask(backend, sent, sink, resolves_input=resolves_input)
         try:
             tracing, send = gateway.tracing, task.run
-            traced = send if tracing is None else tracing.traced(send, backend.name, message)
+            traced = send if tracing is None else tracing.traced(send, backend, message)
             answer = await traced(self.request, caller)
             gateway.restrict_result(self.request.method, backend.name, answer, caller.client)
-            outcome, size = "error" if "error" in answer else "ok", len(answer.get("result", b""))
-            answer["id"] = message["id"]
+            ending, answer["id"], size = answer, message["id"], len(answer.get("result", b""))
             return answer
         except BackendError as error:
-            outcome = error.reason
+            ending = error.reason
             raise error.rpc(backend.name) from None
         finally:
-            self._end(outcome, size)
+            self._end(ending, size)
 
-    def _end(self, outcome: str, size: int | None) -> None:
+    def _end(self, ending: Ending, size: int | None) -> None:
         """Record the end of the call, with the size of the response in bytes if it is known."""
+        done = self._gateway.end_call(self, self._client, ending, self.state is CallState.SENT)
         self.state = CallState.DONE
         # Both refer to the call, and only the garbage collector would free the cycles.
         self._exchange = self._timer = None
         self._gateway.running.discard(self)
-        seconds = time.perf_counter() - self._began_at
-        self._gateway.metrics.calls.add(self.backend.name, self.request.method, outcome, seconds)
         if self._gateway.audit is not None:
-            self._gateway.audit.record_call(self, self._client, outcome, seconds, size)
+            self._gateway.audit.record_call(self, self._client, *done, size)
 
 
 async def relay_request(

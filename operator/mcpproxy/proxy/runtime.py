@@ -20,6 +20,7 @@ from mcpproxy.proxy.bootstrap import VERSION, build_gateway, build_host_policy
 from mcpproxy.proxy.config.options import RuntimeOptions
 from mcpproxy.proxy.config.targets import ProxyConfig
 from mcpproxy.proxy.core.catalog.digests import differences
+from mcpproxy.proxy.core.identity import ANONYMOUS, Identity
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.downstream.access.authenticated import READINESS, AuthenticatedEndpoint
 from mcpproxy.proxy.downstream.access.principals import Principals
@@ -144,15 +145,16 @@ class Runtime:
         """Return all metrics in Prometheus' text format."""
         return self.gateway.metrics.render() + self._gauges.render(self.report().backends)
 
-    async def serve_stdio(self) -> None:
+    async def serve_stdio(self, identity: Identity = ANONYMOUS) -> None:
         """Serve one client on standard streams of any kind until it closes them.
 
-        Raise NothingToServe or OutputFailed.
+        `identity` is that of the client. Raise NothingToServe or OutputFailed.
         """
+        self.gateway.metrics.operations.serve_on("pipe")
         with standard_streams() as (source, target):
             self._start_gateway()
             try:
-                await StdioServer(self.gateway, target).run(source)
+                await StdioServer(self.gateway, target, identity).run(source)
             finally:
                 await self._close_gateway()
 

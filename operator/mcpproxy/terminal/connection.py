@@ -14,9 +14,10 @@ from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
 from mcpproxy.api.manifest_errors import ManifestError
+from mcpproxy.plan.credentials import TOKEN, add_credentials, redact_values, request_headers
 from mcpproxy.plan.port_forward import port_forward, proxy_of
-from mcpproxy.proxy.config.options import parse_header, parse_seconds
-from mcpproxy.proxy.config.targets import from_target
+from mcpproxy.proxy.config.options import parse_seconds
+from mcpproxy.proxy.config.targets import from_target, is_url
 from mcpproxy.proxy.config.variables import Ask, InputPrompt
 from mcpproxy.terminal.run_command import ask_of_user
 
@@ -51,15 +52,7 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     add("target", metavar="TARGET", help=f"{EXAMPLES} for a proxy in the cluster, through kubectl")
     add("-n", "--namespace", metavar="NS", help="namespace of mcpproxy/NAME")
     add("--context", metavar="NAME", help="context of kubectl for mcpproxy/NAME")
-    add(
-        "-H",
-        "--header",
-        action="append",
-        default=[],
-        type=parse_header,
-        metavar="'NAME: VALUE'",
-        help="send this header with HTTP requests; repeatable",
-    )
+    add_credentials(parser)
     add("-o", "--output", choices=("text", "json"), default="text", help="%(default)s")
     add(
         "--timeout",
@@ -71,8 +64,10 @@ def add_target(parser: argparse.ArgumentParser) -> None:
 
 
 def build_target(args: argparse.Namespace) -> Target:
-    """Return the target that the arguments name."""
-    return Target(args.target, args.namespace, args.context, dict(args.header), args.timeout)
+    """Return the target that the arguments name. Raise ManifestError."""
+    over_http = is_url(args.target) or proxy_of(args.target) is not None
+    headers = request_headers(args, over_http=over_http)
+    return Target(args.target, args.namespace, args.context, headers, args.timeout)
 
 
 async def run_client(
@@ -113,12 +108,13 @@ async def _connect(target: Target, stack: AsyncExitStack, callbacks: Mapping[str
             f"{target.name}: no answer within the {target.timeout:g} s of --timeout"
         ) from None
     except (MCPError, OSError, ExceptionGroup, RuntimeError, httpx2.HTTPError) as error:
-        raise ConnectionFailed(f"{target.name}: {_first_cause(error)}") from error
+        cause = redact_values(_first_cause(error), target.headers)
+        raise ConnectionFailed(f"{target.name}: {cause}") from error
 
 
 async def _url(target: Target, stack: AsyncExitStack) -> str | None:
     """Return the URL of the target; None if it is a file."""
-    if target.name.startswith(("http://", "https://")):
+    if is_url(target.name):
         return target.name
     proxy = proxy_of(target.name)
     if proxy is None:
@@ -136,9 +132,10 @@ def _program(target: Target) -> StdioServerParameters:
     from_target(target.name, _recording(ask_of_user(), answers))
     arguments = ["-m", "mcpproxy", "run", target.name, "--transport", "stdio"]
     arguments += ["--log-level", "error"]
-    return StdioServerParameters(
-        command=sys.executable, args=arguments, env={**os.environ, **answers}
-    )
+    # The token is for servers over HTTP.
+    env = {name: value for name, value in os.environ.items() if name != TOKEN}
+    env |= answers
+    return StdioServerParameters(command=sys.executable, args=arguments, env=env)
 
 
 def _recording(ask: Ask | None, answers: dict[str, str]) -> Ask | None:

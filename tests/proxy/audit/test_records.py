@@ -10,20 +10,35 @@ import pytest
 from msgspec import Raw
 
 from mcpproxy.api.v1alpha1.audit import Audit
-from mcpproxy.limits.audit import AUDITED_ARGUMENTS, AUDITED_TEXT
-from mcpproxy.proxy.audit.audit_log import AuditLog, Caller
-from mcpproxy.proxy.audit.record import RequestOutcome, Subject
+from mcpproxy.limits.audit import AUDITED_ARGUMENTS, AUDITED_GROUPS, AUDITED_TEXT
+from mcpproxy.proxy.audit.audit_log import AuditLog
+from mcpproxy.proxy.audit.record import RequestOutcome, Subject, encode_caller, encode_subject
 from mcpproxy.proxy.audit.record_queue import RecordQueue
 from mcpproxy.proxy.audit.redaction import Redaction
 from mcpproxy.proxy.core.identity import ANONYMOUS, Identity
 
-ALICE = Caller(
-    Identity("jwt", issuer="https://login.example.com", subject="alice", client="ide"),
+
+def _caller(identity: Identity, info: bytes | None = None) -> bytes:
+    return encode_caller(identity, info, "")
+
+
+ALICE = encode_caller(
+    Identity(
+        "jwt",
+        issuer="https://login.example.com",
+        subject="alice",
+        client="ide",
+        groups=frozenset({"dev", "all"}),
+        scopes=frozenset({"tools:read"}),
+        claims={"email": "alice@example.com"},
+    ),
     b'{"name":"inspector","version":"1.0"}',
     "2025-11-25",
 )
-TOOL = Subject("tools/call", "github_create_issue", "github", "create_issue", "ab" * 32)
-OK = RequestOutcome("allowed", "ok", "writers", 0.0123456, 120, 340)
+TOOL = encode_subject(
+    Subject("tools/call", "github_create_issue", "github", "create_issue", "ab" * 32)
+)
+OK = RequestOutcome("allowed", "ok", "writers", 0.0123456, 340)
 
 
 class Delivered:
@@ -45,8 +60,8 @@ _R = {"token": "[redacted]"}
 
 async def _one(
     raw: bytes | None = b'{"title":"x"}',
-    caller: Caller = ALICE,
-    subject: Subject = TOOL,
+    caller: bytes = ALICE,
+    subject: bytes = TOOL,
     **policy: Any,
 ) -> dict[str, Any]:
     """Return the record of a call under a policy."""
@@ -70,6 +85,8 @@ async def test_a_record_names_caller_component_rule_and_outcome() -> None:
             "issuer": "https://login.example.com",
             "subject": "alice",
             "client": "ide",
+            "groups": ["all", "dev"],
+            "scopes": ["tools:read"],
         },
         "client": {"name": "inspector", "version": "1.0"},
         "protocolVersion": "2025-11-25",
@@ -84,20 +101,19 @@ async def test_a_record_names_caller_component_rule_and_outcome() -> None:
         "outcome": "ok",
         "rule": "writers",
         "durationMs": 12.346,
-        "requestBytes": 120,
         "responseBytes": 340,
         "traceparent": "00-aa-bb-01",
     }
 
 
 async def test_a_caller_without_credentials_is_recorded_as_anonymous() -> None:
-    record = await _one(caller=Caller(ANONYMOUS))
+    record = await _one(caller=_caller(ANONYMOUS))
     assert record["principal"] == {"method": "anonymous"}
     assert "client" not in record
 
 
 async def test_a_service_account_is_recorded_with_its_namespace() -> None:
-    caller = Caller(Identity("serviceAccount", subject="x", service_account=("agents", "bot")))
+    caller = _caller(Identity("serviceAccount", subject="x", service_account=("agents", "bot")))
     assert (await _one(caller=caller))["principal"]["serviceAccount"] == "agents/bot"
 
 
@@ -140,21 +156,30 @@ async def test_arguments_beyond_the_limit_are_recorded_by_their_digest() -> None
 async def test_names_of_callers_are_cut_and_cleaned() -> None:
     hostile = "a\x1b[2J\n" + "b" * 5000
     info = json.dumps({"name": hostile, "version": hostile}).encode()
-    record = await _one(caller=Caller(Identity("jwt", subject=hostile), info))
+    record = await _one(caller=_caller(Identity("jwt", subject=hostile), info))
     for text in (record["principal"]["subject"], *record["client"].values()):
         assert len(text) == AUDITED_TEXT.value
         assert not {"\x1b", "\n"} & {*text}
 
 
+async def test_groups_beyond_the_limit_are_omitted() -> None:
+    most, before = AUDITED_GROUPS.value, AUDITED_GROUPS.reached
+    groups = frozenset(f"group-{number:04}" for number in range(most + 1))
+    principal = (await _one(caller=_caller(Identity("jwt", groups=groups))))["principal"]
+    assert principal["groups"] == [f"group-{number:04}" for number in range(most)]
+    assert principal["incomplete"] is True
+    assert AUDITED_GROUPS.reached == before + 1
+
+
 async def test_malformed_client_information_is_left_out() -> None:
-    assert "client" not in await _one(caller=Caller(ANONYMOUS, b"[1"))
+    assert "client" not in await _one(caller=_caller(ANONYMOUS, b"[1"))
 
 
 async def test_callers_and_subjects_of_one_record_do_not_change_the_next() -> None:
     delivered = Delivered()
     log = AuditLog(Audit(), "tools", RecordQueue(delivered), lambda: 0.0)
-    bob = Caller(Identity("jwt", subject="bob"))
-    other = Subject("prompts/get", "greet", "docs", "greet")
+    bob = _caller(Identity("jwt", subject="bob"))
+    other = encode_subject(Subject("prompts/get", "greet", "docs", "greet"))
     for caller, subject in ((ALICE, TOOL), (bob, other), (ALICE, other), (bob, TOOL)):
         log.record("call", caller, subject, OK)
     await log.close()
@@ -175,11 +200,11 @@ async def test_a_policy_that_refuses_never_drops_the_record_of_a_call() -> None:
 
     queue = RecordQueue(deliver, capacity=600, pause=0)
     log = AuditLog(Audit(on_full="Refuse"), "tools", queue, lambda: 0.0)
-    nobody = Caller(ANONYMOUS)
+    nobody = _caller(ANONYMOUS)
     assert not log.is_refusing
     for _ in range(3):
         log.record("call", ALICE, TOOL, OK)
-        log.record("authentication", nobody, Subject(""), RequestOutcome("denied", "x"))
+        log.record("authentication", nobody, b"", RequestOutcome("denied", "x"))
     assert log.is_refusing
     release.set()
     await log.close()

@@ -209,14 +209,17 @@ async def test_metrics_parse_and_their_labels_do_not_grow_with_what_clients_send
         await raw.post(rpc("tools/call", {"name": f"p_unknown{number}", "arguments": {}}))
     text = (await http.get(f"{running.admin}/metrics")).text
     families = {family.name: family for family in text_string_to_metric_families(text)}
-    calls = families["mcpproxy_calls"].samples
-    assert {sample.labels.get("method") for sample in calls} == {"tools/call", "other"}
+    requests = families["mcp_server_operation_duration_seconds"].samples
+    methods = {sample.labels["mcp_method_name"] for sample in requests}
+    assert methods == {"initialize", "tools/list", "tools/call", "_OTHER"}
     total = {
-        sample.labels["method"]: sample.value
-        for sample in calls
-        if sample.name == "mcpproxy_calls_total" and sample.labels["outcome"] == "ok"
+        (sample.labels["gen_ai_tool_name"], sample.labels["error_type"]): sample.value
+        for sample in requests
+        if sample.name.endswith("_count") and sample.labels["mcp_method_name"] == "tools/call"
     }
-    assert total["tools/call"] >= 1
+    assert total == {("p_echo", ""): 1, ("_OTHER", "-32602"): 20}
+    calls = families["mcp_client_operation_duration_seconds"].samples
+    assert {sample.labels["mcp_method_name"] for sample in calls} == {"tools/call", "_OTHER"}
     for name in ("unknown7", "vendor", "of-the-client", "secret"):
         assert name not in text
     states = {s.labels["state"]: s.value for s in families["mcpproxy_backend_state"].samples}

@@ -55,6 +55,7 @@ async def test_a_denied_call_has_one_record(
         await alice.send("tools/call", name="a_set_a", arguments={"secret": 1})
     [record] = _records(capfd)
     assert (record["decision"], record["name"]) == ("denied", "a_set_a")
+    assert record["backend"] == "a"
     assert record["principal"]["subject"] == "alice"
     assert record["arguments"] == {"secret": 1}
 

@@ -88,9 +88,15 @@ async def test_a_configured_key_set_needs_no_metadata(server: IssuerServer) -> N
 @pytest.mark.parametrize(
     ("metadata", "words"),
     [
-        ({"issuer": "https://evil.example"}, "another issuer"),
-        ({"issuer": None}, "another issuer"),
-        ({"jwks_uri": "http://evil.example/keys"}, "not an https URL"),
+        (
+            {"issuer": "https://evil.example"},
+            'another issuer, "https://evil.example"; if it is in the tokens, set issuer to it',
+        ),
+        ({"issuer": None}, "another issuer, null; "),
+        (
+            {"jwks_uri": "http://evil.example/keys"},
+            'not an https URL but "http://evil.example/keys"; correct the issuer, or set jwksUrl',
+        ),
         ({"jwks_uri": "http://127.0.0.1:1/keys"}, "not an https URL"),
         ({"jwks_uri": "file:///etc/passwd"}, "not an https URL"),
         ({"jwks_uri": "https://user@evil.example/keys"}, "not an https URL"),
@@ -112,6 +118,13 @@ async def test_a_slash_at_the_end_makes_another_issuer(server: IssuerServer) -> 
     server.metadata["issuer"] = f"{server.url}/"
     server.metadata_at = f"{OAUTH}/realms/a"
     with pytest.raises(KeysUnavailable, match="another issuer"):
+        await documents(server).fetch_keys()
+
+
+async def test_an_issuer_without_metadata_is_named_with_the_remedy(server: IssuerServer) -> None:
+    server.metadata_at = "/elsewhere"
+    remedy = f"{OAUTH}/realms/a: HTTP 404; no metadata .+: correct issuer, or set jwksUrl"
+    with pytest.raises(KeysUnavailable, match=remedy):
         await documents(server).fetch_keys()
 
 
@@ -178,7 +191,8 @@ async def test_only_the_authorities_of_the_spec_are_trusted(tmp_path: Path) -> N
         resolve = {"login.example.com": base.removeprefix("https://")}
         keys = KeyDocuments(entry, context, resolve)
         mounted.trust(Authority("Other"))
-        with pytest.raises(KeysUnavailable, match="certificate"):
+        remedy = "TLS failed: .+; name the authority of the certificate in caFrom"
+        with pytest.raises(KeysUnavailable, match=remedy):
             await keys.fetch_keys()
         mounted.trust(authority)
         assert await keys.fetch_keys() == found.keys

@@ -133,7 +133,11 @@ async def test_a_call_is_one_trace_through_client_proxy_and_backend(
     assert attributes(span) == {
         "mcp.method.name": "tools/call",
         "mcpproxy.backend": "p",
-        "mcpproxy.target": "p_echo",
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": "p_echo",
+        "jsonrpc.request.id": "1",
+        "mcp.protocol.version": "2025-11-25" if era == "legacy" else "2026-07-28",
+        "network.transport": "tcp",
     }
     assert "secret" not in str(span)
 

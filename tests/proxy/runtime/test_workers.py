@@ -126,13 +126,15 @@ async def test_counters_of_all_workers_are_added_up(
     pair: tuple[Peer, Counter, Crew], http: httpx2.AsyncClient
 ) -> None:
     crew = pair[2]
-    labels = {"backend": "p", "outcome": "ok"}
-    before = await crew.total("mcpproxy_calls_total", **labels)
+    counted = "mcp_client_operation_duration_seconds_count"
+    labels = {"mcpproxy_backend": "p", "error_type": "", "gen_ai_tool_name": "p_echo"}
+    before = await crew.total(counted, **labels)
     for client, calls in zip(await _at(crew, http), (3, 2), strict=True):
         for _ in range(calls):
             await _called(client, "p_echo")
-    assert await crew.total("mcpproxy_calls_total", **labels) == before + 5
-    assert await crew.total("mcpproxy_call_duration_seconds_count", backend="p") >= before + 5
+    assert await crew.total(counted, **labels) == before + 5
+    served = counted.replace("client", "server")
+    assert await crew.total(served, gen_ai_tool_name="p_echo") >= before + 5
     assert await crew.total("mcpproxy_backend_state", backend="p") == 1
     assert await crew.total("mcpproxy_workers") == 2
 
@@ -196,10 +198,11 @@ async def test_a_worker_that_dies_is_replaced_and_only_its_state_is_lost(
     doomed: tuple[Peer, Counter, Crew], http: httpx2.AsyncClient
 ) -> None:
     _, _, crew = doomed
+    counted = "mcp_client_operation_duration_seconds_count"
     first, second = await _at(crew, http)
     assert await _called(second, "c_increment") == "1"
     await _called(second, "p_echo")
-    before = await crew.total("mcpproxy_calls_total", outcome="ok")
+    before = await crew.total(counted, error_type="")
     dead = crew.pid(0)
     os.kill(dead, signal.SIGKILL)
     await _called(second, "p_echo")
@@ -209,7 +212,7 @@ async def test_a_worker_that_dies_is_replaced_and_only_its_state_is_lost(
     for client in (second, first):
         lost = await client.post(rpc("tools/call", {"name": "c_increment", "arguments": {}}))
         assert lost.status_code == 404
-    assert await crew.total("mcpproxy_calls_total", outcome="ok") >= before
+    assert await crew.total(counted, error_type="") >= before
     assert await crew.total("mcpproxy_worker_ends_total") == 1
     said = [json.loads(line) for line in crew.log.read_text().splitlines()]
     assert any(f"(process {dead}) exited with status -9" in line["message"] for line in said)

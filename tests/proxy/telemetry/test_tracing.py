@@ -1,5 +1,8 @@
 """What spans hold of what clients choose."""
 
+from types import SimpleNamespace
+from typing import Any
+
 from msgspec import Raw
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -13,7 +16,16 @@ def test_methods_and_names_of_any_size_are_cut_and_cleaned() -> None:
     tracing = CallTracing(exporter, "p", "1", 100)
     tracing._provider.add_span_processor(SimpleSpanProcessor(exporter))
     try:
-        with tracing.call("b", "n" * 60_000, UpstreamRequest(Raw(b"1"), "m\x1b" + "m" * 1_000_000)):
+        backend: Any = SimpleNamespace(
+            name="b",
+            is_program=True,
+            watch=SimpleNamespace(greeting=SimpleNamespace(revision="r" * 60_000)),
+        )
+        with tracing.call(
+            backend,
+            "n" * 60_000,
+            UpstreamRequest(Raw(b'"%b"' % (b"1" * 9000)), "m\x1b" + "m" * 1_000_000),
+        ):
             pass
         span = exporter.get_finished_spans()[0]
         assert len(span.name) <= 2 * LONGEST + 1

@@ -108,8 +108,8 @@ async def test_hostile_names_and_values_stay_inert(tmp_path: Path) -> None:
     }
     ended = await convert(tmp_path, {"mcpServers": {HOSTILE: server}})
     assert ended.code == 0, ended
-    assert ended.out.isascii()
     assert "\x1b" not in ended.out
+    assert all(c.isprintable() or c == "\n" for c in ended.out)
     documents = list(yaml.safe_load_all(ended.out))
     assert [document["kind"] for document in documents] == ["Secret", "MCPProxy"]
     assert set(documents[0]["stringData"].values()) == {"REPLACE_ME"}
@@ -188,7 +188,7 @@ async def test_files_of_all_forms_are_validated_without_a_network(tmp_path: Path
 @pytest.mark.parametrize(
     "value", ["@playwright/mcp@latest", "my-server-name-with-words2", "x" * 50]
 )
-def test_long_ordinary_words_are_no_secrets(value: str) -> None:
+def test_long_ordinary_words_are_not_secrets(value: str) -> None:
     assert not is_secret_value(value)
 
 

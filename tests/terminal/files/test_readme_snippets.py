@@ -30,7 +30,7 @@ def _contains(whole: Any, part: Any) -> bool:
 
 
 @pytest.mark.parametrize("name", SNIPPETS)
-def test_a_readme_snippet_is_served_or_one_sentence_says_what_to_write(
+def test_a_readme_snippet_is_served_or_refused_with_the_text_to_write(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

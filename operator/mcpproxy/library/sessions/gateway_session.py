@@ -6,6 +6,7 @@ A session has the revision of the client, so that the inner gateway sees the cli
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 from mcpproxy.api.defaults import BackendSettings
@@ -84,8 +85,10 @@ class GatewaySession(InProcessSession):
         method, modern = outgoing.method, self.greeting.modern
         kind = BY_METHOD.get(method)
         if kind is not None:
+            # The rules of the outer server are about its own names.
+            client = replace(caller.client, access=None)
             result = await self._gateway.listing(
-                kind, outgoing.params, modern=modern, client=caller.client
+                kind, outgoing.params, modern=modern, client=client
             )
             return jsonrpc.response(outgoing.id, result)
         if method == "ping":

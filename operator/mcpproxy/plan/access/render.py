@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from mcpproxy.plan.access.permissions import CONDITIONAL, SCOPES
+from mcpproxy.plan.access.replay import describe_principal
 from mcpproxy.plan.document import Plan
 from mcpproxy.plan.terminal_text import escape_control_characters, table_lines
 from mcpproxy.proxy.protocol.kinds import KINDS
@@ -57,3 +58,35 @@ def render_access_differences(differences: list[Plan]) -> Iterator[str]:
                 if names:
                     listed = escape_control_characters(", ".join(names))
                     yield f"  {sign}{len(names)} {kind.member} for {label}: {listed}"
+
+
+_SIGNS: Final = {"denied": "-", "allowed": "+", "unknown": "?"}
+
+
+def render_replay(plan: Plan) -> Iterator[str]:
+    """Yield the recorded calls that the rules of the manifest decide otherwise."""
+    replay = plan.get("replay")
+    if replay is None:
+        return
+    changed = replay["denied"] + replay["allowed"] + replay["unknown"]
+    yield ""
+    yield "replay (- denied, + newly allowed, ? undecided)"
+    yield (
+        f"  {replay['calls']} calls: {replay['calls'] - changed} as recorded,"
+        f" {replay['denied']} denied, {replay['allowed']} newly allowed,"
+        f" {replay['unknown']} undecided"
+    )
+    for change in replay["changes"]:
+        caller = describe_principal(change["principal"])
+        subject = f"{change['method']} {change['name']}".rstrip()
+        reason = f": {change['reason']}" if change["reason"] else ""
+        yield "  " + escape_control_characters(
+            f"{_SIGNS[change['change']]} {change['calls']} x {subject} by {caller}{reason}"
+            f" (line {change['firstLine']})"
+        )
+    if replay["changesOmitted"]:
+        yield f"  {replay['changesOmitted']} further changes are not listed"
+    for bad in replay["badLines"]:
+        yield escape_control_characters(f"  error: line {bad['line']}: {bad['reason']}")
+    if more := replay["badLineCount"] - len(replay["badLines"]):
+        yield f"  error: {more} further lines cannot be read"

@@ -1,8 +1,7 @@
 """The audit log of one process."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 from msgspec import Raw
 
@@ -11,31 +10,14 @@ from mcpproxy.proxy.audit.record import (
     LOGGER,
     ArgumentsEncoder,
     RequestOutcome,
-    Subject,
     Timestamps,
-    encode_caller,
     encode_outcome,
-    encode_subject,
     encode_text,
 )
 from mcpproxy.proxy.audit.record_queue import RecordQueue
 from mcpproxy.proxy.audit.redaction import Redaction
-from mcpproxy.proxy.core.identity import Identity
 
 Event = Literal["call", "list", "authentication"]
-KEPT: Final = 1024
-"""Maximum number of callers and of subjects whose encoded members are kept."""
-MAX_KEPT: Final = 4096
-"""Maximum size in bytes of encoded members that are kept."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Caller:
-    """The sender of requests. Equality is identity, so that looking one up costs little."""
-
-    identity: Identity
-    client_info: bytes | None = None
-    revision: str = ""
 
 
 class AuditLog:
@@ -59,8 +41,6 @@ class AuditLog:
             LOGGER.encode("ascii"),
             encode_text(proxy),
         )
-        self._callers: dict[Caller, bytes] = {}
-        self._subjects: dict[Subject, bytes] = {}
 
     @property
     def is_refusing(self) -> bool:
@@ -75,15 +55,18 @@ class AuditLog:
     def record(
         self,
         event: Event,
-        caller: Caller,
-        subject: Subject,
+        caller: bytes,
+        subject: bytes,
         outcome: RequestOutcome,
         *,
         arguments: Raw | bytes | None = None,
         trace_parent: str = "",
     ) -> None:
-        """Queue the record of an event."""
-        parts = [self._caller(caller), self._subject(subject)]
+        """Queue the record of an event.
+
+        `caller` and `subject` are the results of `encode_caller` and `encode_subject`.
+        """
+        parts = [caller, subject]
         if encoded := self._arguments.encode(arguments):
             parts.append(encoded)
         parts.append(encode_outcome(outcome))
@@ -95,25 +78,6 @@ class AuditLog:
         # Senders without valid credentials must not make the queue grow.
         required = self.refuses and event != "authentication"
         self._queue.put(head + members + b"}", required=required)
-
-    def _caller(self, caller: Caller) -> bytes:
-        encoded = self._callers.get(caller)
-        if encoded is None:
-            if len(self._callers) >= KEPT:
-                self._callers.clear()
-            encoded = encode_caller(caller.identity, caller.client_info, caller.revision)
-            self._callers[caller] = encoded
-        return encoded
-
-    def _subject(self, subject: Subject) -> bytes:
-        encoded = self._subjects.get(subject)
-        if encoded is None:
-            if len(self._subjects) >= KEPT:
-                self._subjects.clear()
-            encoded = encode_subject(subject)
-            if len(encoded) <= MAX_KEPT:
-                self._subjects[subject] = encoded
-        return encoded
 
     async def close(self) -> None:
         """Write the remaining records, for a bounded time."""

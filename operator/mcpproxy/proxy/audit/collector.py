@@ -9,8 +9,9 @@ from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from mcpproxy.proxy.telemetry.tracing import build_resource
 
 EXPORT_WITHIN: Final = 3.0
 """Timeout in seconds for an export of records."""
@@ -24,9 +25,7 @@ class CollectorDelivery:
     def __init__(self, exporter: LogRecordExporter, name: str, version: str) -> None:
         """Create a delivery for the proxy `name`."""
         self._exporter = exporter
-        self._resource = Resource.create(
-            {"service.name": "mcpproxy", "service.version": version, "mcpproxy.name": name}
-        )
+        self._resource = build_resource(name, version)
         self._scope = InstrumentationScope(_SCOPE, version)
 
     def __call__(self, records: Sequence[bytes]) -> None:

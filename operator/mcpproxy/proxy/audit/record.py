@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from mcpproxy.api.untrusted_text import clean_text
 from mcpproxy.api.v1alpha1.audit import AuditedArguments
-from mcpproxy.limits.audit import AUDITED_ARGUMENTS, AUDITED_TEXT
+from mcpproxy.limits.audit import AUDITED_ARGUMENTS, AUDITED_GROUPS, AUDITED_TEXT
 from mcpproxy.proxy.audit.redaction import Redaction
 from mcpproxy.proxy.core.catalog.digests import canonical_json
 from mcpproxy.proxy.core.identity import Identity
@@ -48,7 +48,6 @@ class RequestOutcome:
     rule: str = ""
     """Rule of spec.authorization that decided; empty without one."""
     seconds: float | None = None
-    request_bytes: int | None = None
     response_bytes: int | None = None
     network: str = ""
     """Network of the sender; empty if it is not recorded."""
@@ -85,8 +84,6 @@ def encode_outcome(outcome: RequestOutcome) -> bytes:
         parts.append(b'"rule":%b' % encode_text(outcome.rule))
     if outcome.seconds is not None:
         parts.append(b'"durationMs":%.3f' % (outcome.seconds * 1000))
-    if outcome.request_bytes is not None:
-        parts.append(b'"requestBytes":%d' % outcome.request_bytes)
     if outcome.response_bytes is not None:
         parts.append(b'"responseBytes":%d' % outcome.response_bytes)
     if outcome.network:
@@ -154,7 +151,14 @@ def _principal(identity: Identity) -> Mapping[str, Any]:
     }
     if identity.service_account is not None:
         members["serviceAccount"] = "/".join(identity.service_account)
-    return {name: _cut(text) for name, text in members.items() if text}
+    shown: dict[str, Any] = {name: _cut(text) for name, text in members.items() if text}
+    for name, values in (("groups", identity.groups), ("scopes", identity.scopes)):
+        if values:
+            shown[name] = [_cut(text) for text in sorted(values)[: AUDITED_GROUPS.value]]
+        if len(values) > AUDITED_GROUPS.value:
+            AUDITED_GROUPS.record()
+            shown["incomplete"] = True
+    return shown
 
 
 def _client_names(info: bytes | None) -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+from mcpproxy.api.untrusted_text import quote
 from mcpproxy.limits.authentication import CREDENTIALS, WAITING_FOR_KEYS
 from mcpproxy.proxy.authentication.admissions import (
     ANONYMOUS_ADMISSION,
@@ -16,7 +17,11 @@ from mcpproxy.proxy.authentication.admissions import (
     Proof,
 )
 from mcpproxy.proxy.authentication.mounted_keys import ApiKeyHashes
-from mcpproxy.proxy.authentication.refusals import Challenges, CredentialsRefused
+from mcpproxy.proxy.authentication.refusals import (
+    Challenges,
+    CredentialsRefused,
+    RefusalLog,
+)
 from mcpproxy.proxy.authentication.token_rules import TokenIssuer
 from mcpproxy.proxy.authentication.tokens import Token, looks_signed, parse_token
 from mcpproxy.proxy.authentication.verification_keys import KeySource
@@ -68,6 +73,7 @@ class Authenticator:
         self._forgeries = ForgeryLimit(now)
         self._waiting = 0
         self._results: Counter[tuple[str, str]] = Counter()
+        self._log = RefusalLog(now)
 
     def results(self) -> Iterable[tuple[Sequence[str], int]]:
         """Return the number of authentications by method and result."""
@@ -106,6 +112,7 @@ class Authenticator:
     def _response(self, refusal: CredentialsRefused, network: str) -> HttpError:
         self._results["", refusal.result] += 1
         self._on_refused(refusal.result, network)
+        self._log.record(refusal)
         match refusal.result:
             case "missing":
                 return self._challenges.missing()
@@ -157,7 +164,7 @@ class Authenticator:
         issuer, expires = self._issuer_of(token)
         keys = issuer.keys.candidates(token)
         if not keys:
-            raise _lacking(issuer.keys, last=last)
+            raise _lacking(issuer.keys, token, last=last)
         if not known and self._forgeries.is_reached(network):
             raise CredentialsRefused("limited", "too many tokens with wrong signatures; try later")
         for key in keys:
@@ -178,7 +185,7 @@ class Authenticator:
 
     def _issuer_of(self, token: Token) -> tuple[TokenIssuer, float]:
         """Return the issuer of a token and its expiration. Raise CredentialsRefused."""
-        refusal = CredentialsRefused("unknown_issuer", "the issuer of the token is not accepted")
+        refusal: CredentialsRefused | None = None
         for issuer in self._issuers:
             if not issuer.issues(token):
                 continue
@@ -186,7 +193,18 @@ class Authenticator:
                 return issuer, issuer.check(token, self.now())
             except CredentialsRefused as error:
                 refusal = error
-        raise refusal
+        raise refusal or self._unknown_issuer(token)
+
+    def _unknown_issuer(self, token: Token) -> CredentialsRefused:
+        return CredentialsRefused(
+            "unknown_issuer",
+            "the issuer of the token is not accepted; see its claim iss",
+            lambda: (
+                f"iss is {quote(token.claims.get('iss'))}, and the configured issuers are"
+                f" {quote([issuer.name for issuer in self._issuers])}; scheme, host, port and a"
+                " slash at the end must be the same"
+            ),
+        )
 
 
 def _is_repeated(head: RequestHead) -> bool:
@@ -208,13 +226,20 @@ def _bearer(value: bytes) -> bytes:
     return credentials
 
 
-def _lacking(keys: KeySource, *, last: bool) -> Exception:
+def _lacking(keys: KeySource, token: Token, *, last: bool) -> Exception:
     """Return the error for a token whose key is not among the known ones."""
     if keys.may_learn and not last:
         return KeysNeeded(keys)
     if not keys.are_known:
         return _unavailable()
-    return CredentialsRefused("unknown_key", "the key of the token is unknown")
+    return CredentialsRefused(
+        "unknown_key",
+        "the key of the token is unknown",
+        lambda: (
+            f"the issuer publishes no key with kid {quote(token.key_id)} for"
+            f" {quote(token.algorithm)}; the key was removed, or jwksUrl is that of another realm"
+        ),
+    )
 
 
 def _unavailable() -> CredentialsRefused:

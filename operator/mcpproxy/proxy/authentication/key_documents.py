@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from mcpproxy.api.untrusted_text import quote
 from mcpproxy.api.v1alpha1 import JwtIssuer
 from mcpproxy.limits.authentication import KEY_DOCUMENT, KEYS_FETCH
 from mcpproxy.proxy.core.errors import MissingReference, TlsInvalid
@@ -65,6 +66,10 @@ class KeyDocuments:
                 # The first problem concerns the form of the URL that issuers should have.
                 problem = problem or error
         assert problem is not None
+        if isinstance(problem, _Absent):
+            raise KeysUnavailable(
+                f"{problem}; no metadata of this issuer is there: correct issuer, or set jwksUrl"
+            )
         raise problem
 
     def _key_set_of(self, url: str, document: bytes) -> str:
@@ -75,10 +80,16 @@ class KeyDocuments:
         if not isinstance(content, dict):
             raise KeysUnavailable(f"{url}: the metadata is not a JSON object")
         if content.get("issuer") != self._issuer.issuer:
-            raise KeysUnavailable(f"{url}: the metadata names another issuer")
+            raise KeysUnavailable(
+                f"{url}: the metadata names another issuer, {quote(content.get('issuer'))}; if it"
+                " is in the tokens, set issuer to it, and jwksUrl if the pods can not reach it"
+            )
         keys = content.get("jwks_uri")
         if not isinstance(keys, str) or not self._may_fetch(keys):
-            raise KeysUnavailable(f"{url}: jwks_uri is not an https URL")
+            raise KeysUnavailable(
+                f"{url}: jwks_uri is not an https URL but {quote(keys)}; correct the issuer, or set"
+                " jwksUrl"
+            )
         return keys
 
     def _may_fetch(self, url: str) -> bool:
@@ -97,7 +108,8 @@ class KeyDocuments:
             try:
                 response = await client.send(head, b"")
                 if response.status != 200:
-                    raise KeysUnavailable(f"{url}: HTTP {response.status}")
+                    kind = _Absent if response.status == 404 else KeysUnavailable
+                    raise kind(f"{url}: HTTP {response.status}")
                 if response.headers.get(b"content-encoding", b"identity").lower() != b"identity":
                     raise KeysUnavailable(f"{url}: a content coding that was not asked for")
                 return await _read(url, response)
@@ -123,6 +135,10 @@ async def _read(url: str, response: ClientResponse) -> bytes:
 
 class _Unreachable(KeysUnavailable):
     """The issuer can't be reached at any URL."""
+
+
+class _Absent(KeysUnavailable):
+    """The issuer has no document at a URL."""
 
 
 def metadata_urls(issuer: str) -> Iterator[str]:

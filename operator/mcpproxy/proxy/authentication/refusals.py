@@ -3,7 +3,8 @@
 Nothing here depends on headers of requests: a client must not choose the URLs that others get.
 """
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Literal
 
 from mcpproxy.proxy.http1.errors import HttpError
@@ -29,13 +30,25 @@ RETRY_AFTER: Final = 5
 """Seconds after which a client should try again while an issuer can't be reached."""
 
 
+LOGGED: Final = 60.0
+"""Seconds between two lines of the log on tokens that were refused for the same reason."""
+
+log = logging.getLogger("mcpproxy.authentication")
+
+
 class CredentialsRefused(Exception):
     """Credentials that are not accepted. The message is for the client, and quotes nothing."""
 
-    def __init__(self, result: Result, message: str) -> None:
-        """`message` has neither double quotes nor backslashes (RFC 6750, section 3)."""
+    def __init__(
+        self, result: Result, message: str, finding: Callable[[], str] | None = None
+    ) -> None:
+        """`message` has neither double quotes nor backslashes (RFC 6750, section 3).
+
+        `finding` returns a text for the log: the claim, its value, and the remedy.
+        """
         super().__init__(message)
         self.result = result
+        self.finding = finding
 
 
 class Challenges:
@@ -88,3 +101,27 @@ class Challenges:
             parameters += [("error", error), ("error_description", description)]
         text = ", ".join(f'{name}="{value}"' for name, value in parameters)
         return CHALLENGE, f"Bearer {text}".encode("ascii")
+
+
+class RefusalLog:
+    """Log of refused tokens, which shows wrong configurations of the proxy or its issuers.
+
+    Most claims are not verified when a token is refused, so a line quotes an unknown sender. Any
+    sender can cause lines, so there is at most one per result and interval.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        """`now` returns the seconds since the epoch."""
+        self._now = now
+        self._written: dict[str, float] = {}
+        """Times of the last lines by result."""
+
+    def record(self, refusal: CredentialsRefused) -> None:
+        """Write a line, unless there was one on the same result lately."""
+        if refusal.finding is None:
+            return
+        now = self._now()
+        if now - self._written.get(refusal.result, float("-inf")) < LOGGED:
+            return
+        self._written[refusal.result] = now
+        log.warning("a token was refused (%s): %s", refusal.result, refusal.finding())

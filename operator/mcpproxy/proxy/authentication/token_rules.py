@@ -4,9 +4,10 @@ The rules are checked before the signature, because they cost less.
 """
 
 from collections.abc import Callable, Collection, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final, Protocol
 
+from mcpproxy.api.untrusted_text import quote
 from mcpproxy.api.v1alpha1 import JwtIssuer, TokenClaims
 from mcpproxy.proxy.authentication.refusals import CredentialsRefused
 from mcpproxy.proxy.authentication.resource_metadata import canonical_url
@@ -26,6 +27,11 @@ class AudienceRule:
         """`resource` is the URL that counts if `exact` is empty."""
         self._exact = frozenset(exact)
         self._resource = canonical_url(resource) if resource and not exact else None
+        self._needed = (
+            f"one of the configured audiences {quote(sorted(exact))}"
+            if exact
+            else f"publicUrl {quote(resource)}"
+        )
 
     def check(self, claims: Mapping[str, Any]) -> None:
         """Raise CredentialsRefused unless the token was issued for this proxy."""
@@ -36,7 +42,14 @@ class AudienceRule:
                 continue
             if value in self._exact or (self._resource and canonical_url(value) == self._resource):
                 return
-        raise CredentialsRefused("wrong_audience", "the token was not issued for this resource")
+        raise CredentialsRefused(
+            "wrong_audience",
+            "the token was not issued for this resource; see its claim aud",
+            lambda: (
+                f"aud is {quote(audience)} and lacks {self._needed}; let the issuer add it, such as"
+                " by an audience mapper"
+            ),
+        )
 
 
 def check_times(claims: Mapping[str, Any], now: float) -> float:
@@ -45,7 +58,14 @@ def check_times(claims: Mapping[str, Any], now: float) -> float:
     if expires is None:
         raise CredentialsRefused("malformed", "the token has no expiration (exp)")
     if expires + CLOCK_SKEW <= now:
-        raise CredentialsRefused("expired", "the token expired")
+        raise CredentialsRefused(
+            "expired",
+            "the token expired",
+            lambda: (
+                f"exp was {now - expires:.0f} s ago by the clock of this pod; if the token is new,"
+                " compare the clocks of this node and the issuer"
+            ),
+        )
     for name in ("nbf", "iat"):
         if name not in claims:
             continue
@@ -53,8 +73,19 @@ def check_times(claims: Mapping[str, Any], now: float) -> float:
         if begin is None:
             raise CredentialsRefused("malformed", f"the claim {name} of the token is not a number")
         if begin - CLOCK_SKEW > now:
-            raise CredentialsRefused("not_yet_valid", "the token is not valid yet")
+            raise CredentialsRefused(
+                "not_yet_valid",
+                "the token is not valid yet",
+                partial(_describe_early, name, begin - now),
+            )
     return float(min(expires, _LAST))
+
+
+def _describe_early(claim: str, seconds: float) -> str:
+    return (
+        f"{claim} is {seconds:.0f} s ahead of the clock of this pod; compare the clocks of this"
+        " node and the issuer"
+    )
 
 
 def _number(value: object) -> float | None:
@@ -86,9 +117,14 @@ class TokenIssuer:
         self._audience = audience
         self.identify = identities.identify
 
+    @property
+    def name(self) -> str:
+        """The value of the claim iss; empty while it is unknown."""
+        return self._name()
+
     def issues(self, token: Token) -> bool:
         """Return True if a token names this issuer."""
-        name = self._name()
+        name = self.name
         return bool(name) and token.claims.get("iss") == name
 
     def check(self, token: Token, now: float) -> float:
@@ -153,7 +189,14 @@ def _shared(words: frozenset[str]) -> frozenset[str]:
 
 def _subject(value: object) -> str:
     if not isinstance(value, str) or not value:
-        raise CredentialsRefused("malformed", "the token does not name its subject")
+        raise CredentialsRefused(
+            "malformed",
+            "the token does not name its subject",
+            lambda: (
+                f"the claim of the subject is {quote(value)}; let the issuer add it, such as by"
+                " Keycloak's client scope basic, or name another claim in claims.subject"
+            ),
+        )
     return value
 
 

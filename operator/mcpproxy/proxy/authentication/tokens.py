@@ -3,10 +3,12 @@
 import base64
 import binascii
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from mcpproxy.api.untrusted_text import quote
 from mcpproxy.proxy.authentication.refusals import CredentialsRefused
 
 _TYPES: Final = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
@@ -78,14 +80,24 @@ def parse_token(text: bytes) -> Token:
 
 def _check_type(kind: object, claims: dict[str, Any]) -> None:
     """Refuse tokens that are evidently not access tokens."""
+    finding = partial(_describe_type, kind, claims.get("typ"))
     named = claims.get("typ")
     named = named.lower() if isinstance(named, str) else ""
     kind = "jwt" if kind is None else kind.lower() if isinstance(kind, str) else ""
     if kind not in _TYPES or named in _OTHER_TYPES:
-        raise CredentialsRefused("wrong_type", "the token is not an access token")
+        raise CredentialsRefused("wrong_type", "the token is not an access token", finding)
     is_access_token = kind.endswith("at+jwt") or named == "bearer"
     if not is_access_token and any(name in claims for name in _OF_ID_TOKENS):
-        raise CredentialsRefused("wrong_type", "the token is an ID token; send an access token")
+        raise CredentialsRefused(
+            "wrong_type", "the token is an ID token; send an access token", finding
+        )
+
+
+def _describe_type(header: object, claim: object) -> str:
+    return (
+        f"typ is {quote(header)} in the header and {quote(claim)} in the claims; let the client"
+        " send the access_token of the issuer's response"
+    )
 
 
 def _decode(part: bytes) -> bytes:

@@ -1,11 +1,13 @@
 """Conditions in CEL: the `when` of a rule."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Raw
 
 from mcpproxy.limits.clients import CONDITION_BYTES, CONDITION_VALUES
+from mcpproxy.proxy.authorization.grants import parse_annotations
 from mcpproxy.proxy.protocol import jsonrpc
 
 
@@ -17,6 +19,8 @@ class CelCondition:
         import cel
 
         self._program = cel.compile(expression)
+        self.reads_claims = re.search(r"\bclaims\b", expression) is not None
+        """True if the expression may depend on the claims of the caller."""
 
     def holds(self, arguments: Any, claims: Mapping[str, Any], tool: Mapping[str, Any]) -> bool:
         """Return True if a call meets the condition; an error in the evaluation counts as False."""
@@ -28,6 +32,12 @@ class CelCondition:
         except BaseException:
             # A panic of the engine is no Exception, and must not end the proxy either.
             return False
+
+
+def describe_tool(item: bytes | None, backend: str, name: str) -> dict[str, Any]:
+    """Return the variable `tool` of conditions; `item` is the tool, or None if it isn't listed."""
+    annotations = {} if item is None else parse_annotations(item)
+    return {"name": name, "backend": backend, "annotations": annotations}
 
 
 def arguments_for_conditions(raw: Raw | None) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from typing import Final
 from mcpproxy.api import constants
 
 _HEADER: Final = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*")
+MAX_PORT: Final = 65535
 DRAIN: Final = 30
 """Seconds for calls in flight to complete after SIGTERM."""
 
@@ -63,3 +64,35 @@ def parse_header(text: str) -> tuple[str, str]:
         # The text may be a secret.
         raise argparse.ArgumentTypeError("expected a header, such as 'Authorization: Bearer x'")
     return match[1], match[2]
+
+
+def parse_port(text: str) -> int:
+    """Return a port on the command line. Raise ArgumentTypeError."""
+    if not text.isdecimal() or int(text) > MAX_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a valid port; use 0 to {MAX_PORT}")
+    return int(text)
+
+
+def parse_name(text: str) -> str:
+    """Return the name of a proxy on the command line. Raise ArgumentTypeError."""
+    if not constants.is_dns_label(text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a name; use lower case letters, digits and -, starting with a letter"
+        )
+    return text
+
+
+def parse_path(text: str) -> str:
+    """Return a path on the command line. Raise ArgumentTypeError."""
+    if not text.startswith("/"):
+        raise argparse.ArgumentTypeError(f"{text!r} must start with /")
+    return text
+
+
+def parse_resolution(text: str) -> tuple[str, str]:
+    """Parse an argument NAME=HOST:PORT into a pair."""
+    name, equals, address = text.partition("=")
+    host, colon, port = address.rpartition(":")
+    if not (name and equals and host and colon and port.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=HOST:PORT")
+    return name, address

@@ -34,6 +34,11 @@ class ProxyConfig:
     """Base of relative paths."""
 
 
+def is_url(target: str) -> bool:
+    """Return True if a target is the URL of a server."""
+    return target.startswith(("http://", "https://"))
+
+
 def from_manifest(path: Path) -> ProxyConfig:
     """Return the MCPProxy of a YAML file. Raise ManifestError."""
     text = read_text(path)
@@ -67,7 +72,7 @@ def from_target(
     `ask` asks the user for the inputs of an mcpServers file. `headers` are sent to a URL.
     `proxy_name` is the name that clients see.
     """
-    if target.startswith(("http://", "https://")):
+    if is_url(target):
         name = mcp_servers.backend_name(_host_name(target), set())
         backend: dict[str, Any] = {"name": name, "prefix": "", "url": target}
         if headers:

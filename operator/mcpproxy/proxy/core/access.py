@@ -19,19 +19,31 @@ class AccessDenied(RpcError):
     """Refusal of a client's request by `spec.authorization`; on the wire an ordinary error."""
 
     def __init__(
-        self, client: "ClientIdentity | None", code: int, message: str, data: Any = None
+        self,
+        client: "ClientIdentity | None",
+        code: int,
+        message: str,
+        data: Any = None,
+        backend: str = "",
     ) -> None:
+        """`backend` is the one that would get the request; clients do not learn it."""
         super().__init__(code, message, data)
         self.client = client
+        self.backend = backend
 
     @classmethod
-    def like(cls, error: RpcError, client: "ClientIdentity | None") -> "AccessDenied":
+    def like(
+        cls, error: RpcError, client: "ClientIdentity | None", backend: str = ""
+    ) -> "AccessDenied":
         """Return a refusal that clients cannot distinguish from this error."""
-        return cls(client, error.code, str(error), error.data)
+        return cls(client, error.code, str(error), error.data, backend)
 
 
 class CallCondition(Protocol):
     """Condition of a rule that each call must meet."""
+
+    reads_claims: bool
+    """True if the condition may depend on the claims of the caller."""
 
     def holds(self, arguments: Any, claims: Mapping[str, Any], tool: Mapping[str, Any]) -> bool:
         """Return True if a call with these arguments meets the condition."""

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 
 from mcpproxy.limits import clients as limits
 from mcpproxy.proxy.core.exchange import CANCELLED, INITIALIZED, NOT_OFFERED, ClientIdentity
+from mcpproxy.proxy.core.identity import ANONYMOUS, Identity
 from mcpproxy.proxy.downstream.legacy import requests
 from mcpproxy.proxy.downstream.legacy.get_stream import SessionStreamContext
 from mcpproxy.proxy.downstream.legacy.sessions import (
@@ -59,8 +60,12 @@ class LineTarget(Protocol):
 class StdioServer:
     """Server that reads messages line by line and responds to each in a separate task."""
 
-    def __init__(self, gateway: Gateway, target: LineTarget) -> None:
+    def __init__(
+        self, gateway: Gateway, target: LineTarget, identity: Identity = ANONYMOUS
+    ) -> None:
+        """`identity` is that of the client."""
         self._gateway = gateway
+        self._identity = identity
         self._target = target
         sealer = gateway.sealer
         self._sessions = SessionRegistry(sealer, SESSION, float("inf"))
@@ -81,7 +86,7 @@ class StdioServer:
     async def run(self, source: LineSource) -> None:
         """Serve until the client closes its end. Raise NothingToServe or OutputFailed."""
         unsubscribe = self._gateway.subscribe(
-            self._announce_change, SESSION, self._gateway.restrict(NOBODY)
+            self._announce_change, SESSION, self._identified(NOBODY)
         )
         pump = asyncio.create_task(self._pump())
         serving = asyncio.create_task(self._serve(source))
@@ -101,6 +106,13 @@ class StdioServer:
             await asyncio.gather(pump, serving, return_exceptions=True)
             await self._live.unsubscribe()
             await self._work.close()
+
+    def _identified(self, client: ClientIdentity) -> ClientIdentity:
+        """Return the client with its identity and access."""
+        if self._identity is not ANONYMOUS:
+            principal = self._identity.principal
+            client = replace(client, identity=self._identity, principal=principal)
+        return self._gateway.restrict(client)
 
     async def _serve(self, source: LineSource) -> None:
         try:
@@ -259,10 +271,11 @@ class StdioServer:
         if jsonrpc.decode_str(message["method"]) == "initialize":
             params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
             client = requests.client_of_session(params, "", SESSION)
-            client = self._gateway.restrict(client)
+            client = self._identified(client)
             # The client may send requests without waiting for the response.
             self._client = client
-            result = await requests.initialize(self._gateway, client)
+            with self._gateway.metrics.operations.serve(message, client.revision):
+                result = await requests.initialize(self._gateway, client)
             return jsonrpc.response(message["id"], result)
         if jsonrpc.decode_str(message["method"]) == "ping":
             return jsonrpc.response(message["id"], b"{}")
@@ -301,7 +314,7 @@ class StdioServer:
         params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
         client, level = validation.parse_client("", params, None, "")
         # The pipe has one client, so all state is that client's.
-        client = self._gateway.restrict(replace(client, session=SESSION))
+        client = self._identified(replace(client, session=SESSION))
         caller = modern_requests.ModernCallContext(client, level, self._emit)
         self._client = client
         request_id = jsonrpc.id_key(message["id"])
@@ -310,11 +323,13 @@ class StdioServer:
             method = jsonrpc.decode_str(message["method"]) or ""
             if method == modern_requests.LISTEN:
                 return await self._listen(message, params)
-            await self._wait_for_route(method, params)
-            route = modern_requests.find_route(self._gateway, method, params, client)
-            answer = await modern_requests.handle_modern_request(
-                self._gateway, self._parking, message, params, caller, route
-            )
+            with self._gateway.metrics.operations.serve(message, client.revision) as operation:
+                await self._wait_for_route(method, params)
+                route = modern_requests.find_route(self._gateway, method, params, client)
+                answer = await modern_requests.handle_modern_request(
+                    self._gateway, self._parking, message, params, caller, route
+                )
+                operation.end(answer)
             return answer if isinstance(answer, bytes) else jsonrpc.encode(answer)
         except asyncio.CancelledError:
             if not running.cancelled or running.task is None:

@@ -4,18 +4,21 @@ A component that a client may not use has the error of an unknown one, so that n
 which components others have.
 """
 
-from collections.abc import Mapping
+import logging
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from msgspec import Raw
 
+from mcpproxy.api.untrusted_text import quote
 from mcpproxy.api.v1alpha1.status import AuthorizationReport
-from mcpproxy.proxy.authorization.conditions import arguments_for_conditions
-from mcpproxy.proxy.authorization.grants import parse_annotations
+from mcpproxy.proxy.authorization.conditions import arguments_for_conditions, describe_tool
 from mcpproxy.proxy.authorization.policy import Policy
 from mcpproxy.proxy.core.access import Access, AccessDenied, Verdict
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.core.identity import Identity
 from mcpproxy.proxy.core.translation.request_names import COMPLETE, unknown_component_error
 from mcpproxy.proxy.gateway.router import Route
 from mcpproxy.proxy.protocol import jsonrpc
@@ -23,24 +26,36 @@ from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Me
 from mcpproxy.proxy.protocol.kinds import RESOURCES, TASKS, TEMPLATES, TOOLS, ComponentKind
 
 DIRECTORY: Final = "resources/directory/read"
+LOGGED: Final = 60.0
+"""Seconds between two lines of the log on callers to whom no rule applies."""
+
+log = logging.getLogger("mcpproxy.authorization")
 
 
 class InsufficientScope(AccessDenied):
     """The request needs scopes that the client's token lacks; HTTP has a challenge for them."""
 
-    def __init__(self, client: ClientIdentity | None, scopes: tuple[str, ...]) -> None:
+    def __init__(
+        self, client: ClientIdentity | None, scopes: tuple[str, ...], backend: str = ""
+    ) -> None:
         """`scopes` are all that the request needs."""
         message = f"the token lacks a scope that this request needs: {' '.join(scopes)}"
-        super().__init__(client, INVALID_PARAMS, message, {"scopes": list(scopes)})
+        data = {"scopes": list(scopes)}
+        super().__init__(client, INVALID_PARAMS, message, data, backend)
         self.scopes = scopes
 
 
 class AccessGuard:
     """Guard of the routes of one proxy."""
 
-    def __init__(self, policy: Policy, catalog: Catalog) -> None:
+    def __init__(
+        self, policy: Policy, catalog: Catalog, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`now` returns seconds."""
         self._policy = policy
         self._catalog = catalog
+        self._now = now
+        self._logged_at = float("-inf")
 
     def report(self, *, complete: bool) -> AuthorizationReport:
         """Return the state of the rules; `complete` means that all components are known."""
@@ -53,7 +68,26 @@ class AccessGuard:
 
     def restrict(self, client: ClientIdentity) -> Access:
         """Return the access of a client, by its identity."""
-        return self._policy.access_class(client.identity)
+        access = self._policy.access_class(client.identity)
+        known = client.identity.method != "anonymous"
+        if known and not access.rules and not self._policy.allows_by_default:
+            self._log_unmatched(client.identity)
+        return access
+
+    def _log_unmatched(self, identity: Identity) -> None:
+        """Log a caller who may use nothing, such as one whose token has no groups."""
+        now = self._now()
+        if now - self._logged_at < LOGGED:
+            return
+        self._logged_at = now
+        groups, scopes = (quote(sorted(words)) for words in (identity.groups, identity.scopes))
+        remedy = "compare who of the rules"
+        if identity.method == "jwt" and not identity.groups:
+            remedy += ", and let the issuer put the groups into the token or set claims.groups"
+        log.info(
+            "no rule applies to a caller (%s of %s, groups %s, scopes %s); %s",
+            *(identity.method, quote(identity.issuer), groups, scopes, remedy),
+        )
 
     def access_of(self, client: ClientIdentity | None) -> Access:
         """Return the access of a client that was restricted; others may use nothing."""
@@ -68,20 +102,23 @@ class AccessGuard:
         if route.kind is TASKS:
             # A task belongs to its principal, and is the result of a tool.
             if not access.uses_tools(route.backend.name):
-                raise AccessDenied.like(unknown_component_error(TASKS, route.name), client)
+                error = unknown_component_error(TASKS, route.name)
+                raise AccessDenied.like(error, client, route.backend.name)
             return
         verdict = access.judge(self._kind(route, method), route.backend.name, route.name)
         if verdict.allowed or self._meets_condition(verdict, route, method, params, client):
             return
         if verdict.scopes:
-            raise InsufficientScope(client, verdict.scopes)
+            raise InsufficientScope(client, verdict.scopes, route.backend.name)
         if verdict.conditions:
             raise AccessDenied(
                 client,
                 INVALID_PARAMS,
                 f"the conditions of spec.authorization do not allow this use of {route.name}",
+                backend=route.backend.name,
             )
-        raise AccessDenied.like(unknown_component_error(route.kind, route.name), client)
+        error = unknown_component_error(route.kind, route.name)
+        raise AccessDenied.like(error, client, route.backend.name)
 
     def _kind(self, route: Route, method: str) -> ComponentKind:
         """Return the kind of component that a request uses: completions also name templates."""
@@ -111,14 +148,8 @@ class AccessGuard:
         """Return the variable `tool` of conditions; empty for other components."""
         if route.kind is not TOOLS:
             return {}
-        forms = (
-            parse_annotations(item)
-            for components in self._catalog.known(route.backend.name, TOOLS)
-            for name, item in zip(components.names, components.items, strict=True)
-            if name == route.name
-        )
-        annotations: dict[str, Any] = next(forms, {})
-        return {"name": route.name, "backend": route.backend.name, "annotations": annotations}
+        item = self._catalog.find(route.backend.name, TOOLS, route.name)
+        return describe_tool(item, route.backend.name, route.name)
 
     def check_method(self, method: str, backend: str, client: ClientIdentity | None) -> None:
         """Raise RpcError unless the client may send a request that names no component.
@@ -126,7 +157,8 @@ class AccessGuard:
         Nothing tells which components it concerns, so the client must be allowed all of them.
         """
         if not self.access_of(client).has_whole(backend):
-            raise AccessDenied(client, METHOD_NOT_FOUND, f"method not found: {method}")
+            why = f"method not found: {method}"
+            raise AccessDenied(client, METHOD_NOT_FOUND, why, backend=backend)
 
     def restrict_result(
         self, method: str, backend: str, answer: Message, client: ClientIdentity

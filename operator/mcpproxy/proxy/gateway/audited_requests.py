@@ -4,14 +4,14 @@ from typing import Final, Protocol
 
 from msgspec import Raw
 
-from mcpproxy.proxy.audit.audit_log import AuditLog, Caller
-from mcpproxy.proxy.audit.record import RequestOutcome, Subject
+from mcpproxy.proxy.audit.audit_log import AuditLog
+from mcpproxy.proxy.audit.record import RequestOutcome, Subject, encode_caller, encode_subject
 from mcpproxy.proxy.core.access import AccessDenied
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.digests import component_digest
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.core.identity import ANONYMOUS
-from mcpproxy.proxy.core.translation.request_names import ROUTED
+from mcpproxy.proxy.core.translation.request_names import COMPLETE, ROUTED, component_ref
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import UNAVAILABLE, Message, RpcError
 from mcpproxy.proxy.protocol.kinds import KINDS, ComponentKind
@@ -20,6 +20,8 @@ from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
 
 KEPT: Final = 1024
 """Maximum number of clients and of components whose part of a record is kept."""
+MAX_KEPT: Final = 4096
+"""Maximum size in bytes of the part of a record that is kept for a component."""
 _TRACE: Final = b"traceparent"
 
 
@@ -41,9 +43,10 @@ class AuditedRequests:
     def __init__(self, log: AuditLog, catalog: Catalog) -> None:
         self.log = log
         self._catalog = catalog
-        self._callers: dict[int, tuple[ClientIdentity, Caller]] = {}
-        """Callers by the identity of their objects, which records of one session share."""
-        self._digests: dict[tuple[ComponentKind, str, str], str] = {}
+        self._callers: dict[int, tuple[ClientIdentity, bytes]] = {}
+        """Encoded callers by the identity of clients, which requests of one session share."""
+        self._subjects: dict[tuple[str, str, str], bytes] = {}
+        """Encoded subjects by method, backend and downstream name, for one catalog."""
         self._version = -1
 
     def check_room(self) -> None:
@@ -56,29 +59,25 @@ class AuditedRequests:
         self,
         call: EndedCall,
         client: ClientIdentity,
-        outcome: str,
+        error: str,
         seconds: float,
         size: int | None,
     ) -> None:
-        """Record a call that has its response; `size` is that of the response in bytes."""
+        """Record a call that has its response; `size` is that of the response in bytes.
+
+        `error` is the `error.type` of metrics; empty for a success.
+        """
         request, backend = call.request, call.backend
         params = request.params or {}
         kind = _kind_of(request.method)
-        subject = Subject(
-            request.method,
-            request.target,
-            backend.name,
-            _name_in(request.method, params),
-            "" if kind is None else self._digest(kind, backend.name, request.target),
-        )
         rule = ""
         if client.access is not None and kind is not None:
             rule = client.access.judge(kind, backend.name, request.target).rule
         self.log.record(
             "call",
             self._caller(client),
-            subject,
-            RequestOutcome("allowed", outcome, rule, seconds, response_bytes=size),
+            self._subject(request, backend.name, kind),
+            RequestOutcome("allowed", _outcome(error), rule, seconds, response_bytes=size),
             arguments=params.get("arguments"),
             trace_parent=_trace_parent(params),
         )
@@ -89,11 +88,11 @@ class AuditedRequests:
             return
         method = jsonrpc.decode_str(request.get("method")) or ""
         params = jsonrpc.decode_object(request.get("params", jsonrpc.EMPTY))
-        subject = Subject(method, _name_in(method, params))
+        subject = Subject(method, _name_in(method, params), error.backend)
         self.log.record(
             "call",
             _NOBODY if error.client is None else self._caller(error.client),
-            subject,
+            encode_subject(subject),
             RequestOutcome("denied", "scope" if error.data else "rule"),
             arguments=params.get("arguments"),
             trace_parent=_trace_parent(params),
@@ -103,43 +102,54 @@ class AuditedRequests:
         """Record a list that a client received, if the policy records lists."""
         if self.log.records_lists:
             outcome = RequestOutcome("allowed", "ok", response_bytes=size)
-            self.log.record("list", self._caller(client), Subject(method), outcome)
+            subject = encode_subject(Subject(method))
+            self.log.record("list", self._caller(client), subject, outcome)
 
     def record_failed_authentication(self, result: str, network: str) -> None:
         """Record credentials that were not accepted, with the reason and the sender's network."""
         outcome = RequestOutcome("denied", result, network=network)
-        self.log.record("authentication", _NOBODY, Subject(""), outcome)
+        self.log.record("authentication", _NOBODY, b"", outcome)
 
-    def _caller(self, client: ClientIdentity) -> Caller:
+    def _caller(self, client: ClientIdentity) -> bytes:
         known = self._callers.get(id(client))
         if known is not None and known[0] is client:
             return known[1]
         if len(self._callers) >= KEPT:
             self._callers.clear()
-        caller = Caller(client.identity, client.info, client.revision)
+        caller = encode_caller(client.identity, client.info, client.revision)
         self._callers[id(client)] = client, caller
         return caller
 
-    def _digest(self, kind: ComponentKind, backend: str, name: str) -> str:
-        """Return the digest of a component as clients see it; empty for one that is not listed."""
-        if self._version != self._catalog.version or len(self._digests) >= KEPT:
+    def _subject(self, request: UpstreamRequest, backend: str, kind: ComponentKind | None) -> bytes:
+        if self._version != self._catalog.version or len(self._subjects) >= KEPT:
             self._version = self._catalog.version
-            self._digests.clear()
-        key = kind, backend, name
-        digest = self._digests.get(key)
-        if digest is None:
-            items = (
-                item
-                for components in self._catalog.known(backend, kind)
-                for own, item in zip(components.names, components.items, strict=True)
-                if own == name
+            self._subjects.clear()
+        key = request.method, backend, request.target
+        known = self._subjects.get(key)
+        if known is not None:
+            return known
+        # The component as clients see it.
+        item = None if kind is None else self._catalog.find(backend, kind, request.target)
+        subject = encode_subject(
+            Subject(
+                request.method,
+                request.target,
+                backend,
+                _name_in(request.method, request.params or {}),
+                "" if item is None else component_digest(item),
             )
-            item = next(items, None)
-            digest = self._digests[key] = "" if item is None else component_digest(item)
-        return digest
+        )
+        if len(subject) <= MAX_KEPT:
+            self._subjects[key] = subject
+        return subject
 
 
-_NOBODY: Final = Caller(ANONYMOUS)
+_NOBODY: Final = encode_caller(ANONYMOUS, None, "")
+
+
+def _outcome(error: str) -> str:
+    """Return the outcome of a call with this `error.type`; codes of JSON-RPC are one outcome."""
+    return "error" if error.startswith(("-", "_")) else error or "ok"
 
 
 def _kind_of(method: str) -> ComponentKind | None:
@@ -150,8 +160,12 @@ def _kind_of(method: str) -> ComponentKind | None:
 
 def _name_in(method: str, params: Message) -> str:
     """Return the name or URI in a request; empty without one."""
-    member = ROUTED[method][0] if method in ROUTED else None
-    return "" if member is None else jsonrpc.decode_str(params.get(member)) or ""
+    if method not in ROUTED and method != COMPLETE:
+        return ""
+    try:
+        return component_ref(method, params)[0]
+    except RpcError:
+        return ""
 
 
 def _trace_parent(params: Message) -> str:

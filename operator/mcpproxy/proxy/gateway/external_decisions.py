@@ -76,6 +76,7 @@ class ExternalDecisions:
                 client,
                 INVALID_PARAMS,
                 "the service of spec.authorization.external does not allow this request",
+                backend=backend,
             )
 
     async def _decide(

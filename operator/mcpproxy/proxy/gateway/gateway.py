@@ -1,6 +1,7 @@
 """Gateway: downstream view of all backends, with merged lists and routing of calls by name."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -57,7 +58,8 @@ class Gateway(RoutedAggregate):
         super().__init__(
             *(name, version, backends, context, denied, policy, decisions, audit), visibility
         )
-        self.metrics = RuntimeMetrics()
+        self.metrics = RuntimeMetrics(self.catalog.owner)
+        self.end_call = self.metrics.operations.end_call
         self.events = context.events
         self._session_contexts = context.session_contexts
         self.tracing = tracing
@@ -103,6 +105,23 @@ class Gateway(RoutedAggregate):
         return replace(
             client, headers=tuple(header for header in headers if header[0] in self.passed)
         )
+
+    def list_at_once(
+        self,
+        kind: ComponentKind,
+        params: Message | None,
+        *,
+        modern: bool,
+        client: ClientIdentity,
+        now: float,
+    ) -> tuple[bytes, bytes, bytes] | None:
+        """Return the cached list for a client, and record the request; see `listed`."""
+        began = time.perf_counter()
+        parts = self.listed(kind, params, modern=modern, client=client, now=now)
+        if parts is not None:
+            seconds = time.perf_counter() - began
+            self.metrics.operations.add_served(kind.method, "", client.revision, "", seconds)
+        return parts
 
     def can_request_input(self, route: Route, params: Message) -> bool:
         """Return True if the backend may send server requests for which the call must wait.

@@ -1,37 +1,46 @@
-"""Prometheus metrics of one process. Labels name backends and methods, never arguments."""
+"""Prometheus metrics of one process. Labels name backends, methods and listed components."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from mcpproxy.api.v1alpha1.status import BackendStatus
 from mcpproxy.limits.table import OF_THE_RUNTIME
-from mcpproxy.proxy.telemetry.call_metrics import CallMetrics, LabelledCounter, Read
+from mcpproxy.proxy.protocol.kinds import ComponentKind
+from mcpproxy.proxy.telemetry.operation_durations import OperationDurations
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 STATES = ("Healthy", "Degraded", "Unhealthy", "Unauthorized", "RateLimited", "Unknown")
-_METHODS = frozenset(
-    {
-        "tools/call",
-        "prompts/get",
-        "resources/read",
-        "resources/subscribe",
-        "resources/unsubscribe",
-        "completion/complete",
-    }
-)
+Read = Callable[[], Iterable[tuple[Sequence[str], int]]]
+
+
+class LabelledCounter(Collector):
+    """Counter with labels whose values are stored elsewhere."""
+
+    def __init__(self, name: str, documentation: str, labels: Sequence[str], read: Read) -> None:
+        """Create a counter. `name` omits `_total`; `read` returns the label values and counts."""
+        self._description = name, documentation, labels
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        name, documentation, labels = self._description
+        family = CounterMetricFamily(name, documentation, labels=labels)
+        for values, count in self._read():
+            family.add_metric(values, count)
+        yield family
 
 
 class RuntimeMetrics:
     """Metrics of one runtime, in a registry that other runtimes of the process do not share."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: Callable[[ComponentKind, str], str | None]) -> None:
+        """`owner` is that of `OperationDurations`."""
         self._registry = CollectorRegistry()
-        self.calls = CallMetrics(_BUCKETS, _METHODS)
-        self._registry.register(self.calls)
+        self.operations = OperationDurations(owner)
+        self._registry.register(self.operations)
         self.streams = Gauge(
             "mcpproxy_client_streams",
             "Open streams of change notifications to clients",

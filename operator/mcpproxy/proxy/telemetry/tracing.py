@@ -24,6 +24,9 @@ from mcpproxy.proxy.core.translation.era_translation import parse_meta
 from mcpproxy.proxy.core.translation.request_names import component_name
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
+from mcpproxy.proxy.protocol.kinds import TOOLS
+from mcpproxy.proxy.telemetry.operation_durations import CANCELLED, NAMED, TOOL_ERROR, error_type
+from mcpproxy.proxy.upstream.backend import Backend
 from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
 
 Send = Callable[[UpstreamRequest, CallContext], Coroutine[Any, Any, Message]]
@@ -31,6 +34,16 @@ LONGEST: Final = 256
 """Maximum length of a method or name in a span, because clients choose both."""
 _KEYS: Final = ("traceparent", "tracestate")
 _received: ContextVar[Mapping[str, str] | None] = ContextVar("received", default=None)
+
+
+def build_resource(name: str, version: str) -> Resource:
+    """Return what spans and log records of the proxy `name` describe.
+
+    `version` is that of the program.
+    """
+    return Resource.create(
+        {"service.name": "mcpproxy", "service.version": version, "mcpproxy.name": name}
+    )
 
 
 class CallSpan(Protocol):
@@ -52,8 +65,14 @@ class _SpanContext:
         error = jsonrpc.error_of(answer)
         if error is not None:
             self._span.set_attribute("rpc.response.status_code", str(error.code))
-            self._span.set_attribute("error.type", str(error.code))
-            self._span.set_status(Status(StatusCode.ERROR))
+            _fail(self._span, str(error.code))
+        elif error_type(answer) == TOOL_ERROR:
+            _fail(self._span, TOOL_ERROR)
+
+
+def _fail(span: Span, kind: str) -> None:
+    span.set_attribute("error.type", kind)
+    span.set_status(Status(StatusCode.ERROR))
 
 
 class CallTracing:
@@ -62,10 +81,8 @@ class CallTracing:
     def __init__(self, exporter: SpanExporter, name: str, version: str, percentage: int) -> None:
         """Create a tracer for the proxy `name`; `percentage` is the share of new traces to
         export."""
-        resource = Resource.create(
-            {"service.name": "mcpproxy", "service.version": version, "mcpproxy.name": name}
-        )
         sampler = ParentBased(TraceIdRatioBased(percentage / 100))
+        resource = build_resource(name, version)
         self._provider = TracerProvider(sampler, resource, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("mcpproxy", version)
@@ -76,7 +93,7 @@ class CallTracing:
         fields = {key: headers[key.encode()] for key in _KEYS if key.encode() in headers}
         _received.set({key: value.decode("latin-1") for key, value in fields.items()})
 
-    def traced(self, send: Send, backend: str, message: Message) -> Send:
+    def traced(self, send: Send, backend: Backend, message: Message) -> Send:
         """Return a function that sends a request to a backend within a span.
 
         `message` is the client's request.
@@ -92,7 +109,7 @@ class CallTracing:
 
     @contextmanager
     def call(
-        self, backend: str, target: str | None, outgoing: UpstreamRequest
+        self, backend: Backend, target: str | None, outgoing: UpstreamRequest
     ) -> Iterator[CallSpan]:
         """Open a span for a request to a backend; its request has the trace context.
 
@@ -103,24 +120,22 @@ class CallTracing:
         parent = self._propagator.extract(carrier or _received.get() or {})
         method = clean_text(outgoing.method, LONGEST)
         target = None if target is None else clean_text(target, LONGEST)
-        attributes: dict[str, str] = {"mcp.method.name": method, "mcpproxy.backend": backend}
-        if target is not None:
-            attributes["mcpproxy.target"] = target
         span: Any = self._tracer.start_span(
-            f"{method} {target}" if target else method, parent, SpanKind.CLIENT, attributes
+            f"{method} {target}" if target else method,
+            parent,
+            SpanKind.CLIENT,
+            _attributes(backend, method, target, outgoing),
         )
         try:
             yield _SpanContext(span, self._inject(span, meta, outgoing))
         except BackendError as error:
-            span.set_attribute("error.type", error.reason)
-            span.set_status(Status(StatusCode.ERROR))
+            _fail(span, error.reason)
             raise
         except RpcError as error:
-            span.set_attribute("error.type", str(error.code))
-            span.set_status(Status(StatusCode.ERROR))
+            _fail(span, str(error.code))
             raise
         except BaseException:
-            span.set_attribute("error.type", "cancelled")
+            _fail(span, CANCELLED)
             raise
         finally:
             span.end()
@@ -140,3 +155,28 @@ class CallTracing:
     def close(self) -> None:
         """Export the remaining spans; takes as long as the collector does, up to a few seconds."""
         self._provider.shutdown()
+
+
+def _attributes(
+    backend: Backend, method: str, target: str | None, outgoing: UpstreamRequest
+) -> dict[str, str]:
+    """Return the attributes of a span that are known before the response."""
+    greeting, kind = backend.watch.greeting, NAMED.get(outgoing.method)
+    attributes = {
+        "mcp.method.name": method,
+        "jsonrpc.request.id": clean_text(_id_text(outgoing), LONGEST),
+        "mcp.protocol.version": clean_text(greeting.revision, LONGEST) if greeting else "",
+        "mcpproxy.backend": backend.name,
+        "network.transport": "pipe" if backend.is_program else "tcp",
+    }
+    if kind is not None and target is not None:
+        attributes["gen_ai.tool.name" if kind is TOOLS else "gen_ai.prompt.name"] = target
+    if kind is TOOLS:
+        attributes["gen_ai.operation.name"] = "execute_tool"
+    return {name: text for name, text in attributes.items() if text}
+
+
+def _id_text(request: UpstreamRequest) -> str:
+    """Return the client's id of a request as text."""
+    text = jsonrpc.decode_str(request.id)
+    return bytes(request.id).decode("utf-8", "replace") if text is None else text

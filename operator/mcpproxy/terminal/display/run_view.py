@@ -22,7 +22,7 @@ from rich.text import Text
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.api.v1alpha1.status import PodReport
 from mcpproxy.limits.clients import LOG_RECORDS
-from mcpproxy.plan.remedies import with_remedies
+from mcpproxy.plan.local.remedies import with_remedies
 from mcpproxy.proxy.process import LAST_LINES
 from mcpproxy.terminal.clients import shown_setups
 from mcpproxy.terminal.display.rows import (

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import yaml
 
-from mcpproxy.api import constants
 from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.api.untrusted_text import clean_text
 from mcpproxy.proxy import process
+from mcpproxy.proxy.config.options import parse_name
 from mcpproxy.proxy.config.targets import is_manifest
 from mcpproxy.terminal.files.conversion import NAME, Conversion, convert_file
 
@@ -32,17 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="configuration of Claude, Cursor, VS Code, Windsurf, Zed, Gemini, Codex, opencode or"
         " another MCP client, in JSON or TOML",
     )
-    add("--name", type=_name, default=NAME, help="name of the MCPProxy (%(default)s)")
-    add("-n", "--namespace", type=_name, metavar="NS", help="namespace of the MCPProxy")
+    add("--name", type=parse_name, default=NAME, help="name of the MCPProxy (%(default)s)")
+    add("-n", "--namespace", type=parse_name, metavar="NS", help="namespace of the MCPProxy")
     add("-o", "--output", metavar="FILE", help="file to write; an existing one is not replaced")
-
-
-def _name(text: str) -> str:
-    if not constants.is_dns_label(text):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a name; use lower case letters, digits and -, starting with a letter"
-        )
-    return text
 
 
 def main(args: argparse.Namespace) -> int:

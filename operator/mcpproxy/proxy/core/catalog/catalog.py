@@ -199,11 +199,14 @@ class Catalog:
 
     def known(self, backend: str, kind: ComponentKind) -> list[ComponentList]:
         """Return all lists of one backend; the list for clients without capabilities is first."""
-        everyones = self._listings[kind].get(backend)
-        variants = [
-            components for (name, _), components in self._variants[kind].items() if name == backend
-        ]
+        everyones, of_kind = self._listings[kind].get(backend), self._variants[kind]
+        variants = [components for (name, _), components in of_kind.items() if name == backend]
         return variants if everyones is None else [everyones, *variants]
+
+    def find(self, backend: str, kind: ComponentKind, name: str) -> bytes | None:
+        """Return the first form of a component by its downstream name; None if it isn't listed."""
+        lists = (listed for listed in self.known(backend, kind) if name in listed.names)
+        return next((listed.items[listed.names.index(name)] for listed in lists), None)
 
     def version_of(self, kind: ComponentKind) -> int:
         """Return a number that changes whenever the offered components of a kind change."""

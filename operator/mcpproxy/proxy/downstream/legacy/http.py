@@ -144,9 +144,9 @@ class LegacyEndpoint:
         if not self._peers.is_local(ticket.owner):
             return False
         kind, now = BY_METHOD[call.method], reply.loop.time()
-        client = ticket.client
+        client, listed = ticket.client, self.gateway.list_at_once
         try:
-            result = self.gateway.listed(kind, call.params, modern=False, client=client, now=now)
+            result = listed(kind, call.params, modern=False, client=client, now=now)
         except RpcError:
             return False
         if result is not None:
@@ -229,14 +229,14 @@ class LegacyEndpoint:
         try:
             params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
             context: RequestContext = inbound.head.context
-            client = requests.client_of_session(
-                params, context.principal, secrets.token_urlsafe(16)
-            )
-            client = context.identified(replace(client, network=reply.network))
-            client = self.gateway.restrict(client)
+            session = secrets.token_urlsafe(16)
+            client = requests.client_of_session(params, context.principal, session)
+            client = replace(client, network=reply.network)
+            client = self.gateway.restrict(context.identified(client))
             ticket = SessionToken(client, int(time.time()), self._peers.owner, client.rules)
             session_id = session_token.encode_session_token(self._sealer, ticket)
-            result = await requests.initialize(self.gateway, client)
+            with self.gateway.metrics.operations.serve(message, client.revision):
+                result = await requests.initialize(self.gateway, client)
         except RpcError as error:
             await reply.finish(jsonrpc.error_response(message["id"], error))
             return

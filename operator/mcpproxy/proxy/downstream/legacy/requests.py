@@ -154,8 +154,12 @@ async def handle_request(
     running = RunningRequest(task)
     key = jsonrpc.id_key(request_id)
     live.in_flight[key] = running
+    operations, began = gateway.metrics.operations, None if call is None else call.began_at
     try:
-        return await _result(gateway, live, request, caller, call, sink)
+        with operations.serve(request, caller.client.revision, began) as operation:
+            answer = await _result(gateway, live, request, caller, call, sink)
+            operation.end(answer)
+        return answer if isinstance(answer, bytes) else jsonrpc.encode(answer)
     except InsufficientScope as error:
         gateway.record_refusal(error, request)
         # The front of the request has its own response: over HTTP, a challenge.
@@ -181,7 +185,7 @@ async def _result(
     caller: LegacyCallContext,
     call: Call | None,
     sink: ResultSink | None,
-) -> bytes:
+) -> bytes | Message:
     method = jsonrpc.decode_str(request["method"]) or ""
     params = jsonrpc.decode_object(request["params"]) if "params" in request else None
     kind = BY_METHOD.get(method)
@@ -200,10 +204,10 @@ async def _result(
     if method in _MODERN_ONLY:
         raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
     if call is not None:
-        return jsonrpc.encode(await call.run(request, caller, sink))
+        return await call.run(request, caller, sink)
     if not gateway.first_round_over and gateway.is_routed(method):
         await gateway.wait_for_route(method, params)
-    return jsonrpc.encode(await relay_request(gateway, request, method, params, caller))
+    return await relay_request(gateway, request, method, params, caller)
 
 
 async def _handle_subscription(

@@ -29,6 +29,7 @@ from mcpproxy.proxy.protocol.jsonrpc import INVALID_REQUEST, Message, RpcError
 from mcpproxy.proxy.protocol.kinds import BY_METHOD, ComponentKind
 from mcpproxy.proxy.protocol.revisions import MODERN
 from mcpproxy.proxy.relay import Call, CallState
+from mcpproxy.proxy.telemetry.operation_durations import ServedOperation
 
 _ALLOW: Final = (b"allow", b"POST")
 
@@ -69,7 +70,8 @@ class ModernEndpoint:
                 await self._noted(message, inbound, reply)
                 return
             request_id = message["id"]
-            await self._request(message, inbound, reply)
+            with self._operation(message, inbound) as operation:
+                operation.end(await self._request(message, inbound, reply))
         except RpcError as error:
             self.gateway.record_refusal(error, message)
             if isinstance(error, InsufficientScope):
@@ -81,7 +83,7 @@ class ModernEndpoint:
     ) -> bool:
         """Answer with a list if a recent one is cached. Raises RpcError."""
         now, client = reply.loop.time(), asked.client
-        result = self.gateway.listed(kind, asked.params, modern=True, client=client, now=now)
+        result = self.gateway.list_at_once(kind, asked.params, modern=True, client=client, now=now)
         if result is not None:
             reply.whole(jsonrpc.response_parts(request_id, result), streamed=False)
         return result is not None
@@ -90,11 +92,17 @@ class ModernEndpoint:
         self, message: Message, asked: ModernRequest, reply: ResponseWriter, call: Call
     ) -> None:
         """Answer a call that was sent, or that only a task can send."""
+        operations, revision = self.gateway.metrics.operations, asked.client.revision
         try:
-            await self._answer(message, asked, reply, call)
+            with operations.serve(message, revision, call.began_at) as operation:
+                operation.end(await self._answer(message, asked, reply, call))
         except RpcError as error:
             self.gateway.record_refusal(error, message)
             _fail(reply, message["id"], error)
+
+    def _operation(self, message: Message, inbound: Request) -> ServedOperation:
+        revision = inbound.headers[h.PROTOCOL_VERSION].decode("latin-1")
+        return self.gateway.metrics.operations.serve(message, revision)
 
     def at_once(self, inbound: Request, reply: ResponseWriter) -> bool:
         """Begin to answer a request that needs no task; return False for others.
@@ -129,7 +137,10 @@ class ModernEndpoint:
             raise validation.unsupported_version_error(version)
         await reply.empty(202)
 
-    async def _request(self, message: Message, inbound: Request, reply: ResponseWriter) -> None:
+    async def _request(
+        self, message: Message, inbound: Request, reply: ResponseWriter
+    ) -> Message | bytes | None:
+        """Answer a request; return the response as `ServedOperation.end` expects it."""
         method = jsonrpc.decode_str(message["method"]) or ""
         params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
         if not self.gateway.first_round_over and self.gateway.is_routed(method):
@@ -137,8 +148,8 @@ class ModernEndpoint:
         asked = self._validate(params, method, inbound)
         if asked.owner is not None and not self._peers.is_local(asked.owner):
             await self._hand_over(asked.owner, inbound, reply)
-            return
-        await self._answer(message, asked, reply)
+            return b""
+        return await self._answer(message, asked, reply)
 
     def _validate(self, params: Message, method: str, inbound: Request) -> ModernRequest:
         """Validate a request. Raises RpcError."""
@@ -188,14 +199,14 @@ class ModernEndpoint:
         asked: ModernRequest,
         reply: ResponseWriter,
         call: Call | None = None,
-    ) -> None:
+    ) -> Message | bytes | None:
         cancelling = _CancelOnDisconnect(reply)
         caller = requests.ModernCallContext(asked.client, asked.level, reply.event, reply.network)
         params = asked.params
         try:
             if jsonrpc.decode_str(message["method"]) == requests.LISTEN:
                 await reply.finish(await self._listen(message, params, asked.client, reply))
-                return
+                return b""
             reply.keep_alive()
             answer = await requests.handle_modern_request(
                 self.gateway,
@@ -211,8 +222,9 @@ class ModernEndpoint:
             if not cancelling.done():
                 raise
             await reply.end()
-            return
+            return None
         await _finish(reply, answer)
+        return answer
 
     async def _listen(
         self, message: Message, params: Message, client: ClientIdentity, reply: ResponseWriter

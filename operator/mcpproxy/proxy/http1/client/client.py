@@ -30,6 +30,8 @@ from mcpproxy.proxy.http1.errors import (
 )
 from mcpproxy.proxy.http1.head_cache import HeadCache
 
+_UNKNOWN_AUTHORITY: Final = frozenset({18, 19, 20, 21})
+"""OpenSSL's codes for a certificate that is self-signed or of an authority that is not trusted."""
 KEPT_FOR: Final = 4.0
 """Seconds for which an idle connection is reused. Common servers close theirs after 5 seconds, and
 a request on a connection that the server is closing would be lost."""
@@ -309,7 +311,10 @@ def encode_request(head: bytes, body: bytes) -> bytes:
 def _why(error: OSError) -> str:
     if isinstance(error, ssl.SSLError):
         why = getattr(error, "verify_message", None) or error.reason or "handshake"
-        return f"TLS failed: {why}"
+        remedy = ""
+        if getattr(error, "verify_code", 0) in _UNKNOWN_AUTHORITY:
+            remedy = "; name the authority of the certificate in caFrom"
+        return f"TLS failed: {why}{remedy}"
     if isinstance(error, socket.gaierror):
         return "the host name does not resolve"
     # If a name has several addresses, only the text of the error contains the numbers.
