@@ -244,3 +244,56 @@ def test_a_terminal_without_a_locale_gets_all_characters(tmp_path: Path) -> None
         shown.type("\x03")
         assert "Traceback" not in shown.end()
         assert shown.code == 130
+
+
+@pytest.mark.parametrize("options", [[], ["--workers", "2"]])
+def test_ctrl_c_ends_every_form_of_the_proxy_with_the_same_code(
+    tmp_path: Path, options: list[str]
+) -> None:
+    file = _servers(tmp_path, dead=DEAD)
+    with screen("run", file, "--port", str(free_port()), *options) as shown:
+        shown.wait_for("0 of 1 backends healthy, 0 tools. Ctrl-C stops.")
+        shown.type("\x03")
+        text = shown.end()
+        assert shown.code == 130
+        assert "Traceback" not in text
+        assert '"level"' not in text
+
+
+def test_a_second_ctrl_c_does_not_wait_for_calls_in_flight(tmp_path: Path) -> None:
+    program = tmp_path / "slow.py"
+    program.write_text(SLOW)
+    port = free_port()
+    file = _servers(tmp_path, slow={"command": sys.executable, "args": [str(program)]})
+    with screen("run", file, "--port", str(port)) as shown:
+        shown.wait_for("1 of 1 backends healthy")
+        url = f"http://127.0.0.1:{port}/mcp"
+        with subprocess.Popen(
+            [COMMAND, "call", url, "wait"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as call:
+            assert call.stderr is not None
+            assert b"progress: 1" in call.stderr.readline()
+            shown.type("\x03")
+            shown.wait_for("calls in flight")
+            shown.type("\x03")
+            shown.end()
+            assert shown.code == 130
+            call.kill()
+
+
+SLOW = """
+import asyncio
+from mcp.server.mcpserver import Context, MCPServer
+
+server = MCPServer("slow", log_level="WARNING")
+
+
+@server.tool()
+async def wait(ctx: Context) -> str:
+    await ctx.report_progress(1)
+    await asyncio.sleep(25)
+    return "late"
+
+
+server.run("stdio")
+"""

@@ -282,8 +282,8 @@ def _run_workers(
     log_format = "text" if process.logs_text(args.log_format) else "json"
     ports = _worker_ports(args)
     work = supervisor.serve(configuration, options, ports, args.log_level, log_format, serving)
-    asyncio.run(process.reap_children(work))
-    return 0
+    interrupted = asyncio.run(process.reap_children(work))
+    return process.INTERRUPTED if interrupted else 0
 
 
 async def _serve_stdio(runtime: Runtime) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 import secrets
 import signal
@@ -38,6 +39,8 @@ from mcpproxy.proxy.upstream.mounted.values import MountedValues
 
 if TYPE_CHECKING:
     from mcpproxy.proxy.authentication.client_authentication import ClientAuthentication
+log = logging.getLogger("mcpproxy.run")
+
 GC_THRESHOLD: Final = 20_000
 """Threshold of the garbage collector: allocated minus freed objects."""
 
@@ -259,6 +262,7 @@ class Runtime:
             # The person does not want to wait for calls in flight.
             os._exit(INTERRUPTED)
         self.interrupted = True
+        log.info("stopping after the calls in flight; Ctrl-C again stops at once")
         self.stop()
 
     def stop(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,7 @@ from mcpproxy.proxy.admin.app import AdminApp
 from mcpproxy.proxy.bootstrap import VERSION, build_host_policy
 from mcpproxy.proxy.config.options import RuntimeOptions
 from mcpproxy.proxy.config.targets import ProxyConfig
+from mcpproxy.proxy.process import INTERRUPTED
 from mcpproxy.proxy.sockets import AdminServer, bind, listen
 from mcpproxy.proxy.telemetry.metrics import BackendGauges
 from mcpproxy.proxy.workers.ipc import ProbeResult
@@ -43,6 +45,8 @@ class Supervisor:
     def __init__(self, configs: list[WorkerConfig], *, silence: float = SILENCE) -> None:
         """Create the workers. Requires a running loop. `silence` is as in `WorkerProcess`."""
         self._stopping = asyncio.Event()
+        self.interrupted = False
+        """True after SIGINT."""
         self.members = [
             WorkerProcess(
                 config,
@@ -101,6 +105,13 @@ class Supervisor:
         self._stopping.set()
         for member in self.members:
             member.stop()
+
+    def interrupt(self) -> None:
+        """Drain every worker after SIGINT; end at once after the second, with all workers."""
+        if self.interrupted:
+            os._exit(INTERRUPTED)
+        self.interrupted = True
+        self.stop()
 
     def report(self) -> PodReport:
         """Return the merged report of all workers; a worker that is starting does not affect it."""
@@ -205,8 +216,8 @@ async def serve(
     level: str,
     log_format: str = "json",
     serving: Callable[["Supervisor"], None] = lambda workers: None,
-) -> None:
-    """Serve with one worker per port until SIGTERM or SIGINT.
+) -> bool:
+    """Serve with one worker per port until SIGTERM or SIGINT; return True after SIGINT.
 
     `serving` is called when the workers are about to start. Raise WorkerStartFailed, OSError or
     ValueError.
@@ -217,12 +228,12 @@ async def serve(
     with bind(options.host, options.port, shared=True):
         workers = Supervisor(worker_configs(configuration, options, ports, level, log_format))
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, workers.stop)
+        loop.add_signal_handler(signal.SIGTERM, workers.stop)
+        loop.add_signal_handler(signal.SIGINT, workers.interrupt)
         serving(workers)
         if options.admin_port is None:
             await workers.run()
-            return
+            return workers.interrupted
         admin = AdminServer(AdminApp(workers).app)
         listening = listen(options.admin_host, options.admin_port, option="--admin-port")
         admin_task = asyncio.create_task(admin.serve(sockets=[listening]))
@@ -231,3 +242,4 @@ async def serve(
         finally:
             admin.end()
             await asyncio.gather(admin_task, return_exceptions=True)
+        return workers.interrupted
