@@ -39,6 +39,8 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
         {
             "controller/healthz.py",
             "terminal/parsers.py",
+            "terminal/prompts.py",
+            "terminal/run_command.py",
             "library/serving.py",
             "proxy/admin/readiness.py",
             "proxy/upstream/processes/guardian.py",

@@ -19,7 +19,7 @@ from mcpproxy.plan.port_forward import port_forward, proxy_of
 from mcpproxy.proxy.config.options import parse_seconds
 from mcpproxy.proxy.config.targets import from_target, is_url
 from mcpproxy.proxy.config.variables import Ask, InputPrompt
-from mcpproxy.terminal.run_command import ask_of_user
+from mcpproxy.terminal.prompts import ask_of_user
 
 Result = TypeVar("Result")
 TIMEOUT: Final = 30.0
