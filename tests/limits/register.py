@@ -123,6 +123,8 @@ BOUNDED: Final[dict[str, str]] = {
 """Names of limits, apart by blanks."""
 
 UNBOUNDED: Final[dict[str, str]] = {
+    "plan/collect.py:_settle:task": CONFIGURED,
+    "proxy/config/variables.py:LocalVariables._answers": CONFIGURED,
     "proxy/authentication/authenticator.py:Authenticator._results": OWN,
     "proxy/authentication/refusals.py:RefusalLog._written": OWN,
     "proxy/authentication/client_authentication.py:ClientAuthentication._remote": CONFIGURED,
