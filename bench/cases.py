@@ -32,6 +32,8 @@ class Row:
     """Of a core, for each process that serves; None sets no limit."""
     upto: int = 64
     """The highest number of connections that it is measured with."""
+    access: bool = False
+    """With authentication by tokens, rules for 50 groups, and an audit log."""
     program: str = ""
     """Path of another mcpproxy executable; empty: the one of this environment."""
 
@@ -52,6 +54,8 @@ class Case:
     """Labels of the rows that the others are compared with."""
     cpu: bool = False
     """Calls per second of the target's processes, too."""
+    tokens: bool = False
+    """Calls of many callers with a token each, instead of calls of few."""
     life: bool = False
     """Start, memory when idle, memory of sessions and streams, instead of calls."""
 
@@ -179,6 +183,37 @@ SHARED: Final = Case(
     compare=("1 worker",),
     cpu=True,
 )
+_WITH_TOOLS: Final = Behaviour(tools=1000)
+ACCESS: Final = Case(
+    "access",
+    "tools/call, with authentication, rules and audit",
+    "Each request has a token (JWT, RS256), 50 groups have rules, and each call has an audit record"
+    " in a file.",
+    (Row("without", "ours"), Row("with", "ours", access=True)),
+    levels=(1, 16),
+    compare=("without",),
+    cpu=True,
+)
+ACCESS_LIST: Final = Case(
+    "access-list-1000",
+    "tools/list, 1,000 tools, for one of 50 classes of callers",
+    "As above; the list is the one of the caller's group.",
+    (Row("without", "ours", _WITH_TOOLS), Row("with", "ours", _WITH_TOOLS, access=True)),
+    operation="list",
+    levels=(1, 16),
+    compare=("without",),
+    cpu=True,
+)
+ACCESS_TOKENS: Final = Case(
+    "access-tokens",
+    "New tokens",
+    "Callers with a token each call twice, one after the other: milliseconds of the first and of"
+    " the second call at the median, and the resident memory that the tokens occupy.",
+    (Row("mcpproxy", "ours", _MODERN, "modern", access=True),),
+    levels=(1,),
+    compare=(),
+    tokens=True,
+)
 LIFE: Final = Case(
     "life",
     "Start and memory",
@@ -207,6 +242,9 @@ CASES: Final = (
     LATENCY,
     WORKERS,
     SHARED,
+    ACCESS,
+    ACCESS_LIST,
+    ACCESS_TOKENS,
     LIFE,
 )
 
@@ -223,10 +261,11 @@ class Effort:
     streams: int
     peer_sessions: int = 100
     peer_streams: int = 25
+    tokens: int = 10_000
 
 
 FULL: Final = Effort(5, 0.7, 1.2, 10_000, 1_000)
-QUICK: Final = Effort(1, 0.3, 1.0, 1_000, 100)
+QUICK: Final = Effort(1, 0.3, 1.0, 1_000, 100, tokens=500)
 
 
 def quick(case: Case) -> Case:

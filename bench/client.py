@@ -119,10 +119,10 @@ async def close(*connections: Connection) -> None:
     await asyncio.gather(*(connection.lost for connection in connections))
 
 
-def requests(url: str, era: Era) -> Requests:
-    """The requests of one client of this URL."""
+def requests(url: str, era: Era, token: str = "") -> Requests:
+    """The requests of one client of this URL, with a token if there is one."""
     parts = urlsplit(url)
-    return Requests(parts.netloc, parts.path, era)
+    return Requests(parts.netloc, parts.path, era, token)
 
 
 async def begin(connection: Connection, client: Requests) -> None:

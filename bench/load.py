@@ -17,9 +17,11 @@ import msgspec
 
 from bench import client
 from bench.client import Connection
+from bench.figures import Figures
 from bench.memory import cpu_seconds, resident
 from bench.messages import Era, Operation, Requests
 from bench.replies import BadReply, Checker, Reply
+from bench.token_load import Tokens, measure_tokens
 
 GRACE = 30.0
 """Seconds that the last replies may take beyond the time of the load."""
@@ -45,6 +47,8 @@ class Calls(msgspec.Struct, tag="calls", frozen=True):
     """How many tools a list must have."""
     pid: int | None = None
     """A process whose time is looked at, with its descendants."""
+    token: str = ""
+    """Sent with every request, if there is one."""
 
 
 class Sessions(msgspec.Struct, tag="sessions", frozen=True):
@@ -57,12 +61,7 @@ class Sessions(msgspec.Struct, tag="sessions", frozen=True):
     streams: int
 
 
-class Figures(msgspec.Struct, frozen=True):
-    """What was measured, by name; and what went wrong."""
-
-    values: dict[str, float]
-    errors: int = 0
-    first_error: str = ""
+Order = Calls | Sessions | Tokens
 
 
 class Tally:
@@ -161,7 +160,9 @@ async def measure_calls(plan: Calls) -> Figures:
     pairs: list[tuple[Connection, Requests]] = []
     try:
         for _ in range(plan.connections):
-            pairs.append((await client.connect(plan.url), client.requests(plan.url, plan.era)))
+            pairs.append(
+                (await client.connect(plan.url), client.requests(plan.url, plan.era, plan.token))
+            )
             if plan.era == "legacy" and plan.operation != "initialize":
                 await client.begin(*pairs[-1])
         return await _run(plan, pairs)
@@ -259,10 +260,13 @@ async def _settle() -> None:
     await asyncio.sleep(SETTLE)
 
 
-async def measure(plan: Calls | Sessions) -> Figures:
+async def measure(plan: Order) -> Figures:
     """Run one order; whatever goes wrong is in the figures."""
     work: Awaitable[Figures]
-    work = measure_calls(plan) if isinstance(plan, Calls) else measure_sessions(plan)
+    if isinstance(plan, Tokens):
+        work = measure_tokens(plan)
+    else:
+        work = measure_calls(plan) if isinstance(plan, Calls) else measure_sessions(plan)
     try:
         return await work
     except (BadReply, OSError, TimeoutError) as error:
@@ -271,7 +275,7 @@ async def measure(plan: Calls | Sessions) -> Figures:
 
 async def _main() -> None:
     loop = asyncio.get_running_loop()
-    decoder = msgspec.json.Decoder(Calls | Sessions)
+    decoder = msgspec.json.Decoder(Order)
     while line := await loop.run_in_executor(None, sys.stdin.buffer.readline):
         figures = await measure(decoder.decode(line))
         sys.stdout.buffer.write(msgspec.json.encode(figures) + b"\n")

@@ -26,9 +26,10 @@ _METHODS: Final = {"list": "tools/list", "initialize": "initialize"}
 class Requests:
     """HTTP requests of one client to one endpoint. Numbers are the JSON-RPC ids."""
 
-    def __init__(self, host: str, path: str, era: Era) -> None:
-        """`host` is the Host header, with the port."""
-        self._line = f"{path} HTTP/1.1\r\nhost: {host}\r\n"
+    def __init__(self, host: str, path: str, era: Era, token: str = "") -> None:
+        """`host` is the Host header, with the port; `token` is sent with every request."""
+        credentials = f"authorization: Bearer {token}\r\n" if token else ""
+        self._line = f"{path} HTTP/1.1\r\nhost: {host}\r\n{credentials}"
         self._era = era
         self.session: bytes | None = None
         self._heads: dict[tuple[str, str], bytes] = {}

@@ -12,7 +12,8 @@ from typing import Final, Self
 
 import msgspec
 
-from bench.load import GRACE, Calls, Figures, Sessions
+from bench.figures import Figures
+from bench.load import GRACE, Calls, Order
 from scripts.ports import ports_in_a_row
 
 ROOT: Final = Path(__file__).parent.parent
@@ -91,7 +92,7 @@ class Load:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
-    async def measure(self, plan: Calls | Sessions) -> Figures:
+    async def measure(self, plan: Order) -> Figures:
         """The figures of one order; an error counts where the load itself fails."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.cases import Case
-from bench.load import Figures
+from bench.figures import Figures
 
 _LIFE: Final = {
     "start s": 2,
@@ -16,6 +16,8 @@ _LIFE: Final = {
     "all MiB": 1,
 }
 """Figures of a life, and their decimals."""
+_TOKENS: Final = {"first p50": 2, "again p50": 2, "added p50": 2, "tokens MiB": 1}
+"""Figures of tokens, and their decimals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,8 @@ def table(case: Case, results: Sequence[Result]) -> str:
 
 
 def _header(case: Case) -> list[str]:
-    if case.life:
-        return ["target", *_LIFE, "errors"]
+    if case.life or case.tokens:
+        return ["target", *_figures_of(case), "errors"]
     if case.rate is not None:
         return ["target", "p50 ms", "p99 ms", "added p50", "added p99", "errors"]
     ratios = [f"× {label}" for label in case.compare]
@@ -50,11 +52,16 @@ def _header(case: Case) -> list[str]:
     return ["connections", "target", "calls/s", "p50 ms", "p99 ms", *ratios, *cpu, "errors"]
 
 
+def _figures_of(case: Case) -> dict[str, int]:
+    return _LIFE if case.life else _TOKENS
+
+
 def _line(case: Case, own: list[Result], results: Sequence[Result]) -> list[str]:
     errors = str(sum(result.figures.errors for result in own))
     name = own[0].row
-    if case.life:
-        return [name, *(_spread(own, key, digits) for key, digits in _LIFE.items()), errors]
+    if case.life or case.tokens:
+        figures = _figures_of(case).items()
+        return [name, *(_spread(own, key, digits) for key, digits in figures), errors]
     percentiles = [_spread(own, "p50", 2), _spread(own, "p99", 2)]
     if case.rate is not None:
         added = [_added(own, results, case.compare[0], key) for key in ("p50", "p99")]

@@ -22,11 +22,13 @@ import msgspec
 
 from bench import peers, place, report
 from bench.cases import CASES, FULL, QUICK, SLOW, Case, Effort, Row, quick
-from bench.load import Calls, Figures, Sessions
+from bench.figures import Figures
+from bench.load import Calls, Sessions
 from bench.peers import NotInstalled
 from bench.processes import ROOT, Load, Processes
 from bench.report import Result
 from bench.targets import CannotStart, Target, Targets
+from bench.token_load import Tokens
 
 DOCUMENT: Final = ROOT / "docs" / "performance.md"
 RESULTS: Final = peers.CACHE / "results.jsonl"
@@ -57,7 +59,8 @@ class Bench:
         core = self._processes.others
         load = Load(await self._processes.start("load", command, core, piped=True))
         try:
-            return await (self._lives if case.life else self._calls)(case, rows, load)
+            once = case.life or case.tokens
+            return await (self._lives if once else self._calls)(case, rows, load)
         finally:
             await self._processes.stop_all()
             self._targets.forget()
@@ -103,6 +106,7 @@ class Bench:
             rate=case.rate,
             listed=row.backend.tools * (row.backends if row.target == "ours" else 1),
             pid=target.process.pid if case.cpu else None,
+            token=target.token,
         )
 
     async def _lives(self, case: Case, rows: list[Row], load: Load) -> list[Result]:
@@ -112,7 +116,8 @@ class Bench:
                 target = await self._started(case, row)
                 if target is None:
                     continue
-                figures = await load.measure(self._sessions(target))
+                order = self._tokens(target) if case.tokens else self._sessions(target)
+                figures = await load.measure(order)
                 await self._processes.stop(target.process)
                 values = {**figures.values, "start s": target.seconds}
                 figures = Figures(values, figures.errors, figures.first_error)
@@ -124,6 +129,13 @@ class Bench:
         sessions = effort.peer_sessions if slow else effort.sessions
         streams = effort.peer_streams if slow else effort.streams
         return Sessions(target.url, target.tools("echo"), target.process.pid, sessions, streams)
+
+    def _tokens(self, target: Target) -> Tokens:
+        issuer = self._targets.issuer
+        path = self._processes.log(f"tokens-{target.process.pid}")
+        tokens = (issuer.token(number) for number in range(self._effort.tokens + 1))
+        path.write_text("\n".join(tokens), encoding="ascii")
+        return Tokens(target.url, target.tools("echo"), target.process.pid, str(path))
 
     def _noted(self, case: Case, target: Target, level: int, turn: int, figures: Figures) -> Result:
         label = target.row.label

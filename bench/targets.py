@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +15,7 @@ from bench.cases import Kind, Row
 from bench.processes import Processes, free_port
 from bench.shares import Shares
 from bench.stub import Behaviour
+from bench.tokens import TokenIssuer
 from scripts.ports import ports_in_a_row
 
 START: Final = 60.0
@@ -42,6 +43,8 @@ class Target:
     process: asyncio.subprocess.Process
     seconds: float
     """From its start to its first answered call."""
+    token: str = ""
+    """For requests to it, if it demands one."""
 
     def tools(self, operation: str) -> tuple[str, ...]:
         """The names behind this target of the tool that an operation calls."""
@@ -61,6 +64,8 @@ class Targets:
         self._directory = directory
         self._stubs: dict[Behaviour, asyncio.Task[int]] = {}
         self._shares = Shares()
+        self.issuer = TokenIssuer()
+        """Issuer of the tokens that rows with access demand."""
 
     async def start(self, row: Row) -> Target:
         """Start the target of a row and wait for its first answer. Raises CannotStart."""
@@ -69,13 +74,15 @@ class Targets:
         except TimeoutError:
             raise CannotStart("the stub backend does not listen") from None
         port = free_port()
+        if row.access:
+            await self.issuer.start()
         command = self._command(row, port, upstream)
         name = f"{row.target}-{port}"
         begun = time.perf_counter()
         pin = self._processes.tested if row.workers is None else None
         process = await self._processes.start(name, command, pin)
         url = f"http://127.0.0.1:{port}{_PATH}"
-        target = Target(row, url, process, 0.0)
+        target = Target(row, url, process, 0.0, self.issuer.token() if row.access else "")
         try:
             await _answered(target)
         except TimeoutError:
@@ -84,7 +91,7 @@ class Targets:
         seconds = time.perf_counter() - begun
         if row.share is not None:
             self._shares.limit(process.pid, row.share)
-        return Target(row, url, process, seconds)
+        return replace(target, seconds=seconds)
 
     def lacks(self, row: Row) -> bool:
         """Whether the row needs a peer that is not installed, or a quota that can't be set."""
@@ -96,6 +103,7 @@ class Targets:
     def forget(self) -> None:
         """All targets and backends have been stopped."""
         self._stubs.clear()
+        self.issuer.close()
         self._shares.forget()
 
     async def _stub(self, behaviour: Behaviour) -> int:
@@ -143,7 +151,8 @@ class Targets:
     def _ours(self, row: Row, port: int, url: str) -> list[str]:
         path = self._directory / f"mcpproxy-{port}.yaml"
         # JSON is YAML.
-        path.write_text(json.dumps(manifest(row, url)), encoding="utf-8")
+        access = self.issuer.access() if row.access else {}
+        path.write_text(json.dumps(manifest(row, url, access)), encoding="utf-8")
         return run_command(path, port, row.workers, row.program)
 
 
@@ -164,12 +173,12 @@ def run_command(manifest: Path, port: int, workers: int | None, program: str = "
     return [*command, "--host", "127.0.0.1", "--port", str(port), *admin, *option]
 
 
-def manifest(row: Row, url: str) -> dict[str, object]:
-    """The MCPProxy of a row; every backend is at this URL."""
+def manifest(row: Row, url: str, access: Mapping[str, object] | None = None) -> dict[str, object]:
+    """The MCPProxy of a row; every backend is at this URL. `access` are more fields."""
     backends: list[dict[str, object]] = [
         {"name": _backend_name(n), "url": url} for n in range(row.backends)
     ]
-    spec: dict[str, object] = {"backends": backends}
+    spec: dict[str, object] = {"backends": backends, **(access or {})}
     if row.session is not None:
         spec["session"] = {"mode": row.session}
     if row.session == "Reused":
@@ -254,7 +263,7 @@ async def _answers(target: Target, tool: str) -> bool:
         connection = await client.connect(target.url)
     except OSError:
         return False
-    requests = client.requests(target.url, target.row.era)
+    requests = client.requests(target.url, target.row.era, target.token)
     try:
         if target.row.era == "legacy":
             await client.begin(connection, requests)

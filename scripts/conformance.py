@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from scripts import npm, round_robin
+from scripts import conformance_authorization, npm, round_robin
 from scripts.conformance_checks import Checks, lost, passing
 from scripts.conformance_exceptions import DOCUMENT, Exceptions, TableError, read
 from scripts.conformance_servers import (
@@ -136,6 +136,16 @@ def judge_clients(verdict: Verdict, pool: ThreadPoolExecutor) -> None:
         verdict.faults += [f"{revision}, client leg: {scenario} fails" for scenario in failed]
 
 
+def judge_authorization(verdict: Verdict, pool: ThreadPoolExecutor) -> None:
+    """Run the authorization scenarios, of which the proxy passes those without a user."""
+    place = RESULTS / "authorization"
+    runs = [
+        pool.submit(conformance_authorization.judge, revision, scenario, place)
+        for revision, scenario in conformance_authorization.EXPECTED
+    ]
+    verdict.faults += [fault for fault in (call.result() for call in runs) if fault is not None]
+
+
 def run(pairs: Sequence[Pair], excepted: Exceptions, client: bool, progress: Progress) -> Verdict:
     """Run everything. Raise NotServing."""
     verdict = Verdict()
@@ -163,6 +173,8 @@ def run(pairs: Sequence[Pair], excepted: Exceptions, client: bool, progress: Pro
         if client:
             progress.step("the client leg: the suite as a server behind the proxy")
             judge_clients(verdict, pool)
+            progress.step("the authorization scenarios: the proxy as the client of a server")
+            judge_authorization(verdict, pool)
     return verdict
 
 

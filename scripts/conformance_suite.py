@@ -61,7 +61,7 @@ def judge_tasks(url: str, results: Path) -> Checks:
     checks: dict[tuple[str, str], str] = {}
     for scenario in TASK_SCENARIOS:
         chosen = ["--scenario", scenario, "--timeout", str(SCENARIO_MS)]
-        _run(["server", "--url", url, *chosen], results / scenario, {})
+        run_suite(["server", "--url", url, *chosen], results / scenario, {})
         checks |= load(results / scenario, extension=True)
     return checks
 
@@ -76,7 +76,7 @@ def judge_server(
     suite is stored next to its results.
     """
     arguments = ["server", "--url", url, "--timeout", str(SCENARIO_MS)]
-    _run([*arguments, "--requirements", revision], results / revision, {})
+    run_suite([*arguments, "--requirements", revision], results / revision, {})
     checks = load(results / revision)
     failed = {scenario for (scenario, _), status in checks.items() if status != PASSED} - hopeless
     if len(failed) > MAX_REPEATED:
@@ -85,7 +85,7 @@ def judge_server(
     for scenario in sorted(failed):
         again = results / f"{revision}-again" / scenario
         chosen = ["--scenario", scenario, "--spec-version", revision]
-        _run([*arguments, *chosen], again, {})
+        run_suite([*arguments, *chosen], again, {})
         second = load(again)
         if second and len(passing(second)) == len(second):
             checks = {key: s for key, s in checks.items() if key[0] != scenario} | dict(second)
@@ -97,7 +97,7 @@ def warm_up(url: str, results: Path) -> None:
     """Run the scenario with the shortest waits once, so that its programs are loaded for the real
     run."""
     arguments = ["server", "--url", url, "--scenario", "server-stateless"]
-    _run([*arguments, "--spec-version", REVISIONS[-1]], results / "warm-up", {})
+    run_suite([*arguments, "--spec-version", REVISIONS[-1]], results / "warm-up", {})
 
 
 def judge_client(revision: str, scenario: str, results: Path) -> bool:
@@ -107,10 +107,11 @@ def judge_client(revision: str, scenario: str, results: Path) -> bool:
     proxy = f"{shlex.quote(MCPPROXY)} run {{url}} --transport http --port {{port}}"
     arguments = ["client", "--command", driver, "--scenario", scenario]
     arguments += ["--spec-version", revision, "--timeout", "40000"]
-    return _run(arguments, results / revision / scenario, {"PROXY_CMD": proxy})
+    return run_suite(arguments, results / revision / scenario, {"PROXY_CMD": proxy})
 
 
-def _run(arguments: Sequence[str], results: Path, env: dict[str, str]) -> bool:
+def run_suite(arguments: Sequence[str], results: Path, env: dict[str, str]) -> bool:
+    """Run the suite, and return True if it succeeded; its output is stored with the results."""
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir(parents=True)
     program = npm.module("@modelcontextprotocol/conformance", "dist/index.js")

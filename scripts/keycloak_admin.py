@@ -64,6 +64,30 @@ class Keycloak:
         )
         return self._send(request)
 
+    def permit_exchange(self, client: tuple[str, str], audience: str) -> None:
+        """Add a client that exchanges tokens of the agent for tokens with this audience."""
+        common = {
+            "protocol": "openid-connect",
+            "protocolMapper": "oidc-audience-mapper",
+            "name": "for exchanges",
+        }
+        in_tokens = {"access.token.claim": "true", "id.token.claim": "false"}
+        config = {"included.custom.audience": audience, **in_tokens}
+        content = {
+            "clientId": client[0],
+            "secret": client[1],
+            "serviceAccountsEnabled": True,
+            "standardFlowEnabled": False,
+            "attributes": {"standard.token.exchange.enabled": "true"},
+            "protocolMappers": [{**common, "config": config}],
+        }
+        self.administer("POST", "/clients", content)
+        # Keycloak exchanges only tokens of which the client is an audience.
+        [agent] = self.administer("GET", f"/clients?clientId={AGENT[0]}")
+        path = f"/clients/{agent['id']}/protocol-mappers/models"
+        config = {"included.client.audience": client[0], **in_tokens}
+        self.administer("POST", path, {**common, "config": config})
+
     def rotate_keys(self) -> None:
         """Replace the keys that sign tokens with newer ones."""
         old = self.administer("GET", f"/components?type={_KEYS}")

@@ -69,7 +69,6 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
             "proxy/protocol/revisions.py",
             "proxy/protocol/sizes.py",
             "proxy/time_limits.py",
-            "proxy/upstream/http_errors.py",
             "status/conditions/condition.py",
         }
     ),
@@ -78,7 +77,6 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
             "api/v1alpha1/extensions.py",
             "limits/audit.py",
             "limits/extensions.py",
-            "limits/streams.py",
             "limits/table.py",
         }
     ),
@@ -156,7 +154,6 @@ FOREIGN: Final[Mapping[str, frozenset[str]]] = {
             "proxy/relay.py:_timer",
             "proxy/relay.py:state",
             "proxy/upstream/transports/http_endpoint.py:_configured",
-            "proxy/upstream/transports/http_endpoint.py:_own",
         }
     ),
     "records of the same package, updated with each call or session without a call of Python": (

@@ -9,8 +9,9 @@ of all cases.
 import argparse
 import asyncio
 import contextlib
+import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FrameType
@@ -20,6 +21,7 @@ import mcpproxy
 from bench import client, messages, stub
 from bench.messages import Era, Requests
 from bench.replies import Reply, message_of
+from bench.tokens import TokenIssuer
 from mcpproxy.api import constants
 from mcpproxy.api.manifest import parse
 from mcpproxy.proxy.config.options import RuntimeOptions
@@ -45,6 +47,8 @@ class CallPath:
     mode: str | None = None
     """`spec.session.mode` with a backend that keeps sessions; None if it keeps none."""
     events: bool = False
+    access: bool = False
+    """With tokens, rules for 50 groups, and an audit log."""
 
 
 CASES: Final[dict[str, CallPath]] = {
@@ -59,6 +63,8 @@ CASES: Final[dict[str, CallPath]] = {
     "reused-events": CallPath(mode="Reused", events=True),
     "legacy-to-modern": CallPath(backend="modern"),
     "modern-to-legacy": CallPath("modern", "legacy"),
+    "access-json": CallPath(access=True),
+    "access-modern-json": CallPath("modern", "modern", access=True),
 }
 
 
@@ -100,9 +106,10 @@ class CallTrace:
 
 async def trace_call(case: CallPath) -> CallTrace:
     """Return the shortest trace of a few warm tools/calls."""
-    async with _running_proxy(case) as url:
+    issuer = TokenIssuer() if case.access else None
+    async with _running_proxy(case, issuer) as url:
         connection = await client.connect(url)
-        requests = client.requests(url, case.client)
+        requests = client.requests(url, case.client, issuer.token() if issuer else "")
         try:
             if case.client == "legacy":
                 await client.begin(connection, requests)
@@ -141,13 +148,18 @@ async def _traced(connection: client.Connection, requests: Requests, number: int
 
 
 @contextlib.asynccontextmanager
-async def _running_proxy(case: CallPath) -> AsyncIterator[str]:
+async def _running_proxy(case: CallPath, issuer: TokenIssuer | None) -> AsyncIterator[str]:
     """Run a proxy in front of a stub backend, and provide its URL."""
     behaviour = stub.Behaviour(case.backend, sessions=case.mode is not None, events=case.events)
     server = await stub.serve(behaviour)
     port = ports_in_a_row(1)
     backend = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
-    runtime = Runtime(_configuration(backend, case.mode), RuntimeOptions(port=port))
+    if issuer is not None:
+        await issuer.start()
+    access = {} if issuer is None else issuer.access()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    options = RuntimeOptions(port=port, audit_descriptor=nowhere)
+    runtime = Runtime(_configuration(backend, case.mode, access), options)
     serving = asyncio.Event()
     running = asyncio.create_task(runtime.serve_http(serving.set))
     try:
@@ -160,11 +172,14 @@ async def _running_proxy(case: CallPath) -> AsyncIterator[str]:
         runtime.stop()
         await running
         server.close()
+        os.close(nowhere)
+        if issuer is not None:
+            issuer.close()
 
 
-def _configuration(url: str, mode: str | None) -> ProxyConfig:
+def _configuration(url: str, mode: str | None, access: Mapping[str, Any]) -> ProxyConfig:
     backend: dict[str, Any] = {"name": "stub", "prefix": "", "url": url}
-    spec: dict[str, Any] = {"backends": [backend]}
+    spec: dict[str, Any] = {"backends": [backend], **access}
     if mode is not None:
         spec["session"] = {"mode": mode}
     if mode == "Reused":

@@ -3,6 +3,7 @@
 from typing import Any
 
 from tests.apiserver.stage import Object
+from tests.support.builders import a_backend
 
 HPA = "horizontalpodautoscaler"
 PDB = "poddisruptionbudget"
@@ -20,6 +21,28 @@ def door(path: str, value: str, /, **fields: Any) -> Change:
     """A change of the networkPolicy, from an empty one."""
     before, after = ({"networkPolicy": given} for given in ({}, fields))
     return (f"networkPolicy.{'.'.join(fields)}", before, after, NETWORK, path, value)
+
+
+CLIENT: Object = {
+    "issuer": "https://login.example.com",
+    "clientId": "mcpproxy",
+    "clientSecretFrom": {"secretKeyRef": {"name": "client", "key": "secret"}},
+}
+
+
+ACTOR = {"serviceAccount": {"audience": "stock"}}
+
+
+def mounted(file: str, auth: Object) -> Change:
+    """An identity towards a backend for which the kubelet mounts a token."""
+    authentication = {"serviceAccounts": {"audience": "tools.mcpproxy.dev"}}
+    before, after = (
+        {"authentication": authentication, "backends": [a_backend(auth=given)]}
+        for given in ({}, auth)
+    )
+    path = "{.spec.template.spec.volumes[*].projected.sources[*].serviceAccountToken.audience}"
+    name = f"audience of a mounted {file}"
+    return (name, before, after, "deployment", path, "stock")
 
 
 RANGE = {"ipBlock": {"cidr": "10.0.0.0/8"}}
@@ -152,6 +175,10 @@ CHANGES: list[Change] = [
     scaled("{.spec.metrics[0].containerResource.target.averageUtilization}", "55", **{CPU: 55}),
     scaled("{.spec.metrics[*].containerResource.name}", "memory", **{MEMORY: 65}),
     scaled("{.spec.behavior.scaleDown.stabilizationWindowSeconds}", "60", scaleDownAfter="1m"),
+    mounted("token", {"serviceAccount": {"audience": "stock"}}),
+    mounted(
+        "actor", {"tokenExchange": {**CLIENT, "actor": {"serviceAccount": {"audience": "stock"}}}}
+    ),
     evicted({"maxUnavailable": 1}, {"minAvailable": "50%"}),
     evicted({"minAvailable": 1}, {"maxUnavailable": "30%"}),
     *PODS,

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from bench import client, load, stub
-from bench.load import Calls, Figures, Sessions, measure
+from bench.figures import Figures
+from bench.load import Calls, Sessions, measure
 from bench.messages import TOOLS, Era, Operation
 from bench.stub import Behaviour
 from tests.bench.stubs import Connection, listening, served

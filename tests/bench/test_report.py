@@ -2,7 +2,7 @@
 
 from bench import report
 from bench.cases import Case, Row
-from bench.load import Figures
+from bench.figures import Figures
 from bench.report import Result
 
 CASE = Case(

@@ -27,11 +27,14 @@ WITHOUT_CHILD = {
     ".backends[].optional",
     ".backends[].auth.passthrough",
     ".authentication.jwt[].insecureHttp",
+    ".backends[].auth.clientCredentials.insecureHttp",
+    ".backends[].auth.tokenExchange.insecureHttp",
+    ".backends[].auth.tokenExchange.actor.client",
     ".authorization.rules[].who.any",
 }
 """The first keeps the operator from bringing about what the others ask for; with the next two it
-judges what the pods report. The next two permit what other fields ask for. The last has no second
-value: with false, its rule names nobody."""
+judges what the pods report. The others permit what other fields ask for, or have no second value:
+without them, or with false, what holds them is refused."""
 
 
 def places(value: Any, path: str = "") -> Iterator[tuple[str, Any, str]]:

@@ -9,7 +9,7 @@ import yaml
 from mcpproxy.api.defaults import health_policy
 from mcpproxy.api.v1alpha1.status import CHANGES_UNHEARD, LIST_FAILED, BackendState
 from mcpproxy.proxy.core.errors import BackendError
-from mcpproxy.proxy.core.health import GUARDED, NOT_LISTED, BackendHealth
+from mcpproxy.proxy.core.health import FOR_CALLERS, GUARDED, NOT_LISTED, BackendHealth
 from mcpproxy.proxy.workers import report_merge
 from mcpproxy.status import reasons
 from tests.support.builders import an_mcpproxy
@@ -44,11 +44,13 @@ def _reasons() -> set[str]:
     assert untried is not None
     assert GUARDED.reason is not None
     assert NOT_LISTED.reason is not None
+    assert FOR_CALLERS.reason is not None
     own = {
         report_merge.WORKER_REPORTERS.disagree,
         report_merge.WORKER_REPORTERS.differ,
         untried,
         GUARDED.reason,
+        FOR_CALLERS.reason,
         NOT_LISTED.reason,
     }
     own |= {LIST_FAILED, CHANGES_UNHEARD}

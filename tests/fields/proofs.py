@@ -38,6 +38,37 @@ _API_KEY: Final = (
 _PUBLISHED: Final = f"{_AUTH}::test_the_metadata_has_the_scopes_and_the_page_of_the_spec"
 _REFUSED: Final = "test_weaker_authentication_is_accepted_only_if_a_field_states_it"
 
+_OUT: Final = f"{_RUNTIME}/test_identity_fields.py"
+_REQUEST: Final = (
+    f"{_OUT}::test_a_token_request_has_the_client_its_secret_and_the_target_of_the_spec"
+)
+_ASSERTION: Final = f"{_OUT}::test_an_assertion_is_signed_with_the_key_of_the_spec_and_names_it"
+_TOKEN_URL: Final = f"{_OUT}::test_the_token_url_needs_no_metadata"
+_SERVER_CA: Final = (
+    f"{_OUT}::test_authorities_of_an_authorization_server_may_lie_in_a_secret_or_a_config_map"
+)
+
+
+def _client_proofs(kind: str) -> dict[str, str]:
+    """Return the proofs of the fields that all clients of authorization servers have."""
+    proofs = {
+        "issuer": f"{_REQUEST}[secret-{kind}]",
+        "tokenUrl": f"{_TOKEN_URL}[{kind}]",
+        "insecureHttp": f"{_TOKEN_URL}[{kind}]",
+        "clientId": f"{_REQUEST}[secret-{kind}]",
+        "keyId": f"{_ASSERTION}[secret-{kind}]",
+        "scopes": f"{_REQUEST}[secret-{kind}]",
+        "audience": f"{_REQUEST}[secret-{kind}]",
+        "resource": f"{_REQUEST}[secret-{kind}]",
+    }
+    sources = {"clientSecretFrom": _REQUEST, "privateKeyFrom": _ASSERTION, "caFrom": _SERVER_CA}
+    for field, test in sources.items():
+        for reference, source in (("secretKeyRef", "secret"), ("configMapKeyRef", "configmap")):
+            for part in ("name", "key"):
+                proofs[f"{field}.{reference}.{part}"] = f"{test}[{source}-{kind}]"
+    return {f".backends[].auth.{kind}.{field}": test for field, test in proofs.items()}
+
+
 _AUTHZ: Final = f"{_RUNTIME}/test_authorization.py"
 _AUDIT: Final = f"{_RUNTIME}/test_audit.py"
 _RULES: Final = f"{_RUNTIME}/test_authorization_rules.py"
@@ -114,6 +145,18 @@ PROOFS: Final[dict[str, str]] = {
     ".authentication.resourceMetadata.scopesSupported": _PUBLISHED,
     ".authentication.resourceMetadata.documentation": _PUBLISHED,
     ".backends[].auth.passthrough": f"{_SERVER}::{_REFUSED}",
+    ".backends[].auth.refreshBefore": (
+        f"{_OUT}::test_a_token_is_renewed_the_stated_time_before_it_expires"
+    ),
+    ".backends[].auth.serviceAccount.audience": f"{_CHANGE}[audience of a mounted token]",
+    ".backends[].auth.tokenExchange.actor.client": (
+        f"{_OUT}::test_the_actor_is_the_one_of_the_spec"
+    ),
+    ".backends[].auth.tokenExchange.actor.serviceAccount.audience": (
+        f"{_CHANGE}[audience of a mounted actor]"
+    ),
+    **_client_proofs("clientCredentials"),
+    **_client_proofs("tokenExchange"),
     ".backends[].name": f"{_REACH}::test_components_have_the_name_of_their_backend_or_its_prefix",
     ".backends[].url": f"{_REACH}::test_the_backend_is_the_server_at_its_url",
     ".backends[].service.name": _SERVICE,

@@ -11,10 +11,13 @@ _OF_THE_RUNTIME: Final = (*(f".{name}" for name in RUNTIME_FIELDS), ".monitoring
 _OF_THE_OPERATOR: Final = {
     ".backends[].optional",
     ".catalog.approvedHash",
+    ".backends[].auth.serviceAccount.audience",
+    ".backends[].auth.tokenExchange.actor.serviceAccount.audience",
     ".backends[].auth.passthrough",
     ".authentication.jwt[].insecureHttp",
 }
-"""What the pods may mount, but the operator alone heeds: the last two permit what others ask."""
+"""What the pods may mount, but the operator alone heeds: the last two permit what others ask, and
+the two before are audiences of tokens that the kubelet mounts."""
 
 
 @functools.cache

@@ -1,6 +1,5 @@
 """Access to servers of the library: callers, rules, transforms and records."""
 
-import hashlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -372,32 +371,3 @@ def test_an_access_token_that_an_sdk_server_has_verified_is_an_identity() -> Non
     assert (found.groups, found.scopes) == (frozenset({"dev"}), frozenset({"a"}))
     for other in (None, SimpleNamespace(scope={}), SimpleNamespace()):
         assert identity_of_request(other).method == "anonymous"
-
-
-async def test_the_command_line_takes_access_from_a_file(tmp_path: Path) -> None:
-    from mcpproxy import command_line
-    from mcpproxy.proxy import cli
-
-    def configuration(*words: str) -> Any:
-        args, _ = command_line.parse_command_line(("run", *words))
-        return cli._configuration(args, None)
-
-    key = hashlib.sha256(b"x").hexdigest()
-    file = tmp_path / "access.yaml"
-    content = {"authentication": {"serviceAccounts": {"audience": key}}, "authorization": RULES}
-    file.write_text(yaml.safe_dump(content))
-    url = "http://localhost/mcp"
-    spec = configuration(url, "--access", str(file), "--public-url", PUBLIC_URL).proxy.spec
-    assert spec.public_url == PUBLIC_URL
-    assert [rule.name for rule in spec.authorization.rules] == ["developers", "operators"]
-    file.write_text(yaml.safe_dump({**content, "replicas": 2}))
-    with pytest.raises(ManifestError, match="replicas: unknown field; the fields are publicUrl"):
-        configuration(url, "--access", str(file))
-    file.write_text(yaml.safe_dump({"authorization": RULES}))
-    with pytest.raises(ManifestError, match=r"access\.yaml: .*without authentication"):
-        configuration(url, "--access", str(file))
-    file.write_text("[]")
-    with pytest.raises(ManifestError, match="expected one mapping"):
-        configuration(url, "--access", str(file))
-    with pytest.raises(ManifestError, match="the manifest of -f has these fields"):
-        configuration("-f", "x.yaml", "--public-url", PUBLIC_URL)

@@ -9,7 +9,7 @@ import pytest
 from mcp import Client
 
 from mcpproxy import create_proxy
-from mcpproxy.limits.backends import SPARE_PROGRAMS
+from mcpproxy.limits.sessions import SPARE_PROGRAMS
 from mcpproxy.proxy.upstream.connect.spare_processes import SpareProcesses
 from tests.library.conftest import ERAS, text
 from tests.proxy.runtime.program import PROGRAM

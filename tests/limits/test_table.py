@@ -15,7 +15,7 @@ from mcpproxy.limits import (
     instances,
     pods,
     sessions,
-    streams,
+    tokens,
 )
 from mcpproxy.limits.limit import Limit
 from mcpproxy.limits.table import ALL
@@ -46,7 +46,7 @@ MODULES = (
     instances,
     pods,
     sessions,
-    streams,
+    tokens,
 )
 NAMES = set(re.findall(r"\w+", SOURCE))
 RECORDED = set(re.findall(r"\b(\w+)\.record\b", SOURCE))

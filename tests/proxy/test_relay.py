@@ -18,6 +18,8 @@ MOST: Final = {
     "isolated-json": 56,
     "legacy-to-modern": 54,
     "modern-to-legacy": 53,
+    "access-json": 66,
+    "access-modern-json": 69,
 }
 """Functions of the runtime that run during one call. The numbers may fall, not rise."""
 

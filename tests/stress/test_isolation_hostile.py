@@ -94,7 +94,7 @@ class Player:
             if message.get("method") == "notifications/progress":
                 assert message["params"]["progressToken"] == request["id"]
         response: dict[str, Any] = json.loads(found[-1])
-        assert response["id"] == request["id"]
+        assert response["id"] == request["id"], response
         return response
 
     def _reply(self, asked: dict[str, Any]) -> bytes:

@@ -1,4 +1,4 @@
-"""32 callers with short-lived tokens, at once, with rules and an audit log, in every mode and era.
+"""32 callers with short-lived tokens, at once, with rules and an audit log, in all modes and eras.
 
 Each caller takes a new token of the same subject every now and then, also in the middle of calls
 and streams. Nothing of one caller reaches another: no answer, list, notification, log message,
@@ -28,14 +28,14 @@ from tests.proxy.runtime.serving import LIVE, proxied, serving
 from tests.stress.hostile import SECRET, Director
 from tests.stress.hostile_peers import backends
 from tests.stress.size import size
-from tests.stress.test_isolation_hostile import CALLS, Player, _check
+from tests.stress.test_isolation_hostile import CALLS, CAPABILITIES, Player, _check
 
 pytestmark = [*LIVE, pytest.mark.timeout(size(180, 1500)), pytest.mark.slow]
 CALLERS = 32
 CLASSES = 4
 SKEW = 60
 """Seconds for which the proxy accepts a token after it has expired."""
-LIFETIME = 4
+LIFETIME = 15
 """Seconds for which a token of this test is accepted."""
 RENEWED_AFTER = 1.0
 """Seconds after which a caller takes a new token."""
@@ -51,6 +51,7 @@ class Member(Player):
     renewed_at: float = 0.0
     tokens: int = 0
     streams: int = 0
+    sent: int = 0
 
     @property
     def subject(self) -> str:
@@ -72,7 +73,10 @@ class Member(Player):
 
     async def start(self) -> "Member":
         self.renew()
-        await super().start()
+        if self.client.era == "legacy":
+            # The backend of the credentials is a server of the SDK, which wants a version.
+            info = '{"name":"c","version":"1"}'
+            await self.client.initialize(json.dumps(CAPABILITIES), info)
         return self
 
     async def listen(self) -> None:
@@ -112,7 +116,10 @@ class Member(Player):
         assert "result" in answer, answer
 
     async def _send(self, method: str, **params: Any) -> dict[str, Any]:
-        request = rpc(method, params, "own") if self.client.session else modern(method, **params)
+        self.sent += 1
+        own = f"own-{self.sent}"
+        modern_request = modern(method, own, **params)
+        request = rpc(method, params, own) if self.client.session else modern_request
         found = await self.client.exchange(json.dumps(request).encode())
         response: dict[str, Any] = json.loads(found[-1])
         return response
@@ -228,8 +235,8 @@ async def test_a_stream_ends_with_its_token_and_the_caller_opens_another_one() -
         member = Member(0, client, director, random.Random(0), issuer=issuer)
         await member.start()
         listening = asyncio.create_task(member.listen())
-        async with asyncio.timeout(4 * LIFETIME):
-            while member.streams < 3:
+        async with asyncio.timeout(3 * LIFETIME):
+            while member.streams < 2:
                 await asyncio.sleep(0.05)
                 assert not listening.done()
         listening.cancel()

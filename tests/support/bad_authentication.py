@@ -8,6 +8,8 @@ from tests.support.builders import a_backend, a_manifest
 URL = {"publicUrl": "https://mcp.example.com/tools"}
 ISSUER = {"issuer": "https://login.example.com"}
 KEY = {"name": "n8n", "hashFrom": ref(secret="keys")}
+CLIENT = {"clientId": "a", "clientSecretFrom": ref(secret="client")}
+OUT = "spec.backends[0].auth"
 LOCAL = "http://keycloak.sso.svc:8080/realms/a"
 
 
@@ -116,5 +118,97 @@ AUTHENTICATION = [
         "passthrough of nothing",
         a_manifest(backends=[a_backend(auth={"passthrough": True})]),
         "spec.backends[0]",
+    ),
+    *(
+        bad(f"an identity towards a backend: {wrong}", a_manifest(backends=[given]), path)
+        for wrong, path, given in (
+            (
+                "two at once",
+                "spec.backends[0].auth",
+                a_backend(auth={"clientCredentials": CLIENT, "serviceAccount": {"audience": "a"}}),
+            ),
+            (
+                "the client's credentials as well",
+                "spec.backends[0].auth",
+                a_backend(
+                    forwardHeaders=["Authorization"],
+                    auth={"passthrough": True, "serviceAccount": {"audience": "a"}},
+                ),
+            ),
+            (
+                "a header of the same name",
+                "spec.backends[0]",
+                a_backend(
+                    headers=[{"name": "authorization", "value": "x"}],
+                    auth={"serviceAccount": {"audience": "a"}},
+                ),
+            ),
+            (
+                "no secret",
+                f"{OUT}.clientCredentials",
+                a_backend(auth={"clientCredentials": {"clientId": "a"}}),
+            ),
+            (
+                "a secret and a key",
+                f"{OUT}.clientCredentials",
+                a_backend(
+                    auth={"clientCredentials": {**CLIENT, "privateKeyFrom": ref(secret="key")}}
+                ),
+            ),
+            (
+                "an issuer and the URL of its endpoint",
+                f"{OUT}.clientCredentials",
+                a_backend(
+                    auth={
+                        "clientCredentials": {
+                            **CLIENT,
+                            "issuer": "https://a.example",
+                            "tokenUrl": "https://a.example/token",
+                        }
+                    }
+                ),
+            ),
+            (
+                "http without a word",
+                f"{OUT}.clientCredentials",
+                a_backend(auth={"clientCredentials": {**CLIENT, "issuer": LOCAL}}),
+            ),
+            (
+                "http to the Internet",
+                f"{OUT}.clientCredentials",
+                a_backend(
+                    auth={
+                        "clientCredentials": {
+                            **CLIENT,
+                            "tokenUrl": "http://a.example/token",
+                            "insecureHttp": True,
+                        }
+                    }
+                ),
+            ),
+            (
+                "a server for exchanges that the backend would choose",
+                f"{OUT}.tokenExchange",
+                a_backend(auth={"tokenExchange": CLIENT}),
+            ),
+            (
+                "nothing to exchange",
+                "spec",
+                a_backend(auth={"tokenExchange": {**CLIENT, "issuer": "https://a.example"}}),
+            ),
+            (
+                "no actor",
+                f"{OUT}.tokenExchange.actor",
+                a_backend(
+                    auth={
+                        "tokenExchange": {
+                            **CLIENT,
+                            "issuer": "https://a.example",
+                            "actor": {"client": False},
+                        }
+                    }
+                ),
+            ),
+        )
     ),
 ]

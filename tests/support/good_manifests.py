@@ -250,6 +250,47 @@ AUTOSCALED: dict[str, Any] = a_manifest(
     backends=[
         a_backend(forwardHeaders=["authorization"], auth={"passthrough": True}),
         a_backend("plain", auth={}),
+        a_backend(
+            "crm",
+            auth={
+                "refreshBefore": "2m",
+                "clientCredentials": {
+                    "issuer": "https://login.crm.example",
+                    "caFrom": ref(config_map="authorities"),
+                    "clientId": "mcpproxy",
+                    "clientSecretFrom": ref(secret="crm"),
+                    "scopes": ["crm.read"],
+                    "audience": "crm",
+                    "resource": "",
+                },
+            },
+        ),
+        a_backend(
+            "calendar",
+            auth={
+                "tokenExchange": {
+                    "tokenUrl": "http://keycloak.sso.svc:8080/token",
+                    "insecureHttp": True,
+                    "clientId": "mcpproxy",
+                    "privateKeyFrom": ref(secret="office"),
+                    "keyId": "2026",
+                    "actor": {"serviceAccount": {"audience": "sso"}},
+                }
+            },
+        ),
+        a_backend(
+            "mail",
+            auth={
+                "tokenExchange": {
+                    "issuer": "https://login.example.com",
+                    "clientId": "mcpproxy",
+                    "clientSecretFrom": ref(secret="office"),
+                    "resource": "urn:mail",
+                    "actor": {"client": True},
+                }
+            },
+        ),
+        a_backend("inventory", auth={"serviceAccount": {"audience": "inventory.warehouse"}}),
     ],
 )
 """The fields that exclude others."""

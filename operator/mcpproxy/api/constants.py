@@ -87,6 +87,11 @@ def value_path(kind: str, name: str, key: str) -> str:
     return f"{kind}/{name}/{key}"
 
 
+def mounted_token_path(backend: str, file: str) -> str:
+    """Return the path of a token of the pods' ServiceAccount below the values directory."""
+    return value_path("serviceaccount", backend, file)
+
+
 def is_dns_label(name: str) -> bool:
     """True if a Service can have this name (RFC 1035 label, at most 63 characters)."""
     return len(name) <= MAX_NAME and re.fullmatch(DNS_LABEL, name) is not None

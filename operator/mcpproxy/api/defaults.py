@@ -36,6 +36,7 @@ UNHEALTHY_AFTER: Final = 2
 HEALTHY_AFTER: Final = 1
 MIN_REPLICAS: Final = 1
 SCALE_DOWN_AFTER: Final = "5m"
+REFRESH_BEFORE: Final = "60s"
 _TRACE: Final = frozenset({"traceparent", "tracestate"})
 _CREDENTIALS: Final = frozenset({"authorization", "cookie"})
 
@@ -87,6 +88,8 @@ class BackendSettings:
     """True if the backend's tools can be called without the prefix."""
     guarded: bool = False
     """True if only clients have the credentials that the backend may require."""
+    for_callers: bool = False
+    """True if the backend is called on behalf of each caller, so that callers share nothing."""
 
 
 def effective_timeouts(backend: BackendSpec) -> EffectiveTimeouts:
@@ -151,6 +154,7 @@ def effective_settings(spec: MCPProxySpec, backend: BackendSpec) -> BackendSetti
         unverified=bool(backend.tls and backend.tls.insecure_skip_verify),
         passed=forwarded_headers(spec, backend),
         guarded=needs_client_credentials(backend),
+        for_callers=backend.is_called_for_callers,
         denied=denied_extensions(spec),
         accepts_bare_names=bool(backend.names and backend.names.bare == "Accept"),
     )
@@ -173,8 +177,17 @@ def forwarded_headers(spec: MCPProxySpec, backend: BackendSpec) -> frozenset[byt
 
 def needs_client_credentials(backend: BackendSpec) -> bool:
     """True if the backend may accept a client's request although it refuses ours with HTTP 401."""
+    if backend.is_called_for_callers:
+        return True
     names = {name.lower() for name in backend.forward_headers or ()}
-    return bool(names) and (not backend.headers or not names.isdisjoint(_CREDENTIALS))
+    has_token = backend.auth is not None and backend.auth.sets_authorization
+    has_own = bool(backend.headers) or has_token
+    return bool(names) and (not has_own or not names.isdisjoint(_CREDENTIALS))
+
+
+def refresh_before(backend: BackendSpec) -> float:
+    """Return the seconds before the expiration of a token at which the next one is requested."""
+    return parse_duration((backend.auth and backend.auth.refresh_before) or REFRESH_BEFORE)
 
 
 def _component_filters(backend: BackendSpec) -> dict[str, Components | NamedComponents]:

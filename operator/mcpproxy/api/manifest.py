@@ -147,6 +147,8 @@ def _normalized(backend: dict[str, Any]) -> dict[str, Any]:
     normalized = dict(backend)
     if "headers" in normalized:
         normalized["headers"] = _by_name(normalized["headers"])
+    if "auth" in normalized:
+        normalized["auth"] = _sorted_lists(normalized["auth"])
     if "forwardHeaders" in normalized:
         normalized["forwardHeaders"] = sorted(name.lower() for name in normalized["forwardHeaders"])
     if "env" in normalized.get("stdio", {}):

@@ -72,10 +72,12 @@ def _helpers(proxy: MCPProxy) -> list[str]:
 
 
 def _issuers(proxy: MCPProxy) -> list[str]:
-    """Return the URLs from which the keys of tokens are read."""
+    """Return the URLs from which the keys of tokens are read, and tokens for backends come."""
     authentication = proxy.spec.authentication
     entries = (authentication.jwt if authentication else None) or []
-    return [entry.jwks_url or entry.issuer for entry in entries]
+    servers = [backend.auth.token_client for backend in proxy.spec.backends if backend.auth]
+    urls = (server.token_url or server.issuer for server in servers if server is not None)
+    return [*(entry.jwks_url or entry.issuer for entry in entries), *filter(None, urls)]
 
 
 def _ingress(proxy: MCPProxy, policy: NetworkPolicySpec, options: BuildOptions) -> list[Manifest]:

@@ -2,12 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import Final
 
 from mcpproxy.api import constants
 from mcpproxy.api.v1alpha1 import KeyRef, MCPProxy, ValueFrom
 from mcpproxy.desired import config_map
 from mcpproxy.desired.types import Manifest, OwnerRef
 
+TOKEN_SECONDS: Final = 3600
+"""Lifetime of mounted tokens; the kubelet replaces them after four fifths of it."""
 _SECRET = "secret"
 _CONFIG_MAP = "configmap"
 
@@ -49,7 +52,24 @@ def _sources(proxy: MCPProxy) -> list[Manifest]:
             keys[_CONFIG_MAP, reference.config_map_key_ref.name].add(
                 reference.config_map_key_ref.key
             )
-    return [_source(kind, name, source_keys) for (kind, name), source_keys in sorted(keys.items())]
+    values = [
+        _source(kind, name, source_keys) for (kind, name), source_keys in sorted(keys.items())
+    ]
+    return [*values, *_tokens(proxy)]
+
+
+def _tokens(proxy: MCPProxy) -> Iterator[Manifest]:
+    """Yield the tokens of the ServiceAccount that backends get. None of them is for the API
+    server."""
+    for backend in sorted(proxy.spec.backends, key=lambda backend: backend.name):
+        for file, audience in (backend.auth.mounted_tokens if backend.auth else {}).items():
+            yield {
+                "serviceAccountToken": {
+                    "audience": audience,
+                    "expirationSeconds": TOKEN_SECONDS,
+                    "path": constants.mounted_token_path(backend.name, file),
+                }
+            }
 
 
 def _source(kind: str, name: str, keys: set[str]) -> Manifest:
@@ -76,4 +96,5 @@ def _references(proxy: MCPProxy) -> Iterator[ValueFrom]:
         references = [header.value_from for header in backend.headers or []]
         references += [variable.value_from for variable in variables]
         references += backend.tls.references if backend.tls else ()
+        references += backend.auth.references if backend.auth else ()
         yield from (reference for reference in references if reference is not None)

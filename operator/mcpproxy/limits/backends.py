@@ -332,15 +332,6 @@ WARM_SESSIONS: Final = Limit(
     "no further session is opened in advance",
     "test_warm_sessions_are_few_however_many_requests_come",
 )
-SPARE_PROGRAMS: Final = Limit(
-    "spare-programs",
-    4,
-    "count",
-    "processes of one stdio server that are started before a request needs them",
-    "backend",
-    "no further process is started in advance",
-    "test_programs_that_wait_are_few_however_many_are_taken",
-)
 CLIENT_KINDS: Final = Limit(
     "client-kinds",
     1024,
@@ -387,6 +378,15 @@ OWN_REQUESTS: Final = Limit(
     "backend",
     "further notifications are handled together, once a request is available",
     "test_requests_to_a_backend_that_announces_a_change_at_every_list_are_paced",
+)
+CALLER_LISTS: Final = Limit(
+    name="caller-lists",
+    value=1024,
+    unit="count",
+    counts="callers for whom the lists of a backend that is called on their behalf are cached",
+    share="backend",
+    beyond="the lists that were requested least recently are dropped",
+    test="test_lists_of_many_callers_are_bounded_and_the_oldest_goes",
 )
 RETRY_PAUSE: Final = Limit(
     "retry-pause",

@@ -13,7 +13,7 @@ from mcpproxy.limits import (
     instances,
     pods,
     sessions,
-    streams,
+    tokens,
 )
 from mcpproxy.limits.limit import Limit
 
@@ -31,8 +31,8 @@ CLIENTS: Final = (
 BACKENDS: Final = (
     *_defined_in(backends),
     *_defined_in(sessions),
-    *_defined_in(streams),
     *_defined_in(extensions),
+    *_defined_in(tokens),
 )
 INSTANCES: Final = _defined_in(instances)
 PODS: Final = _defined_in(pods)

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from mcpproxy.api.defaults import clash_policy, effective_settings, health_policy
-from mcpproxy.api.v1alpha1 import BackendSpec, MCPProxy
+from mcpproxy.api.v1alpha1 import BackendSpec, MCPProxy, TokenClient
 from mcpproxy.api.v1alpha1.status import BackendStatus
 from mcpproxy.plan import saved_lists
 from mcpproxy.plan.access.callers import parse_caller
@@ -59,14 +59,13 @@ async def build_plan(
         backend.start()
     try:
         await _settle(backends, sources.deadline)
-        statuses = [_status(backend, sources.deadline) for backend in backends]
-        statuses = with_remedies(statuses, proxy.spec.backends)
+        statuses = with_remedies(
+            (_status(backend, sources.deadline) for backend in backends), proxy.spec.backends
+        )
         if sources.save is not None:
             for backend in backends:
                 _save(sources.save, proxy, backend, pages_by_backend.get(backend.name, {}))
-        known = all(
-            backend.watch.known and not backend.watch.lists.failures for backend in backends
-        )
+        known = all(b.watch.known and not b.watch.lists.failures for b in backends)
         origins = {b.name: (b.names, selections(b.settings)) for b in backends}
         plan = build_document(
             proxy.metadata,
@@ -77,6 +76,7 @@ async def build_plan(
             approved=proxy.spec.catalog,
             on_clash=proxy.spec.names.on_clash if proxy.spec.names else None,
             failures={kind: _failures(backends, kind) for kind in KINDS},
+            identities={spec.name: describe_identity(spec) for spec in proxy.spec.backends},
         )
         callers = [parse_caller(text, proxy.spec) for text in sources.callers]
         plan["access"] = build_access(proxy.spec, context.catalog, plan, callers)
@@ -143,3 +143,26 @@ def _status(backend: Backend, deadline: float) -> BackendStatus:
         return status
     message = f"no response within the {deadline:g} s of --timeout"
     return status.model_copy(update={"reason": "TimedOut", "message": message})
+
+
+def describe_identity(backend: BackendSpec) -> str:
+    """Return as whom a backend is called, such as `as client mcpproxy of https://login.example`."""
+    auth = backend.auth
+    if auth is not None and auth.service_account is not None:
+        audience = auth.service_account.audience
+        return f"with a token of the pods' ServiceAccount for {audience}"
+    if auth is not None and auth.client_credentials is not None:
+        return f"as client {_client(auth.client_credentials)}"
+    if auth is not None and auth.token_exchange is not None:
+        return f"on behalf of each caller, by client {_client(auth.token_exchange)}"
+    if backend.stdio is not None:
+        return "as a program of the proxy"
+    if backend.forwards_credentials:
+        return "with the Authorization of each client"
+    headers = {header.name.lower() for header in backend.headers or ()}
+    return "with a configured Authorization" if "authorization" in headers else "without a token"
+
+
+def _client(client: TokenClient) -> str:
+    server = client.issuer or client.token_url or "the server that the backend names"
+    return f"{client.client_id} of {server}"

@@ -105,17 +105,20 @@ def build_document(
     approved: CatalogSpec | None = None,
     on_clash: OnClash | None = None,
     failures: Mapping[ComponentKind, Mapping[str, str]] | None = None,
+    identities: Mapping[str, str] | None = None,
 ) -> Plan:
     """Return the plan of one proxy, ready for JSON.
 
     `known` is true if the lists of every backend are known; otherwise no hash exists. `failures`
-    are the reasons for missing lists, by kind and backend.
+    are the reasons for missing lists, by kind and backend. `identities` says as whom each backend
+    is called.
     """
     lists = {kind: _entries(catalog, kind, origins, approved) for kind in KINDS}
     return {
         "name": metadata.name,
         "namespace": metadata.namespace,
         "backends": [s.model_dump(by_alias=True, exclude_none=True) for s in statuses],
+        "calledAs": dict(identities or {}),
         "failed": [s.name for s in statuses if s.state != "Healthy" or s.reason == LIST_FAILED],
         **{kind.member: entries for kind, entries in lists.items()},
         "notKnown": {

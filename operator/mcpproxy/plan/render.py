@@ -74,6 +74,8 @@ def _backends(plan: Plan) -> Iterator[str]:
         if backend["name"] in plan["failed"]:
             cause = f"{backend.get('reason', 'Unknown')}: {backend.get('message', '')}"
             yield f"  {backend['name']}: {escape_control_characters(cause)}"
+    for name, identity in sorted(plan.get("calledAs", {}).items()):
+        yield f"  {name} is called {escape_control_characters(identity)}"
 
 
 def _mode(backend: Plan) -> str:

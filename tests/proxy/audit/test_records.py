@@ -36,9 +36,9 @@ ALICE = encode_caller(
     "2025-11-25",
 )
 TOOL = encode_subject(
-    Subject("tools/call", "github_create_issue", "github", "create_issue", "ab" * 32)
+    Subject("tools/call", "github_create_issue", "github", "create_issue", "ab" * 32, "writers")
 )
-OK = RequestOutcome("allowed", "ok", "writers", 0.0123456, 340)
+OK = RequestOutcome("allowed", "ok", 0.0123456, 340)
 
 
 class Delivered:

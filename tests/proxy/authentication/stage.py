@@ -7,7 +7,6 @@ from typing import Any
 from mcpproxy.api.v1alpha1 import JwtIssuer
 from mcpproxy.proxy.authentication.admissions import Admission
 from mcpproxy.proxy.authentication.authenticator import Authenticator
-from mcpproxy.proxy.authentication.key_documents import KeysUnavailable
 from mcpproxy.proxy.authentication.mounted_keys import ApiKeyHashes
 from mcpproxy.proxy.authentication.refusals import Challenges
 from mcpproxy.proxy.authentication.remote_keys import RemoteKeys
@@ -16,6 +15,7 @@ from mcpproxy.proxy.authentication.verification_keys import KeyListener
 from mcpproxy.proxy.core.identity import Identity
 from mcpproxy.proxy.http1.errors import HttpError
 from mcpproxy.proxy.http1.server.request import RequestHead
+from mcpproxy.proxy.issuers.documents import IssuerError
 from tests.proxy.authentication.tokens import (
     ISSUER,
     NOW,
@@ -82,7 +82,7 @@ class Stage:
         if self.gate is not None:
             await self.gate.wait()
         if self.document is None:
-            raise KeysUnavailable("no connection")
+            raise IssuerError("no connection")
         return self.document
 
     async def admit(self, token: str, network: str = "net") -> Admission:

@@ -2,15 +2,19 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 import pytest_asyncio
 
+from tests.proxy.runtime.granting import SECRET, Grants, granting
+from tests.proxy.runtime.identities import Stage
 from tests.proxy.runtime.issuing import IssuerServer, issuing
 from tests.proxy.runtime.peer import Peer
 from tests.proxy.runtime.serving import Proxy, proxied, serving
+from tests.support.authority import Mounted
 
 Start = Callable[..., Any]
 
@@ -92,3 +96,23 @@ def guarded(peer: Start, proxy: Start, issuer: IssuerServer) -> Start:
         return server, await proxy(backend, **spec, **more)
 
     return start
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def grants(stack: AsyncExitStack) -> Grants:
+    """An authorization server for backends."""
+    return await stack.enter_async_context(granting())
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Mounted:
+    """The values of a proxy, with the secret of its client."""
+    values = Mounted(tmp_path)
+    values.write("secret/as/secret", SECRET)
+    return values
+
+
+@pytest.fixture
+def stage(stack: AsyncExitStack, grants: Grants, mounted: Mounted) -> Stage:
+    """Parts of a proxy with an authorization server."""
+    return Stage(stack, grants, mounted)

@@ -66,6 +66,8 @@ async def test_callers_may_use_the_components_that_are_listed_and_that_a_plan_sh
                         assert sorted(await who.listed(kind)) == expected
                         used = [name for name in every if await _may_use(who, kind, name)]
                         assert used == expected, (era, kind, authorization)
+                        also = [name for name in every if await _may_also_use(who, kind, name)]
+                        assert also == expected, (era, kind, authorization)
 
 
 async def _may_use(who: Any, kind: str, name: str) -> bool:
@@ -73,6 +75,20 @@ async def _may_use(who: Any, kind: str, name: str) -> bool:
     if answer.status_code == 403:
         return False
     return not str(answer.text).partition('"message":')[2].lstrip(' "').startswith("unknown ")
+
+
+async def _may_also_use(who: Any, kind: str, name: str) -> bool:
+    """True unless the other request about a component is refused: completion, or subscription."""
+    if kind == "prompts":
+        ref, argument = {"type": "ref/prompt", "name": name}, {"name": "x", "value": ""}
+        answer = await who.send("completion/complete", ref=ref, argument=argument)
+    elif kind == "resources" and who.era == "legacy":
+        answer = await who.send("resources/subscribe", uri=name)
+    else:
+        return await _may_use(who, kind, name)
+    if answer.status_code == 403:
+        return False
+    return '"message":"unknown ' not in str(answer.text).replace(": ", ":")
 
 
 def _planned(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mcpproxy.limits.streams import RESUMED_STREAMS
+from mcpproxy.limits.sessions import RESUMED_STREAMS
 from mcpproxy.proxy.http1.client import response as response_module
 from mcpproxy.proxy.http1.server.connection import ServerConnection
 from tests.proxy.runtime.serving import LIVE

@@ -14,12 +14,10 @@ import pytest_asyncio
 
 from mcpproxy.api.v1alpha1 import JwtIssuer, Tls
 from mcpproxy.limits.authentication import KEY_DOCUMENT, KEYS_FETCH
-from mcpproxy.proxy.authentication import key_documents
-from mcpproxy.proxy.authentication.key_documents import (
-    KeyDocuments,
-    KeysUnavailable,
-    metadata_urls,
-)
+from mcpproxy.proxy.authentication import remote_keys
+from mcpproxy.proxy.authentication.remote_keys import KeyDocuments
+from mcpproxy.proxy.issuers.documents import IssuerError
+from mcpproxy.proxy.issuers.metadata import metadata_urls
 from mcpproxy.proxy.upstream.mounted.tls import TlsContext
 from mcpproxy.proxy.upstream.mounted.values import MountedValues
 from tests.proxy.runtime.issuing import KEYS_PATH, IssuerServer, issuing
@@ -109,7 +107,7 @@ async def test_metadata_that_could_be_of_somebody_else_is_not_used(
 ) -> None:
     server.metadata |= metadata
     server.metadata_at = f"{OAUTH}/realms/a"
-    with pytest.raises(KeysUnavailable, match=words):
+    with pytest.raises(IssuerError, match=words):
         await documents(server).fetch_keys()
     assert KEYS_PATH not in server.paths
 
@@ -117,14 +115,14 @@ async def test_metadata_that_could_be_of_somebody_else_is_not_used(
 async def test_a_slash_at_the_end_makes_another_issuer(server: IssuerServer) -> None:
     server.metadata["issuer"] = f"{server.url}/"
     server.metadata_at = f"{OAUTH}/realms/a"
-    with pytest.raises(KeysUnavailable, match="another issuer"):
+    with pytest.raises(IssuerError, match="another issuer"):
         await documents(server).fetch_keys()
 
 
 async def test_an_issuer_without_metadata_is_named_with_the_remedy(server: IssuerServer) -> None:
     server.metadata_at = "/elsewhere"
     remedy = f"{OAUTH}/realms/a: HTTP 404; no metadata .+: correct issuer, or set jwksUrl"
-    with pytest.raises(KeysUnavailable, match=remedy):
+    with pytest.raises(IssuerError, match=remedy):
         await documents(server).fetch_keys()
 
 
@@ -133,7 +131,7 @@ async def test_s20_redirects_are_not_followed(server: IssuerServer, status: int)
     async with issuing() as other:
         server.status = status
         server.headers = [(b"location", f"{other.url}{KEYS_PATH}".encode())]
-        with pytest.raises(KeysUnavailable, match=f"HTTP {status}"):
+        with pytest.raises(IssuerError, match=f"HTTP {status}"):
             await documents(server).fetch_keys()
         assert other.paths == []
 
@@ -141,7 +139,7 @@ async def test_s20_redirects_are_not_followed(server: IssuerServer, status: int)
 async def test_a_key_set_beyond_the_limit_is_not_read(server: IssuerServer) -> None:
     before = KEY_DOCUMENT.reached
     server.keys = b"x" * (10 * 2**20)
-    with pytest.raises(KeysUnavailable, match=f"more than {KEY_DOCUMENT.value} bytes"):
+    with pytest.raises(IssuerError, match=f"more than {KEY_DOCUMENT.value} bytes"):
         await documents(server).fetch_keys()
     assert KEY_DOCUMENT.reached == before + 1
 
@@ -149,18 +147,18 @@ async def test_a_key_set_beyond_the_limit_is_not_read(server: IssuerServer) -> N
 async def test_a_compressed_key_set_is_not_read(server: IssuerServer) -> None:
     server.keys = gzip.compress(b" " * 10**7)
     server.headers = [(b"content-encoding", b"gzip")]
-    with pytest.raises(KeysUnavailable):
+    with pytest.raises(IssuerError):
         await documents(server).fetch_keys()
 
 
 async def test_an_issuer_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     quick = replace(KEYS_FETCH, value=1)
-    monkeypatch.setattr(key_documents, "KEYS_FETCH", quick)
+    monkeypatch.setattr(remote_keys, "KEYS_FETCH", quick)
     before = quick.reached
     port = free_port()
     async with stranger_at(port, hang):
         url = f"http://127.0.0.1:{port}"
-        with pytest.raises(KeysUnavailable, match="no answer within 1 s"):
+        with pytest.raises(IssuerError, match="no answer within 1 s"):
             async with asyncio.timeout(10):
                 await documents(IssuerServer(url)).fetch_keys()
     assert quick.reached == before + 1
@@ -170,7 +168,7 @@ async def test_an_unreachable_issuer_is_tried_at_one_url_only() -> None:
     port = free_port()
     async with stranger_at(port, close) as stranger:
         unreachable = IssuerServer(f"http://127.0.0.1:{port}/realms/a")
-        with pytest.raises(KeysUnavailable, match=f"{OAUTH}/realms/a"):
+        with pytest.raises(IssuerError, match=f"{OAUTH}/realms/a"):
             await documents(unreachable).fetch_keys()
     assert stranger.connections == 1
 
@@ -192,10 +190,10 @@ async def test_only_the_authorities_of_the_spec_are_trusted(tmp_path: Path) -> N
         keys = KeyDocuments(entry, context, resolve)
         mounted.trust(Authority("Other"))
         remedy = "TLS failed: .+; name the authority of the certificate in caFrom"
-        with pytest.raises(KeysUnavailable, match=remedy):
+        with pytest.raises(IssuerError, match=remedy):
             await keys.fetch_keys()
         mounted.trust(authority)
         assert await keys.fetch_keys() == found.keys
         (tmp_path / "configmap" / "ca" / "ca.crt").unlink()
-        with pytest.raises(KeysUnavailable, match="ConfigMap ca has no readable key"):
+        with pytest.raises(IssuerError, match="ConfigMap ca has no readable key"):
             await keys.fetch_keys()

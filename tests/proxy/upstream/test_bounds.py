@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from mcpproxy.limits import backends as limits
 from mcpproxy.limits.limit import Limit
-from mcpproxy.limits.streams import EVENT_ID
+from mcpproxy.limits.sessions import EVENT_ID
 from mcpproxy.proxy.core.errors import ProtocolError, TimedOut
 from mcpproxy.proxy.core.exchange import (
     ClientIdentity,

@@ -8,6 +8,13 @@ from mcpproxy.api.v1alpha1.access.authorization import (
     Grant,
     ToolAnnotations,
 )
+from mcpproxy.api.v1alpha1.access.backend_auth import (
+    BackendAuth,
+    ClientCredentials,
+    ServiceAccountToken,
+    TokenClient,
+    TokenExchange,
+)
 from mcpproxy.api.v1alpha1.audit import Audit
 from mcpproxy.api.v1alpha1.authentication import (
     ApiKey,
@@ -18,7 +25,6 @@ from mcpproxy.api.v1alpha1.authentication import (
     TokenClaims,
 )
 from mcpproxy.api.v1alpha1.backend import (
-    BackendAuth,
     BackendNames,
     BackendSession,
     BackendSpec,
@@ -67,6 +73,7 @@ __all__ = [
     "Cache",
     "Callers",
     "CatalogSpec",
+    "ClientCredentials",
     "ComponentNames",
     "DisruptionBudget",
     "EnvVar",
@@ -90,6 +97,7 @@ __all__ = [
     "Protocol",
     "ResourceMetadata",
     "Resources",
+    "ServiceAccountToken",
     "ServiceAccountTokens",
     "ServiceRef",
     "ServiceSpec",
@@ -99,6 +107,8 @@ __all__ = [
     "Timeouts",
     "Tls",
     "TokenClaims",
+    "TokenClient",
+    "TokenExchange",
     "ToolAnnotations",
     "Tracing",
     "Transport",

@@ -1,59 +1,26 @@
 """Models of `spec.authentication`. Import them from `api.v1alpha1`."""
 
-import re
 from collections.abc import Iterator
 from typing import Annotated, Final, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from mcpproxy.api.authority import parse_authority
 from mcpproxy.api.base import ApiModel, cel, cel_validation
 from mcpproxy.api.kubernetes.scalars import BY_NAME, check_names_are_unique, find_duplicates
+from mcpproxy.api.v1alpha1.access.urls import (
+    Audience,
+    BaseUrl,
+    DocumentUrl,
+    Scope,
+    check_https,
+    https_rule,
+)
 from mcpproxy.api.v1alpha1.references import KeyRef, ValueFrom
 
-_REST: Final = r"(:[0-9]{1,5})?(/[^\x00-\x20\x7f?#]*)?$"
-_HOST: Final = r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
-_LOCAL_HOST: Final = (
-    r"([A-Za-z0-9-]+\.[A-Za-z0-9-]+\.svc(\.cluster\.local)?|localhost|127\.0\.0\.1|\[::1\])"
-)
-_LOCAL_URL: Final = rf"^http://{_LOCAL_HOST}(:[0-9]+)?([/?].*)?$"
-_HTTPS: Final = "https:"
-_NEEDS_HTTPS: Final = (
-    "must be https; http is only for a host such as keycloak.sso.svc (or localhost), with"
-    " insecureHttp: true"
-)
 _NO_METHOD: Final = "needs at least one of jwt, serviceAccounts and apiKeys"
 _ISSUER_ONCE: Final = "two entries have the issuer {}"
-_SCOPE: Final = r"^[!#-\[\]-~]+$"
-"""A scope token (RFC 6749, section 3.3)."""
 
-
-def _check_authority(url: str) -> str:
-    """Return the URL unchanged. Raise ValueError if its host or port is invalid."""
-    if parse_authority(urlsplit(url).netloc) is None:
-        raise ValueError("must have a host with or without a port up to 65535")
-    return url
-
-
-BaseUrl = Annotated[
-    str,
-    Field(min_length=8, max_length=1024, pattern=rf"^https?://{_HOST}{_REST}"),
-    AfterValidator(_check_authority),
-]
-"""An http or https URL without user information, query and fragment."""
-DocumentUrl = Annotated[
-    str,
-    Field(
-        max_length=1024,
-        pattern=r"^https?://[A-Za-z0-9._\[\]:-]+([/?][^\x00-\x20\x7f#]*)?$",
-    ),
-    AfterValidator(_check_authority),
-]
-"""An http or https URL that may have a query."""
-Audience = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f\x7f]+$")]
 ClaimName = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
-Scope = Annotated[str, Field(min_length=1, max_length=256, pattern=_SCOPE)]
 
 
 class TokenClaims(ApiModel):
@@ -76,20 +43,7 @@ class TokenClaims(ApiModel):
 class JwtIssuer(ApiModel):
     """An issuer of signed access tokens (JWT), such as an OpenID provider."""
 
-    model_config = ConfigDict(
-        json_schema_extra=cel(
-            *(
-                cel_validation(
-                    f"!has(self.{field}) || self.{field}.startsWith('{_HTTPS}')"
-                    " || (has(self.insecureHttp) && self.insecureHttp"
-                    f" && self.{field}.matches(r'{_LOCAL_URL}'))",
-                    f"{field} {_NEEDS_HTTPS}",
-                    f".{field}",
-                )
-                for field in ("issuer", "jwksUrl")
-            )
-        )
-    )
+    model_config = ConfigDict(json_schema_extra=cel(https_rule("issuer"), https_rule("jwksUrl")))
     issuer: BaseUrl
     """Issuer of the tokens, exactly as in their claim iss."""
     audiences: Annotated[list[Audience], Field(max_length=16)] | None = None
@@ -111,10 +65,7 @@ class JwtIssuer(ApiModel):
     @model_validator(mode="after")
     def _check_https(self) -> Self:
         for field, url in (("issuer", self.issuer), ("jwksUrl", self.jwks_url)):
-            if url is None or url.startswith(_HTTPS):
-                continue
-            if not (self.insecure_http and re.match(_LOCAL_URL, url)):
-                raise ValueError(f"{field} {_NEEDS_HTTPS}")
+            check_https(field, url, insecure_http=bool(self.insecure_http))
         return self
 
 

@@ -15,6 +15,7 @@ from mcpproxy.api.kubernetes.scalars import (
     check_names_are_unique,
     find_duplicates,
 )
+from mcpproxy.api.v1alpha1.access.backend_auth import BackendAuth
 from mcpproxy.api.v1alpha1.component_filters import Components, Forward, NamedComponents
 from mcpproxy.api.v1alpha1.references import EnvVar, ForwardedHeaders, Header
 from mcpproxy.api.v1alpha1.tls import Tls
@@ -151,22 +152,23 @@ _IDLE_PASSTHROUGH = (
     "auth.passthrough has no use unless forwardHeaders names Authorization; add it there or remove"
     " auth.passthrough"
 )
+_AUTHORIZES_TWICE = (
+    "auth sets the header Authorization; remove it from headers and forwardHeaders, or remove auth"
+)
+_UNAUTHENTICATED_STDIO = "auth requires url or service and is not allowed with stdio"
+_NO_EXCHANGE_OVER_SSE = (
+    "auth.tokenExchange requires Streamable HTTP, because a session of transport sse can not follow"
+    " the tokens of its caller; remove transport"
+)
+_OWN_TOKENS = (
+    "has(self.auth) && (has(self.auth.clientCredentials) || has(self.auth.tokenExchange)"
+    " || has(self.auth.serviceAccount))"
+)
 _NOT_STDIO = (
     "headers, forwardHeaders and transport require url or service and are not allowed with stdio"
 )
 _ONE_OR_OTHER = "a header cannot be in both headers and forwardHeaders; remove it from one of them"
 _TLS_NEEDS = "tls requires a service or an https url; use an https:// url or remove tls"
-
-
-class BackendAuth(ApiModel):
-    """Credentials of clients for this backend."""
-
-    passthrough: bool | None = None
-    """true permits that forwardHeaders sends the client's Authorization to the backend although the
-    proxy authenticates clients (spec.authentication). MCP forbids a server to accept or pass on
-    tokens that were not issued for it: a backend that gets the token of a user can call the proxy,
-    and everything else that accepts the token, in the user's name. Use it only if the tokens are
-    issued for the backend as well. Default: false."""
 
 
 class BackendSpec(ApiModel):
@@ -195,6 +197,19 @@ class BackendSpec(ApiModel):
                 " || (has(self.forwardHeaders)"
                 " && self.forwardHeaders.exists(h, h.lowerAscii() == 'authorization'))",
                 _IDLE_PASSTHROUGH,
+            ),
+            cel_validation(f"!({_OWN_TOKENS}) || !has(self.stdio)", _UNAUTHENTICATED_STDIO),
+            cel_validation(
+                f"!({_OWN_TOKENS}) || ((!has(self.headers)"
+                " || !self.headers.exists(h, h.name.lowerAscii() == 'authorization'))"
+                " && (!has(self.forwardHeaders)"
+                " || !self.forwardHeaders.exists(h, h.lowerAscii() == 'authorization')))",
+                _AUTHORIZES_TWICE,
+            ),
+            cel_validation(
+                "!has(self.auth) || !has(self.auth.tokenExchange) || !has(self.transport)"
+                " || self.transport != 'sse'",
+                _NO_EXCHANGE_OVER_SSE,
             ),
         )
     )
@@ -237,7 +252,8 @@ class BackendSpec(ApiModel):
     """Names of client request headers that are forwarded to the backend. Clients that send
     different values share no session and no list. Default: none."""
     auth: BackendAuth | None = None
-    """Credentials of clients for this backend. Default: each field's own default."""
+    """Identity with which the proxy calls the backend. Default: each field's own default; headers
+    and forwardHeaders alone decide which credentials the backend gets."""
     tls: Tls | None = None
     """TLS settings for an https url or a service. A service with this field is reached over HTTPS,
     even if the field is empty. Default: the system's certificate authorities, and no client
@@ -283,7 +299,22 @@ class BackendSpec(ApiModel):
             raise ValueError(_TLS_NEEDS)
         if self.passes_credentials and AUTHORIZATION not in forwarded:
             raise ValueError(_IDLE_PASSTHROUGH)
+        if self.auth is not None and self.auth.sets_authorization:
+            self._check_own_tokens(forwarded)
         return self
+
+    def _check_own_tokens(self, forwarded: set[str]) -> None:
+        if self.stdio is not None:
+            raise ValueError(_UNAUTHENTICATED_STDIO)
+        if AUTHORIZATION in forwarded | {header.name.lower() for header in self.headers or ()}:
+            raise ValueError(_AUTHORIZES_TWICE)
+        if self.is_called_for_callers and self.transport == "sse":
+            raise ValueError(_NO_EXCHANGE_OVER_SSE)
+
+    @property
+    def is_called_for_callers(self) -> bool:
+        """True if the backend is called on behalf of each caller."""
+        return self.auth is not None and self.auth.token_exchange is not None
 
     @property
     def passes_credentials(self) -> bool:

@@ -28,8 +28,13 @@ from mcpproxy.api.kubernetes.scalars import (
     check_names_are_unique,
 )
 from mcpproxy.api.v1alpha1.access.authorization import Authorization
+from mcpproxy.api.v1alpha1.access.identities import (
+    AUTHENTICATION_RULES,
+    check_authentication,
+)
+from mcpproxy.api.v1alpha1.access.urls import BaseUrl
 from mcpproxy.api.v1alpha1.audit import Audit
-from mcpproxy.api.v1alpha1.authentication import Authentication, BaseUrl
+from mcpproxy.api.v1alpha1.authentication import Authentication
 from mcpproxy.api.v1alpha1.backend import BackendSpec, Cache, Session
 from mcpproxy.api.v1alpha1.catalog import CatalogSpec
 from mcpproxy.api.v1alpha1.component_filters import ComponentNames
@@ -135,18 +140,9 @@ _NO_REQUEST = "autoscaling by {0} requires resources.requests.{0} (or a limit)"
 _NO_SCRAPERS = (
     "monitoring.podMonitor requires scrapers: the pods of the Prometheus that scrapes the metrics"
 )
-_ONE_IDENTITY = "principalFrom and authentication exclude each other, remove one of them"
-_NO_AUDIENCE = (
-    "an entry of authentication.jwt without audiences needs publicUrl, which is then the audience"
-)
 _NO_IDENTITY = (
     "without authentication every caller is anonymous, and this rule never applies: add"
     " authentication, or anonymous: true or any: true in who"
-)
-_UNPUBLISHED = "authentication.resourceMetadata is published only with publicUrl and jwt; add them"
-_TOKEN_PASSED_ON = (
-    "with authentication, forwardHeaders must not name Authorization, as a token for the proxy is"
-    " not one for the backend; remove it, or state auth: {passthrough: true} on that backend"
 )
 
 
@@ -176,35 +172,13 @@ _SPEC_RULES = cel(
         ".networkPolicy",
     ),
     cel_validation(
-        "!has(self.principalFrom) || !has(self.authentication)", _ONE_IDENTITY, ".principalFrom"
-    ),
-    cel_validation(
-        "has(self.publicUrl) || !has(self.authentication) || !has(self.authentication.jwt)"
-        " || self.authentication.jwt.all(i, has(i.audiences) && i.audiences.size() > 0)",
-        _NO_AUDIENCE,
-        ".authentication",
-    ),
-    cel_validation(
         "!has(self.authorization) || !has(self.authorization.rules) || has(self.authentication)"
         " || self.authorization.rules.all(r, (has(r.who.anonymous) && r.who.anonymous)"
         " || (has(r.who.any) && r.who.any))",
         _NO_IDENTITY,
         ".authorization",
     ),
-    cel_validation(
-        "!has(self.authentication) || !has(self.authentication.resourceMetadata)"
-        " || (has(self.publicUrl) && has(self.authentication.jwt)"
-        " && self.authentication.jwt.size() > 0)",
-        _UNPUBLISHED,
-        ".authentication",
-    ),
-    cel_validation(
-        "!has(self.authentication) || self.backends.all(b, !has(b.forwardHeaders)"
-        " || !b.forwardHeaders.exists(h, h.lowerAscii() == 'authorization')"
-        " || (has(b.auth) && has(b.auth.passthrough) && b.auth.passthrough))",
-        _TOKEN_PASSED_ON,
-        ".authentication",
-    ),
+    *AUTHENTICATION_RULES,
 )
 
 
@@ -308,18 +282,9 @@ class MCPProxySpec(ApiModel):
 
     @model_validator(mode="after")
     def _check_authentication(self) -> Self:
-        if self.authentication is None:
-            return self
-        issuers = self.authentication.jwt or []
-        if self.principal_from is not None:
-            raise ValueError(f"principalFrom: {_ONE_IDENTITY}")
-        if self.public_url is None and not all(issuer.audiences for issuer in issuers):
-            raise ValueError(f"authentication: {_NO_AUDIENCE}")
-        if self.authentication.resource_metadata and not (self.public_url and issuers):
-            raise ValueError(f"authentication: {_UNPUBLISHED}")
-        for backend in self.backends:
-            if backend.forwards_credentials and not backend.passes_credentials:
-                raise ValueError(f"backend {backend.name}: {_TOKEN_PASSED_ON}")
+        check_authentication(
+            self.authentication, self.public_url, self.principal_from, self.backends
+        )
         return self
 
     @field_validator("network_policy")

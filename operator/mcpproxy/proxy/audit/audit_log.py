@@ -72,7 +72,7 @@ class AuditLog:
         parts.append(encode_outcome(outcome))
         if trace_parent:
             parts.append(b'"traceparent":' + encode_text(trace_parent))
-        members = b",".join(part for part in parts if part)
+        members = b",".join(filter(None, parts))
         time = self._timestamps.format(self._now())
         head = b'{"time":"%b%b%b",' % (time, self._middle, event.encode("ascii"))
         # Senders without valid credentials must not make the queue grow.

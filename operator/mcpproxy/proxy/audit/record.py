@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -35,6 +36,8 @@ class Subject:
     """Upstream name or URI."""
     schema_digest: str = ""
     """Hexadecimal SHA-256 of the component as clients see it; empty if unknown."""
+    rule: str = ""
+    """Rule of spec.authorization that allows the request; empty without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +48,6 @@ class RequestOutcome:
     """`allowed` or `denied`."""
     outcome: str
     """`ok`, `error`, `cancelled`, or the reason of a failure."""
-    rule: str = ""
-    """Rule of spec.authorization that decided; empty without one."""
     seconds: float | None = None
     response_bytes: int | None = None
     network: str = ""
@@ -71,6 +72,7 @@ def encode_subject(subject: Subject) -> bytes:
         "backend": subject.backend,
         "backendName": subject.backend_name,
         "schemaDigest": subject.schema_digest,
+        "rule": subject.rule,
     }
     return _inside({name: _cut(text) for name, text in members.items() if text})
 
@@ -78,10 +80,9 @@ def encode_subject(subject: Subject) -> bytes:
 def encode_outcome(outcome: RequestOutcome) -> bytes:
     """Return the members of a record that describe the end of a request, without braces."""
     parts = [
-        b'"decision":"%b","outcome":%b' % (outcome.decision.encode(), encode_text(outcome.outcome))
+        b'"decision":"%b","outcome":%b'
+        % (outcome.decision.encode(), _encode_outcome(outcome.outcome))
     ]
-    if outcome.rule:
-        parts.append(b'"rule":%b' % encode_text(outcome.rule))
     if outcome.seconds is not None:
         parts.append(b'"durationMs":%.3f' % (outcome.seconds * 1000))
     if outcome.response_bytes is not None:
@@ -178,6 +179,12 @@ def _cut(text: str) -> str:
 def encode_text(text: str) -> bytes:
     """Return a text as a JSON string, cut and without control characters."""
     return msgspec.json.encode(_cut(text))
+
+
+@lru_cache(maxsize=64)
+def _encode_outcome(text: str) -> bytes:
+    """Return an outcome, of which there are few, as a JSON string."""
+    return encode_text(text)
 
 
 def _inside(members: Mapping[str, Any]) -> bytes:

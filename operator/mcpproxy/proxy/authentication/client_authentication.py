@@ -10,10 +10,9 @@ from typing import Final
 from mcpproxy.api.v1alpha1 import Authentication, JwtIssuer, MCPProxy, Tls
 from mcpproxy.api.v1alpha1.status import IssuerStatus
 from mcpproxy.proxy.authentication.authenticator import Authenticator, ignore_refusal
-from mcpproxy.proxy.authentication.key_documents import KeyDocuments
 from mcpproxy.proxy.authentication.mounted_keys import ApiKeyHashes, ClusterKeys
 from mcpproxy.proxy.authentication.refusals import Challenges
-from mcpproxy.proxy.authentication.remote_keys import RemoteKeys
+from mcpproxy.proxy.authentication.remote_keys import KeyDocuments, RemoteKeys
 from mcpproxy.proxy.authentication.resource_metadata import ResourceMetadataDocument
 from mcpproxy.proxy.authentication.token_rules import (
     AudienceRule,

@@ -3,19 +3,22 @@
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
+from mcpproxy.api.v1alpha1 import JwtIssuer
 from mcpproxy.api.v1alpha1.status import IssuerStatus
-from mcpproxy.limits.authentication import KEYS_KEPT, KEYS_REFETCH
-from mcpproxy.proxy.authentication.key_documents import KeysUnavailable
+from mcpproxy.limits.authentication import KEY_DOCUMENT, KEYS_FETCH, KEYS_KEPT, KEYS_REFETCH
 from mcpproxy.proxy.authentication.verification_keys import (
     InvalidKeySet,
     KeyListener,
     KeySet,
     parse_key_set,
 )
+from mcpproxy.proxy.issuers.documents import IssuerError, IssuerHttp
+from mcpproxy.proxy.issuers.metadata import KEYS, discover_metadata
 
 FRESH: Final = 40.0
 """Seconds after which keys are fetched again, so that a revoked key is refused within a minute."""
@@ -23,6 +26,34 @@ RETRY: Final = 15.0
 """Seconds after a failed fetch until the next one."""
 
 log = logging.getLogger("mcpproxy.authentication")
+
+
+class KeyDocuments:
+    """Fetcher of the key set of one issuer."""
+
+    def __init__(
+        self,
+        issuer: JwtIssuer,
+        tls: Callable[[], ssl.SSLContext],
+        resolve: Mapping[str, str],
+    ) -> None:
+        """`tls` returns the context of the next connection. `resolve` maps hosts to `host:port`."""
+        self._issuer = issuer
+        self._http = IssuerHttp(tls, resolve, KEY_DOCUMENT.value, KEY_DOCUMENT.record)
+
+    async def fetch_keys(self) -> bytes:
+        """Return the key set. Raise IssuerError."""
+        try:
+            async with asyncio.timeout(KEYS_FETCH.value):
+                url = self._issuer.jwks_url or await self._discover()
+                return (await self._http.fetch(url)).body
+        except TimeoutError:
+            KEYS_FETCH.record()
+            raise IssuerError(f"no answer within {KEYS_FETCH.value} s") from None
+
+    async def _discover(self) -> str:
+        """Return the URL of the key set from the issuer's metadata. Raise IssuerError."""
+        return (await discover_metadata(self._issuer.issuer, self._http, KEYS)).url
 
 
 class RemoteKeys(KeySet):
@@ -96,7 +127,7 @@ class RemoteKeys(KeySet):
         before = self._problem, self.keys
         try:
             self.replace(parse_key_set(await self._fetch()))
-        except (KeysUnavailable, InvalidKeySet) as error:
+        except (IssuerError, InvalidKeySet) as error:
             self._problem = str(error)
             if before[0] is None:
                 log.warning("keys of %s were not read: %s", self._issuer, error)

@@ -28,6 +28,8 @@ class _Table:
     offer: Offer
     shown: dict[Key, Verdict]
     backends: frozenset[str]
+    seen: int
+    """Version of the catalog for which the table was last found to be current."""
 
 
 class AccessClass:
@@ -45,7 +47,10 @@ class AccessClass:
 
     def judge(self, kind: ComponentKind, backend: str, name: str) -> Verdict:
         """Return the decision on a component, by its downstream name or URI."""
-        table, key = self._table(kind), (backend, name)
+        table, key = self._tables.get(kind), (backend, name)
+        # As `_table`, but without calls while nothing changes.
+        if table is None or table.seen != self._policy.source.version:
+            table = self._table(kind)
         verdict = table.shown.get(key)
         return self._decide(kind, key, table.offer) if verdict is None else verdict
 
@@ -75,16 +80,17 @@ class AccessClass:
         return [key for key in self._table(kind).offer.hints if key in shown]
 
     def _table(self, kind: ComponentKind) -> _Table:
-        table = self._tables.get(kind)
-        if table is None or table.offer.version != version_of(self._policy.source, kind):
+        table, source = self._tables.get(kind), self._policy.source
+        if table is None or table.offer.version != version_of(source, kind):
             offer = self._policy.offer(kind)
             shown = {
                 key: verdict
                 for key in offer.hints
                 if (verdict := self._decide(kind, key, offer)).shown
             }
-            table = _Table(offer, shown, frozenset(backend for backend, _ in shown))
-            self._tables[kind] = table
+            backends = frozenset(backend for backend, _ in shown)
+            table = self._tables[kind] = _Table(offer, shown, backends, source.version)
+        table.seen = source.version
         return table
 
     def _decide(self, kind: ComponentKind, key: Key, offer: Offer) -> Verdict:

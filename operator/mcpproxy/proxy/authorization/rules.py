@@ -25,6 +25,9 @@ Key = tuple[str, str]
 class ComponentSource(Protocol):
     """Catalog of the components that are served."""
 
+    version: int
+    """Number that changes whenever any components change."""
+
     def version_of(self, kind: ComponentKind) -> int:
         """Return a number that changes whenever the components of a kind change."""
 

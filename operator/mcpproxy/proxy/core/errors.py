@@ -4,6 +4,9 @@
     ├─ Unreachable            no connection, or the connection broke
     ├─ TimedOut               no response in time
     ├─ Unauthorized           HTTP 401 or 403: the backend rejected the credentials
+    ├─ TokenRefused           the authorization server refused a token for the backend
+    ├─ TokenUnavailable       the authorization server sent no token
+    ├─ NoCallerToken          the caller has no token that could be exchanged
     ├─ SlowClient             the client read the response too slowly
     ├─ RateLimited            HTTP 429
     ├─ SessionNotFound        the upstream session no longer exists
@@ -77,6 +80,34 @@ class Unauthorized(BackendError):
 
     state = "Unauthorized"
     reason = "Unauthorized"
+
+
+class TokenRefused(BackendError):
+    """The authorization server refused to issue a token for the backend."""
+
+    state = "Unauthorized"
+    reason = "TokenRefused"
+    concerns_client = False
+    """True if the server does not accept the proxy as a client."""
+
+    def about_client(self) -> Self:
+        """Mark the error as one that concerns every request of the proxy, and return it."""
+        self.concerns_client = True
+        return self
+
+
+class TokenUnavailable(BackendError):
+    """No token for the backend came from the authorization server."""
+
+    state = "Unauthorized"
+    reason = "TokenUnavailable"
+
+
+class NoCallerToken(BackendError):
+    """The backend is called on behalf of callers, and this one has no token to exchange."""
+
+    state = "Unauthorized"
+    reason = "NoCallerToken"
 
 
 class SlowClient(BackendError):

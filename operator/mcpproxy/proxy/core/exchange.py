@@ -109,6 +109,28 @@ class CallContext(Protocol):
         """
 
 
+class BackendCredentials(Protocol):
+    """Source of the header Authorization of requests to one backend."""
+
+    by_caller: bool
+    """True if callers have different credentials."""
+
+    def of(self, client: ClientIdentity) -> "BackendCredentials":
+        """Return the credentials for requests of this client."""
+
+    def header(self) -> tuple[bytes, bytes] | None:
+        """Return the header field; None if it must be obtained first."""
+
+    async def obtain(self) -> tuple[bytes, bytes] | None:
+        """Return the header field, or None to send none. Raise BackendError."""
+
+    def refused(self, line: tuple[bytes, bytes]) -> bool:
+        """Discard credentials that the backend refused (401). Return True if others may help."""
+
+    async def close(self) -> None:
+        """End all work in the background."""
+
+
 class ResumableStream(Protocol):
     """Stream of a response that the client can resume after the connection was closed."""
 

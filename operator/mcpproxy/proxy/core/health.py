@@ -29,6 +29,12 @@ GUARDED: Final = HealthState(
     " clients know its components",
 )
 
+FOR_CALLERS: Final = HealthState(
+    "Healthy",
+    "OnBehalfOfCallers",
+    "the backend is called on behalf of each caller, so that only callers know its components",
+)
+
 NOT_LISTED: Final = HealthState(
     "RateLimited",
     status.NOT_LISTED,

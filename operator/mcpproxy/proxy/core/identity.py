@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-Method = Literal["jwt", "serviceAccount", "apiKey", "anonymous"]
+Method = Literal["jwt", "serviceAccount", "apiKey", "anonymous", "proxy"]
 
 CLOCK_SKEW: Final = 60
 """Seconds by which clocks of issuers may differ from this one."""
@@ -36,6 +36,9 @@ class Identity:
     """Seconds since the epoch; None for an identity that does not expire."""
     claims: Mapping[str, Any] = field(default_factory=dict, compare=False)
     """The claims of the token, for CEL."""
+    token: str = field(default="", compare=False, repr=False)
+    """The token itself, only if a backend is called on behalf of callers. It is for exchanges
+    alone: logs, records and other principals never get it."""
 
     @property
     def principal(self) -> str:
@@ -62,3 +65,5 @@ class Identity:
 
 
 ANONYMOUS: Final = Identity("anonymous")
+PROXY: Final = Identity("proxy")
+"""The proxy itself, in requests that no client causes."""

@@ -95,17 +95,22 @@ class AccessGuard:
         return self._policy.nobody if access is None else access
 
     def check(
-        self, route: Route, method: str, params: Message, client: ClientIdentity | None
+        self,
+        route: Route,
+        method: str,
+        params: Message,
+        client: ClientIdentity | None,
+        access: Access,
     ) -> None:
-        """Raise RpcError unless the client may send this request."""
-        access = self.access_of(client)
+        """Raise RpcError unless the client, which has this access, may send this request."""
         if route.kind is TASKS:
             # A task belongs to its principal, and is the result of a tool.
             if not access.uses_tools(route.backend.name):
                 error = unknown_component_error(TASKS, route.name)
                 raise AccessDenied.like(error, client, route.backend.name)
             return
-        verdict = access.judge(self._kind(route, method), route.backend.name, route.name)
+        kind = self._completed_kind(route) if method == COMPLETE else route.kind
+        verdict = access.judge(kind, route.backend.name, route.name)
         if verdict.allowed or self._meets_condition(verdict, route, method, params, client):
             return
         if verdict.scopes:
@@ -120,9 +125,9 @@ class AccessGuard:
         error = unknown_component_error(route.kind, route.name)
         raise AccessDenied.like(error, client, route.backend.name)
 
-    def _kind(self, route: Route, method: str) -> ComponentKind:
-        """Return the kind of component that a request uses: completions also name templates."""
-        if method != COMPLETE or route.kind is not RESOURCES:
+    def _completed_kind(self, route: Route) -> ComponentKind:
+        """Return the kind of component that is completed: a URI may be that of a template."""
+        if route.kind is not RESOURCES:
             return route.kind
         listed = self._catalog.owner(TEMPLATES, route.name) is not None
         return TEMPLATES if listed or "{" in route.name else RESOURCES

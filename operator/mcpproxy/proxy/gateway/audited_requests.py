@@ -6,7 +6,7 @@ from msgspec import Raw
 
 from mcpproxy.proxy.audit.audit_log import AuditLog
 from mcpproxy.proxy.audit.record import RequestOutcome, Subject, encode_caller, encode_subject
-from mcpproxy.proxy.core.access import AccessDenied
+from mcpproxy.proxy.core.access import Access, AccessDenied
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.digests import component_digest
 from mcpproxy.proxy.core.exchange import ClientIdentity
@@ -45,8 +45,8 @@ class AuditedRequests:
         self._catalog = catalog
         self._callers: dict[int, tuple[ClientIdentity, bytes]] = {}
         """Encoded callers by the identity of clients, which requests of one session share."""
-        self._subjects: dict[tuple[str, str, str], bytes] = {}
-        """Encoded subjects by method, backend and downstream name, for one catalog."""
+        self._subjects: dict[tuple[str, str, str, Access | None], bytes] = {}
+        """Encoded subjects by method, backend, downstream name and access, for one catalog."""
         self._version = -1
 
     def check_room(self) -> None:
@@ -67,19 +67,14 @@ class AuditedRequests:
 
         `error` is the `error.type` of metrics; empty for a success.
         """
-        request, backend = call.request, call.backend
-        params = request.params or {}
-        kind = _kind_of(request.method)
-        rule = ""
-        if client.access is not None and kind is not None:
-            rule = client.access.judge(kind, backend.name, request.target).rule
+        params = call.request.params or {}
         self.log.record(
             "call",
             self._caller(client),
-            self._subject(request, backend.name, kind),
-            RequestOutcome("allowed", _outcome(error), rule, seconds, response_bytes=size),
+            self._subject(call.request, call.backend.name, client.access),
+            _outcome(error, seconds, size),
             arguments=params.get("arguments"),
-            trace_parent=_trace_parent(params),
+            trace_parent=_trace_parent(params) if "_meta" in params else "",
         )
 
     def record_refusal(self, error: RpcError, request: Message) -> None:
@@ -120,24 +115,25 @@ class AuditedRequests:
         self._callers[id(client)] = client, caller
         return caller
 
-    def _subject(self, request: UpstreamRequest, backend: str, kind: ComponentKind | None) -> bytes:
+    def _subject(self, request: UpstreamRequest, backend: str, access: Access | None) -> bytes:
+        """Return the encoded subject of a call, and the rule that allowed it."""
         if self._version != self._catalog.version or len(self._subjects) >= KEPT:
             self._version = self._catalog.version
             self._subjects.clear()
-        key = request.method, backend, request.target
+        key = request.method, backend, request.target, access
         known = self._subjects.get(key)
         if known is not None:
             return known
-        # The component as clients see it.
-        item = None if kind is None else self._catalog.find(backend, kind, request.target)
+        kind, rule, digest = _kind_of(request.method), "", ""
+        if kind is not None:
+            if access is not None:
+                rule = access.judge(kind, backend, request.target).rule
+            # The component as clients see it.
+            item = self._catalog.find(backend, kind, request.target)
+            digest = "" if item is None else component_digest(item)
+        name = _name_in(request.method, request.params or {})
         subject = encode_subject(
-            Subject(
-                request.method,
-                request.target,
-                backend,
-                _name_in(request.method, request.params or {}),
-                "" if item is None else component_digest(item),
-            )
+            Subject(request.method, request.target, backend, name, digest, rule)
         )
         if len(subject) <= MAX_KEPT:
             self._subjects[key] = subject
@@ -147,9 +143,10 @@ class AuditedRequests:
 _NOBODY: Final = encode_caller(ANONYMOUS, None, "")
 
 
-def _outcome(error: str) -> str:
+def _outcome(error: str, seconds: float, size: int | None) -> RequestOutcome:
     """Return the outcome of a call with this `error.type`; codes of JSON-RPC are one outcome."""
-    return "error" if error.startswith(("-", "_")) else error or "ok"
+    outcome = "error" if error.startswith(("-", "_")) else error or "ok"
+    return RequestOutcome("allowed", outcome, seconds, response_bytes=size)
 
 
 def _kind_of(method: str) -> ComponentKind | None:

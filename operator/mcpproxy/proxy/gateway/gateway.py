@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -70,6 +71,14 @@ class Gateway(RoutedAggregate):
         self.events.resource_update.subscribe(self._on_resource_update)
         self.running: set[Hashable] = set()
         """Calls without a response so far."""
+        self._token_requests: Counter[tuple[str, str]] = Counter()
+        self.events.token_request.subscribe(self._count_token_request)
+        self.metrics.count(
+            "mcpproxy_token_requests",
+            "Requests of tokens for backends to authorization servers, by result",
+            ["backend", "result"],
+            self._token_requests.items,
+        )
         register_gauges(self.metrics, self.backends, self._list_requests, lambda: len(self.running))
         if audit is not None:
             self.metrics.count(
@@ -78,6 +87,9 @@ class Gateway(RoutedAggregate):
                 (),
                 lambda: [((), audit.log.dropped)],
             )
+
+    def _count_token_request(self, backend: str, result: str) -> None:
+        self._token_requests[backend, result] += 1
 
     def start(self) -> None:
         """Start to monitor the backends."""

@@ -104,8 +104,9 @@ class RoutedAggregate(Aggregate):
         guard, principal = self._guard, None if client is None else client.principal
         if guard is None:
             return self.router.route(method, params, principal, None)
-        route = self.router.route(method, params, principal, guard.access_of(client))
-        guard.check(route, method, params, client)
+        access = guard.access_of(client)
+        route = self.router.route(method, params, principal, access)
+        guard.check(route, method, params, client, access)
         return route
 
     async def _decide_route(
@@ -152,7 +153,7 @@ class RoutedAggregate(Aggregate):
         access = guard.access_of(client)
         routes = [*self.router.guess_routes(method, params, principal, access)]
         for route in routes:
-            guard.check(route, method, params, client)
+            guard.check(route, method, params, client, access)
         if routes:
             return routes[0]
         guard.check_method(method, self._only_backend(method).name, client)

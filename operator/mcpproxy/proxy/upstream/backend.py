@@ -10,6 +10,7 @@ from mcpproxy.api.v1alpha1.status import BackendStatus
 from mcpproxy.proxy.core.catalog.component_selection import ComponentSelection
 from mcpproxy.proxy.core.catalog.extensions import TASKS_EXTENSION
 from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
+from mcpproxy.proxy.core.identity import PROXY
 from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
 from mcpproxy.proxy.core.translation.task_ids import TaskIds
 from mcpproxy.proxy.protocol.jsonrpc import Message
@@ -68,7 +69,7 @@ class Backend:
         self._opener = opener(self.background)
         self.sessions = self._session_pool(warm_each)
         self.clients = ClientSessions(self.sessions, settings, forwarding)
-        own_identity = ClientIdentity(LATEST_MODERN, info=context.info)
+        own_identity = ClientIdentity(LATEST_MODERN, info=context.info, identity=PROXY)
         self.watch = BackendMonitor(
             name, settings, context, self._opener, self.clients, own_identity
         )
@@ -102,11 +103,12 @@ class Backend:
 
     @property
     def tells_apart(self) -> bool:
-        """True if the backend receives headers of clients, so that it can list tasks by client.
+        """True if the backend can list tasks by client, because it receives headers of clients or
+        tokens on their behalf.
 
         Other backends see one client: the owner of the proxy's credentials.
         """
-        return bool(self.settings.passed)
+        return bool(self.settings.passed) or self.settings.for_callers
 
     def _session_context_of(self, client: ClientIdentity) -> CallContext:
         """Return the context that receives what the backend sends outside of requests, with

@@ -1,5 +1,6 @@
 """Dependencies that all backends of one proxy share, among them the events that they publish."""
 
+import functools
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -7,8 +8,14 @@ from pathlib import Path
 from typing import Generic, ParamSpec
 
 from mcpproxy.api.defaults import HealthPolicy
+from mcpproxy.api.v1alpha1 import BackendSpec
 from mcpproxy.proxy.core.catalog.catalog import Catalog
-from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity, NullContext
+from mcpproxy.proxy.core.exchange import (
+    BackendCredentials,
+    CallContext,
+    ClientIdentity,
+    NullContext,
+)
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.kinds import ComponentKind
@@ -46,6 +53,8 @@ class BackendEvents:
         """A backend and its notification that a resource changed, with the backend's URI."""
         self.check: Topic[[str, bool]] = Topic()
         """A backend and the result of a check that this process ran on its own schedule."""
+        self.token_request: Topic[[str, str]] = Topic()
+        """A backend and the result of a request for a token: issued, refused or unavailable."""
         self.pages: Topic[[str, ComponentKind, list[Message]]] = Topic()
         """A backend, and the pages of a list as it sent them."""
 
@@ -90,3 +99,17 @@ class BackendContext:
     """Multiple of the check interval to wait for the result of another process."""
     events: BackendEvents = field(default_factory=BackendEvents)
     session_contexts: SessionContexts = field(default_factory=SessionContexts)
+
+    def credentials_for(
+        self,
+        spec: BackendSpec,
+        url: str,
+        tls: Callable[[], ssl.SSLContext],
+        resolve: Mapping[str, str],
+    ) -> BackendCredentials | None:
+        """Return the credentials for a backend with `auth`, which is reached with `tls`."""
+        # PyJWT and cryptography are large, and most proxies never load them.
+        from mcpproxy.proxy.upstream.credentials.factory import CredentialsFactory
+
+        report = functools.partial(self.events.token_request.publish, spec.name)
+        return CredentialsFactory(spec, url, self.values, self.tls, tls, resolve, report).build()

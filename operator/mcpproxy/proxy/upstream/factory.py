@@ -66,7 +66,12 @@ def build_connector(
     headers = HeaderSource(context.values, spec.headers or ())
     tls = TlsContext(spec.tls, context.values) if spec.tls else None
     client = HttpClient(url, settings.deadlines.connect, tls or context.tls, resolve, name)
-    endpoint = McpHttpClient(client, headers if spec.headers else tuple, settings.passed)
+    credentials = None
+    if spec.auth is not None and spec.auth.sets_authorization:
+        credentials = context.credentials_for(spec, url, tls or context.tls, resolve)
+    endpoint = McpHttpClient(
+        client, headers if spec.headers else tuple, settings.passed, credentials
+    )
     changed = (headers.changed, tls.changed) if tls else (headers.changed,)
     return HttpConnector(endpoint, settings, background, *changed)
 

@@ -1,22 +1,28 @@
-"""Mapping of the errors of the HTTP client to those of backends."""
+"""Mapping of the errors of the HTTP client, and of statuses, to the errors of backends."""
 
+import re
 from types import TracebackType
 from typing import Final
 
 from mcpproxy.proxy.core.errors import (
     BackendError,
     ProtocolError,
+    RateLimited,
     TimedOut,
     TooManySessions,
+    Unauthorized,
     Unreachable,
 )
+from mcpproxy.proxy.http1.client.response import ClientResponse
 from mcpproxy.proxy.http1.errors import (
     ConnectTimeout,
     HttpClientError,
     InvalidResponse,
     TooManyConnections,
 )
+from mcpproxy.proxy.protocol import headers as h
 
+_KNOWN_ERROR: Final = re.compile(rb'error="?(invalid_token|insufficient_scope)\b')
 _CLASSES: Final[dict[type[HttpClientError], type[BackendError]]] = {
     ConnectTimeout: TimedOut,
     TooManyConnections: TooManySessions,
@@ -50,3 +56,19 @@ class _BackendErrors:
 
 BACKEND_ERRORS: Final = _BackendErrors()
 """Context in which errors of the HTTP client are raised as backend errors."""
+
+
+def check_status(response: ClientResponse) -> None:
+    """Raise BackendError for a status with which no response to a request comes."""
+    status = response.status
+    if status in (401, 403):
+        response.close()
+        known = _KNOWN_ERROR.search(response.headers.get(b"www-authenticate", b""))
+        why = f" ({known[1].decode()})" if known else ""
+        raise Unauthorized(f"HTTP {status}: the backend rejected the credentials{why}")
+    if status == 429:
+        response.close()
+        raise RateLimited("HTTP 429: too many requests")
+    if (status >= 500 and response.media_type != h.JSON) or 300 <= status < 400:
+        response.close()
+        raise Unreachable(f"the backend responded with HTTP {status}")

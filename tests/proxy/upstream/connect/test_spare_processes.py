@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mcpproxy.api.defaults import effective_settings
-from mcpproxy.limits.backends import SPARE_PROGRAMS
+from mcpproxy.limits.sessions import SPARE_PROGRAMS
 from mcpproxy.proxy.core.errors import ProcessFailed
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.upstream.connect import spare_processes as module

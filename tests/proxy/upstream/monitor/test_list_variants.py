@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.library.sessions.backend_factory import default_settings
-from mcpproxy.limits.backends import LIST_VARIANT_BYTES, LIST_VARIANTS
+from mcpproxy.limits.backends import CALLER_LISTS, LIST_VARIANT_BYTES, LIST_VARIANTS
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.component_list import ComponentList
 from mcpproxy.proxy.core.errors import SessionNotFound, Unreachable
@@ -286,6 +286,19 @@ async def test_the_number_of_views_is_bounded_and_the_oldest_goes() -> None:
     await stage.tailored.refresh(TOOLS, replace(ANN, capabilities=sets[-1]), sets[-1])
     assert [seen for seen in sets if stage.shown(seen) is None] == [sets[1]]
     assert len(stage.catalog.known("b", TOOLS)) == LIST_VARIANTS.value
+
+
+async def test_lists_of_many_callers_are_bounded_and_the_oldest_goes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        module, "CALLER_LISTS", replace(CALLER_LISTS, value=LIST_VARIANTS.value + 5)
+    )
+    stage = Stage(for_callers=True)
+    keys = [b"principal %d" % number for number in range(LIST_VARIANTS.value + 6)]
+    for key in keys:
+        await stage.tailored.refresh(TOOLS, ANN, key)
+    assert [key for key in keys if stage.shown(key) is None] == [keys[0]]
 
 
 async def test_lists_for_kinds_of_clients_are_dropped_when_they_are_too_large_together(

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from mcpproxy.api.v1alpha1 import EnvVar, Header, ValueFrom
+from mcpproxy.api.v1alpha1 import EnvVar, Header
 from mcpproxy.proxy.core.errors import MissingReference
 from mcpproxy.proxy.upstream.mounted.values import (
     FRESH,
     EnvironmentSource,
     HeaderSource,
     MountedValues,
+    Source,
     ValueGroup,
 )
 from tests.support.kubelet import Volume
@@ -158,7 +159,7 @@ class Swapped(MountedValues):
         self._volume = volume
         self._left = after
 
-    def _text(self, source: ValueFrom) -> str | None:
+    def _text(self, source: Source) -> str | None:
         if self._left == 0:
             self._volume.write(_state("two"))
         self._left -= 1
@@ -203,7 +204,7 @@ def test_a_file_that_vanishes_with_the_state_before_is_not_missing(tmp_path: Pat
     class Between(Swapped):
         """Reads from a directory that is being removed."""
 
-        def _text(self, source: ValueFrom) -> str | None:
+        def _text(self, source: Source) -> str | None:
             gone = self._left == 0
             text = super()._text(source)
             return None if gone else text
@@ -219,7 +220,7 @@ def test_no_file_is_read_again_while_the_state_of_the_volume_is_the_same(tmp_pat
 
         count = 0
 
-        def _text(self, source: ValueFrom) -> str | None:
+        def _text(self, source: Source) -> str | None:
             self.count += 1
             return super()._text(source)
 

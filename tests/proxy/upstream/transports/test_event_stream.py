@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mcpproxy.limits import streams as limits
+from mcpproxy.limits import sessions as limits
 from mcpproxy.proxy.core.errors import ProtocolError
 from mcpproxy.proxy.core.rate_limiter import SharedRate
 from mcpproxy.proxy.protocol.jsonrpc import Message

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from mcpproxy.limits.streams import STANDING_MESSAGES
+from mcpproxy.limits.sessions import STANDING_MESSAGES
 from mcpproxy.proxy.core.rate_limiter import SharedRate
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.upstream.transports import event_stream

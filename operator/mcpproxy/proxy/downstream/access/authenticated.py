@@ -7,9 +7,11 @@ the result. Each use of a cached head checks that the result still counts. A pro
 
 import hmac
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from mcpproxy.proxy.core.identity import ANONYMOUS
+from mcpproxy.proxy.downstream.access.principals import AUTHORIZATION
 from mcpproxy.proxy.downstream.app import Endpoint
 from mcpproxy.proxy.downstream.request_context import RequestContext, RequestHandler
 from mcpproxy.proxy.gateway.access_guard import InsufficientScope
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 READINESS: Final = b"mcpproxy-readiness"
 """Header with which the process checks its own endpoint."""
 _PUBLIC: Final = (b"access-control-allow-origin", b"*")
+_WITH_TOKEN: Final = ("jwt", "serviceAccount")
 _METHODS: Final = b"GET, HEAD, OPTIONS"
 _PREFLIGHT: Final = (
     _PUBLIC,
@@ -52,6 +55,9 @@ class AuthenticatedEndpoint(Endpoint):
         self._challenges = authentication.challenges
         self._metadata = authentication.metadata
         self._readiness = readiness
+        # Only a backend that is called on behalf of callers needs their tokens.
+        backends = self._gateway.backends.values()
+        self._keeps_tokens = any(backend.settings.for_callers for backend in backends)
         from mcpproxy.proxy.authentication.admissions import ANONYMOUS_ADMISSION
         from mcpproxy.proxy.authentication.authenticator import KeysNeeded
 
@@ -86,7 +92,7 @@ class AuthenticatedEndpoint(Endpoint):
         except self._keys_needed:
             # `serve` waits for the keys.
             return RequestContext(inbound.head)
-        return _context(inbound.head, admission)
+        return _context(inbound.head, admission, keeps_token=self._keeps_tokens)
 
     def _admit(self, head: RequestHead, network: str) -> "Admission":
         """Return the admission of a request's sender. Raises HttpError, KeysNeeded."""
@@ -131,14 +137,23 @@ class AuthenticatedEndpoint(Endpoint):
             admission = self._admit(head, reply.network)
         except self._keys_needed:
             admission = await self._authenticator.admit_later(head, reply.network)
-        head.attach(_context(head, admission))
+        head.attach(_context(head, admission, keeps_token=self._keeps_tokens))
         # The handler so far checks the admission before.
         head.forget_handler()
         await self.serve_era(inbound, reply)
 
 
-def _context(head: RequestHead, admission: "Admission") -> RequestContext:
+def _token(head: RequestHead) -> str:
+    """Return the verified token in a head."""
+    return head.headers[AUTHORIZATION].strip(b" \t").partition(b" ")[2].strip(b" ").decode("ascii")
+
+
+def _context(
+    head: RequestHead, admission: "Admission", *, keeps_token: bool = False
+) -> RequestContext:
     identity = admission.identity
     # One object for anonymous callers is compared by identity.
     identity = ANONYMOUS if identity.method == "anonymous" else identity
+    if keeps_token and identity.method in _WITH_TOKEN:
+        identity = replace(identity, token=_token(head))
     return RequestContext(head, identity.principal, identity=identity, admission=admission)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from mcpproxy.proxy.core.identity import ANONYMOUS, Identity
 
 IDENTITY: Final = b"mcpproxy-identity"
-_TEXTS: Final = ("issuer", "subject", "client", "api_key", "actor")
+_TEXTS: Final = ("issuer", "subject", "client", "api_key", "actor", "token")
 _SETS: Final = ("groups", "scopes")
 
 

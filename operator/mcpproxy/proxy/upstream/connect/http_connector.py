@@ -56,6 +56,7 @@ class HttpConnector(Connector):
         self._headers_changed = headers_changed
         self._tls_changed = tls_changed
         self._fixed_transport = settings.transport
+        self._for_callers = settings.for_callers
         if settings.transport == "sse":
             self._pinned_era = "legacy"
         self._greeting: ServerDescription | None = None
@@ -112,7 +113,9 @@ class HttpConnector(Connector):
             try:
                 return await self._legacy_post(client)
             except EraNotSupported as error:
-                if self._fixed_transport != "auto" or not error.no_post or self._greeting:
+                # A session over HTTP+SSE could not follow the tokens of its caller.
+                stays = self._fixed_transport != "auto" or self._for_callers
+                if stays or not error.no_post or self._greeting:
                     raise
                 refusal = error
             try:
@@ -184,4 +187,4 @@ class HttpConnector(Connector):
         return link
 
     async def close(self) -> None:
-        self._endpoint.client.close()
+        await self._endpoint.close()

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import PurePath
 from typing import Final
 
-from mcpproxy.limits.backends import SPARE_PROGRAMS
+from mcpproxy.limits.sessions import SPARE_PROGRAMS
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.upstream.transports.session import TaskSet

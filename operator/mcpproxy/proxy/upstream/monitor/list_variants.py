@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from mcpproxy.api.defaults import BackendSettings
-from mcpproxy.limits.backends import LIST_VARIANT_BYTES, LIST_VARIANTS, LIST_WAIT
+from mcpproxy.limits.backends import CALLER_LISTS, LIST_VARIANT_BYTES, LIST_VARIANTS, LIST_WAIT
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.component_list import ComponentList
 from mcpproxy.proxy.core.catalog.component_selection import selections
@@ -108,6 +108,9 @@ class VariantLists:
         self._catalog = catalog
         self._clients = clients
         self._pace = pace or RequestRate()
+        self._most, self._on_excess = LIST_VARIANTS.value, LIST_VARIANTS.record
+        if settings.for_callers:
+            self._most, self._on_excess = CALLER_LISTS.value, CALLER_LISTS.record
         self._views: OrderedDict[bytes, ListVariantState] = OrderedDict()
 
     def record_opening(self, seconds: float) -> None:
@@ -150,9 +153,9 @@ class VariantLists:
             view = self._views[seen] = ListVariantState(ListWait(self._ttl), flights, caller)
         view.use(caller)
         self._views.move_to_end(seen)
-        for oldest in list(self._views)[: max(len(self._views) - LIST_VARIANTS.value, 0)]:
+        for oldest in list(self._views)[: max(len(self._views) - self._most, 0)]:
             if not self._views[oldest].awaited:
-                LIST_VARIANTS.record()
+                self._on_excess()
                 self._drop(oldest)
         return view
 

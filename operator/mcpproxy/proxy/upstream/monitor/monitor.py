@@ -18,7 +18,7 @@ from mcpproxy.proxy.core.errors import (
     Unauthorized,
 )
 from mcpproxy.proxy.core.exchange import ClientIdentity
-from mcpproxy.proxy.core.health import GUARDED, NOT_LISTED, BackendHealth, HealthState
+from mcpproxy.proxy.core.health import FOR_CALLERS, GUARDED, NOT_LISTED, BackendHealth, HealthState
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.protocol.kinds import BY_CHANGED, ComponentKind
@@ -174,8 +174,7 @@ class BackendMonitor:
         return self._renewed != self._renewals
 
     async def _check(self, *, asking: bool = True) -> bool:
-        """Check the backend and return True if it is well. Without `asking` only overdue work is
-        done."""
+        """Check the backend; return True if it is well. Without `asking`, do only overdue work."""
         before = self.health.finding
         try:
             changed = await self._refresh_lists(await self._alive(asking))
@@ -184,7 +183,7 @@ class BackendMonitor:
                 self._record_failure(error)
                 return False
             # The backend responds, and requires credentials that only clients have.
-            changed = self._on_unauthorized()
+            changed = self._guard()
         except Exception:
             # No behavior of a backend may end its monitor.
             log.exception("backend %s: unexpected error during a health check", self._name)
@@ -200,7 +199,7 @@ class BackendMonitor:
     def _remark(self) -> HealthState | None:
         """Return the remark on a healthy backend, or None."""
         if self.guarded:
-            return GUARDED
+            return FOR_CALLERS if self._settings.for_callers else GUARDED
         if self.lists.failures:
             errors = "; ".join(str(failure.error) for failure in self.lists.failures.values())
             return HealthState("Healthy", status.LIST_FAILED, f"{errors}; other lists are served")
@@ -213,9 +212,8 @@ class BackendMonitor:
         deadlines = self._settings.deadlines
         return deadlines.connect + 2 * deadlines.initialize
 
-    def _on_unauthorized(self) -> set[ComponentKind]:
-        """Withdraw all lists, because the backend requires client credentials; return the
-        changed kinds."""
+    def _guard(self) -> set[ComponentKind]:
+        """Withdraw all lists, which only clients may see; return the changed kinds."""
         self.guarded = True
         self._disconnect()
         self.greeting = None
@@ -240,8 +238,10 @@ class BackendMonitor:
             return link, False
 
     async def _refresh_lists(self, session: tuple[UpstreamSession, bool]) -> set[ComponentKind]:
-        """Fetch the lists of a new session, or overdue ones; return the kinds that changed."""
+        """Fetch new or overdue lists, unless each caller has its own; return the changed kinds."""
         link, new = session
+        if self._settings.for_callers:
+            return self._guard()
         if new:
             return await self.lists.fetch_all(link)
         if link.alive:

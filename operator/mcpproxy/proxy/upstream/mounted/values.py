@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mcpproxy.api.constants import value_path
+from mcpproxy.api import constants
 from mcpproxy.api.v1alpha1 import EnvVar, Header, ValueFrom
 from mcpproxy.proxy.core.errors import MissingReference
 
@@ -15,6 +16,17 @@ GENERATION: Final = "..data"
 """Symbolic link that the kubelet points to another directory when any value in the volume
 changes."""
 _TRIES: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class MountedToken:
+    """A token of the pods' ServiceAccount for one backend, in a file that the kubelet renews."""
+
+    backend: str
+    file: str
+
+
+Source = ValueFrom | MountedToken
 
 Texts = tuple[str | None, ...]
 
@@ -26,7 +38,7 @@ class MountedValues:
         self.clock = clock
         self._directory = directory
 
-    def read(self, sources: Sequence[ValueFrom]) -> tuple[str, Texts]:
+    def read(self, sources: Sequence[Source]) -> tuple[str, Texts]:
         """Return the generation and the text of each file, all of the same generation.
 
         The text is None if the file is not readable.
@@ -39,7 +51,7 @@ class MountedValues:
             before = again
         return before
 
-    def _read_once(self, sources: Sequence[ValueFrom]) -> tuple[str, Texts]:
+    def _read_once(self, sources: Sequence[Source]) -> tuple[str, Texts]:
         return self.generation(), tuple(map(self._text, sources))
 
     def generation(self) -> str:
@@ -53,9 +65,9 @@ class MountedValues:
         except OSError:
             return ""
 
-    def _text(self, source: ValueFrom) -> str | None:
+    def _text(self, source: Source) -> str | None:
         kind, ref = _reference(source)
-        path = self._directory / value_path(kind.lower(), ref[0], ref[1])
+        path = self._directory / constants.value_path(kind.lower(), ref[0], ref[1])
         try:
             return path.read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError):
@@ -65,7 +77,7 @@ class MountedValues:
 class ValueGroup:
     """Values that are used together, and therefore always read from the same generation."""
 
-    def __init__(self, values: MountedValues, sources: Iterable[ValueFrom | None]) -> None:
+    def __init__(self, values: MountedValues, sources: Iterable[Source | None]) -> None:
         self._values = values
         self._sources = tuple(source for source in sources if source is not None)
         self._read_at = float("-inf")
@@ -111,18 +123,27 @@ class ValueGroup:
         generation, texts = self._values.read(self._sources)
         for source, text in zip(self._sources, texts, strict=True):
             if text is None:
-                kind, ref = _reference(source)
-                raise MissingReference(f"{kind} {ref[0]} has no readable key {ref[1]}")
+                raise MissingReference(_missing(source))
         if texts != self._texts:
             self._texts = tuple(text for text in texts if text is not None)
         self._generation = generation
 
 
-def _reference(source: ValueFrom) -> tuple[str, tuple[str, str]]:
+def _reference(source: Source) -> tuple[str, tuple[str, str]]:
+    if isinstance(source, MountedToken):
+        return "ServiceAccount", (source.backend, source.file)
     if source.secret_key_ref is not None:
         return "Secret", (source.secret_key_ref.name, source.secret_key_ref.key)
     assert source.config_map_key_ref is not None
     return "ConfigMap", (source.config_map_key_ref.name, source.config_map_key_ref.key)
+
+
+def _missing(source: Source) -> str:
+    kind, (name, key) = _reference(source)
+    if isinstance(source, MountedToken):
+        path = constants.mounted_token_path(name, key)
+        return f"the values directory has no readable token of the ServiceAccount at {path}"
+    return f"{kind} {name} has no readable key {key}"
 
 
 def describe_reference(source: ValueFrom) -> str:

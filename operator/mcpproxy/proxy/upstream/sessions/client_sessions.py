@@ -48,12 +48,14 @@ class ClientSessions:
     def variant_key(self, client: ClientIdentity) -> bytes | None:
         """Return the variant key: what the backend sees of a client that may affect its lists.
 
-        None if the backend sees no capabilities and no forwarded headers.
+        None if the backend sees no capabilities, no forwarded headers and no identity.
         """
         if (session := self.own_key(client)) is not None:
             return session
         declared = self._features.seen(client.capabilities)
         header_mark = client.mark(self._settings.passed)
+        if self._settings.for_callers and client.principal:
+            header_mark = (header_mark or b"") + b"principal " + client.principal.encode()
         return declared if header_mark is None else (declared or b"{}") + header_mark
 
     def on_backend_failure(self) -> None:

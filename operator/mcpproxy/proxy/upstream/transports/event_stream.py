@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from mcpproxy.limits.backends import MESSAGE
-from mcpproxy.limits.streams import EVENT_ID, EVENT_LINES, EVENT_LINES_AHEAD, STANDING_MESSAGES
+from mcpproxy.limits.sessions import EVENT_ID, EVENT_LINES, EVENT_LINES_AHEAD, STANDING_MESSAGES
 from mcpproxy.proxy.core.errors import ProtocolError
 from mcpproxy.proxy.core.exchange import ResumableStream
 from mcpproxy.proxy.core.rate_limiter import SharedRate

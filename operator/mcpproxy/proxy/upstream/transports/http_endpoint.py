@@ -13,12 +13,10 @@ from mcpproxy.limits.backends import MESSAGE, OWN_REQUEST_TIME, REFUSAL_TIME
 from mcpproxy.proxy.core.errors import (
     HostRefused,
     ProtocolError,
-    RateLimited,
     TimedOut,
-    Unauthorized,
     Unreachable,
 )
-from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.core.exchange import BackendCredentials, ClientIdentity
 from mcpproxy.proxy.http1.client.client import Headers, HttpClient, encode_request
 from mcpproxy.proxy.http1.client.content_codings import decode_response
 from mcpproxy.proxy.http1.client.cookies import cookies_of
@@ -29,7 +27,7 @@ from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.protocol.tolerance import quote
 from mcpproxy.proxy.time_limits import TimeLimit
-from mcpproxy.proxy.upstream.http_errors import BACKEND_ERRORS
+from mcpproxy.proxy.upstream.http_errors import BACKEND_ERRORS, check_status
 from mcpproxy.proxy.upstream.transports.event_stream import (
     MAX_MESSAGE,
     SseMessageReader,
@@ -41,6 +39,7 @@ MAX_HEADS: Final = 1024
 """Encoded request heads that are cached."""
 _ACCEPT_BOTH: Final = (b"accept", b"application/json, text/event-stream")
 _ACCEPT_SSE: Final = (b"accept", h.EVENT_STREAM)
+_AUTHORIZATION: Final = b"authorization"
 _JSON: Final = (b"content-type", h.JSON)
 Lines = tuple[tuple[bytes, bytes], ...]
 _REFUSES_HOST: Final = (403, 421)
@@ -60,10 +59,20 @@ class McpHttpClient:
         client: HttpClient,
         configured: Callable[[], Lines],
         passed: frozenset[bytes] = frozenset(),
+        credentials: BackendCredentials | None = None,
     ) -> None:
-        """`passed` are the names of client headers that are forwarded to the backend."""
+        """`passed` are the names of client headers that are forwarded to the backend.
+
+        `credentials` are those with which the backend is called, apart from headers.
+        """
         self.client = client
         self._passed = passed
+        self._credentials = credentials
+        """The credentials for the client that this endpoint serves."""
+        self._every = credentials
+        """The credentials for all clients."""
+        self.by_client = bool(passed) or (credentials is not None and credentials.by_caller)
+        """True if requests of different clients have different headers."""
         self._own: Lines = ()
         """The forwarded headers of the client that this endpoint serves."""
         self._configured = configured
@@ -74,13 +83,24 @@ class McpHttpClient:
         self._kept: tuple[str, Lines, Lines, bytes] = ("", (), (), b"")
         """The latest head, which needs no comparison of all headers."""
 
+    async def close(self) -> None:
+        """Close every connection, and end the work of the credentials."""
+        if self._every is not None:
+            await self._every.close()
+        self.client.close()
+
     def of(self, client: ClientIdentity) -> "McpHttpClient":
-        """Return the endpoint for requests with the forwarded headers of this client."""
-        if not self._passed:
+        """Return the endpoint for requests with the headers and credentials of this client."""
+        if not self.by_client:
             return self
         endpoint = copy.copy(self)
-        endpoint._own = client.having(self._passed)
+        endpoint._serve(client)
         return endpoint
+
+    def _serve(self, client: ClientIdentity) -> None:
+        self._own = client.having(self._passed)
+        if self._every is not None:
+            self._credentials = self._every.of(client)
 
     def with_cookies(self, response: ClientResponse) -> "McpHttpClient":
         """Return the endpoint for a session that began with this response.
@@ -109,11 +129,17 @@ class McpHttpClient:
 
         `on_response` is called as by `ClientConnection.begin`.
         """
-        client = self.client
+        client, credential = self.client, None
+        if self._credentials is not None:
+            credential = self._credentials.header()
+            if credential is None:
+                return None
         connection = client.take()
         if connection is None:
             return None
         lines = self._lines() if self._own else self._configured()
+        if credential is not None:
+            lines = (*lines, credential)
         head = self._head(client.origin.path, headers, lines)
         try:
             return connection.begin(encode_request(head, body), on_response)
@@ -136,6 +162,8 @@ class McpHttpClient:
         """
         path = path or self.client.origin.path
         configured = self._lines()
+        if self._credentials is not None:
+            configured = await self._with_credential(configured)
         client = self.client
         with BACKEND_ERRORS:
             if sent is None:
@@ -143,13 +171,33 @@ class McpHttpClient:
                 response = await client.sent(request, again=again)
             else:
                 response = await sent.head()
+            if response.status == 401 and self._may_retry(response, configured):
+                # The backend refused the request before executing it.
+                configured = await self._with_credential(self._lines())
+                request = encode_request(self._head(path, headers, configured), body)
+                response = await client.sent(request, again=again)
             if response.status in (307, 308):
                 every = (_ACCEPT_BOTH, _JSON, *headers, *configured)
                 response = await self.client.followed(response, b"POST", path, every, body)
             if response.status in _REFUSES_HOST:
                 await self._check_host(response)
-            _check(response)
+            check_status(response)
             return decode_response(response)
+
+    async def _with_credential(self, lines: Lines) -> Lines:
+        """Add the credentials to header fields. Raises BackendError."""
+        assert self._credentials is not None
+        credential = await self._credentials.obtain()
+        return lines if credential is None else (*lines, credential)
+
+    def _may_retry(self, response: ClientResponse, lines: Lines) -> bool:
+        """True if other credentials may be accepted than those in `lines`, which were refused."""
+        if self._credentials is None or not lines or lines[-1][0] != _AUTHORIZATION:
+            return False
+        may_retry = self._credentials.refused(lines[-1])
+        if may_retry:
+            response.leave()
+        return may_retry
 
     async def _check_host(self, response: ClientResponse) -> None:
         """Raise HostRefused if the server does not serve the host in the request.
@@ -186,10 +234,15 @@ class McpHttpClient:
 
     async def get(self, headers: Headers) -> ClientResponse:
         """GET an event stream. Raises BackendError."""
-        lines = (_ACCEPT_SSE, *headers, *self._lines())
+        own = self._lines()
+        if self._credentials is not None:
+            own = await self._with_credential(own)
         with BACKEND_ERRORS:
-            response = await self.client.request(b"GET", lines)
-            _check(response)
+            response = await self.client.request(b"GET", (_ACCEPT_SSE, *headers, *own))
+            if response.status == 401 and self._may_retry(response, own):
+                own = await self._with_credential(self._lines())
+                response = await self.client.request(b"GET", (_ACCEPT_SSE, *headers, *own))
+            check_status(response)
             if (failure := failed(response, None)) is not None:
                 response.close()
                 raise failure
@@ -227,6 +280,8 @@ class McpHttpClient:
         lines = (*headers, *self._lines())
         try:
             with BACKEND_ERRORS, self._in_time():
+                if self._credentials is not None:
+                    lines = await self._with_credential(lines)
                 try:
                     response = await self.client.request(b"DELETE", lines)
                 except (ConnectError, ConnectionLost):
@@ -250,19 +305,6 @@ async def _first_words(response: ClientResponse) -> str:
         return ""
     response.unread([chunk] if chunk else [])
     return clean_text(" ".join(chunk[:_WORDS].decode(errors="replace").split()), _WORDS)
-
-
-def _check(response: ClientResponse) -> None:
-    status = response.status
-    if status in (401, 403):
-        response.close()
-        raise Unauthorized(f"HTTP {status}: the backend rejected the credentials")
-    if status == 429:
-        response.close()
-        raise RateLimited("HTTP 429: too many requests")
-    if (status >= 500 and response.media_type != h.JSON) or 300 <= status < 400:
-        response.close()
-        raise Unreachable(f"the backend responded with HTTP {status}")
 
 
 def failed(response: ClientResponse, message: Message | None) -> Unreachable | None:

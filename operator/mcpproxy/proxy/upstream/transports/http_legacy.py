@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Raw
 
-from mcpproxy.limits.streams import RESUMED_STREAMS
+from mcpproxy.limits.sessions import RESUMED_STREAMS
 from mcpproxy.proxy.core.errors import (
     BackendError,
     ProtocolError,
@@ -105,7 +105,7 @@ class HttpLegacySession:
         on_response: Callable[[], None],
         detach: Callable[[], None],
     ) -> HttpExchange | None:
-        endpoint = self._endpoint.of(client) if client.headers else self._endpoint
+        endpoint = self._endpoint.of(client) if self._endpoint.by_client else self._endpoint
         users, number, request_id, token = self._users, 0, request.id, None
         if self.stateful:
             number = next(self._numbers)

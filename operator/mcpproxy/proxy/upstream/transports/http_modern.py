@@ -63,7 +63,7 @@ class HttpModernSession:
         detach: Callable[[], None],
     ) -> HttpExchange | None:
         # All messages of a request come in its response, so `detach` is never called.
-        endpoint = self._endpoint.of(client) if client.headers else self._endpoint
+        endpoint = self._endpoint.of(client) if self._endpoint.by_client else self._endpoint
         headers = self._request_headers(request)
         if request.extra is None:
             envelope = jsonrpc.RequestEnvelope("2.0", request.id, request.method, request.params)

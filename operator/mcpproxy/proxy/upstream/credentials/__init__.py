@@ -1,0 +1,1 @@
+"""Tokens with which the proxy calls backends. Knows nothing of MCP."""
