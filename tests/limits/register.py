@@ -13,9 +13,6 @@ USER: Final = "grows with calls of the program that uses the library, not with p
 SAMPLED: Final = "its keys are names of backends and known methods"
 
 BOUNDED: Final[dict[str, str]] = {
-    "plan/access/replay.py:CallJudge._backends": CONFIGURED,
-    "plan/access/replay.py:ReplaySummary.bad": "at most 20, MOST_BAD_LINES",
-    "plan/access/replay.py:ReplaySummary.changes": "at most 1000, MOST_CHANGES",
     "proxy/audit/record_queue.py:RecordQueue.__init__:queue": "audit-backlog",
     "proxy/authentication/admissions.py:AdmissionCache._admissions": "verified-tokens",
     "proxy/authentication/admissions.py:ForgeryLimit._counts": "forging-networks",
@@ -132,6 +129,9 @@ BOUNDED: Final[dict[str, str]] = {
 """Names of limits, apart by blanks."""
 
 UNBOUNDED: Final[dict[str, str]] = {
+    "plan/access/replay.py:CallJudge._backends": CONFIGURED,
+    "plan/access/replay.py:ReplaySummary.bad": "at most 20, MOST_BAD_LINES",
+    "plan/access/replay.py:ReplaySummary.changes": "at most 1000, MOST_CHANGES",
     "plan/collect.py:_settle:task": CONFIGURED,
     "proxy/config/variables.py:LocalVariables._answers": CONFIGURED,
     "proxy/authentication/authenticator.py:Authenticator._results": OWN,
