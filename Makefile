@@ -119,6 +119,8 @@ check: install ## Style, types, import layers, generated files
 	@$(BIN)/python -m scripts.sizing --check || { echo "run: make reference"; exit 1; }
 	@$(BIN)/python -m scripts.limits --check || { echo "run: make reference"; exit 1; }
 	@$(BIN)/python -m scripts.reasons --check || { echo "run: make reference"; exit 1; }
+	@$(BIN)/python -m scripts.cli_reference --check || { echo "run: make reference"; exit 1; }
+	@$(BIN)/python -m scripts.clients_page --check || { echo "run: make reference"; exit 1; }
 	@$(BIN)/python -m scripts.reference --check || { echo "run: make reference"; exit 1; }
 	@$(ASSETS); $(BIN)/python -m scripts.manifests --check || { echo "run: make manifests"; exit 1; }
 	@$(BIN)/python -m scripts.charts --check || { echo "run: make manifests"; exit 1; }
@@ -136,7 +138,9 @@ manifests: crds ## Generate the roles, manifests/install.yaml, the Helm charts a
 	@$(BIN)/python -m scripts.charts
 	@$(BIN)/python -m scripts.bundle
 
-reference: install ## Generate docs/reference.md, limits in docs/security.md, sizing in docs/operations.md, texts of pages
+reference: install ## Generate docs/reference.md, docs/cli.md, and parts of clients.md, security.md and operations.md
+	@$(BIN)/python -m scripts.cli_reference
+	@$(BIN)/python -m scripts.clients_page
 	@$(BIN)/python -m scripts.reference
 	@$(BIN)/python -m scripts.limits
 	@$(BIN)/python -m scripts.reasons

@@ -39,8 +39,10 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
     ),
     "entrances of programs, which must import little": frozenset(
         {
-            "cli.py",
             "controller/healthz.py",
+            "terminal/parsers.py",
+            "terminal/prompts.py",
+            "terminal/run_command.py",
             "library/serving.py",
             "proxy/admin/readiness.py",
             "proxy/upstream/processes/guardian.py",
@@ -53,8 +55,8 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
             "api/kubernetes/objects.py",
             "api/untrusted_text.py",
             "api/yaml_safe_json.py",
-            "client_snippets.py",
             "json_logs.py",
+            "text_logs.py",
             "library/components/read_only.py",
             "limits/limit.py",
             "plan/terminal_text.py",
@@ -84,10 +86,13 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
             "cluster/pods/retries.py",
             "desired/exposure/public_paths.py",
             "plan/approval.py",
+            "plan/local/remedies.py",
+            "plan/local/watch.py",
+            "terminal/files/secret_values.py",
+            "terminal/version_command.py",
             "proxy/authorization/callers.py",
             "proxy/admin/page/addresses.py",
             "proxy/admin/page/readiness.py",
-            "proxy/config/options.py",
             "proxy/downstream/landing.py",
             "proxy/config/start_times.py",
             "proxy/core/catalog/capabilities.py",
@@ -108,7 +113,7 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
             "reconcile/status_updates/debounce.py",
             "reconcile/status_updates/rollout_progress.py",
             "reconcile/status_updates/undeclared_fields.py",
-            "status/conditions/authorization.py",
+            "status/conditions/access/authorization.py",
         }
     ),
 }
@@ -124,6 +129,7 @@ WIDE: Final[Mapping[str, frozenset[str]]] = {
             "proxy/runtime.py",
             "proxy/upstream/backend.py",
             "proxy/upstream/monitor/monitor.py",
+            "proxy/workers/supervisor.py",
         }
     ),
     "it names what the library imports": frozenset({"proxy/embed.py"}),

@@ -27,7 +27,7 @@ def test_files_of_clients_have_the_member_that_each_client_reads() -> None:
 
 def test_a_url_with_special_characters_stays_one_word_of_a_command() -> None:
     url = "https://mcp.example.com/a?b='c'&d=$(e);f"
-    for client in ("Claude Code", "Inspector", "mcpproxy"):
+    for client in ("Claude Code", "MCP Inspector"):
         assert url in shlex.split(_of(client, url=url))
 
 

@@ -19,6 +19,7 @@ import httpx2
 from mcpproxy import desired
 from mcpproxy.api import manifest
 from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.api.manifest_errors import ManifestError
 from tests.acto.mutations import Mutation, Path, Spec
 from tests.acto.world import VERBS, World
 from tests.support.builders import OPTIONS, OWNER, a_manifest
@@ -205,7 +206,7 @@ def rendering(spec: Spec) -> str:
     """What the operator makes of a spec; empty if it can't be used."""
     try:
         proxy = manifest.parse(a_manifest(**spec))
-    except manifest.ManifestError:
+    except ManifestError:
         return ""
     text = json.dumps(desired.build(proxy, _IN_CLUSTER, OWNER))
     # Named or not, it is the same scheduler: the API server fills in its name.

@@ -5,6 +5,7 @@ from typing import Final
 import pytest
 
 from mcpproxy.api import manifest
+from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.api.v1alpha1 import MCPProxy
 from tests.acto import mutations
 from tests.acto.campaign import rendering
@@ -32,7 +33,7 @@ def parsed(spec: Spec) -> MCPProxy | None:
     """The model of a spec; None if it can't be used."""
     try:
         return manifest.parse(a_manifest(**spec))
-    except manifest.ManifestError:
+    except ManifestError:
         return None
 
 

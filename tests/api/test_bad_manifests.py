@@ -5,6 +5,7 @@ import json
 import pytest
 
 from mcpproxy.api import manifest
+from mcpproxy.api.manifest_errors import ManifestError
 from tests.support import bad_access, bad_limits, bad_manifests, bad_pods
 from tests.support.bad_values import Bad
 from tests.support.good_manifests import GOOD
@@ -16,7 +17,7 @@ from tests.support.good_manifests import GOOD
     ids=lambda case: case.wrong,
 )
 def test_a_wrong_manifest_is_refused_with_the_path_of_its_field(case: Bad) -> None:
-    with pytest.raises(manifest.ManifestError) as raised:
+    with pytest.raises(ManifestError) as raised:
         manifest.load(json.dumps(case.manifest))
     findings = str(raised.value).split("; ")
     assert any(finding.startswith(case.parser_says) for finding in findings), findings

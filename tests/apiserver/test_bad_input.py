@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from mcpproxy.api import constants, manifest
+from mcpproxy.api.manifest_errors import ManifestError
 from tests.apiserver.server import ApiServer
 from tests.support import bad_access, bad_limits, bad_manifests, bad_pods
 from tests.support.bad_values import Bad
@@ -78,7 +79,7 @@ def test_errors_beyond_the_schema_are_refused_by_the_parser(
         "apply", "-f", "-", "-o", "json", input=placed(case.manifest, namespace)
     )
     assert answer.returncode == 0, answer.stderr
-    with pytest.raises(manifest.ManifestError, match=f"^{re.escape(case.parser_says)}"):
+    with pytest.raises(ManifestError, match=f"^{re.escape(case.parser_says)}"):
         manifest.parse(json.loads(answer.stdout))
 
 

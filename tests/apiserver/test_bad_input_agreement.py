@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mcpproxy.api import constants, manifest
+from mcpproxy.api.manifest_errors import ManifestError
 from tests.apiserver.server import ApiServer
 from tests.support.good_manifests import AUTOSCALED, EVERY_FIELD
 
@@ -52,7 +53,7 @@ def changed(whole: dict[str, Any], path: tuple[Any, ...], odd: Any) -> dict[str,
 def parser_takes(given: dict[str, Any]) -> bool:
     try:
         manifest.parse(given)
-    except manifest.ManifestError:
+    except ManifestError:
         return False
     return True
 

@@ -20,7 +20,7 @@ from mcpproxy.api import constants, manifest
 from mcpproxy.cluster.pods.reports import PodReportWatcher
 from mcpproxy.cluster.pods.status_stream import PodAddress
 from mcpproxy.desired import config_map
-from mcpproxy.proxy import cli
+from mcpproxy.proxy import run_options
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.core.tokens import session_token
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
@@ -58,7 +58,7 @@ def test_the_arguments_of_a_pod_are_taken_by_this_runtime(version: str) -> None:
     name, *arguments = container["args"]
     assert (container["command"], name) == (["mcpproxy"], "run")
     parser = argparse.ArgumentParser(exit_on_error=False)
-    cli.add_arguments(parser)
+    run_options.add_arguments(parser)
     found = parser.parse_args(arguments)
     assert str(found.file) == f"{constants.CONFIG_DIR}/{constants.CONFIG_FILE}"
     assert (found.port, found.admin_port) == (constants.PORT_HTTP, constants.PORT_ADMIN)

@@ -14,6 +14,7 @@ import yaml
 
 from mcpproxy import desired
 from mcpproxy.api import manifest
+from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.desired import config_map
 from tests.fields.schema import is_the_runtimes, leaves
 from tests.samples.test_samples import OURS, SAMPLES
@@ -81,7 +82,7 @@ def children(whole: dict[str, Any], *, mounted: bool) -> str | None:
     """What the pods mount, or all children besides; None if the manifest is refused."""
     try:
         proxy = manifest.parse(whole)
-    except manifest.ManifestError:
+    except ManifestError:
         return None
     if mounted:
         return manifest.runtime_manifest(proxy)

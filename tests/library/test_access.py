@@ -17,7 +17,7 @@ from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 
 from mcpproxy import Identity, Proxy, ProxyClient, ProxyProvider, Server, create_proxy, mount
-from mcpproxy.api.manifest import ManifestError
+from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.api.v1alpha1 import Audit, Authorization
 from mcpproxy.library.access import identity_of_request
 from tests.library.conftest import ERAS, served, text

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mcpproxy import create_proxy
-from mcpproxy.api.manifest import ManifestError
+from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.proxy.config.targets import from_mcp_servers, from_target
 from mcpproxy.proxy.http1.client.client import Origin
 from tests.library.conftest import NOTES, names
@@ -88,7 +88,7 @@ def test_a_file_of_vs_code_loads_with_comments_inputs_and_variables(
 def test_an_input_variable_is_an_error_that_names_the_remedy() -> None:
     server = {"url": "https://x/mcp", "headers": {"X-Key": "${input:key}"}}
     asked = [{"id": "key", "type": "promptString", "description": "The API key"}]
-    with pytest.raises(ManifestError, match=r"The API key.*\$\{env:NAME\}"):
+    with pytest.raises(ManifestError, match=r"The API key.*MCPPROXY_INPUT_KEY"):
         _only(server, inputs=asked)
 
 
@@ -108,7 +108,7 @@ def test_a_file_of_fastmcp_loads_and_ignored_fields_are_named(
         "timeout": 2500,
         "description": "for people",
         "tools": {"a": {"name": "b"}},
-        "include_tags": ["x"],
+        "icons": ["x"],
     }
     local = {"command": "x", "cwd": "/tmp", "keep_alive": False, "transport": "stdio"}
     first, second = _backends({"mcpServers": {"remote": remote, "local": local}})
@@ -116,7 +116,8 @@ def test_a_file_of_fastmcp_loads_and_ignored_fields_are_named(
     assert first["timeouts"] == {"request": "2500ms"}
     assert second["stdio"]["cwd"] == "/tmp"
     told = [record.getMessage() for record in caplog.records]
-    assert told == ["mcpServers.remote: ignored: include_tags, tools"]
+    assert told == ["mcpServers.remote: ignored: icons"]
+    assert first["tools"] == {"overrides": [{"name": "a", "rename": "b"}]}
 
 
 @pytest.mark.parametrize("auth", ["oauth", {"type": "x"}])
@@ -234,8 +235,8 @@ async def test_a_server_that_is_switched_off_is_never_started(
 @pytest.mark.parametrize(
     ("server", "told"),
     [
-        ({"url": "ftp://host/"}, "url: expected http:// or https:// and a host"),
-        ({"httpUrl": "https://me:secret@host/"}, "httpUrl: expected http:// or https://"),
+        ({"url": "ftp://host/"}, "url: must begin with http:// or https:// and a host"),
+        ({"httpUrl": "https://me:secret@host/"}, "httpUrl: must begin with http:// or https://"),
         ({"url": "http://host:0/"}, "url: Port out of range"),
         ({"url": ["http://host/"]}, "url: expected a string"),
         ({"url": "http://host/", "type": "carrier"}, "type: expected http or sse, found 'carrier'"),
@@ -260,7 +261,7 @@ def test_errors_name_the_member_of_the_file_and_nothing_else(
 ) -> None:
     path = tmp_path / "mcp.json"
     path.write_text(json.dumps({"mcp": {"servers": {"fine": {"command": "x"}, "a": server}}}))
-    expected = rf"^{re.escape(str(path))}: mcp\.servers\.a\.{told}"
+    expected = rf"^{re.escape(str(path))}:1: mcp\.servers\.a\.{told}"
     with pytest.raises(ManifestError, match=expected) as caught:
         from_target(str(path))
     assert "spec." not in str(caught.value)
@@ -270,7 +271,7 @@ def test_errors_name_the_member_of_the_file_and_nothing_else(
 def test_an_error_in_json_with_comments_names_the_line_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "mcp.json"
     path.write_text('{\n/* one\n   two */\n  "mcpServers": {"a": oops}\n}')
-    with pytest.raises(ManifestError, match="line 4 column 23"):
+    with pytest.raises(ManifestError, match=r"mcp\.json:4:23: invalid JSON"):
         from_target(str(path))
 
 

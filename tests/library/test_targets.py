@@ -18,7 +18,7 @@ from mcp.server import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
 
 from mcpproxy import ProxyClient, Server, create_proxy
-from mcpproxy.api.manifest import ManifestError
+from mcpproxy.api.manifest_errors import ManifestError
 from tests.library.conftest import ERAS, NOTES, in_its_own_task, names, text
 from tests.proxy.runtime.serving import free_port, serving
 

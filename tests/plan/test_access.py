@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mcpproxy.api.manifest import ManifestError
+from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.api.v1alpha1 import MCPProxySpec
 from mcpproxy.api.v1alpha1.status import BackendStatus
 from mcpproxy.plan.access.callers import callers_of, parse_caller

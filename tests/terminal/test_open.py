@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 from mcpproxy import command_line
-from mcpproxy.api.manifest import ManifestError
+from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.terminal.open_command import page_url
 from scripts.ports import ports_in_a_row
 

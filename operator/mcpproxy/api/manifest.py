@@ -1,62 +1,20 @@
 """Parsing of MCPProxy manifests, such as the runtime's configuration file."""
 
 import hashlib
-from collections.abc import Hashable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
+from mcpproxy.api.constants import API_VERSION, KIND
+from mcpproxy.api.field_messages import did_you_mean, problems_of, unknown_field
+from mcpproxy.api.manifest_errors import ManifestError, Problem
 from mcpproxy.api.v1alpha1 import MCPProxy
+from mcpproxy.api.yaml_documents import Document, read_documents
 from mcpproxy.api.yaml_safe_json import json_text
 
-_TOP_FIELDS = frozenset({"apiVersion", "kind", "metadata", "spec", "status"})
-_UNKNOWN_FIELD = "unknown field; remove it or correct its spelling"
-
-
-class ManifestError(ValueError):
-    """The manifest is invalid. The message names the field and the remedy."""
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML loader that behaves like kubectl: dates stay text, and a repeated key is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [
-            self.construct_object(key, deep=True)
-            for key, _ in node.value
-            if not key.tag.endswith(":merge")
-        ]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None,
-                    None,
-                    f"duplicate key {key!r} in a mapping; remove one of the two",
-                    node.start_mark,
-                )
-        return super().construct_mapping(node, deep)
-
-
-# An unquoted 2025-11-25 is an MCP revision, not a date.
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, form) for tag, form in resolvers if not tag.endswith(":timestamp")]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
-def format_validation_error(error: ValidationError) -> str:
-    """Return all errors as `path: message`, joined with `; `."""
-    messages = []
-    for item in error.errors(include_url=False, include_input=False):
-        path = ""
-        for part in item["loc"]:
-            path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
-        message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            message = _UNKNOWN_FIELD
-        messages.append(f"{path}: {message}" if path else message)
-    return "; ".join(messages)
+_SERVERS = ("mcpServers", "servers", "context_servers", "mcp_servers", "mcp")
+_TOP_FIELDS = ("apiVersion", "kind", "metadata", "spec", "status")
 
 
 def parse(manifest: Any) -> MCPProxy:
@@ -68,11 +26,21 @@ def parse(manifest: Any) -> MCPProxy:
         raise ManifestError("expected a mapping with apiVersion, kind, metadata and spec")
     unknown = sorted(str(key) for key in manifest if key not in _TOP_FIELDS)
     if unknown:
-        raise ManifestError("; ".join(f"{field}: {_UNKNOWN_FIELD}" for field in unknown))
+        raise ManifestError.of(
+            [Problem(unknown_field(field, _TOP_FIELDS), field) for field in unknown]
+        )
     try:
         return MCPProxy.model_validate(manifest, strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
-        raise ManifestError(format_validation_error(error)) from error
+        raise ManifestError.of(list(problems_of(error, MCPProxy))) from error
+
+
+def parse_document(document: Document) -> MCPProxy:
+    """Return the model of a document. Raise ManifestError with the line of every invalid field."""
+    try:
+        return parse(document.content)
+    except ManifestError as error:
+        raise error.with_lines(document.line_of) from error.__cause__
 
 
 def load(text: str) -> MCPProxy:
@@ -80,23 +48,44 @@ def load(text: str) -> MCPProxy:
 
     Raise ManifestError if the text has no MCPProxy or several, or if it is invalid.
     """
-    manifests = [document for document in documents(text) if is_mcpproxy(document)]
-    if len(manifests) != 1:
-        raise ManifestError(f"expected one document of kind MCPProxy, found {len(manifests)}")
-    return parse(manifests[0])
+    documents = read_documents(text)
+    manifests = [document for document in documents if is_mcpproxy(document.content)]
+    if not manifests:
+        raise no_mcpproxy(documents).with_lines(line_of_first(documents))
+    if len(manifests) > 1:
+        raise ManifestError(
+            f"expected one document of kind MCPProxy, found {len(manifests)}; keep one in this file"
+        )
+    return parse_document(manifests[0])
 
 
-def documents(text: str) -> list[Any]:
-    """Return all non-empty documents of a YAML or JSON text. Raise ManifestError."""
-    try:
-        return [item for item in yaml.load_all(text, _Loader) if item is not None]
-    except yaml.YAMLError as error:
-        raise ManifestError(f"invalid YAML: {error}") from error
+def line_of_first(documents: Sequence[Document]) -> Callable[[str], int]:
+    """Return a function for the lines of the fields of the first document."""
+    return documents[0].line_of if documents else lambda field: 1
+
+
+def no_mcpproxy(documents: Sequence[Document]) -> ManifestError:
+    """Return the error for a file without an MCPProxy, which says what the file has instead."""
+    expected = "expected a document of kind MCPProxy, found"
+    if not documents:
+        return ManifestError(f"{expected} an empty file")
+    content = documents[0].content
+    if not isinstance(content, dict):
+        return ManifestError(f"{expected} no mapping; begin with apiVersion: {API_VERSION}")
+    kind = content.get("kind")
+    if isinstance(kind, str):
+        return ManifestError(f"{expected} {kind}{did_you_mean(kind, [KIND])}", "kind")
+    servers = [key for key in _SERVERS if key in content]
+    if servers:
+        return ManifestError(
+            f"{expected} {servers[0]}; write the manifest with mcpproxy convert FILE"
+        )
+    return ManifestError(f"{expected} no kind; add kind: {KIND} and apiVersion: {API_VERSION}")
 
 
 def is_mcpproxy(document: Any) -> bool:
     """True if the kind of a document is MCPProxy, valid or not."""
-    return isinstance(document, dict) and document.get("kind") == "MCPProxy"
+    return isinstance(document, dict) and document.get("kind") == KIND
 
 
 COMPONENT_FIELDS = ("tools", "prompts", "resources", "resourceTemplates")

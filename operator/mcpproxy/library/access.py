@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from mcpproxy.api.manifest import ManifestError, format_validation_error
+from mcpproxy.api.field_messages import problems_of
+from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.api.v1alpha1 import Audit, Authentication, Authorization, MCPProxySpec
 from mcpproxy.proxy.embed import (
     ANONYMOUS,
@@ -122,7 +123,8 @@ def _validate(name: str, value: Any) -> Any:
     try:
         return _MODELS[name].model_validate(content, strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
-        raise ManifestError(f"{name}: {format_validation_error(error)}") from None
+        problems = "; ".join(map(str, problems_of(error, _MODELS[name])))
+        raise ManifestError(problems, name) from None
 
 
 def _manifest_of(model: BaseModel) -> dict[str, Any]:

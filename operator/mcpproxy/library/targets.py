@@ -21,7 +21,7 @@ from mcp.server import MCPServer, Server
 from pydantic import AnyUrl
 
 from mcpproxy.api.defaults import BackendSettings, effective_settings
-from mcpproxy.api.manifest import ManifestError
+from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.library.sessions.backend_factory import OpenerOf, default_settings
 from mcpproxy.proxy.embed import (
     BackendContext,

@@ -6,7 +6,7 @@ from importlib.resources import files
 from typing import Final
 from urllib.parse import urlencode
 
-from mcpproxy.client_snippets import client_snippets
+from mcpproxy.client_snippets import SHELL, client_snippets
 from mcpproxy.pages.html import Child, Html, join, tag, untrusted
 
 FILES: Final = {
@@ -99,7 +99,7 @@ def snippets(name: str, url: str) -> Html:
         tag(
             "details",
             tag("summary", snippet.client),
-            tag("p", "Run in a shell:" if snippet.place == "shell" else f"In {snippet.place}:"),
+            tag("p", "Run in a shell:" if snippet.place == SHELL else f"In {snippet.place}:"),
             tag("pre", snippet.text, tabindex=0),
             id=f"snippet-{snippet.client.lower().replace(' ', '-')}",
         )

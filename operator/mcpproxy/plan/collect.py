@@ -14,6 +14,7 @@ from mcpproxy.plan.access.permissions import build_access
 from mcpproxy.plan.access.recorded_calls import read_calls
 from mcpproxy.plan.access.replay import CallJudge, replay_calls
 from mcpproxy.plan.document import Plan, build_document
+from mcpproxy.plan.local.remedies import with_remedies
 from mcpproxy.proxy.bootstrap import build_backend_context
 from mcpproxy.proxy.config.options import RuntimeOptions
 from mcpproxy.proxy.config.targets import ProxyConfig
@@ -57,17 +58,14 @@ async def build_plan(
     for backend in backends:
         backend.start()
     try:
-        tasks = [asyncio.create_task(backend.watch.settled.wait()) for backend in backends]
-        _, late = await asyncio.wait(tasks, timeout=sources.deadline)
-        for task in late:
-            task.cancel()
-        statuses = [_status(backend, sources.deadline) for backend in backends]
+        await _settle(backends, sources.deadline)
+        statuses = with_remedies(
+            (_status(backend, sources.deadline) for backend in backends), proxy.spec.backends
+        )
         if sources.save is not None:
             for backend in backends:
                 _save(sources.save, proxy, backend, pages_by_backend.get(backend.name, {}))
-        known = all(
-            backend.watch.known and not backend.watch.lists.failures for backend in backends
-        )
+        known = all(b.watch.known and not b.watch.lists.failures for b in backends)
         origins = {b.name: (b.names, selections(b.settings)) for b in backends}
         plan = build_document(
             proxy.metadata,
@@ -92,6 +90,14 @@ def _add_access(plan: Plan, proxy: MCPProxy, catalog: Catalog, sources: CollectO
     if sources.replay is not None:
         judge = CallJudge(proxy.spec, catalog)
         plan["replay"] = replay_calls(proxy.metadata.name, judge, read_calls(sources.replay))
+
+
+async def _settle(backends: list[Backend], deadline: float) -> None:
+    """Wait until all backends are known, but only for `deadline` seconds."""
+    tasks = [asyncio.create_task(backend.watch.settled.wait()) for backend in backends]
+    _, late = await asyncio.wait(tasks, timeout=deadline)
+    for task in late:
+        task.cancel()
 
 
 def _backend(

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from mcpproxy.api.manifest import ManifestError
+from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.plan import compare as plan_compare
 from mcpproxy.plan import manifests
@@ -27,11 +27,13 @@ from mcpproxy.plan.document import (
     plan_differences,
     removed_plan,
 )
+from mcpproxy.plan.local.watch import watch_file
 from mcpproxy.plan.render import render_plan, render_removed_plan
 from mcpproxy.proxy import process
-from mcpproxy.proxy.cli import add_places
 from mcpproxy.proxy.config.options import RuntimeOptions, parse_seconds
-from mcpproxy.proxy.config.targets import ProxyConfig, is_url
+from mcpproxy.proxy.config.targets import ProxyConfig, from_file, is_manifest, is_url, read_text
+from mcpproxy.proxy.run_options import add_places
+from mcpproxy.text_logs import is_terminal
 
 TIMEOUT = 30.0
 
@@ -55,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " with the output file of an earlier -o json",
     )
     _add_access(add)
+    add("-w", "--watch", action="store_true", help="show the plan after each change of FILE")
     add_credentials(parser)
     add("-o", "--output", choices=("text", "json"), default="text", help="%(default)s")
     add_places(parser)
@@ -100,14 +103,25 @@ def _add_lists(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print the plan. The exit code is the result for CI."""
     process.log_to_stderr("error")
+    if not args.watch:
+        return _show(args)
+    if args.file == "-":
+        process.report_error("mcpproxy plan: --watch: stdin does not change; use -f with a file")
+        return FAILED
+    return watch_file(Path(args.file), lambda: _show(args))
+
+
+def _show(args: argparse.Namespace) -> int:
+    """Print the plan once, and return its exit code."""
     try:
         by_file = args.against is not None and not plan_compare.is_running(args.against)
-        parsed = manifests.read_manifests(_read(args.file), args.namespace, may_have_none=by_file)
+        parsed = _read(args, may_have_none=by_file)
         for skipped in parsed.skipped:
             print(f"mcpproxy plan: ignored {skipped}", file=sys.stderr)  # noqa: T201
+        _announce(parsed.proxies, args)
         plans, lost = process.run(_plans(parsed.proxies, args))
     except (ManifestError, ValueError, OSError) as error:
-        print(f"mcpproxy plan: {error}", file=sys.stderr)  # noqa: T201
+        process.report_failure("mcpproxy plan", error)
         return FAILED
     except KeyboardInterrupt:
         return process.INTERRUPTED
@@ -116,11 +130,23 @@ def main(args: argparse.Namespace) -> int:
     return code
 
 
-def _read(file: str) -> str:
+def _announce(proxies: list[MCPProxy], args: argparse.Namespace) -> None:
+    """Say what a person at the terminal waits for."""
+    if args.offline is None and is_terminal(sys.stderr):
+        count = sum(len(proxy.spec.backends) for proxy in proxies)
+        process.report_error(f"connecting to {count} backends, up to {args.timeout:g} s ...")
+
+
+def _read(args: argparse.Namespace, *, may_have_none: bool) -> manifests.ParsedInput:
+    """Return the MCPProxies of the file. Raise ManifestError with their lines."""
+    path = Path(args.file)
+    if path.suffix in (".json", ".toml") and not is_manifest(path):
+        return manifests.ParsedInput([from_file(path).proxy], [])
+    text = sys.stdin.read() if args.file == "-" else read_text(path)
     try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
+        return manifests.read_manifests(text, args.namespace, may_have_none=may_have_none)
+    except ManifestError as error:
+        raise error.in_file("stdin" if args.file == "-" else args.file) from error
 
 
 async def _plans(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mcpproxy.api.manifest import ManifestError
+from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.plan.collect import CollectOptions, build_plan
 from mcpproxy.plan.credentials import redact_values
 from mcpproxy.plan.document import FORM, Plan

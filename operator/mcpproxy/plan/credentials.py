@@ -5,16 +5,15 @@ The values are never part of a message.
 
 import argparse
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from mcpproxy.api.manifest import ManifestError
+from mcpproxy.api.manifest_errors import ManifestError
+from mcpproxy.proxy.config.options import parse_header
 
 TOKEN: Final = "MCPPROXY_TOKEN"
 """Environment variable with a token."""
-_HEADER: Final = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*")
 _AUTHORIZATION: Final = "authorization"
 
 
@@ -26,7 +25,7 @@ def add_credentials(parser: argparse.ArgumentParser) -> None:
         "--header",
         action="append",
         default=[],
-        type=_parse_header,
+        type=parse_header,
         metavar="'NAME: VALUE'",
         help="send this header with HTTP requests; repeatable",
     )
@@ -77,11 +76,3 @@ def _check_token(token: str, source: str) -> str:
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         raise ManifestError(f"{source}: expected one token without spaces, found something else")
     return token
-
-
-def _parse_header(text: str) -> tuple[str, str]:
-    match = _HEADER.fullmatch(text)
-    if match is None or not match[2].isprintable():
-        # The text may have a token.
-        raise argparse.ArgumentTypeError("expected a header, such as 'Authorization: Bearer x'")
-    return match[1], match[2]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mcpproxy.api import constants
-from mcpproxy.api.manifest import ManifestError
+from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.proxy.upstream.processes.child_processes import before_exec
 
 _KIND: Final = "mcpproxy/"
@@ -44,15 +44,23 @@ class Forwarding:
 
 @asynccontextmanager
 async def forward(
-    resource: str, port: str, shown: str, namespace: str | None, deadline: float
+    resource: str,
+    port: str,
+    shown: str,
+    namespace: str | None,
+    deadline: float,
+    context: str | None = None,
 ) -> AsyncIterator[Forwarding]:
     """Yield a local port for the port of this name of `resource`, such as `service/NAME`.
 
-    `shown` is the name of the target in errors. Without a namespace, that of kubectl's current
-    context applies. Raise ManifestError with the reason if kubectl cannot forward the port.
+    `shown` is the name of the target in errors. Without a context, kubectl's current one applies,
+    and without a namespace, that of the context. Raise ManifestError with the reason if kubectl
+    cannot forward the port.
     """
     namespace_options = ("--namespace", namespace) if namespace else ()
-    command = ("kubectl", *namespace_options, "port-forward", resource, f":{port}")
+    context_options = ("--context", context) if context else ()
+    options = (*namespace_options, *context_options)
+    command = ("kubectl", *options, "port-forward", resource, f":{port}")
     try:
         process = await asyncio.create_subprocess_exec(
             *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, preexec_fn=before_exec()
@@ -68,13 +76,15 @@ async def forward(
 
 
 @asynccontextmanager
-async def port_forward(proxy: str, namespace: str | None, deadline: float) -> AsyncIterator[str]:
-    """Yield a local URL of an MCPProxy in the cluster of kubectl's current context.
+async def port_forward(
+    proxy: str, namespace: str | None, deadline: float, context: str | None = None
+) -> AsyncIterator[str]:
+    """Yield a local URL of an MCPProxy in the cluster of kubectl's context.
 
     Raise ManifestError as `forward` does.
     """
-    shown = f"{_KIND}{proxy}"
-    async with forward(f"service/{proxy}", PORT, shown, namespace, deadline) as forwarding:
+    shown, service = f"{_KIND}{proxy}", f"service/{proxy}"
+    async with forward(service, PORT, shown, namespace, deadline, context) as forwarding:
         yield f"http://{forwarding.address}/mcp"
 
 

@@ -164,6 +164,7 @@ def build_host_policy(
     if options.host not in ("127.0.0.1", "localhost", "::1") and not hosts:
         raise ValueError(
             f"--host {options.host} accepts connections from other machines; set --allowed-host"
-            " (or spec.allowedHosts) to the host names that clients use"
+            " (or spec.allowedHosts) to the host names that clients use, such as"
+            " --allowed-host localhost"
         )
     return HostOriginPolicy((*LOCAL, *hosts), origins)

@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from mcpproxy import standard_descriptors
+from mcpproxy.api.manifest_errors import MAX_PROBLEM, ManifestError
+from mcpproxy.api.untrusted_text import clean_text
 from mcpproxy.json_logs import JsonLogFormatter
 from mcpproxy.limits.clients import LOG_RECORDS
 from mcpproxy.limits.http import DESCRIPTORS
+from mcpproxy.text_logs import TextLogFormatter, is_terminal
 
 Result = TypeVar("Result")
 
@@ -148,6 +151,14 @@ class StderrHandler(logging.Handler):
                 _write(self.format(record))
 
 
+def report_failure(program: str, error: Exception) -> None:
+    """Write one line for each problem of an error to standard error, after the log."""
+    if isinstance(error, ManifestError):
+        report_error("\n".join(error.lines(program)))
+    else:
+        report_error(f"{program}: {clean_text(str(error), MAX_PROBLEM)}")
+
+
 def report_error(text: str) -> None:
     """Write a line to standard error after the log; give up if it is not read."""
     if _has_own_stderr():
@@ -176,9 +187,21 @@ def _has_own_stderr() -> bool:
         return False
 
 
-def log_to_stderr(level: str, worker: int | None = None) -> None:
-    """Log records of this level and above to standard error."""
-    handler = StderrHandler() if _has_own_stderr() else logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLogFormatter(worker))
+def logs_text(log_format: str) -> bool:
+    """True if the log is for a person: `text`, or `auto` with standard error at a terminal."""
+    return log_format == "text" or (log_format == "auto" and is_terminal(sys.stderr))
+
+
+def log_to_stderr(
+    level: str,
+    worker: int | None = None,
+    log_format: str = "auto",
+    handler: logging.Handler | None = None,
+) -> None:
+    """Log records of this level and above to standard error, or to another handler."""
+    if handler is None:
+        handler = StderrHandler() if _has_own_stderr() else logging.StreamHandler(sys.stderr)
+        is_text = logs_text(log_format)
+        handler.setFormatter(TextLogFormatter(worker) if is_text else JsonLogFormatter(worker))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))

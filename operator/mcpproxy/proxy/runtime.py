@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import logging
+import os
 import secrets
 import signal
 import socket
@@ -29,6 +31,7 @@ from mcpproxy.proxy.downstream.standard_streams import standard_streams
 from mcpproxy.proxy.downstream.stdio import StdioServer
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.http1.server.server import HttpServer
+from mcpproxy.proxy.process import INTERRUPTED
 from mcpproxy.proxy.sockets import AdminServer, listen
 from mcpproxy.proxy.telemetry.metrics import BackendGauges
 from mcpproxy.proxy.upstream.mounted.values import MountedValues
@@ -36,6 +39,8 @@ from mcpproxy.proxy.upstream.mounted.values import MountedValues
 if TYPE_CHECKING:
     from mcpproxy.proxy.admin.page.collect import PageData
     from mcpproxy.proxy.authentication.client_authentication import ClientAuthentication
+log = logging.getLogger("mcpproxy.run")
+
 GC_THRESHOLD: Final = 20_000
 """Threshold of the garbage collector: allocated minus freed objects."""
 
@@ -56,6 +61,8 @@ class Runtime:
         self._admin_server = admin_server
         self._options = options
         self._stopping = asyncio.Event()
+        self.interrupted = False
+        """True after SIGINT."""
         self._draining = False
         self._verified = False
         self._port = options.port
@@ -181,7 +188,7 @@ class Runtime:
         admin, tasks = None, list[asyncio.Task[None]]()
         if options.admin_port is not None:
             admin = self._admin_server(self._admin.app)
-            listening = listen(options.admin_host, options.admin_port)
+            listening = listen(options.admin_host, options.admin_port, option="--admin-port")
             tasks = [asyncio.create_task(admin.serve(sockets=[listening]))]
         self._prepare_process()
         key_watch = None if self._keys is None else asyncio.create_task(self._keys.run())
@@ -217,7 +224,7 @@ class Runtime:
         options = self._options
         sockets = [listen(options.host, options.port, shared=options.own_port is not None)]
         if options.own_port is not None:
-            sockets.append(listen(options.host, options.own_port))
+            sockets.append(listen(options.host, options.own_port, option="--worker-ports"))
         self._port = sockets[-1].getsockname()[1]
         return sockets
 
@@ -226,11 +233,11 @@ class Runtime:
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGTERM, self.stop)
+        loop.add_signal_handler(signal.SIGINT, self._interrupt)
 
     def _endpoint(self, guard: HostOriginPolicy) -> Endpoint:
-        address = _address(self._options, self._port)
+        address = reachable_address(self._options, self._port)
         spec = self._configuration.proxy.spec if self._configuration else None
         public = spec.public_url if spec else None
         parts = (self.gateway, guard, address, self._options.path)
@@ -258,6 +265,22 @@ class Runtime:
         header = self._principal_header
         return () if header is None else ((header.lower().encode(), READINESS),)
 
+    @property
+    def url(self) -> str:
+        """The URL at which clients reach the endpoint."""
+        spec = self._configuration.proxy.spec if self._configuration else None
+        if spec is not None and spec.public_url is not None:
+            return spec.public_url
+        return f"http://{reachable_address(self._options, self._port)}{self._options.path}"
+
+    def _interrupt(self) -> None:
+        if self.interrupted:
+            # The person does not want to wait for calls in flight.
+            os._exit(INTERRUPTED)
+        self.interrupted = True
+        log.info("stopping after the calls in flight; Ctrl-C again stops at once")
+        self.stop()
+
     def stop(self) -> None:
         """Let `serve_http` drain and return, as after SIGTERM or SIGINT."""
         self._stopping.set()
@@ -278,6 +301,6 @@ class Runtime:
         return None
 
 
-def _address(options: RuntimeOptions, port: int) -> str:
+def reachable_address(options: RuntimeOptions, port: int) -> str:
     """Return the address at which other processes reach this one, as `host:port`."""
     return join_host_port(options.reachable_host, port)

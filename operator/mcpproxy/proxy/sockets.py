@@ -12,6 +12,7 @@ from mcpproxy.proxy.config.options import DRAIN
 EVERYWHERE: Final = "::"
 """Host for all addresses of both families."""
 _BACKLOG: Final = 2048
+_MAX_PORT: Final = 65535
 
 
 class AdminServer(uvicorn.Server):
@@ -42,15 +43,51 @@ class AdminServer(uvicorn.Server):
         yield
 
 
-def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """Return a listening socket; `shared` allows other processes on its port. Raise OSError."""
-    sock = bind(host, port, shared=shared)
-    sock.listen(_BACKLOG)
+class PortUnavailable(OSError):
+    """A port cannot be opened. The message names it, the reason and the option."""
+
+    def __init__(self, error: OSError, host: str, port: int, option: str) -> None:
+        super().__init__(error.errno, error.strerror)
+        self._text = _describe_failure(error, host, port, option)
+
+    def __str__(self) -> str:
+        return self._text
+
+
+def _describe_failure(error: OSError, host: str, port: int, option: str) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"{option}: port {port} is in use on {host}; stop the other program or choose another"
+            f" port, such as {option} {_next_port(port)}"
+        )
+    if error.errno == errno.EACCES:
+        return f"{option}: port {port} is reserved for root; choose a port from 1024"
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        host_option = option.replace("port", "host")
+        return f"{host_option}: {host} is not an address of this machine; try 127.0.0.1"
+    return f"{option}: cannot listen on port {port} of {host}: {error.strerror}"
+
+
+def _next_port(port: int) -> int:
+    return port + 1 if port < _MAX_PORT else port - 1
+
+
+def listen(host: str, port: int, *, shared: bool = False, option: str = "--port") -> socket.socket:
+    """Return a listening socket; `shared` allows other processes on its port.
+
+    `option` set the port. Raise PortUnavailable.
+    """
+    sock = bind(host, port, shared=shared, option=option)
+    try:
+        sock.listen(_BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise PortUnavailable(error, host, port, option) from error
     return sock
 
 
-def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """Return a bound socket that does not listen yet. Raise OSError.
+def bind(host: str, port: int, *, shared: bool = False, option: str = "--port") -> socket.socket:
+    """Return a bound socket that does not listen yet. Raise PortUnavailable.
 
     `::` means every address of either family, or of IPv4 if the kernel has no IPv6.
     """
@@ -59,8 +96,11 @@ def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
         return _bind(family, host, port, shared=shared)
     except OSError as error:
         if host != EVERYWHERE or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-            raise
+            raise PortUnavailable(error, host, port, option) from error
+    try:
         return _bind(socket.AF_INET, "0.0.0.0", port, shared=shared)
+    except OSError as error:
+        raise PortUnavailable(error, host, port, option) from error
 
 
 def _bind(family: socket.AddressFamily, host: str, port: int, *, shared: bool) -> socket.socket:

@@ -7,7 +7,8 @@ from typing import Final, TypeVar
 
 from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object
-from mcpproxy.api.manifest import ManifestError, load, parse
+from mcpproxy.api.manifest import load, parse
+from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.cluster.client import Cluster
 from mcpproxy.cluster.errors import ClusterError, Forbidden, NotFound

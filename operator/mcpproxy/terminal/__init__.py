@@ -1,4 +1,5 @@
-"""Commands for people: `mcpproxy list`, `mcpproxy call`, `mcpproxy open`.
+"""Commands for a person: `run` at a terminal, `list`, `call`, `open`, `convert`, `validate`.
 
-They are clients, built on the official SDK. They know nothing of the runtime's insides.
+`list` and `call` are clients, built on the official SDK. `display`, `files` and `kubectl` are the
+view of `run`, the commands about files, and the plugin of kubectl.
 """

@@ -7,7 +7,7 @@ from typing import Any
 
 from mcp import Client, MCPError, types
 
-from mcpproxy.api.manifest import ManifestError
+from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.proxy import process
 from mcpproxy.terminal import questions
 from mcpproxy.terminal.arguments import ArgumentError, parse_arguments
@@ -41,7 +41,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         result = process.run(_call(args))
     except (ManifestError, ArgumentError) as error:
-        report(f"mcpproxy call: {error}")
+        process.report_failure("mcpproxy call", error)
         return 2
     except (ConnectionFailed, MCPError) as error:
         report(f"mcpproxy call: {error}")

@@ -1,22 +1,25 @@
 """Connection to the server that the command line names, as a client of the official SDK."""
 
 import argparse
+import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import httpx2
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
-from mcpproxy.api.manifest import ManifestError
+from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.plan.credentials import TOKEN, add_credentials, redact_values, request_headers
 from mcpproxy.plan.port_forward import port_forward, proxy_of
 from mcpproxy.proxy.config.options import parse_seconds
 from mcpproxy.proxy.config.targets import from_target, is_url
+from mcpproxy.proxy.config.variables import Ask, InputPrompt
+from mcpproxy.terminal.prompts import ask_of_user
 
 Result = TypeVar("Result")
 TIMEOUT: Final = 30.0
@@ -35,6 +38,8 @@ class Target:
     """A URL, a file that `mcpproxy run` accepts, or `mcpproxy/NAME` for a proxy in the cluster."""
     namespace: str | None = None
     """Namespace of the proxy in the cluster; None for that of kubectl's context."""
+    context: str | None = None
+    """Context of kubectl; None for the current one."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Headers of HTTP requests."""
     timeout: float = TIMEOUT
@@ -46,6 +51,7 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("target", metavar="TARGET", help=f"{EXAMPLES} for a proxy in the cluster, through kubectl")
     add("-n", "--namespace", metavar="NS", help="namespace of mcpproxy/NAME")
+    add("--context", metavar="NAME", help="context of kubectl for mcpproxy/NAME")
     add_credentials(parser)
     add("-o", "--output", choices=("text", "json"), default="text", help="%(default)s")
     add(
@@ -61,7 +67,7 @@ def build_target(args: argparse.Namespace) -> Target:
     """Return the target that the arguments name. Raise ManifestError."""
     over_http = is_url(args.target) or proxy_of(args.target) is not None
     headers = request_headers(args, over_http=over_http)
-    return Target(args.target, args.namespace, headers, args.timeout)
+    return Target(args.target, args.namespace, args.context, headers, args.timeout)
 
 
 async def run_client(
@@ -86,14 +92,21 @@ async def run_client(
 
 async def _connect(target: Target, stack: AsyncExitStack, callbacks: Mapping[str, Any]) -> Client:
     server: Any
+    mode: Literal["legacy", "auto"] = "auto"
     url = await _url(target, stack)
     if url is None:
-        server = _program(target)
+        # The SDK gives up its first request after 10 seconds, in which a program may not start.
+        server, mode = _program(target), "legacy"
     else:
         http = await stack.enter_async_context(_http_client(target))
         server = streamable_http_client(url, http_client=http)
     try:
-        return await stack.enter_async_context(Client(server, **callbacks))
+        async with asyncio.timeout(target.timeout):
+            return await stack.enter_async_context(Client(server, mode=mode, **callbacks))
+    except TimeoutError:
+        raise ConnectionFailed(
+            f"{target.name}: no answer within the {target.timeout:g} s of --timeout"
+        ) from None
     except (MCPError, OSError, ExceptionGroup, RuntimeError, httpx2.HTTPError) as error:
         cause = redact_values(_first_cause(error), target.headers)
         raise ConnectionFailed(f"{target.name}: {cause}") from error
@@ -106,7 +119,7 @@ async def _url(target: Target, stack: AsyncExitStack) -> str | None:
     proxy = proxy_of(target.name)
     if proxy is None:
         return None
-    forwarded = port_forward(proxy, target.namespace, target.timeout)
+    forwarded = port_forward(proxy, target.namespace, target.timeout, target.context)
     return await stack.enter_async_context(forwarded)
 
 
@@ -115,12 +128,26 @@ def _program(target: Target) -> StdioServerParameters:
     if target.headers:
         raise ManifestError(f"-H: {target.name} does not use HTTP, so headers cannot be sent")
     # Errors of the file are reported here, not by the program.
-    from_target(target.name)
+    answers: dict[str, str] = {}
+    from_target(target.name, _recording(ask_of_user(), answers))
     arguments = ["-m", "mcpproxy", "run", target.name, "--transport", "stdio"]
     arguments += ["--log-level", "error"]
     # The token is for servers over HTTP.
     env = {name: value for name, value in os.environ.items() if name != TOKEN}
+    env |= answers
     return StdioServerParameters(command=sys.executable, args=arguments, env=env)
+
+
+def _recording(ask: Ask | None, answers: dict[str, str]) -> Ask | None:
+    """Return `ask` with its answers kept as environment variables of the program."""
+    if ask is None:
+        return None
+
+    def record(prompt: InputPrompt) -> str:
+        answers[prompt.variable] = ask(prompt)
+        return answers[prompt.variable]
+
+    return record
 
 
 def _http_client(target: Target) -> httpx2.AsyncClient:

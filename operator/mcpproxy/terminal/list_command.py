@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from mcp import Client, MCPError
 
-from mcpproxy.api.manifest import ManifestError
+from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.proxy import process
 from mcpproxy.terminal.connection import (
     ConnectionFailed,
@@ -39,7 +39,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         name, lists = process.run(_collect(args))
     except ManifestError as error:
-        report(f"mcpproxy list: {error}")
+        process.report_failure("mcpproxy list", error)
         return 2
     except (ConnectionFailed, MCPError) as error:
         report(f"mcpproxy list: {error}")

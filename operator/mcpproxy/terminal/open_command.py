@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from mcpproxy.api import constants
-from mcpproxy.api.manifest import ManifestError
+from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.plan.port_forward import forward, proxy_of
 from mcpproxy.proxy import process
 from mcpproxy.proxy.config.options import parse_seconds

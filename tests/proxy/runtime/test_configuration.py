@@ -12,7 +12,7 @@ from tests.proxy.runtime.serving import bound
 @pytest.fixture(autouse=True)
 def _no_logging(monkeypatch: pytest.MonkeyPatch) -> None:
     """The process's own logging stays as pytest set it up."""
-    monkeypatch.setattr(process, "log_to_stderr", lambda level: None)
+    monkeypatch.setattr(process, "log_to_stderr", lambda *args, **options: None)
 
 
 MANIFEST = "apiVersion: mcpproxy.dev/v1alpha1\nkind: MCPProxy\nmetadata: {name: tools}\n"

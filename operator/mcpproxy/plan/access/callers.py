@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from mcpproxy.api.manifest import ManifestError
+from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.api.v1alpha1 import AuthorizationRule, MCPProxySpec
 from mcpproxy.proxy.core.identity import ANONYMOUS, Identity
 

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from mcpproxy.api.manifest import ManifestError, config_hash, documents, parse
+from mcpproxy.api.manifest import config_hash, parse
+from mcpproxy.api.manifest_errors import ManifestError
+from mcpproxy.api.yaml_documents import read_documents
 from mcpproxy.proxy.config.targets import ProxyConfig
 
 ACCESS_FIELDS: Final = ("publicUrl", "authentication", "authorization", "audit")
@@ -23,7 +25,8 @@ def with_access(configuration: ProxyConfig, fields: Mapping[str, Any]) -> ProxyC
 def read_access_file(path: Path) -> dict[str, Any]:
     """Return the fields in a YAML or JSON file. Raise ManifestError."""
     try:
-        found = documents(path.read_text(encoding="utf-8"))
+        documents = read_documents(path.read_text(encoding="utf-8"))
+        found = [document.content for document in documents]
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ManifestError(f"--access {path}: {reason}") from None

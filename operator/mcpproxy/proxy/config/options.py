@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Final, Literal
 
 from mcpproxy.api import constants
 
+_HEADER: Final = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*")
+MAX_PORT: Final = 65535
 ANYWHERE: Final = ("0.0.0.0", "::", "")
 """Wildcard hosts, to which no client can connect."""
 AdminPage = Literal["local", "all"]
@@ -67,3 +70,44 @@ def parse_seconds(text: str) -> float:
     if not 0 < seconds < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds greater than 0")
     return seconds
+
+
+def parse_header(text: str) -> tuple[str, str]:
+    """Return the name and the value of a header on the command line. Raise ArgumentTypeError."""
+    match = _HEADER.fullmatch(text)
+    if match is None or not match[2].isprintable():
+        # The text may be a secret.
+        raise argparse.ArgumentTypeError("expected a header, such as 'Authorization: Bearer x'")
+    return match[1], match[2]
+
+
+def parse_port(text: str) -> int:
+    """Return a port on the command line. Raise ArgumentTypeError."""
+    if not text.isdecimal() or int(text) > MAX_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a valid port; use 0 to {MAX_PORT}")
+    return int(text)
+
+
+def parse_name(text: str) -> str:
+    """Return the name of a proxy on the command line. Raise ArgumentTypeError."""
+    if not constants.is_dns_label(text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a name; use lower case letters, digits and -, starting with a letter"
+        )
+    return text
+
+
+def parse_path(text: str) -> str:
+    """Return a path on the command line. Raise ArgumentTypeError."""
+    if not text.startswith("/"):
+        raise argparse.ArgumentTypeError(f"{text!r} must start with /")
+    return text
+
+
+def parse_resolution(text: str) -> tuple[str, str]:
+    """Parse an argument NAME=HOST:PORT into a pair."""
+    name, equals, address = text.partition("=")
+    host, colon, port = address.rpartition(":")
+    if not (name and equals and host and colon and port.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=HOST:PORT")
+    return name, address

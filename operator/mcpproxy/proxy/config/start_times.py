@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from mcpproxy.api.defaults import INITIALIZE_PROGRAM
 from mcpproxy.api.kubernetes.quantities import parse_duration
-from mcpproxy.api.manifest import ManifestError
+from mcpproxy.api.manifest_errors import ManifestError
 
 _STARTS: Final[Mapping[str, float | None]] = {
     "startup_timeout": None,
@@ -15,7 +15,9 @@ _STARTS: Final[Mapping[str, float | None]] = {
     "startup_timeout_ms": 1.0,
 }
 """Field for the start timeout → milliseconds per unit; None if clients disagree about the unit."""
-MEMBERS: Final = ("timeout", *_STARTS)
+_CALL: Final = "tool_timeout_sec"
+"""Field of Codex for the timeout of calls."""
+MEMBERS: Final = ("timeout", _CALL, *_STARTS)
 _SECONDS_BELOW: Final = 1000
 """Start timeouts below this value are in seconds if clients disagree about the unit."""
 _LONGEST_START: Final = 300_000.0
@@ -30,6 +32,8 @@ def timeouts_of(server: Mapping[str, Any], where: str) -> dict[str, str]:
     """
     timeouts: dict[str, str] = {}
     request = _number(server, "timeout", where)
+    if request is None and (seconds := _number(server, _CALL, where)) is not None:
+        request = seconds * 1000
     if request is not None:
         timeouts["request"] = f"{int(request)}ms"
         start = min(request, _LONGEST_START)
@@ -51,5 +55,5 @@ def _number(server: Mapping[str, Any], member: str, where: str) -> float | None:
         return None
     if isinstance(number, bool) or not isinstance(number, int | float) or not isfinite(number):
         unit = "seconds" if member.endswith("_sec") else "milliseconds"
-        raise ManifestError(f"{where}.{member}: expected a number of {unit}")
+        raise ManifestError(f"expected a number of {unit}", f"{where}.{member}")
     return float(number)

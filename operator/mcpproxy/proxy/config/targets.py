@@ -4,17 +4,23 @@ Every target becomes an MCPProxy, so that the runtime has a single form of confi
 """
 
 import json
+import re
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from mcpproxy.api import constants
-from mcpproxy.api.manifest import ManifestError, config_hash, load, parse
+from mcpproxy.api.manifest import config_hash, load, parse
+from mcpproxy.api.manifest_errors import ManifestError, Problem
 from mcpproxy.api.v1alpha1 import MCPProxy
+from mcpproxy.api.yaml_documents import MAX_CHARACTERS
 from mcpproxy.proxy.config import mcp_json, mcp_servers
+from mcpproxy.proxy.config.variables import Ask
 
 NAME: Final = "mcpproxy"
+Headers = Sequence[tuple[str, str]]
 _PROGRAMS: Final = {".py": sys.executable, ".js": "node", ".mjs": "node"}
 
 
@@ -35,57 +41,119 @@ def is_url(target: str) -> bool:
 
 def from_manifest(path: Path) -> ProxyConfig:
     """Return the MCPProxy of a YAML file. Raise ManifestError."""
-    text = _read(path)
-    return ProxyConfig(load(text), config_hash(text), Path.cwd())
+    text = read_text(path)
+    try:
+        return ProxyConfig(load(text), config_hash(text), Path.cwd())
+    except ManifestError as error:
+        raise error.in_file(str(path)) from error.__cause__
 
 
-def from_target(target: str) -> ProxyConfig:
-    """Return the MCPProxy for a URL or a file. Raise ManifestError."""
+def from_file(path: Path, ask: Ask | None = None) -> ProxyConfig:
+    """Return the MCPProxy of a manifest or of an mcpServers file. Raise ManifestError."""
+    if path.suffix in (".json", mcp_json.TOML) and not is_manifest(path):
+        return _from_servers_file(path, ask, NAME)
+    return from_manifest(path)
+
+
+def is_manifest(path: Path) -> bool:
+    """True if a JSON file is a Kubernetes manifest rather than a file with servers.
+
+    Raise ManifestError.
+    """
+    content = mcp_json.read_file(path).content
+    return isinstance(content, dict) and "kind" in content
+
+
+def from_target(
+    target: str, ask: Ask | None = None, headers: Headers = (), proxy_name: str | None = None
+) -> ProxyConfig:
+    """Return the MCPProxy for a URL or a file. Raise ManifestError.
+
+    `ask` asks the user for the inputs of an mcpServers file. `headers` are sent to a URL.
+    `proxy_name` is the name that clients see.
+    """
     if is_url(target):
-        return from_backends([{"name": "backend", "prefix": "", "url": target}])
+        name = mcp_servers.backend_name(_host_name(target), set())
+        backend: dict[str, Any] = {"name": name, "prefix": "", "url": target}
+        if headers:
+            backend["headers"] = [{"name": name, "value": value} for name, value in headers]
+        return _of_url(backend, proxy_name or NAME)
+    if headers:
+        raise ManifestError(f"{target} is not a URL, so headers cannot be sent", "-H")
     path = Path(target)
     if path.suffix in (".yaml", ".yml"):
+        if proxy_name is not None:
+            raise ManifestError(f"{target} has a manifest; set metadata.name there", "--name")
         return from_manifest(path)
-    if path.suffix == ".json":
-        return _from_json(path)
+    if path.suffix in (".json", mcp_json.TOML):
+        return _from_servers_file(path, ask, proxy_name or NAME)
     if path.suffix not in _PROGRAMS:
         raise ManifestError(
-            f"{target}: expected a URL, a .py or .js file, an mcpServers .json file or -f MANIFEST"
+            f"{target}: expected a URL, a .py or .js file, an mcpServers .json or .toml file,"
+            f" or the .yaml file of an MCPProxy{_scheme_hint(target)}"
         )
     if not path.is_file():
         raise ManifestError(f"{target}: no such file")
     stdio = {"command": _PROGRAMS[path.suffix], "args": [str(path)]}
-    return from_backends([{"name": "backend", "prefix": "", "stdio": stdio}])
+    name = mcp_servers.backend_name(path.stem, set())
+    backends = [{"name": name, "prefix": "", "stdio": stdio}]
+    return from_backends(backends, proxy_name or NAME)
 
 
-def from_mcp_servers(content: Any) -> ProxyConfig:
+def _of_url(backend: dict[str, Any], proxy_name: str) -> ProxyConfig:
+    try:
+        return from_backends([backend], proxy_name)
+    except ManifestError as error:
+        raise error.rename_fields(_target_field) from error.__cause__
+
+
+def _target_field(problem: Problem) -> Problem:
+    """Return a problem of the only backend as a problem of the command line."""
+    field = problem.field.removeprefix("spec.backends[0]")
+    return replace(problem, field="-H" if field.startswith(".headers") else "TARGET")
+
+
+def _scheme_hint(target: str) -> str:
+    """Return the URL that was probably meant."""
+    host = target.partition("/")[0]
+    is_host = "." in host or ":" in host or host == "localhost"
+    return f"; did you mean http://{target}?" if is_host and not Path(target).exists() else ""
+
+
+def _host_name(url: str) -> str:
+    """Return the host of a URL, which may be invalid, without its top-level domain."""
+    host = url.partition("://")[2].partition("/")[0].rpartition("@")[2].partition("?")[0]
+    name = re.sub(r":\d+$", "", host)
+    return (
+        "backend"
+        if re.fullmatch(r"[0-9.:\[\]]*|localhost", name)
+        else name.rpartition(".")[0] or name
+    )
+
+
+def from_mcp_servers(content: Any, ask: Ask | None = None, proxy_name: str = NAME) -> ProxyConfig:
     """Return the MCPProxy for an mcpServers mapping. Raise ManifestError."""
-    entries = mcp_servers.parse_servers(content)
+    entries = mcp_servers.parse_servers(content, ask)
     try:
-        return from_backends([entry.backend for entry in entries])
+        return from_backends([entry.backend for entry in entries], proxy_name)
     except ManifestError as error:
-        raise ManifestError(mcp_servers.to_file_message(str(error), entries)) from None
+        raise mcp_servers.to_file_error(error, entries) from None
 
 
-def _from_json(path: Path) -> ProxyConfig:
+def _from_servers_file(path: Path, ask: Ask | None, proxy_name: str) -> ProxyConfig:
+    file = mcp_json.read_file(path)
     try:
-        content = mcp_json.read_json(mcp_json.decode_text(path.read_bytes()))
-    except json.JSONDecodeError as error:
-        raise ManifestError(f"{path}: invalid JSON: {error}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
-    try:
-        return from_mcp_servers(content)
+        return from_mcp_servers(file.content, ask, proxy_name)
     except ManifestError as error:
-        raise ManifestError(f"{path}: {error}") from None
+        raise file.locate(error).in_file(str(path)) from None
 
 
-def from_backends(backends: list[dict[str, Any]]) -> ProxyConfig:
+def from_backends(backends: list[dict[str, Any]], proxy_name: str = NAME) -> ProxyConfig:
     """Return the MCPProxy with these entries of `spec.backends`. Raise ManifestError."""
     manifest = {
         "apiVersion": constants.API_VERSION,
         "kind": constants.KIND,
-        "metadata": {"name": NAME},
+        "metadata": {"name": proxy_name},
         "spec": {"backends": backends},
     }
     return ProxyConfig(
@@ -93,8 +161,14 @@ def from_backends(backends: list[dict[str, Any]]) -> ProxyConfig:
     )
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return the text of a file. Raise ManifestError."""
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+        with path.open("rb") as file:
+            data = file.read(4 * MAX_CHARACTERS)
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        raise ManifestError(f"{path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        message = f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8"
+        raise ManifestError(message) from error

@@ -82,6 +82,9 @@ class Gateway(RoutedAggregate):
         """Calls without a response so far."""
         self._token_requests: Counter[tuple[str, str]] = Counter()
         self.events.token_request.subscribe(self._count_token_request)
+        self._register_metrics(audit)
+
+    def _register_metrics(self, audit: AuditedRequests | None) -> None:
         self.metrics.count(
             "mcpproxy_token_requests",
             "Requests of tokens for backends to authorization servers, by result",
@@ -89,8 +92,8 @@ class Gateway(RoutedAggregate):
             self._token_requests.items,
         )
         register_gauges(self.metrics, self.backends, self._list_requests, lambda: len(self.running))
-        if limits is not None:
-            limits.register_metrics(self.metrics.count)
+        if self.limits is not None:
+            self.limits.register_metrics(self.metrics.count)
         if audit is not None:
             self.metrics.count(
                 "mcpproxy_audit_dropped",

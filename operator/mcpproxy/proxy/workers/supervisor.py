@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ from mcpproxy.proxy.admin.app import AdminApp
 from mcpproxy.proxy.bootstrap import VERSION, build_host_policy
 from mcpproxy.proxy.config.options import RuntimeOptions
 from mcpproxy.proxy.config.targets import ProxyConfig
+from mcpproxy.proxy.process import INTERRUPTED
 from mcpproxy.proxy.sockets import AdminServer, bind, listen
 from mcpproxy.proxy.telemetry.metrics import BackendGauges
 from mcpproxy.proxy.workers.ipc import ProbeResult
@@ -44,6 +46,8 @@ class Supervisor:
     def __init__(self, configs: list[WorkerConfig], *, silence: float = SILENCE) -> None:
         """Create the workers. Requires a running loop. `silence` is as in `WorkerProcess`."""
         self._stopping = asyncio.Event()
+        self.interrupted = False
+        """True after SIGINT."""
         self.members = [
             WorkerProcess(
                 config,
@@ -102,6 +106,13 @@ class Supervisor:
         self._stopping.set()
         for member in self.members:
             member.stop()
+
+    def interrupt(self) -> None:
+        """Drain every worker after SIGINT; end at once after the second, with all workers."""
+        if self.interrupted:
+            os._exit(INTERRUPTED)
+        self.interrupted = True
+        self.stop()
 
     def report(self) -> PodReport:
         """Return the merged report of all workers; a worker that is starting does not affect it."""
@@ -189,7 +200,11 @@ def _initial_report(configuration: ProxyConfig) -> PodReport:
 
 
 def worker_configs(
-    configuration: ProxyConfig, options: RuntimeOptions, ports: list[int], level: str
+    configuration: ProxyConfig,
+    options: RuntimeOptions,
+    ports: list[int],
+    level: str,
+    log_format: str = "json",
 ) -> list[WorkerConfig]:
     """Return the configuration of each worker; they differ in port. Raise ValueError."""
     common = replace(options, admin_port=None, keeps_calls=options.admin_port is not None)
@@ -211,36 +226,45 @@ def worker_configs(
             # Workers share probe results, so the first worker probes first and the others need not.
             replace(common, own_port=port, probe_delay_factor=1.0 + PROBE_DELAY * number),
             level,
+            log_format,
         )
         for number, port in enumerate(ports)
     ]
 
 
 async def serve(
-    configuration: ProxyConfig, options: RuntimeOptions, ports: list[int], level: str
-) -> None:
-    """Serve with one worker per port until SIGTERM or SIGINT.
+    configuration: ProxyConfig,
+    options: RuntimeOptions,
+    ports: list[int],
+    level: str,
+    log_format: str = "json",
+    serving: Callable[["Supervisor"], None] = lambda workers: None,
+) -> bool:
+    """Serve with one worker per port until SIGTERM or SIGINT; return True after SIGINT.
 
-    Raise WorkerStartFailed, OSError or ValueError.
+    `serving` is called when the workers are about to start. Raise WorkerStartFailed, OSError or
+    ValueError.
     """
     build_host_policy(configuration, options)
     # SO_REUSEPORT would share the port with any process of the same user; fail if one has it.
     bind(options.host, options.port).close()
     with bind(options.host, options.port, shared=True):
-        workers = Supervisor(worker_configs(configuration, options, ports, level))
+        workers = Supervisor(worker_configs(configuration, options, ports, level, log_format))
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, workers.stop)
+        loop.add_signal_handler(signal.SIGTERM, workers.stop)
+        loop.add_signal_handler(signal.SIGINT, workers.interrupt)
+        serving(workers)
         if options.admin_port is None:
             await workers.run()
-            return
+            return workers.interrupted
         application = AdminApp(workers, options.admin_page)
         admin = AdminServer(application.app)
-        listening = listen(options.admin_host, options.admin_port)
-        serving = asyncio.create_task(admin.serve(sockets=[listening]))
+        listening = listen(options.admin_host, options.admin_port, option="--admin-port")
+        admin_task = asyncio.create_task(admin.serve(sockets=[listening]))
         try:
             await workers.run()
         finally:
             application.close()
             admin.end()
-            await asyncio.gather(serving, return_exceptions=True)
+            await asyncio.gather(admin_task, return_exceptions=True)
+        return workers.interrupted

@@ -50,6 +50,8 @@ class WorkerConfig:
     options: RuntimeOptions
     level: str
     """Level of the log."""
+    log_format: str = "json"
+    """Format of the log, `text` or `json`."""
 
 
 class Worker:
@@ -126,11 +128,11 @@ def main(descriptor: int) -> int:
     """Serve until stopped; return 0, or CANNOT_SERVE if that is impossible."""
     die_with_parent(os.getppid())
     config: WorkerConfig = pickle.load(sys.stdin.buffer)
-    process.log_to_stderr(config.level, config.number)
+    process.log_to_stderr(config.level, config.number, config.log_format)
     try:
         process.run(_serve(config, descriptor))
     except (ValueError, OSError) as error:
-        process.report_error(f"mcpproxy run: {error}")
+        process.report_failure("mcpproxy run", error)
         return CANNOT_SERVE
     return 0
 

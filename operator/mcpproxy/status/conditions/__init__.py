@@ -8,19 +8,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from mcpproxy.status import reasons
-from mcpproxy.status.conditions import (
-    accepted,
-    authentication,
-    authorization,
-    available,
-    backends,
-    catalog,
-    exposed,
-    limits,
-    optional,
-    progress,
-)
+from mcpproxy.status.conditions import accepted, available, backends, catalog, optional, progress
 from mcpproxy.status.conditions import ready as readiness
+from mcpproxy.status.conditions.access import authentication, authorization, exposed, limits
 from mcpproxy.status.conditions.condition import Check, ConditionValue, decide
 from mcpproxy.status.inputs import StatusInput
 

@@ -1,0 +1,1 @@
+"""Parts of commands that concern this machine: changes of a file, and remedies for its user."""

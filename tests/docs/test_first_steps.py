@@ -1,0 +1,104 @@
+"""README and the pages for first steps, as they are printed, with the wheel of this tree."""
+
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mcpproxy.client_snippets import SHOWN, ClientSnippet, client_snippets
+from mcpproxy.proxy.config.mcp_json import find_servers, read_file
+from tests.docs.blocks import ROOT, blocks, outputs, script, shape
+from tests.packaging.wheels import build_wheel, install_wheel, without_tree
+
+README = "../README.md"
+URL = "http://127.0.0.1:8000/mcp"
+SNIPPETS = client_snippets("tools", URL)
+LEFT_OUT = shutil.ignore_patterns(
+    ".git", ".venv", ".demo", "__pycache__", ".*_cache", "node_modules"
+)
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository, in whose .venv the wheel is installed."""
+    copied = tmp_path_factory.mktemp("clone") / "mcpproxy-operator"
+    shutil.copytree(ROOT, copied, ignore=LEFT_OUT, symlinks=True)
+    install_wheel(build_wheel(tmp_path_factory.mktemp("wheel")), copied / ".venv")
+    # `make install` would download the packages of the tests.
+    (copied / ".venv" / "installed").touch()
+    return copied
+
+
+def _printed(page: str, kind: str, directory: Path, programs: Path) -> list[tuple[str, str | None]]:
+    """Run the blocks of a page in a directory; return what each has printed, and should have."""
+    found = blocks(page, kind)
+    env = {**without_tree(), "PATH": f"{programs}:{os.environ['PATH']}"}
+    with subprocess.Popen(
+        ["bash", "-c", script(found)],
+        cwd=directory,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as shell:
+        try:
+            printed, errors = shell.communicate(timeout=200)
+        except subprocess.TimeoutExpired:
+            os.killpg(shell.pid, signal.SIGTERM)
+            raise
+    assert shell.returncode == 0, errors
+    return [(o, b.printed) for o, b in zip(outputs(printed), found, strict=True)]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("page", "kind"), [(README, "run: readme"), ("from-mcp-json.md", "run: from-mcp-json")]
+)
+def test_a_page_of_first_steps_works_in_order_as_printed(page: str, kind: str, copy: Path) -> None:
+    directory = copy if page == README else copy.parent
+    found = _printed(page, kind, directory, copy / ".venv" / "bin")
+    compared = [(output, wanted) for output, wanted in found if wanted is not None]
+    assert len(compared) >= 2
+    for output, wanted in compared:
+        assert shape(output) == shape(wanted)
+
+
+def _commands(page: str) -> list[str]:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    return [line.partition("#")[0].strip() for line in text.splitlines()]
+
+
+def test_the_installation_in_the_readme_is_the_one_that_the_quick_start_tests() -> None:
+    tested = {
+        line
+        for kind in ("set-up", "run: cluster")
+        for block in blocks("quickstart.md", kind)
+        for line in block.commands.splitlines()
+    }
+    lines = _commands(README)
+    start = lines.index("make images")
+    commands = lines[start : lines.index("```", start)]
+    assert len(commands) == 5
+    assert set(commands) <= tested
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda snippet: snippet.client)
+def test_a_snippet_for_a_client_is_one_that_mcpproxy_reads(
+    snippet: ClientSnippet, tmp_path: Path
+) -> None:
+    if snippet.language == "sh":
+        assert URL in snippet.text.split()
+        return
+    path = tmp_path / f"config.{snippet.language}"
+    path.write_text(snippet.text)
+    assert list(find_servers(read_file(path).content).enabled()) == ["tools"]
+
+
+def test_nine_clients_are_described_and_some_are_shown_at_the_start() -> None:
+    assert len(SNIPPETS) == 9
+    assert set(SHOWN) < {snippet.client for snippet in SNIPPETS}

@@ -1,0 +1,204 @@
+# ruff: noqa: E501
+"""`mcpproxy convert` makes a manifest for a cluster, and keeps every secret out of it."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mcpproxy.api.manifest import load
+from mcpproxy.api.manifest_errors import ManifestError
+from mcpproxy.terminal.files.conversion import convert_content
+from mcpproxy.terminal.files.convert_command import render_conversion
+from mcpproxy.terminal.files.secret_values import is_secret_name, is_secret_value
+from tests.support.commands import Ended, run_command
+
+
+async def convert(directory: Path, content: Any, *options: str) -> Ended:
+    """Run `mcpproxy convert` on a file with this content."""
+    path = directory / "mcp.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return await run_command("convert", path, *options)
+
+
+def _backend(server: dict[str, Any]) -> dict[str, Any]:
+    manifest: dict[str, Any] = convert_content({"mcpServers": {"a": server}}).manifest
+    backend: dict[str, Any] = manifest["spec"]["backends"][0]
+    return backend
+
+
+REFERENCE = {"secretKeyRef": {"name": "mcpproxy-credentials", "key": "a.K"}}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "${TOKEN}",
+        "Bearer ${env:TOKEN}",
+        "${input:token}",
+        "ghp_0123456789abcdef",
+        "Bearer abc",
+        "x9f8e7d6c5b4a3f2e1d0c9b8",
+        "postgres://me:pw@db/x",
+        '{"Authorization": "Bearer x"}',
+        "password=abc",
+    ],
+)
+def test_a_value_that_looks_like_a_secret_becomes_a_reference(value: str) -> None:
+    assert _backend({"url": "http://a/mcp", "headers": {"K": value}})["headers"] == [
+        {"name": "K", "valueFrom": REFERENCE}
+    ]
+    assert _backend({"command": "x", "env": {"K": value}})["stdio"]["env"] == [
+        {"name": "K", "valueFrom": REFERENCE}
+    ]
+
+
+@pytest.mark.parametrize(
+    "value", ["eu-west-1", "https://api.example.com/v1", "/var/lib/data", "true", "${X:-plain}", ""]
+)
+def test_an_ordinary_value_stays(value: str) -> None:
+    (found,) = _backend({"command": "x", "env": {"MODE": value}})["stdio"]["env"]
+    assert found == {"name": "MODE", "value": "plain" if value.startswith("$") else value}
+
+
+@pytest.mark.parametrize("name", ["Authorization", "X-Api-Key", "GITHUB_TOKEN", "DB_PASSWORD"])
+def test_a_name_of_credentials_makes_any_value_a_secret(name: str) -> None:
+    (found,) = _backend({"command": "x", "env": {name.replace("-", "_"): "x"}})["stdio"]["env"]
+    assert "value" not in found
+    assert is_secret_name(name)
+
+
+@pytest.mark.parametrize("args", [["--api-key", "abc"], ["--api-key=abc"], ["-k", "sk-abc12345"]])
+def test_a_secret_in_the_arguments_becomes_a_variable_of_a_shell(args: list[str]) -> None:
+    stdio = _backend({"command": "my server", "args": ["it's", *args]})["stdio"]
+    assert stdio["command"] == "sh"
+    line = stdio["args"][1]
+    assert line.startswith("exec 'my server' 'it'\"'\"'s' ")
+    (variable,) = stdio["env"]
+    assert line.endswith(f'"${variable["name"]}"')
+    assert "abc" not in json.dumps(stdio)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("https://a/mcp?apiKey=abc", "the parameter apiKey looks like a secret"),
+        ("https://a/s/x9f8e7d6c5b4a3f2e1d0c9b8/mcp", "part 2 of the path looks like a secret"),
+        ("https://${HOST}/mcp", r"\$\{HOST\} has no value in a manifest; write the URL"),
+    ],
+)
+def test_a_secret_in_a_url_is_refused_without_its_value(url: str, message: str) -> None:
+    with pytest.raises(ManifestError, match=f"mcpServers.a.url: {message}") as raised:
+        _backend({"url": url})
+    assert "abc" not in str(raised.value)
+    assert "x9f8" not in str(raised.value)
+
+
+HOSTILE = "\x1b]0;x\x07\n# kind: Evil\n---\nkind: Secret\u202e\u2028"
+
+
+async def test_hostile_names_and_values_stay_inert(tmp_path: Path) -> None:
+    server = {
+        "command": "npx",
+        "args": [HOSTILE, "--token", HOSTILE],
+        "env": {"A": HOSTILE},
+    }
+    ended = await convert(tmp_path, {"mcpServers": {HOSTILE: server}})
+    assert ended.code == 0, ended
+    assert "\x1b" not in ended.out
+    assert all(c.isprintable() or c == "\n" for c in ended.out)
+    documents = list(yaml.safe_load_all(ended.out))
+    assert [document["kind"] for document in documents] == ["Secret", "MCPProxy"]
+    assert set(documents[0]["stringData"].values()) == {"REPLACE_ME"}
+
+
+def test_folders_and_images_are_explained() -> None:
+    content = {
+        "servers": {
+            "files": {"command": "npx", "args": ["-y", "@x/files@1.2", "${workspaceFolder}"]},
+            "time": {"command": "uvx", "args": ["mcp-server-time"]},
+            "docker": {"command": "docker", "args": ["run", "-i", "ghcr.io/x/y"]},
+            "own": {"command": "/home/me/server"},
+            "script": {"command": "python", "args": ["/home/me/server.py"]},
+            "there": {"command": "python", "args": ["-m", "server"]},
+        }
+    }
+    text = render_conversion(convert_content(content, version="1.2.3"), "mcp.json")
+    comments = [line for line in text.splitlines() if line.startswith("#")]
+    for part in (
+        "files: mcpproxy/runtime has no npx",
+        "  FROM mcpproxy/runtime:1.2.3",
+        "npm install --global @x/files@1.2",
+        "pip install mcp-server-time",
+        "docker: pods cannot run docker. Deploy the image ghcr.io/x/y",
+        "own: /home/me/server is a program of this machine",
+        "script: args name a file of this machine",
+        "${workspaceFolder} is /workspace",
+    ):
+        assert any(part in line for line in comments), comments
+    assert not any("there:" in line for line in comments)
+    assert len(load(text).spec.backends) == 6
+
+
+async def test_an_existing_file_or_link_is_not_replaced(tmp_path: Path) -> None:
+    content = {"mcpServers": {"a": {"url": "http://a/mcp"}}}
+    link = tmp_path / "proxy.yaml"
+    link.symlink_to(tmp_path / "precious")
+    ended = await convert(tmp_path, content, "-o", str(link))
+    assert ended.code == 1
+    assert "proxy.yaml: File exists; choose another file" in ended.err
+    assert not (tmp_path / "precious").exists()
+    fresh = tmp_path / "fresh.yaml"
+    assert (await convert(tmp_path, content, "-o", str(fresh), "-n", "shop")).code == 0
+    assert load(fresh.read_text()).metadata.namespace == "shop"
+
+
+async def test_a_manifest_is_not_converted(tmp_path: Path) -> None:
+    ended = await convert(tmp_path, {"kind": "MCPProxy"})
+    assert (ended.code, ended.out) == (1, "")
+    assert "is a manifest already; use mcpproxy validate or plan" in ended.err
+
+
+async def test_files_of_all_forms_are_validated_without_a_network(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.json", tmp_path / "bad.yaml"
+    good.write_text('{"mcpServers": {"a": {"url": "http://nowhere.invalid/mcp"}}}')
+    bad.write_text(
+        "apiVersion: mcpproxy.dev/v1alpha1\nkind: MCPProxy\nmetadata: {name: a}\nspec: {}\n"
+    )
+    ended = await run_command("validate", good, bad)
+    assert ended.code == 1
+    assert (
+        ended.out
+        == f"{good}: 1 backend can be served by mcpproxy run, or in a cluster after mcpproxy convert\n"
+    )
+    assert (
+        ended.err
+        == f"mcpproxy validate: {bad}:4: spec.backends: required field is missing; add it\n"
+    )
+    assert (await run_command("validate", "-q", good)).out == ""
+    stdin = good.parent / "x.yaml"
+    stdin.write_text(bad.read_text().replace("{}", "{backends: [{name: a, url: 'http://a/'}]}"))
+    ended = await run_command("validate", "-", stdin=stdin.read_text())
+    assert (ended.code, ended.out) == (0, "-: MCPProxy a is valid, with 1 backend\n")
+
+
+@pytest.mark.parametrize(
+    "value", ["@playwright/mcp@latest", "my-server-name-with-words2", "x" * 50]
+)
+def test_long_ordinary_words_are_not_secrets(value: str) -> None:
+    assert not is_secret_value(value)
+
+
+def test_no_environment_variable_is_read_by_a_conversion(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_TOKEN", "value-of-the-token")
+    server = {
+        "url": "http://a/mcp",
+        "bearer_token_env_var": "MY_TOKEN",
+        "headers": {"B": "${MY_TOKEN}"},
+    }
+    text = render_conversion(convert_content({"mcpServers": {"a": server}}), "x")
+    assert os.environ["MY_TOKEN"] not in text
+    assert "Bearer ${MY_TOKEN}" in text
