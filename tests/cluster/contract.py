@@ -12,6 +12,7 @@ from mcpproxy.cluster.managed_fields import applied_fields, intended_fields, sem
 from mcpproxy.cluster.resources import (
     CONFIG_MAP,
     DEPLOYMENT,
+    INGRESS,
     MCP_PROXY,
     NETWORK_POLICY,
     ON_DEMAND,
@@ -22,7 +23,7 @@ from mcpproxy.cluster.resources import (
 from mcpproxy.desired import OwnerRef, build
 from tests.cluster.sides import Side, a_config_map, a_deployment
 from tests.support.builders import OPTIONS, a_manifest, an_mcpproxy
-from tests.support.on_demand import ASKING, EDITS
+from tests.support.on_demand import ASKED, ASKING, EDITS
 
 
 async def every_character_arrives_as_it_was_sent(side: Side) -> None:
@@ -280,9 +281,13 @@ async def ports_of_a_service_are_owned_by_number_and_protocol(side: Side) -> Non
 
 def _on_demand(side: Side) -> list[Object]:
     """A child of each kind that is only there on demand, as it is really made."""
-    proxy = an_mcpproxy(namespace=side.namespace, **ASKING)
-    children = build(proxy, OPTIONS, OwnerRef("tools", "00000000-0000-0000-0000-000000000001"))
-    return [child for child in children if kind_of(child) in ON_DEMAND]
+    owner = OwnerRef("tools", "00000000-0000-0000-0000-000000000001")
+    made = [
+        child
+        for asking in (ASKING, ASKED[INGRESS])
+        for child in build(an_mcpproxy(namespace=side.namespace, **asking), OPTIONS, owner)
+    ]
+    return [child for child in made if kind_of(child) in ON_DEMAND]
 
 
 async def every_kind_on_demand_is_owned_as_applied_and_deleted_by_uid(side: Side) -> None:

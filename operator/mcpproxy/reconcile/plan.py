@@ -59,7 +59,7 @@ def make_plan(
 ) -> Plan:
     """Return the plan. `in_sync(manifest, live)` returns True if an object needs no change."""
     by_name = {kind_and_name(child): child for child in live}
-    wanted = sorted(desired, key=lambda manifest: _ORDER.index(manifest["kind"]))
+    wanted = sorted(desired, key=_order)
     pairs = [(manifest, by_name.get(kind_and_name(manifest))) for manifest in wanted]
     blocked = _blocked([child for _, child in pairs if child is not None], owner)
     if blocked is not None:
@@ -81,6 +81,11 @@ def make_plan(
     prune = [child for key, child in by_name.items() if key not in asked and _leaves(child, owner)]
     adopt = [child for _, child in pairs if child is not None and is_orphan(child, owner)]
     return Plan(tuple(replace), tuple(prune), tuple(apply), tuple(adopt))
+
+
+def _order(manifest: Object) -> tuple[int, str]:
+    kind, name = kind_and_name(manifest)
+    return _ORDER.index(kind), name
 
 
 def _leaves(live: Object, owner: Object) -> bool:

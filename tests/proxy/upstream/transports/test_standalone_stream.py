@@ -70,6 +70,7 @@ async def test_a_message_during_a_call_never_goes_to_a_later_request_of_the_prox
         return Stream(b'data: {"jsonrpc":"2.0","method":"notifications/message"}\n\n')
 
     endpoint: Any = SimpleNamespace(
+        by_client=False,
         get=get,
         send=lambda body, headers, done: object(),
         events=lambda response: event_stream.SseMessageReader(
