@@ -48,10 +48,8 @@ def test_bash_completes_words(words: list[str], expected: set[str], tmp_path: Pa
     assert set(ended.stdout.split()) == expected
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize("shell", list(filter(shutil.which, ("bash", "zsh", "fish"))))
 def test_a_script_is_valid_for_its_shell(shell: str, tmp_path: Path) -> None:
-    if shutil.which(shell) is None:
-        pytest.skip(f"{shell} is not installed")
     path = tmp_path / "completion"
     path.write_text(render_completion(shell, PARSER))
     subprocess.run([shell, "-n", path], check=True)

@@ -175,7 +175,7 @@ CASES: Final[dict[str, WrongInput]] = {
         DOWN,
         "a: ProcessFailed",
         "cannot start no-such-program",
-        "install no-such-program",
+        "install it",
         _yaml("    - {name: a, stdio: {command: no-such-program}}\n"),
         code=1,
     ),

@@ -43,6 +43,10 @@ PATTERNS: Final[Mapping[str, str]] = {
     " http://",
     r"^(\*|[A-Za-z]": "must be an origin such as https://app.example.com",
     r"^[^\x00-\x1f\x7f]+$": "must have no control characters",
+    r"^[\x20-\x7e]+$": "must be printable ASCII characters",
+    r"^[\x21-\x7e]+$": "must be printable ASCII characters without spaces",
+    r"^([A-Za-z0-9._-]+|\[": "must be a host and a port, such as valkey.example.com:6379",
+    r"^([a-z][a-z0-9+.-]*:[^": "must be an absolute URI without a fragment",
     r"^[!#-\[\]-~]+$": "must be a scope, without spaces and quotes",
     r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "must be letters, digits, ., _ and -, starting with one of the"
     " first two",

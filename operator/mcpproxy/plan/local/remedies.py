@@ -33,8 +33,6 @@ def find_remedy(reason: str | None, spec: BackendSpec) -> str | None:
     """Return what to do on this machine about a reason for which a backend cannot be used."""
     if reason == "ValueMissing":
         return "outside of a cluster, write it to DIR/secret/NAME/KEY and set --values DIR"
-    if reason == "ProcessFailed" and spec.stdio is not None:
-        return f"install {spec.stdio.command}, or correct the command"
     if reason == "Unauthorized":
         return "set a header with credentials, such as -H 'Authorization: Bearer TOKEN'"
     if reason != "Unreachable":

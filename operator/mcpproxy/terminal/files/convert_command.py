@@ -51,6 +51,9 @@ def main(args: argparse.Namespace) -> int:
             sys.stdout.write(text)
         else:
             _write_new(args.output, text)
+    except BrokenPipeError:
+        # `cli` ends the command as a shell expects.
+        raise
     except (ManifestError, ValueError, OSError) as error:
         process.report_failure("mcpproxy convert", error)
         return 1
