@@ -14,6 +14,7 @@ from mcpproxy.terminal.completion import collect_commands, render_completion
 from tests.support.commands import run_command
 
 PARSER = command_line.build_parser()
+INSTALLED = [shell for shell in ("bash", "zsh", "fish") if shutil.which(shell)]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -48,7 +49,9 @@ def test_bash_completes_words(words: list[str], expected: set[str], tmp_path: Pa
     assert set(ended.stdout.split()) == expected
 
 
-@pytest.mark.parametrize("shell", list(filter(shutil.which, ("bash", "zsh", "fish"))))
+@pytest.mark.parametrize(
+    "shell", [shell for shell in ("bash", "zsh", "fish") if shutil.which(shell)]
+)
 def test_a_script_is_valid_for_its_shell(shell: str, tmp_path: Path) -> None:
     path = tmp_path / "completion"
     path.write_text(render_completion(shell, PARSER))

@@ -18,11 +18,21 @@ from tests.support.collector import Collector
 LONG = 3 * os.sysconf("SC_PAGE_SIZE")
 
 
+def as_it_is(record: bytes) -> bytes:
+    """Encode a record that is encoded already."""
+    return record
+
+
+def put(queue: RecordQueue[bytes], record: bytes) -> None:
+    """Queue a record that needs no encoding."""
+    queue.put(record, len(record))
+
+
 async def test_records_reach_the_descriptor_in_their_order() -> None:
     source, target = os.pipe()
-    queue = RecordQueue(LineDelivery(target))
+    queue = RecordQueue(LineDelivery(target), as_it_is)
     for number in range(100):
-        queue.put(b"%d" % number)
+        put(queue, b"%d" % number)
     await queue.close()
     os.close(target)
     assert [int(line) for line in _read_all(source).splitlines()] == list(range(100))
@@ -31,10 +41,10 @@ async def test_records_reach_the_descriptor_in_their_order() -> None:
 async def test_records_beyond_the_backlog_are_dropped_and_counted() -> None:
     """The reader of the pipe does not read, and the event loop goes on."""
     source, target = os.pipe()
-    queue = RecordQueue(LineDelivery(target), capacity=1_000_000, pause=0)
+    queue = RecordQueue(LineDelivery(target), as_it_is, capacity=1_000_000, pause=0)
     record = b"x" * 10_000
     for _ in range(300):
-        queue.put(record)
+        put(queue, record)
         await asyncio.sleep(0)
     assert queue.is_full
     assert queue.dropped >= 150
@@ -51,9 +61,9 @@ async def test_records_are_counted_as_dropped_if_the_reader_is_gone(
 ) -> None:
     source, target = os.pipe()
     os.close(source)
-    queue = RecordQueue(LineDelivery(target), pause=0)
+    queue = RecordQueue(LineDelivery(target), as_it_is, pause=0)
     for _ in range(3):
-        queue.put(b"x")
+        put(queue, b"x")
         await queue.close()
     os.close(target)
     assert queue.dropped == 3
@@ -66,8 +76,8 @@ async def test_a_reader_that_never_reads_does_not_keep_the_process_from_ending()
     def deliver(records: Sequence[bytes]) -> None:
         stop.wait()
 
-    queue = RecordQueue(deliver, pause=0, closing=0.01)
-    queue.put(b"x")
+    queue = RecordQueue(deliver, as_it_is, pause=0, closing=0.01)
+    put(queue, b"x")
     await queue.close()
     stop.set()
 
@@ -76,8 +86,8 @@ async def test_records_on_a_non_blocking_pipe_are_written_whole() -> None:
     source, target = os.pipe()
     os.set_blocking(target, False)
     size = fcntl.fcntl(target, fcntl.F_GETPIPE_SZ)
-    queue = RecordQueue(LineDelivery(target), pause=0)
-    queue.put(b"x" * (2 * size))
+    queue = RecordQueue(LineDelivery(target), as_it_is, pause=0)
+    put(queue, b"x" * (2 * size))
     received = asyncio.create_task(asyncio.to_thread(_read_all, source))
     await queue.close()
     os.close(target)
@@ -112,7 +122,7 @@ def _read_all(source: int) -> bytes:
 
 async def test_a_collector_gets_each_record_with_its_members() -> None:
     with Collector() as collector:
-        queue = RecordQueue(build_delivery(collector.url, "tools", "1.0"), pause=0)
+        queue = RecordQueue(build_delivery(collector.url, "tools", "1.0"), as_it_is, pause=0)
         members = {
             "time": "2023-11-14T22:13:20.250Z",
             "event": "call",
@@ -121,7 +131,7 @@ async def test_a_collector_gets_each_record_with_its_members() -> None:
             "decision": "denied",
             "principal": {"subject": "alice"},
         }
-        queue.put(json.dumps(members).encode())
+        put(queue, json.dumps(members).encode())
         await queue.close()
     assert queue.dropped == 0
     [request] = collector.requests
@@ -138,7 +148,7 @@ async def test_a_collector_gets_each_record_with_its_members() -> None:
 
 async def test_records_that_a_collector_refuses_are_counted_as_dropped() -> None:
     with Collector(status=400) as collector:
-        queue = RecordQueue(build_delivery(collector.url, "tools", "1.0"), pause=0)
-        queue.put(b'{"time":"2023-11-14T22:13:20.250Z","event":"call"}')
+        queue = RecordQueue(build_delivery(collector.url, "tools", "1.0"), as_it_is, pause=0)
+        put(queue, b'{"time":"2023-11-14T22:13:20.250Z","event":"call"}')
         await queue.close()
     assert queue.dropped == 1

@@ -13,7 +13,6 @@ from mcpproxy.api.v1alpha1.audit import Audit
 from mcpproxy.limits.audit import AUDITED_ARGUMENTS, AUDITED_GROUPS, AUDITED_TEXT
 from mcpproxy.proxy.audit.audit_log import AuditLog
 from mcpproxy.proxy.audit.record import RequestOutcome, Subject, encode_caller, encode_subject
-from mcpproxy.proxy.audit.record_queue import RecordQueue
 from mcpproxy.proxy.audit.redaction import Redaction
 from mcpproxy.proxy.core.identity import ANONYMOUS, Identity
 
@@ -66,7 +65,7 @@ async def _one(
 ) -> dict[str, Any]:
     """Return the record of a call under a policy."""
     delivered = Delivered()
-    log = AuditLog(Audit(**policy), "tools", RecordQueue(delivered), lambda: 1_700_000_000.25)
+    log = AuditLog(Audit(**policy), "tools", delivered, lambda: 1_700_000_000.25)
     arguments = None if raw is None else Raw(raw)
     log.record("call", caller, subject, OK, arguments=arguments, trace_parent="00-aa-bb-01")
     await log.close()
@@ -177,7 +176,7 @@ async def test_malformed_client_information_is_left_out() -> None:
 
 async def test_callers_and_subjects_of_one_record_do_not_change_the_next() -> None:
     delivered = Delivered()
-    log = AuditLog(Audit(), "tools", RecordQueue(delivered), lambda: 0.0)
+    log = AuditLog(Audit(), "tools", delivered, lambda: 0.0)
     bob = _caller(Identity("jwt", subject="bob"))
     other = encode_subject(Subject("prompts/get", "greet", "docs", "greet"))
     for caller, subject in ((ALICE, TOOL), (bob, other), (ALICE, other), (bob, TOOL)):
@@ -198,8 +197,7 @@ async def test_a_policy_that_refuses_never_drops_the_record_of_a_call() -> None:
         release.wait(10)
         delivered(records)
 
-    queue = RecordQueue(deliver, capacity=600, pause=0)
-    log = AuditLog(Audit(on_full="Refuse"), "tools", queue, lambda: 0.0)
+    log = AuditLog(Audit(on_full="Refuse"), "tools", deliver, lambda: 0.0, capacity=800, pause=0)
     nobody = _caller(ANONYMOUS)
     assert not log.is_refusing
     for _ in range(3):

@@ -1,11 +1,12 @@
 """The audit log of one process."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Final, Literal, NamedTuple
 
 from msgspec import Raw
 
 from mcpproxy.api.v1alpha1.audit import Audit
+from mcpproxy.limits.audit import AUDIT_BACKLOG
 from mcpproxy.proxy.audit.record import (
     LOGGER,
     ArgumentsEncoder,
@@ -14,24 +15,46 @@ from mcpproxy.proxy.audit.record import (
     encode_outcome,
     encode_text,
 )
-from mcpproxy.proxy.audit.record_queue import RecordQueue
+from mcpproxy.proxy.audit.record_queue import BATCH, Delivery, RecordQueue
 from mcpproxy.proxy.audit.redaction import Redaction
 
 Event = Literal["call", "list", "authentication"]
+HEAD: Final = 256
+"""Estimated size in bytes of a record without its caller, subject and arguments."""
+
+
+class _Entry(NamedTuple):
+    time: float
+    event: Event
+    caller: bytes
+    subject: bytes
+    outcome: RequestOutcome
+    arguments: bytes | None
+    trace_parent: str
 
 
 class AuditLog:
     """Writes one record for each event."""
 
     def __init__(
-        self, policy: Audit, proxy: str, queue: RecordQueue, now: Callable[[], float]
+        self,
+        policy: Audit,
+        proxy: str,
+        deliver: Delivery,
+        now: Callable[[], float],
+        *,
+        capacity: int = AUDIT_BACKLOG.value,
+        pause: float = BATCH,
     ) -> None:
-        """Create a log for the proxy `proxy`; `now` returns seconds since the epoch."""
+        """Create a log for the proxy `proxy`; `now` returns seconds since the epoch.
+
+        `capacity` and `pause` are those of the `RecordQueue`.
+        """
         self.records_lists = bool(policy.lists)
         """True if requests for lists are recorded."""
         self.refuses = policy.on_full == "Refuse"
         """True if requests are refused while their records could not be written."""
-        self._queue = queue
+        self._queue = RecordQueue(deliver, self._encode, capacity, pause=pause)
         self._now = now
         self._arguments = ArgumentsEncoder(
             policy.arguments or "Digest", Redaction(policy.redact or ())
@@ -66,18 +89,26 @@ class AuditLog:
 
         `caller` and `subject` are the results of `encode_caller` and `encode_subject`.
         """
-        parts = [caller, subject]
-        if encoded := self._arguments.encode(arguments):
-            parts.append(encoded)
-        parts.append(encode_outcome(outcome))
-        if trace_parent:
-            parts.append(b'"traceparent":' + encode_text(trace_parent))
-        members = b",".join(filter(None, parts))
-        time = self._timestamps.format(self._now())
-        head = b'{"time":"%b%b%b",' % (time, self._middle, event.encode("ascii"))
+        # A copy: the arguments may be a part of a large request, which would stay in memory.
+        kept = None if arguments is None or not self._arguments.records else bytes(arguments)
+        size = HEAD + len(caller) + len(subject) + (0 if kept is None else len(kept))
+        entry = _Entry(self._now(), event, caller, subject, outcome, kept, trace_parent)
         # Senders without valid credentials must not make the queue grow.
         required = self.refuses and event != "authentication"
-        self._queue.put(head + members + b"}", required=required)
+        self._queue.put(entry, size, required=required)
+
+    def _encode(self, entry: _Entry) -> bytes:
+        """Return the record of an entry as one line of JSON."""
+        parts = [entry.caller, entry.subject]
+        if encoded := self._arguments.encode(entry.arguments):
+            parts.append(encoded)
+        parts.append(encode_outcome(entry.outcome))
+        if entry.trace_parent:
+            parts.append(b'"traceparent":' + encode_text(entry.trace_parent))
+        members = b",".join(filter(None, parts))
+        time = self._timestamps.format(entry.time)
+        head = b'{"time":"%b%b%b",' % (time, self._middle, entry.event.encode("ascii"))
+        return head + members + b"}"
 
     async def close(self) -> None:
         """Write the remaining records, for a bounded time."""

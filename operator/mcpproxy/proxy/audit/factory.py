@@ -4,7 +4,7 @@ import time
 
 from mcpproxy.api.v1alpha1.audit import Audit
 from mcpproxy.proxy.audit.audit_log import AuditLog
-from mcpproxy.proxy.audit.record_queue import Delivery, RecordQueue
+from mcpproxy.proxy.audit.record_queue import Delivery
 from mcpproxy.proxy.audit.standard_output import LineDelivery
 
 
@@ -14,9 +14,7 @@ def build_audit_log(spec: Audit, proxy: str, version: str, descriptor: int) -> A
     `version` is that of the program, and `descriptor` the one that lines are written to without a
     collector.
     """
-    return AuditLog(
-        spec, proxy, RecordQueue(_delivery(spec, proxy, version, descriptor)), time.time
-    )
+    return AuditLog(spec, proxy, _delivery(spec, proxy, version, descriptor), time.time)
 
 
 def _delivery(spec: Audit, proxy: str, version: str, descriptor: int) -> Delivery:

@@ -5,10 +5,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
-from msgspec import Raw
 
 from mcpproxy.api.untrusted_text import clean_text
 from mcpproxy.api.v1alpha1.audit import AuditedArguments
@@ -40,8 +39,7 @@ class Subject:
     """Rule of spec.authorization that allows the request; empty without one."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestOutcome:
+class RequestOutcome(NamedTuple):
     """The end of a request."""
 
     decision: str
@@ -99,11 +97,15 @@ class ArgumentsEncoder:
         self._recorded = recorded
         self._redaction = redaction
 
-    def encode(self, arguments: Raw | bytes | None) -> bytes:
+    @property
+    def records(self) -> bool:
+        """True if records have the arguments or their digest."""
+        return self._recorded != "None"
+
+    def encode(self, raw: bytes | None) -> bytes:
         """Return the members of a record for these arguments, without braces; may be empty."""
-        if arguments is None or self._recorded == "None":
+        if raw is None or not self.records:
             return b""
-        raw = bytes(arguments)
         if self._recorded == "Full":
             if len(raw) <= AUDITED_ARGUMENTS.value:
                 shown = self._redacted(raw)

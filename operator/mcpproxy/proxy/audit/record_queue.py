@@ -3,10 +3,9 @@
 import asyncio
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from mcpproxy.limits.audit import AUDIT_BACKLOG
 
@@ -15,17 +14,21 @@ Delivery = Callable[[Sequence[bytes]], None]
 
 BATCH: Final = 0.02
 """Seconds for which records are collected before they are delivered together."""
+TOGETHER: Final = 64
+"""Number of entries that are encoded together, which is faster than one by one between calls."""
 CLOSE: Final = 2.0
 """Seconds for which `close` waits until all records are delivered."""
 log = logging.getLogger("mcpproxy.audit")
+Entry = TypeVar("Entry")
 
 
-class RecordQueue:
-    """Delivers records in batches, in their order."""
+class RecordQueue(Generic[Entry]):
+    """Encodes entries and delivers the records in batches, in their order."""
 
     def __init__(
         self,
         deliver: Delivery,
+        encode: Callable[[Entry], bytes],
         capacity: int = AUDIT_BACKLOG.value,
         *,
         pause: float = BATCH,
@@ -35,39 +38,60 @@ class RecordQueue:
         self.dropped = 0
         """Number of records that were not delivered."""
         self._deliver = deliver
+        self._encode = encode
         self._capacity = capacity
         self._pause = pause
         self._closing = closing
-        self._records: deque[bytes] = deque()
+        self._entries: list[Entry] = []
+        self._records: list[bytes] = []
         self._held = 0
+        self._estimated = 0
+        """Part of `_held` that is the estimated size of entries."""
         self._timer: asyncio.TimerHandle | None = None
         self._thread: threading.Thread | None = None
         self._idle = asyncio.Event()
         self._idle.set()
         self._failing = False
+        self._is_closing = False
 
     @property
     def is_full(self) -> bool:
         """True if more records are dropped at present."""
         return self._held >= self._capacity
 
-    def put(self, record: bytes, *, required: bool = False) -> None:
-        """Queue a record. If too many wait, it is dropped and counted, unless it is required."""
+    def put(self, entry: Entry, size: int, *, required: bool = False) -> None:
+        """Queue an entry whose record has about `size` bytes.
+
+        If too many wait, it is dropped and counted, unless it is required.
+        """
         if self._held >= self._capacity and not required:
             self.dropped += 1
             AUDIT_BACKLOG.record()
             return
-        self._records.append(record)
-        self._held += len(record)
+        self._entries.append(entry)
+        self._held += size
+        self._estimated += size
+        if len(self._entries) >= TOGETHER:
+            self._encode_entries()
         if self._timer is None and self._thread is None:
             self._idle.clear()
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self._pause, self._start_delivery)
+            self._start_timer()
+
+    def _encode_entries(self) -> None:
+        records = [self._encode(entry) for entry in self._entries]
+        self._records += records
+        self._held += sum(map(len, records)) - self._estimated
+        self._estimated = 0
+        self._entries.clear()
+
+    def _start_timer(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._pause, self._start_delivery)
 
     def _start_delivery(self) -> None:
         self._timer = None
-        batch = list(self._records)
-        self._records.clear()
+        self._encode_entries()
+        batch, self._records = self._records, []
         loop = asyncio.get_running_loop()
         # A daemon: a reader that never reads must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, args=(loop, batch), daemon=True)
@@ -91,13 +115,17 @@ class RecordQueue:
             if not self._failing:
                 log.error("audit records are lost: %s", error)
         self._failing = error is not None
-        if self._records:
+        if not self._records and not self._entries:
+            self._idle.set()
+        elif self._is_closing:
             self._start_delivery()
         else:
-            self._idle.set()
+            # A thread for each few records would cost more than the records.
+            self._start_timer()
 
     async def close(self) -> None:
         """Deliver the remaining records, for a bounded time."""
+        self._is_closing = True
         if self._timer is not None:
             self._timer.cancel()
             self._start_delivery()
