@@ -99,16 +99,19 @@ class AuditLog:
 
     def _encode(self, entry: _Entry) -> bytes:
         """Return the record of an entry as one line of JSON."""
-        parts = [entry.caller, entry.subject]
-        if encoded := self._arguments.encode(entry.arguments):
-            parts.append(encoded)
-        parts.append(encode_outcome(entry.outcome))
-        if entry.trace_parent:
-            parts.append(b'"traceparent":' + encode_text(entry.trace_parent))
-        members = b",".join(filter(None, parts))
-        time = self._timestamps.format(entry.time)
-        head = b'{"time":"%b%b%b",' % (time, self._middle, entry.event.encode("ascii"))
-        return head + members + b"}"
+        seconds, event, caller, subject, outcome, arguments, trace_parent = entry
+        time = self._timestamps.format(seconds)
+        members = (
+            caller,
+            subject,
+            self._arguments.encode(arguments),
+            encode_outcome(outcome),
+            trace_parent and b'"traceparent":' + encode_text(trace_parent),
+        )
+        return b'{"time":"%b%b%b",%b}' % (
+            *(time, self._middle, event.encode("ascii")),
+            b",".join([member for member in members if member]),
+        )
 
     async def close(self) -> None:
         """Write the remaining records, for a bounded time."""

@@ -77,17 +77,15 @@ def encode_subject(subject: Subject) -> bytes:
 
 def encode_outcome(outcome: RequestOutcome) -> bytes:
     """Return the members of a record that describe the end of a request, without braces."""
-    parts = [
-        b'"decision":"%b","outcome":%b'
-        % (outcome.decision.encode(), _encode_outcome(outcome.outcome))
-    ]
-    if outcome.seconds is not None:
-        parts.append(b'"durationMs":%.3f' % (outcome.seconds * 1000))
-    if outcome.response_bytes is not None:
-        parts.append(b'"responseBytes":%d' % outcome.response_bytes)
-    if outcome.network:
-        parts.append(b'"network":%b' % encode_text(outcome.network))
-    return b",".join(parts)
+    decision, reason, seconds, size, network = outcome
+    text = _encode_decision(decision, reason)
+    if seconds is not None and size is not None:
+        text = b'%b,"durationMs":%.3f,"responseBytes":%d' % (text, seconds * 1000, size)
+    elif seconds is not None:
+        text = b'%b,"durationMs":%.3f' % (text, seconds * 1000)
+    elif size is not None:
+        text = b'%b,"responseBytes":%d' % (text, size)
+    return b'%b,"network":%b' % (text, encode_text(network)) if network else text
 
 
 class ArgumentsEncoder:
@@ -128,19 +126,24 @@ class ArgumentsEncoder:
 
 
 class Timestamps:
-    """RFC 3339 timestamps; the part down to the second is computed once per second."""
+    """RFC 3339 timestamps; the text is computed once per millisecond."""
 
     def __init__(self) -> None:
-        self._second = -1
-        self._prefix = b""
+        self._milliseconds = self._second = -1
+        self._prefix = self._text = b""
 
     def format(self, seconds: float) -> bytes:
         """Return the time, in seconds since the epoch, with milliseconds."""
-        whole = int(seconds)
-        if whole != self._second:
-            self._second = whole
-            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)).encode("ascii")
-        return b"%b.%03dZ" % (self._prefix, int((seconds - whole) * 1000))
+        milliseconds = int(seconds * 1000)
+        if milliseconds != self._milliseconds:
+            self._milliseconds = milliseconds
+            second, rest = divmod(milliseconds, 1000)
+            if second != self._second:
+                self._second = second
+                text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+                self._prefix = text.encode("ascii")
+            self._text = b"%b.%03dZ" % (self._prefix, rest)
+        return self._text
 
 
 def _principal(identity: Identity) -> Mapping[str, Any]:
@@ -184,9 +187,9 @@ def encode_text(text: str) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def _encode_outcome(text: str) -> bytes:
-    """Return an outcome, of which there are few, as a JSON string."""
-    return encode_text(text)
+def _encode_decision(decision: str, outcome: str) -> bytes:
+    """Return the members for a decision and an outcome, of which there are few pairs."""
+    return b'"decision":"%b","outcome":%b' % (decision.encode("ascii"), encode_text(outcome))
 
 
 def _inside(members: Mapping[str, Any]) -> bytes:
