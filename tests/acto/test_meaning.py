@@ -43,8 +43,9 @@ def explained(one: Mutation) -> bool:
         return True
     if one.field in DEFAULTS:
         return one.what in {"removed", "is null", "added"}
-    # Entries of egress have no name: many of them are the same one.
-    repeated = one.field == ".networkPolicy.egress" and one.what == "is at its bound"
+    # Entries have no name: many of them are the same one.
+    peers = (".networkPolicy.egress", ".networkPolicy.clients")
+    repeated = one.field in peers and one.what == "is at its bound"
     return repeated or (one.what in SAME and one.field not in ORDERED)
 
 

@@ -42,7 +42,7 @@ ALL = [
     rule("no call in flight", "inFlight", inFlight=0),
     rule("another subject", "per", per="Team", inFlight=1),
     rule("no patterns", "tools", tools=[], inFlight=1),
-    rule("an empty pattern", "tools[0]", tools=[""], inFlight=1),
+    rule("an empty pattern of a limit", "tools[0]", tools=[""], inFlight=1),
     spec("no rules", "limits.rules", limits={"rules": []}),
     spec("65 rules of limits", "limits.rules", limits={"rules": MANY}),
     spec("two limits of one name", "limits.rules", limits={"rules": [ONE, ONE]}),

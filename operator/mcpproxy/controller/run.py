@@ -171,7 +171,9 @@ def _registry(access: ClusterConfig, machine: Manager, ending: _Ending) -> kopf.
             asyncio.get_running_loop().add_signal_handler(number, ending.signalled)
 
     async def cleanup(**_: Any) -> None:
-        # Kopf waits for every task that was started after it, so the streams must end first.
+        # Kopf waits for every task that was started after it, also for its own that waits for the
+        # flag, so the streams must end first.
+        ending.flag.set()
         await machine.stop()
 
     kopf.on.startup(id="startup", registry=registry)(startup)
