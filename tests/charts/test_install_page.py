@@ -64,5 +64,5 @@ def test_the_readme_installs_as_the_page_does() -> None:
         for line in section.partition("\n## ")[0].splitlines()
         if line.startswith(("kubectl ", "helm "))
     ]
-    assert len(commands) == 6
+    assert len(commands) == 7
     assert [line for line in commands if f"\n{line}\n" not in page] == []
