@@ -95,5 +95,5 @@ def test_proxies_serve_on_after_helm_uninstalls_and_a_new_installation_finds_the
 
 def test_kubectl_takes_the_installation_back(world: World, tmp_path: Path) -> None:
     shell(world, tmp_path, page("run: give-back", "nodes: kubectl"))
-    assert "mcpproxy" not in shell(world, tmp_path, f"helm list -n {SYSTEM} --short")
+    assert "mcpproxy-operator" not in shell(world, tmp_path, f"helm list -n {SYSTEM} --short")
     world.wait_ready("demo")

@@ -134,6 +134,23 @@ class World:
         assert verdict in ("yes", "no"), answer
         return verdict == "yes"
 
+    def may_everywhere(
+        self, user: str, verb: str, resource: str, group: str, subresource: str = ""
+    ) -> bool:
+        """Whether a user may do something in all namespaces, also with kinds that are absent."""
+        attributes = {"verb": verb, "group": group, "resource": resource}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {
+                "user": user,
+                "groups": ["system:serviceaccounts", "system:authenticated"],
+                "resourceAttributes": {**attributes, "subresource": subresource},
+            },
+        }
+        answer = self.kubectl("create", "-f", "-", "-o", "json", given=json.dumps(review))
+        return bool(json.loads(answer)["status"]["allowed"])
+
 
 @contextmanager
 def operator_down(cluster: Cluster) -> Iterator[None]:
