@@ -15,7 +15,7 @@ from typing import Any, Final
 import yaml
 
 from mcpproxy.api import constants
-from scripts.manifests import MANIFESTS, NAME, ROOT, differs
+from scripts.manifests import MANIFESTS, NAME, ROOT, write_or_check
 
 BUNDLE: Final = ROOT / "bundle"
 PACKAGE: Final = "mcpproxy-operator"
@@ -232,14 +232,7 @@ class _Dumper(yaml.SafeDumper):
 
 def main(arguments: list[str]) -> int:
     """Write or check the bundle."""
-    write = arguments != ["--check"]
-    results = []
-    for path, text in files().items():
-        target = BUNDLE / path
-        if write:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        results.append(differs(target, text, write=write))
-    return 1 if any(results) and not write else 0
+    return write_or_check(BUNDLE, files(), arguments)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ python -m scripts.manifests --check    exits with 1 and names the outdated manif
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,18 @@ def differs(path: Path, text: str, *, write: bool) -> bool:
         path.write_text(text, encoding="utf-8")
     sys.stderr.write(f"{'wrote' if write else 'differs'}: {path.relative_to(ROOT)}\n")
     return True
+
+
+def write_or_check(directory: Path, files: Mapping[str, str], arguments: list[str]) -> int:
+    """Write the files below a directory, or with `--check` compare them; return the exit code."""
+    write = arguments != ["--check"]
+    results = []
+    for path, text in files.items():
+        target = directory / path
+        if write:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        results.append(differs(target, text, write=write))
+    return 1 if any(results) and not write else 0
 
 
 def main(arguments: list[str]) -> int:

@@ -114,6 +114,7 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
             "reconcile/status_updates/rollout_progress.py",
             "reconcile/status_updates/undeclared_fields.py",
             "status/conditions/access/authorization.py",
+            "status/conditions/access/limits.py",
         }
     ),
 }

@@ -16,7 +16,7 @@ from scripts.charts import operator_chart, values
 from scripts.charts.readme import readme
 from scripts.charts.templates import Template, member
 from scripts.machine import ROOT
-from scripts.manifests import differs
+from scripts.manifests import write_or_check
 
 MANIFESTS: Final = ROOT / "manifests"
 CHARTS: Final = ROOT / "charts"
@@ -136,14 +136,7 @@ def _common(name: str, description: str, table: tuple[values.Value, ...]) -> dic
 
 def main(arguments: list[str]) -> int:
     """Write or check the charts."""
-    write = arguments != ["--check"]
-    results = []
-    for path, text in files().items():
-        target = CHARTS / path
-        if write:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        results.append(differs(target, text, write=write))
-    return 1 if any(results) and not write else 0
+    return write_or_check(CHARTS, files(), arguments)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,10 @@
 """The commands of a page and what it says they print."""
 
+import os
 import re
+import signal
+import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +24,28 @@ class Block:
     kind: str
     commands: str
     printed: str | None
+
+
+def run_blocks(
+    given: list[Block], directory: Path, env: Mapping[str, str], seconds: float
+) -> list[str]:
+    """Run blocks in one shell, with all that they start; return what each has printed."""
+    with subprocess.Popen(
+        ["bash", "-c", script(given)],
+        cwd=directory,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as shell:
+        try:
+            printed, errors = shell.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(shell.pid, signal.SIGTERM)
+            raise
+    assert shell.returncode == 0, errors
+    return outputs(printed)
 
 
 def blocks(page: str, *kinds: str) -> list[Block]:

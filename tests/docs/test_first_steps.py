@@ -2,15 +2,13 @@
 
 import os
 import shutil
-import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from mcpproxy.client_snippets import SHOWN, ClientSnippet, client_snippets
 from mcpproxy.proxy.config.mcp_json import find_servers, read_file
-from tests.docs.blocks import ROOT, blocks, outputs, script, shape
+from tests.docs.blocks import ROOT, blocks, run_blocks, shape
 from tests.packaging.wheels import build_wheel, install_wheel, without_tree
 
 README = "../README.md"
@@ -36,22 +34,8 @@ def _printed(page: str, kind: str, directory: Path, programs: Path) -> list[tupl
     """Run the blocks of a page in a directory; return what each has printed, and should have."""
     found = blocks(page, kind)
     env = {**without_tree(), "PATH": f"{programs}:{os.environ['PATH']}"}
-    with subprocess.Popen(
-        ["bash", "-c", script(found)],
-        cwd=directory,
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as shell:
-        try:
-            printed, errors = shell.communicate(timeout=200)
-        except subprocess.TimeoutExpired:
-            os.killpg(shell.pid, signal.SIGTERM)
-            raise
-    assert shell.returncode == 0, errors
-    return [(o, b.printed) for o, b in zip(outputs(printed), found, strict=True)]
+    printed = run_blocks(found, directory, env, 200)
+    return [(o, b.printed) for o, b in zip(printed, found, strict=True)]
 
 
 @pytest.mark.slow

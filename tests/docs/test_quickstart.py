@@ -2,8 +2,6 @@
 
 import os
 import re
-import signal
-import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +11,7 @@ import pytest
 from scripts import images
 from scripts.demo_local import free_ports
 from scripts.manifests import INSTALLS
-from tests.docs.blocks import ROOT, blocks, outputs, script, shape
+from tests.docs.blocks import ROOT, blocks, run_blocks, shape
 from tests.samples.test_servers import process, serving
 from tests.support.commands import COMMAND, run_process
 
@@ -28,22 +26,8 @@ def environment() -> dict[str, str]:
 def test_the_quick_start_without_a_cluster_works_as_documented() -> None:
     given = blocks("quickstart.md", "run: local")
     assert len(given) == 4
-    with subprocess.Popen(
-        ["bash", "-c", script(given)],
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as shell:
-        try:
-            printed, errors = shell.communicate(timeout=150)
-        except subprocess.TimeoutExpired:
-            os.killpg(shell.pid, signal.SIGTERM)
-            raise
-    assert shell.returncode == 0, errors
-    for block, output in zip(given, outputs(printed), strict=True):
+    printed = run_blocks(given, ROOT, environment(), 150)
+    for block, output in zip(given, printed, strict=True):
         if block.printed is not None:
             assert shape(output) == shape(block.printed)
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from mcpproxy.api.v1alpha1.status import BackendStatus
+from mcpproxy.report_aggregation import NAMED
 from mcpproxy.status.inputs import StatusInput
 
 LISTED: Final = 5
@@ -36,6 +37,12 @@ def describe_pods(observed: StatusInput) -> str:
 def list_problems(observed: StatusInput) -> list[str]:
     """Return the messages of the first problems of current pods."""
     return [problem.message for problem in observed.pod_problems[:LISTED]]
+
+
+def list_unused_rules(unused: Sequence[str]) -> str:
+    """Return the names of unused rules, or of some of them and how many more there are."""
+    more = f" and {len(unused) - NAMED} more" if len(unused) > NAMED else ""
+    return f"{', '.join(unused[:NAMED])}{more}"
 
 
 def describe_pause(observed: StatusInput) -> list[str]:

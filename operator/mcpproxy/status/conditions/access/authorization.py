@@ -3,9 +3,10 @@
 from typing import Literal
 
 from mcpproxy.api.v1alpha1.status import AuthorizationReport
-from mcpproxy.report_aggregation import NAMED, merge_authorization
+from mcpproxy.report_aggregation import merge_authorization
 from mcpproxy.status import reasons
 from mcpproxy.status.conditions.condition import ABSENT, Absence, ConditionValue
+from mcpproxy.status.conditions.messages import list_unused_rules
 from mcpproxy.status.inputs import StatusInput
 
 
@@ -29,11 +30,9 @@ def rules_cover_nothing(observed: StatusInput) -> ConditionValue | None:
     report = _report(observed)
     if report is None or not report.unused:
         return None
-    unused = report.unused
-    more = f" and {len(unused) - NAMED} more" if len(unused) > NAMED else ""
     message = (
         f"rules of spec.authorization cover nothing that the backends offer:"
-        f" {', '.join(unused[:NAMED])}{more}; correct their patterns, or remove them"
+        f" {list_unused_rules(report.unused)}; correct their patterns, or remove them"
     )
     return ConditionValue("True", reasons.RULES_COVER_NOTHING, message)
 

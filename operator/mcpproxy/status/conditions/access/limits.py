@@ -3,9 +3,10 @@
 from typing import Literal
 
 from mcpproxy.api.v1alpha1.status import LimitsReport
-from mcpproxy.report_aggregation import NAMED, merge_limits
+from mcpproxy.report_aggregation import merge_limits
 from mcpproxy.status import reasons
 from mcpproxy.status.conditions.condition import ABSENT, Absence, ConditionValue
+from mcpproxy.status.conditions.messages import list_unused_rules
 from mcpproxy.status.inputs import StatusInput
 
 
@@ -39,11 +40,9 @@ def rules_limit_nothing(observed: StatusInput) -> ConditionValue | None:
     report = _report(observed)
     if report is None or not report.unused:
         return None
-    unused = report.unused
-    more = f" and {len(unused) - NAMED} more" if len(unused) > NAMED else ""
     message = (
         f"rules of spec.limits cover no tool that the backends offer:"
-        f" {', '.join(unused[:NAMED])}{more}; correct their tools, or remove them"
+        f" {list_unused_rules(report.unused)}; correct their tools, or remove them"
     )
     return ConditionValue("False", reasons.LIMITS_COVER_NOTHING, message)
 
