@@ -1,10 +1,10 @@
-"""What a measurement found."""
+"""Results of a measurement."""
 
 import msgspec
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """What was measured, by name; and what went wrong."""
+    """Measured values by name, and errors."""
 
     values: dict[str, float]
     errors: int = 0

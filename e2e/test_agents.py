@@ -56,7 +56,7 @@ def test_records_of_the_agents_calls_reach_the_log_store_as_documented(
 
 
 def _outputs(world: World, commands: str, directory: Path) -> list[str]:
-    """What each block of commands prints, with the namespace as kubectl's own."""
+    """Return the output of each block of commands, with the namespace as kubectl's own."""
     assert world.cluster.kubeconfig is not None
     env = {**world.cluster.env, "KUBECONFIG": str(directory / "kubeconfig")}
     shutil.copy(world.cluster.kubeconfig, env["KUBECONFIG"])
