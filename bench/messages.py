@@ -77,10 +77,10 @@ class Requests:
         return b"%scontent-length: %d\r\n\r\n%s" % (head, len(body), body)
 
     def _head(self, method: str, name: str) -> bytes:
-        found = self._heads.get((method, name))
-        if found is None:
-            found = self._heads[method, name] = self._built(method, name)
-        return found
+        result = self._heads.get((method, name))
+        if result is None:
+            result = self._heads[method, name] = self._built(method, name)
+        return result
 
     def _built(self, method: str, name: str) -> bytes:
         lines = (

@@ -54,16 +54,16 @@ def messages_of(body: bytes) -> list[bytes]:
 
 def message_of(reply: Reply, number: int) -> tuple[list[bytes], bytes] | None:
     """The messages before the result, and the result; None unless it has this id."""
-    found = messages_of(reply.body) if reply.status == 200 else []
-    if not found:
+    actual = messages_of(reply.body) if reply.status == 200 else []
+    if not actual:
         return None
     try:
-        envelope = _envelope.decode(found[-1])
+        envelope = _envelope.decode(actual[-1])
     except msgspec.MsgspecError:
         return None
     if envelope.id != number or not envelope.result:
         return None
-    return found[:-1], bytes(envelope.result)
+    return actual[:-1], bytes(envelope.result)
 
 
 class Checker:
@@ -92,10 +92,10 @@ class Checker:
 
 def is_right(operation: Operation, number: int, reply: Reply, tools: int) -> bool:
     """Whether the reply is that of the operation; `tools` is how many a list must have."""
-    found = message_of(reply, number)
-    if found is None:
+    message = message_of(reply, number)
+    if message is None:
         return False
-    before, result = found
+    before, result = message
     if operation == "initialize":
         return b'"serverInfo"' in result
     if operation == "list":

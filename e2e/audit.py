@@ -37,8 +37,8 @@ class AuditLog:
     def writes(self, since: int, counts: Callable[[Write], bool]) -> list[Write]:
         """The writes after a position that count."""
         text = self._node("tail", "-c", f"+{since + 1}", LOG)
-        found = map(_write, map(json.loads, text.splitlines()))
-        return [write for write in found if counts(write)]
+        result = map(_write, map(json.loads, text.splitlines()))
+        return [write for write in result if counts(write)]
 
     def _node(self, *command: str) -> str:
         node = f"{self.cluster.name}-control-plane"

@@ -37,12 +37,14 @@ async def catalog(target: str | StdioServerParameters, mode: str = "auto") -> Ca
     """What a server lists, by its URL or by the command that starts it."""
     async with Client(target, mode=mode) as client:
         return Catalog(
-            tools=frozenset(one.name for one in (await client.list_tools()).tools),
-            prompts=frozenset(one.name for one in (await client.list_prompts()).prompts),
-            resources=frozenset(str(one.uri) for one in (await client.list_resources()).resources),
+            tools=frozenset(tool.name for tool in (await client.list_tools()).tools),
+            prompts=frozenset(prompt.name for prompt in (await client.list_prompts()).prompts),
+            resources=frozenset(
+                str(resource.uri) for resource in (await client.list_resources()).resources
+            ),
             templates=frozenset(
-                one.uri_template
-                for one in (await client.list_resource_templates()).resource_templates
+                template.uri_template
+                for template in (await client.list_resource_templates()).resource_templates
             ),
         )
 

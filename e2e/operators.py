@@ -41,8 +41,8 @@ class Operators:
 
     def container(self) -> Object:
         """What each runs."""
-        found = self.world.get("deployment", OPERATOR.partition("/")[2])
-        container: Object = found["spec"]["template"]["spec"]["containers"][0]
+        result = self.world.get("deployment", OPERATOR.partition("/")[2])
+        container: Object = result["spec"]["template"]["spec"]["containers"][0]
         return container
 
     def change(self, **fields: object) -> None:

@@ -65,7 +65,7 @@ def test_a_backend_unreachable_for_one_of_three_pods_is_degraded_with_the_number
     eventually("it is Degraded", lambda: _state(fleet, "three") == "Degraded")
     eventually("it says of how many", lambda: _says(fleet, "three", r"^1 of 3 pods: "))
     status = fleet.status(NAME)
-    conditions = {one["type"]: one for one in status["conditions"]}
+    conditions = {condition["type"]: condition for condition in status["conditions"]}
     assert re.search("three is Degraded: 1 of 3 pods: ", conditions["Ready"]["message"])
     assert conditions["Available"]["status"] == "True"
     assert conditions["Ready"]["status"] == "True"
@@ -105,7 +105,7 @@ def _refusal(world: World, pod: str) -> str | None:
     body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
     path = f"/api/v1/namespaces/{world.namespace}/pods/{pod}/eviction"
     try:
-        world.kubectl("create", "--raw", path, "-f", "-", given=json.dumps(body))
+        world.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(body))
     except CommandFailed as refused:
         if "TooManyRequests" not in refused.output:
             raise

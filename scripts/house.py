@@ -41,6 +41,10 @@ NAME_WORDS: Final = re.compile(
     WORDS.pattern + r"| too$|\bof their own\b|\b(?:says?|tells?) (?:so|why|what)\b"
 )
 _TEST: Final = re.compile(r"^(?:async )?def test_(\w+)", re.M)
+VAGUE: Final = frozenset({"found", "given", "one", "around"})
+"""Names of variables, parameters and functions that say nothing of their content."""
+_VAGUE: Final = re.compile(rf"\b(?:{'|'.join(VAGUE)})\b")
+CODE: Final = ("operator", "tests", "e2e", "bench", "scripts", "samples")
 PAGES: Final = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "manifests/monitoring/rules.yaml")
 """Texts for people, in addition to docs."""
 
@@ -164,6 +168,28 @@ def test_names() -> Iterator[str]:
                     yield f"{path.relative_to(machine.ROOT)}: test_{name}"
 
 
+def vague_names() -> Iterator[str]:
+    """Yield the variables, parameters and functions, also those of tests, with a name in VAGUE."""
+    for folder in CODE:
+        for path in sorted((machine.ROOT / folder).rglob("*.py")):
+            text = path.read_text(encoding="utf-8")
+            # Most files have none of the words, and parsing all takes seconds.
+            if _VAGUE.search(text):
+                for line, name in _bound_names(ast.parse(text)):
+                    if name in VAGUE:
+                        yield f"{path.relative_to(machine.ROOT)}:{line}: a name is {name!r}"
+
+
+def _bound_names(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.id
+        elif isinstance(node, ast.arg):
+            yield node.lineno, node.arg
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.lineno, node.name
+
+
 def main() -> int:
     """Print all findings; the exit code is 1 if there are any."""
     checks = (
@@ -174,6 +200,7 @@ def main() -> int:
         language,
         pages,
         test_names,
+        vague_names,
         *structure.CHECKS,
     )
     findings = [finding for check in checks for finding in check()]

@@ -30,9 +30,9 @@ _IMAGE: Final = re.compile(r"(?:--image=)?(?P<name>[^:]+):(?P<tag>[\w.-]+)")
 def documents(*files: str) -> list[dict[str, Any]]:
     """Return the objects of files in manifests/."""
     return [
-        found
+        document
         for file in files
-        for found in yaml.safe_load_all((MANIFESTS / file).read_text(encoding="utf-8"))
+        for document in yaml.safe_load_all((MANIFESTS / file).read_text(encoding="utf-8"))
     ]
 
 
@@ -71,8 +71,8 @@ def images(deployment: dict[str, Any]) -> dict[str, str]:
     """Return the names of the images in the operator's Deployment, without tags."""
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     (runtime,) = [arg for arg in container["args"] if arg.startswith("--image=")]
-    found = {"operator": container["image"], "runtime": runtime}
-    return {target: _IMAGE.fullmatch(image)["name"] for target, image in found.items()}  # type: ignore[index]
+    result = {"operator": container["image"], "runtime": runtime}
+    return {target: _IMAGE.fullmatch(image)["name"] for target, image in result.items()}  # type: ignore[index]
 
 
 def chart_yaml(name: str, description: str) -> str:
@@ -108,7 +108,7 @@ def crd_template() -> str:
 def files() -> dict[str, str]:
     """Return the generated files of both charts: path below charts/ → content."""
     objects = plain()
-    deployment = objects.one("Deployment")
+    deployment = objects.only("Deployment")
     of_operator = values.of_operator(deployment, images(deployment))
     generated = {
         f"templates/{name}": _HEADER + text

@@ -85,7 +85,7 @@ async def campaign(world: World, bases: Mapping[str, Spec], chosen: Sequence[Mut
     """Walk all of `chosen`."""
     findings, gate = Findings(), asyncio.Semaphore(AT_ONCE)
 
-    async def one(number: int, base: str, verb: str, steps: list[Mutation]) -> None:
+    async def walk_all(number: int, base: str, verb: str, steps: list[Mutation]) -> None:
         async with gate:
             walk = Walk(world, f"acto-w{number:03}", verb, findings)
             try:
@@ -95,13 +95,13 @@ async def campaign(world: World, bases: Mapping[str, Spec], chosen: Sequence[Mut
 
     async with asyncio.TaskGroup() as group:
         for number, (base, verb, steps) in enumerate(_walks(chosen)):
-            group.create_task(one(number, base, verb, steps))
+            group.create_task(walk_all(number, base, verb, steps))
     return findings
 
 
 def _walks(chosen: Sequence[Mutation]) -> Iterator[tuple[str, str, list[Mutation]]]:
-    for base in dict.fromkeys(one.base for one in chosen):
-        every = [one for one in chosen if one.base == base]
+    for base in dict.fromkeys(item.base for item in chosen):
+        every = [entry for entry in chosen if entry.base == base]
         for number, verb in enumerate(VERBS):
             mine = every[number :: len(VERBS)]
             for start in range(0, len(mine), STEPS):
@@ -148,12 +148,12 @@ class Walk:
 
     async def _picture(self, namespace: str, sent: Object) -> Picture:
         live = await self._world.reported(namespace, sent["metadata"]["generation"])
-        found = live["status"]["conditions"]
+        result = live["status"]["conditions"]
         return Picture(
             spec=live["spec"],
             children=await self._world.children(namespace, live["spec"]),
             rendering=rendering(live["spec"]),
-            conditions={c["type"]: (c["status"], c["reason"], c["message"]) for c in found},
+            conditions={c["type"]: (c["status"], c["reason"], c["message"]) for c in result},
         )
 
     def _refused(self, step: Mutation, answer: httpx2.Response) -> None:
@@ -233,8 +233,8 @@ def names_it(message: str, path: Path) -> bool:
     return re.search(rf"\b{re.escape(parts[-1])}\b", told) is not None
 
 
-def first_difference(expected: str, found: str) -> str:
+def first_difference(expected: str, text: str) -> str:
     """The place where two texts begin to differ."""
-    length = min(len(expected), len(found))
-    at = next((n for n in range(length) if expected[n] != found[n]), length)
-    return f"{expected[max(0, at - 120) : at + 80]!r} != {found[max(0, at - 120) : at + 80]!r}"
+    length = min(len(expected), len(text))
+    at = next((n for n in range(length) if expected[n] != text[n]), length)
+    return f"{expected[max(0, at - 120) : at + 80]!r} != {text[max(0, at - 120) : at + 80]!r}"

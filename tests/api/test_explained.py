@@ -30,8 +30,8 @@ def optional(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
 def spec() -> Schema:
     """The schema of the spec."""
     (version,) = definition.definition()["spec"]["versions"]
-    found: Schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    return found
+    result: Schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    return result
 
 
 def unit(path: str, field: Schema) -> re.Pattern[str] | None:
@@ -55,11 +55,13 @@ def test_the_description_of_every_optional_field_ends_with_its_default() -> None
 
 def test_the_description_of_every_time_quantity_and_share_names_its_unit() -> None:
     measured = {path: (unit(path, field), field) for path, field in optional(spec())}
-    wanted = {path: (found, field) for path, (found, field) in measured.items() if found}
-    kinds = {found.pattern for found, _ in wanted.values()}
+    wanted = {path: (result, field) for path, (result, field) in measured.items() if result}
+    kinds = {actual.pattern for actual, _ in wanted.values()}
     assert len(kinds) == 4
     assert len(wanted) > 15
-    unsaid = [p for p, (found, field) in wanted.items() if not found.search(field["description"])]
+    unsaid = [
+        p for p, (outcome, field) in wanted.items() if not outcome.search(field["description"])
+    ]
     assert unsaid == []
 
 

@@ -34,8 +34,8 @@ class OperatorProcess:
     def get(self, path: str) -> tuple[int, str]:
         """Status and text of one of its endpoints; 0 while nothing listens."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as found:
-                return found.status, found.read().decode()
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as result:
+                return result.status, result.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
         except OSError:
@@ -89,8 +89,8 @@ class OperatorProcess:
 @contextmanager
 def starting(kubeconfig: Path, *args: str, log: Path) -> Iterator[OperatorProcess]:
     """Start the operator; its process is gone when the block ends."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port = found.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
     command = [
         *(sys.executable, "-c", "import sys; from mcpproxy.cli import main; sys.exit(main())"),
         *("operator", "--kubeconfig", str(kubeconfig), "--image", IMAGE),

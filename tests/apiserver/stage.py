@@ -34,8 +34,8 @@ class Stage:
 
     def get(self, what: str) -> Object:
         """One object."""
-        found: Object = json.loads(self.kubectl("get", what, "-o", "json"))
-        return found
+        document: Object = json.loads(self.kubectl("get", what, "-o", "json"))
+        return document
 
     def find(self, what: str) -> Object | None:
         """One object, or None if there is none."""
@@ -44,8 +44,8 @@ class Stage:
 
     def list(self, what: str) -> list[Object]:
         """All objects of some kinds."""
-        found: list[Object] = self.get(what)["items"]
-        return found
+        items: list[Object] = self.get(what)["items"]
+        return items
 
     def wait(self, what: str, condition: str) -> None:
         """Wait for something to become so, 15 seconds at the most."""
@@ -73,8 +73,8 @@ class Stage:
     def versions(self) -> dict[str, str]:
         """resourceVersion of every object, the MCPProxy included."""
         return {
-            f"{found['kind']}/{found['metadata']['name']}": found["metadata"]["resourceVersion"]
-            for found in self.list(f"{CHILDREN},mcpproxies,secrets,events")
+            f"{result['kind']}/{result['metadata']['name']}": result["metadata"]["resourceVersion"]
+            for result in self.list(f"{CHILDREN},mcpproxies,secrets,events")
         }
 
     def roll_out(self, pod: str, *addresses: str, history: bool = False) -> None:

@@ -32,9 +32,9 @@ def operator(
     with (
         # As in its own pod: the NetworkPolicy of a proxy names its namespace.
         mock.patch.dict(os.environ, {"POD_NAMESPACE": "mcpproxy-system"}),
-        operating(apiserver.kubeconfig, log=log) as found,
+        operating(apiserver.kubeconfig, log=log) as result,
     ):
-        yield found
+        yield result
         assert '"level": "error"' not in log.read_text()
 
 
@@ -65,30 +65,34 @@ def test_a_changed_field_changes_the_pods(
 ) -> None:
     if child == ROUTE:
         request.getfixturevalue("gateway_api")
-    found = ("get", f"{child}/tools", "--ignore-not-found", "-o", f"jsonpath={path}")
+    result = ("get", f"{child}/tools", "--ignore-not-found", "-o", f"jsonpath={path}")
     stage.apply(**before)
     stage.wait("deployment/tools", "create")
-    assert stage.kubectl(*found) != value
+    assert stage.kubectl(*result) != value
     stage.apply(**after)
-    operator.until(lambda: stage.kubectl(*found) == value, f"{path} is {value!r}")
+    operator.until(lambda: stage.kubectl(*result) == value, f"{path} is {value!r}")
 
 
 def sample(name: str) -> Any:
     """The spec of a sample."""
     text = (SAMPLES / f"{name}.yaml").read_text("utf-8")
-    return next(one for one in yaml.safe_load_all(text) if one["kind"] == "MCPProxy")["spec"]
+    return next(
+        document for document in yaml.safe_load_all(text) if document["kind"] == "MCPProxy"
+    )["spec"]
 
 
-def lacks(live: Any, given: Any, path: str = "") -> list[str]:
+def lacks(live: Any, value: Any, path: str = "") -> list[str]:
     """What of `given` is not in `live`; lists may have another order."""
-    if isinstance(given, dict):
+    if isinstance(value, dict):
         if not isinstance(live, dict):
             return [path]
-        return [m for key, one in given.items() for m in lacks(live.get(key), one, f"{path}.{key}")]
-    if isinstance(given, list):
-        found = live or []
-        return [f"{path}[]" for one in given if all(lacks(each, one) for each in found)]
-    return [] if live == given else [path]
+        return [
+            m for key, item in value.items() for m in lacks(live.get(key), item, f"{path}.{key}")
+        ]
+    if isinstance(value, list):
+        result = live or []
+        return [f"{path}[]" for entry in value if all(lacks(each, entry) for each in result)]
+    return [] if live == value else [path]
 
 
 def below(top: str, spec: Object) -> set[str]:
@@ -99,25 +103,25 @@ def below(top: str, spec: Object) -> set[str]:
 def test_every_field_that_places_pods_is_theirs_as_it_is(stage: Stage) -> None:
     spec = sample("placement")
     assert below(".podTemplate", spec) == set()
-    given = dict(spec["podTemplate"])
-    stage.apply(podTemplate=given)
+    pod_template = dict(spec["podTemplate"])
+    stage.apply(podTemplate=pod_template)
     stage.wait("deployment/tools", "create")
     live = stage.get("deployment/tools")["spec"]["template"]
-    metadata = {name: given.pop(name) for name in ("labels", "annotations")}
-    assert lacks(live, {"metadata": metadata, "spec": given}) == []
+    metadata = {name: pod_template.pop(name) for name in ("labels", "annotations")}
+    assert lacks(live, {"metadata": metadata, "spec": pod_template}) == []
 
 
 def test_every_field_of_the_doors_is_in_the_policy_as_it_is(stage: Stage) -> None:
     spec = sample("network-policy")
     assert below(".networkPolicy", spec) == set()
-    given = spec["networkPolicy"]
-    stage.apply(networkPolicy=given)
+    network_policy = spec["networkPolicy"]
+    stage.apply(networkPolicy=network_policy)
     stage.wait(f"{NETWORK}/tools", "create")
     live = stage.get(f"{NETWORK}/tools")["spec"]
-    to_urls = {"to": [{"ipBlock": block} for block in given["urlAddresses"]]}
+    to_urls = {"to": [{"ipBlock": block} for block in network_policy["urlAddresses"]]}
     for wanted in (
-        {"ingress": [{"from": given["clients"]}, {"from": given["scrapers"]}]},
-        {"egress": [*given["egress"], to_urls]},
+        {"ingress": [{"from": network_policy["clients"]}, {"from": network_policy["scrapers"]}]},
+        {"egress": [*network_policy["egress"], to_urls]},
     ):
         assert lacks(live, wanted) == []
 

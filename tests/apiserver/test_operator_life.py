@@ -111,10 +111,10 @@ def kubeconfig_of_the_operator(alone: Stage, directory: Path, *, wide: bool) -> 
     ]
     for manifest in manifests:
         alone.kubectl("create", "-f", "-", input=json.dumps(manifest))
-    found = yaml.safe_load(alone.apiserver.kubeconfig.read_text())
-    found["users"][0]["user"] = {"token": alone.kubectl("create", "token", "operator").strip()}
+    document = yaml.safe_load(alone.apiserver.kubeconfig.read_text())
+    document["users"][0]["user"] = {"token": alone.kubectl("create", "token", "operator").strip()}
     path = directory / "kubeconfig"
-    path.write_text(yaml.safe_dump(found))
+    path.write_text(yaml.safe_dump(document))
     return path
 
 
@@ -159,6 +159,6 @@ def test_other_namespaces_are_left_alone(
         elsewhere.apply("elsewhere")
         alone.apply()
         alone.wait("deployment/tools", "create")
-        names = [found["metadata"]["name"] for found in elsewhere.list("deployments")]
+        names = [deployment["metadata"]["name"] for deployment in elsewhere.list("deployments")]
     elsewhere.kubectl("delete", "mcpproxy/elsewhere")
     assert "elsewhere" not in names

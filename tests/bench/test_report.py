@@ -21,9 +21,9 @@ def a_result(row: str, turn: int, errors: int = 0, **values: float) -> Result:
     return Result(CASE.name, row, 16, turn, figures)
 
 
-def rates(row: str, *found: float) -> list[Result]:
+def rates(row: str, *result: float) -> list[Result]:
     """A rate for each round."""
-    return [a_result(row, turn, calls_s=rate) for turn, rate in enumerate(found)]
+    return [a_result(row, turn, calls_s=rate) for turn, rate in enumerate(result)]
 
 
 def test_a_line_has_the_median_and_the_spread() -> None:

@@ -46,8 +46,8 @@ def test_requirements_of_extras_hold_without_the_bounds_that_no_index_can_keep()
         "other; extra == 'unasked'",
         "tomli; python_version < '3'",
     ]
-    found = peers.needed(requires, ["server"])
-    assert found == ["mcp>=2.3", "certifi", "pydantic[email]>=2.12"]
+    result = peers.needed(requires, ["server"])
+    assert result == ["mcp>=2.3", "certifi", "pydantic[email]>=2.12"]
 
 
 @pytest.mark.slow

@@ -58,15 +58,15 @@ class Helm:
 
 def by_name(objects: Iterable[Object | None]) -> Objects:
     """The objects by kind, namespace and name."""
-    found: Objects = {}
-    for one in objects:
-        if one is None:
+    result: Objects = {}
+    for item in objects:
+        if item is None:
             continue
-        metadata = one["metadata"]
-        key = one["kind"], metadata.get("namespace", ""), metadata["name"]
-        assert key not in found, key
-        found[key] = one
-    return found
+        metadata = item["metadata"]
+        key = item["kind"], metadata.get("namespace", ""), metadata["name"]
+        assert key not in result, key
+        result[key] = item
+    return result
 
 
 def manifest(file: str) -> Objects:
@@ -77,9 +77,9 @@ def manifest(file: str) -> Objects:
 def kubectl() -> str:
     """The path of kubectl."""
     assets = os.environ.get("KUBEBUILDER_ASSETS")
-    found = str(Path(assets) / "kubectl") if assets else shutil.which("kubectl")
-    assert found, "kubectl is missing: install it, or set KUBEBUILDER_ASSETS"
-    return found
+    result = str(Path(assets) / "kubectl") if assets else shutil.which("kubectl")
+    assert result, "kubectl is missing: install it, or set KUBEBUILDER_ASSETS"
+    return result
 
 
 def kustomized(folder: str) -> Objects:

@@ -43,9 +43,9 @@ async def an_absent_object_is_none(side: Side) -> None:
 
 async def what_is_applied_can_be_read_and_listed_by_labels(side: Side) -> None:
     await side.cluster.apply(a_config_map(side))
-    found = await side.cluster.get(CONFIG_MAP, side.namespace, "one")
-    assert found is not None
-    assert found["data"] == {"key": "value"}
+    result = await side.cluster.get(CONFIG_MAP, side.namespace, "one")
+    assert result is not None
+    assert result["data"] == {"key": "value"}
     listed = await side.cluster.list(CONFIG_MAP, side.namespace, {"a": "1", "b": "2"})
     assert [(thing["kind"], thing["metadata"]["name"]) for thing in listed] == [
         ("ConfigMap", "one")
@@ -341,12 +341,12 @@ async def heads_are_chosen_by_a_selector_and_know_their_version(side: Side) -> N
     assert await side.cluster.heads(CONFIG_MAP, side.namespace, "a=1,b") == []
     stored = await side.cluster.apply(a_config_map(side))
     await side.cluster.apply({**a_config_map(side, "two"), **_unlabelled("two", side)})
-    (found,) = await side.cluster.heads(CONFIG_MAP, side.namespace, "a=1,b")
-    assert "data" not in found
-    assert (found["kind"], found["metadata"]["name"]) == ("ConfigMap", "one")
-    assert found["metadata"]["resourceVersion"] == stored["metadata"]["resourceVersion"]
+    (head,) = await side.cluster.heads(CONFIG_MAP, side.namespace, "a=1,b")
+    assert "data" not in head
+    assert (head["kind"], head["metadata"]["name"]) == ("ConfigMap", "one")
+    assert head["metadata"]["resourceVersion"] == stored["metadata"]["resourceVersion"]
     every = await side.cluster.heads(CONFIG_MAP, side.namespace, "")
-    assert {"one", "two"} <= {one["metadata"]["name"] for one in every}
+    assert {"one", "two"} <= {item["metadata"]["name"] for item in every}
 
 
 def _unlabelled(name: str, side: Side) -> Object:

@@ -55,7 +55,7 @@ def others(value: Any) -> list[Any]:
     if isinstance(value, int):
         return [value + 1, value - 1]
     if isinstance(value, list):
-        return [found for one in value[:1] for found in ([*value, f"{one}x"], [f"{one}0"])]
+        return [result for item in value[:1] for result in ([*value, f"{item}x"], [f"{item}0"])]
     if isinstance(value, str):
         words = (
             "Always",
@@ -86,7 +86,9 @@ def children(whole: dict[str, Any], *, mounted: bool) -> str | None:
         return None
     if mounted:
         return manifest.runtime_manifest(proxy)
-    built = [one for one in desired.build(proxy, IN_CLUSTER, OWNER) if one["kind"] != "ConfigMap"]
+    built = [
+        item for item in desired.build(proxy, IN_CLUSTER, OWNER) if item["kind"] != "ConfigMap"
+    ]
     return json.dumps(built).replace(config_map.name(proxy), "what is mounted")
 
 
@@ -120,4 +122,4 @@ def test_every_field_changes_the_children_of_an_mcpproxy() -> None:
 
 
 def _documents(text: str) -> list[dict[str, Any]]:
-    return [found for found in yaml.safe_load_all(text) if found]
+    return [document for document in yaml.safe_load_all(text) if document]

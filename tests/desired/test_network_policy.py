@@ -27,13 +27,13 @@ def policy(
     **network: Any,
 ) -> dict[str, Any]:
     """The spec of the NetworkPolicy of a proxy with these backends."""
-    given = [a_backend(f"b{number}", **fields) for number, fields in enumerate(backends)]
-    given = given or [a_backend(stdio={"command": "x"})]
-    proxy = an_mcpproxy(networkPolicy=network, backends=given)
+    value = [a_backend(f"b{number}", **fields) for number, fields in enumerate(backends)]
+    value = value or [a_backend(stdio={"command": "x"})]
+    proxy = an_mcpproxy(networkPolicy=network, backends=value)
     children = desired.build(proxy, options, OWNER, services or {})
-    (found,) = [one["spec"] for one in children if one["kind"] == "NetworkPolicy"]
-    assert isinstance(found, dict)
-    return found
+    (result,) = [child["spec"] for child in children if child["kind"] == "NetworkPolicy"]
+    assert isinstance(result, dict)
+    return result
 
 
 ALONE = policy()["egress"]
@@ -42,14 +42,14 @@ ALONE = policy()["egress"]
 
 def egress(*backends: dict[str, Any], **fields: Any) -> list[dict[str, Any]]:
     """What the pods may talk to because of these backends."""
-    found = policy(*backends, **fields)["egress"]
-    assert all(rule in found for rule in ALONE)
-    return [rule for rule in found if rule not in ALONE]
+    result = policy(*backends, **fields)["egress"]
+    assert all(rule in result for rule in ALONE)
+    return [rule for rule in result if rule not in ALONE]
 
 
-def are(found: list[Any], *expected: dict[str, Any]) -> bool:
+def are(result: list[Any], *expected: dict[str, Any]) -> bool:
     """Whether these are the entries, in any order."""
-    return len(found) == len(expected) and all(one in found for one in expected)
+    return len(result) == len(expected) and all(item in result for item in expected)
 
 
 def tcp(port: int | str) -> list[dict[str, Any]]:
@@ -57,9 +57,9 @@ def tcp(port: int | str) -> list[dict[str, Any]]:
 
 
 def test_both_directions_are_closed_for_the_pods_of_the_proxy() -> None:
-    found = policy()
-    assert found["podSelector"] == OWN["podSelector"]
-    assert sorted(found["policyTypes"]) == ["Egress", "Ingress"]
+    result = policy()
+    assert result["podSelector"] == OWN["podSelector"]
+    assert sorted(result["policyTypes"]) == ["Egress", "Ingress"]
 
 
 def test_the_pods_may_connect_only_to_dns_and_to_each_other() -> None:
@@ -93,7 +93,7 @@ def test_the_admin_port_is_for_the_operator_and_for_scrapers() -> None:
 
 def test_the_operators_pods_are_called_as_the_policy_expects() -> None:
     objects = yaml.safe_load_all(INSTALL.read_text(encoding="utf-8"))
-    (deployment,) = [one for one in objects if one["kind"] == "Deployment"]
+    (deployment,) = [item for item in objects if item["kind"] == "Deployment"]
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert labels[constants.LABEL_NAME] == constants.OPERATOR
 
@@ -198,10 +198,10 @@ def test_the_pods_may_read_the_keys_of_issuers() -> None:
     assert network_policy.referenced_services(proxy) == {("sso", "keycloak")}
     target = ServiceTarget({"app": "keycloak"}, {8080: "http"})
     children = desired.build(proxy, IN_CLUSTER, OWNER, {("sso", "keycloak"): target})
-    (found,) = [one["spec"]["egress"] for one in children if one["kind"] == "NetworkPolicy"]
+    (result,) = [child["spec"]["egress"] for child in children if child["kind"] == "NetworkPolicy"]
     sso = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "sso"}}}
     assert are(
-        [rule for rule in found if rule not in ALONE],
+        [rule for rule in result if rule not in ALONE],
         {"ports": tcp(8443)},
         {
             "to": [{"podSelector": {"matchLabels": {"app": "keycloak"}}, **sso}],

@@ -32,8 +32,8 @@ class Received:
     @property
     def message(self) -> dict[str, Any]:
         """What was in it."""
-        found: dict[str, Any] = json.loads(self.body)
-        return found
+        document: dict[str, Any] = json.loads(self.body)
+        return document
 
 
 class Call:
@@ -60,8 +60,8 @@ class Call:
         waiting = asyncio.get_running_loop().create_future()
         self._backend.waiting[own] = waiting
         await self.emit(request(own))
-        found: Received = await waiting
-        return found
+        result: Received = await waiting
+        return result
 
     async def finish(self, text: str) -> None:
         """Send the response."""

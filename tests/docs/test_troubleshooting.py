@@ -35,8 +35,8 @@ TYPES = {
 
 
 def _errors(kind: type[BackendError]) -> set[str]:
-    found = {below.reason for below in kind.__subclasses__()}
-    return found.union(*(_errors(below) for below in kind.__subclasses__()))
+    result = {below.reason for below in kind.__subclasses__()}
+    return result.union(*(_errors(below) for below in kind.__subclasses__()))
 
 
 def _reasons() -> set[str]:

@@ -24,8 +24,8 @@ the two before are audiences of tokens that the kubelet mounts."""
 def spec_schema() -> dict[str, Any]:
     """The schema of a spec."""
     (version,) = definition.definition()["spec"]["versions"]
-    found: dict[str, Any] = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    return found
+    spec: dict[str, Any] = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    return spec
 
 
 def leaves() -> set[str]:

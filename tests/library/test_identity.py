@@ -25,8 +25,8 @@ pytestmark = LIVE
 @pytest_asyncio.fixture(loop_scope="session")
 async def stack() -> AsyncIterator[AsyncExitStack]:
     """What a test started, ended in the other order."""
-    async with AsyncExitStack() as found:
-        yield found
+    async with AsyncExitStack() as result:
+        yield result
 
 
 async def test_a_proxy_of_the_library_gets_tokens_as_a_pod_does(

@@ -120,6 +120,6 @@ def _scaling() -> DeploymentView:
     return DeploymentView(True, 2, 1, 1, 1, 1, was_available=True)
 
 
-def rendered(found: Object) -> str:
+def rendered(result: Object) -> str:
     """The file's text."""
-    return yaml.safe_dump(found, sort_keys=True, width=98)
+    return yaml.safe_dump(result, sort_keys=True, width=98)

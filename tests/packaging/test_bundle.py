@@ -19,8 +19,8 @@ STRATEGY = VERSION["spec"]["install"]["spec"]
 
 def plain(kind: str, name: str) -> Any:
     """An object of the plain manifests."""
-    (found,) = [o for o in PLAIN if (o["kind"], o["metadata"]["name"]) == (kind, name)]
-    return found
+    (result,) = [o for o in PLAIN if (o["kind"], o["metadata"]["name"]) == (kind, name)]
+    return result
 
 
 @pytest.mark.parametrize("path", FILES)
@@ -53,10 +53,10 @@ def test_the_bundle_has_the_deployment_and_the_kind_of_the_plain_manifests() -> 
 def test_the_account_of_the_bundle_has_the_permissions_of_the_plain_manifests(
     kind: str, role: str, place: str
 ) -> None:
-    (found,) = STRATEGY[place]
-    assert found["rules"] == plain(kind, role)["rules"]
+    (result,) = STRATEGY[place]
+    assert result["rules"] == plain(kind, role)["rules"]
     (account,) = [o["metadata"]["name"] for o in PLAIN if o["kind"] == "ServiceAccount"]
-    assert found["serviceAccountName"] == account
+    assert result["serviceAccountName"] == account
 
 
 def test_every_object_of_the_plain_manifests_has_its_place_in_the_bundle() -> None:
@@ -68,11 +68,11 @@ def test_every_object_of_the_plain_manifests_has_its_place_in_the_bundle() -> No
 
 def test_every_field_of_a_proxy_has_a_descriptor() -> None:
     (owned,) = VERSION["spec"]["customresourcedefinitions"]["owned"]
-    described = {one["path"] for one in owned["specDescriptors"]}
+    described = {item["path"] for item in owned["specDescriptors"]}
     assert described == {field.alias for field in MCPProxySpec.model_fields.values()}
-    for one in owned["specDescriptors"] + owned["statusDescriptors"]:
-        assert one["description"]
-        assert one["displayName"][0].isupper()
+    for specdescriptor in owned["specDescriptors"] + owned["statusDescriptors"]:
+        assert specdescriptor["description"]
+        assert specdescriptor["displayName"][0].isupper()
 
 
 def test_the_examples_of_the_bundle_are_valid_proxies() -> None:
@@ -83,5 +83,9 @@ def test_the_examples_of_the_bundle_are_valid_proxies() -> None:
 
 
 def test_only_installations_for_all_namespaces_are_supported() -> None:
-    supported = [one["type"] for one in VERSION["spec"]["installModes"] if one["supported"]]
+    supported = [
+        installmode["type"]
+        for installmode in VERSION["spec"]["installModes"]
+        if installmode["supported"]
+    ]
     assert supported == ["AllNamespaces"]

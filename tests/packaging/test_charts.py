@@ -34,7 +34,7 @@ def test_charts_have_the_version_of_the_distribution() -> None:
 
 
 def test_every_value_is_used_by_a_template_and_every_used_value_exists() -> None:
-    deployment = plain().one("Deployment")
+    deployment = plain().only("Deployment")
     table = values.of_operator(deployment, images(deployment))
     helpers = (CHARTS / "mcpproxy-operator/templates/_helpers.tpl").read_text(encoding="utf-8")
     text = helpers + "".join(operator_chart.templates(plain()).values())

@@ -20,7 +20,7 @@ INSTALL = ROOT / "manifests" / "install.yaml"
 
 def installed(kind: str, file: str = INSTALL.name) -> list[dict[str, Any]]:
     """The objects of a kind in install.yaml, or in another file."""
-    return [one for one in _objects(file) if one["kind"] == kind]
+    return [item for item in _objects(file) if item["kind"] == kind]
 
 
 @functools.cache
@@ -77,13 +77,13 @@ def test_leases_are_touched_in_the_operators_own_namespace_and_one_alone_is_chan
 
 def test_a_namespaced_installation_has_nothing_outside_of_its_namespace() -> None:
     text = (ROOT / "manifests" / "install-namespaced.yaml").read_text(encoding="utf-8")
-    for found in yaml.safe_load_all(text):
-        if found["kind"] != "Namespace":
-            assert found["metadata"]["namespace"] == "mcpproxy-system"
+    for document in yaml.safe_load_all(text):
+        if document["kind"] != "Namespace":
+            assert document["metadata"]["namespace"] == "mcpproxy-system"
     [deployment] = installed("Deployment", "install-namespaced.yaml")
     [container] = deployment["spec"]["template"]["spec"]["containers"]
     assert "--namespace=$(POD_NAMESPACE)" in container["args"]
-    assert "POD_NAMESPACE" in [one["name"] for one in container["env"]]
+    assert "POD_NAMESPACE" in [item["name"] for item in container["env"]]
 
 
 @pytest.mark.parametrize("file", manifests.INSTALLS.values())

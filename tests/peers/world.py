@@ -57,7 +57,7 @@ def ask(
     client: Sequence[str] = TYPESCRIPT,
 ) -> Any:
     """What a client of peers/ prints: the revision spoken, and an answer to each request."""
-    given = json.dumps([{"method": method, "params": params} for method, params in requests])
+    value = json.dumps([{"method": method, "params": params} for method, params in requests])
     command = [
         *client,
         server.transport,
@@ -68,7 +68,7 @@ def ask(
     done = subprocess.run(
         command,
         cwd=npm.PEERS,
-        input=given,
+        input=value,
         capture_output=True,
         text=True,
         timeout=CLIENT_SECONDS,
@@ -156,11 +156,11 @@ def _own(key: str, item: dict[str, Any], prefix: str) -> dict[str, Any] | None:
 def _plain(value: Any, authority: str) -> Any:
     if isinstance(value, dict):
         return {
-            key: _uri(one, authority) if key in ("uri", "uriTemplate") else _plain(one, authority)
-            for key, one in value.items()
+            key: _uri(item, authority) if key in ("uri", "uriTemplate") else _plain(item, authority)
+            for key, item in value.items()
         }
     if isinstance(value, list):
-        return [_plain(one, authority) for one in value]
+        return [_plain(entry, authority) for entry in value]
     return _CLOCK.sub("TIME", value) if isinstance(value, str) else value
 
 

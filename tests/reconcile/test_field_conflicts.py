@@ -57,7 +57,9 @@ CHANGES: dict[Change, str] = {
 
 def reversals(stage: Stage) -> int:
     """The number of children applied so far."""
-    return sum(one.startswith("apply ") and "Event" not in one for one in stage.cluster.writes)
+    return sum(
+        write.startswith("apply ") and "Event" not in write for write in stage.cluster.writes
+    )
 
 
 async def fight(stage: Stage, change: Change, seconds: int) -> None:

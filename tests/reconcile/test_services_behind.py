@@ -141,7 +141,7 @@ async def test_a_service_that_the_operator_may_not_read_opens_its_namespace(
 
 
 @pytest.mark.parametrize(
-    ("service", "found"),
+    ("service", "target"),
     [
         (None, ServiceTarget()),
         (
@@ -161,7 +161,7 @@ async def test_a_service_that_the_operator_may_not_read_opens_its_namespace(
     ids=["none", "ports", "headless", "no selector", "external name"],
 )
 def test_the_pods_behind_a_service_are_resolved(
-    service: Object | None, found: ServiceTarget
+    service: Object | None, target: ServiceTarget
 ) -> None:
     assert SERVICE.name == "Service"
-    assert service_target(service) == found
+    assert service_target(service) == target

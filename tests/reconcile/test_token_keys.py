@@ -23,8 +23,8 @@ def publish(stage: Stage, *keys: dict[str, str], issuer: str = "https://kubernet
 
 def delivered(stage: Stage) -> dict[str, str] | None:
     """What the ConfigMap holds."""
-    found = stage.cluster.objects.get(NAME)
-    return None if found is None else found["data"]
+    result = stage.cluster.objects.get(NAME)
+    return None if result is None else result["data"]
 
 
 def message(stage: Stage) -> str:

@@ -49,7 +49,7 @@ def observed(
 ) -> StatusInput:
     """One MCPProxy with these pods."""
     proxy = an_mcpproxy(backends=[a_backend(name) for name in backends])
-    found = StatusInput(
+    result = StatusInput(
         name="tools",
         namespace="team",
         generation=3,
@@ -57,7 +57,7 @@ def observed(
         deployment=a_deployment(max(len(pods), 1)),
         pods=pods,
     )
-    return replace(found, **fields)
+    return replace(result, **fields)
 
 
 def status_of(seen: StatusInput, before: MCPProxyStatus | None = None) -> MCPProxyStatus:
@@ -67,12 +67,12 @@ def status_of(seen: StatusInput, before: MCPProxyStatus | None = None) -> MCPPro
 
 def condition(status: MCPProxyStatus, type_: str) -> Condition:
     """One condition that must be there."""
-    found = find_condition(status, type_)
-    assert found is not None, f"no condition {type_}"
-    return found
+    result = find_condition(status, type_)
+    assert result is not None, f"no condition {type_}"
+    return result
 
 
 def verdict(status: MCPProxyStatus, type_: str) -> tuple[str, str]:
     """Status and reason of one condition."""
-    found = condition(status, type_)
-    return found.status, found.reason
+    result = condition(status, type_)
+    return result.status, result.reason

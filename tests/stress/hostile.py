@@ -159,9 +159,9 @@ class Script:
 
     def _check(self, answer: dict[str, Any], secret: str) -> None:
         said = answer["content"]["text"]
-        found = SECRET.match(secret)
-        assert found is not None
-        if said != f"{secret} says {found[1]}":
+        result = SECRET.match(secret)
+        assert result is not None
+        if said != f"{secret} says {result[1]}":
             self.wrong.append(f"{self.name}: {secret} was answered {said}")
 
 

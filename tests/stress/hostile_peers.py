@@ -54,8 +54,8 @@ class HttpTurn:
         own = f"aside-{next(self._backend.numbers)}"
         waiting = self._backend.waiting[own] = asyncio.get_running_loop().create_future()
         await self.aside({"id": own, **request})
-        found: dict[str, Any] = (await waiting).message
-        return found
+        result: dict[str, Any] = (await waiting).message
+        return result
 
     async def finish(self, result: dict[str, Any]) -> None:
         await self._call.finish(spelt({"id": self.message["id"], "result": result}))
@@ -127,8 +127,8 @@ class PipeTurn:
         own = next(self._session.numbers)
         waiting = self._session.waiting[own] = asyncio.get_running_loop().create_future()
         await self.emit({"id": own, **request})
-        found: dict[str, Any] = await waiting
-        return found
+        result: dict[str, Any] = await waiting
+        return result
 
     async def finish(self, result: dict[str, Any]) -> None:
         """Who is not listened to any more may answer twice."""

@@ -67,7 +67,7 @@ class Mounted:
 
     def trust(self, *authorities: Authority) -> None:
         """The bundle of authorities."""
-        self.write("configmap/ca/ca.crt", "".join(one.pem for one in authorities))
+        self.write("configmap/ca/ca.crt", "".join(authority.pem for authority in authorities))
 
     def client(self, certificate: str, key: str) -> None:
         """Our own certificate."""

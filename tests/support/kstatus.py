@@ -5,15 +5,17 @@ from typing import Any, Literal
 Status = Literal["Current", "InProgress", "Failed", "Terminating"]
 
 
-def kstatus(found: dict[str, Any]) -> Status:
+def kstatus(result: dict[str, Any]) -> Status:
     """The status that kstatus computes."""
-    metadata, status = found["metadata"], found.get("status") or {}
+    metadata, status = result["metadata"], result.get("status") or {}
     if metadata.get("deletionTimestamp"):
         return "Terminating"
     seen = status.get("observedGeneration")
     if seen is not None and seen != metadata.get("generation"):
         return "InProgress"
-    conditions = {one["type"]: one["status"] for one in status.get("conditions") or []}
+    conditions = {
+        condition["type"]: condition["status"] for condition in status.get("conditions") or []
+    }
     if conditions.get("Reconciling") == "True":
         return "InProgress"
     if conditions.get("Stalled") == "True":

@@ -232,10 +232,10 @@ async def test_ten_thousand_tokens_take_less_than_twenty_mebibytes() -> None:
         before, _ = tracemalloc.get_traced_memory()
         for number in range(ADMISSIONS.value + 1):
             payload = json.dumps({**parsed.claims, "sub": f"user-{number}"}).encode()
-            one = parsed._replace(claims=json.loads(payload), payload=payload)
+            item = parsed._replace(claims=json.loads(payload), payload=payload)
             digest = hashlib.sha256(str(number).encode()).digest()
             stage.authenticator._cache.add(
-                digest, issuer.identify(one, NOW + 600), _Unrevoked(), NOW
+                digest, issuer.identify(item, NOW + 600), _Unrevoked(), NOW
             )
         after, _ = tracemalloc.get_traced_memory()
     finally:
@@ -253,7 +253,7 @@ async def test_requests_beyond_the_limit_do_not_wait_for_keys() -> None:
     assert WAITING_FOR_KEYS.reached == before + 1
     assert stage.gate is not None
     stage.gate.set()
-    assert {(await one).identity.subject for one in waiting} == {"ann"}
+    assert {(await item).identity.subject for item in waiting} == {"ann"}
     assert stage.fetches == 1
 
 

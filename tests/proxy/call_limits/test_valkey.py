@@ -63,10 +63,10 @@ async def server(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Server
         process = await asyncio.create_subprocess_exec(
             *command, cwd=tmp_path, stdout=asyncio.subprocess.DEVNULL
         )
-        found = Server(port, process)
-        started.append(found)
-        await eventually(found.accepts, "the server to accept connections")
-        return found
+        result = Server(port, process)
+        started.append(result)
+        await eventually(result.accepts, "the server to accept connections")
+        return result
 
     yield start
     for each in started:

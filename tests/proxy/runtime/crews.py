@@ -47,8 +47,8 @@ class Crew:
 
     def pid(self, worker: int) -> int:
         """The process of the worker that served last under this number."""
-        found = re.findall(rf"worker {worker} is serving \(process (\d+)\)", self.log.read_text())
-        return int(found[-1])
+        matches = re.findall(rf"worker {worker} is serving \(process (\d+)\)", self.log.read_text())
+        return int(matches[-1])
 
     def serves(self, worker: int) -> bool:
         """Whether there was a worker of this number that served."""

@@ -69,13 +69,13 @@ class Client:
 
     async def read(self) -> bytes:
         """The whole answer, or what there was when it was told to leave."""
-        found = b""
+        result = b""
         async for chunk in self._chunks():
-            found += chunk
+            result += chunk
             self.began.set()
             if self.leave:
                 break
-        return found
+        return result
 
     def request(self) -> tuple[dict[str, str], bytes]:
         """The call: its headers and its body."""

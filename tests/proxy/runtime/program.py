@@ -61,5 +61,5 @@ async def called(client: Client, tool: str, number: object = 1, **arguments: Any
 
 async def told(client: Client, number: object = 1, **arguments: Any) -> dict[str, Any]:
     """What the program tells, as the backend p."""
-    found: dict[str, Any] = json.loads(await called(client, "p_tell", number, **arguments))
-    return found
+    document: dict[str, Any] = json.loads(await called(client, "p_tell", number, **arguments))
+    return document

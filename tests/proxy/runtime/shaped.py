@@ -241,11 +241,11 @@ async def stage(
     """A backend by hand, and a client of its era (or another) in front of the proxy."""
     backend = ByHand(kind, shape)
     async with served(backend.serve) as port:
-        given: dict[str, Any] = {"timeouts": {"request": timeout, "idle": "1ms"}}
+        value: dict[str, Any] = {"timeouts": {"request": timeout, "idle": "1ms"}}
         if kind == "Reused":
-            given["session"] = {"stateless": True}
+            value["session"] = {"stateless": True}
         spec = {"session": {"mode": kind}} if kind in SESSIONS else {}
-        running = await proxy({"name": "p", "url": f"http://127.0.0.1:{port}/mcp", **given}, **spec)
+        running = await proxy({"name": "p", "url": f"http://127.0.0.1:{port}/mcp", **value}, **spec)
         backend.sessions = running.runtime.gateway.backends["p"].sessions
         backend.reap = backend.sessions.close_idle
         upstream = running.runtime.gateway.backends["p"]

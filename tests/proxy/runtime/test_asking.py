@@ -93,8 +93,8 @@ async def test_s9_answers_of_concurrent_clients_never_mix(
             for user, client in zip(users, (a, b), strict=True)
             for number in range(4)
         ]
-        found = [_text(answer) for answer in await asyncio.gather(*calls)]
-    assert found == [f"model: {user.name}/{user.name}-{n}" for user in users for n in range(4)]
+        results = [_text(answer) for answer in await asyncio.gather(*calls)]
+    assert results == [f"model: {user.name}/{user.name}-{n}" for user in users for n in range(4)]
     for user in users:
         assert sorted(user.prompts) == [f"{user.name}-{n}" for n in range(4)]
 

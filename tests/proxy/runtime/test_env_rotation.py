@@ -63,7 +63,7 @@ class World:
     def living(self, token: str) -> list[int]:
         """The processes that were started with this value and still run."""
         lines = self._starts.read_text().splitlines() if self._starts.exists() else []
-        return [pid for pid, found in map(json.loads, lines) if found == token and _runs(pid)]
+        return [pid for pid, result in map(json.loads, lines) if result == token and _runs(pid)]
 
     async def all_gone(self, token: str) -> None:
         """Wait until no process with this value is left."""

@@ -58,11 +58,11 @@ async def called(proxy: Proxy, http: httpx2.AsyncClient, *tools: str, **headers:
     """The messages that answer calls of these tools, in one session."""
     client = Raw(proxy.url, http)
     await client.initialize(**headers)
-    found = []
+    results = []
     for tool in tools:
         request = rpc("tools/call", {"name": tool, "arguments": {}})
-        found.append(last(await client.post(request, **headers)))
-    return found
+        results.append(last(await client.post(request, **headers)))
+    return results
 
 
 def admitted(answers: list[Any]) -> list[bool]:

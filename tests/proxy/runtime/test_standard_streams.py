@@ -66,9 +66,9 @@ def _requests() -> bytes:
 def _check(answers: bytes) -> None:
     """Every call has its answer, and whatever else is there is a notification."""
     messages = [json.loads(line) for line in answers.splitlines()]
-    found = {message["id"]: message for message in messages if "method" not in message}
-    assert sorted(found) == list(range(CALLS + 1))
-    texts = [found[n]["result"]["content"][0]["text"] for n in range(1, CALLS + 1)]
+    result = {message["id"]: message for message in messages if "method" not in message}
+    assert sorted(result) == list(range(CALLS + 1))
+    texts = [result[n]["result"]["content"][0]["text"] for n in range(1, CALLS + 1)]
     assert texts == [str(n) for n in range(1, CALLS + 1)]
 
 
@@ -230,8 +230,8 @@ class Run:
     def children(self) -> set[int]:
         """Its child processes."""
         tasks = Path(f"/proc/{self.process.pid}/task")
-        found = " ".join((task / "children").read_text() for task in tasks.iterdir())
-        return {int(pid) for pid in found.split()}
+        result = " ".join((task / "children").read_text() for task in tasks.iterdir())
+        return {int(pid) for pid in result.split()}
 
 
 @pytest.fixture

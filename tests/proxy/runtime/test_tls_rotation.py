@@ -59,7 +59,7 @@ class Identity:
         for context in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self.outer):
             context.load_cert_chain(self._chain)
             context.verify_mode = ssl.CERT_REQUIRED
-            context.load_verify_locations(cadata="".join(one.pem for one in trusted))
+            context.load_verify_locations(cadata="".join(item.pem for item in trusted))
             if context is not self.outer:
                 self._inner = context
                 self._issuers[context] = issuer.name
@@ -105,7 +105,7 @@ class World:
         """What is mounted where we show a certificate of this issuer, and believe the trusted."""
         certificate, key = issuer.issue("proxy.example")
         own = {"secret/client/tls.crt": certificate, "secret/client/tls.key": key}
-        return {**own, "configmap/ca/ca.crt": "".join(one.pem for one in trusted)}
+        return {**own, "configmap/ca/ca.crt": "".join(item.pem for item in trusted)}
 
     def mount(self, issuer: Authority, *trusted: Authority) -> None:
         self.volume.write(self.files(issuer, *trusted))

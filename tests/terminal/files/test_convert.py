@@ -60,14 +60,14 @@ def test_a_value_that_looks_like_a_secret_becomes_a_reference(value: str) -> Non
     "value", ["eu-west-1", "https://api.example.com/v1", "/var/lib/data", "true", "${X:-plain}", ""]
 )
 def test_an_ordinary_value_stays(value: str) -> None:
-    (found,) = _backend({"command": "x", "env": {"MODE": value}})["stdio"]["env"]
-    assert found == {"name": "MODE", "value": "plain" if value.startswith("$") else value}
+    (result,) = _backend({"command": "x", "env": {"MODE": value}})["stdio"]["env"]
+    assert result == {"name": "MODE", "value": "plain" if value.startswith("$") else value}
 
 
 @pytest.mark.parametrize("name", ["Authorization", "X-Api-Key", "GITHUB_TOKEN", "DB_PASSWORD"])
 def test_a_name_of_credentials_makes_any_value_a_secret(name: str) -> None:
-    (found,) = _backend({"command": "x", "env": {name.replace("-", "_"): "x"}})["stdio"]["env"]
-    assert "value" not in found
+    (result,) = _backend({"command": "x", "env": {name.replace("-", "_"): "x"}})["stdio"]["env"]
+    assert "value" not in result
     assert is_secret_name(name)
 
 
