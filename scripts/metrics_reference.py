@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from scripts import structure
 from scripts.generated import between, write_or_compare
 from scripts.structure import SOURCE
 
@@ -56,13 +55,16 @@ def metrics_of(program: str) -> list[MetricDefinition]:
     """Return the metrics of "operator" or "pods", sorted by name."""
     return sorted(
         found
-        for path, tree in structure.modules().items()
-        if path.startswith("controller/") == (program == "operator")
-        for found in _definitions(tree)
+        for path in SOURCE.rglob("*.py")
+        if (path.relative_to(SOURCE).parts[0] == "controller") == (program == "operator")
+        for found in _definitions(path.read_text(encoding="utf-8"))
     )
 
 
-def _definitions(tree: ast.Module) -> Iterator[MetricDefinition]:
+def _definitions(source: str) -> Iterator[MetricDefinition]:
+    if _NAME.search(source) is None:
+        return
+    tree = ast.parse(source)
     values = {
         target.id: node.value
         for node in ast.walk(tree)
