@@ -121,6 +121,8 @@ check: install ## Style, types, import layers, generated files
 	@$(BIN)/python -m scripts.reasons --check || { echo "run: make reference"; exit 1; }
 	@$(BIN)/python -m scripts.cli_reference --check || { echo "run: make reference"; exit 1; }
 	@$(BIN)/python -m scripts.clients_page --check || { echo "run: make reference"; exit 1; }
+	@$(BIN)/python -m scripts.metrics_reference --check || { echo "run: make reference"; exit 1; }
+	@$(BIN)/python -m scripts.llms --check || { echo "run: make reference"; exit 1; }
 	@$(BIN)/python -m scripts.reference --check || { echo "run: make reference"; exit 1; }
 	@$(ASSETS); $(BIN)/python -m scripts.manifests --check || { echo "run: make manifests"; exit 1; }
 	@$(BIN)/python -m scripts.charts --check || { echo "run: make manifests"; exit 1; }
@@ -141,10 +143,12 @@ manifests: crds ## Generate the roles, manifests/install.yaml, the Helm charts a
 reference: install ## Generate docs/reference.md, docs/cli.md, and parts of clients.md, security.md and operations.md
 	@$(BIN)/python -m scripts.cli_reference
 	@$(BIN)/python -m scripts.clients_page
+	@$(BIN)/python -m scripts.metrics_reference
 	@$(BIN)/python -m scripts.reference
 	@$(BIN)/python -m scripts.limits
 	@$(BIN)/python -m scripts.reasons
 	@$(BIN)/python -m scripts.sizing
+	@$(BIN)/python -m scripts.llms
 
 golden: install ## Write the expected manifests of the tests anew
 	@UPDATE_GOLDEN=1 $(BIN)/pytest tests/desired tests/packaging/test_argocd.py -q -k "golden or objects"
