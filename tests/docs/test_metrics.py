@@ -14,7 +14,9 @@ from scripts.metrics_reference import MetricDefinition
 
 FIELDS: dict[str, Any] = {
     "publicUrl": "https://mcp.example.com/mcp",
-    "authentication": {"apiKeys": [{"name": "ci", "hashFrom": {"secretKeyRef": {"name": "ci", "key": "hash"}}}]},
+    "authentication": {
+        "apiKeys": [{"name": "ci", "hashFrom": {"secretKeyRef": {"name": "ci", "key": "hash"}}}]
+    },
     "audit": {},
     "limits": {"rules": [{"name": "all", "per": "Proxy", "calls": 10, "window": "1s"}]},
 }
@@ -23,7 +25,7 @@ OF_WORKERS = {"mcpproxy_workers", "mcpproxy_worker_ends_total"}
 
 
 def _documented(program: str) -> dict[str, MetricDefinition]:
-    return {found.name: found for found in metrics_reference.metrics_of(program)}
+    return {result.name: result for result in metrics_reference.metrics_of(program)}
 
 
 def test_the_page_is_current() -> None:
@@ -43,7 +45,7 @@ def test_the_page_lists_the_metrics_of_the_operator() -> None:
 
 def test_the_page_lists_the_labels_of_the_metrics() -> None:
     text = OperatorMetrics().render().decode()
-    found = {
+    result = {
         (sample.name, label)
         for family in text_string_to_metric_families(text)
         for sample in family.samples
@@ -51,8 +53,8 @@ def test_the_page_lists_the_labels_of_the_metrics() -> None:
     }
     documented = _documented("operator")
     labels = {(name, label) for name, metric in documented.items() for label in metric.labels}
-    assert found
-    for name, label in found:
+    assert result
+    for name, label in result:
         base = next((n for n in documented if name.startswith(n)), "")
         assert label == "le" or not base or (base, label) in labels
 
