@@ -18,7 +18,7 @@ class Reply:
 
 
 class Envelope(msgspec.Struct):
-    """What is read of a JSON-RPC message."""
+    """Members of a JSON-RPC message that are read."""
 
     id: int | str | None = None
     method: str | None = None
@@ -91,7 +91,7 @@ class Checker:
 
 
 def is_right(operation: Operation, number: int, reply: Reply, tools: int) -> bool:
-    """Whether the reply is that of the operation; `tools` is how many a list must have."""
+    """Return True if the reply is that of the operation; `tools` is the number in a list."""
     message = message_of(reply, number)
     if message is None:
         return False
@@ -114,7 +114,7 @@ def _says(operation: Operation, number: int, result: bytes) -> bool:
 
 
 def _is_whole(before: list[bytes], number: int) -> bool:
-    """Whether these are all notifications of the call, in their order."""
+    """Return True if these are all notifications of the call, in their order."""
     try:
         envelopes = [_envelope.decode(message) for message in before]
         if any(envelope.method != "notifications/progress" for envelope in envelopes):

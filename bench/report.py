@@ -22,7 +22,7 @@ _TOKENS: Final = {"first p50": 2, "again p50": 2, "added p50": 2, "tokens MiB": 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one row gave in one round."""
+    """Results of one row in one round."""
 
     case: str
     row: str

@@ -33,7 +33,7 @@ from bench.token_load import Tokens
 DOCUMENT: Final = ROOT / "docs" / "performance.md"
 RESULTS: Final = peers.CACHE / "results.jsonl"
 _LONGER: Final = {16: 2.0, 64: 5.0}
-"""How many times longer FastMCP's window is where many clients wait for it."""
+"""Factor by which FastMCP's window is longer if many clients wait for it."""
 
 
 class Bench:

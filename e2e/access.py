@@ -109,7 +109,7 @@ def start_agent(world: World) -> None:
 
 
 def in_agent(world: World, program: str, *arguments: str) -> Any:
-    """What a program prints in the agent's pod."""
+    """Return the output of a program in the agent's pod."""
     command = ("python", f"/programs/{program}.py", *arguments)
     return json.loads(world.kubectl("exec", f"pod/{AGENT}", "--", *command))
 

@@ -42,7 +42,7 @@ class ArgoCD:
     proxies: dict[str, dict[str, Any]] = field(default_factory=dict)
     """MCPProxies in git, by name."""
     client_side: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Those that are applied in Argo CD's default way."""
+    """Applications that are applied in Argo CD's default way."""
 
     def set_up(self) -> None:
         """Install our health check, and fill git."""

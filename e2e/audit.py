@@ -31,7 +31,7 @@ class AuditLog:
     cluster: Cluster
 
     def position(self) -> int:
-        """Where the log ends now."""
+        """Return the end of the log."""
         return int(self._node("wc", "-c", LOG).split()[0])
 
     def writes(self, since: int, counts: Callable[[Write], bool]) -> list[Write]:

@@ -116,7 +116,7 @@ def _describe(cluster: Cluster) -> None:
 
 @pytest.fixture(scope="session")
 def audit(cluster: Cluster) -> AuditLog:
-    """What was written to the API server."""
+    """Return the writes to the API server."""
     return AuditLog(cluster)
 
 

@@ -245,7 +245,7 @@ def nginx(
 def _configuration(
     ingress: Object, ports: tuple[int, int], pair: tuple[Path, Path], upstream: str, directory: Path
 ) -> str:
-    """What ingress-nginx makes of an Ingress: its exact paths and annotations, and nothing else."""
+    """Return the routes that ingress-nginx reads from an Ingress: exact paths and annotations."""
     [rule] = ingress["spec"]["rules"]
     notes = ingress["metadata"]["annotations"]
     prefix = "nginx.ingress.kubernetes.io/"

@@ -94,7 +94,7 @@ def idler(world: World, name: str, **labels: str) -> None:
 
 
 def reaches(world: World, source: str, host: str, port: int) -> bool:
-    """Whether a connection from `source`, such as pod/agent, to an address comes about.
+    """Return True if `source`, such as pod/agent, can connect to an address.
 
     What a policy forbids is dropped, never refused.
     """
@@ -124,7 +124,7 @@ def pods_of(world: World, name: str) -> list[Object]:
 
 
 def is_ready(pod: Object) -> bool:
-    """Whether a pod is Ready."""
+    """Return True if a pod is Ready."""
     conditions = pod["status"].get("conditions", [])
     return any(
         condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions
@@ -132,7 +132,7 @@ def is_ready(pod: Object) -> bool:
 
 
 def ready_pods(world: World, name: str) -> int:
-    """How many pods of an MCPProxy are Ready."""
+    """Return the number of Ready pods of an MCPProxy."""
     return sum(map(is_ready, pods_of(world, name)))
 
 
@@ -155,7 +155,7 @@ class Caller:
         eventually(f"{wanted} calls", lambda: self.tally()["calls"] >= wanted, 120)
 
     def check(self) -> int:
-        """How many calls there were; fails the test if one of them failed."""
+        """Return the number of calls; fails the test if one of them failed."""
         tally = self.tally()
         assert tally["failed"] == 0, tally
         calls: int = tally["calls"]
@@ -208,7 +208,7 @@ def manifest(version: str, kind: str, name: str, spec: Object) -> Object:
 
 @contextmanager
 def watched(world: World, name: str) -> Iterator[list[tuple[int, int]]]:
-    """How many pods were Ready and how many there were, again and again."""
+    """Numbers of Ready pods and of all pods over time."""
     seen: list[tuple[int, int]] = []
 
     def look() -> None:

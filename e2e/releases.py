@@ -34,7 +34,7 @@ class Release:
         cluster.load(images.build(cluster.env, TARGETS, self.tree, self.tag))
 
     def manifests(self) -> str:
-        """What installs it, with its own images."""
+        """Manifests that install it, with its own images."""
         text = (self.tree / "manifests" / "install.yaml").read_text(encoding="utf-8")
         return _OURS.sub(rf"\1:{self.tag}", text)
 

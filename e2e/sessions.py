@@ -55,7 +55,7 @@ class Clients:
             item.wait_calls(more)
 
     def check(self) -> str:
-        """What they did, in words; fails the test if a call failed or a session was lost.
+        """Return a summary; fails the test if a call failed or a session was lost.
 
         A counting session ends with the pod that holds it, and its client begins anew.
         """
@@ -72,7 +72,7 @@ class Clients:
 
     @property
     def ended(self) -> int:
-        """How many counting sessions have ended."""
+        """Return the number of ended counting sessions."""
         ended: int = self.counting.tally()["ended"]
         return ended
 

@@ -307,7 +307,7 @@ def test_the_crds_application_first_while_all_others_heal(argocd: ArgoCD, world:
 
 
 def _is_there(argocd: ArgoCD, world: World, name: str) -> bool:
-    """Whether a proxy is there and Ready; its kind may be missing."""
+    """Return True if a proxy exists and is Ready; its kind may be missing."""
     if not argocd.cluster.kubectl("get", "crd", PROXIES, "--ignore-not-found"):
         return False
     try:

@@ -15,7 +15,7 @@ from e2e.world import OPERATOR, PROXIES, SYSTEM, Object, World, eventually
 from scripts.cluster import Cluster
 
 ARTIFACT = Path(os.environ.get("CAUSES_ARTIFACT", ".e2e/causes.txt"))
-"""Where the output of kubectl is written to, for a reader who does not know the project."""
+"""Directory of kubectl's output, for a reader who does not know the project."""
 
 # Name → the word in the column STATUS, and the words of a condition or backend that say why.
 EXPECTED = {

@@ -100,7 +100,7 @@ def test_a_drain_evicts_one_pod_and_waits_for_its_replacement_before_the_next(
 
 
 def _refusal(world: World, pod: str) -> str | None:
-    """What the API server has against an eviction; None where it evicts the pod."""
+    """Return the API server's reason against an eviction; None if it evicts the pod."""
     metadata = {"name": pod, "namespace": world.namespace}
     body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
     path = f"/api/v1/namespaces/{world.namespace}/pods/{pod}/eviction"

@@ -34,7 +34,7 @@ ANNOTATION = "injector.example.com/injected"
 KINDS = f"{CHILDREN},podmonitors"
 ON_DEMAND = {"HorizontalPodAutoscaler", "NetworkPolicy", "PodDisruptionBudget", "PodMonitor"}
 MOVING = {"replicas", "readyReplicas", "conditions", "backends"}
-"""What a status tells of pods that come and go."""
+"""Members of a status that change with the pods."""
 
 pytestmark = [pods.long, pytest.mark.timeout(2400)]
 
@@ -113,7 +113,7 @@ def _check_injected(world: World) -> None:
 
 
 def _counts(write: Write, world: World) -> bool:
-    """Whether the operator wrote it, or another program of the cluster something of its children.
+    """Return True for writes of the operator, and for those of other programs to its children.
 
     Children of a Deployment, and Events, are not the operator's.
     """
@@ -124,7 +124,7 @@ def _counts(write: Write, world: World) -> bool:
 
 
 def _of_the_move(write: Write) -> bool:
-    """Whether it is what an autoscaler that moves pods makes others write."""
+    """Return True for writes that an autoscaler that moves pods causes in others."""
     told = {
         "mcpproxies/status",
         "deployments/scale",
@@ -137,7 +137,7 @@ def _of_the_move(write: Write) -> bool:
 
 
 def _quiet(audit: AuditLog) -> bool:
-    """Whether the operator writes nothing for a while."""
+    """Return True if the operator writes nothing for a while."""
     position = audit.position()
     steadily("time passes", lambda: True, QUIET_SECONDS)
     return not audit.writes(position, lambda write: write.user == SERVICE_ACCOUNT)

@@ -1,4 +1,4 @@
-"""What kubectl shows of a proxy and does with it."""
+"""Output of kubectl for a proxy, and its commands."""
 
 import json
 import re

@@ -72,7 +72,7 @@ def _write_all(world: World, text: str) -> None:
 
 
 def _in_server(world: World, code: str, *arguments: str) -> str:
-    """What Python code prints in the server's pod."""
+    """Return the output of Python code in the server's pod."""
     return world.kubectl("exec", f"deploy/{SERVER}", "--", "python", "-c", code, *arguments)
 
 
@@ -83,7 +83,7 @@ def _accept(world: World, *tokens: str) -> None:
 
 
 def _told(tally: Object, text: str) -> int:
-    """How many answers had this for the token, and for the tenant where they name one."""
+    """Count the responses with this token, and with the tenant where they name one."""
     seen: dict[str, int] = tally["seen"]
     return sum(count for words, count in seen.items() if set(words.split()[:2]) == {text})
 
@@ -171,7 +171,7 @@ def test_a_missing_secret_or_key_is_named_and_heals_when_it_appears(
 
 
 def _names(world: World, proxy: str, secret: str) -> bool:
-    """Whether a condition that is not well names the Secret."""
+    """Return True if a failing condition names the Secret."""
     conditions = world.status(proxy).get("conditions", [])
     return any(
         secret in condition["message"] for condition in conditions if condition["status"] == "False"

@@ -132,7 +132,7 @@ def _nothing_is_left(cluster: Cluster) -> None:
 
 
 def _restarts(operators: Operators) -> dict[str, int]:
-    """How often the container of each operator was restarted."""
+    """Return the restarts of the container of each operator."""
     return {
         pod["metadata"]["name"]: pod["status"]["containerStatuses"][0]["restartCount"]
         for pod in operators.world.all("pods")

@@ -115,7 +115,7 @@ def _before_all_changes() -> str:
 
 
 def _distance(revision: str) -> int:
-    """How many changes have been made since."""
+    """Return the number of later changes."""
     return int(_git("rev-list", "--count", f"{revision}..HEAD"))
 
 

@@ -82,7 +82,7 @@ class World:
         return result
 
     def backend(self, proxy: str, name: str) -> Object:
-        """What the status of an MCPProxy says of one backend; empty while it says nothing."""
+        """Return the entry of one backend in the status of an MCPProxy; empty if there is none."""
         return next(
             (item for item in self.status(proxy).get("backends", []) if item["name"] == name), {}
         )
@@ -95,7 +95,7 @@ class World:
         eventually(f"{proxy} is Ready in its current generation", lambda: self.is_current(proxy))
 
     def is_current(self, proxy: str) -> bool:
-        """Whether an MCPProxy is Ready in its current generation, its rollout done."""
+        """Return True if an MCPProxy is Ready in its current generation, its rollout done."""
         result = self.get(PROXIES, proxy)
         status = result.get("status", {})
         conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
@@ -124,7 +124,7 @@ class World:
         return self.cluster.forwarded(self.namespace, target, port)
 
     def may(self, user: str, verb: str, resource: str, *options: str) -> bool:
-        """Whether a user may do something, as the API server's authorizer says."""
+        """Return True if a user is allowed to do something, by the API server's authorizer."""
         question = ("auth", "can-i", verb, resource, "--as", user, *options)
         try:
             answer = self.kubectl(*question)
@@ -137,7 +137,7 @@ class World:
     def may_everywhere(
         self, user: str, verb: str, resource: str, group: str, subresource: str = ""
     ) -> bool:
-        """Whether a user may do something in all namespaces, also with kinds that are absent."""
+        """Return True if a user may do something in all namespaces, also with absent kinds."""
         attributes = {"verb": verb, "group": group, "resource": resource}
         review = {
             "apiVersion": "authorization.k8s.io/v1",

@@ -26,6 +26,7 @@ LONG: Final = frozenset(
 """Functions that may be longer, as `path:name`."""
 OPENINGS: Final = re.compile(r"(What|Whether|Who|Which|How|Where|Those|That|It|They|See) ")
 """First words of docstrings that need their neighbors to be understood."""
+_OPENED: Final = re.compile(rf'"""{OPENINGS.pattern}')
 WORDS: Final = re.compile(
     r"\banew\b|\btold\b|\bheard\b|\bsaid\b|at the most|\bof its own\b|\bthat is there\b"
     r"|\bmay else\b|\bwhoever\b|\bfor want of\b|\bany more\b|\bmeanwhile\b|\btells? of\b"
@@ -180,6 +181,18 @@ def vague_names() -> Iterator[str]:
                         yield f"{path.relative_to(machine.ROOT)}:{line}: a name is {name!r}"
 
 
+def openings() -> Iterator[str]:
+    """Yield the docstrings outside of the program that begin with a relative clause."""
+    for folder in CODE[1:]:
+        for path in sorted((machine.ROOT / folder).rglob("*.py")):
+            text = path.read_text(encoding="utf-8")
+            if _OPENED.search(text):
+                for line, content in _docstrings(ast.parse(text)):
+                    if opening := OPENINGS.match(content):
+                        place = f"{path.relative_to(machine.ROOT)}:{line}"
+                        yield f"{place}: a docstring begins with {opening[1]}"
+
+
 def _bound_names(tree: ast.Module) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -201,6 +214,7 @@ def main() -> int:
         pages,
         test_names,
         vague_names,
+        openings,
         *structure.CHECKS,
     )
     findings = [finding for check in checks for finding in check()]

@@ -15,14 +15,14 @@ ELSEWHERE = ("browser", "netns", "peers")
 
 
 def expression(target: str) -> Expression:
-    """What a make target passes as -m."""
+    """Return the marker expression that a make target passes as -m."""
     (name,) = re.findall(rf'^{target}:.*\n.* -m "\$\((\w+)\)"', MAKEFILE, re.MULTILINE)
     variables = dict(re.findall(r"^([A-Z]+) := (.*)$", MAKEFILE, re.MULTILINE))
     return Expression.compile(re.sub(r"\$\((\w+)\)", lambda m: variables[m[1]], variables[name]))
 
 
 def is_selected(target: str, *marks: str) -> bool:
-    """Whether a target runs a test with these markers."""
+    """Return True if a target runs a test with these markers."""
 
     def has(name: str, /, **_: Any) -> bool:
         return name in marks

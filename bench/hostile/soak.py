@@ -36,7 +36,7 @@ from bench.stub import Behaviour
 from mcpproxy.limits.table import OF_THE_RUNTIME
 
 SLOWER: Final = 3.0
-"""How much the 99th percentile of a well-behaved client may grow."""
+"""Maximum growth of the 99th percentile of a well-behaved client."""
 SPARE: Final = 8
 """Descriptors that may be open at the end beyond those at the start."""
 _PAUSE: Final = 0.01

@@ -16,7 +16,7 @@ BUILD_TYPE: Final = "docs/releasing.md#what-a-release-is-built-from"
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a release is built from."""
+    """Sources of a release."""
 
     source: str
     """Address of the repository; empty if it is not set."""

@@ -11,7 +11,7 @@ Path = tuple[str | int, ...]
 Schema = dict[str, Any]
 Spec = dict[str, Any]
 Change = tuple[str, Any]
-"""What a mutation does, and what stands there afterwards."""
+"""A mutation, with the value that it leaves behind."""
 
 GONE: Final = object()
 """Instead of a value: the field is not there."""

@@ -38,7 +38,7 @@ def parsed(spec: Spec) -> MCPProxy | None:
 
 
 def explained(mutation: Mutation) -> bool:
-    """Whether a mutation may show in nothing."""
+    """Return True if a mutation may have no visible effect."""
     if mutation.field in JUDGED:
         return True
     if mutation.field in DEFAULTS:

@@ -38,7 +38,7 @@ _ALLOCATED: Final = ("clusterIP", "clusterIPs", "healthCheckNodePort")
 
 
 class World:
-    """What a user can do and see: one MCPProxy, called `tools`, in each namespace."""
+    """A user's view of the cluster: one MCPProxy, called `tools`, in each namespace."""
 
     def __init__(self, client: httpx2.AsyncClient) -> None:
         self._client = client

@@ -1,4 +1,4 @@
-"""What absent fields mean."""
+"""Defaults of absent fields."""
 
 from mcpproxy.api import defaults, v1alpha1
 from tests.support.builders import a_backend, an_mcpproxy

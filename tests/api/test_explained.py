@@ -1,4 +1,4 @@
-"""What `kubectl explain` tells of each field of the spec: its default, and its unit."""
+"""Texts of `kubectl explain` for each field of the spec: its default, and its unit."""
 
 import re
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def spec() -> Schema:
 
 
 def unit(path: str, field: Schema) -> re.Pattern[str] | None:
-    """What the text of a field has to contain so that its unit is known; None for one without."""
+    """Return the words that name the unit of a field; None for a field without a unit."""
     values = field.get("additionalProperties", field)
     if values.get("x-kubernetes-int-or-string"):
         return re.compile("percent" if "%" in values["pattern"] else r"\d+m\b.*\d+Mi\b")

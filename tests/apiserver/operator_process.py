@@ -51,22 +51,22 @@ class OperatorProcess:
 
     @property
     def passes(self) -> float:
-        """How many passes have ended."""
+        """Number of completed passes."""
         return self.number('controller_runtime_reconcile_time_seconds_count{controller="mcpproxy"}')
 
     @property
     def errors(self) -> float:
-        """How many passes have failed."""
+        """Number of failed passes."""
         return self.number('controller_runtime_reconcile_errors_total{controller="mcpproxy"}')
 
     @property
     def followed(self) -> float:
-        """How many pods it follows."""
+        """Number of watched pods."""
         return self.number('mcpproxy_operator_pod_streams{state="followed"}')
 
     @property
     def leads(self) -> bool:
-        """Whether it says that it is the leader."""
+        """Return True if the operator reports that it is the leader."""
         return self.number('leader_election_master_status{name="mcpproxy-operator"}') == 1
 
     def wait(self, seconds: float = 0.05) -> None:

@@ -27,7 +27,7 @@ class Stage:
         self.namespace = namespace
 
     def kubectl(self, *args: str, input: str | None = None) -> str:  # noqa: A002
-        """What kubectl prints in this namespace; it must succeed."""
+        """Return the output of kubectl in this namespace; it must succeed."""
         answer = self.apiserver.kubectl("-n", self.namespace, *args, input=input)
         assert answer.returncode == 0, answer.stderr
         return answer.stdout
@@ -149,7 +149,7 @@ class Stage:
         self.kubectl("patch", what, "--subresource=status", "--type=merge", "-p", patch)
 
     def report(self, *, tools: int = 2, why: str | None = None, **states: Any) -> PodReport:
-        """What a pod that runs the current configuration says."""
+        """Return the report of a pod that runs the current configuration."""
         content = self.get(f"configmap/{self.config_map()}")["data"][constants.CONFIG_FILE]
         counts = ComponentCounts(tools=tools, prompts=0)
         return PodReport(

@@ -1,4 +1,4 @@
-"""What an installation may do, as the API server itself says: all that the code does, no more."""
+"""Permissions of an installation by the API server itself: those that the code needs, no more."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -68,7 +68,7 @@ class Reviewer:
         self._user = f"system:serviceaccount:{NAMESPACE}:{account}"
 
     def may(self, right: Right, namespace: str, name: str = "") -> bool:
-        """Whether it has one right; in all namespaces, if the namespace is empty."""
+        """Return True if the account has a right; in all namespaces, if the namespace is empty."""
         group, path, verb = right
         resource, _, subresource = path.partition("/")
         attributes = {
@@ -92,7 +92,7 @@ class Reviewer:
         return bool(answer.json()["status"]["allowed"])
 
     def all(self, namespace: str, every: Iterable[Right]) -> set[Right]:
-        """Those of `every` that it has."""
+        """Return the rights in `every` that the account has."""
         return {right for right in every if self.may(right, namespace)}
 
 

@@ -35,7 +35,7 @@ def operator(
 
 
 def _authentication(stage: Stage, directory: Path) -> ClientAuthentication:
-    """What a pod verifies with, once the kubelet has mounted the ConfigMap."""
+    """Return the keys with which a pod verifies, once the kubelet has mounted the ConfigMap."""
     mounted = directory / KEYS.replace("configmap/", "configmap/", 1)
     mounted.mkdir(parents=True)
     for key, text in stage.get(KEYS)["data"].items():

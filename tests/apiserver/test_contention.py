@@ -27,7 +27,7 @@ def stalled(stage: Stage) -> str:
 
 
 def generation(stage: Stage) -> int:
-    """How often the spec of the Deployment has changed."""
+    """Number of changes of the Deployment's spec."""
     return int(stage.get("deployment/tools")["metadata"]["generation"])
 
 

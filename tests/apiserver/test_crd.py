@@ -34,7 +34,7 @@ STATUS = {
 
 
 def run(apiserver: ApiServer, *args: str, input: str | None = None) -> str:  # noqa: A002
-    """What kubectl prints; it must succeed."""
+    """Return the output of kubectl; it must succeed."""
     answer = apiserver.kubectl(*args, input=input)
     assert answer.returncode == 0, answer.stderr
     return answer.stdout

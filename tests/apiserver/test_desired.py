@@ -29,7 +29,7 @@ def children(value: Manifest, namespace: str) -> list[Manifest]:
 
 
 def applied(apiserver: ApiServer, value: list[Manifest], *args: str) -> list[dict[str, Any]]:
-    """What the API server makes of them; it must take all, without a warning."""
+    """Return the objects as the API server stores them; it must accept all, without a warning."""
     everything = json.dumps({"apiVersion": "v1", "kind": "List", "items": value})
     answer = apiserver.kubectl(*APPLY, *args, "-o", "json", "-f", "-", input=everything)
     assert answer.returncode == 0, answer.stderr

@@ -82,7 +82,7 @@ def sample(name: str) -> Any:
 
 
 def lacks(live: Any, value: Any, path: str = "") -> list[str]:
-    """What of `given` is not in `live`; lists may have another order."""
+    """Return the parts of a manifest that are absent from `live`; the order of lists is ignored."""
     if isinstance(value, dict):
         if not isinstance(live, dict):
             return [path]
@@ -127,7 +127,7 @@ def test_every_field_of_the_doors_is_in_the_policy_as_it_is(stage: Stage) -> Non
 
 
 def configuration(stage: Stage) -> str:
-    """What the pods mount."""
+    """Return the configuration that the pods mount."""
     return str(stage.get(f"configmap/{stage.config_map()}")["data"][CONFIG_FILE])
 
 

@@ -20,7 +20,7 @@ SPEC: dict[str, Any] = {
     "cache": {"ttl": "60s"},
     "backends": [a_backend(headers=HEADERS)],
 }
-"""What every route ends at."""
+"""Status at which every route ends."""
 OF_THE_SERVER = ("uid", "resourceVersion", "creationTimestamp", "managedFields", "generation")
 
 

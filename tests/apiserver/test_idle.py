@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(300)]
 
 PROXIES: Final = tuple(f"proxy-{number:02}" for number in range(20))
 ROUNDS: Final = size(1, 6)
-"""How often every proxy is looked at again while nothing happens."""
+"""Number of reconciliations of every proxy while nothing happens."""
 MERGE: Final = "application/merge-patch+json"
 APPLY: Final = "application/apply-patch+yaml"
 
@@ -65,7 +65,7 @@ class Crowd:
         return max(int(item["metadata"]["resourceVersion"]) for item in results)
 
     def is_ready(self, name: str) -> bool:
-        """Whether a proxy says that it is."""
+        """Return True if the proxy is Ready."""
         result = self.find(MCP_PROXY, name) or {}
         conditions = result.get("status", {}).get("conditions", [])
         return {"Ready": "True"} in [
@@ -127,7 +127,7 @@ class Crowd:
         self.patch(DEPLOYMENT, name, "status", {"status": status})
 
     def inject(self, name: str) -> None:
-        """What an injecting webhook leaves: an annotation and a sidecar, by its own manager."""
+        """Apply an annotation and a sidecar as an injecting webhook, by its own manager."""
         sidecar = {"name": "mesh", "image": "mesh:1"}
         template = {
             "metadata": {"annotations": {"mesh.example.com/injected": "true"}},
@@ -143,7 +143,7 @@ class Crowd:
         self.roll_out(name)
 
     def scale(self, name: str, replicas: int) -> None:
-        """What an autoscaler and the Deployment's controller do."""
+        """Scale as an autoscaler and the Deployment's controller do."""
         by_hpa = {"fieldManager": "kube-controller-manager"}
         self._send(DEPLOYMENT, name, "scale", {"spec": {"replicas": replicas}}, MERGE, **by_hpa)
         self.roll_out(name)

@@ -70,7 +70,7 @@ def identities(stage: Stage) -> dict[str, str]:
 
 
 def holder(stage: Stage) -> str | None:
-    """Who holds the Lease."""
+    """Return the holder of the Lease."""
     result: str | None = stage.get("lease/mcpproxy-operator")["spec"].get("holderIdentity")
     return result
 

@@ -28,11 +28,11 @@ pytestmark = pytest.mark.apiserver
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "manifests" / "monitoring"
 RESULTS = frozenset({"ok", *(error.result for error in ClusterError.__subclasses__())})
-"""What a write of the operator may end with."""
+"""Status codes with which a write of the operator may end."""
 OUTCOMES = frozenset(
     {"", "tool_error", "cancelled", *(error.reason for error in BackendError.__subclasses__())}
 )
-"""What a call may end with."""
+"""Status codes with which a call may end."""
 OF_OPERATOR = ("mcpproxy_operator_", "controller_runtime_", "workqueue_", "leader_", "process_")
 
 

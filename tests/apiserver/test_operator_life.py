@@ -22,7 +22,7 @@ def alone(apiserver: ApiServer, namespace: str) -> Stage:
 
 
 def followed(operator: OperatorProcess) -> bool:
-    """Whether the operator has done its first passes and hears one pod."""
+    """Return True if the operator has done its first passes and has a report of one pod."""
     return operator.passes >= 2 and operator.followed == 1
 
 

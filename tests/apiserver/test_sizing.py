@@ -1,4 +1,4 @@
-"""What the operator needs by the number of MCPProxies, and what docs/operations.md says of it."""
+"""Resources that the operator needs by the number of MCPProxies, as docs/operations.md says."""
 
 import re
 import sys

@@ -48,7 +48,7 @@ def pods(stage: Stage) -> Iterator[Pods]:
 
 
 def conditions(stage: Stage) -> dict[str, Any]:
-    """Those of `tools`, by type."""
+    """Return the conditions of `tools`, by type."""
     result = stage.get("mcpproxy/tools")["status"]["conditions"]
     return {item["type"]: item for item in result}
 

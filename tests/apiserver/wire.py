@@ -23,7 +23,7 @@ _HOP = frozenset({"transfer-encoding", "connection", "content-length", "host"})
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a test may know of a request."""
+    """A request to the API server, as tests see it."""
 
     method: str
     path: str
@@ -32,7 +32,7 @@ class Request:
 
     @property
     def writes(self) -> bool:
-        """Whether it can change something, other than the Lease."""
+        """True if the request may change an object other than the Lease."""
         return self.method != "GET" and "/leases" not in self.path
 
 

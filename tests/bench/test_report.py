@@ -16,7 +16,7 @@ CASE = Case(
 
 
 def a_result(row: str, turn: int, errors: int = 0, **values: float) -> Result:
-    """What a row gave in a round with 16 connections."""
+    """Return the results of a row in a round with 16 connections."""
     figures = Figures({k.replace("_", "/"): v for k, v in values.items()}, errors)
     return Result(CASE.name, row, 16, turn, figures)
 

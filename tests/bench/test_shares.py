@@ -15,7 +15,7 @@ PID = 2**22 + 1
 
 
 def _mounted(root: Path, *, unified: bool, controllers: str = "cpu memory") -> Path:
-    """What the mounted control groups of either version look like."""
+    """Create the mounted control groups of either version."""
     if unified:
         (root / "cgroup.controllers").write_text("cpu memory\n")
         (root / "cgroup.subtree_control").write_text(f"{controllers}\n")

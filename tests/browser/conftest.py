@@ -28,6 +28,6 @@ async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bro
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def stack() -> AsyncIterator[AsyncExitStack]:
-    """What a test started, ended in the other order."""
+    """Ends everything that a test started, in reverse order."""
     async with AsyncExitStack() as result:
         yield result

@@ -1,4 +1,4 @@
-"""What every Cluster must do, the double in memory as well as the real one."""
+"""Contract of every Cluster, of the double in memory and of the real one."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -27,7 +27,7 @@ from tests.support.on_demand import ASKED, ASKING, EDITS
 
 
 async def every_character_arrives_as_it_was_sent(side: Side) -> None:
-    """What is applied is read as YAML, which takes some characters of JSON for something else."""
+    """Applied objects are read as YAML, which reads some characters of JSON otherwise."""
     text = "é\x7f\x80\x85\u2028\u2029\ufeff\ufffe\U0001f600 \\ud83d\\ude00"
     manifest = a_config_map(side, one=text)
     stored = await side.cluster.apply(manifest)

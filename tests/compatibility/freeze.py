@@ -30,7 +30,7 @@ ANOTHER = "10.0.0.8:8080#def"
 
 
 def container(children: dict[str, Any]) -> dict[str, Any]:
-    """How a pod is run."""
+    """Return the container of a pod."""
     [result] = children["Deployment"]["spec"]["template"]["spec"]["containers"]
     return {
         "configMap": children["ConfigMap"]["metadata"]["name"],
@@ -41,7 +41,7 @@ def container(children: dict[str, Any]) -> dict[str, Any]:
 
 
 def tokens() -> dict[str, Any]:
-    """What is sealed, of every purpose."""
+    """Return sealed tokens of every purpose."""
     sealer = Sealer([KEY.encode()], lambda size: bytes(range(size)))
     info = b'{"name":"c","version":"1"}'
     client = ClientIdentity("2025-11-25", b'{"roots":{}}', info, principal="p", session="s")

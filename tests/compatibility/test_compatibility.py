@@ -1,4 +1,4 @@
-"""What versions say to one another, frozen: a folder for each version that may still run.
+"""Messages between versions, frozen: a folder for each version that may still run.
 
 A folder is written when its version is released, and never changed. An operator meets runtimes of
 other versions while pods roll, pods of one proxy meet each other, and clients bring the tokens of

@@ -1,4 +1,4 @@
-"""What `make conformance` reads out of the suite's results, and when it fails."""
+"""Parsing of the suite's results by `make conformance`, and its exit code."""
 
 import json
 from pathlib import Path

@@ -155,7 +155,7 @@ def test_contradictory_times_are_refused(duration: float, renewal: float, retry:
 
 
 class Work:
-    """What a leader does, as far as a test needs to know."""
+    """Fake work of a leader."""
 
     def __init__(self) -> None:
         self.began, self.ended = asyncio.Event(), asyncio.Event()

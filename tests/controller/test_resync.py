@@ -41,7 +41,7 @@ def watches() -> Watches:
 async def rounds(
     cluster: FakeCluster, watches: Watches, count: int, namespaces: tuple[str, ...] = ()
 ) -> tuple[list[str], Resync]:
-    """What is enqueued in so many rounds, the first for catching up."""
+    """Return the enqueued keys of this number of rounds, the first for catching up."""
     result: list[ProxyKey] = []
     sleep = Rounds(count)
     parts = (cluster, namespaces, SELECTORS, watches, result.append)

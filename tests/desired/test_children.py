@@ -40,7 +40,7 @@ def container(proxy: MCPProxy) -> Child:
 
 
 def template(proxy: MCPProxy) -> str:
-    """What a rollout depends on."""
+    """Return the pod template, whose changes cause a rollout."""
     return json.dumps(built(proxy)["Deployment"]["spec"]["template"], sort_keys=True)
 
 

@@ -79,7 +79,7 @@ def others(value: Any) -> list[Any]:
 
 
 def children(whole: dict[str, Any], *, mounted: bool) -> str | None:
-    """What the pods mount, or all children besides; None if the manifest is refused."""
+    """Return the mounted files of the pods, or all other children; None for refused manifests."""
     try:
         proxy = manifest.parse(whole)
     except ManifestError:
@@ -93,7 +93,7 @@ def children(whole: dict[str, Any], *, mounted: bool) -> str | None:
 
 
 def has_effect(whole: dict[str, Any], path: str, holder: Any, name: str) -> bool:
-    """Whether some other value of this field, or none, makes other children."""
+    """Return True if some other value of this field, or none, changes the children."""
     mounted = is_the_runtimes(path)
     before, value = children(whole, mounted=mounted), holder[name]
     assert before is not None

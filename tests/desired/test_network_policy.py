@@ -1,4 +1,4 @@
-"""Who may talk to the pods, and to whom they may talk."""
+"""Peers that may connect to the pods, and to which the pods may connect."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -37,18 +37,18 @@ def policy(
 
 
 ALONE = policy()["egress"]
-"""What the pods of a proxy may talk to that has no backend on the network."""
+"""Egress rules of a proxy without a backend on the network."""
 
 
 def egress(*backends: dict[str, Any], **fields: Any) -> list[dict[str, Any]]:
-    """What the pods may talk to because of these backends."""
+    """Return the egress rules for these backends."""
     result = policy(*backends, **fields)["egress"]
     assert all(rule in result for rule in ALONE)
     return [rule for rule in result if rule not in ALONE]
 
 
 def are(result: list[Any], *expected: dict[str, Any]) -> bool:
-    """Whether these are the entries, in any order."""
+    """Return True if these are the entries, in any order."""
     return len(result) == len(expected) and all(item in result for item in expected)
 
 

@@ -1,4 +1,4 @@
-"""How the pods are scraped."""
+"""Scraping of the pods."""
 
 from typing import Any
 

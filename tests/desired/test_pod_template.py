@@ -1,4 +1,4 @@
-"""Where pods run: what the overlay changes, and what it can't."""
+"""Placement of pods: fields that the overlay changes, and fields that it cannot."""
 
 from typing import Any
 

@@ -120,7 +120,7 @@ class Client:
         return results
 
     async def stream(self, last: str | None = None) -> AsyncIterator[tuple[str | None, bytes]]:
-        """What the stream of a GET brings, and the status in front (as data of no event)."""
+        """Yield the messages of the stream of a GET, after the status (as data of no event)."""
         headers = {"accept": "text/event-stream", "mcp-session-id": self.session or ""}
         headers |= self.headers
         if last is not None:

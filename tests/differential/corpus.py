@@ -160,7 +160,7 @@ class Case:
     asked: list[tuple[Json, Json]]
     """Server requests and their answers (legacy era)."""
     ascii: bool
-    """Whether everything is written with escapes."""
+    """Return True if every character is written as an escape."""
     request_id: Json
 
     def spelled(self, value: Json) -> str:

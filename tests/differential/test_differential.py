@@ -1,4 +1,4 @@
-"""What goes through the proxy is what goes without it, but for the documented mapping."""
+"""Exchanges through the proxy equal those without it, except for the documented mapping."""
 
 import json
 from collections.abc import AsyncIterator
@@ -140,7 +140,7 @@ def _stamped(params: Any) -> Any:
 
 @dataclass
 class Seen:
-    """What both sides of one exchange got."""
+    """The messages that both sides of one exchange received."""
 
     request: Any
     headers: dict[str, str]

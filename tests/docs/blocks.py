@@ -49,7 +49,7 @@ def run_blocks(
 
 
 def blocks(page: str, *kinds: str) -> list[Block]:
-    """Those of a page of the documentation that are marked with one of the kinds, in order."""
+    """Return the blocks of a page that have one of the kinds, in order."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     results = [
         Block(match["kind"], match["commands"], match["printed"]) for match in _BLOCK.finditer(text)
@@ -64,7 +64,7 @@ def script(value: list[Block]) -> str:
 
 
 def outputs(printed: str) -> list[str]:
-    """What each block of a `script` has printed."""
+    """Return the output of each block of a `script`."""
     return printed.split(_CUT)[:-1]
 
 

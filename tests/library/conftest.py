@@ -21,7 +21,7 @@ ERAS = ("legacy", "2026-07-28")
 
 @pytest.fixture
 async def stack() -> AsyncIterator[AsyncExitStack]:
-    """What a test started, ended in the other order."""
+    """Ends everything that a test started, in reverse order."""
     async with AsyncExitStack() as result:
         yield result
 

@@ -72,7 +72,7 @@ async def shelf() -> AsyncIterator[str]:
 
 
 async def in_process(server: Server, kind: str, identity: Identity) -> list[str]:
-    """What the program itself is listed on behalf of a caller."""
+    """Return the program's own list on behalf of a caller."""
     result = await getattr(server, f"list_{kind}")(identity=identity)
     return [component.identifier for component in result]
 

@@ -24,7 +24,7 @@ pytestmark = LIVE
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def stack() -> AsyncIterator[AsyncExitStack]:
-    """What a test started, ended in the other order."""
+    """Ends everything that a test started, in reverse order."""
     async with AsyncExitStack() as result:
         yield result
 

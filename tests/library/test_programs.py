@@ -51,7 +51,7 @@ async def _told(client: Client) -> tuple[int, int]:
 
 
 def _spares(monkeypatch: pytest.MonkeyPatch) -> list[SpareProcesses]:
-    """Those of backends to come."""
+    """Return the spare processes of backends that start later."""
     result: list[SpareProcesses] = []
     begin = SpareProcesses.__init__
 

@@ -69,7 +69,7 @@ async def test_a_connected_client_is_shared_by_all_requests(connect: Any) -> Non
 
 
 class Callbacks:
-    """What a client answers, and what it was told."""
+    """A client's answers, and the notifications that it received."""
 
     def __init__(self) -> None:
         self.logged: list[Any] = []

@@ -1,4 +1,4 @@
-"""What a proxy can be made from."""
+"""Targets of a proxy in the library."""
 
 import subprocess
 import sys

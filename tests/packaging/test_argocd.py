@@ -28,7 +28,7 @@ def exported(path: str) -> dict[str, Any]:
 
 
 def health(result: dict[str, Any]) -> dict[str, str]:
-    """What the script says; Argo CD's Lua is 5.1 as well."""
+    """Return the health by the script; Argo CD's Lua is 5.1 as well."""
     lua = LuaRuntime(unpack_returned_tuples=True)
     # Lua has no null, and Argo CD's objects have no such fields.
     lua.globals().obj = lua.table_from(result, recursive=True)

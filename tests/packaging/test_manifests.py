@@ -1,4 +1,4 @@
-"""What users install: roles, the operator's Deployment, install.yaml."""
+"""The installed objects: roles, the operator's Deployment, install.yaml."""
 
 import functools
 import os

@@ -1,4 +1,4 @@
-"""What tests take the value of a PromQL expression to be."""
+"""The evaluator of PromQL expressions that the tests use."""
 
 import math
 from collections.abc import Sequence

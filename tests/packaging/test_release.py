@@ -170,7 +170,7 @@ def test_each_image_has_a_bill_of_materials(built: tuple[Path, Path]) -> None:
 
 
 def saved_image(path: Path, clock: int, container: str) -> Path:
-    """What docker saves of an image with two layers, built at some time in some container."""
+    """Build the output of `docker save` for an image of two layers."""
     layers = {}
     for name, age in (("base", 1_000), ("own", clock)):
         packed = io.BytesIO()

@@ -48,7 +48,7 @@ class Client:
     """A program on standard streams between the client and the server's URL."""
 
     def before(self, server: Server, home: Path) -> Server:
-        """What the program connects to, to reach a server."""
+        """Target by which the program reaches a server."""
         if not self.between:
             return server
         command = ["env", f"HOME={home}", NODE, self.between, server.target, "--silent"]
@@ -102,7 +102,7 @@ def _installed() -> None:
 
 @pytest.fixture(scope="module")
 def direct(servers: dict[str, Server], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What each client gets from server-everything itself, which speaks the older era alone."""
+    """Results of each client from server-everything directly, which supports only the older era."""
     home = tmp_path_factory.mktemp("home")
 
     def asked(client: Client) -> Any:

@@ -44,7 +44,7 @@ def prompt(name: str, /, **arguments: str) -> Request:
 
 
 def completion(ref: dict[str, str], name: str, value: str) -> Request:
-    """What an argument may be completed to."""
+    """Completions of an argument."""
     return "completion/complete", {"ref": ref, "argument": {"name": name, "value": value}}
 
 

@@ -32,7 +32,7 @@ def tasks(tmp_path_factory: pytest.TempPathFactory, servers: dict[str, Server]) 
 
 
 def called(url: str, mode: str, tool: str, arguments: dict[str, Any]) -> Any:
-    """What peers/tasks.mjs prints: how the call went, and its outcome."""
+    """Output of peers/tasks.mjs: the kind of the call, and its outcome."""
     done = subprocess.run(
         [NODE, "tasks.mjs", url, mode, tool, json.dumps(arguments)],
         cwd=npm.PEERS,

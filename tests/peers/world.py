@@ -13,7 +13,7 @@ from typing import Any, Final
 from scripts import npm
 
 ERAS: Final = {"legacy": "2025-11-25", "2026-07-28": "2026-07-28"}
-"""What a client is told to speak, and the revision that it then speaks."""
+"""The mode of a client, and the revision that it speaks in this mode."""
 ANSWERS_EVERYTHING: Final[dict[str, Any]] = {
     "sampling": {},
     "elicitation": {"form": {}},
@@ -56,7 +56,7 @@ def ask(
     capabilities: Mapping[str, Any] = MappingProxyType({}),
     client: Sequence[str] = TYPESCRIPT,
 ) -> Any:
-    """What a client of peers/ prints: the revision spoken, and an answer to each request."""
+    """Output of a client in peers/: its revision, and a response to each request."""
     value = json.dumps([{"method": method, "params": params} for method, params in requests])
     command = [
         *client,
@@ -79,7 +79,7 @@ def ask(
 
 
 def inspect(url: str, era: str, home: Path, method: str, *arguments: str) -> Any:
-    """What the Inspector's command line prints for one request over HTTP."""
+    """Output of the Inspector's command line for one request over HTTP."""
     command = [NODE, INSPECTOR, "--cli", url, "--transport", "http", "--protocol-era", era]
     done = subprocess.run(
         [*command, "--method", method, *arguments, "--format", "json"],

@@ -16,7 +16,7 @@ LONG = "x" * 63
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Where a test writes its manifest."""
+    """Return the path at which a test writes its manifest."""
     return tmp_path / "mcpproxy.yaml"
 
 

@@ -23,7 +23,7 @@ class Kubectl:
     directory: Path
 
     def does(self, script: str) -> None:
-        """What it does; what it is called with, and that it was ended, is kept."""
+        """Set the script of the fake kubectl, which records its arguments and its end."""
         program = self.directory / "kubectl"
         program.write_text(f'#!/bin/sh\necho "$@" > "{self.directory}/called"\n{script}\n')
         program.chmod(0o755)

@@ -1,4 +1,4 @@
-"""What a real cluster has said of the Deployments of failing proxies: see `record`."""
+"""Recordings of a real cluster's Deployments of failing proxies; `record` makes them."""
 
 import json
 from dataclasses import dataclass

@@ -33,7 +33,7 @@ class Stage:
         self.changes: asyncio.Queue[ProxyKey] = asyncio.Queue()
         self.fleet = PodReportWatcher(self.pods, self.changes.put_nowait, self.clock.time, _forever)
         self.knows = True
-        """Whether the watches know children of every kind."""
+        """True if the watches know children of every kind."""
         self.statuses = StatusWriteHealth(self._now)
         self._reconciler = Reconciler(
             self.cluster,

@@ -1,4 +1,4 @@
-"""What pods differ in for a moment is not told, and what lasts is, once."""
+"""Short disagreements between pods are not reported, and lasting ones are, once."""
 
 import asyncio
 
@@ -24,7 +24,7 @@ async def are_running(stage: Stage) -> None:
 
 
 def counts(stage: Stage) -> ComponentCounts | None:
-    """Those of the one backend."""
+    """Return the counts of the one backend."""
     (backend,) = stage.status.backends or []
     return backend.components
 

@@ -27,7 +27,7 @@ ROUTE = ASKED[HTTP_ROUTE]
 
 
 def about(ref: Object, accepted: str = "True", resolved: str = "True", seen: int = 1) -> Object:
-    """What a controller says of a route at one parent."""
+    """Return a controller's status of a route at one parent."""
     conditions = [
         {
             "type": type_,

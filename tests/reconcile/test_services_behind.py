@@ -38,7 +38,7 @@ def a_service(**spec: Any) -> Object:
 
 
 def reached(stage: Stage) -> list[Object]:
-    """What the policy lets the pods talk to that is in the other namespace or on port 8080."""
+    """Return the egress rules for the other namespace or for port 8080."""
     rules = stage.child("NetworkPolicy")["spec"]["egress"]
     return [rule for rule in rules if "office" in str(rule) or "calendar" in str(rule)]
 

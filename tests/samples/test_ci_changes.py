@@ -91,13 +91,13 @@ def repository(tmp_path: Path) -> Repository:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a check ended with, and the report that it wrote."""
+    """Exit code of a check, and the report that it wrote."""
 
     ended: Ended
     report: str
 
     def of(self, name: str) -> str:
-        """What the report says of one file."""
+        """Return the part of the report about one file."""
         return self.report.split(f"### {name}\n")[1].split("### ")[0]
 
     @property

@@ -1,4 +1,4 @@
-"""What several pods see of one backend becomes one state."""
+"""Views of several pods of one backend become one state."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.status.views import a_report, a_view
 
 
 def merged(*views: BackendStatus) -> BackendStatus:
-    """What pods make of `weather`, one view each."""
+    """Return the aggregated views of pods of `weather`."""
     (backend,) = merge_backends(["weather"], [a_report(view) for view in views])
     return backend
 

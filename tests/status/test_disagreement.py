@@ -1,4 +1,4 @@
-"""What pods that agree on the state differ in, and pods that were not heard."""
+"""Differences between pods that agree on the state, and pods without a report."""
 
 from dataclasses import replace
 from typing import Any

@@ -26,7 +26,7 @@ NAMES = tuple(f"backend-{number:02}" for number in range(64))
 
 
 def a_nasty_report(filler: str) -> dict[str, Any]:
-    """What a pod may send in which every text is of 2 MB or more."""
+    """Return a pod's report in which every text is of 2 MB or more."""
     long = filler * 2_000_000
     backend = {
         "state": "Unhealthy",

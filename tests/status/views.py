@@ -19,14 +19,14 @@ NOW = "2026-01-01T01:00:00Z"
 
 
 def a_view(name: str = "weather", state: str = "Healthy", **fields: Any) -> BackendStatus:
-    """What one pod sees of one backend."""
+    """Return the view of one pod of one backend."""
     if state in ("Healthy", "Degraded"):
         fields.setdefault("components", ComponentCounts(tools=2, prompts=0))
     return BackendStatus.model_validate({"name": name, "state": state, **fields})
 
 
 def a_report(*views: BackendStatus, catalog: str | None = "c1", **fields: Any) -> PodReport:
-    """What one pod says."""
+    """Return the report of one pod."""
     return PodReport(
         config_hash="h", version="1", backends=list(views), catalog_hash=catalog, **fields
     )

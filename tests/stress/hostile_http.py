@@ -132,11 +132,11 @@ _ODD: Final = (
 
 @dataclass(frozen=True)
 class Answer:
-    """What comes on one connection."""
+    """Responses on one connection."""
 
     parts: tuple[bytes, ...]
     intact: bool
-    """Whether no byte was changed: then each result says which id it came with."""
+    """True if no byte was changed: then each result names the id of its request."""
 
 
 class Grammar:

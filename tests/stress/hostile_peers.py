@@ -131,7 +131,7 @@ class PipeTurn:
         return result
 
     async def finish(self, result: dict[str, Any]) -> None:
-        """Who is not listened to any more may answer twice."""
+        """A cancelled request may get two responses."""
         for _ in range(2):
             await self.emit({"id": self.message["id"], "result": result})
 

@@ -40,7 +40,7 @@ class Instance:
         return int(next(line for line in status.splitlines() if "VmRSS" in line).split()[1])
 
     def descriptors(self) -> int:
-        """How many files and sockets it has open (Linux)."""
+        """Return the number of its open files and sockets (Linux)."""
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
     async def kill(self) -> None:
@@ -50,11 +50,11 @@ class Instance:
         await self.process.wait()
 
     async def open_now(self) -> dict[str, float]:
-        """What its metrics say is open."""
+        """Return the gauges of its metrics."""
         return await gauges(f"http://127.0.0.1:{self.admin}")
 
     async def streams(self) -> float:
-        """How many streams of changes clients hold open."""
+        """Return the number of streams of changes that clients hold open."""
         return (await self.open_now())["mcpproxy_client_streams"]
 
 

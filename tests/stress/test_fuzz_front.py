@@ -62,7 +62,7 @@ class Memory(asyncio.Transport):
         self.written = bytearray()
         self.reading = True
         self.ended = False
-        """Whether nothing more is written."""
+        """True if nothing more is written."""
 
     def write(self, data: Any) -> None:
         self.written += data
@@ -96,7 +96,7 @@ class Memory(asyncio.Transport):
 
 
 async def exchanged(server: HttpServer, parts: Sequence[bytes]) -> bytes:
-    """What a connection answers to these packets."""
+    """Return the responses of a connection to these packets."""
     connection, transport = ServerConnection(server), Memory()
     connection.connection_made(transport)
     for part in parts:
@@ -166,7 +166,7 @@ def cut(rnd: random.Random, data: bytes) -> list[bytes]:
 
 
 def belongs(result: list[tuple[int, Any]], sent: Sequence[Any]) -> bool:
-    """Whether each answer has the id of its request, or none."""
+    """Return True if each response has the id of its request, or none."""
     for (_, answered), message in zip(result, sent, strict=False):
         known = json.dumps(message.get("id")) if isinstance(message, dict) else "null"
         if answered not in (None, "null", known):
@@ -200,7 +200,7 @@ class Failures(logging.Handler):
 
 @pytest.fixture
 def failures() -> Iterator[Failures]:
-    """What is logged with a traceback."""
+    """Return the log records with a traceback."""
     result = Failures()
     logging.getLogger().addHandler(result)
     logging.getLogger("mcpproxy").addHandler(result)

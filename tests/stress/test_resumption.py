@@ -134,7 +134,7 @@ async def doomed(tmp_path: Path) -> AsyncIterator[World]:
 
 @dataclass
 class Heard:
-    """What came over the streams of one call."""
+    """Messages of the streams of one call."""
 
     data: list[Any] = field(default_factory=list)
     last_id: str = ""
@@ -142,7 +142,7 @@ class Heard:
 
     @property
     def logs(self) -> list[str]:
-        """What was logged."""
+        """Return the log messages."""
         return [item["params"]["data"] for item in self.data if "params" in item]
 
     async def read(self, answer: httpx2.Response, enough: int = 99) -> "Heard":

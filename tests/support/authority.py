@@ -75,5 +75,5 @@ class Mounted:
         self.write("secret/client/tls.key", key)
 
     def context(self, spec: dict[str, Any]) -> TlsContext:
-        """What a backend of this spec connects with."""
+        """Identity with which a backend of this spec connects."""
         return TlsContext(Tls.model_validate(spec), MountedValues(self.directory, lambda: 0.0))

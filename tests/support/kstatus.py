@@ -1,4 +1,4 @@
-"""What generic tools make of an object: sigs.k8s.io/cli-utils/pkg/kstatus for custom resources."""
+"""Status that generic tools compute: sigs.k8s.io/cli-utils/pkg/kstatus for custom resources."""
 
 from typing import Any, Literal
 

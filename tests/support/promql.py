@@ -1,4 +1,4 @@
-"""What our rules and dashboards ask Prometheus for, and what a program offers."""
+"""Metrics that the rules and dashboards query, and metrics of a program."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -56,7 +56,7 @@ def groupings(expression: str) -> set[str]:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What /metrics shows: for each sample's name, its sets of labels."""
+    """Samples of /metrics: for each sample's name, its sets of labels."""
 
     samples: dict[str, list[dict[str, str]]]
     added: frozenset[str]
@@ -76,7 +76,7 @@ class Offer:
         return cls(samples, added, possible or {})
 
     def lacks(self, expression: str) -> Iterator[str]:
-        """What an expression asks for in vain.
+        """Yield the metrics and labels that an expression uses but that do not exist.
 
         Patterns are words with `|` between them, or variables of a dashboard.
         """

@@ -1,4 +1,4 @@
-"""What a PromQL expression is at a time: the part of the language that our rules are written in.
+"""Evaluator of PromQL: the part of the language that the rules use.
 
 Without staleness markers but for those that a series names, and rates are not extrapolated to the
 ends of their range: where that matters, promtool has the last word.
@@ -66,7 +66,7 @@ class Series:
 
 
 def value(expression: str, series: Series, at: float) -> Value:
-    """What an expression is at a time. Raises ValueError for what is not understood."""
+    """Return the value of an expression at a time. Raises ValueError for unsupported syntax."""
     reader = _Reader(expression, series, at)
     result = reader.compared()
     if reader.token is not None:

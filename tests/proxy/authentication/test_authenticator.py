@@ -1,4 +1,4 @@
-"""What requests are answered, and how often credentials are verified."""
+"""Results of authentication, and the number of verifications."""
 
 import asyncio
 import gc

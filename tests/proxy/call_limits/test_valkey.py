@@ -37,7 +37,7 @@ class Server:
     process: asyncio.subprocess.Process
 
     async def accepts(self) -> bool:
-        """Whether connections are accepted."""
+        """True if connections are accepted."""
         with contextlib.suppress(OSError):
             _, writer = await asyncio.open_connection("127.0.0.1", self.port)
             writer.close()

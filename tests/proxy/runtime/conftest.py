@@ -21,7 +21,7 @@ Start = Callable[..., Any]
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def stack() -> AsyncIterator[AsyncExitStack]:
-    """What a test started, ended in the other order."""
+    """Ends everything that a test started, in reverse order."""
     async with AsyncExitStack() as result:
         yield result
 

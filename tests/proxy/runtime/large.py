@@ -20,7 +20,7 @@ RESULT: dict[str, Any] = {
 }
 SHOWN = [RESULT["content"][0], {**RESULT["content"][1], "uri": "a:p/b"}]
 FORMS = ("length", "chunked", "events", "told")
-"""How the backend writes an answer: `told` is an event stream with a notification before it."""
+"""Form of the backend's response: `told` is an event stream with a notification before it."""
 
 
 def written(

@@ -32,7 +32,7 @@ class Peer:
 
     def __init__(self, name: str = "peer", era: str = "dual") -> None:
         self.url = ""
-        """Where it is served."""
+        """URL of the server."""
         self.bus = InMemorySubscriptionBus()
         self.started = asyncio.Event()
         self.cancelled = asyncio.Event()
@@ -52,7 +52,7 @@ class Peer:
         self.needs: dict[str, str] = {}
         """Tools that are listed only to clients that declare a capability."""
         self.descriptions: dict[str, str] = {}
-        """What tools say of themselves."""
+        """Annotations of the tools."""
         self.server: Server[Any] = Server(
             name,
             version="1.0",
@@ -125,7 +125,7 @@ class Peer:
         return t.GetPromptResult(messages=[t.PromptMessage(role="user", content=content)])
 
     async def complete(self, c: Any, p: Any) -> t.CompleteResult:
-        """What was asked for, and what it was asked of."""
+        """Complete with the requested value and its reference."""
         of = getattr(p.ref, "name", None) or getattr(p.ref, "uri", "")
         result = t.Completion(values=[f"{of}:{p.argument.value}"], total=1, has_more=False)
         return t.CompleteResult(completion=result)
@@ -171,7 +171,7 @@ class Peer:
         return text(json.dumps(p.arguments), structured_content=p.arguments or {})
 
     async def sample(self, c: Any, p: Any) -> t.CallToolResult:
-        """What the client's model says."""
+        """Return the reply of the client's model."""
         prompt = t.TextContent(type="text", text=(p.arguments or {}).get("prompt", ""))
         params = t.CreateMessageRequestParams(
             messages=[t.SamplingMessage(role="user", content=prompt)], max_tokens=9
@@ -180,7 +180,7 @@ class Peer:
         return text(f"model: {asked['q'].content.text}")
 
     async def elicit(self, c: Any, p: Any) -> t.CallToolResult:
-        """What the client's user says."""
+        """Return the reply of the client's user."""
         schema: Any = {"type": "object", "properties": {"name": {"type": "string"}}}
         params = t.ElicitRequestFormParams(message="Who?", requested_schema=schema)
         asked = await self.answers(c, p, q=t.ElicitRequest(params=params))
@@ -220,7 +220,7 @@ class Peer:
         return text("it broke", is_error=True)
 
     async def whoami(self, c: Any, p: Any) -> t.CallToolResult:
-        """Which capabilities the client is said to have."""
+        """Return the capabilities that the client declares."""
         result = c.session.client_capabilities
         return text(json.dumps(result.model_dump(exclude_none=True) if result else {}))
 

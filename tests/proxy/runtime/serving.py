@@ -154,7 +154,7 @@ class Gate:
     seen: list[Request] = field(default_factory=list)
 
     def count(self, method: str) -> int:
-        """How many requests of this JSON-RPC method came."""
+        """Return the number of requests of this JSON-RPC method."""
         return sum(request.rpc == method for request in self.seen)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -201,7 +201,7 @@ class Proxy:
         return f"{self.base}/mcp"
 
     async def report(self) -> PodReport:
-        """What its status says."""
+        """Return its report."""
         async with httpx2.AsyncClient() as http:
             answer = await http.get(f"{self.admin}/status")
         return PodReport.model_validate_json(answer.content)
@@ -223,7 +223,7 @@ class Proxy:
         await eventually(there, f"{backend} to be {state}")
 
     async def stop(self) -> None:
-        """What SIGTERM does."""
+        """Stop it as SIGTERM does."""
         self.runtime.stop()
         await self.serving
 

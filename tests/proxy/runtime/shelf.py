@@ -48,7 +48,7 @@ SELECTED: dict[str, Any] = {
 
 
 class Shelf(Peer):
-    """What it is asked for by name it answers with that name."""
+    """Responses contain the requested name."""
 
     def __init__(self, name: str = "shelf", era: str = "dual") -> None:
         super().__init__(name, era)

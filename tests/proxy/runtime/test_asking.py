@@ -1,4 +1,4 @@
-"""What a backend asks, logs and reports reaches the right client, in all four pairs of eras."""
+"""Requests, logs and progress of a backend reach the right client, in all four pairs of eras."""
 
 import asyncio
 from typing import Any
@@ -23,7 +23,7 @@ class User:
         self.name = name
         self.prompts: list[str] = []
         self.asked: set[str] = set()
-        """Which features it was asked for."""
+        """Features that the client was asked for."""
         self.logs: list[Any] = []
         self.progress: list[tuple[float, float | None, str | None]] = []
 

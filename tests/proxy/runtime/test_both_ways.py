@@ -1,4 +1,4 @@
-"""What a client tells arrives at its own sessions as it is, and what a backend takes back ends."""
+"""Notifications of a client reach its own sessions unchanged, and withdrawn requests end."""
 
 import asyncio
 import json

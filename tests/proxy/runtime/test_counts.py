@@ -1,4 +1,4 @@
-"""What is counted of backends that don't have every kind of component."""
+"""Counts of backends that lack some kinds of components."""
 
 from typing import Any
 

@@ -74,7 +74,7 @@ class World:
         await soon(Path(f"{self.pipe}-awaited").exists, "a call that lasts")
 
     def release(self) -> None:
-        """That call may end."""
+        """Let the slow call end."""
         os.close(os.open(self.pipe, os.O_WRONLY | os.O_NONBLOCK))
 
 

@@ -48,7 +48,7 @@ async def instances(address: str, count: int = 2) -> AsyncIterator[list[Proxy]]:
 
 
 async def counted(client: Raw) -> Any:
-    """What a tool says that counts the calls of its session."""
+    """Return the reply of a tool that counts the calls of its session."""
     request = rpc("tools/call", {"name": "c_increment", "arguments": {}})
     return last(await client.post(request))["result"]["content"][0]["text"]
 

@@ -97,7 +97,7 @@ async def _tools(client: Client) -> list[str]:
 
 
 async def _told(client: Client, number: int = 1) -> str:
-    """What the backend says of the tenant of a call."""
+    """Return the tenant of a call by the backend."""
     answer = await _asked(client, "tools/call", number, name="h_all", arguments={})
     assert "result" in answer, answer
     text: str = answer["result"]["content"][0]["text"]

@@ -1,4 +1,4 @@
-"""What the endpoint refuses, and with which status."""
+"""Statuses with which the endpoint refuses requests."""
 
 import asyncio
 import json

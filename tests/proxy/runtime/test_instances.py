@@ -164,7 +164,7 @@ async def _request_everything(world: World, sessions: list[Raw]) -> None:
 
 
 async def _attacked(behaviour: Behaviour, tls: ssl.SSLContext | None = None) -> Stranger:
-    """What a stranger has received at the address of the owner of six sessions."""
+    """Bytes that a stranger has received at the address of the owner of six sessions."""
     async with worlds() as world:
         sessions = [(await world.session(world.second))[0] for _ in range(6)]
         owner = Raw(world.first.url, world.http)

@@ -28,7 +28,7 @@ PER_CLIENT = {"mode": "PerClient"}
 
 
 class Looks:
-    """What each instance has found in its directory the last time."""
+    """Keys that each instance read last from its directory."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._found: dict[Path, list[bytes]] = {}
@@ -124,7 +124,7 @@ async def backends(directory: Path, chatter: Chatter) -> AsyncIterator[list[dict
 
 
 async def sealed_with(key: bytes, url: str, http: httpx2.AsyncClient) -> bool:
-    """Whether a session that begins now is sealed with this key."""
+    """Return True if a new session is sealed with this key."""
     client = await begun(http, url)
     try:
         Sealer([key], lambda size: b"r" * size).open("session", client.session or "")

@@ -240,7 +240,7 @@ async def instances(
 
 
 def store(proxy: Proxy) -> OwnerStore:
-    """What counts for an instance."""
+    """Return the store that counts for an instance."""
     limits = proxy.runtime.gateway.limits
     assert limits is not None
     assert isinstance(limits.store, OwnerStore)

@@ -1,4 +1,4 @@
-"""What metrics say is open: sessions, streams, calls in flight and parked ones."""
+"""Gauges of the metrics: sessions, streams, calls in flight and parked ones."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""Where a backend is, what is spoken to it, and by which name its components go."""
+"""Addresses of a backend, its protocol, and the names of its components."""
 
 from pathlib import Path
 from typing import Any

@@ -113,7 +113,7 @@ async def test_connections_to_the_shared_port_reach_all_workers(
 
 
 def _connections(pid: int, port: int) -> int:
-    """How many connections to a port a process has (Linux)."""
+    """Return the number of connections of a process to a port (Linux)."""
     inodes = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):

@@ -40,7 +40,7 @@ def seen(
 
 
 def tool(status: MCPProxyStatus) -> str:
-    """What kstatus makes of it."""
+    """Return the status that kstatus computes."""
     return kstatus({"metadata": {"generation": 3}, "status": status.to_manifest()})
 
 

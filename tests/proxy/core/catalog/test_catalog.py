@@ -1,4 +1,4 @@
-"""What clients are shown: merged lists, who owns a name, what changed."""
+"""Lists of clients: merged lists, owners of names, changes."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which components clients see, and by which names: include, exclude, overrides."""
+"""Components that clients see, and their names: include, exclude, overrides."""
 
 import json
 from typing import Any

@@ -61,7 +61,7 @@ METHOD = st.sampled_from(sorted(RESULTS))
 def streamed(
     body: bytes, sizes: list[int], method: str, prefix: str
 ) -> tuple[bytes, StreamingRewriter]:
-    """What comes out of parts of these sizes, over and over again."""
+    """Return the output for parts of these sizes, repeated."""
     rewriter = StreamingRewriter(MINE, method, PrefixMapping(prefix))
     out, at, turn = b"", 0, 0
     while at < len(body):

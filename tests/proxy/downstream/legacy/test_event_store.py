@@ -1,4 +1,4 @@
-"""What waits for a client's streams, and what is kept of them."""
+"""Queues of a client's streams, and stored events."""
 
 import asyncio
 from collections.abc import AsyncIterator

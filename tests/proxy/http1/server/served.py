@@ -83,7 +83,7 @@ class Answer:
 
     @property
     def echo(self) -> Any:
-        """What the app says was asked."""
+        """Return the request as the app received it."""
         return json.loads(self.body)
 
 
@@ -141,7 +141,7 @@ class Client:
             return await self.reader.read()
 
     async def broken(self) -> bool:
-        """Whether the connection ends without another byte."""
+        """Return True if the connection ends without another byte."""
         try:
             return await self.rest() == b""
         except ConnectionError:

@@ -1,4 +1,4 @@
-"""What a client can make the server hold, open or wait for, and what it gets beyond that."""
+"""Bounds of a client: bytes that the server holds, connections, and time."""
 
 import asyncio
 import dataclasses

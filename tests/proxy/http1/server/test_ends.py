@@ -1,4 +1,4 @@
-"""How connections end: too slow, idle, broken off by the client, or because the server stops."""
+"""Ends of connections: too slow, idle, aborted by the client, or because the server stops."""
 
 import asyncio
 import gc
