@@ -16,6 +16,7 @@ import yaml
 
 from mcpproxy.api import constants
 from scripts.manifests import MANIFESTS, NAME, ROOT, write_or_check
+from scripts.yaml_files import parse_documents, parse_yaml
 
 BUNDLE: Final = ROOT / "bundle"
 PACKAGE: Final = "mcpproxy-operator"
@@ -74,7 +75,7 @@ def _project() -> dict[str, Any]:
 
 @functools.cache
 def _installed() -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all((MANIFESTS / "install.yaml").read_text(encoding="utf-8")))
+    return parse_documents((MANIFESTS / "install.yaml").read_text(encoding="utf-8"))
 
 
 def _one(kind: str, name: str = NAME) -> dict[str, Any]:
@@ -129,7 +130,7 @@ def service_version(created: str | None = None) -> dict[str, Any]:
 
 def _example(name: str) -> dict[str, Any]:
     text = (ROOT / "samples" / name).read_text(encoding="utf-8")
-    document: dict[str, Any] = yaml.safe_load(text)
+    document: dict[str, Any] = parse_yaml(text)
     return document
 
 

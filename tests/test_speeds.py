@@ -9,6 +9,7 @@ import pytest
 from _pytest.mark.expression import Expression
 
 from tests.conftest import pytest_collection_modifyitems
+from tests.support.examples import examples
 
 MAKEFILE = (Path(__file__).parents[1] / "Makefile").read_text(encoding="utf-8")
 ELSEWHERE = ("browser", "netns", "peers")
@@ -34,6 +35,20 @@ def is_selected(target: str, *marks: str) -> bool:
 def test_a_test_is_in_one_part_and_a_marked_one_in_the_slow_part(marks: tuple[str, ...]) -> None:
     assert is_selected("test", *marks) == (not marks)
     assert is_selected("test-slow", *marks) == bool(marks)
+
+
+def test_property_tests_are_in_the_fast_part_with_a_sample_and_in_the_slow_part_with_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert is_selected("test", "hypothesis")
+    assert is_selected("test-slow", "hypothesis")
+    assert not is_selected("test", "hypothesis", "slow")
+    (command,) = re.findall(r"^test-slow:.*\n(.*)$", MAKEFILE, re.MULTILINE)
+    assert "EXAMPLES=all " in command
+    monkeypatch.setenv("EXAMPLES", "all")
+    assert examples(100) == 100
+    monkeypatch.delenv("EXAMPLES")
+    assert examples(100) == 20
 
 
 @pytest.mark.parametrize("mark", ELSEWHERE)

@@ -17,6 +17,7 @@ from scripts.charts.readme import readme
 from scripts.charts.templates import Template, member
 from scripts.machine import ROOT
 from scripts.manifests import write_or_check
+from scripts.yaml_files import parse_documents, parse_yaml
 
 MANIFESTS: Final = ROOT / "manifests"
 CHARTS: Final = ROOT / "charts"
@@ -32,7 +33,7 @@ def documents(*files: str) -> list[dict[str, Any]]:
     return [
         document
         for file in files
-        for document in yaml.safe_load_all((MANIFESTS / file).read_text(encoding="utf-8"))
+        for document in parse_documents((MANIFESTS / file).read_text(encoding="utf-8"))
     ]
 
 
@@ -96,7 +97,7 @@ def chart_yaml(name: str, description: str) -> str:
 def crd_template() -> str:
     """Return the template of the CustomResourceDefinition."""
     text = (ROOT / "crds" / "mcpproxies.mcpproxy.dev.yaml").read_text(encoding="utf-8")
-    manifest = yaml.safe_load(text)
+    manifest = parse_yaml(text)
     template = Template()
     kept = member(
         "annotations", '(.Values.keep | ternary (dict "helm.sh/resource-policy" "keep") (dict))'

@@ -11,9 +11,9 @@ from typing import Any
 from unittest import mock
 
 import pytest
-import yaml
 
 from mcpproxy.api.crd import definition
+from scripts.yaml_files import parse_documents
 from tests.acto import mutations
 from tests.acto.campaign import OPERATOR_NAMESPACE, Findings, campaign, is_refusal
 from tests.acto.mutations import Mutation, Schema, Spec
@@ -39,7 +39,7 @@ def bases() -> dict[str, Spec]:
     result: dict[str, Any] = {
         name: next(
             document["spec"]
-            for document in yaml.safe_load_all((SAMPLES / f"{name}.yaml").read_text("utf-8"))
+            for document in parse_documents((SAMPLES / f"{name}.yaml").read_text("utf-8"))
             if document and document["kind"] == "MCPProxy"
         )
         for name in OURS

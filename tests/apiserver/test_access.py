@@ -23,6 +23,7 @@ from mcpproxy.cluster.resources import (
 from mcpproxy.controller.kopf_watches import CHILDREN, SELECTORS
 from mcpproxy.desired import CHILD_KINDS
 from scripts.manifests import INSTALLS, MANIFESTS, NAMESPACE
+from scripts.yaml_files import parse_documents
 from tests.apiserver.server import ApiServer
 
 pytestmark = pytest.mark.apiserver
@@ -125,9 +126,7 @@ def overlay(request: pytest.FixtureRequest, apiserver: ApiServer, tmp_path: Path
     """An installation's accounts and rights, at the API server while a test runs."""
     text = (MANIFESTS / INSTALLS[request.param]).read_text(encoding="utf-8")
     left_out = ("Deployment", "CustomResourceDefinition", "Namespace")
-    objects = [
-        document for document in yaml.safe_load_all(text) if document["kind"] not in left_out
-    ]
+    objects = [document for document in parse_documents(text) if document["kind"] not in left_out]
     path = tmp_path / "rights.yaml"
     path.write_text(yaml.safe_dump_all(objects))
     apiserver.kubectl("create", "namespace", NAMESPACE)

@@ -8,10 +8,10 @@ from typing import Any
 
 import httpx2
 import pytest
-import yaml
 
 from mcpproxy.api import constants, manifest
 from mcpproxy.api.manifest_errors import ManifestError
+from scripts.yaml_files import parse_documents
 from tests.apiserver.server import ApiServer
 from tests.support import bad_access, bad_limits, bad_manifests, bad_pods
 from tests.support.bad_values import Bad
@@ -96,7 +96,7 @@ def test_a_valid_manifest_is_accepted_and_its_spec_is_unchanged(
 
 def test_every_sample_is_accepted(apiserver: ApiServer, namespace: str) -> None:
     for path in sorted(SAMPLES.rglob("*.yaml")):
-        for document in yaml.safe_load_all(path.read_text()):
+        for document in parse_documents(path.read_text()):
             if isinstance(document, dict) and document.get("kind") == "MCPProxy":
                 answer = apiserver.kubectl("apply", "-f", "-", input=placed(document, namespace))
                 assert answer.returncode == 0, f"{path.name}: {answer.stderr}"

@@ -7,10 +7,10 @@ from typing import Any
 from unittest import mock
 
 import pytest
-import yaml
 
 from mcpproxy.api.constants import CONFIG_FILE
 from mcpproxy.cluster.resources import HTTP_ROUTE, ResourceKind
+from scripts.yaml_files import parse_documents
 from tests.apiserver.changes import CHANGES, HPA, NETWORK, ROUTE
 from tests.apiserver.operator_process import OperatorProcess, operating
 from tests.apiserver.server import ApiServer
@@ -76,9 +76,9 @@ def test_a_changed_field_changes_the_pods(
 def sample(name: str) -> Any:
     """The spec of a sample."""
     text = (SAMPLES / f"{name}.yaml").read_text("utf-8")
-    return next(
-        document for document in yaml.safe_load_all(text) if document["kind"] == "MCPProxy"
-    )["spec"]
+    return next(document for document in parse_documents(text) if document["kind"] == "MCPProxy")[
+        "spec"
+    ]
 
 
 def lacks(live: Any, value: Any, path: str = "") -> list[str]:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from mcp import Client
 
 from mcpproxy.cluster.errors import ClusterError
 from mcpproxy.desired import build
 from mcpproxy.proxy.core.errors import BackendError
+from scripts.yaml_files import parse_documents, parse_yaml
 from tests.apiserver.operator_process import OperatorProcess, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
@@ -38,7 +38,7 @@ OF_OPERATOR = ("mcpproxy_operator_", "controller_runtime_", "workqueue_", "leade
 
 def expressions() -> list[str]:
     """All that the rules and the dashboard ask for."""
-    rules = yaml.safe_load((MONITORING / "rules.yaml").read_text(encoding="utf-8"))
+    rules = parse_yaml((MONITORING / "rules.yaml").read_text(encoding="utf-8"))
     shown = dashboards.load()["templating"]["list"]
     variables = [item["query"] for item in shown if item["type"] == "query"]
     return [
@@ -50,7 +50,7 @@ def expressions() -> list[str]:
 
 def bundled(name: str) -> dict[str, Any]:
     """A PodMonitor of manifests/monitoring."""
-    monitors = yaml.safe_load_all((MONITORING / "podmonitors.yaml").read_text(encoding="utf-8"))
+    monitors = parse_documents((MONITORING / "podmonitors.yaml").read_text(encoding="utf-8"))
     result: dict[str, Any] = next(
         monitor for monitor in monitors if monitor["metadata"]["name"] == name
     )

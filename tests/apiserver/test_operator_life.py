@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from mcpproxy.cluster.rbac import RULES
+from scripts.yaml_files import parse_yaml
 from tests.apiserver.operator_process import OperatorProcess, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
@@ -111,7 +112,7 @@ def kubeconfig_of_the_operator(alone: Stage, directory: Path, *, wide: bool) -> 
     ]
     for manifest in manifests:
         alone.kubectl("create", "-f", "-", input=json.dumps(manifest))
-    document = yaml.safe_load(alone.apiserver.kubeconfig.read_text())
+    document = parse_yaml(alone.apiserver.kubeconfig.read_text())
     document["users"][0]["user"] = {"token": alone.kubectl("create", "token", "operator").strip()}
     path = directory / "kubeconfig"
     path.write_text(yaml.safe_dump(document))

@@ -13,6 +13,7 @@ import aiohttp
 import yaml
 from aiohttp import web
 
+from scripts.yaml_files import parse_yaml
 from tests.apiserver.server import ApiServer
 
 _PAUSE = 0.02
@@ -90,7 +91,7 @@ class Wire:
             site = web.TCPSite(runner, "127.0.0.1", 0)
             await site.start()
             host, port, *_ = runner.addresses[0]
-            document = yaml.safe_load(apiserver.kubeconfig.read_text())
+            document = parse_yaml(apiserver.kubeconfig.read_text())
             document["clusters"][0]["cluster"] = {"server": f"http://{host}:{port}"}
             self.kubeconfig.write_text(yaml.safe_dump(document))
             started.set()

@@ -20,6 +20,7 @@ async def _lived(url: str) -> Clients:
     return clients
 
 
+@pytest.mark.slow
 async def test_clients_come_and_go_through_a_proxy_without_an_error() -> None:
     async with AsyncExitStack() as stack:
         specs = []

@@ -84,6 +84,7 @@ async def test_the_life_case_measures_the_start_and_memory(tmp_path: Path) -> No
 
 
 @pytest.mark.timeout(60)
+@pytest.mark.slow
 async def test_a_target_that_does_not_start_is_an_error_and_the_others_continue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from scripts.yaml_files import parse_yaml
 from tests.charts.helm import CHARTS, KUBERNETES, NAMESPACE, Helm, Object
 
 pytestmark = pytest.mark.charts
@@ -165,7 +166,7 @@ def test_helm_lint_has_no_warning(helm: Helm, chart: str) -> None:
 
 
 def test_every_value_is_documented() -> None:
-    values = yaml.safe_load((OPERATOR / "values.yaml").read_text(encoding="utf-8"))
+    values = parse_yaml((OPERATOR / "values.yaml").read_text(encoding="utf-8"))
     schema = json.loads((OPERATOR / "values.schema.json").read_text(encoding="utf-8"))
     text = (OPERATOR / "README.md").read_text(encoding="utf-8")
     leaves = list(_leaves(schema, ()))

@@ -5,9 +5,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
-import yaml
 
 from scripts import bundle
+from scripts.yaml_files import parse_documents
 from tests.apiserver.server import ApiServer
 from tests.charts.helm import CHARTS, KUBERNETES, MANIFESTS, NAMESPACE, Helm, Object
 from tests.support.builders import an_mcpproxy
@@ -91,7 +91,7 @@ def test_the_api_server_accepts_what_the_lifecycle_manager_creates(server: ApiSe
         for permission in strategy[place]:
             account = permission["serviceAccountName"]
             created.append({**_rbac(kind, account), "rules": permission["rules"]})
-    created += list(yaml.safe_load_all(next(_definitions())))
+    created += list(parse_documents(next(_definitions())))
     everything = {"apiVersion": "v1", "kind": "List", "items": created}
     strict = ("apply", "--server-side", "--dry-run=server", "--validate=strict", "-n", "operators")
     assert "(server dry run)" in kubectl(server, *strict, "-f", "-", stdin=json.dumps(everything))

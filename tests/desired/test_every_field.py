@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import yaml
-
 from mcpproxy import desired
 from mcpproxy.api import manifest
 from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.desired import config_map
+from scripts.yaml_files import parse_documents
 from tests.fields.schema import is_the_runtimes, leaves
 from tests.samples.test_samples import OURS, SAMPLES
 from tests.support.builders import OPTIONS, OWNER
@@ -122,4 +121,4 @@ def test_every_field_changes_the_children_of_an_mcpproxy() -> None:
 
 
 def _documents(text: str) -> list[dict[str, Any]]:
-    return [document for document in yaml.safe_load_all(text) if document]
+    return [document for document in parse_documents(text) if document]

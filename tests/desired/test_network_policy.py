@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-import yaml
 
 from mcpproxy import desired
 from mcpproxy.api import constants
 from mcpproxy.desired import BuildOptions, ServiceName, ServiceTarget, network_policy
+from scripts.yaml_files import parse_documents
 from tests.packaging.test_manifests import INSTALL
 from tests.support.builders import OWNER, a_backend, an_mcpproxy
 
@@ -92,7 +92,7 @@ def test_the_admin_port_is_for_the_operator_and_for_scrapers() -> None:
 
 
 def test_the_operators_pods_are_called_as_the_policy_expects() -> None:
-    objects = yaml.safe_load_all(INSTALL.read_text(encoding="utf-8"))
+    objects = parse_documents(INSTALL.read_text(encoding="utf-8"))
     (deployment,) = [item for item in objects if item["kind"] == "Deployment"]
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert labels[constants.LABEL_NAME] == constants.OPERATOR

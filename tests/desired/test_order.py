@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcpproxy import desired
 from mcpproxy.api import constants, manifest
 from mcpproxy.reconcile.plan import make_plan
+from scripts.yaml_files import parse_documents
 from tests.samples.test_samples import OURS, ROOT, SAMPLES
 from tests.support.builders import OPTIONS, OWNER, shuffled
+from tests.support.examples import examples
 from tests.support.good_manifests import AUTOSCALED, EVERY_FIELD
 
 IN_CLUSTER: Final = replace(OPTIONS, operator_namespace="mcpproxy-system")
@@ -29,7 +30,7 @@ def sample(name: str) -> dict[str, Any]:
     text = (SAMPLES / f"{name}.yaml").read_text(encoding="utf-8")
     result: dict[str, Any] = next(
         document
-        for document in yaml.safe_load_all(text)
+        for document in parse_documents(text)
         if document and document["kind"] == "MCPProxy"
     )
     return result
@@ -45,7 +46,7 @@ def rendered(source: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("name", ALL)
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=examples(30))
 @given(by=st.randoms(use_true_random=False))
 def test_the_order_of_backends_and_keys_changes_no_byte(name: str, by: random.Random) -> None:
     mixed = {**ALL[name], "spec": shuffled(ALL[name]["spec"], by)}

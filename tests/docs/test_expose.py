@@ -3,10 +3,9 @@
 import re
 from pathlib import Path
 
-import yaml
-
 from mcpproxy import desired
 from mcpproxy.api import manifest
+from scripts.yaml_files import parse_yaml
 from tests.support.builders import OPTIONS, OWNER, an_mcpproxy
 
 TEXT = (Path(__file__).parents[2] / "docs" / "expose.md").read_text(encoding="utf-8")
@@ -15,7 +14,7 @@ _BLOCK = re.compile(r"^( *)```yaml\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 
 def documents() -> list[dict[str, object]]:
     """The YAML of the page."""
-    return [yaml.safe_load(block) for _, block in _BLOCK.findall(TEXT)]
+    return [parse_yaml(block) for _, block in _BLOCK.findall(TEXT)]
 
 
 def test_every_mcpproxy_of_the_page_is_valid_and_is_exposed() -> None:

@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mcpproxy.api.crd.definition import definition
 from scripts.reference import PAGE, render
+from scripts.yaml_files import parse_documents
 
 ROOT = Path(__file__).parents[2]
 SPEC = definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
@@ -50,7 +49,7 @@ def _given(value: Any, above: str = "") -> Iterator[str]:
 def test_every_field_is_in_some_sample() -> None:
     shown: set[str] = set()
     for file in (ROOT / "samples").glob("*.yaml"):
-        for document in yaml.safe_load_all(file.read_text(encoding="utf-8")):
+        for document in parse_documents(file.read_text(encoding="utf-8")):
             if document and document.get("kind") == "MCPProxy":
                 shown.update(_given(document["spec"]))
     assert {path for path, _ in _fields(SPEC)} - shown == set()

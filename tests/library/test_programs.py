@@ -15,6 +15,8 @@ from tests.library.conftest import ERAS, text
 from tests.proxy.runtime.program import PROGRAM
 from tests.proxy.runtime.waiting import soon
 
+pytestmark = pytest.mark.slow
+
 
 def _is_alive(pid: int) -> bool:
     try:

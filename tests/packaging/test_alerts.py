@@ -13,13 +13,14 @@ import pytest
 import yaml
 
 from mcpproxy.controller.watch_cache import LAG
+from scripts.yaml_files import parse_documents, parse_yaml
 from tests.support.promql_values import Labels, Points, Series, value
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "manifests" / "monitoring"
-GROUPS: dict[str, Any] = yaml.safe_load((MONITORING / "rules.yaml").read_text())["spec"]
+GROUPS: dict[str, Any] = parse_yaml((MONITORING / "rules.yaml").read_text())["spec"]
 RULES = [rule for group in GROUPS["groups"] for rule in group["rules"]]
-FILE: dict[str, Any] = yaml.safe_load((MONITORING / "rules_test.yaml").read_text())
+FILE: dict[str, Any] = parse_yaml((MONITORING / "rules_test.yaml").read_text())
 WHOLE = re.compile(r"(-?\d+)(?:([+-]\d+))?(?:x(\d+))?")
 
 
@@ -106,13 +107,13 @@ def test_a_watch_is_behind_for_longer_than_the_alert_wants_before_the_operator_i
 ):
     (rule,) = [item for item in RULES if item["alert"] == "MCPProxyWatchBehind"]
     threshold = float(rule["expr"].rpartition(">")[2])
-    deployment = yaml.safe_load((ROOT / "manifests" / "base" / "deployment.yaml").read_text())
+    deployment = parse_yaml((ROOT / "manifests" / "base" / "deployment.yaml").read_text())
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     probe = container["livenessProbe"]
     least = LAG + probe["periodSeconds"] * (probe["failureThreshold"] - 1)
     (monitor,) = [
         document
-        for document in yaml.safe_load_all((MONITORING / "podmonitors.yaml").read_text())
+        for document in parse_documents((MONITORING / "podmonitors.yaml").read_text())
         if document["metadata"]["name"] == "mcpproxy-operator"
     ]
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]

@@ -8,22 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from lupa.lua51 import LuaRuntime
 
 from scripts import manifests
+from scripts.yaml_files import parse_yaml
 from tests.packaging.argocd_objects import objects, rendered
 from tests.support.kstatus import kstatus
 
 FOLDER = Path(__file__).parents[2] / "manifests" / "argocd"
 SCRIPT = (FOLDER / "health.lua").read_text(encoding="utf-8")
 OBJECTS = sorted((FOLDER / "testdata").iterdir())
-CASES = yaml.safe_load((FOLDER / "health_test.yaml").read_text(encoding="utf-8"))["tests"]
+CASES = parse_yaml((FOLDER / "health_test.yaml").read_text(encoding="utf-8"))["tests"]
 
 
 def exported(path: str) -> dict[str, Any]:
     """One object."""
-    document: dict[str, Any] = yaml.safe_load((FOLDER / path).read_text(encoding="utf-8"))
+    document: dict[str, Any] = parse_yaml((FOLDER / path).read_text(encoding="utf-8"))
     return document
 
 
@@ -108,7 +108,7 @@ def test_generic_tools_compute_the_same_status(path: Path) -> None:
 
 @pytest.mark.parametrize("path", OBJECTS, ids=lambda path: path.stem)
 def test_abnormal_conditions_are_absent_rather_than_false(path: Path) -> None:
-    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    document = parse_yaml(path.read_text(encoding="utf-8"))
     for condition in (document.get("status") or {}).get("conditions", []):
         assert condition["type"] not in ("Reconciling", "Stalled") or condition["status"] == "True"
         assert condition["observedGeneration"] == document["status"]["observedGeneration"]
@@ -117,5 +117,5 @@ def test_abnormal_conditions_are_absent_rather_than_false(path: Path) -> None:
 def test_the_settings_for_argocd_contain_the_unchanged_script() -> None:
     text = (FOLDER / "argocd-cm.yaml").read_text(encoding="utf-8")
     assert text == manifests.argocd_settings(), "run: make manifests"
-    data = yaml.safe_load(text)["data"]
+    data = parse_yaml(text)["data"]
     assert data["resource.customizations.health.mcpproxy.dev_MCPProxy"] == SCRIPT

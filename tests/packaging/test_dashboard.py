@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
@@ -19,11 +18,12 @@ from mcpproxy.proxy.telemetry.metrics import STATES
 from scripts.dashboard import metrics
 from scripts.dashboard import panels as forms
 from scripts.dashboard.build import dashboard
+from scripts.yaml_files import parse_yaml
 from tests.support import dashboards
 
 ROOT = Path(__file__).parents[2]
 PANELS = list(dashboards.panels())
-RULES = yaml.safe_load((ROOT / "manifests" / "monitoring" / "rules.yaml").read_text())["spec"]
+RULES = parse_yaml((ROOT / "manifests" / "monitoring" / "rules.yaml").read_text())["spec"]
 ALERTS = {rule["alert"]: rule for group in RULES["groups"] for rule in group["rules"]}
 
 

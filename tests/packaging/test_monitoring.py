@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from mcpproxy.api import constants
 from mcpproxy.desired import build
 from mcpproxy.desired.pod_monitor import NAMED
+from scripts.yaml_files import parse_documents
 from tests.support.builders import OPTIONS, OWNER, an_mcpproxy
 from tests.support.promql import Offer, Selector, groupings, selectors
 
@@ -19,7 +19,7 @@ MONITORING = ROOT / "manifests" / "monitoring"
 
 def documents(name: str) -> list[dict[str, Any]]:
     """The objects of a file."""
-    return list(yaml.safe_load_all((MONITORING / name).read_text(encoding="utf-8")))
+    return parse_documents((MONITORING / name).read_text(encoding="utf-8"))
 
 
 def template(monitor: str) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def template(monitor: str) -> dict[str, Any]:
     if monitor == "mcpproxy-operator":
         text = (ROOT / "manifests" / "install.yaml").read_text(encoding="utf-8")
         result = next(
-            document for document in yaml.safe_load_all(text) if document["kind"] == "Deployment"
+            document for document in parse_documents(text) if document["kind"] == "Deployment"
         )
     else:
         children = build(an_mcpproxy(), OPTIONS, OWNER)

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from scripts import images, sbom
 from scripts.release import __main__ as release
 from scripts.release import archives, image_archive, provenance
+from scripts.yaml_files import parse_documents, parse_yaml
 
 ROOT = Path(__file__).parents[2]
 PREFIX = "registry.test/team/mcpproxy"
@@ -84,18 +84,18 @@ def test_the_provenance_names_the_commit_and_the_digest_of_each_file(
 def test_every_image_has_the_name_that_the_setting_gives_it(built: tuple[Path, Path]) -> None:
     place, _ = built
     for name in release.INSTALLED:
-        objects = list(yaml.safe_load_all((place / name).read_text(encoding="utf-8")))
+        objects = parse_documents((place / name).read_text(encoding="utf-8"))
         (deployment,) = [result for result in objects if result["kind"] == "Deployment"]
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
         assert container["image"] == f"{PREFIX}/operator:{images.TAG}"
         assert f"--image={PREFIX}/runtime:{images.TAG}" in container["args"]
     chart = contents(only(place, f"mcpproxy-operator-{images.TAG}.tgz"))
-    values = yaml.safe_load(chart["mcpproxy-operator/values.yaml"])
+    values = parse_yaml(chart["mcpproxy-operator/values.yaml"])
     assert values["image"]["repository"] == f"{PREFIX}/operator"
     assert values["runtime"]["image"]["repository"] == f"{PREFIX}/runtime"
     bundle = contents(only(place, "*bundle*.tgz"))
     version = bundle["bundle/manifests/mcpproxy-operator.clusterserviceversion.yaml"]
-    annotations = yaml.safe_load(version)["metadata"]["annotations"]
+    annotations = parse_yaml(version)["metadata"]["annotations"]
     assert annotations["containerImage"] == f"{PREFIX}/operator:{images.TAG}"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", annotations["createdAt"])
     assert re.search(rf"(?<!team/)\b{images.PREFIX}/operator:".encode(), version) is None

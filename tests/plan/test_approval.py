@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from scripts.yaml_files import parse_yaml
 from tests.plan.planning import names, plan, written
 from tests.proxy.runtime.serving import LIVE
 from tests.support.builders import a_manifest
@@ -28,7 +27,7 @@ def _to_paste(text: str) -> dict[str, Any]:
     """The `spec.catalog` that a plan says to write."""
     _, _, rest = text.partition("to approve this catalog, write\n")
     lines = [line for line in rest.splitlines() if line.startswith("  ")]
-    content: dict[str, Any] = yaml.safe_load("\n".join(lines))["catalog"]
+    content: dict[str, Any] = parse_yaml("\n".join(lines))["catalog"]
     return content
 
 

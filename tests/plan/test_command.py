@@ -145,6 +145,7 @@ async def test_every_proxy_of_a_file_is_planned_and_other_kinds_are_passed_over(
     assert result.err == "mcpproxy plan: ignored Service web\n"
 
 
+@pytest.mark.slow
 async def test_a_manifest_may_come_on_standard_input(file: Path, peer: Any) -> None:
     _, url = await peer("p")
     text = proxy(file, {"name": "p", "url": url}).read_text()
@@ -201,6 +202,7 @@ async def test_invalid_arguments_are_exit_code_1(
     assert says in result.err
 
 
+@pytest.mark.slow
 async def test_no_value_of_a_header_or_variable_is_printed_or_saved(
     file: Path, tmp_path: Path, peer: Any
 ) -> None:

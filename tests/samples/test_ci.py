@@ -9,6 +9,8 @@ import pytest
 from tests.plan.planning import ROOT, proxy
 from tests.support.commands import COMMAND, Ended, run_process
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = ROOT / "samples" / "ci" / "plan.sh"
 NO_SERVER = {"name": "p", "url": "http://127.0.0.1:1/mcp"}
 
@@ -43,7 +45,6 @@ async def test_a_manifest_that_changes_nothing_passes(saved: Path, tmp_path: Pat
     assert result.out in report.read_text()
 
 
-@pytest.mark.slow
 async def test_a_difference_prints_a_notice_and_passes_unless_strict_is_set(
     saved: Path, tmp_path: Path
 ) -> None:
@@ -56,7 +57,6 @@ async def test_a_difference_prints_a_notice_and_passes_unless_strict_is_set(
     assert (await _check(saved, file, base, PLAN_STRICT="1")).code == 2
 
 
-@pytest.mark.slow
 async def test_names_that_clash_fail_the_check(saved: Path, tmp_path: Path) -> None:
     overrides = [{"name": "echo", "rename": "x" * 63}]
     file = proxy(tmp_path / "new.yaml", {**NO_SERVER, "tools": {"overrides": overrides}})
@@ -65,13 +65,11 @@ async def test_names_that_clash_fail_the_check(saved: Path, tmp_path: Path) -> N
     assert "names over 64 characters" in result.out
 
 
-@pytest.mark.slow
 async def test_a_backend_with_an_unknown_catalog_fails_the_check(tmp_path: Path) -> None:
     file = proxy(tmp_path / "new.yaml", NO_SERVER)
     assert (await _check(tmp_path / "nothing", file)).code == 1
 
 
-@pytest.mark.slow
 async def test_an_invalid_base_is_reported_and_the_new_manifests_are_checked(
     saved: Path, tmp_path: Path
 ) -> None:

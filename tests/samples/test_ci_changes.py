@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from scripts.yaml_files import parse_yaml
 from tests.plan.planning import ROOT
 from tests.support.builders import a_manifest
 from tests.support.commands import COMMAND, Ended, run_process
@@ -110,7 +111,7 @@ async def pull_request(repository: Repository, **env: str) -> Checked:
     """Commit what has changed since to a branch, and run the step of the workflow there."""
     repository.git("checkout", "--quiet", "-b", "change")
     repository.commit()
-    workflow = yaml.safe_load((CI / "github-workflow.yaml").read_text(encoding="utf-8"))
+    workflow = parse_yaml((CI / "github-workflow.yaml").read_text(encoding="utf-8"))
     step = workflow["jobs"]["plan"]["steps"][-1]
     assert step["env"] == {"BASE": "${{ github.event.pull_request.base.sha }}"}
     report = repository.path.parent / "report.md"
@@ -248,7 +249,7 @@ async def test_the_script_prints_its_usage() -> None:
 
 
 def test_the_workflow_may_read_and_nothing_else() -> None:
-    workflow = yaml.safe_load((CI / "github-workflow.yaml").read_text(encoding="utf-8"))
+    workflow = parse_yaml((CI / "github-workflow.yaml").read_text(encoding="utf-8"))
     assert workflow["permissions"] == {"contents": "read"}
     # YAML 1.1 takes the key `on` for true.
     assert workflow[True]["pull_request"]["paths"] == ["proxies/**.yaml", "catalogs/**"]

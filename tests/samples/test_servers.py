@@ -16,6 +16,8 @@ from mcp_types import PromptReference
 
 from scripts.demo_local import accepts, free_ports
 
+pytestmark = pytest.mark.slow
+
 SERVERS = Path(__file__).parents[2] / "samples" / "servers"
 ATTEMPTS = 300
 NOTES = StdioServerParameters(command=sys.executable, args=[str(SERVERS / "notes.py")])
@@ -80,14 +82,12 @@ async def counts(target: Any, mode: str) -> tuple[int, ...]:
         )
 
 
-@pytest.mark.slow
 async def test_no_two_servers_offer_the_same_number_of_anything(weather: str, counter: str) -> None:
     results = [await counts(target, "legacy") for target in (weather, counter, NOTES)]
     for kind in zip(*results, strict=True):
         assert len(set(kind)) == len(results), results
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
 async def test_weather_and_notes_support_both_eras(weather: str, mode: str) -> None:
     assert await counts(weather, mode) == (5, 2, 3, 1)

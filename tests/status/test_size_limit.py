@@ -20,6 +20,7 @@ from mcpproxy.limits.pods import (
 )
 from mcpproxy.status.size_limit import OBJECT, reduce_to_fit, room_beside, stored_size
 from tests.status.views import a_pod, a_report, observed, status_of
+from tests.support.examples import examples
 
 NASTY = ["A", "<", '"', "\\", "\x1b[31m\n", "\x00", "\ud800", "\u202e", "𝒳", "\u2028"]
 NAMES = tuple(f"backend-{number:02}" for number in range(64))
@@ -114,7 +115,7 @@ def test_details_are_dropped_before_backends_and_conditions_never() -> None:
 
 
 @given(st.text(max_size=100))
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_the_size_is_never_less_than_that_of_gos_encoder(text: str) -> None:
     text = text.encode("utf-8", "replace").decode()
     status = MCPProxyStatus(url=text)

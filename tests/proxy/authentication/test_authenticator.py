@@ -221,6 +221,7 @@ def test_a_principal_with_many_tokens_displaces_only_its_own() -> None:
     assert ADMISSIONS.reached == before + 51
 
 
+@pytest.mark.slow
 async def test_ten_thousand_tokens_take_less_than_twenty_mebibytes() -> None:
     stage = Stage()
     groups = [f"group-{n}" for n in range(10)]

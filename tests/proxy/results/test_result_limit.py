@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mcpproxy.api.v1alpha1 import Results
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.results.result_limit import is_too_large, limit_result
+from tests.support.examples import examples
 
 CALL, READ = "tools/call", "resources/read"
 TEXTS = st.lists(
@@ -30,7 +31,7 @@ def _texts(*texts: str) -> list[dict[str, Any]]:
 
 
 @given(TEXTS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_text_that_is_cut_fits_and_begins_as_before(texts: list[str]) -> None:
     before = {"content": _texts(*texts)}
     size = len(jsonrpc.encode(before))

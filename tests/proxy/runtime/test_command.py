@@ -115,6 +115,7 @@ async def test_standard_output_carries_messages_and_nothing_else(peer: Any) -> N
         assert {"time", "level", "logger", "message"} <= json.loads(line).keys()
 
 
+@pytest.mark.slow
 async def test_a_manifest_is_served_over_http_until_sigterm(peer: Any, tmp_path: Path) -> None:
     _, url = await peer("p")
     manifest = tmp_path / "mcpproxy.yaml"

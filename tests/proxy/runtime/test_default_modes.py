@@ -20,7 +20,7 @@ from tests.proxy.runtime.program import PROGRAM
 from tests.proxy.runtime.serving import LIVE, serving
 from tests.proxy.runtime.waiting import soon
 
-pytestmark = LIVE
+pytestmark = [*LIVE, pytest.mark.slow]
 MCPPROXY = str(Path(sys.executable).with_name("mcpproxy"))
 ERAS = ("legacy", "2026-07-28")
 
@@ -151,7 +151,6 @@ async def test_a_client_without_session_and_identity_finds_a_fresh_process(
     assert len({pid for pid, _ in results}) == 3
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mode", ERAS)
 async def test_the_client_of_a_pipe_keeps_the_state_of_a_program_of_mcp_json(
     tmp_path: Path, mode: Any
@@ -166,7 +165,6 @@ async def test_the_client_of_a_pipe_keeps_the_state_of_a_program_of_mcp_json(
     assert len({pid for pid, _ in result}) == 1
 
 
-@pytest.mark.slow
 async def test_the_mode_of_a_server_of_mcp_json_is_the_one_it_sets(tmp_path: Path) -> None:
     server = {**_program(tmp_path), "session": {"mode": "Isolated"}}
     path = tmp_path / "mcp.json"

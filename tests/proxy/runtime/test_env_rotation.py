@@ -20,7 +20,7 @@ from tests.proxy.runtime.serving import LIVE, Proxy, proxied
 from tests.proxy.runtime.waiting import eventually, soon
 from tests.support.kubelet import Volume
 
-pytestmark = LIVE
+pytestmark = [*LIVE, pytest.mark.slow]
 SOURCE = {"secretKeyRef": {"name": "token", "key": "value"}}
 
 
@@ -115,7 +115,6 @@ def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REAP_EVERY", 0.05)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "session",
     [{"mode": "Isolated"}, {"mode": "Reused", "stateless": True}],

@@ -119,6 +119,7 @@ async def test_tls_without_its_files_is_named_and_heals(tmp_path: Path, era: str
 
 @pytest.mark.parametrize(("kind", "folder", "named"), KINDS)
 @pytest.mark.parametrize("mode", ["Isolated", "PerClient", "Reused"])
+@pytest.mark.slow
 async def test_a_program_without_its_variable_is_named_and_heals(
     tmp_path: Path, kind: str, folder: str, named: str, mode: str
 ) -> None:

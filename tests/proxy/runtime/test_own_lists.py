@@ -12,7 +12,7 @@ from mcp import Client
 from tests.proxy.runtime.serving import LIVE
 from tests.proxy.runtime.waiting import eventually, soon
 
-pytestmark = LIVE
+pytestmark = [*LIVE, pytest.mark.slow]
 PROGRAM = """
 import json, sys
 

@@ -26,7 +26,7 @@ from tests.proxy.runtime.serving import INTERVAL, LIVE, bound, configuration, fr
 from tests.proxy.runtime.waiting import eventually, soon
 from tests.support.commands import run_command
 
-pytestmark = [*LIVE, pytest.mark.timeout(120)]
+pytestmark = [*LIVE, pytest.mark.slow, pytest.mark.timeout(120)]
 OFTEN = {"health": {"interval": INTERVAL, "timeout": "2s", "unhealthyAfter": 1}}
 
 
@@ -158,7 +158,6 @@ async def test_the_status_covers_all_workers_and_changes_are_reported_once(
             assert await tools() == before + 1
 
 
-@pytest.mark.slow
 async def test_the_health_checks_of_one_worker_count_for_all(tmp_path: Path) -> None:
     peer = Peer("p", "modern")
     async with serving(peer.gate) as base:
@@ -172,7 +171,6 @@ async def test_the_health_checks_of_one_worker_count_for_all(tmp_path: Path) -> 
             assert loop.time() - begun > 2.5
 
 
-@pytest.mark.slow
 async def test_all_workers_see_soon_that_a_backend_fails_and_that_it_is_back(
     doomed: tuple[Peer, Counter, Crew],
 ) -> None:
@@ -193,7 +191,6 @@ async def _is(state: Callable[[], Any], wanted: str) -> bool:
     return bool((await state())[0] == wanted)
 
 
-@pytest.mark.slow
 async def test_a_worker_that_dies_is_replaced_and_only_its_state_is_lost(
     doomed: tuple[Peer, Counter, Crew], http: httpx2.AsyncClient
 ) -> None:
@@ -218,7 +215,6 @@ async def test_a_worker_that_dies_is_replaced_and_only_its_state_is_lost(
     assert any(f"(process {dead}) exited with status -9" in line["message"] for line in said)
 
 
-@pytest.mark.slow
 async def test_a_worker_that_hangs_is_ended_and_replaced(tmp_path: Path) -> None:
     peer = Peer("p")
     async with serving(peer.gate) as base:
@@ -239,7 +235,6 @@ async def test_a_worker_that_hangs_is_ended_and_replaced(tmp_path: Path) -> None
         await running
 
 
-@pytest.mark.slow
 async def test_sigterm_lets_calls_in_flight_finish_in_every_worker(
     doomed: tuple[Peer, Counter, Crew], http: httpx2.AsyncClient
 ) -> None:
@@ -263,7 +258,6 @@ def _slow_calls(peer: Peer) -> int:
     return sum(request.rpc == "tools/call" for request in peer.gate.seen)
 
 
-@pytest.mark.slow
 async def test_workers_end_with_their_parent(
     doomed: tuple[Peer, Counter, Crew],
 ) -> None:
@@ -282,7 +276,6 @@ def _lives(pid: int) -> bool:
         return False
 
 
-@pytest.mark.slow
 async def test_a_worker_that_cannot_start_ends_all(tmp_path: Path) -> None:
     first = ports_in_a_row(2)
     with bound(first + 1):

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from mcpproxy.api.manifest import load
 from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.terminal.files.conversion import convert_content
 from mcpproxy.terminal.files.convert_command import render_conversion
 from mcpproxy.terminal.files.secret_values import is_secret_name, is_secret_value
+from scripts.yaml_files import parse_documents
 from tests.support.commands import Ended, run_command
 
 
@@ -110,7 +110,7 @@ async def test_hostile_names_and_values_stay_inert(tmp_path: Path) -> None:
     assert ended.code == 0, ended
     assert "\x1b" not in ended.out
     assert all(c.isprintable() or c == "\n" for c in ended.out)
-    documents = list(yaml.safe_load_all(ended.out))
+    documents = parse_documents(ended.out)
     assert [document["kind"] for document in documents] == ["Secret", "MCPProxy"]
     assert set(documents[0]["stringData"].values()) == {"REPLACE_ME"}
 

@@ -15,6 +15,7 @@ from mcpproxy.proxy.core.translation.streaming_rewrite import (
     MalformedJson,
     StreamingRewriter,
 )
+from tests.support.examples import examples
 
 MINE = Raw(b'"mine"')
 TEXT = st.text(max_size=12)
@@ -71,7 +72,7 @@ def streamed(
     return out, rewriter
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(
     st.data(),
     METHOD,
