@@ -126,7 +126,6 @@ WIDE: Final[Mapping[str, frozenset[str]]] = {
             "plan/collect.py",
             "proxy/bootstrap.py",
             "proxy/downstream/app.py",
-            "proxy/gateway/gateway.py",
             "proxy/runtime.py",
             "proxy/upstream/backend.py",
             "proxy/upstream/monitor/monitor.py",

@@ -244,7 +244,7 @@ class Server(LocalComponents, InspectableServer):
         access, catalog = self._access, context.catalog
         return Gateway(
             *(self.name, VERSION, [part.backend(context) for part in parts], context, (), None),
-            *access.policy(catalog),
+            *access.guard(catalog),
             access.audited_requests(self.name, catalog, self._audit_descriptor),
             visibility,
         )

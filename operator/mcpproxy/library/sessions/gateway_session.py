@@ -73,10 +73,10 @@ class GatewaySession(InProcessSession):
 
     def __init__(self, gateway: Gateway, revision: str) -> None:
         offered: dict[str, Any] = {
-            "capabilities": gateway.capabilities(modern=is_modern(revision)),
-            "serverInfo": gateway.server_info(),
+            "capabilities": gateway.aggregate.capabilities(modern=is_modern(revision)),
+            "serverInfo": gateway.aggregate.server_info(),
         }
-        if (text := gateway.instructions()) is not None:
+        if (text := gateway.aggregate.instructions()) is not None:
             offered["instructions"] = text
         super().__init__(revision, offered)
         self._gateway = gateway
@@ -87,7 +87,7 @@ class GatewaySession(InProcessSession):
         if kind is not None:
             # The rules of the outer server are about its own names.
             client = replace(caller.client, access=None)
-            result = await self._gateway.listing(
+            result = await self._gateway.aggregate.listing(
                 kind, outgoing.params, modern=modern, client=client
             )
             return jsonrpc.response(outgoing.id, result)
@@ -150,5 +150,5 @@ class GatewayConnector(Connector):
 
     async def open(self, client: ClientIdentity) -> UpstreamSession:
         gateway = self._gateway()
-        await gateway.settled()
+        await gateway.aggregate.settled()
         return GatewaySession(gateway, client.revision)

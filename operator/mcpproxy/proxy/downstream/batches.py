@@ -82,7 +82,7 @@ class BatchEndpoint:
 
     def _keeps_state(self, message: Message, client: ClientIdentity) -> bool:
         method = jsonrpc.decode_str(message.get("method"))
-        return self._front.gateway.is_session_bound(method, message, client)
+        return self._front.gateway.routing.is_session_bound(method, message, client)
 
     async def _serve_all(
         self,

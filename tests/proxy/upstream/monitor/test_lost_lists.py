@@ -68,7 +68,7 @@ async def asked(gateway: Gateway, *kinds: ComponentKind) -> None:
 async def test_lists_are_whole_whenever_their_session_is_lost(lives: int) -> None:
     opener = ForgetfulOpener(lives)
     async with running(b=opener) as gateway:
-        await gateway.settled()
+        await gateway.aggregate.settled()
         assert shown(gateway) == LISTS
         for kind in (*KINDS, *KINDS):
             await asked(gateway, kind)
@@ -81,7 +81,7 @@ async def test_lists_are_whole_whenever_their_session_is_lost(lives: int) -> Non
 async def test_lists_that_lose_their_session_together_open_one_other() -> None:
     opener = ForgetfulOpener(4)
     async with running(b=opener) as gateway:
-        await gateway.settled()
+        await gateway.aggregate.settled()
         before = opener.opened
         await asked(gateway, *KINDS)
         assert opener.opened == before + 1
@@ -90,7 +90,7 @@ async def test_lists_that_lose_their_session_together_open_one_other() -> None:
 async def test_a_list_whose_session_cannot_be_opened_again_fails() -> None:
     opener = ForgetfulOpener(4)
     async with running(b=opener) as gateway:
-        await gateway.settled()
+        await gateway.aggregate.settled()
         opener.error = Unreachable("it is gone")
         await asked(gateway, KINDS[0])
         failure = gateway.backends["b"].watch.failure(KINDS[0])

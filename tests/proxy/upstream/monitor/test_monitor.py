@@ -140,7 +140,7 @@ async def test_a_failed_list_does_not_hide_other_lists(answer: Any) -> None:
     opener.answers["resources/list"] = listed("resources", "x:1")
     opener.answers["resources/templates/list"] = answer
     async with running(b=opener) as gateway:
-        await gateway.settled()
+        await gateway.aggregate.settled()
         watch = gateway.backends["b"].watch
         assert (watch.finding.state, watch.finding.reason) == ("Healthy", "ListFailed")
         assert names(gateway) == ["a"]
@@ -150,7 +150,7 @@ async def test_a_failed_list_does_not_hide_other_lists(answer: Any) -> None:
 async def test_the_state_has_the_words_of_the_backend_about_a_list_that_fails() -> None:
     opener = PlainOpener(ALL, tools_list=listed("tools", "a"), prompts_list=refused())
     async with running(b=opener) as gateway:
-        await gateway.settled()
+        await gateway.aggregate.settled()
         status = gateway.backends["b"].status()
     assert status.state == "Healthy"
     message = status.message or ""
@@ -161,7 +161,7 @@ async def test_the_state_has_the_words_of_the_backend_about_a_list_that_fails() 
 async def test_unreadable_messages_are_not_reported_as_errors_of_the_backend() -> None:
     opener = PlainOpener(tools_list={"result": {"tools": None}})
     async with running(b=opener) as gateway:
-        await gateway.settled()
+        await gateway.aggregate.settled()
         finding = gateway.backends["b"].watch.finding
     assert finding.state == "Unhealthy"
     assert "-32602" not in (finding.message or "")
@@ -179,7 +179,7 @@ async def test_a_hung_list_does_not_hide_other_lists() -> None:
 async def test_a_backend_whose_lists_all_fail_is_unhealthy() -> None:
     opener = PlainOpener(tools_list=refused(message="no database"))
     async with running(b=opener) as gateway:
-        await gateway.settled()
+        await gateway.aggregate.settled()
         finding = gateway.backends["b"].watch.finding
         assert finding.state == "Unhealthy"
         assert "no database" in (finding.message or "")
@@ -188,13 +188,13 @@ async def test_a_backend_whose_lists_all_fail_is_unhealthy() -> None:
 async def test_a_recovered_list_is_served() -> None:
     opener = PlainOpener(ALL, tools_list=listed("tools", "a"), prompts_list=refused())
     async with running(b=opener) as gateway:
-        await gateway.settled()
+        await gateway.aggregate.settled()
         changed: list[str] = []
         gateway.subscribe(changed.append)
         opener.answers["prompts/list"] = listed("prompts", "p")
         watch = gateway.backends["b"].watch
         watch.lists.failures[PROMPTS].at = float("-inf")
-        assert b'"p"' in await gateway.listing(PROMPTS, None, modern=False)
+        assert b'"p"' in await gateway.aggregate.listing(PROMPTS, None, modern=False)
         assert changed == ["notifications/prompts/list_changed"]
         assert not watch.lists.failures
 
@@ -207,28 +207,28 @@ async def test_tools_that_are_not_declared_are_listed(capabilities: Any) -> None
     opener = PlainOpener(capabilities, tools_list=listed("tools", "a"))
     opener.answers["prompts/list"] = listed("prompts", "p")
     async with running(b=opener) as gateway:
-        await gateway.settled()
+        await gateway.aggregate.settled()
         assert names(gateway) == ["a"]
-        assert "tools" in gateway.capabilities(modern=True)
+        assert "tools" in gateway.aggregate.capabilities(modern=True)
 
 
 async def test_a_backend_that_declares_nothing_and_has_nothing_is_healthy() -> None:
     opener = PlainOpener({})
     opener.answers |= {kind.method: refused(-32601, "method not found") for kind in KINDS}
     async with running(b=opener) as gateway:
-        await gateway.settled()
+        await gateway.aggregate.settled()
         status = gateway.backends["b"].status()
         assert (status.state, status.reason) == ("Healthy", None)
         assert status.not_offered == [kind.member for kind in KINDS]
-        assert gateway.capabilities(modern=True) == {}
+        assert gateway.aggregate.capabilities(modern=True) == {}
 
 
 async def test_undeclared_lists_are_not_requested_again() -> None:
     opener = PlainOpener({"prompts": {}}, prompts_list=listed("prompts", "p"))
     opener.answers["tools/list"] = refused(-32601, "method not found")
     async with running(b=opener) as gateway:
-        await gateway.settled()
+        await gateway.aggregate.settled()
         for _ in range(3):
-            await gateway.listing(TOOLS, None, modern=False)
+            await gateway.aggregate.listing(TOOLS, None, modern=False)
         assert opener.asked.count("tools/list") == 1
         assert opener.asked.count("resources/list") == 0

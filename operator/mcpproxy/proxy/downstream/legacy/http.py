@@ -84,7 +84,7 @@ class LegacyEndpoint:
                 raise HttpError(400, "the header Mcp-Session-Id is missing; initialize first")
             ticket = self._opened(token, context.principal)
             client = self.gateway.with_forwarded_headers(ticket.client, head.lines)
-            client = self.gateway.restrict(context.identified(client))
+            client = self.gateway.routing.restrict(context.identified(client))
             ticket = ticket if client is ticket.client else replace(ticket, client=client)
             context.remember_ticket(ticket)
         if ticket.client.session in self.live.ended:
@@ -115,14 +115,14 @@ class LegacyEndpoint:
         Raises HttpError.
         """
         call = jsonrpc.parse_request_fast(inbound.body)
-        if call is None or not self.gateway.decides_at_once:
+        if call is None or not self.gateway.routing.decides_at_once:
             return False
         if call.method not in METHODS:
             return call.method in BY_METHOD and self._list(inbound, call, reply)
         ticket = self.ticket(inbound)
         if ticket.owner != self._peers.owner:
             live = self.live.find(ticket.client.session)
-            if self.gateway.holds_state or live is None or not live.is_synced:
+            if self.gateway.routing.holds_state or live is None or not live.is_synced:
                 return False
         client, key = ticket.client, jsonrpc.id_key(call.id)
         live = self.live.get_or_create(client.session, reply.loop.time())
@@ -232,7 +232,7 @@ class LegacyEndpoint:
             session = secrets.token_urlsafe(16)
             client = requests.client_of_session(params, context.principal, session)
             client = replace(client, network=reply.network)
-            client = self.gateway.restrict(context.identified(client))
+            client = self.gateway.routing.restrict(context.identified(client))
             ticket = SessionToken(client, int(time.time()), self._peers.owner, client.rules)
             session_id = session_token.encode_session_token(self._sealer, ticket)
             with self.gateway.metrics.operations.serve(message, client.revision):
@@ -262,7 +262,7 @@ class LegacyEndpoint:
         try:
             await self._peers.forward(owner, inbound, reply)
         except PeerUnavailable:
-            if self.gateway.is_session_bound(method, message, ticket.client):
+            if self.gateway.routing.is_session_bound(method, message, ticket.client):
                 self.live.mark_terminated(ticket.client, reply.loop.time())
                 raise HttpError(
                     404, "the instance of this session is no longer running; initialize again"
@@ -278,7 +278,7 @@ class LegacyEndpoint:
             return self.live.owner_of_request(progress_token(message))
         if "id" not in message or method in requests.OF_THE_SESSION:
             return ticket.owner
-        bound = self.gateway.is_session_bound(method, message, ticket.client)
+        bound = self.gateway.routing.is_session_bound(method, message, ticket.client)
         return ticket.owner if bound else None
 
     # GET
