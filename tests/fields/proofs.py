@@ -340,4 +340,4 @@ AS_THEY_ARE: Final[dict[str, str]] = {
     ".podTemplate.": f"{_SERVER}::test_every_field_that_places_pods_is_theirs_as_it_is",
     ".networkPolicy.": f"{_SERVER}::test_every_field_of_the_doors_is_in_the_policy_as_it_is",
 }
-"""Where the fields of Kubernetes' own objects begin, and the test of all that are below."""
+"""Prefixes of the fields of Kubernetes' own objects, and the test of all below them."""

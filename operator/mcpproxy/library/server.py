@@ -1,22 +1,26 @@
 """The server of the library: local components, copies and mounted servers in one catalog."""
 
+import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeVar
+from typing import Any, Final, Literal, Self
 
-import mcp_types as t
-from mcp import MCPError
-from mcp.server import MCPServer
+from mcp import Client
 
 from mcpproxy.api import constants
 from mcpproxy.api.defaults import BackendSettings
-from mcpproxy.library import inspection, serving
+from mcpproxy.library import serving
 from mcpproxy.library.access import access_settings
 from mcpproxy.library.components import copied_components
 from mcpproxy.library.components.components import CopiedComponent, RemoteComponent
+from mcpproxy.library.components.local_components import LocalComponents
+from mcpproxy.library.hosting.asgi_app import AsgiApp
+from mcpproxy.library.hosting.fastmcp_transport import fastmcp_provider, fastmcp_transport
+from mcpproxy.library.hosting.in_memory import in_memory_transport
+from mcpproxy.library.inspection import InspectableServer
 from mcpproxy.library.provider import CACHE_TTL, ProxyProvider
 from mcpproxy.library.sessions.backend_factory import (
     BackendDefinition,
@@ -25,17 +29,12 @@ from mcpproxy.library.sessions.backend_factory import (
 )
 from mcpproxy.library.sessions.gateway_session import GatewayConnector
 from mcpproxy.library.targets import target_of
-from mcpproxy.library.visibility import LABEL_OF, ComponentVisibility
+from mcpproxy.library.visibility import ComponentVisibility, checked_prefix
 from mcpproxy.proxy.embed import (
     ANONYMOUS,
-    PROMPTS,
-    RESOURCES,
-    TEMPLATES,
-    TOOLS,
     VERSION,
     BackendContext,
     Catalog,
-    ComponentKind,
     Connector,
     Gateway,
     Identity,
@@ -50,10 +49,9 @@ LOCAL: Final = "_local"
 OWN: Final = (LOCAL, copied_components.COPIES)
 """Backends of a server's own components, which take precedence over those of mounted servers."""
 TransportName = Literal["stdio", "http", "streamable-http"]
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-class Server:
+class Server(LocalComponents, InspectableServer):
     """An MCP server of local components and mounted servers."""
 
     def __init__(
@@ -63,12 +61,10 @@ class Server:
 
         Raise ManifestError.
         """
-        self.name = name
+        super().__init__(name, instructions)
         self._access = access_settings(**access)
         self._audit_descriptor = 2
         """Descriptor of audit records: that of standard output belongs to the program."""
-        self._local: MCPServer[Any] | None = None
-        self._instructions = instructions
         self._parts: list[BackendDefinition] = []
         self._beneath: list[Server] = []
         self._copies: list[CopiedComponent] = []
@@ -82,35 +78,6 @@ class Server:
 
     # Components
 
-    @property
-    def local(self) -> MCPServer[Any]:
-        """The SDK server that holds the local components."""
-        if self._local is None:
-            self._check_not_running()
-            self._local = MCPServer(self.name, instructions=self._instructions, log_level="WARNING")
-        return self._local
-
-    def tool(self, function: Any = None, /, **options: Any) -> Any:
-        """Add a function as a tool. Usable as a decorator with or without parentheses.
-
-        Options are those of MCPServer.tool.
-        """
-        if isinstance(function, str):
-            return self.local.tool(function, **options)
-        decorate = self.local.tool(**options)
-        return decorate if function is None else decorate(function)
-
-    def resource(self, uri: str, **options: Any) -> Callable[[Function], Function]:
-        """Return a decorator that adds a function as a resource or resource template."""
-        return self.local.resource(uri, **options)
-
-    def prompt(self, function: Any = None, /, **options: Any) -> Any:
-        """Add a function as a prompt. Usable as a decorator with or without parentheses."""
-        if isinstance(function, str):
-            return self.local.prompt(function, **options)
-        decorate = self.local.prompt(**options)
-        return decorate if function is None else decorate(function)
-
     def add_tool(self, tool: CopiedComponent | Callable[..., Any], **options: Any) -> None:
         """Add a function, or a copy of a mirrored tool. Raise TypeError for a mirrored tool
         itself."""
@@ -123,28 +90,39 @@ class Server:
 
     def add(self, component: CopiedComponent) -> None:
         """Add a copy of a mirrored component of any kind."""
-        self._check_not_running()
+        self.check_not_running()
         component.origin.check_is_unrestricted()
         self._copies.append(component)
         self._depend_on(component.origin)
 
-    def add_provider(self, provider: ProxyProvider, prefix: str = "") -> None:
-        """Add the components that a provider reaches."""
-        self.add_part(provider.part().prefixed(prefix))
+    def add_provider(
+        self, provider: ProxyProvider, prefix: str = "", *, namespace: str | None = None
+    ) -> None:
+        """Add the components that a provider reaches. `namespace` is another name of `prefix`.
 
-    def mount(self, server: "Server | Any", prefix: str | None = None) -> None:
-        """Add all components of another server, live; `server` may be a target of
-        `create_proxy`."""
+        Raise ValueError for a prefix that cannot be part of names.
+        """
+        self.add_part(provider.part().prefixed(checked_prefix(prefix, namespace)))
+
+    def mount(
+        self, server: "Server | Any", prefix: str | None = None, *, namespace: str | None = None
+    ) -> None:
+        """Add all components of another server, live.
+
+        `server` may be a target of `create_proxy`. `namespace` is another name of `prefix`. Raise
+        ValueError for a prefix that cannot be part of names.
+        """
+        prefix = checked_prefix(prefix, namespace)
         if not isinstance(server, Server):
             from mcpproxy.library.create import create_proxy
 
             server = create_proxy(server)
         if server is self or server.contains(self):
             raise ValueError(f"{server.name} cannot be mounted into itself")
-        self._check_not_running()
+        self.check_not_running()
         server.check_is_unrestricted()
         mounted: Server = server
-        settings = replace(default_settings(), prefix=prefix or "", cache_ttl=mounted.cache_ttl)
+        settings = replace(default_settings(), prefix=prefix, cache_ttl=mounted.cache_ttl)
 
         def opener(
             settings: BackendSettings, context: BackendContext, background: TaskSet
@@ -182,14 +160,14 @@ class Server:
 
     def add_part(self, part: BackendDefinition) -> None:
         """Add the definition of one backend, under a unique name."""
-        self._check_not_running()
+        self.check_not_running()
         taken = {*OWN, *(existing.name for existing in self._parts)}
         name, number = part.name, 2
         while name in taken:
             name, number = f"{part.name}-{number}", number + 1
         self._parts.append(part.named(name))
 
-    def _check_not_running(self) -> None:
+    def check_not_running(self) -> None:
         if self._users:
             raise RuntimeError("components cannot be added while the server is running")
 
@@ -210,73 +188,6 @@ class Server:
             changed = self._gateway.catalog.apply_filter()
             if changed:
                 self._gateway.events.list_change.publish(changed, "")
-
-    # Inspection
-
-    async def list_tools(self, *, identity: Identity = ANONYMOUS) -> list[RemoteComponent]:
-        """Return the tools. Raise MCPError if none are known because backends have failed."""
-        return await self._list(TOOLS, identity)
-
-    async def list_prompts(self, *, identity: Identity = ANONYMOUS) -> list[RemoteComponent]:
-        """Return the prompts. Raise MCPError if none are known because backends have failed."""
-        return await self._list(PROMPTS, identity)
-
-    async def list_resources(self, *, identity: Identity = ANONYMOUS) -> list[RemoteComponent]:
-        """Return the resources. Raise MCPError if none are known because backends have failed."""
-        return await self._list(RESOURCES, identity)
-
-    async def list_resource_templates(
-        self, *, identity: Identity = ANONYMOUS
-    ) -> list[RemoteComponent]:
-        """Return the resource templates. Raise MCPError if none are known because backends
-        failed."""
-        return await self._list(TEMPLATES, identity)
-
-    async def get_tool(self, name: str, *, identity: Identity = ANONYMOUS) -> RemoteComponent:
-        """Return a tool by its name. Raise LookupError."""
-        return await self._get(TOOLS, name, identity)
-
-    async def get_prompt(self, name: str, *, identity: Identity = ANONYMOUS) -> RemoteComponent:
-        """Return a prompt by its name. Raise LookupError."""
-        return await self._get(PROMPTS, name, identity)
-
-    async def get_resource(self, uri: str, *, identity: Identity = ANONYMOUS) -> RemoteComponent:
-        """Return a resource by its URI. Raise LookupError."""
-        return await self._get(RESOURCES, uri, identity)
-
-    async def get_resource_template(
-        self, uri_template: str, *, identity: Identity = ANONYMOUS
-    ) -> RemoteComponent:
-        """Return a resource template by its URI template. Raise LookupError."""
-        return await self._get(TEMPLATES, uri_template, identity)
-
-    async def call_tool(
-        self,
-        name: str,
-        arguments: dict[str, Any] | None = None,
-        *,
-        identity: Identity = ANONYMOUS,
-    ) -> t.CallToolResult:
-        """Call a tool. Server requests during the call are refused. Raise MCPError."""
-        async with self:
-            return await inspection.call_tool(self.gateway, name, arguments or {}, identity)
-
-    async def _list(self, kind: ComponentKind, identity: Identity) -> list[RemoteComponent]:
-        async with self:
-            items = await inspection.list_components(self.gateway, kind, identity)
-        return [RemoteComponent(kind, item, self, str(item[kind.key])) for item in items]
-
-    async def _get(
-        self, kind: ComponentKind, identifier: str, identity: Identity
-    ) -> RemoteComponent:
-        async with self:
-            with contextlib.suppress(MCPError):
-                for component in await self._list(kind, identity):
-                    if component.identifier == identifier:
-                        return component
-            failures = inspection.describe_failures(self.gateway)
-        missing = f"server {self.name} has no {LABEL_OF[kind]} {identifier}"
-        raise LookupError("; ".join([missing, *failures]))
 
     # Operation
 
@@ -339,13 +250,61 @@ class Server:
         )
 
     def _all_parts(self) -> list[BackendDefinition]:
-        parts = list(self._parts)
-        if self._copies:
-            parts.append(copied_components.part_of(self._copies))
+        """Return all backends; the server's own come first, as their instructions do."""
+        own: list[BackendDefinition] = []
         if self._local is not None:
             source = target_of(self._local)
-            parts.append(BackendDefinition(LOCAL, source.settings, source.opener))
-        return parts
+            own.append(BackendDefinition(LOCAL, source.settings, source.opener))
+        if self._copies:
+            own.append(copied_components.part_of(self._copies))
+        return [*own, *self._parts]
+
+    def http_app(
+        self,
+        path: str = constants.MCP_PATH,
+        *,
+        allowed_hosts: Iterable[str] = (),
+        allowed_origins: Iterable[str] = (),
+    ) -> AsgiApp:
+        """Return an ASGI application, which FastAPI and Starlette mount.
+
+        `path` is that of the endpoint within the application. `allowed_hosts` are the names by
+        which clients may call, in addition to the names and addresses of this machine; web pages of
+        `allowed_origins` may call from browsers. Raise ManifestError if rules need callers whom
+        nobody authenticates.
+        """
+        options = RuntimeOptions(
+            path=path,
+            allowed_hosts=(*serving.own_hosts(""), *allowed_hosts),
+            allowed_origins=tuple(allowed_origins),
+        )
+        configuration = self._access.configuration()
+
+        @contextlib.asynccontextmanager
+        async def serve() -> AsyncIterator[Callable[[], asyncio.Protocol]]:
+            self._audit_descriptor = 1
+            async with self:
+                runtime = Runtime(configuration, options, self.gateway)
+                async with runtime.serving_connections() as connect:
+                    yield connect
+
+        return AsgiApp(serve, path)
+
+    def client(self, *, identity: Identity = ANONYMOUS, **options: Any) -> Client:
+        """Return a client of the SDK that connects to this server within the process.
+
+        Use it in tests: `async with server.client() as client`. `identity` is that of the client;
+        `options` are those of `mcp.Client`.
+        """
+        return Client(in_memory_transport(self, identity), **options)
+
+    def fastmcp_transport(self, *, identity: Identity = ANONYMOUS) -> Any:
+        """Return a transport for clients of FastMCP in this process. Raise ImportError."""
+        return fastmcp_transport(self, identity)
+
+    def fastmcp_provider(self) -> Any:
+        """Return a provider for servers of FastMCP. Raise ImportError, or ValueError for rules."""
+        return fastmcp_provider(self)
 
     def run(self, transport: TransportName | None = None, **options: Any) -> None:
         """Serve until stopped. Options are those of `run_async`."""

@@ -183,7 +183,7 @@ async def test_a_server_request_across_eras_is_forwarded_without_a_waiting_task(
                 backend.result = TEXT
                 answer = {"jsonrpc": "2.0", "id": message["id"], "result": {"action": "decline"}}
                 assert (await client.post(answer)).status_code == 202
-        assert [one.get("method") for one in heard] == ["elicitation/create", None]
+        assert [item.get("method") for item in heard] == ["elicitation/create", None]
         assert heard[1]["result"]["content"] == TEXT["content"]
         assert len(backend.calls) == 3
         assert backend.calls[2]["params"]["inputResponses"] == {"q": {"action": "decline"}}

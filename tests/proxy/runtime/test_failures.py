@@ -249,7 +249,7 @@ async def test_every_response_of_a_server_is_reflected_in_the_state_and_checks_c
     running = await proxy(*backends)
 
     async def all_known() -> bool:
-        states = {found.state for found in (await running.report()).backends}
+        states = {backend.state for backend in (await running.report()).backends}
         return states == {"Unhealthy"}
 
     await eventually(all_known, "every backend to be Unhealthy")
