@@ -179,8 +179,8 @@ FOREIGN: Final[Mapping[str, frozenset[str]]] = {
     ),
     "a session over streams is older than the handshake on it": frozenset(
         {
-            "proxy/upstream/connect/handshake.py:greeting",
-            "proxy/upstream/connect/stdio_connector.py:greeting",
+            "proxy/upstream/connect/handshake.py:server",
+            "proxy/upstream/connect/stdio_connector.py:server",
         }
     ),
     "state of requests under way; to be moved into one class": frozenset(

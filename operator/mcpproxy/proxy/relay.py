@@ -91,10 +91,10 @@ class Call:
             stateless_only = has_log_level or client.modern
             lease = backend.sessions.try_acquire(client, stateless_only=stateless_only)
         if lease is not None:
-            session, translates = lease.link, client.modern is not lease.link.greeting.modern
+            session, translates = lease.link, client.modern is not lease.link.server.modern
             if isinstance(session, IMMEDIATE) and not (translates and has_log_level):
                 if translates:
-                    request = translate_request(request, client, session.greeting)
+                    request = translate_request(request, client, session.server)
                 exchange = session.send(request, client, call._on_response, call.detach)
             if exchange is None:
                 backend.sessions.return_unused(lease)
@@ -111,10 +111,10 @@ class Call:
         exchange, lease, timer = self._exchange, self._lease, self._timer
         if self.state is not CallState.SENT or not (exchange and lease and timer):
             return
-        names, greeting, answer = self.backend.names, lease.link.greeting, None
-        body = map_response_bytes(exchange, self.request, greeting, names)
+        names, server, answer = self.backend.names, lease.link.server, None
+        body = map_response_bytes(exchange, self.request, server, names)
         if body is None:
-            answer = map_response(exchange, self.request, greeting, names, self._client.principal)
+            answer = map_response(exchange, self.request, server, names, self._client.principal)
             body = None if answer is None else jsonrpc.encode(answer)
         if body is None or (exchange.number and not exchange.session.try_complete(exchange)):
             self.detach()

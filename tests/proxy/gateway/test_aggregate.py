@@ -19,19 +19,19 @@ from mcpproxy.proxy.protocol.revisions import LATEST_LEGACY
 from mcpproxy.proxy.upstream.monitor import check_schedule as rounds_module
 from mcpproxy.proxy.upstream.monitor import list_waits
 from tests.proxy.runtime.waiting import soon
-from tests.proxy.upstream.plain import ALL, PlainOpener, gateway_of, listed, turns
+from tests.proxy.upstream.plain import ALL, PlainConnector, gateway_of, listed, turns
 
 
 @asynccontextmanager
-async def running(**openers: PlainOpener) -> AsyncIterator[Gateway]:
+async def running(**connectors: PlainConnector) -> AsyncIterator[Gateway]:
     """A gateway that runs."""
-    gateway = gateway_of(**openers)
+    gateway = gateway_of(**connectors)
     gateway.start()
     try:
         yield gateway
     finally:
-        for opener in openers.values():
-            opener.gate.set()
+        for connector in connectors.values():
+            connector.gate.set()
         await gateway.close()
 
 
@@ -41,9 +41,9 @@ async def tools(gateway: Gateway) -> list[str]:
     return [tool["name"] for tool in document["tools"]]
 
 
-def offering(*names: str) -> PlainOpener:
+def offering(*names: str) -> PlainConnector:
     """A backend with tools."""
-    return PlainOpener(tools_list=listed("tools", *names))
+    return PlainConnector(tools_list=listed("tools", *names))
 
 
 def _let_ask(gateway: Gateway, name: str) -> None:
@@ -95,7 +95,7 @@ async def test_initialize_does_not_wait_for_a_hung_backend(
     monkeypatch: pytest.MonkeyPatch, era: str
 ) -> None:
     for module in (requests, modern_requests):
-        monkeypatch.setattr(module, "GREETING_WAIT", 0.0, raising=False)
+        monkeypatch.setattr(module, "INITIALIZE_WAIT", 0.0, raising=False)
     hung = offering("b")
     hung.gate.clear()
     async with running(hung=hung) as gateway:
@@ -162,7 +162,7 @@ async def test_a_kind_that_no_backend_offers_is_an_empty_list() -> None:
 
 async def test_a_list_that_fails_alone_is_an_error_and_others_are_not() -> None:
     refusal = {"error": {"code": -32603, "message": "database is locked"}}
-    backend = PlainOpener(ALL, tools_list=listed("tools", "a"), prompts_list=refusal)
+    backend = PlainConnector(ALL, tools_list=listed("tools", "a"), prompts_list=refusal)
     async with running(b=backend) as gateway:
         assert await tools(gateway) == ["a"]
         with pytest.raises(RpcError, match="database is locked"):

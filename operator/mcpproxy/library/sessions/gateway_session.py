@@ -37,7 +37,7 @@ class InProcessSession:
 
     def __init__(self, revision: str, offered: dict[str, Any]) -> None:
         """Create a session. `offered` is the result of initialize or server/discover."""
-        self.greeting = ServerDescription(revision, jsonrpc.decode_object(jsonrpc.encode(offered)))
+        self.server = ServerDescription(revision, jsonrpc.decode_object(jsonrpc.encode(offered)))
 
     @property
     def alive(self) -> bool:
@@ -58,7 +58,7 @@ class InProcessSession:
 
     async def listen(
         self,
-        standing: CallContext,
+        session_context: CallContext,
         announced: OnMessage,
         ready: Callable[[], None],
         uris: Sequence[str] = (),
@@ -82,7 +82,7 @@ class GatewaySession(InProcessSession):
         self._gateway = gateway
 
     async def answer(self, outgoing: UpstreamRequest, caller: CallContext) -> bytes:
-        method, modern = outgoing.method, self.greeting.modern
+        method, modern = outgoing.method, self.server.modern
         kind = BY_METHOD.get(method)
         if kind is not None:
             # The rules of the outer server are about its own names.
@@ -105,7 +105,7 @@ class GatewaySession(InProcessSession):
 
     async def listen(
         self,
-        standing: CallContext,
+        session_context: CallContext,
         announced: OnMessage,
         ready: Callable[[], None],
         uris: Sequence[str] = (),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 READY_ROUND: Final = 10.0
 """Maximum number of seconds for which an unresponsive backend delays readiness."""
-GREETING_WAIT: Final = 0.5
+INITIALIZE_WAIT: Final = 0.5
 """Maximum number of seconds for which `initialize` waits for backends.
 
 Capabilities that are unknown by then are announced later.
@@ -121,13 +121,13 @@ class Aggregate:
         """
         offers: list[Mapping[str, Any]] = []
         for backend in self._within_reach(access):
-            greeting = backend.watch.greeting
-            if greeting is None:
+            server = backend.watch.server
+            if server is None:
                 offers.append(capabilities.UNKNOWN)
                 continue
             offer = usable_capabilities(
-                greeting.capabilities,
-                modern_backend=greeting.modern,
+                server.capabilities,
+                modern_backend=server.modern,
                 modern_client=modern,
                 alone=len(self.backends) == 1,
                 tells_apart=backend.tells_apart,
@@ -146,8 +146,8 @@ class Aggregate:
         """Return the merged instructions of the backends within reach of a client."""
         texts = []
         for backend in self._within_reach(access):
-            greeting = backend.watch.greeting
-            text = greeting.member("instructions") if greeting else None
+            server = backend.watch.server
+            text = server.member("instructions") if server else None
             if isinstance(text, str):
                 texts.append((backend.settings.prefix, text))
         return capabilities.merge_instructions(texts)

@@ -173,8 +173,8 @@ class Gateway:
         instance can reach.
         """
         backend = route.backend
-        greeting = backend.watch.greeting
-        if greeting is None or not greeting.modern:
+        server = backend.watch.server
+        if server is None or not server.modern:
             return True
         # A requestState that the proxy did not seal is the backend's; it identifies the call.
         return (backend.asks or backend.is_program) and "requestState" not in params

@@ -20,7 +20,7 @@ from mcpproxy.proxy.core.tokens.session_token import canonical_capabilities
 from mcpproxy.proxy.core.translation.era_translation import to_legacy_rpc_error
 from mcpproxy.proxy.downstream.legacy.sessions import RunningRequest, SessionRegistry, SessionState
 from mcpproxy.proxy.downstream.legacy.sse_response import Resumption, SseResponse
-from mcpproxy.proxy.gateway.aggregate import GREETING_WAIT
+from mcpproxy.proxy.gateway.aggregate import INITIALIZE_WAIT
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import (
@@ -76,7 +76,7 @@ def client_of_session(params: Message, principal: str, session: str) -> ClientId
 
 async def initialize(gateway: Gateway, client: ClientIdentity) -> bytes:
     """Return the result of initialize."""
-    await gateway.aggregate.settled(GREETING_WAIT)
+    await gateway.aggregate.settled(INITIALIZE_WAIT)
     result: dict[str, Any] = {
         "protocolVersion": client.revision,
         "capabilities": gateway.aggregate.capabilities(modern=False, access=client.access),

@@ -17,7 +17,7 @@ from mcpproxy.proxy.core.translation.era_translation import parse_meta
 from mcpproxy.proxy.downstream.message_queue import MessageQueue
 from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls
 from mcpproxy.proxy.fair_shares import Holder
-from mcpproxy.proxy.gateway.aggregate import GREETING_WAIT
+from mcpproxy.proxy.gateway.aggregate import INITIALIZE_WAIT
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.gateway.router import Route, extra_fields_of, upstream_request_of
 from mcpproxy.proxy.gateway.task_notifications import TaskNotifications
@@ -89,7 +89,7 @@ class ModernCallContext:
 
 async def server_discover(gateway: Gateway, access: Access | None = None) -> bytes:
     """Return the result of server/discover."""
-    await gateway.aggregate.settled(GREETING_WAIT)
+    await gateway.aggregate.settled(INITIALIZE_WAIT)
     result: dict[str, Any] = {
         "resultType": "complete",
         "supportedVersions": list(rev.MODERN),
