@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import fastmcp
-import mcpproxy
 from fastmcp.client.transports import StreamableHttpTransport
 from fastmcp.server import create_proxy as fastmcp_proxy
 from fastmcp.server.providers.proxy import FastMCPProxy
 from fastmcp.server.providers.proxy import ProxyClient as FastMCPProxyClient
 from fastmcp.server.providers.proxy import ProxyProvider as FastMCPProxyProvider
-from mcp import Client
+
+import mcpproxy
 
 
 def add(a: int, b: int) -> int:
