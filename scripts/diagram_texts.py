@@ -108,7 +108,8 @@ SESSION: Final = Diagram(
     "How a session moves between pods",
     "A client initializes at pod 1 and gets a sealed session id. Pod 2 can open it and serves"
     " requests without state itself. A request for state in pod 1 is forwarded there after pod 1"
-    " has proven its identity. When pod 1 ends, that state is lost and the client initializes again.",
+    " has proven its identity. When pod 1 ends, that state is lost, and the client initializes"
+    " again.",
     [
         Participant("Client", "one session"),
         Participant("Service", "any pod"),
