@@ -158,7 +158,7 @@ _AUTHORIZES_TWICE = (
 )
 _UNAUTHENTICATED_STDIO = "auth requires url or service and is not allowed with stdio"
 _NO_EXCHANGE_OVER_SSE = (
-    "auth.tokenExchange requires Streamable HTTP, because a session of transport sse can not follow"
+    "auth.tokenExchange requires Streamable HTTP, because a session of transport sse cannot follow"
     " the tokens of its caller; remove transport"
 )
 _OWN_TOKENS = (
