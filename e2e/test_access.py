@@ -94,7 +94,7 @@ def test_agents_of_two_namespaces_see_and_use_different_tools(places: Places, mo
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_denied_tool_answers_like_an_unknown_one(places: Places, mode: str) -> None:
+def test_a_denied_tool_gets_the_same_response_as_an_unknown_tool(places: Places, mode: str) -> None:
     names = ("notes_search_notes", "notes_no_such_tool", "no_such_backend")
     calls = [(name, {"text": "coffee"}) for name in names]
     result = as_agent(places.forecaster, places.proxy, mode, *calls)
@@ -131,7 +131,7 @@ async def test_a_token_counts_for_its_audience_and_its_service_account_only(
     assert await access.tools(url, token(places.archivist, "default")) == ARCHIVIST_TOOLS
 
 
-def test_a_session_goes_on_at_the_other_pod_for_its_own_service_account_only(
+def test_another_pod_continues_a_session_only_for_its_service_account(
     places: Places,
 ) -> None:
     own, same = (token(places.archivist, AGENT) for _ in range(2))

@@ -261,7 +261,7 @@ def test_a_proxy_that_is_taken_out_of_git_goes_with_all_its_children(
     eventually("its children are gone", lambda: not world.owned(uid), COLLECTION_SECONDS)
 
 
-def test_the_parent_takes_all_applications_and_what_they_brought_along(
+def test_the_parent_application_deletes_all_applications_with_their_objects(
     argocd: ArgoCD, world: World
 ) -> None:
     uid = world.get(PROXIES, "scaling")["metadata"]["uid"]

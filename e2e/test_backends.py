@@ -12,7 +12,7 @@ HEALTH_INTERVAL = 5
 REPORTING_SECONDS = 2
 
 
-async def test_a_backend_that_is_gone_is_unhealthy_within_two_intervals_and_recovers(
+async def test_an_unreachable_backend_is_unhealthy_within_two_intervals_and_recovers(
     demo: World,
 ) -> None:
     pods = _pods(demo)

@@ -132,7 +132,7 @@ def test_waiting_for_a_proxy_of_zero_replicas_ends(place: Place) -> None:
     place.main.kubectl("wait", f"{PROXIES}/resting", "--for=condition=Ready", "--timeout=10s")
 
 
-def test_a_rollout_is_undone_with_the_configuration_of_then(place: Place) -> None:
+def test_rollout_undo_restores_the_earlier_configuration(place: Place) -> None:
     world, name = place.main, causes.HEALTHY[0]
     before = _config_map(world, name)
     world.patch(name, {"cache": {"ttl": "62s"}})

@@ -48,7 +48,7 @@ def test_each_change_is_one_rolling_update_and_keeps_the_rollback_objects(
     assert changing.status(NAME)["backendsHealthy"] == "2/2"
 
 
-def test_a_label_rolls_nothing_and_writes_nothing(changing: World, audit: AuditLog) -> None:
+def test_a_label_causes_no_rollout_and_no_write(changing: World, audit: AuditLog) -> None:
     deployment = changing.get("deployment", NAME)
     configurations = _configurations(changing)
     position = audit.position()

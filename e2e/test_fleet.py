@@ -52,7 +52,7 @@ def test_a_killed_backend_is_unhealthy_within_two_intervals_on_all_three_pods(
     eventually("it is Healthy again", lambda: _state(fleet, "two") == "Healthy")
 
 
-def test_a_backend_that_one_of_three_pods_does_not_reach_is_degraded_with_the_numbers(
+def test_a_backend_unreachable_for_one_of_three_pods_is_degraded_with_the_numbers(
     fleet: World,
 ) -> None:
     cut_off = pods_of(fleet, NAME)[0]["metadata"]["name"]
@@ -77,7 +77,7 @@ def test_a_backend_that_one_of_three_pods_does_not_reach_is_degraded_with_the_nu
     eventually("it is Healthy again", lambda: _state(fleet, "three") == "Healthy")
 
 
-def test_a_drain_gets_one_pod_and_is_refused_the_second_until_the_first_is_back(
+def test_a_drain_evicts_one_pod_and_waits_for_its_replacement_before_the_next(
     fleet: World,
 ) -> None:
     node = json.loads(fleet.kubectl("get", "nodes", "-o", "json"))["items"][0]["metadata"]["name"]

@@ -56,7 +56,7 @@ def operators(led: World) -> Iterator[Operators]:
     found.wait()
 
 
-def test_a_killed_leader_is_followed_within_20_seconds_and_nothing_is_written_twice(
+def test_a_killed_operator_is_replaced_within_20_seconds_and_repeats_no_write(
     led: World, operators: Operators, audit: AuditLog
 ) -> None:
     children, leader = _children(led), operators.leader()

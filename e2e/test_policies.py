@@ -99,7 +99,7 @@ def test_the_reports_of_pods_reach_the_operator(guarded: World) -> None:
     eventually("it is Healthy again", lambda: _state(guarded) == "Healthy")
 
 
-def test_a_backend_by_url_is_let_through_at_the_addresses_given_and_no_others(
+def test_egress_is_allowed_only_to_the_listed_addresses_of_a_backend_with_a_url(
     guarded: World,
 ) -> None:
     name, proxy = "addressed", "deployment/addressed"

@@ -68,7 +68,7 @@ def test_the_operator_first_and_its_proxies_go_without_it(agents: World) -> None
     _nothing_is_left(agents.cluster)
 
 
-def test_all_that_was_installed_at_once_while_proxies_live(agents: World) -> None:
+def test_uninstalling_everything_at_once_deletes_live_proxies(agents: World) -> None:
     agents.cluster.kubectl("delete", "-f", INSTALL, GONE)
     _nothing_is_left(agents.cluster)
     eventually("the children are gone", lambda: not _left(agents), COLLECTION_SECONDS)

@@ -123,11 +123,11 @@ def test_an_accepted_field_appears_in_the_children(run: Run) -> None:
     assert run.findings.not_reflected == []
 
 
-def test_the_way_to_a_spec_does_not_show_in_the_children(run: Run) -> None:
+def test_the_children_are_independent_of_earlier_specs(run: Run) -> None:
     assert run.findings.by_the_way == []
 
 
-def test_a_good_spec_brings_back_the_good_children_and_conditions(run: Run) -> None:
+def test_a_corrected_spec_restores_the_children_and_conditions(run: Run) -> None:
     assert run.findings.returns > 0
     assert run.findings.not_back == []
 

@@ -75,7 +75,7 @@ def test_a_failed_request_is_reported_and_recovers(
 
 
 @pytest.mark.parametrize("way", some(CODES, (500, "cut")))
-def test_lists_that_fail_stop_neither_passes_nor_the_operator(
+def test_failed_lists_stop_neither_passes_nor_the_operator(
     apiserver: ApiServer, namespace: str, tmp_path: Path, way: Way
 ) -> None:
     """Lists beside the watches, of every kind."""

@@ -60,7 +60,7 @@ def test_a_program_serves_its_client_alone_unless_a_mode_is_set() -> None:
     assert defaults.session_mode(silent, silent.backends[0]) == ("PerClient", "Transport")
 
 
-def test_headers_of_clients_are_passed_in_any_spelling_but_for_a_trace_of_our_own() -> None:
+def test_headers_of_clients_are_forwarded_in_any_case_except_a_trace_of_the_proxy() -> None:
     named = a_backend(forwardHeaders=["X-User", "TraceParent", "tracestate"])
     tracing = {"tracing": {"endpoint": "http://collector:4318"}}
     for monitoring, expected in (

@@ -16,7 +16,7 @@ from mcpproxy.api.kubernetes.quantities import parse_duration, parse_quantity
         *(("24h", 86400.0), ("1h0m1s", 3601.0), ("2m500ms", 120.5)),
     ],
 )
-def test_a_duration_is_its_parts_added_up(text: str, expected: float) -> None:
+def test_a_duration_is_the_sum_of_its_parts(text: str, expected: float) -> None:
     assert parse_duration(text) == expected
 
 

@@ -150,7 +150,7 @@ def operator(client: httpx2.Client, overlay: str) -> Reviewer:
     raise AssertionError("the rights never came")
 
 
-def test_all_that_the_operator_builds_is_watched() -> None:
+def test_every_kind_that_the_operator_creates_is_watched() -> None:
     built = {(one.api_version, one.plural) for one in CHILD_KINDS}
     assert built == {(kind.api_version, kind.plural) for kind in CHILDREN}
 

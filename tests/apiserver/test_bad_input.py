@@ -94,7 +94,7 @@ def test_a_valid_manifest_is_accepted_and_its_spec_is_unchanged(
     assert json.loads(answer.stdout)["spec"] == GOOD[name]["spec"]
 
 
-def test_every_sample_is_taken(apiserver: ApiServer, namespace: str) -> None:
+def test_every_sample_is_accepted(apiserver: ApiServer, namespace: str) -> None:
     for path in sorted(SAMPLES.rglob("*.yaml")):
         for found in yaml.safe_load_all(path.read_text()):
             if isinstance(found, dict) and found.get("kind") == "MCPProxy":

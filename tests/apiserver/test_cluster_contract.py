@@ -69,7 +69,7 @@ async def test_a_list_is_read_page_by_page(side: Side, monkeypatch: pytest.Monke
     assert sorted(thing["metadata"]["name"] for thing in found) == ["one", "three", "two"]
 
 
-async def test_an_api_server_that_is_not_there_is_unavailable(apiserver: ApiServer) -> None:
+async def test_an_unreachable_api_server_is_unavailable(apiserver: ApiServer) -> None:
     access = await load_config(str(apiserver.kubeconfig))
     access.configuration.host = "https://127.0.0.1:1"
     cluster = KubeClient(access.configuration)

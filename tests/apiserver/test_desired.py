@@ -46,7 +46,7 @@ def versions(objects: list[dict[str, Any]]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_every_child_is_taken_and_a_second_time_changes_nothing(
+def test_every_child_is_accepted_and_applying_it_again_changes_nothing(
     apiserver: ApiServer, namespace: str, name: str
 ) -> None:
     label = "pod-security.kubernetes.io/warn=restricted"

@@ -142,7 +142,7 @@ def test_an_optional_backend_that_fails_leaves_a_proxy_ready(
 
 
 @pytest.mark.parametrize("kind", ASKED, ids=lambda kind: kind.name)
-def test_a_child_on_demand_comes_back_and_goes_with_the_field(
+def test_an_optional_child_is_restored_and_is_deleted_with_its_field(
     stage: Stage, kind: ResourceKind, request: pytest.FixtureRequest
 ) -> None:
     if kind == HTTP_ROUTE:

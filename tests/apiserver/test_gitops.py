@@ -164,7 +164,7 @@ def a_route(stage: Stage, operator: OperatorProcess) -> Iterator[Route]:
 
 
 @pytest.mark.parametrize("way", ROUTES, ids=lambda way: way.__name__)
-def test_every_way_to_a_spec_leads_to_the_same_children_and_status(
+def test_the_children_and_status_do_not_depend_on_the_history_of_a_spec(
     apiserver: ApiServer,
     namespace: str,
     operator: OperatorProcess,

@@ -97,7 +97,7 @@ def test_a_follower_is_ready_and_does_nothing(
             assert second.wire.writes() == []
 
 
-def test_a_leader_that_is_killed_is_followed_within_20_seconds_and_nothing_is_written_twice(
+def test_a_killed_leader_is_replaced_within_20_seconds_and_writes_are_not_repeated(
     stage: Stage, pod: StatusServer, tmp_path: Path
 ) -> None:
     with replica(stage, tmp_path / "1") as first, replica(stage, tmp_path / "2") as second:
@@ -134,7 +134,7 @@ def test_a_leader_that_is_stopped_hands_over_at_once(
             assert after == before
 
 
-def test_a_leader_that_is_stopped_is_followed_by_one_that_waits_long_before_the_lease_ends(
+def test_a_stopped_leader_is_replaced_long_before_its_lease_ends(
     stage: Stage, pod: StatusServer, tmp_path: Path
 ) -> None:
     with replica(stage, tmp_path / "1") as first:

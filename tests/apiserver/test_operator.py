@@ -171,7 +171,7 @@ def test_a_backend_that_fails_loses_its_counts_and_is_reported_once(
     assert told.count("BackendUnhealthy") == told.count("BackendHealthy") == 1
 
 
-def test_a_pod_that_is_gone_leaves_no_number_behind(stage: Stage, pod: StatusServer) -> None:
+def test_a_deleted_pod_leaves_no_counts_behind(stage: Stage, pod: StatusServer) -> None:
     stage.become_ready(pod)
     stage.kubectl("delete", "pod", "tools-1", "--force", "--grace-period=0")
     stage.wait("mcpproxy/tools", "condition=Ready=False")
@@ -181,7 +181,7 @@ def test_a_pod_that_is_gone_leaves_no_number_behind(stage: Stage, pod: StatusSer
     assert status["url"]
 
 
-def test_a_stored_spec_that_is_invalid_is_named_and_the_deployment_continues(
+def test_an_invalid_stored_spec_is_named_and_the_deployment_continues(
     stage: Stage, pod: StatusServer
 ) -> None:
     stage.become_ready(pod)

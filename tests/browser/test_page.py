@@ -210,9 +210,7 @@ async def test_a_violation_of_the_policy_would_be_noticed(browser: Browser, worl
     assert sum("Content Security Policy" in message for message in messages) == 2
 
 
-async def test_a_page_cannot_be_shown_in_a_frame(
-    browser: Browser, world: World, stack: AsyncExitStack
-) -> None:
+async def test_pages_forbid_framing(browser: Browser, world: World, stack: AsyncExitStack) -> None:
     from starlette.responses import HTMLResponse
 
     async def framing(scope: Any, receive: Any, send: Any) -> None:

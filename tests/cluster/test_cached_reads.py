@@ -43,7 +43,7 @@ def side() -> Side:
     return Side()
 
 
-async def test_an_object_that_a_watch_has_brought_costs_no_request(side: Side) -> None:
+async def test_an_object_that_a_watch_delivered_needs_no_request(side: Side) -> None:
     live = side.cluster.put(a_service())
     side.brings(live)
     assert await side.get() == live
@@ -51,7 +51,7 @@ async def test_an_object_that_a_watch_has_brought_costs_no_request(side: Side) -
     assert side.cluster.reads == 0
 
 
-async def test_an_object_that_no_watch_has_brought_is_asked_for(side: Side) -> None:
+async def test_an_object_that_no_watch_delivered_is_requested(side: Side) -> None:
     assert await side.get() is None
     foreign = a_service()
     foreign["metadata"]["labels"] = {}

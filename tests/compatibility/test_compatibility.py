@@ -53,7 +53,7 @@ def test_a_configuration_is_read_and_rendered_to_the_very_same_bytes(version: st
     assert built["metadata"]["name"] == frozen(version, "container.json")["configMap"]
 
 
-def test_the_arguments_of_a_pod_are_taken_by_this_runtime(version: str) -> None:
+def test_this_runtime_accepts_the_arguments_of_an_earlier_pod(version: str) -> None:
     container = frozen(version, "container.json")
     name, *arguments = container["args"]
     assert (container["command"], name) == (["mcpproxy"], "run")
@@ -66,7 +66,7 @@ def test_the_arguments_of_a_pod_are_taken_by_this_runtime(version: str) -> None:
     assert found.drain == 110
 
 
-def test_an_earlier_runtime_is_run_as_it_knows_it(version: str) -> None:
+def test_an_earlier_runtime_gets_the_arguments_that_it_supports(version: str) -> None:
     before = frozen(version, "container.json")
     [deployment] = [
         child

@@ -99,7 +99,7 @@ def test_a_document_without_the_table_is_refused(tmp_path: Path) -> None:
         read(path)
 
 
-def test_the_documents_exceptions_are_of_pairs_that_are_judged() -> None:
+def test_the_exceptions_of_the_document_are_of_judged_pairs() -> None:
     rows = read().rows
     assert rows
     assert {revision for revision, _ in rows} <= set(REVISIONS)

@@ -98,7 +98,7 @@ async def test_the_owner_of_a_child_missed_by_a_watch_is_reconciled(watches: Wat
     assert (await rounds(cluster, watches, 2))[0] == ["tools"]
 
 
-async def test_until_all_that_is_listed_was_seen_the_watches_have_not_caught_up(
+async def test_watches_have_caught_up_when_every_listed_object_was_delivered(
     watches: Watches,
 ) -> None:
     cluster = FakeCluster()
@@ -124,7 +124,7 @@ class Failing(FakeCluster):
         return await super().heads(kind, namespace, selector)
 
 
-async def test_a_list_that_fails_does_not_end_the_rounds(watches: Watches) -> None:
+async def test_a_failed_list_does_not_end_the_polling(watches: Watches) -> None:
     cluster = Failing(Unavailable("no"))
     _, resync = await rounds(cluster, watches, 3)
     assert cluster.reads == 3

@@ -63,7 +63,7 @@ def test_a_watch_that_is_ahead_of_the_list_is_fine(watched: WatchCache, clock: F
     assert not watched.lagging
 
 
-def test_a_watch_that_moves_on_is_not_lagging_however_busy_it_is(
+def test_a_busy_watch_that_makes_progress_is_not_lagging(
     watched: WatchCache, clock: FakeClock
 ) -> None:
     for version in range(1, 6):
@@ -92,7 +92,7 @@ def test_the_age_is_the_time_since_the_last_event(watched: WatchCache, clock: Fa
     assert watched.age() == 3
 
 
-def test_a_watch_lacks_what_it_has_never_seen_until_it_brings_it(watched: WatchCache) -> None:
+def test_a_watch_lacks_an_object_until_it_delivers_it(watched: WatchCache) -> None:
     listed = {NAME: ObjectVersion(2, KEY)}
     assert watched.lacks(listed)
     watched.heard(found(1), KEY, deleted=False)

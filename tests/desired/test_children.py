@@ -266,7 +266,7 @@ def test_probes_use_the_admin_port_which_is_not_in_the_service() -> None:
     }
 
 
-def test_a_pod_that_ends_serves_on_until_it_gets_no_more_traffic() -> None:
+def test_a_terminating_pod_serves_until_it_gets_no_more_traffic() -> None:
     proxy = an_mcpproxy()
     pause = container(proxy)["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert 0 < pause < pod(proxy)["terminationGracePeriodSeconds"]

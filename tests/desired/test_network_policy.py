@@ -124,7 +124,7 @@ def test_behind_a_service_its_pods_are_let_through_on_their_own_port(
     assert egress(backend, services={name: known}) == [{"to": [pods], "ports": tcp(8080)}]
 
 
-def test_a_port_that_has_a_name_is_let_through_by_it() -> None:
+def test_a_named_port_is_allowed_by_its_name() -> None:
     services = {("team", "calendar"): ServiceTarget({"app": "calendar"}, {80: "http"})}
     (rule,) = egress(CALENDAR, services=services)
     assert rule["ports"] == tcp("http")
@@ -153,7 +153,7 @@ def test_a_service_without_a_selector_allows_any_address_on_its_port() -> None:
         ("http://localhost:9000/mcp", 9000),
     ],
 )
-def test_a_backend_by_url_is_let_through_on_its_port_wherever_it_is(url: str, port: int) -> None:
+def test_egress_is_allowed_to_the_port_of_a_backend_with_a_url(url: str, port: int) -> None:
     assert egress({"url": url}) == [{"ports": tcp(port)}]
 
 

@@ -92,7 +92,7 @@ def served(source: dict[str, Any]) -> list[dict[str, Any]]:
 
 @settings(deadline=None)
 @given(by=st.randoms(use_true_random=False), kept=st.integers(0, 8))
-def test_the_order_in_which_children_are_seen_does_not_change_the_plan(
+def test_the_order_of_observed_children_does_not_change_the_plan(
     by: random.Random, kept: int
 ) -> None:
     parent = {"kind": constants.KIND, "metadata": {"name": OWNER.name, "uid": OWNER.uid}}

@@ -23,7 +23,7 @@ def pod(**overlay: Any) -> dict[str, Any]:
     return found
 
 
-def test_an_empty_overlay_is_none() -> None:
+def test_an_empty_overlay_is_ignored() -> None:
     (*_, plain) = desired.build(an_mcpproxy(), OPTIONS, OWNER)
     assert template() == plain["spec"]["template"]
     assert template(labels={}, tolerations=[], affinity={}) == template()

@@ -36,7 +36,7 @@ def test_the_autoscaler_scales_the_deployment_whose_replicas_are_left_alone() ->
     assert "replicas" not in child("Deployment", autoscaling={"maxReplicas": 9})
 
 
-def test_an_autoscaler_without_a_word_aims_at_80_percent_of_the_cpu() -> None:
+def test_an_autoscaler_without_targets_aims_at_80_percent_of_the_cpu() -> None:
     assert targets() == {"cpu": 80}
     found = child("HorizontalPodAutoscaler", autoscaling={"maxReplicas": 9})
     assert found["minReplicas"] == 1

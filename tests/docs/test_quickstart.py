@@ -74,7 +74,7 @@ def test_the_cluster_gets_the_images_and_manifests_that_the_tests_own_cluster_ge
     ]
 
 
-def test_a_count_that_is_wrong_is_another_shape_and_an_age_is_not() -> None:
+def test_a_different_count_changes_the_shape_and_a_different_age_does_not() -> None:
     assert shape("demo True 3/3 10 21s\n") == shape("demo  True   3/3 10    1m2s")
     assert shape("demo True 3/3 10 21s") != shape("demo True 3/3 11 21s")
     assert shape("demo True 3/3 10 21s") != shape("demo True 2/3 10 21s")

@@ -88,7 +88,7 @@ PROOFS: Final[dict[str, str]] = {
     ".limits.rules[].tools": f"{_LIMITS}::test_a_rule_counts_calls_of_its_tools_only",
     ".limits.rules[].calls": f"{_LIMITS}::test_the_error_names_the_rule",
     ".limits.rules[].window": f"{_LIMITS}::test_the_error_names_the_rule",
-    ".limits.rules[].burst": f"{_LIMITS}::test_a_burst_is_smaller_than_the_calls_of_a_window",
+    ".limits.rules[].burst": f"{_LIMITS}::test_a_burst_is_limited_to_less_than_a_window",
     ".limits.rules[].inFlight": f"{_LIMITS}::test_calls_in_flight_are_limited",
     ".limits.shared.mode": f"{_LIMITS}::test_without_sharing_each_instance_counts_for_itself",
     ".limits.shared.valkey.address": f"{_LIMITS}::test_a_server_counts_for_all_instances",
@@ -100,7 +100,7 @@ PROOFS: Final[dict[str, str]] = {
     ".limits.shared.valkey.passwordFrom.secretKeyRef.key": _STORE_PASSWORD,
     ".limits.shared.valkey.passwordFrom.configMapKeyRef.name": _STORE_PASSWORD,
     ".limits.shared.valkey.passwordFrom.configMapKeyRef.key": _STORE_PASSWORD,
-    ".limits.onStoreFailure": f"{_LIMITS}::test_the_policy_decides_while_the_store_fails",
+    ".limits.onStoreFailure": f"{_LIMITS}::test_the_failure_policy_decides_while_the_store_fails",
     ".backends[].circuitBreaker.failures": (
         f"{_CIRCUIT}::test_the_number_of_failures_is_that_of_the_spec"
     ),
@@ -236,7 +236,7 @@ PROOFS: Final[dict[str, str]] = {
     ".backends[].timeouts.request": f"{_WAITS}::test_waiting_for_a_response_times_out",
     ".backends[].timeouts.idle": f"{_WAITS}::test_an_unused_session_ends_after_the_idle_time",
     ".backends[].session.mode": (
-        f"{_RUNTIME}/test_isolation.py::test_s9_a_client_keeps_its_own_session_and_only_its_own"
+        f"{_RUNTIME}/test_isolation.py::test_s9_a_client_keeps_one_session_that_no_other_client_uses"
     ),
     ".backends[].session.stateless": (
         f"{_RUNTIME}/test_isolation.py::test_a_declared_stateless_backend_is_reused"

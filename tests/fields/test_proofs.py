@@ -58,7 +58,7 @@ def test_a_proof_has_a_real_runtime_or_a_real_operator_at_work() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", OF_THE_RUNTIME if FULL else OF_THE_RUNTIME[:: len(PROOFS) // 3])
-def test_a_proof_fails_in_front_of_a_runtime_that_does_not_heed_its_field(path: str) -> None:
+def test_a_proof_fails_if_the_runtime_ignores_its_field(path: str) -> None:
     run = pytest_run(
         *("-x", "-p", "tests.fields.ignoring", "--timeout=20", "-m", "", PROOFS[path]),
         IGNORED_FIELD=path,

@@ -351,7 +351,7 @@ async def _is_refused(client: Client, tool: str) -> None:
     assert result.is_error
 
 
-def test_only_the_first_mount_sets_the_access(shelf: str) -> None:
+def test_the_first_mount_sets_the_access(shelf: str) -> None:
     sdk = Sdk(shelf, authorization=RULES)
     with pytest.raises(ValueError, match="set identify and the access of all at the first mount"):
         mount(sdk.server, shelf, prefix="x", audit={})

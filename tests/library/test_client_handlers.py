@@ -27,7 +27,7 @@ async def _elicited(params: Any) -> t.ElicitResult:
 
 
 @pairs
-async def test_questions_are_answered_that_the_client_could_not(
+async def test_handlers_answer_server_requests_that_the_client_cannot(
     peer: Any, connect: Any, mode: str, era: str
 ) -> None:
     _, url = await peer(era=era)

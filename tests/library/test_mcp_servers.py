@@ -140,7 +140,7 @@ def test_headers_of_http_and_mcp_are_dropped_with_a_warning(
     assert "secret" not in caplog.text
 
 
-def test_a_bare_mapping_of_servers_will_do() -> None:
+def test_a_mapping_of_servers_without_the_key_mcp_servers_is_accepted() -> None:
     assert [b["name"] for b in _backends({"a": {"url": "http://a/"}, "b": {"command": "b"}})] == [
         "a",
         "b",

@@ -90,7 +90,7 @@ async def test_without_a_prefix_the_sdk_servers_own_component_wins(peer: Any, mo
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
-async def test_of_several_proxies_in_an_sdk_server_the_first_wins_in_lists_and_calls(
+async def test_the_first_of_several_proxies_in_an_sdk_server_takes_precedence(
     mode: str,
 ) -> None:
     host = _host()
@@ -127,7 +127,7 @@ async def test_components_of_a_server_take_precedence_over_mounted_ones(
 
 
 @pytest.mark.parametrize("names_of", [("a", "b"), ("b", "a"), ("Z", "a"), ("same", "same")])
-async def test_of_mounted_servers_the_first_wins_whatever_their_names(
+async def test_the_first_of_several_mounted_servers_takes_precedence(
     connect: Any, names_of: tuple[str, str]
 ) -> None:
     server = Server("S")
@@ -173,7 +173,7 @@ async def test_a_low_level_server_without_handlers_takes_a_mount(peer: Any, mode
 
 
 @pairs
-async def test_questions_pass_through_servers_mounted_into_servers(
+async def test_server_requests_pass_through_nested_mounts(
     peer: Any, connect: Any, mode: str, era: str
 ) -> None:
     _, url = await peer(era=era)
@@ -192,7 +192,7 @@ async def test_questions_pass_through_servers_mounted_into_servers(
 
 
 @pytest.mark.parametrize("mode", ERAS)
-async def test_a_tool_hidden_while_clients_look_is_gone_and_refused(
+async def test_a_tool_hidden_from_connected_clients_is_unlisted_and_refused(
     peer: Any, connect: Any, mode: str
 ) -> None:
     _, url = await peer()
@@ -210,7 +210,7 @@ async def test_a_tool_hidden_while_clients_look_is_gone_and_refused(
     assert (await client.read_resource("note://7")).contents
 
 
-async def test_a_hidden_component_is_hidden_in_every_spelling_of_its_prefix(
+async def test_a_hidden_component_is_hidden_in_every_case_of_its_prefix(
     peer: Any, connect: Any
 ) -> None:
     _, url = await peer()
@@ -291,7 +291,7 @@ async def test_a_server_that_runs_takes_no_components() -> None:
             server.mount(Server("late"))
 
 
-async def test_progress_on_a_question_reaches_the_mounted_server_with_its_own_token() -> None:
+async def test_progress_on_a_server_request_reaches_the_mounted_server_with_its_token() -> None:
     async def answer(call: Call) -> None:
         await call.ask(_sampling)
         shown = json.dumps(call.message["id"])

@@ -69,7 +69,7 @@ async def test_an_sdk_server_lists_the_mounted_components_available_to_the_clien
         assert not {"in_sample", "in_elicit"} & {*await names(client)}
 
 
-async def test_names_that_only_some_see_are_found_where_several_servers_have_no_prefix(
+async def test_components_of_one_list_variant_are_routed_if_several_backends_have_no_prefix(
     peer: Any, connect: Any
 ) -> None:
     local = Server("local")

@@ -86,7 +86,7 @@ async def test_a_javascript_server_is_started_with_node(connect: Any) -> None:
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 @pytest.mark.parametrize("low", [False, True])
-async def test_a_server_of_this_process_needs_no_wire(connect: Any, mode: str, low: bool) -> None:
+async def test_an_in_process_server_needs_no_transport(connect: Any, mode: str, low: bool) -> None:
     server = _server()
     target = server._lowlevel_server if low else server
     client = await connect(create_proxy(target, name="outside"), mode)

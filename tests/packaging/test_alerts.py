@@ -81,7 +81,7 @@ def _evaluate(
 
 
 @pytest.mark.parametrize("case", FILE["tests"], ids=lambda case: case["name"])
-def test_alerts_fire_when_they_should_and_not_else(case: dict[str, Any]) -> None:
+def test_alerts_fire_only_in_their_situations(case: dict[str, Any]) -> None:
     for wanted in case["promql_expr_test"]:
         at = seconds(wanted["eval_time"])
         found = value(wanted["expr"], alerts(case, at), at)

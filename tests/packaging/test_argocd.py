@@ -100,7 +100,7 @@ SAME = {
 
 
 @pytest.mark.parametrize("path", OBJECTS, ids=lambda path: path.stem)
-def test_generic_tools_come_to_the_same_conclusion(path: Path) -> None:
+def test_generic_tools_compute_the_same_status(path: Path) -> None:
     found = exported(f"testdata/{path.name}")
     assert kstatus(found) == TOOLS[path.stem]
     assert kstatus(found) in SAME[health(found)["status"]]

@@ -85,7 +85,7 @@ def test_every_alert_links_to_its_heading_in_the_troubleshooting_page() -> None:
         assert rule["annotations"]["runbook_url"] == link
 
 
-def test_a_metric_or_a_label_that_is_not_there_is_found() -> None:
+def test_an_unknown_metric_or_label_is_reported() -> None:
     text = '# TYPE a_total counter\na_total{result="ok"} 1\n'
     offer = Offer.of(text, frozenset({"pod"}))
     assert list(offer.lacks('sum by (pod, result) (rate(a_total{result="ok"}[5m])) > 2')) == []

@@ -54,7 +54,7 @@ def test_an_expression_has_the_value_that_prometheus_gives_it(
     assert at(expression, series, 120) == pytest.approx(found)
 
 
-def test_a_counter_that_falls_has_been_reset() -> None:
+def test_a_decreasing_counter_counts_as_reset() -> None:
     assert at("increase(a[5m])", scraped(({}, [5, 9, 1, 3])), 90) == {"": 7}
 
 

@@ -164,7 +164,7 @@ def test_eight_servers_of_one_mcp_json_are_healthy(
 
 
 @pytest.mark.parametrize("mode", ERAS)
-def test_each_of_eight_servers_answers_as_it_does_alone(
+def test_each_of_eight_servers_behaves_as_without_the_others(
     calls: dict[str, tuple[Request, str]],
     direct: dict[str, list[Any]],
     together: tuple[Server, str],

@@ -131,7 +131,7 @@ def test_a_typescript_client_gets_the_answers_of_server_everything(
 
 @pytest.mark.parametrize("mode", ERAS)
 @pytest.mark.parametrize("name", ["web", "stream", "program"])
-def test_lists_hold_what_server_everything_offers_a_client_of_these_capabilities(
+def test_lists_of_server_everything_depend_on_the_capabilities_of_the_client(
     servers: dict[str, Server], proxied: Server, name: str, mode: str
 ) -> None:
     counts = []

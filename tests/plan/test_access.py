@@ -82,7 +82,7 @@ def test_a_plan_shows_the_access_of_one_caller_on_request() -> None:
         ("serviceAccount=reader", "serviceAccount must be NAMESPACE/NAME"),
     ],
 )
-def test_a_caller_that_is_not_understood_is_refused_with_the_form(text: str, says: str) -> None:
+def test_a_malformed_caller_is_refused_with_the_expected_form(text: str, says: str) -> None:
     with pytest.raises(ManifestError) as raised:
         parse_caller(text, _spec(*RULES))
     assert says in str(raised.value)

@@ -40,7 +40,7 @@ async def test_the_digests_of_a_plan_approve_it(tmp_path: Path, peer: Any) -> No
         assert (found.code, found.plan["approval"]["matches"]) == (0, True)
 
 
-async def test_a_drift_is_exit_code_2_named_and_can_be_pasted_away(
+async def test_a_drift_is_exit_code_2_and_prints_the_fields_that_approve_it(
     tmp_path: Path, peer: Any
 ) -> None:
     server, url = await peer("p")
@@ -64,9 +64,7 @@ async def test_a_drift_is_exit_code_2_named_and_can_be_pasted_away(
     assert "the catalog is approved" in again.out
 
 
-async def test_a_hash_that_is_another_is_shown_with_the_one_to_paste(
-    tmp_path: Path, peer: Any
-) -> None:
+async def test_a_different_hash_is_shown_with_the_one_to_approve(tmp_path: Path, peer: Any) -> None:
     _, url = await peer("p")
     shown = await plan("-f", _file(tmp_path / "f.yaml", url, approvedHash="0" * 64))
     assert shown.code == 2

@@ -81,7 +81,7 @@ async def test_a_name_over_64_characters_is_exit_code_3(file: Path, peer: Any) -
     assert f"tools: p_{LONG} of p has 65" in found.out
 
 
-async def test_a_backend_that_is_not_there_is_exit_code_1_whatever_else_is_wrong(
+async def test_an_unreachable_backend_is_exit_code_1_regardless_of_other_findings(
     file: Path, peer: Any
 ) -> None:
     server, url = await peer("p")
@@ -106,7 +106,7 @@ async def test_lists_that_are_empty_because_backends_failed_are_reported_as_unkn
     assert "tools: unknown, because backends failed: gone" in shown.out
 
 
-async def test_a_silent_backend_has_the_seconds_of_the_timeout(file: Path) -> None:
+async def test_a_silent_backend_is_awaited_for_the_timeout(file: Path) -> None:
     with bound() as silent:
         # The kernel takes the connection; nobody ever reads from it.
         proxy(file, {"name": "silent", "url": f"http://127.0.0.1:{silent.getsockname()[1]}/mcp"})
@@ -192,7 +192,9 @@ async def test_all_bad_manifests_of_a_file_are_named(file: Path) -> None:
         (("-f", "FILE", "-n", "Not A Name"), "metadata.namespace"),
     ],
 )
-async def test_a_wrong_call_is_exit_code_1(file: Path, args: tuple[str, ...], says: str) -> None:
+async def test_invalid_arguments_are_exit_code_1(
+    file: Path, args: tuple[str, ...], says: str
+) -> None:
     proxy(file, a_backend(url=f"http://127.0.0.1:{free_port()}/mcp"))
     found = await plan(*(str(file) if arg == "FILE" else arg for arg in args))
     assert found.code == 1

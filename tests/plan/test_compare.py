@@ -98,7 +98,7 @@ async def test_a_proxy_missing_from_the_file_is_removed(tmp_path: Path, peer: An
     assert "\nMCPProxy team/two is removed\n" in nothing.out
 
 
-async def test_a_running_proxy_that_is_not_there_is_exit_code_1(tmp_path: Path, peer: Any) -> None:
+async def test_an_unreachable_running_proxy_is_exit_code_1(tmp_path: Path, peer: Any) -> None:
     _, url = await peer("p")
     file = written(tmp_path / "f.yaml", a_manifest(backends=[{"name": "p", "url": url}]))
     found = await plan("-f", file, "--against", f"http://127.0.0.1:{free_port()}/mcp")

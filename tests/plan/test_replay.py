@@ -161,7 +161,7 @@ def test_every_kind_of_request_is_decided(
     )
 
 
-def test_a_denied_call_that_names_no_backend_belongs_to_the_one_that_lists_it(
+def test_a_denied_call_is_attributed_to_the_backend_that_lists_the_component(
     tmp_path: Path,
 ) -> None:
     denied = record(decision="denied")
@@ -303,7 +303,7 @@ async def test_the_command_prints_the_replay_and_sets_the_exit_code(tmp_path: Pa
     assert (found.code, "error: line 2: not a line of JSON" in found.out) == (1, True)
 
 
-async def test_a_log_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+async def test_an_unreadable_log_file_is_named(tmp_path: Path) -> None:
     file = proxy(tmp_path / "f.yaml", {"name": "a", "stdio": NOTES})
     found = await plan("-f", file, "--replay", tmp_path / "none.jsonl")
     assert found.code == 1

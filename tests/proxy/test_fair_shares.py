@@ -91,7 +91,7 @@ def test_many_principals_of_one_network_hold_no_more_than_one() -> None:
     assert {"first", "second"} <= set(shares)
 
 
-def test_the_last_room_is_for_holders_of_few() -> None:
+def test_the_last_places_are_reserved_for_small_holders() -> None:
     shares: FairShares[int] = FairShares(160)
     for number in range(140):
         assert shares.admits(("net", "hostile"))

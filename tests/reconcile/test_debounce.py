@@ -184,7 +184,7 @@ def test_disagreements_that_were_reported_have_no_period_until_they_return() -> 
     assert debouncer.debounce(KEY, one) == (one, PATIENCE)
 
 
-def test_nothing_is_remembered_of_one_that_has_gone() -> None:
+def test_a_deleted_proxy_is_removed_from_the_debouncer() -> None:
     clock = FakeClock()
     debouncer = Debouncer(clock.now)
     disagreements = frozenset({"a"})

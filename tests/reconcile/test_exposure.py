@@ -114,7 +114,7 @@ async def test_one_of_several_controllers_of_a_parent_is_enough(stage: Stage) ->
     assert stage.verdict("Exposed") == ("True", "RouteAccepted")
 
 
-async def test_a_proxy_that_is_exposed_without_authentication_is_warned_of(stage: Stage) -> None:
+async def test_an_exposed_proxy_without_authentication_is_logged_as_a_warning(stage: Stage) -> None:
     await stage.is_running(**ROUTE)
     await tell(stage, about(LOCAL))
     assert "without spec.authentication, everyone" in stage.message("Exposed")

@@ -96,7 +96,7 @@ async def test_a_change_of_the_spec_is_applied_at_once_amid_a_fight(stage: Stage
     assert stage.deployment()["spec"]["replicas"] == 3
 
 
-async def test_a_fight_that_is_over_is_forgotten(stage: Stage) -> None:
+async def test_a_field_conflict_that_ended_is_forgotten(stage: Stage) -> None:
     await stage.is_running(replicas=1)
     await fight(stage, scale, 20)
     again = await stage.reconcile()
@@ -123,7 +123,7 @@ async def test_a_child_that_is_edited_now_and_then_is_reverted_at_once(stage: St
     assert stage.verdict("Stalled") is None
 
 
-async def test_a_pause_schedules_the_next_reconciliation(stage: Stage) -> None:
+async def test_a_paused_field_conflict_requeues_the_proxy(stage: Stage) -> None:
     await stage.is_running(replicas=1)
     scale(stage)
     await stage.reconcile()

@@ -93,7 +93,7 @@ async def test_a_service_of_another_namespace_may_consent(stage: Stage, allowed:
     assert stage.message("Accepted") == "the spec is valid"
 
 
-async def test_the_policy_follows_the_service_from_its_consent_on(stage: Stage) -> None:
+async def test_the_network_policy_follows_the_service_after_its_consent(stage: Stage) -> None:
     stage.user_applies(**CLOSED)
     await stage.reconcile()
     stage.cluster.put(a_service(ports=[{"port": 80, "targetPort": 8080}]))

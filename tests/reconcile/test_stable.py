@@ -143,7 +143,7 @@ def end_state(stage: Stage) -> dict[Any, Any]:
     return found
 
 
-async def test_a_pass_cut_off_at_any_write_ends_in_the_same_state() -> None:
+async def test_a_pass_that_is_aborted_at_any_write_converges_to_the_same_state() -> None:
     whole = Life()
     await whole.play()
     expected, writes = end_state(whole.stage), len(whole.stage.cluster.writes)

@@ -76,7 +76,7 @@ async def test_a_backend_that_fails_in_the_meantime_is_reported(stage: Stage) ->
     assert stage.status.backends_healthy == "0/1"
 
 
-async def test_a_proxy_that_is_born_suspended_gets_nothing(stage: Stage) -> None:
+async def test_a_proxy_that_is_created_suspended_gets_no_children(stage: Stage) -> None:
     stage.user_applies(suspend=True)
     await stage.reconcile()
     assert children(stage) == {}

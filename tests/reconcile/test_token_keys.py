@@ -33,7 +33,7 @@ def message(stage: Stage) -> str:
     return next(str(c["message"]) for c in conditions if c["type"] == "AuthenticationReady")
 
 
-async def test_the_keys_come_with_the_field_and_go_with_it(stage: Stage) -> None:
+async def test_the_keys_are_delivered_only_while_the_field_is_set(stage: Stage) -> None:
     publish(stage, ONE)
     await stage.is_running(**ACCEPTED)
     assert delivered(stage) == {

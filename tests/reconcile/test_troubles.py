@@ -162,7 +162,7 @@ def test_a_pod_that_pulls_a_large_image_has_no_problem() -> None:
     assert is_starting(pod, after(MOUNTS_WITHIN * 2))
 
 
-def test_a_pod_is_on_its_way_only_for_as_long_as_a_rollout_may_take() -> None:
+def test_a_pod_counts_as_starting_only_within_the_deadline_of_a_rollout() -> None:
     pod = a_pod(phase="Running")
     assert is_starting(pod, after(STARTS_WITHIN - 1))
     assert next_deadline(pod, after(STARTS_WITHIN - 1)) == 1
@@ -170,7 +170,7 @@ def test_a_pod_is_on_its_way_only_for_as_long_as_a_rollout_may_take() -> None:
     assert next_deadline(pod, after(STARTS_WITHIN)) is None
 
 
-def test_a_pod_that_is_being_deleted_is_neither_in_trouble_nor_on_its_way() -> None:
+def test_a_terminating_pod_has_no_problem_and_is_not_starting() -> None:
     pod = a_pod(containerStatuses=[waiting("CrashLoopBackOff")])
     pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     assert pod_problem(pod, after(5)) is None
@@ -200,13 +200,13 @@ def test_an_evicted_pod_is_reported_for_a_limited_time() -> None:
 
 
 @pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
-def test_a_pod_that_has_ended_is_neither_in_trouble_nor_on_its_way(phase: str) -> None:
+def test_a_completed_pod_has_no_problem_and_is_not_starting(phase: str) -> None:
     pod = a_pod(phase=phase, conditions=[MOUNTING], containerStatuses=[ended("Error", 1)])
     assert pod_problem(pod, after(5000)) is None
     assert not is_starting(pod, after(5))
 
 
-def test_a_node_that_does_not_report_is_named() -> None:
+def test_an_unready_node_is_named() -> None:
     unready = {"type": "Ready", "status": "False"}
     container = {"name": "mcpproxy", "ready": True, "state": {"running": {}}}
     pod = a_pod(phase="Running", conditions=[unready], containerStatuses=[container])

@@ -44,7 +44,7 @@ async def test_a_manifest_that_changes_nothing_passes(saved: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
-async def test_a_difference_passes_with_a_word_unless_it_is_strict(
+async def test_a_difference_prints_a_notice_and_passes_unless_strict_is_set(
     saved: Path, tmp_path: Path
 ) -> None:
     base = proxy(tmp_path / "base.yaml", NO_SERVER)
@@ -66,7 +66,7 @@ async def test_names_that_clash_fail_the_check(saved: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-async def test_a_backend_that_cannot_be_known_fails_the_check(tmp_path: Path) -> None:
+async def test_a_backend_with_an_unknown_catalog_fails_the_check(tmp_path: Path) -> None:
     file = proxy(tmp_path / "new.yaml", NO_SERVER)
     assert (await _check(tmp_path / "nothing", file)).code == 1
 

@@ -151,7 +151,7 @@ async def test_if_manifest_and_lists_change_each_side_uses_its_own_lists(
     assert "p_fresh" not in found.report
 
 
-async def test_a_proxy_that_is_deleted_loses_all_it_served(repository: Repository) -> None:
+async def test_a_deleted_proxy_loses_all_its_children(repository: Repository) -> None:
     repository.remove("proxies/team a/two.yaml")
     repository.remove("catalogs/default/two/p.json")
     found = await pull_request(repository, PLAN_STRICT="1")
@@ -236,7 +236,7 @@ async def test_a_pull_request_of_other_things_passes(repository: Repository) -> 
     assert "nothing of an MCPProxy has changed" in found.ended.out
 
 
-async def test_a_base_that_is_not_there_fails(repository: Repository) -> None:
+async def test_a_missing_base_file_fails(repository: Repository) -> None:
     repository.write("README.md", "Proxies.\n")
     found = await pull_request(repository, BASE="0" * 40)
     assert found.ended.code not in (0, 2)

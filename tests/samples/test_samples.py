@@ -55,7 +55,7 @@ def test_the_samples_use_every_field_of_the_crd() -> None:
     assert set(fields(schema)) - {field for one in shown for field in used(one["spec"])} == set()
 
 
-def test_the_demos_services_are_there_and_listen_on_the_named_ports() -> None:
+def test_the_services_of_the_demo_exist_and_listen_on_the_named_ports() -> None:
     text = (SAMPLES / "demo-backends.yaml").read_text(encoding="utf-8")
     objects = list(yaml.safe_load_all(text))
     offered = {

@@ -16,7 +16,7 @@ def merged(*views: BackendStatus) -> BackendStatus:
 @pytest.mark.parametrize(
     "state", ["Healthy", "Degraded", "Unhealthy", "Unauthorized", "RateLimited"]
 )
-def test_a_state_that_all_pods_see_is_the_state(state: str) -> None:
+def test_a_state_that_all_pods_report_is_the_state(state: str) -> None:
     view = a_view(state=state, reason="Why", message="because")
     assert merged(view, view, view) == view
 
@@ -29,7 +29,7 @@ def test_pods_that_disagree_make_it_degraded_with_numbers() -> None:
     assert found.components == ComponentCounts(tools=2, prompts=0)
 
 
-def test_trouble_that_most_pods_have_is_the_state_with_numbers_and_without_counts() -> None:
+def test_a_problem_of_most_pods_is_the_state_with_numbers_and_without_counts() -> None:
     bad = a_view(state="Unauthorized", reason="Unauthorized", message="HTTP 401")
     found = merged(a_view(), bad, bad)
     assert (found.state, found.reason) == ("Unauthorized", "Unauthorized")
@@ -37,7 +37,7 @@ def test_trouble_that_most_pods_have_is_the_state_with_numbers_and_without_count
     assert found.components is None
 
 
-def test_half_of_the_pods_are_not_most_of_them() -> None:
+def test_half_of_the_pods_are_not_a_majority() -> None:
     bad = a_view(state="Unhealthy", reason="Unreachable", message="refused")
     found = merged(bad, a_view(), a_view(), bad)
     assert (found.state, found.reason) == ("Degraded", "PodsDisagree")
@@ -107,7 +107,7 @@ def test_a_removed_backend_is_not_in_the_result() -> None:
     assert [backend.name for backend in found] == ["a", "b"]
 
 
-def test_a_count_on_which_pods_differ_is_not_known_and_others_stay() -> None:
+def test_a_count_that_differs_between_pods_is_absent_and_the_others_stay() -> None:
     found = merged(
         a_view(components=ComponentCounts(tools=3, prompts=1)),
         a_view(components=ComponentCounts(tools=4, prompts=1)),

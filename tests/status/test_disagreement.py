@@ -70,7 +70,7 @@ def test_a_disagreement_of_pods_is_reported_with_numbers(
     assert reported_disagreements(status) == {WEATHER}
 
 
-def test_pods_that_see_the_same_leave_no_doubt() -> None:
+def test_pods_with_equal_reports_cause_no_disagreement() -> None:
     found = seen({}, {})
     assert find_disagreements(found) == frozenset()
     assert reported_disagreements(status_of(found)) == frozenset()

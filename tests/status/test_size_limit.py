@@ -72,7 +72,7 @@ def test_the_largest_report_fits_into_one_line(filler: str) -> None:
 
 
 @pytest.mark.parametrize("filler", NASTY, ids=ascii)
-def test_a_status_fits_for_every_report_of_pods(filler: str) -> None:
+def test_a_status_accepts_every_report_of_pods(filler: str) -> None:
     report = PodReport.model_validate(a_nasty_report(filler))
     before = STATUS_SIZE.reached
     seen = observed(*(a_pod(f"tools-{n}", report=report) for n in range(3)), backends=NAMES)
@@ -89,7 +89,7 @@ def test_a_small_status_is_unchanged() -> None:
     assert reduce_to_fit(status, STATUS_SIZE.value) is status
 
 
-def test_details_go_before_backends_and_conditions_never() -> None:
+def test_details_are_dropped_before_backends_and_conditions_never() -> None:
     views = [
         BackendStatus.model_validate(
             {"name": name, "state": "Unhealthy", "message": "<" * 768, "server": {"name": "x"}}

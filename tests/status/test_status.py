@@ -130,7 +130,7 @@ def test_a_backend_unreachable_for_most_pods_makes_ready_false_with_the_number()
     assert (status.backends_healthy, status.components) == ("0/1", None)
 
 
-def test_a_backend_that_one_of_three_pods_does_not_reach_leaves_ready_and_is_named_there() -> None:
+def test_a_backend_unreachable_for_one_of_three_pods_keeps_ready_true_and_is_named_there() -> None:
     bad = a_view(state="Unhealthy", message="refused")
     pods = (a_pod("tools-1", a_view()), a_pod("tools-2", a_view()), a_pod("tools-3", bad))
     status = status_of(observed(*pods))
@@ -297,7 +297,7 @@ def test_a_rejected_spec_is_not_accepted_and_the_old_pods_are_still_reported() -
     assert status.backends_healthy == "1/1"
 
 
-def test_a_spec_that_was_never_valid_has_no_backends_to_report() -> None:
+def test_a_spec_that_was_never_valid_reports_no_backends() -> None:
     status = status_of(observed(deployment=None, spec=None, rejected="spec: wrong"))
     assert verdict(status, "Available") == ("False", "InvalidSpec")
     assert (status.backends, status.session_mode, status.backends_healthy) == (None, None, None)

@@ -36,7 +36,7 @@ OLDER = a_pod("tools-0", a_view(), superseded=True)
         (observed(OLDER, deployment=a_deployment(1, updated=0, paused=True)), "Paused"),
     ],
 )  # fmt: skip
-def test_the_word_is_the_most_important_that_holds(seen: StatusInput, word: str) -> None:
+def test_the_summary_is_the_most_important_state(seen: StatusInput, word: str) -> None:
     assert status_of(seen).summary == word
 
 

@@ -237,7 +237,7 @@ async def session(server: HttpServer) -> bytes:
     return found[1]
 
 
-async def test_each_answer_belongs_to_its_request_however_the_bytes_are_cut(
+async def test_each_response_belongs_to_its_request_regardless_of_the_chunking(
     failures: Failures,
 ) -> None:
     seed = random.randrange(2**32)

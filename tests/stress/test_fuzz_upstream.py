@@ -267,7 +267,7 @@ class HostileBackend:
         return b"HTTP/1.1 200 OK\r\n%b\r\n\r\n%b" % (lines, body)
 
 
-async def test_a_proxy_of_such_a_backend_answers_every_call_and_keeps_nothing(
+async def test_a_proxy_of_a_backend_without_sessions_serves_every_call_without_state(
     tmp_path: Path,
 ) -> None:
     async with (

@@ -154,7 +154,7 @@ def _check(players: list[Player], scripts: dict[str, Script]) -> None:
 
 
 @pytest.mark.parametrize("authorization", [None, "Bearer same"])
-async def test_s9_everything_reaches_its_own_client_whatever_the_timing(
+async def test_s9_every_message_reaches_its_own_client_at_any_timing(
     authorization: str | None,
 ) -> None:
     seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(2**32))
@@ -189,7 +189,7 @@ async def test_s9_everything_reaches_its_own_client_whatever_the_timing(
 
 
 @pytest.mark.parametrize("authorization", [None, "Bearer same"])
-async def test_s9_clients_of_a_server_of_the_sdk_get_their_own_in_a_shared_session(
+async def test_s9_clients_of_an_sdk_server_get_their_own_messages_in_a_shared_session(
     authorization: str | None,
 ) -> None:
     async with AsyncExitStack() as stack:

@@ -190,7 +190,7 @@ async def _client(world: World, url: str, session: str | None = None) -> Client:
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_client_that_the_backend_sent_away_gets_the_rest_when_it_returns(
+async def test_a_client_that_resumes_a_paused_stream_gets_the_remaining_messages(
     world: World, mode: str
 ) -> None:
     client = await _client(world, world.url)
@@ -224,7 +224,7 @@ async def test_a_broken_stream_continues_at_the_other_instance(
     assert replayed.logs == ["two", "three"]
 
 
-async def test_s8_a_stream_is_gone_on_with_by_its_own_session_alone(world: World) -> None:
+async def test_s8_a_stream_is_resumed_only_by_its_session(world: World) -> None:
     ann = await _client(world, world.instances[0].url)
     async with _call(ann, "isolated_t", close=True) as answer:
         heard = await Heard().read(answer)

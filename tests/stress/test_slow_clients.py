@@ -206,7 +206,7 @@ fronts = pytest.mark.parametrize("era", ["legacy", "modern"] if FULL else ["lega
 
 @fronts
 @pytest.mark.parametrize("backend", ["legacy", "modern"] if FULL else ["modern"])
-async def test_a_call_with_many_notifications_is_slowed_to_its_client(
+async def test_a_call_with_many_notifications_is_slowed_to_the_pace_of_its_client(
     world: World, era: str, backend: str
 ) -> None:
     await _stalled_calls(world, era, f"{backend}_t", flood=True)
@@ -231,7 +231,7 @@ async def test_slow_clients_of_a_shared_program_delay_no_other(world: World, era
 
 
 @fronts
-async def test_a_large_answer_is_held_once_for_a_client_that_does_not_read(
+async def test_a_large_response_for_a_client_that_does_not_read_is_buffered_once(
     world: World, era: str
 ) -> None:
     await _stalled_calls(world, era, f"{era}_t", large=True)

@@ -194,7 +194,7 @@ async def test_a_network_that_forges_tokens_is_refused_without_verification(
     assert (await stage.admit(stage.issuer.token("third"), "bad")).identity.subject == "third"
 
 
-def test_forging_networks_are_forgotten_in_the_order_of_their_last_forgery() -> None:
+def test_networks_with_forged_tokens_are_evicted_by_the_time_of_the_last_one() -> None:
     limit, before = ForgeryLimit(lambda: 0.0), FORGING_NETWORKS.reached
     for network in range(FORGING_NETWORKS.value):
         limit.count(str(network))

@@ -139,7 +139,7 @@ async def test_calls_are_available_again_when_their_window_has_passed(
 
 @real
 @pytest.mark.parametrize("allows", [True, False])
-async def test_a_server_that_is_killed_lets_the_policy_decide(
+async def test_the_failure_policy_decides_if_the_server_is_killed(
     server: Callable[..., Any], instances: Callable[..., list[CallLimits]], allows: bool
 ) -> None:
     running = await server()
@@ -161,7 +161,7 @@ async def test_a_server_that_is_killed_lets_the_policy_decide(
 
 
 @real
-async def test_a_server_that_comes_back_counts_again(
+async def test_a_recovered_server_counts_calls_again(
     server: Callable[..., Any],
     instances: Callable[..., list[CallLimits]],
     monkeypatch: pytest.MonkeyPatch,
@@ -271,7 +271,7 @@ async def stranger(reply: bytes | None) -> AsyncIterator[int]:
     ],
     ids=repr,
 )
-async def test_an_answer_that_is_not_understood_lets_the_policy_decide(
+async def test_the_failure_policy_decides_about_an_unknown_response(
     instances: Callable[..., list[CallLimits]], reply: bytes
 ) -> None:
     async with stranger(reply) as port:

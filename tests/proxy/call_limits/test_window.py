@@ -37,7 +37,7 @@ def test_no_period_has_more_calls_than_its_rate_allows(rate: Rate, gaps: list[fl
 
 @given(st.integers(1, 30), st.floats(1.0, 60.0), st.integers(1, 30), GAPS)
 @settings(max_examples=200, deadline=None)
-def test_a_burst_is_followed_by_evenly_spread_calls(
+def test_calls_after_a_burst_are_spread_evenly(
     calls: int, period: float, burst: int, gaps: list[float]
 ) -> None:
     taken = _taken(CallWindow(Rate(calls, period, min(burst, calls))), gaps)

@@ -70,7 +70,7 @@ def test_changes_of_tools_become_overrides() -> None:
 
 
 @pytest.mark.parametrize("member", sorted(tool_filters.HARMLESS))
-def test_questions_of_the_client_to_its_user_do_not_restrict_the_proxy(
+def test_members_about_approval_by_the_user_do_not_restrict_the_proxy(
     member: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert tools(**{member: ["a"]}) is None

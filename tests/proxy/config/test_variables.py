@@ -66,7 +66,7 @@ def test_an_environment_variable_answers_an_input(monkeypatch: pytest.MonkeyPatc
     assert headers(A="${input:my-key}", B="${input:region}") == {"A": "k", "B": "eu"}
 
 
-def test_an_answer_with_a_variable_in_it_stays_as_it_is() -> None:
+def test_an_answer_that_contains_a_variable_is_not_expanded() -> None:
     assert headers(lambda prompt: "${HOME}", A="${input:my-key}") == {"A": "${HOME}"}
 
 

@@ -36,7 +36,7 @@ GUARD = HostOriginPolicy(
         "plain.example.net:80",
     ],
 )
-def test_a_host_that_names_us_is_admitted(host: str) -> None:
+def test_a_host_that_names_this_proxy_is_admitted(host: str) -> None:
     assert GUARD.admits_host(host.encode())
 
 
@@ -238,7 +238,7 @@ def test_s1_origins_are_parsed_by_the_grammar_of_rfc_6454(text: str) -> None:
 
 
 @given(TEXTS)
-def test_s1_no_text_makes_the_guard_fail(text: str) -> None:
+def test_s1_no_header_makes_the_host_check_fail(text: str) -> None:
     header = text.encode("utf-8", "surrogatepass")
     GUARD.admits_host(header)
     GUARD.admits_origin(header, header)

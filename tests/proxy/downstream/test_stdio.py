@@ -168,7 +168,7 @@ async def test_blank_lines_and_line_ends_of_windows_are_accepted() -> None:
     assert found == [{"jsonrpc": "2.0", "id": 1, "result": {}}] * 2
 
 
-async def test_a_batch_is_answered_by_a_batch_in_the_revision_that_has_them() -> None:
+async def test_a_batch_gets_a_batch_in_revision_2025_03_26() -> None:
     items = [json.loads(PING), {"jsonrpc": "2.0", "method": "notifications/x"}, 5]
     batch = json.dumps([*items, {**json.loads(PING), "id": 2}]).encode() + b"\n"
     greeted = _initialize("2025-03-26")
@@ -253,7 +253,7 @@ async def test_a_request_that_sdk_servers_accept_is_served(line: bytes) -> None:
     assert await _answers(line) == [{"jsonrpc": "2.0", "id": 1, "result": {}}]
 
 
-async def test_a_request_of_another_shape_is_refused_under_its_id() -> None:
+async def test_a_malformed_request_is_refused_under_its_id() -> None:
     wrong = b'{"jsonrpc":"2.0","id":"w","method":"ping","params":[1]}\n'
     refused, served = await _answers(wrong, PING)
     assert (refused["id"], refused["error"]["code"]) == ("w", -32600)

@@ -66,7 +66,7 @@ async def test_the_first_list_waits_for_every_backend_to_answer() -> None:
         assert await listing == ["a", "b"]
 
 
-async def test_a_backend_that_fails_at_once_delays_no_first_list() -> None:
+async def test_a_backend_that_fails_immediately_does_not_delay_the_first_list() -> None:
     good, bad = offering("a"), offering("b")
     bad.error = Unreachable("connection refused")
     async with running(good=good, bad=bad) as gateway:
@@ -91,7 +91,7 @@ async def test_a_backend_must_start_within_the_time_limit(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])
-async def test_a_greeting_waits_for_no_backend_that_hangs(
+async def test_initialize_does_not_wait_for_a_hung_backend(
     monkeypatch: pytest.MonkeyPatch, era: str
 ) -> None:
     for module in (requests, modern_requests):
@@ -177,7 +177,7 @@ async def test_a_backend_that_answers_429_from_the_start_makes_no_empty_list() -
             await tools(gateway)
 
 
-async def test_an_explicit_list_asks_a_backend_at_once_that_was_down() -> None:
+async def test_an_explicit_list_requests_the_list_of_a_recovered_backend_at_once() -> None:
     backend = offering("a")
     backend.error = Unreachable("connection refused")
     async with running(b=backend) as gateway:
@@ -266,7 +266,7 @@ async def test_the_time_that_a_list_takes_counts_as_its_age(
         assert found["ttlMs"] <= max(ttl - 90, 0)
 
 
-async def test_a_list_that_lacks_a_failed_backend_may_not_be_kept() -> None:
+async def test_a_list_without_a_failed_backend_must_not_be_cached() -> None:
     good, bad = offering(), offering("b")
     good.answers["tools/list"] = {
         "result": {"tools": [{"name": "a"}], "ttlMs": 5000, "cacheScope": "public"}

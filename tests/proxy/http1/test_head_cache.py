@@ -140,7 +140,7 @@ def test_without_room_for_its_body_a_request_is_refused_although_its_head_is_kno
     assert taken.seen[-1] == 503
 
 
-def test_the_heads_that_are_kept_are_few_and_small() -> None:
+def test_cached_heads_are_few_and_small() -> None:
     heads: HeadCache[int] = HeadCache()
     for number in range(3 * MAX_HEADS):
         data = b"POST /%d HTTP/1.1\r\ncontent-length: 0\r\n\r\n" % number
@@ -208,7 +208,7 @@ def test_answers_are_the_same_whether_their_heads_are_known_or_not(
     assert _read(known, parts) == _read(Forgetful(), parts)
 
 
-def test_heads_are_only_looked_up_between_two_messages() -> None:
+def test_cached_heads_are_used_only_at_the_start_of_a_message() -> None:
     begun: list[str] = []
 
     class Parsed:

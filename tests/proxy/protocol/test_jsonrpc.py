@@ -133,7 +133,7 @@ def test_s4_numbers_of_any_size_break_no_reader(read: Any) -> None:
 
 
 @given(st.dictionaries(TEXT, VALUES))
-def test_changing_one_member_leaves_the_others_as_they_were(members: dict[str, Any]) -> None:
+def test_changing_one_member_keeps_the_others_unchanged(members: dict[str, Any]) -> None:
     raw = json.dumps(members).encode()
     changed = jsonrpc.replace_member(raw, mcpproxy="x", absent=None)
     found = jsonrpc.decode_object(changed)
@@ -144,7 +144,7 @@ def test_changing_one_member_leaves_the_others_as_they_were(members: dict[str, A
     assert found == before
 
 
-def test_big_integers_and_odd_spellings_survive_a_change() -> None:
+def test_big_integers_and_unusual_encodings_survive_a_change() -> None:
     raw = b'{"a": 123456789012345678901234567890, "b": 1.10, "c": "\\u00e9"}'
     changed = bytes(jsonrpc.replace_member(raw, d=True))
     assert b"123456789012345678901234567890" in changed
@@ -179,7 +179,7 @@ def test_a_failure_of_an_unknown_request_has_a_null_id() -> None:
     }
 
 
-def test_numbers_have_one_spelling_except_for_fractions_and_exponents() -> None:
+def test_numbers_have_one_encoding_except_for_fractions_and_exponents() -> None:
     text = b' { "b" : [1.0, 1e999999, 18446744073709551617], "\\u0061" : "\\u00e9" } '
     assert (
         jsonrpc.canonicalize(text) == '{"a":"é","b":[1.0,1e999999,18446744073709551617]}'.encode()
@@ -187,7 +187,7 @@ def test_numbers_have_one_spelling_except_for_fractions_and_exponents() -> None:
     assert jsonrpc.canonicalize(jsonrpc.canonicalize(text)) == jsonrpc.canonicalize(text)
 
 
-def test_a_value_is_spelled_in_room_that_does_not_grow_with_its_depth() -> None:
+def test_a_value_is_encoded_in_memory_independent_of_its_depth() -> None:
     size = 100_000
     text = b'{"a":' * 300 + b'"%b"' % (b"x" * size) + b"}" * 300
     tracemalloc.start()

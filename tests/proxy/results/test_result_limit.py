@@ -98,6 +98,6 @@ def test_results_of_other_methods_and_small_results_are_left_alone() -> None:
     assert limited(CALL, small, "Error") == {"result": small}
 
 
-def test_results_of_a_strange_shape_are_errors() -> None:
+def test_results_of_an_unusual_shape_are_errors() -> None:
     for result in ({"content": "x" * 3000}, {"content": ["x" * 3000]}, {"x": "x" * 3000}):
         assert limited(CALL, result)["result"]["isError"]

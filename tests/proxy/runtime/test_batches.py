@@ -57,9 +57,7 @@ async def test_a_batch_without_requests_is_accepted_without_a_body(eras: Any, ht
 
 
 @pytest.mark.parametrize("revision", LATER)
-async def test_a_batch_is_refused_in_revisions_without_them(
-    eras: Any, http: Any, revision: str
-) -> None:
+async def test_a_batch_is_refused_in_other_revisions(eras: Any, http: Any, revision: str) -> None:
     client = await _client(eras, http, revision)
     assert error(await client.post([rpc("ping")])) == (400, -32600)
 

@@ -241,7 +241,7 @@ async def test_progress_on_a_server_request_reaches_the_backend_with_its_token(
     }
 
 
-async def test_a_question_that_is_withdrawn_ends_with_the_id_that_the_client_knows(
+async def test_a_cancelled_server_request_ends_with_the_id_that_the_client_received(
     stage: Stage,
 ) -> None:
     backend = await stage.start("PerClient")
@@ -261,7 +261,7 @@ async def test_a_question_that_is_withdrawn_ends_with_the_id_that_the_client_kno
     assert not [one for one in backend.seen if "result" in one.message]
 
 
-async def test_an_answer_counts_however_its_id_is_spelled(stage: Stage) -> None:
+async def test_a_response_is_matched_regardless_of_the_encoding_of_its_id(stage: Stage) -> None:
     await stage.start("PerClient")
     stage.asks = True
 

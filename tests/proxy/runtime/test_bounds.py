@@ -158,7 +158,7 @@ async def test_a_client_with_many_subscriptions_leaves_room_for_others(
     assert "result" in found
 
 
-async def test_a_subscription_that_the_backend_refuses_takes_no_place(
+async def test_a_refused_subscription_does_not_count_towards_the_limit(
     stack: AsyncExitStack, http: httpx2.AsyncClient
 ) -> None:
     library, running = await _library(stack)
@@ -174,7 +174,7 @@ def _shortened(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> None:
     monkeypatch.setattr(module, name, replace(getattr(module, name), value=0))
 
 
-async def test_a_question_outside_of_any_request_ends_without_an_answer(
+async def test_a_server_request_outside_of_any_request_ends_without_a_response(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert STANDING_ANSWER.value == 600

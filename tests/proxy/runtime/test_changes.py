@@ -86,7 +86,7 @@ async def test_lookups_and_fresh_lists_send_no_requests_to_the_backend(
     assert server.gate.count("tools/list") == before
 
 
-async def test_an_explicit_list_asks_again_once_the_snapshot_is_not_young(
+async def test_an_explicit_list_refreshes_a_snapshot_that_is_no_longer_recent(
     peer: Any, proxy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(list_cache, "MIN_REFRESH_AGE", 0.0)

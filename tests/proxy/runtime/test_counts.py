@@ -23,7 +23,7 @@ async def no_resources(c: Any, p: Any) -> t.ListResourcesResult:
 
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])
-async def test_an_empty_list_is_zero_and_a_kind_that_is_not_there_is_named(
+async def test_an_empty_list_is_zero_and_an_unsupported_kind_is_named(
     proxy: Any, stack: Any, era: str
 ) -> None:
     bare: Server[Any] = Server("bare", on_list_tools=no_tools, on_list_resources=no_resources)

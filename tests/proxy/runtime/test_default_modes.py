@@ -92,7 +92,7 @@ async def test_a_slow_program_starts_for_its_first_client_while_it_starts_for_th
 
 
 @pytest.mark.parametrize("mode", ERAS)
-async def test_the_one_client_of_a_pipe_costs_one_process_besides_that_of_the_lists(
+async def test_the_client_of_a_pipe_costs_one_process_in_addition_to_that_of_the_lists(
     tmp_path: Path, mode: Any
 ) -> None:
     slow = SlowProgram(tmp_path)
@@ -110,7 +110,7 @@ async def test_the_one_client_of_a_pipe_costs_one_process_besides_that_of_the_li
     assert len(slow.pids) == 2
 
 
-async def test_a_clients_calls_reach_one_process_that_is_its_own(
+async def test_the_calls_of_one_client_reach_a_process_that_serves_no_other_client(
     proxy: Any, tmp_path: Path
 ) -> None:
     running = await proxy(_backend(tmp_path))
@@ -153,7 +153,7 @@ async def test_a_client_without_session_and_identity_finds_a_fresh_process(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ERAS)
-async def test_the_one_client_of_a_pipe_keeps_the_state_of_a_program_of_mcp_json(
+async def test_the_client_of_a_pipe_keeps_the_state_of_a_program_of_mcp_json(
     tmp_path: Path, mode: Any
 ) -> None:
     path = tmp_path / "mcp.json"

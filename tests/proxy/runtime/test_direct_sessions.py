@@ -115,7 +115,7 @@ async def test_a_session_lasts_while_calls_that_take_no_task_use_it_and_no_longe
         await soon(ended, "the end of the session")
 
 
-async def test_isolated_calls_that_take_no_task_have_a_session_each_that_ends(
+async def test_isolated_calls_without_a_task_each_get_a_session_that_is_ended(
     proxy: Any, http: Any
 ) -> None:
     async with stage(proxy, http, "Isolated", plain) as (backend, client):

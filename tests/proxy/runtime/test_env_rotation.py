@@ -157,7 +157,7 @@ async def test_the_process_that_lists_are_from_is_replaced(tmp_path: Path) -> No
         await world.all_gone("one")
 
 
-async def test_a_clients_own_process_keeps_its_state_and_values_until_the_client_ends_it(
+async def test_the_process_of_a_client_lasts_until_the_client_ends_the_session(
     tmp_path: Path,
 ) -> None:
     world = World(tmp_path)

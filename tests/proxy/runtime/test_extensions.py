@@ -143,7 +143,7 @@ async def test_an_app_calls_tools_by_the_names_that_its_backend_has_for_them(
     assert (await client.error("tools/call", {"name": "hide"}))["code"] == -32602
 
 
-async def test_a_tool_that_is_hidden_has_no_bare_name(world: World) -> None:
+async def test_a_hidden_tool_cannot_be_called_by_its_original_name(world: World) -> None:
     hidden = {"names": {"bare": "Accept"}, "tools": {"exclude": ["draw"]}}
     await world.add("a", _app("modern", "draw", "paint"), **hidden)
     await world.add("b", _app("modern", "other"))
@@ -223,7 +223,7 @@ async def test_an_unknown_method_is_routed_by_the_component_that_it_names(
     assert one.params("odd/look") == []
 
 
-async def test_a_method_that_names_nothing_is_refused_where_there_are_several_backends(
+async def test_a_method_without_a_component_is_refused_if_there_are_several_backends(
     world: World,
 ) -> None:
     backends = [await world.add(name, _odd()) for name in ("a", "b")]

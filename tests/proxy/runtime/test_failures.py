@@ -39,7 +39,7 @@ async def silent() -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize("mode", ["legacy", "2026-07-28", "auto"])
-async def test_a_dead_and_a_hung_backend_cause_errors_without_delaying_others(
+async def test_errors_of_a_dead_and_a_hung_backend_do_not_delay_other_backends(
     peer: Any, proxy: Any, stack: Any, mode: str
 ) -> None:
     _, url = await peer("good")

@@ -168,7 +168,7 @@ async def test_a_backend_that_requires_client_credentials_is_healthy_with_unknow
     assert len(house.rooms["ann"].opened) - opened <= 2
 
 
-async def test_credentials_of_our_own_that_are_refused_are_an_error(stack: Any, proxy: Any) -> None:
+async def test_refused_credentials_of_the_proxy_are_an_error(stack: Any, proxy: Any) -> None:
     own: dict[str, Any] = {
         "headers": [{"name": "Authorization", "value": "eve"}],
         "forwardHeaders": ["X-Tenant"],

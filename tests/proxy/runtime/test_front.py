@@ -113,7 +113,7 @@ async def test_s4_huge_numbers_and_deep_arguments_break_nothing(raw: Raw) -> Non
 
 
 @pytest.mark.parametrize("version", [None, MODERN])
-async def test_types_that_are_not_ours_are_refused(raw: Raw, version: str | None) -> None:
+async def test_unsupported_types_are_refused(raw: Raw, version: str | None) -> None:
     for content_type in ("text/plain", None, "application/jsonx"):
         answer = await raw.post(b"{}", content_type=content_type, mcp_protocol_version=version)
         assert answer.status_code == 415
@@ -127,7 +127,7 @@ async def test_another_path_is_not_found(running: Proxy, raw: Raw) -> None:
         assert (await raw.http.get(running.base + path)).status_code == 404
 
 
-async def test_s7_a_session_is_missing_unknown_ended_or_served(raw: Raw) -> None:
+async def test_s7_a_session_is_missing_unknown_ended_or_active(raw: Raw) -> None:
     assert (await raw.post(rpc("tools/list"))).status_code == 400
     assert (await raw.initialize()).status_code == 200
     session = raw.session

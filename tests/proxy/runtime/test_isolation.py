@@ -55,7 +55,7 @@ async def test_isolated_sessions_are_ended_after_use(
         await soon(lambda: server.deleted >= 5, "used sessions to be deleted")
 
 
-async def test_s9_a_client_keeps_its_own_session_and_only_its_own(
+async def test_s9_a_client_keeps_one_session_that_no_other_client_uses(
     counter: tuple[Counter, str], proxy: Any
 ) -> None:
     server, url = counter

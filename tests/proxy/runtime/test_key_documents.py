@@ -102,7 +102,7 @@ async def test_a_configured_key_set_needs_no_metadata(server: IssuerServer) -> N
         ({"jwks_uri": None}, "not an https URL"),
     ],
 )
-async def test_metadata_that_could_be_of_somebody_else_is_not_used(
+async def test_metadata_that_does_not_match_the_issuer_is_not_used(
     server: IssuerServer, metadata: dict[str, Any], words: str
 ) -> None:
     server.metadata |= metadata

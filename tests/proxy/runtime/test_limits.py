@@ -131,7 +131,7 @@ async def test_lists_and_pings_do_not_count() -> None:
         assert await _outcomes(client, 2) == [True, False]
 
 
-async def test_a_call_that_is_not_allowed_costs_nothing_of_the_callers_calls() -> None:
+async def test_a_denied_call_does_not_count_against_the_limit_of_its_caller() -> None:
     async with limited({"calls": 1, "window": "1h"}) as (_, proxy, http):
         client = await _session(proxy, http)
         for _ in range(3):

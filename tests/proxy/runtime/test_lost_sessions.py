@@ -35,7 +35,7 @@ async def _told(client: Client) -> str:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_forgotten_session_is_followed_by_a_new_one_however_it_is_refused(
+async def test_a_forgotten_session_is_replaced_after_any_form_of_refusal(
     proxy: Any, stack: Any, way: str, mode: str
 ) -> None:
     server = Forgetful(*WAYS[way])

@@ -33,7 +33,7 @@ async def _ping(raw: Raw, **headers: str) -> int:
         ("token", UNKNOWN),
     ],
 )
-async def test_the_spelling_of_the_scheme_makes_no_other_principal(
+async def test_the_case_of_the_scheme_does_not_change_the_principal(
     peer: Any, proxy: Any, http: httpx2.AsyncClient, spelling: str, status: int
 ) -> None:
     _, url = await peer("p")
@@ -120,7 +120,7 @@ async def test_s8_a_request_with_two_users_is_refused(
     assert answer.status_code == 400
 
 
-async def test_s8_the_word_of_a_gateway_counts_only_where_it_is_configured(
+async def test_s8_the_user_header_of_a_gateway_counts_only_if_it_is_configured(
     peer: Any, proxy: Any, http: httpx2.AsyncClient
 ) -> None:
     _, url = await peer("p")

@@ -101,7 +101,7 @@ async def test_s3_the_proxy_serves_only_this_machine_by_default() -> None:
     assert RuntimeOptions().admin_host == "127.0.0.1"
 
 
-async def test_s3_other_machines_are_served_only_under_names_that_were_given() -> None:
+async def test_s3_other_machines_are_served_only_under_configured_names() -> None:
     config = configuration({"name": "p", "url": f"http://127.0.0.1:{free_port()}/mcp"})
     nameless = config.proxy.model_copy(
         update={"metadata": config.proxy.metadata.model_copy(update={"namespace": None})}

@@ -125,7 +125,7 @@ async def test_a_hidden_resource_is_not_found_and_never_reaches_the_backend(
 
 @pytest.mark.parametrize("template", ["note://s/private/{id}", "log://s/{day}", "off://s/{id}"])
 @modes
-async def test_a_hidden_template_completes_nothing(
+async def test_completions_of_a_hidden_template_are_refused(
     world: tuple[Shelf, Proxy], mode: str, template: str
 ) -> None:
     async with Client(world[1].url, mode=mode) as client:

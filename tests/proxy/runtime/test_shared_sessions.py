@@ -97,7 +97,7 @@ async def test_s9_clients_that_use_the_same_ids_at_once_get_their_own_results(
         assert len(set(routing.order)) == len(clients)
 
 
-async def test_a_call_in_a_shared_session_takes_no_task(
+async def test_a_call_in_a_shared_session_needs_no_task(
     proxy: Any, http: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with stage(proxy, http, "Reused", plain) as (backend, client):

@@ -128,7 +128,7 @@ async def test_one_socket_carries_both_ways(program: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stdout", ["/dev/null", "file", "pipe"])
-async def test_dev_null_as_input_ends_with_a_sentence(
+async def test_input_from_dev_null_ends_the_command_with_one_line(
     program: str, tmp_path: Path, stdout: str
 ) -> None:
     with contextlib.ExitStack() as stack:
@@ -150,7 +150,7 @@ async def test_dev_null_as_input_ends_with_a_sentence(
         ("<&- >&-", "standard input is closed; nothing to serve. For HTTP: --transport http"),
     ],
 )
-async def test_a_closed_stream_ends_with_a_sentence(
+async def test_a_closed_stream_ends_the_command_with_one_line(
     program: str, shell: str, sentence: str
 ) -> None:
     pipe = subprocess.PIPE
@@ -177,7 +177,7 @@ async def test_a_closed_standard_error_changes_nothing(program: str, tmp_path: P
 
 
 @pytest.mark.slow
-async def test_a_full_disk_ends_with_a_sentence(program: str, tmp_path: Path) -> None:
+async def test_a_full_disk_ends_the_command_with_one_line(program: str, tmp_path: Path) -> None:
     requests = tmp_path / "requests.jsonl"
     requests.write_bytes(_requests())
     outward = os.open("/dev/full", os.O_WRONLY)
@@ -355,7 +355,7 @@ def _sleeps(pid: int) -> bool:
 
 
 @pytest.mark.slow
-async def test_a_standard_error_that_is_not_read_holds_nothing_up(tmp_path: Path) -> None:
+async def test_an_unread_standard_error_does_not_block_the_program(tmp_path: Path) -> None:
     noisy = tmp_path / "noisy.py"
     noisy.write_text("import sys\nprint('x' * 100_000, file=sys.stderr)\n" + PROGRAM)
     inward, outward = os.pipe()

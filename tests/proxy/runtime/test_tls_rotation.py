@@ -194,7 +194,7 @@ def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("era", "mode"), [("modern", "Isolated"), ("legacy", "Isolated"), ("legacy", "PerClient")]
 )
-async def test_connections_that_never_idle_go_over_to_other_certificates_and_no_call_fails(
+async def test_connections_that_are_never_idle_move_to_new_certificates_without_failed_calls(
     tmp_path: Path, era: str, mode: str
 ) -> None:
     world = World(tmp_path, era)
@@ -238,7 +238,9 @@ async def test_the_change_stream_is_handed_over_without_a_gap(tmp_path: Path) ->
         await soon(lambda: _tools(running) == 2, "the tool that was announced")
 
 
-async def test_a_clients_own_session_continues_and_its_stream_is_not_cut(tmp_path: Path) -> None:
+async def test_the_separate_session_of_a_client_continues_and_its_stream_stays_open(
+    tmp_path: Path,
+) -> None:
     world = World(tmp_path, "legacy")
     old, new, backend = world.old, world.new, world.backend
     world.identity.be(old, old, new)

@@ -42,7 +42,7 @@ def always_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @modes
 @pytest.mark.parametrize("era", ["legacy", "modern"])
-async def test_a_tool_that_appears_is_reported_and_neither_listed_nor_called(
+async def test_a_new_tool_is_reported_and_is_neither_listed_nor_callable(
     peer: Any, proxy: Any, era: str, mode: str
 ) -> None:
     server, url = await peer("p", era)
@@ -126,7 +126,7 @@ async def test_only_approved_components_of_every_kind_can_be_used(mode: str) -> 
             assert asked.count("prompts/get") == 1
 
 
-async def test_a_drift_that_is_reported_alone_is_served(peer: Any, proxy: Any) -> None:
+async def test_a_drift_with_the_policy_report_is_served(peer: Any, proxy: Any) -> None:
     server, url = await peer("p")
     backend = {"name": "p", "url": url}
     running = await proxy(backend, catalog={"approved": await _offered(backend)})

@@ -283,7 +283,7 @@ def _lives(pid: int) -> bool:
 
 
 @pytest.mark.slow
-async def test_a_worker_that_cannot_begin_ends_all(tmp_path: Path) -> None:
+async def test_a_worker_that_cannot_start_ends_all(tmp_path: Path) -> None:
     first = ports_in_a_row(2)
     with bound(first + 1):
         backends = [{"name": "p", "url": "http://127.0.0.1:9/mcp"}]

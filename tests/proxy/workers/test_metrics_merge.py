@@ -43,7 +43,7 @@ def test_counters_histograms_and_gauges_are_added_up() -> None:
     assert found["took_sum[]"] == 0.05 + 0.5 + 0.5
 
 
-def test_a_newer_word_of_the_same_worker_replaces_the_older_one() -> None:
+def test_a_newer_report_of_a_worker_replaces_its_previous_one() -> None:
     totals = MetricTotals()
     totals.update("0.1", _worker(3, 2))
     totals.update("0.1", _worker(4, 0))

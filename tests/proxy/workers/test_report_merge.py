@@ -33,7 +33,9 @@ def test_a_worker_with_an_unknown_state_does_not_count() -> None:
     assert merge_reports(BLANK, [unknown, _report(HEALTHY)]).backends == [HEALTHY]
 
 
-def test_a_backend_that_some_workers_reach_is_degraded_with_their_number_and_the_reason() -> None:
+def test_a_backend_reachable_for_some_workers_is_degraded_with_their_number_and_the_reason() -> (
+    None
+):
     gone = _view("Unhealthy", reason="Unreachable", message="connection refused")
     (found,) = merge_reports(BLANK, [_report(HEALTHY), _report(gone)]).backends
     assert (found.state, found.reason) == ("Degraded", WORKER_REPORTERS.disagree)
@@ -41,7 +43,7 @@ def test_a_backend_that_some_workers_reach_is_degraded_with_their_number_and_the
     assert found.components == HEALTHY.components
 
 
-def test_a_backend_that_most_workers_do_not_reach_has_failed_and_has_no_counts() -> None:
+def test_a_backend_unreachable_for_most_workers_has_failed_and_has_no_counts() -> None:
     views = [HEALTHY, _view("Unauthorized", message="no"), _view("Unhealthy", message="gone")]
     (found,) = merge_reports(BLANK, [_report(view) for view in views]).backends
     assert found.state == "Unhealthy"

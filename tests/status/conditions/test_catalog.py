@@ -83,7 +83,7 @@ def test_one_pod_that_sees_another_catalog_is_a_drift_with_the_numbers() -> None
     assert status.catalog_hash is None
 
 
-def test_a_drift_does_not_make_the_proxy_less_ready() -> None:
+def test_a_drift_does_not_change_ready() -> None:
     status = status_of(seen(OTHER, drift=NEW, approved=TOOLS, onDrift="Withhold"))
     assert verdict(status, "Ready") == ("True", "Serving")
     assert find_condition(status, "Stalled") is None

@@ -69,7 +69,7 @@ def test_a_pod_that_crashed_once_is_not_reported_as_stalled() -> None:
     assert find_condition(status, "Reconciling") is None
 
 
-def test_a_pod_that_only_lost_its_readiness_is_not_called_a_rollout() -> None:
+def test_a_pod_that_lost_its_readiness_is_not_a_rollout() -> None:
     status = status_of(seen(0, {}))
     assert verdict(status, "Available") == ("False", "PodsNotReady")
     assert find_condition(status, "Reconciling") is None
@@ -103,7 +103,7 @@ def test_pods_added_or_removed_by_an_autoscaler_are_not_a_change_in_progress(des
     assert tool(status) == "Current"
 
 
-def test_a_deployment_that_was_not_seen_is_a_rollout_where_the_spec_has_changed() -> None:
+def test_an_unobserved_deployment_is_a_rollout_if_the_spec_changed() -> None:
     found = seen(2)
     assert found.deployment is not None
     unseen = replace(found, deployment=replace(found.deployment, settled=False))

@@ -45,7 +45,7 @@ def _shown(catalog: Catalog, kind: ComponentKind) -> list[Any]:
     return [item[kind.key] for item in found[kind.member]]
 
 
-def test_a_digest_does_not_depend_on_the_order_of_members_or_on_spelling() -> None:
+def test_a_digest_does_not_depend_on_the_order_of_members_or_on_the_encoding() -> None:
     one = component_digest('{"name":"é","inputSchema":{"a":1,"b":[1,2]}}'.encode())
     assert one == component_digest(b'{ "inputSchema": {"b":[1, 2],"a":1}, "name" : "\\u00e9"}')
     assert one != component_digest('{"name":"é","inputSchema":{"a":1,"b":[2,1]}}'.encode())
@@ -69,7 +69,7 @@ def test_the_hash_of_a_catalog_is_that_of_its_digests_whatever_their_order() -> 
     assert changed.digest() != catalog.digest()
 
 
-def test_a_second_component_of_the_same_name_is_a_change() -> None:
+def test_a_duplicate_component_changes_the_digest() -> None:
     catalog = _offering(tools=_listing(TOOLS, "a"))
     before = catalog.digest()
     doubled = _listing(TOOLS, "a", a="evil")

@@ -28,7 +28,7 @@ def _tools(selection: ComponentFilter, *items: dict[str, Any]) -> list[Any]:
     return [json.loads(item) for item in found.items]
 
 
-def test_without_a_selection_everything_is_listed_unchanged() -> None:
+def test_a_backend_without_a_filter_is_listed_unchanged() -> None:
     assert ComponentFilter.of(None) is EVERYTHING
     assert EVERYTHING.allows("x")
     assert EVERYTHING.displayed_name("x") == "x"

@@ -121,7 +121,7 @@ def test_keys_too_short_are_refused(keys: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("later", [0, 1, LIFETIME, -CLOCK_SKEW])
-def test_a_session_id_brings_its_ticket_back(later: float) -> None:
+def test_a_session_id_decodes_to_its_session_token(later: float) -> None:
     assert (
         decode_session_token(SEALER, encode_session_token(SEALER, TICKET), "digest", NOW + later)
         == TICKET
@@ -171,7 +171,7 @@ def test_the_order_of_capabilities_makes_no_difference() -> None:
     ) == session_token.canonical_capabilities(Raw(b'{"b":{},"a":{}}'))
 
 
-def test_capabilities_that_are_too_large_are_not_even_read() -> None:
+def test_oversized_capabilities_are_refused_before_they_are_parsed() -> None:
     deep = b'{"a":' * 300 + b'"%b"' % (b"x" * CLIENT_CAPABILITIES.value) + b"}" * 300
     with pytest.raises(RpcError, match="the maximum is 8192"):
         canonical_capabilities(Raw(deep))

@@ -52,7 +52,7 @@ def test_a_legacy_request_gets_client_information_for_a_modern_backend() -> None
     }
 
 
-def test_s24_capabilities_are_the_clients_own_and_a_level_only_where_it_set_one() -> None:
+def test_s24_capabilities_are_those_of_the_client_and_the_log_level_is_the_one_it_set() -> None:
     found = _plain(add_client_meta(None, ClientIdentity("2025-11-25"), "2026-07-28", None))
     assert found == {
         "_meta": {
@@ -88,7 +88,7 @@ def test_s26_a_modern_request_loses_only_fields_unknown_to_a_legacy_backend() ->
     }
 
 
-def test_an_empty_meta_goes_and_absent_params_stay_absent() -> None:
+def test_an_empty_meta_is_removed_and_absent_params_stay_absent() -> None:
     params = _params({"_meta": {f"{PREFIX}protocolVersion": "2026-07-28"}})
     assert _plain(strip_modern_fields(params)) == {}
     assert strip_modern_fields(None) is None
@@ -107,7 +107,7 @@ def test_a_modern_result_loses_modern_fields_for_a_legacy_client() -> None:
     assert _plain(to_legacy_result(result)) == {"content": [], "_meta": {"vendor": 1}}
 
 
-def test_a_result_that_is_legacy_already_keeps_its_bytes() -> None:
+def test_a_result_in_the_legacy_form_keeps_its_bytes() -> None:
     result = Raw(b'{ "content" : [] }')
     assert to_legacy_result(result) is result
 
@@ -120,7 +120,9 @@ def test_a_result_that_is_legacy_already_keeps_its_bytes() -> None:
         ("tools/list", {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}),
     ],
 )
-def test_a_legacy_result_is_complete_and_not_to_be_kept(method: str, added: Any) -> None:
+def test_a_legacy_result_becomes_a_complete_result_that_must_not_be_cached(
+    method: str, added: Any
+) -> None:
     assert _plain(to_modern_result(method, _raw({"x": 1}))) == {"x": 1, **added}
 
 

@@ -46,7 +46,7 @@ def test_a_result_of_too_many_items_is_refused_before_any_is_rewritten() -> None
 
 
 @given(OTHERS, TEXT)
-def test_inward_only_the_name_changes(others: dict[str, Any], name: str) -> None:
+def test_only_the_name_changes_towards_the_backend(others: dict[str, Any], name: str) -> None:
     params = _params({**others, "name": f"fs_{name}"})
     found = to_upstream_params("tools/call", params, NAMES, f"fs_{name}")
     assert jsonrpc.decode_str(found["name"]) == name
@@ -120,7 +120,7 @@ def test_a_request_that_names_no_component_is_refused(method: str, params: dict[
         ("completion/complete", "params.ref.uri"),
     ],
 )
-def test_a_name_or_uri_beyond_the_limit_is_refused_with_an_error_that_names_the_field(
+def test_an_overlong_name_or_uri_is_refused_with_the_name_of_its_field(
     method: str, field: str
 ) -> None:
     def asked(size: int) -> jsonrpc.Message:
@@ -217,7 +217,7 @@ def test_a_field_name_with_escapes_is_also_rewritten() -> None:
 
 
 @given(OTHERS, st.lists(VALUES, max_size=3))
-def test_s26_all_that_names_no_uri_keeps_its_bytes(
+def test_s26_every_value_that_contains_no_uri_keeps_its_bytes(
     others: dict[str, Any], extra: list[Any]
 ) -> None:
     link = b'{"type":"resource_link","uri":"s://a"}'
@@ -238,7 +238,7 @@ def test_s26_all_that_names_no_uri_keeps_its_bytes(
 @pytest.mark.parametrize(
     "content", [None, 7, "text", {"uri": "s://a"}, [7, None, "uri"], [[{"uri": "s://a"}]]]
 )
-def test_a_result_of_an_odd_shape_is_forwarded_unchanged(content: Any) -> None:
+def test_a_result_of_an_unusual_shape_is_forwarded_unchanged(content: Any) -> None:
     own = {"content": content, "uri": "s://a"}
     assert json.loads(bytes(to_downstream_result("tools/call", _result(own), NAMES))) == own
 

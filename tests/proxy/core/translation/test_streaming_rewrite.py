@@ -81,7 +81,7 @@ def streamed(
     st.sampled_from([None, 2]),
     st.permutations(["jsonrpc", "id", "result"]),
 )
-def test_in_whatever_parts_it_comes_it_is_what_rewriting_the_whole_gives(
+def test_rewriting_any_chunks_equals_rewriting_the_whole(
     data: st.DataObject,
     method: str,
     sizes: list[int],
@@ -102,7 +102,7 @@ def test_in_whatever_parts_it_comes_it_is_what_rewriting_the_whole_gives(
     assert found.kind == "result"
 
 
-def test_all_but_ids_and_uris_stays_the_bytes_it_was() -> None:
+def test_all_values_except_ids_and_uris_keep_their_bytes() -> None:
     body = b'{ "id" :1e0,"x":1.50, "result":{"content" : [ {"type":"resource_link","uri":"a:b"} ,\n'
     body += b'{"type":"text","text":"\\u0041"}],"content2":[{"uri":"a:b"}] }}\r\n'
     out, _ = streamed(body, [3], "tools/call", "p")
@@ -174,7 +174,7 @@ def test_a_truncated_message_is_incomplete(cut: int) -> None:
         ),
     ],
 )
-def test_a_type_that_comes_behind_a_uri_decides_about_it_all_the_same(
+def test_a_type_member_after_a_uri_member_still_decides_about_it(
     block: Any, shown: Any, cut: int
 ) -> None:
     blocks = [block, {"type": "text", "text": "between"}, block]

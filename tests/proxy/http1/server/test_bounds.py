@@ -117,7 +117,7 @@ async def test_an_unsupported_content_coding_is_refused_with_the_supported_ones(
 
 
 @pytest.mark.parametrize("body", [b"", b"\r\n\r\n" * 50])
-async def test_requests_that_are_sent_ahead_in_one_packet_are_parsed_as_they_are_served(
+async def test_pipelined_requests_in_one_packet_are_parsed_as_they_are_served(
     served: Served, body: bytes
 ) -> None:
     gate = served.app.handlers["/gate"] = Gate()
@@ -142,7 +142,7 @@ async def test_requests_that_are_sent_ahead_in_one_packet_are_parsed_as_they_are
     ],
     ids=["requests", "chunks", "refused requests"],
 )
-async def test_other_connections_have_their_turn_while_one_packet_is_parsed(
+async def test_other_connections_are_served_while_one_packet_is_parsed(
     served: Served, packet: bytes
 ) -> None:
     turns = 0
@@ -165,14 +165,14 @@ async def test_other_connections_have_their_turn_while_one_packet_is_parsed(
     assert not served.connection()._rest
 
 
-async def test_a_body_of_known_length_takes_one_turn(served: Served) -> None:
+async def test_a_large_body_of_known_length_is_read_whole(served: Served) -> None:
     client = await served.client()
     body = b"x" * 5_000_000
     await client.send(request("/large", body))
     assert (await client.answer()).echo["body"].encode() == body
 
 
-async def test_chunks_that_are_sent_ahead_arrive_whole(served: Served) -> None:
+async def test_pipelined_chunks_arrive_complete(served: Served) -> None:
     gate = served.app.handlers["/gate"] = Gate()
     client = await served.client()
     body = b"\r\n\r\n" * 5000
@@ -194,7 +194,7 @@ async def test_input_after_an_unreadable_request_is_dropped(served: Served) -> N
     assert await client.rest() == b""
 
 
-async def test_a_client_that_takes_an_answer_a_byte_at_a_time_is_dropped(served: Served) -> None:
+async def test_a_client_that_reads_one_byte_at_a_time_is_disconnected(served: Served) -> None:
     served.app.at_once_handlers["/large"] = lambda _, reply: reply.complete(b"x" * 2**24)
     client = await served.client(buffer=2**12)
     await client.send(request("/large"))
@@ -228,7 +228,7 @@ class _Draining:
 # Memory for bodies
 
 
-async def test_large_bodies_that_are_held_back_leave_room_for_small_ones(
+async def test_large_bodies_that_are_paused_leave_room_for_small_ones(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(body_memory, "LARGE_BODIES", _with(limits.LARGE_BODIES, 300_000))
@@ -306,7 +306,7 @@ async def test_a_body_counts_until_its_request_has_ended_though_its_client_has_g
 # Connections
 
 
-def test_a_part_of_the_descriptors_is_not_for_clients() -> None:
+def test_a_share_of_the_descriptors_is_reserved() -> None:
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     clients = connections_of_clients()
     assert 0 < clients < most
