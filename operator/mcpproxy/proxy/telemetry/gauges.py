@@ -36,7 +36,7 @@ def register_gauges(
         "mcpproxy_circuit_openings",
         "Number of times that the proxy began to refuse calls to a backend",
         ("backend",),
-        lambda: [((one.name,), one.circuit.openings) for one in backends.values()],
+        lambda: [((it.name,), it.circuit.openings) for it in backends.values()],
     )
     metrics.count(
         "mcpproxy_unattributed_messages",

@@ -219,7 +219,7 @@ class HttpClient:
     @property
     def answered_at(self) -> float:
         """Time of the loop at which the last response on an open connection was complete."""
-        return max((one.idle_since for one in self._all), default=float("-inf"))
+        return max((connection.idle_since for connection in self._all), default=float("-inf"))
 
     @property
     def _opening(self) -> int:
