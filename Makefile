@@ -19,7 +19,7 @@ SLOW := $(ANYWHERE) and (slow or apiserver or hypothesis)
 .DEFAULT_GOAL := help
 PART ?= 1
 STORIES ?= e2e
-.PHONY: help install demo demo-clean test test-slow test-all stress acto fields e2e e2e-long conformance peers keycloak browser screenshots netns e2e-keycloak bench bench-quick bench-compare soak hostile check format crds manifests golden images lock charts-test release gateway
+.PHONY: help install demo demo-clean test test-slow test-all stress acto fields e2e e2e-long conformance peers keycloak browser screenshots netns e2e-keycloak bench bench-quick bench-compare soak hostile check format crds manifests golden images lock charts-test release gateway reference docs
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -122,6 +122,7 @@ check: install ## Style, types, import layers, generated files
 	@$(BIN)/python -m scripts.cli_reference --check || { echo "run: make reference"; exit 1; }
 	@$(BIN)/python -m scripts.clients_page --check || { echo "run: make reference"; exit 1; }
 	@$(BIN)/python -m scripts.metrics_reference --check || { echo "run: make reference"; exit 1; }
+	@$(BIN)/python -m scripts.diagrams --check || { echo "run: make reference"; exit 1; }
 	@$(BIN)/python -m scripts.llms --check || { echo "run: make reference"; exit 1; }
 	@$(BIN)/python -m scripts.reference --check || { echo "run: make reference"; exit 1; }
 	@$(ASSETS); $(BIN)/python -m scripts.manifests --check || { echo "run: make manifests"; exit 1; }
@@ -148,7 +149,11 @@ reference: install ## Generate docs/reference.md, docs/cli.md, and parts of clie
 	@$(BIN)/python -m scripts.limits
 	@$(BIN)/python -m scripts.reasons
 	@$(BIN)/python -m scripts.sizing
+	@$(BIN)/python -m scripts.diagrams
 	@$(BIN)/python -m scripts.llms
+
+docs: install ## Build docs/ as a site in dist/site; links must resolve (SOURCE_URL is the address of the repository)
+	@$(BIN)/python -m scripts.site
 
 golden: install ## Write the expected manifests of the tests anew
 	@UPDATE_GOLDEN=1 $(BIN)/pytest tests/desired tests/packaging/test_argocd.py -q -k "golden or objects"

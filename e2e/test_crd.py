@@ -27,7 +27,7 @@ NEWER = (
     "podTemplate",
     "publicUrl",
 )
-NEWER_OF_BACKENDS = ("auth", "forwardHeaders", "results", "tls")
+NEWER_OF_BACKENDS = ("auth", "circuitBreaker", "forwardHeaders", "results", "tls")
 """Fields that the older CRD does not have; no other story's proxy uses them."""
 
 

@@ -80,11 +80,11 @@ def _definitions(source: str) -> Iterator[MetricDefinition]:
         name, text = node.args[:2]
         if function not in _KINDS or not isinstance(name, ast.Constant):
             continue
-        if not _NAME.fullmatch(str(name.value)):
+        base, kind = str(name.value), _KINDS[function]
+        if not _NAME.fullmatch(base):
             continue
-        assert isinstance(text, ast.Constant), f"{name.value}: the description is no constant"
-        kind = _KINDS[function]
-        shown = f"{name.value}_total" if kind == "counter" else str(name.value)
+        assert isinstance(text, ast.Constant), f"{base}: the description is no constant"
+        shown = f"{base}_total" if kind == "counter" else base
         yield MetricDefinition(shown, kind, _labels_of(node, function, values), str(text.value))
 
 

@@ -12,11 +12,10 @@ from mcpproxy.proxy.runtime import Runtime
 from scripts import metrics_reference
 from scripts.metrics_reference import MetricDefinition
 
+HASH = {"secretKeyRef": {"name": "ci", "key": "hash"}}
 FIELDS: dict[str, Any] = {
     "publicUrl": "https://mcp.example.com/mcp",
-    "authentication": {
-        "apiKeys": [{"name": "ci", "hashFrom": {"secretKeyRef": {"name": "ci", "key": "hash"}}}]
-    },
+    "authentication": {"apiKeys": [{"name": "ci", "hashFrom": HASH}]},
     "audit": {},
     "limits": {"rules": [{"name": "all", "per": "Proxy", "calls": 10, "window": "1s"}]},
 }

@@ -1,7 +1,7 @@
 """Servers of the library in web applications, and clients of them within the process."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, assert_type
 
@@ -84,8 +84,7 @@ async def test_an_asgi_server_serves_the_application_itself(stack: AsyncExitStac
 async def test_streams_reach_clients_of_a_mounted_proxy(stack: AsyncExitStack) -> None:
     server = Server("local")
     server.tool(_add)
-    options = {"timeout_graceful_shutdown": 1}
-    base = await stack.enter_async_context(hosted(within(server), **options))
+    base = await stack.enter_async_context(hosted(within(server), timeout_graceful_shutdown=1))
     changed = asyncio.Event()
 
     async def receive(message: Any) -> None:
@@ -121,11 +120,12 @@ async def test_a_mounted_proxy_checks_host_and_origin(
 async def test_allowed_hosts_and_origins_of_a_mounted_proxy_are_served(
     stack: AsyncExitStack,
 ) -> None:
-    options = {
-        "allowed_hosts": ["mcp.example.com"],
-        "allowed_origins": ["https://app.example.com"],
-    }
-    base = await stack.enter_async_context(hosted(within(Server("local"), **options)))
+    app = within(
+        Server("local"),
+        allowed_hosts=["mcp.example.com"],
+        allowed_origins=["https://app.example.com"],
+    )
+    base = await stack.enter_async_context(hosted(app))
     headers = {"host": "mcp.example.com", "origin": "https://app.example.com"}
     async with httpx2.AsyncClient() as http:
         response = await http.post(f"{base}/tools/mcp", json={}, headers=headers)
@@ -303,9 +303,9 @@ async def test_a_strict_list_fails_if_one_backend_is_down(peer: Any) -> None:
 
 def test_decorators_keep_the_types_of_functions() -> None:
     server = Server("typed")
-    assert_type(server.tool(_add), Callable[[int, int], int])
-    named = server.tool("plus", title="Plus")(_add)
-    assert named(1, 2) == server.prompt(_add)(1, 2) == 3
+    added = assert_type(server.tool(_add)(1, 2), int)
+    named = assert_type(server.tool("plus", title="Plus")(_add)(1, 2), int)
+    assert added == named == assert_type(server.prompt(_add)(1, 2), int) == 3
 
 
 def _add(a: int, b: int) -> int:

@@ -1,26 +1,17 @@
 """The server of the library: local components, copies and mounted servers in one catalog."""
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Self
 
-from mcp import Client
-
-from mcpproxy.api import constants
 from mcpproxy.api.defaults import BackendSettings
-from mcpproxy.library import serving
 from mcpproxy.library.access import access_settings
 from mcpproxy.library.components import copied_components
 from mcpproxy.library.components.components import CopiedComponent, RemoteComponent
 from mcpproxy.library.components.local_components import LocalComponents
-from mcpproxy.library.hosting.asgi_app import AsgiApp
-from mcpproxy.library.hosting.fastmcp_transport import fastmcp_provider, fastmcp_transport
-from mcpproxy.library.hosting.in_memory import in_memory_transport
-from mcpproxy.library.inspection import InspectableServer
+from mcpproxy.library.hosting.hosted_server import HostedServer
 from mcpproxy.library.provider import CACHE_TTL, ProxyProvider
 from mcpproxy.library.sessions.backend_factory import (
     BackendDefinition,
@@ -31,14 +22,11 @@ from mcpproxy.library.sessions.gateway_session import GatewayConnector
 from mcpproxy.library.targets import target_of
 from mcpproxy.library.visibility import ComponentVisibility, checked_prefix
 from mcpproxy.proxy.embed import (
-    ANONYMOUS,
     VERSION,
     BackendContext,
     Catalog,
     Connector,
     Gateway,
-    Identity,
-    Runtime,
     RuntimeOptions,
     TaskSet,
     build_backend_context,
@@ -48,10 +36,9 @@ LOCAL: Final = "_local"
 """Name of the backend of a server's own functions."""
 OWN: Final = (LOCAL, copied_components.COPIES)
 """Backends of a server's own components, which take precedence over those of mounted servers."""
-TransportName = Literal["stdio", "http", "streamable-http"]
 
 
-class Server(LocalComponents, InspectableServer):
+class Server(LocalComponents, HostedServer):
     """An MCP server of local components and mounted servers."""
 
     def __init__(
@@ -62,9 +49,7 @@ class Server(LocalComponents, InspectableServer):
         Raise ManifestError.
         """
         super().__init__(name, instructions)
-        self._access = access_settings(**access)
-        self._audit_descriptor = 2
-        """Descriptor of audit records: that of standard output belongs to the program."""
+        self.access = access_settings(**access)
         self._parts: list[BackendDefinition] = []
         self._beneath: list[Server] = []
         self._copies: list[CopiedComponent] = []
@@ -135,7 +120,7 @@ class Server(LocalComponents, InspectableServer):
     @property
     def is_restricted(self) -> bool:
         """True if rules restrict the callers of this server."""
-        return self._access.authorization is not None
+        return self.access.authorization is not None
 
     def check_is_unrestricted(self) -> None:
         """Raise ValueError if another server must not serve the components of this one."""
@@ -241,11 +226,11 @@ class Server(LocalComponents, InspectableServer):
             Catalog(names.index, catalog_filter=visibility),
             seals_task_ids=len(parts) > 1 or self.is_restricted,
         )
-        access, catalog = self._access, context.catalog
+        access, catalog = self.access, context.catalog
         return Gateway(
             *(self.name, VERSION, [part.backend(context) for part in parts], context, (), None),
             *access.guard(catalog),
-            access.audited_requests(self.name, catalog, self._audit_descriptor),
+            access.audited_requests(self.name, catalog, self.audit_descriptor),
             visibility,
         )
 
@@ -258,98 +243,3 @@ class Server(LocalComponents, InspectableServer):
         if self._copies:
             own.append(copied_components.part_of(self._copies))
         return [*own, *self._parts]
-
-    def http_app(
-        self,
-        path: str = constants.MCP_PATH,
-        *,
-        allowed_hosts: Iterable[str] = (),
-        allowed_origins: Iterable[str] = (),
-    ) -> AsgiApp:
-        """Return an ASGI application, which FastAPI and Starlette mount.
-
-        `path` is that of the endpoint within the application. `allowed_hosts` are the names by
-        which clients may call, in addition to the names and addresses of this machine; web pages of
-        `allowed_origins` may call from browsers. Raise ManifestError if rules need callers whom
-        nobody authenticates.
-        """
-        options = RuntimeOptions(
-            path=path,
-            allowed_hosts=(*serving.own_hosts(""), *allowed_hosts),
-            allowed_origins=tuple(allowed_origins),
-        )
-        configuration = self._access.configuration()
-
-        @contextlib.asynccontextmanager
-        async def serve() -> AsyncIterator[Callable[[], asyncio.Protocol]]:
-            self._audit_descriptor = 1
-            async with self:
-                runtime = Runtime(configuration, options, self.gateway)
-                async with runtime.serving_connections() as connect:
-                    yield connect
-
-        return AsgiApp(serve, path)
-
-    def client(self, *, identity: Identity = ANONYMOUS, **options: Any) -> Client:
-        """Return a client of the SDK that connects to this server within the process.
-
-        Use it in tests: `async with server.client() as client`. `identity` is that of the client;
-        `options` are those of `mcp.Client`.
-        """
-        return Client(in_memory_transport(self, identity), **options)
-
-    def fastmcp_transport(self, *, identity: Identity = ANONYMOUS) -> Any:
-        """Return a transport for clients of FastMCP in this process. Raise ImportError."""
-        return fastmcp_transport(self, identity)
-
-    def fastmcp_provider(self) -> Any:
-        """Return a provider for servers of FastMCP. Raise ImportError, or ValueError for rules."""
-        return fastmcp_provider(self)
-
-    def run(self, transport: TransportName | None = None, **options: Any) -> None:
-        """Serve until stopped. Options are those of `run_async`."""
-        try:
-            serving.run(self.run_async(transport, **options))
-        except KeyboardInterrupt:
-            return
-
-    async def run_async(
-        self,
-        transport: TransportName | None = None,
-        *,
-        host: str = "127.0.0.1",
-        port: int = 8000,
-        path: str = constants.MCP_PATH,
-        admin_port: int | None = None,
-        allowed_hosts: Iterable[str] = (),
-        allowed_origins: Iterable[str] = (),
-        identity: Identity = ANONYMOUS,
-    ) -> None:
-        """Serve one client on standard streams (the default), or clients over HTTP.
-
-        `allowed_hosts` are additional names by which clients may call. If `host` is reachable from
-        other machines, the machine's own names and addresses are allowed by default. Web pages of
-        `allowed_origins` may call from browsers. `identity` is that of the client on standard
-        streams; clients over HTTP have the one that `authentication` verifies. Raise ManifestError
-        if rules need callers whom nobody authenticates.
-        """
-        if transport not in (None, "stdio", "http", "streamable-http"):
-            raise ValueError(f"transport must be stdio or http, not {transport!r}")
-        hosts = tuple(allowed_hosts) or serving.own_hosts(host)
-        options = RuntimeOptions(
-            host=host,
-            port=port,
-            path=path,
-            admin_port=admin_port,
-            allowed_hosts=hosts,
-            allowed_origins=tuple(allowed_origins),
-        )
-        over_http = transport not in (None, "stdio")
-        configuration = self._access.configuration() if over_http else None
-        self._audit_descriptor = 1 if over_http else 2
-        async with self:
-            runtime = Runtime(configuration, options, self.gateway)
-            if over_http:
-                await serving.serve_http(runtime)
-            else:
-                await serving.serve_stdio(runtime, identity)

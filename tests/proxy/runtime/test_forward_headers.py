@@ -188,7 +188,11 @@ async def test_refused_credentials_affect_no_other_client(
     running = await _behind(House("legacy"), stack, proxy)
     eve = await _client(http, running.url, front, "eve")
     answer = await _asked(eve, "tools/call", name="h_all", arguments={})
-    assert answer["error"]["data"] == {"backend": "h", "reason": "Unauthorized"}
+    assert answer["error"]["data"] == {
+        "backend": "h",
+        "reason": "Unauthorized",
+        "mayHaveRun": False,
+    }
     assert "rejected the credentials" in answer["error"]["message"]
     assert await _told(await _client(http, running.url, front, "ann")) == ""
     assert await running.state("h") == "Healthy"

@@ -1,6 +1,7 @@
-"""Connections to a server within the process, as transports of SDK clients.
+"""Connections to a server within the process, as transports of clients of the SDK and of FastMCP.
 
 The server handles the messages of such a client like those of a client on standard streams.
+FastMCP is optional, and imported by the functions that need it.
 """
 
 import asyncio
@@ -8,18 +9,17 @@ import json
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
 import anyio
+from mcp import ClientSession
 from mcp.client._transport import ReadStream, TransportStreams, WriteStream
 from mcp.shared.memory import create_client_server_memory_streams
 from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 
-from mcpproxy.proxy.embed import Gateway, Identity, NothingToServe, StdioServer
-
-if TYPE_CHECKING:
-    from mcpproxy.library.server import Server
+from mcpproxy.library.inspection import InspectableServer
+from mcpproxy.proxy.embed import ANONYMOUS, Gateway, Identity, NothingToServe, StdioServer
 
 _CLOSED: Final = (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream)
 GRACE: Final = 2.0
@@ -63,7 +63,7 @@ class _ServerMessages:
 
 @asynccontextmanager
 async def in_memory_transport(
-    server: "Server", identity: Identity
+    server: InspectableServer, identity: Identity
 ) -> AsyncIterator[TransportStreams]:
     """Connect a client of this identity to a server, which runs as long as the client needs it."""
     async with server, create_client_server_memory_streams() as (client, ours):
@@ -92,3 +92,41 @@ async def _end(serving: "asyncio.Task[None]", gateway: Gateway, session: str) ->
     gateway.end_client(session)
     if not serving.cancelled():
         serving.result()
+
+
+def fastmcp_transport(server: InspectableServer, identity: Identity) -> Any:
+    """Return a transport with which clients of FastMCP connect to a server within the process.
+
+    `identity` is that of the client. Raise ImportError without FastMCP 4.
+    """
+    from fastmcp.client.transports import ClientTransport
+    from fastmcp.client.transports.base import TransportOptions
+
+    class MCPProxyTransport(ClientTransport):  # type: ignore[misc]
+        """Transport to a server within the process."""
+
+        @asynccontextmanager
+        async def connect_session(
+            self, *, transport_options: Any = None, **session_kwargs: Any
+        ) -> AsyncIterator[ClientSession]:
+            """Connect a session, which is not initialized yet."""
+            options = transport_options or TransportOptions()
+            async with in_memory_transport(server, identity) as (read, write):
+                session = options.session_class(
+                    read_stream=read, write_stream=write, **session_kwargs
+                )
+                async with session as entered:
+                    yield entered
+
+    return MCPProxyTransport()
+
+
+def fastmcp_provider(server: InspectableServer) -> Any:
+    """Return a provider of FastMCP with all components of a server.
+
+    Raise ImportError without FastMCP 4.
+    """
+    from fastmcp.server import create_proxy
+    from fastmcp.server.providers import FastMCPProvider
+
+    return FastMCPProvider(create_proxy(fastmcp_transport(server, ANONYMOUS), name=server.name))
