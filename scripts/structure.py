@@ -125,7 +125,6 @@ WIDE: Final[Mapping[str, frozenset[str]]] = {
             "plan/collect.py",
             "proxy/bootstrap.py",
             "proxy/downstream/app.py",
-            "proxy/gateway/gateway.py",
             "proxy/runtime.py",
             "proxy/upstream/backend.py",
             "proxy/upstream/monitor/monitor.py",
@@ -179,8 +178,8 @@ FOREIGN: Final[Mapping[str, frozenset[str]]] = {
     ),
     "a session over streams is older than the handshake on it": frozenset(
         {
-            "proxy/upstream/connect/handshake.py:greeting",
-            "proxy/upstream/connect/stdio_connector.py:greeting",
+            "proxy/upstream/connect/handshake.py:server",
+            "proxy/upstream/connect/stdio_connector.py:server",
         }
     ),
     "state of requests under way; to be moved into one class": frozenset(

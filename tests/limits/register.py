@@ -94,7 +94,7 @@ BOUNDED: Final[dict[str, str]] = {
     "proxy/downstream/batches.py:BatchEndpoint._serve_all:task": "http-batch batch-requests",
     "proxy/downstream/batches.py:BatchEndpoint._serve_all:wait": "http-batch batch-requests",
     "proxy/downstream/legacy/http.py:LegacyEndpoint._relayed": "instance-requests instances",
-    "proxy/downstream/legacy/http.py:LegacyEndpoint._tickets": "opened-session-ids",
+    "proxy/downstream/legacy/http.py:LegacyEndpoint._tokens": "opened-session-ids",
     "proxy/downstream/peers/acceptor.py:PeerAcceptor._handshakes": "instance-handshakes",
     "proxy/downstream/peers/acceptor.py:PeerAcceptor._switch:connection": "instance-handshake",
     "proxy/downstream/peers/acceptor.py:PeerAcceptor._switch:task": "instance-handshakes",

@@ -114,7 +114,7 @@ class Runtime:
             else None,
             clashes=catalog.clashes(),
             authentication=self._authentication.statuses() if self._authentication else None,
-            authorization=self.gateway.authorization_report(complete=is_complete),
+            authorization=self.gateway.routing.authorization_report(complete=is_complete),
             limits=self.gateway.limits_report(complete=is_complete),
         )
 
@@ -134,7 +134,7 @@ class Runtime:
             MountedValues(options.values, time.monotonic),
             options.resolve,
             KeyListener(gateway.notify_status_watchers, end_streams),
-            on_refused=gateway.record_failed_authentication,
+            on_refused=gateway.routing.record_failed_authentication,
         )
         gateway.metrics.count(
             "mcpproxy_authentications",
@@ -314,7 +314,7 @@ class Runtime:
         """Return the reason for which clients must not connect, or None."""
         if self._draining:
             return "shutting down"
-        if not self.gateway.initial_round_done:
+        if not self.gateway.aggregate.initial_round_done:
             return "the first check of all backends is in progress"
         if not self._verified:
             why_not = await check_endpoint(
