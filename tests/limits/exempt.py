@@ -48,6 +48,7 @@ UNBOUNDED: Final[dict[str, str]] = {
     "proxy/audit/record_queue.py:RecordQueue._start_delivery:thread": "one at a time",
     "proxy/audit/redaction.py:Redaction._paths": CONFIGURED,
     "proxy/gateway/audited_requests.py:AuditedRequests._callers": "a cache of 1024, KEPT",
+    "proxy/gateway/audited_requests.py:AuditedRequests._described": "a cache of 1024, KEPT",
     "proxy/gateway/audited_requests.py:AuditedRequests._subjects": "a cache of 1024, KEPT",
     "proxy/authorization/callers.py:CallerMatch._accounts": CONFIGURED,
     "proxy/authorization/policy.py:AccessClass._tables": KINDS,
