@@ -14,7 +14,7 @@ ASSETS = if [ -z "$${KUBEBUILDER_ASSETS:-}" ] && [ -x $(KIND_UP) ]; then eval "$
 # What the two parts of the tests have in common: they need no browser, packages, helm or root.
 ANYWHERE := not peers and not browser and not netns and not charts
 FAST := $(ANYWHERE) and not slow and not apiserver
-SLOW := $(ANYWHERE) and (slow or apiserver)
+SLOW := $(ANYWHERE) and (slow or apiserver or hypothesis)
 
 .DEFAULT_GOAL := help
 PART ?= 1
@@ -42,14 +42,14 @@ demo-clean: install ## Remove what the demo has left
 test: install ## All fast tests: they need no cluster, npm or API server (a minute and a half)
 	@env -u KUBEBUILDER_ASSETS $(BIN)/pytest -n $(WORKERS) --dist worksteal -m "$(FAST)" $(ARGS)
 
-test-slow: install ## The tests that make test leaves out: slow ones, and those at an API server
-	@$(ASSETS); $(BIN)/pytest -n $(WORKERS) --dist loadfile -m "$(SLOW)" $(ARGS)
+test-slow: install ## The tests that make test leaves out: slow ones, those at an API server, all examples
+	@$(ASSETS); EXAMPLES=all $(BIN)/pytest -n $(WORKERS) --dist loadfile -m "$(SLOW)" $(ARGS)
 
 test-all: test test-slow ## All tests that need no cluster: make test and make test-slow
 
 stress: install ## Hostile peers for 5 minutes; differential, concurrency and fuzz tests in full; make acto (PART=3: a third)
 	@$(BIN)/python -m bench.hostile.soak --untimed --seconds $$((300 / $(PART)))
-	@$(ASSETS); STRESS=$(PART) $(BIN)/pytest -n 2 --dist loadfile tests/differential tests/stress tests/acto $(ARGS)
+	@$(ASSETS); EXAMPLES=all STRESS=$(PART) $(BIN)/pytest -n 2 --dist loadfile tests/differential tests/stress tests/acto $(ARGS)
 
 acto: install ## 1500 good and bad changes of an MCPProxy, every field, at a real API server (3 minutes)
 	@$(ASSETS); STRESS=1 $(BIN)/pytest -s tests/acto $(ARGS)

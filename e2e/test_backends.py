@@ -57,7 +57,8 @@ def _pods(world: World) -> dict[str, int]:
     """The proxy's pods and how often each was restarted."""
     return {
         pod["metadata"]["name"]: sum(
-            one["restartCount"] for one in pod["status"]["containerStatuses"]
+            containerstatuse["restartCount"]
+            for containerstatuse in pod["status"]["containerStatuses"]
         )
         for pod in world.all("pods")
         if pod["metadata"]["labels"].get("app.kubernetes.io/instance") == "demo"

@@ -65,7 +65,7 @@ def test_a_backend_unreachable_for_one_of_three_pods_is_degraded_with_the_number
     eventually("it is Degraded", lambda: _state(fleet, "three") == "Degraded")
     eventually("it says of how many", lambda: _says(fleet, "three", r"^1 of 3 pods: "))
     status = fleet.status(NAME)
-    conditions = {one["type"]: one for one in status["conditions"]}
+    conditions = {condition["type"]: condition for condition in status["conditions"]}
     assert re.search("three is Degraded: 1 of 3 pods: ", conditions["Ready"]["message"])
     assert conditions["Available"]["status"] == "True"
     assert conditions["Ready"]["status"] == "True"
@@ -100,12 +100,12 @@ def test_a_drain_evicts_one_pod_and_waits_for_its_replacement_before_the_next(
 
 
 def _refusal(world: World, pod: str) -> str | None:
-    """What the API server has against an eviction; None where it evicts the pod."""
+    """Return the API server's reason against an eviction; None if it evicts the pod."""
     metadata = {"name": pod, "namespace": world.namespace}
     body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
     path = f"/api/v1/namespaces/{world.namespace}/pods/{pod}/eviction"
     try:
-        world.kubectl("create", "--raw", path, "-f", "-", given=json.dumps(body))
+        world.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(body))
     except CommandFailed as refused:
         if "TooManyRequests" not in refused.output:
             raise

@@ -54,10 +54,10 @@ class MetricDefinition:
 def metrics_of(program: str) -> list[MetricDefinition]:
     """Return the metrics of "operator" or "pods", sorted by name."""
     return sorted(
-        found
+        definition
         for path in SOURCE.rglob("*.py")
         if (path.relative_to(SOURCE).parts[0] == "controller") == (program == "operator")
-        for found in _definitions(path.read_text(encoding="utf-8"))
+        for definition in _definitions(path.read_text(encoding="utf-8"))
     )
 
 
@@ -112,7 +112,7 @@ def render() -> str:
     """Return the page."""
     page = PAGE.read_text(encoding="utf-8")
     for program in ("pods", "operator"):
-        rows = "\n".join(found.row() for found in metrics_of(program))
+        rows = "\n".join(result.row() for result in metrics_of(program))
         table = f"\n| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n{rows}\n\n"
         page = between(page, BEGIN.format(program), END.format(program), table)
     return page

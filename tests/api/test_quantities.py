@@ -28,8 +28,8 @@ def test_an_invalid_duration_is_refused_with_an_example(text: str) -> None:
 
 @given(st.integers(0, 23), st.integers(0, 59), st.integers(0, 59), st.integers(0, 999))
 def test_every_duration_of_whole_parts_is_understood(h: int, m: int, s: int, ms: int) -> None:
-    found = parse_duration(f"{h}h{m}m{s}s{ms}ms")
-    assert found == pytest.approx(h * 3600 + m * 60 + s + ms / 1000)
+    duration = parse_duration(f"{h}h{m}m{s}s{ms}ms")
+    assert duration == pytest.approx(h * 3600 + m * 60 + s + ms / 1000)
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,8 @@ def stage(apiserver: ApiServer, namespace: str) -> Stage:
 @pytest.fixture
 def pod(stage: Stage) -> Iterator[StatusServer]:
     """The admin port of a pod."""
-    with stage.pod() as found:
-        yield found
+    with stage.pod() as result:
+        yield result
 
 
 def settled(stage: Stage, pod: StatusServer, leader: OperatorProcess) -> dict[str, str]:
@@ -62,17 +62,17 @@ def settled(stage: Stage, pod: StatusServer, leader: OperatorProcess) -> dict[st
 def identities(stage: Stage) -> dict[str, str]:
     """uid and resourceVersion of every object."""
     return {
-        f"{found['kind']}/{found['metadata']['name']}": "{uid} {resourceVersion}".format(
-            **found["metadata"]
+        f"{result['kind']}/{result['metadata']['name']}": "{uid} {resourceVersion}".format(
+            **result["metadata"]
         )
-        for found in stage.list(f"{CHILDREN},mcpproxies,secrets,events")
+        for result in stage.list(f"{CHILDREN},mcpproxies,secrets,events")
     }
 
 
 def holder(stage: Stage) -> str | None:
-    """Who holds the Lease."""
-    found: str | None = stage.get("lease/mcpproxy-operator")["spec"].get("holderIdentity")
-    return found
+    """Return the holder of the Lease."""
+    result: str | None = stage.get("lease/mcpproxy-operator")["spec"].get("holderIdentity")
+    return result
 
 
 def repairs(stage: Stage, operator: OperatorProcess) -> None:

@@ -25,7 +25,7 @@ def a_plan(url: str, operation: Operation, era: Era = "legacy", tools: int = 10)
 
 
 async def some_calls(plan: Calls) -> Figures:
-    """What is measured; on a busy machine a longer load, so that calls end within its time."""
+    """Measure calls; a longer load lets them end within its time on a busy machine."""
     while True:
         figures = await measure(plan)
         if figures.errors or "p50" in figures.values or plan.seconds > 5:

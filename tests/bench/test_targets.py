@@ -46,8 +46,8 @@ def test_requirements_of_extras_hold_without_the_bounds_that_no_index_can_keep()
         "other; extra == 'unasked'",
         "tomli; python_version < '3'",
     ]
-    found = peers.needed(requires, ["server"])
-    assert found == ["mcp>=2.3", "certifi", "pydantic[email]>=2.12"]
+    result = peers.needed(requires, ["server"])
+    assert result == ["mcp>=2.3", "certifi", "pydantic[email]>=2.12"]
 
 
 @pytest.mark.slow
@@ -84,6 +84,7 @@ async def test_the_life_case_measures_the_start_and_memory(tmp_path: Path) -> No
 
 
 @pytest.mark.timeout(60)
+@pytest.mark.slow
 async def test_a_target_that_does_not_start_is_an_error_and_the_others_continue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,7 +33,7 @@ def test_a_new_series_of_events_begins_after_its_window() -> None:
 def test_events_of_the_same_time_have_different_names() -> None:
     events = EventRecorder("pod-1")
     made = [events.event(PROXY, "Normal", reason, "", BEGIN) for reason in ("A", "B", "C")]
-    assert len({one["metadata"]["name"] for one in made}) == 3
+    assert len({item["metadata"]["name"] for item in made}) == 3
 
 
 def test_a_note_is_cut_by_its_bytes_and_never_within_a_character() -> None:

@@ -42,10 +42,10 @@ def test_quantities_are_compared_by_amount_only_below_limits_and_requests() -> N
 
 def test_previously_applied_values_are_detected_in_atomic_fields() -> None:
     """A port that a rule no longer has must go; nothing says that it was us who wanted it."""
-    found = {"egress": [{"to": ["a"], "ports": [1]}]}
+    result = {"egress": [{"to": ["a"], "ports": [1]}]}
     entry = {"manager": "we", "operation": "Apply", "fieldsV1": {"f:egress": {}}}
-    ours = applied_fields({"metadata": {"managedFields": [entry]}, **found}, "we")
-    assert semantically_equal(found, ours)
+    ours = applied_fields({"metadata": {"managedFields": [entry]}, **result}, "we")
+    assert semantically_equal(result, ours)
     assert not semantically_equal({"egress": [{"to": ["a"]}]}, ours)
 
 

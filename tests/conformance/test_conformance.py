@@ -1,4 +1,4 @@
-"""What `make conformance` reads out of the suite's results, and when it fails."""
+"""Parsing of the suite's results by `make conformance`, and its exit code."""
 
 import json
 from pathlib import Path
@@ -33,13 +33,13 @@ def a_document(folder: Path, row: str) -> Path:
 
 
 def test_a_check_counts_with_its_worst_status(tmp_path: Path) -> None:
-    found = load(results(tmp_path, ping=[("a", "SUCCESS"), ("a", "FAILURE"), ("a", "SUCCESS")]))
-    assert found == {("ping", "a"): "FAILURE"}
+    document = load(results(tmp_path, ping=[("a", "SUCCESS"), ("a", "FAILURE"), ("a", "SUCCESS")]))
+    assert document == {("ping", "a"): "FAILURE"}
 
 
 def test_remarks_and_scenarios_of_extensions_are_not_checks(tmp_path: Path) -> None:
-    found = load(results(tmp_path, ping=[("a", "INFO")], tasks_lifecycle=[("b", "FAILURE")]))
-    assert found == {}
+    document = load(results(tmp_path, ping=[("a", "INFO")], tasks_lifecycle=[("b", "FAILURE")]))
+    assert document == {}
     assert load(tmp_path, extension=True) == {("tasks-lifecycle", "b"): "FAILURE"}
 
 

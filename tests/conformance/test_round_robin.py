@@ -53,13 +53,13 @@ async def balanced(*targets: Any) -> AsyncIterator[httpx2.AsyncClient]:
 
 async def test_requests_of_one_connection_go_to_the_targets_in_turn_unchanged() -> None:
     async with balanced(Target("a"), Target("b")) as http:
-        found = []
+        results = []
         for number in range(4):
             headers = {"host": "example.com:99"}
             answer = await http.put(f"/mcp/{number}?q=1", content=b"x", headers=headers)
             assert answer.headers["x-by"] == "me"
-            found.append(answer.json())
-    assert found == [
+            results.append(answer.json())
+    assert results == [
         [name, "PUT", f"/mcp/{number}", "q=1", "example.com:99", "x"]
         for number, name in enumerate("abab")
     ]

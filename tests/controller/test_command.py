@@ -65,6 +65,7 @@ def test_an_unexpected_error_is_one_log_line(
     assert "RuntimeError: broken" in json.loads(line)["exception"]
 
 
+@pytest.mark.slow
 def test_without_proxies_the_operator_waits_and_stops_on_a_signal(
     tmp_path: Path,
 ) -> None:

@@ -36,8 +36,8 @@ def candidate(cluster: FakeCluster, clock: FakeClock) -> Candidate:
 
 def lease(cluster: FakeCluster) -> Object:
     """The spec of the Lease."""
-    found: Object = cluster.objects[(LEASE.name, PLACE.namespace, PLACE.name)]["spec"]
-    return found
+    spec: Object = cluster.objects[(LEASE.name, PLACE.namespace, PLACE.name)]["spec"]
+    return spec
 
 
 async def test_the_first_candidate_leads_and_the_second_does_not(
@@ -126,8 +126,8 @@ async def test_one_of_two_candidates_wins_a_free_lease(
 ) -> None:
     first, second = candidate("first"), candidate("second")
     await candidate("gone").attempt()
-    for one in (first, second):
-        assert not await one.attempt()
+    for item in (first, second):
+        assert not await item.attempt()
     clock.advance(TIMING.duration)
     results = await asyncio.gather(first.attempt(), second.attempt(), return_exceptions=True)
     assert sum(result is True for result in results) == 1
@@ -155,7 +155,7 @@ def test_contradictory_times_are_refused(duration: float, renewal: float, retry:
 
 
 class Work:
-    """What a leader does, as far as a test needs to know."""
+    """Fake work of a leader."""
 
     def __init__(self) -> None:
         self.began, self.ended = asyncio.Event(), asyncio.Event()

@@ -1,4 +1,4 @@
-"""What runs beside Kopf: a part that ends is told by the probes."""
+"""Parts that run beside Kopf: if one ends, the probes report it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

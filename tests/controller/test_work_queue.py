@@ -20,14 +20,14 @@ def queue(clock: FakeClock) -> WorkQueue[str]:
 
 async def taken(queue: WorkQueue[str]) -> list[str]:
     """The keys that workers get now, none of them finished."""
-    found: list[str] = []
+    actual: list[str] = []
     while True:
         getting = asyncio.ensure_future(queue.get())
         await asyncio.wait([getting], timeout=0)
         if not getting.done():
             getting.cancel()
-            return found
-        found.append(getting.result())
+            return actual
+        actual.append(getting.result())
 
 
 async def test_a_key_that_is_added_twice_is_processed_once(queue: WorkQueue[str]) -> None:

@@ -109,4 +109,4 @@ async def test_workers_log_the_same_failure_of_one_mcpproxy_once(
         assert len(passes.results) == number + 1
     for worker in workers:
         worker.cancel()
-    assert [one.levelname for one in caplog.records].count("WARNING") == 1
+    assert [record.levelname for record in caplog.records].count("WARNING") == 1

@@ -24,7 +24,7 @@ OF_WORKERS = {"mcpproxy_workers", "mcpproxy_worker_ends_total"}
 
 
 def _documented(program: str) -> dict[str, MetricDefinition]:
-    return {found.name: found for found in metrics_reference.metrics_of(program)}
+    return {result.name: result for result in metrics_reference.metrics_of(program)}
 
 
 def test_the_page_is_current() -> None:
@@ -44,7 +44,7 @@ def test_the_page_lists_the_metrics_of_the_operator() -> None:
 
 def test_the_page_lists_the_labels_of_the_metrics() -> None:
     text = OperatorMetrics().render().decode()
-    found = {
+    result = {
         (sample.name, label)
         for family in text_string_to_metric_families(text)
         for sample in family.samples
@@ -52,8 +52,8 @@ def test_the_page_lists_the_labels_of_the_metrics() -> None:
     }
     documented = _documented("operator")
     labels = {(name, label) for name, metric in documented.items() for label in metric.labels}
-    assert found
-    for name, label in found:
+    assert result
+    for name, label in result:
         base = next((n for n in documented if name.startswith(n)), "")
         assert label == "le" or not base or (base, label) in labels
 

@@ -1,4 +1,4 @@
-"""What the documentation points to is there."""
+"""Links and names in the documentation are valid."""
 
 import re
 from pathlib import Path

@@ -13,6 +13,7 @@ _TLS: Final = f"{_RUNTIME}/test_tls_fields.py"
 _PROGRAM: Final = f"{_RUNTIME}/test_programs.py::test_a_stdio_server_runs_as_the_spec_defines"
 _SERVICE: Final = f"{_REACH}::test_a_service_is_called_by_its_name_namespace_port_and_path"
 _HEADERS: Final = f"{_REACH}::test_headers_are_those_of_the_spec_of_secrets_and_of_config_maps"
+_CIRCUIT: Final = f"{_RUNTIME}/test_circuit.py"
 _WAITS: Final = f"{_RUNTIME}/test_waits.py"
 _LISTED: Final = (
     f"{_RUNTIME}/test_selection.py::test_only_selected_components_are_listed_with_their_overrides"
@@ -100,6 +101,12 @@ PROOFS: Final[dict[str, str]] = {
     ".limits.shared.valkey.passwordFrom.configMapKeyRef.name": _STORE_PASSWORD,
     ".limits.shared.valkey.passwordFrom.configMapKeyRef.key": _STORE_PASSWORD,
     ".limits.onStoreFailure": f"{_LIMITS}::test_the_failure_policy_decides_while_the_store_fails",
+    ".backends[].circuitBreaker.failures": (
+        f"{_CIRCUIT}::test_the_number_of_failures_is_that_of_the_spec"
+    ),
+    ".backends[].circuitBreaker.mode": (
+        f"{_CIRCUIT}::test_a_disabled_circuit_breaker_refuses_nothing"
+    ),
     ".backends[].results.maxBytes": f"{_LIMITS}::test_a_result_that_is_too_large_is_an_error",
     ".backends[].results.onLarger": f"{_LIMITS}::test_the_text_of_a_result_is_cut",
     ".audit.arguments": f"{_AUDIT}::test_a_denied_call_has_one_record",
@@ -340,4 +347,4 @@ AS_THEY_ARE: Final[dict[str, str]] = {
     ".podTemplate.": f"{_SERVER}::test_every_field_that_places_pods_is_theirs_as_it_is",
     ".networkPolicy.": f"{_SERVER}::test_every_field_of_the_doors_is_in_the_policy_as_it_is",
 }
-"""Where the fields of Kubernetes' own objects begin, and the test of all that are below."""
+"""Prefixes of the fields of Kubernetes' own objects, and the test of all below them."""

@@ -45,9 +45,9 @@ def test_every_proof_is_a_test_of_this_repository() -> None:
     files = sorted({name.partition("::")[0] for name in named})
     collected = pytest_run("--collect-only", *files)
     assert collected.returncode == 0, collected.stdout
-    found = {line for line in collected.stdout.splitlines() if "::" in line}
-    found |= {line.partition("[")[0] for line in found}
-    assert named - found == set()
+    result = {line for line in collected.stdout.splitlines() if "::" in line}
+    result |= {line.partition("[")[0] for line in result}
+    assert named - result == set()
 
 
 def test_a_proof_has_a_real_runtime_or_a_real_operator_at_work() -> None:

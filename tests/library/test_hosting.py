@@ -267,8 +267,8 @@ async def test_clients_within_the_process_have_separate_sessions(counter: Any) -
     _, url = counter
     servers = {"counter": {"url": url, "session": {"mode": "PerClient"}}}
     server = create_proxy({"mcpServers": servers})
-    async with server.client(mode="legacy") as one, server.client(mode="legacy") as other:
-        counts = [await client.call_tool("increment", {}) for client in (one, one, other)]
+    async with server.client(mode="legacy") as item, server.client(mode="legacy") as other:
+        counts = [await client.call_tool("increment", {}) for client in (item, item, other)]
     assert [text(count) for count in counts] == ["1", "2", "1"]
 
 

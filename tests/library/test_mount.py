@@ -83,8 +83,8 @@ async def test_without_a_prefix_the_sdk_servers_own_component_wins(peer: Any, mo
     host.add_tool(lambda: "mine", name="echo")
     mount(host, url)
     async with Client(host, mode=mode) as client:
-        found = await names(client)
-        assert found.count("echo") == 1
+        result = await names(client)
+        assert result.count("echo") == 1
         assert text(await client.call_tool("echo", {})) == "mine"
         assert text(await client.call_tool("fail", {})) == "it broke"
 
@@ -278,10 +278,10 @@ async def test_a_copied_template_may_be_one_that_the_sdk_cannot_read(connect: An
 
 
 async def test_a_server_is_not_mounted_into_itself() -> None:
-    one, two = Server("one"), Server("two")
-    one.mount(two)
+    item, two = Server("one"), Server("two")
+    item.mount(two)
     with pytest.raises(ValueError, match="itself"):
-        two.mount(one)
+        two.mount(item)
 
 
 async def test_a_server_that_runs_takes_no_components() -> None:
@@ -313,7 +313,7 @@ async def test_progress_on_a_server_request_reaches_the_mounted_server_with_its_
             Client(f"{base}/mcp", mode="legacy", sampling_callback=sampled) as client,
         ):
             await client.call_tool("ext_t", {})
-    told = [one.message["params"] for one in backend.seen if "progress" in one.body.decode()]
+    told = [item.message["params"] for item in backend.seen if "progress" in item.body.decode()]
     assert told == [{"progressToken": "its-own", "progress": 0.5, "message": "half"}]
 
 

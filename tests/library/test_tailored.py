@@ -25,8 +25,8 @@ async def _sample(context: Any, params: Any) -> t.CreateMessageResult:
 async def _choosy(peer: Any, era: str) -> str:
     server, url = await peer(era=era)
     server.needs = {"sample": "sampling", "elicit": "elicitation"}
-    found: str = url
-    return found
+    result: str = url
+    return result
 
 
 @pairs
@@ -53,8 +53,8 @@ async def test_a_mounted_server_lists_the_components_available_to_the_client(
 ) -> None:
     outer = Server("outer")
     outer.mount(create_proxy(await _choosy(peer, era)), "in")
-    found = await names(await connect(outer, mode, sampling_callback=_sample))
-    assert {"in_sample", "in_elicit"} & {*found} == {"in_sample"}
+    result = await names(await connect(outer, mode, sampling_callback=_sample))
+    assert {"in_sample", "in_elicit"} & {*result} == {"in_sample"}
 
 
 @pytest.mark.parametrize("mode", ERAS)

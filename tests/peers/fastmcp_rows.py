@@ -83,19 +83,19 @@ async def _tools(client: Any) -> list[str]:
     return sorted(tool.name for tool in tools)
 
 
-async def _compare(row: list[str], given: dict[str, Any]) -> list[Any]:
+async def _compare(row: list[str], value: dict[str, Any]) -> list[Any]:
     _, theirs, ours = row
-    names = {**_shared(given["url"], given["script"]), **_of_fastmcp()}
+    names = {**_shared(value["url"], value["script"]), **_of_fastmcp()}
     names["names"] = names
     of_fastmcp = await _tools(fastmcp.Client(await _run(theirs, names)))
-    names = {**_shared(given["url"], given["script"]), **_ours()}
+    names = {**_shared(value["url"], value["script"]), **_ours()}
     names["names"] = names
     return [of_fastmcp, await _tools((await _run(ours, names)).client())]
 
 
-async def _both(given: dict[str, Any]) -> list[Any]:
+async def _both(value: dict[str, Any]) -> list[Any]:
     """A proxy as a provider of FastMCP, and a client of FastMCP that connects to a proxy."""
-    proxy, main = mcpproxy.create_proxy(given["url"]), fastmcp.FastMCP("main")
+    proxy, main = mcpproxy.create_proxy(value["url"]), fastmcp.FastMCP("main")
     main.add_provider(proxy.fastmcp_provider(), namespace="weather")
     mounted = fastmcp.FastMCP("main")
     mcpproxy.mount(mounted, proxy, "weather")
@@ -108,15 +108,15 @@ async def _both(given: dict[str, Any]) -> list[Any]:
 
 async def _main() -> None:
     logging.disable(logging.WARNING)
-    given = json.load(sys.stdin)
-    found: dict[str, Any] = {}
-    for row in given["rows"]:
+    document = json.load(sys.stdin)
+    result: dict[str, Any] = {}
+    for row in document["rows"]:
         try:
-            found[row[0]] = await _compare(row, given)
+            result[row[0]] = await _compare(row, document)
         except Exception as error:
-            found[row[0]] = [f"{type(error).__name__}: {error}", row[1:]]
-    found["both"] = await _both(given)
-    json.dump(found, sys.stdout)
+            result[row[0]] = [f"{type(error).__name__}: {error}", row[1:]]
+    result["both"] = await _both(document)
+    json.dump(result, sys.stdout)
 
 
 if __name__ == "__main__":

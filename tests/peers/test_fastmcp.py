@@ -29,12 +29,12 @@ def _rows() -> list[list[str]]:
     """The task and the two cells of code of each row."""
     table = PAGE.read_text(encoding="utf-8").partition("<!-- rows: fastmcp -->\n")[2]
     lines = table.partition("\n\n")[0].splitlines()[2:]
-    found = [_ROW.match(line) for line in lines]
-    assert all(found), [line for line, row in zip(lines, found, strict=True) if row is None]
-    return [list(row.groups()) for row in found if row is not None]
+    results = [_ROW.match(line) for line in lines]
+    assert all(results), [line for line, row in zip(lines, results, strict=True) if row is None]
+    return [list(row.groups()) for row in results if row is not None]
 
 
-async def _run(home: Path, *arguments: str, given: str) -> str:
+async def _run(home: Path, *arguments: str, document: str) -> str:
     """The output of a program in the environment of FastMCP; it uses this tree's packages."""
     installed = home / "mcpproxy_operator.dist-info"
     installed.mkdir()
@@ -48,7 +48,7 @@ async def _run(home: Path, *arguments: str, given: str) -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    output, errors = await process.communicate(given.encode())
+    output, errors = await process.communicate(document.encode())
     assert process.returncode == 0, errors.decode()
     return output.decode()
 
@@ -56,12 +56,12 @@ async def _run(home: Path, *arguments: str, given: str) -> str:
 async def test_each_row_of_the_page_gives_the_same_tools_as_fastmcp(tmp_path: Path) -> None:
     rows = _rows()
     async with serving(Peer("peer", "dual").gate) as base:
-        given = json.dumps({"url": f"{base}/mcp", "script": notes.__file__, "rows": rows})
+        value = json.dumps({"url": f"{base}/mcp", "script": notes.__file__, "rows": rows})
         program = os.fspath(ROOT / "tests" / "peers" / "fastmcp_rows.py")
-        found: dict[str, Any] = json.loads(await _run(tmp_path, program, given=given))
-    both = found.pop("both")
-    assert [task for task, *_ in rows] == list(found)
-    different = {task: pair for task, pair in found.items() if pair[0] != pair[1] or not pair[0]}
+        document: dict[str, Any] = json.loads(await _run(tmp_path, program, document=value))
+    both = document.pop("both")
+    assert [task for task, *_ in rows] == list(document)
+    different = {task: pair for task, pair in document.items() if pair[0] != pair[1] or not pair[0]}
     assert different == {}
     as_provider, mounted, connected = both
     assert as_provider == mounted == [f"weather_{name}" for name in connected]
@@ -73,4 +73,4 @@ async def test_fastmcp_is_imported_only_when_it_is_used(tmp_path: Path) -> None:
         "import sys, mcpproxy; s = mcpproxy.Server(); s.http_app(); s.client();"
         "mcpproxy.create_proxy('http://127.0.0.1:1/mcp'); print('fastmcp' in sys.modules)"
     )
-    assert (await _run(tmp_path, "-W", "ignore", "-c", code, given="")).strip() == "False"
+    assert (await _run(tmp_path, "-W", "ignore", "-c", code, document="")).strip() == "False"

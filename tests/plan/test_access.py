@@ -120,8 +120,8 @@ def test_a_change_of_rules_is_shown_for_each_caller_and_is_exit_code_2() -> None
 
 
 def test_the_first_rules_take_from_everyone_what_they_do_not_allow() -> None:
-    found = access_differences(_plan(), _plan(rule("read", DEV, {"tools": ["a_get"]})))
-    assert [(c["caller"], c["tools"]["removed"]) for c in found] == [
+    result = access_differences(_plan(), _plan(rule("read", DEV, {"tools": ["a_get"]})))
+    assert [(c["caller"], c["tools"]["removed"]) for c in result] == [
         ("group dev", ["a_set"]),
         ("anonymous", ["a_get", "a_set"]),
         ("any other caller", ["a_get", "a_set"]),

@@ -105,10 +105,10 @@ def test_restarting_a_timer_gives_it_the_whole_time_again(
 def test_restarting_a_cancelled_timer_starts_it_again(
     clock: Clock, deadlines: TimerQueue, ended: list[str]
 ) -> None:
-    found = _start(deadlines, ended, "a")
-    found.cancel()
+    result = _start(deadlines, ended, "a")
+    result.cancel()
     clock.turn(30)
-    found.restart()
+    result.restart()
     clock.turn(9)
     assert ended == []
     clock.turn(1)
@@ -118,10 +118,10 @@ def test_restarting_a_cancelled_timer_starts_it_again(
 def test_a_missed_timeout_stays_missed(
     clock: Clock, deadlines: TimerQueue, ended: list[str]
 ) -> None:
-    found = _start(deadlines, ended, "a")
+    result = _start(deadlines, ended, "a")
     clock.turn(10)
-    assert found.missed
-    found.restart()
+    assert result.missed
+    result.restart()
     clock.turn(30)
     assert ended == ["a"]
 
@@ -129,12 +129,12 @@ def test_a_missed_timeout_stays_missed(
 def test_many_waiters_share_one_timer(
     clock: Clock, deadlines: TimerQueue, ended: list[str]
 ) -> None:
-    found = [_start(deadlines, ended, str(number)) for number in range(100)]
-    for one in found:
-        one.restart()
+    results = [_start(deadlines, ended, str(number)) for number in range(100)]
+    for item in results:
+        item.restart()
     assert len(clock.timers) == 1
-    for one in found:
-        one.cancel()
+    for item in results:
+        item.cancel()
     clock.turn(10)
     assert clock.timers == []
     _start(deadlines, ended, "later")
@@ -171,11 +171,11 @@ def test_a_timer_that_fails_does_not_keep_others_from_expiring(
 def test_messages_go_to_the_new_owner(
     clock: Clock, deadlines: TimerQueue, ended: list[str]
 ) -> None:
-    found = _start(deadlines, ended, "first")
-    found.hand_to(lambda: ended.append("second"))
+    result = _start(deadlines, ended, "first")
+    result.hand_to(lambda: ended.append("second"))
     clock.turn(10)
     assert ended == ["second"]
-    found.hand_to(lambda: ended.append("too late"))
+    result.hand_to(lambda: ended.append("too late"))
     assert ended == ["second"]
     clock.turn(0)
     assert ended == ["second", "too late"]

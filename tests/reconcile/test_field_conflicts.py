@@ -57,15 +57,17 @@ CHANGES: dict[Change, str] = {
 
 def reversals(stage: Stage) -> int:
     """The number of children applied so far."""
-    return sum(one.startswith("apply ") and "Event" not in one for one in stage.cluster.writes)
+    return sum(
+        write.startswith("apply ") and "Event" not in write for write in stage.cluster.writes
+    )
 
 
-async def fight(stage: Stage, change: Change, seconds: int) -> None:
-    """Undo each write of the operator, four times a second."""
-    for _ in range(4 * seconds):
+async def fight(stage: Stage, change: Change, seconds: int, step: float = 1.0) -> None:
+    """Undo each write of the operator within `step` seconds."""
+    for _ in range(int(seconds / step)):
         change(stage)
         await stage.reconcile()
-        stage.clock.advance(0.25)
+        stage.clock.advance(step)
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
@@ -74,7 +76,7 @@ async def test_a_manager_that_undoes_every_write_is_named_and_reverted_less_and_
 ) -> None:
     caplog.set_level(logging.WARNING)
     await stage.is_running(replicas=1)
-    await fight(stage, change, 1)
+    await fight(stage, change, 1, 0.25)
     change(stage)
     await stage.reconcile()
     assert reversals(stage) <= 2

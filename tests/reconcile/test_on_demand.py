@@ -21,12 +21,12 @@ every_kind = pytest.mark.parametrize("kind", ASKED, ids=lambda kind: kind.name)
 
 
 def is_there(stage: Stage, kind: ResourceKind) -> bool:
-    """Whether the child exists."""
+    """Return True if the child exists."""
     return (kind.name, *KEY) in stage.cluster.objects
 
 
 def without_url(kind: ResourceKind) -> dict[str, Any]:
-    """What asks for a child, besides the public URL, which the pods heed as well."""
+    """Fields that request a child, besides the public URL, which the pods read as well."""
     return {field: value for field, value in ASKED[kind].items() if field not in PUBLIC}
 
 
@@ -123,7 +123,7 @@ async def test_replicas_belong_to_the_autoscaler_from_the_first_to_the_last(stag
 
 
 async def test_an_autoscaler_takes_over_no_proxy_without_pods(stage: Stage) -> None:
-    """It would never scale up from zero."""
+    """The Deployment would never scale up from zero."""
     await stage.is_running(replicas=1)
     stage.user_applies(replicas=0)
     await stage.reconcile()

@@ -1,4 +1,4 @@
-"""What is read out of live objects."""
+"""Values that are read from live objects."""
 
 from typing import Any
 

@@ -55,8 +55,8 @@ def test_backends_without_certificate_verification_are_named_in_accepted() -> No
             a_backend("three", url="https://example.com/mcp", tls=tls),
         ]
     ).spec
-    found = condition(status_of(replace(READY, spec=spec)), "Accepted")
-    assert found.message == (
+    result = condition(status_of(replace(READY, spec=spec)), "Accepted")
+    assert result.message == (
         "the spec is valid; tls.insecureSkipVerify: the proxy does not verify the certificates of"
         " one, three"
     )
@@ -66,7 +66,7 @@ def test_backends_without_certificate_verification_are_named_in_accepted() -> No
 def test_every_condition_has_the_observed_generation() -> None:
     status = status_of(READY)
     assert status.observed_generation == 3
-    assert {found.observed_generation for found in status.conditions or []} == {3}
+    assert {result.observed_generation for result in status.conditions or []} == {3}
 
 
 def test_the_same_observation_gives_the_same_bytes_whenever_it_is_made() -> None:
@@ -77,8 +77,8 @@ def test_the_same_observation_gives_the_same_bytes_whenever_it_is_made() -> None
 
 def test_the_order_of_pods_never_shows() -> None:
     pods = [a_pod("tools-1", a_view(message="a")), a_pod("tools-2", a_view(message="b"))]
-    one, other = observed(*pods), observed(*reversed(pods))
-    assert status_of(one) == status_of(other)
+    item, other = observed(*pods), observed(*reversed(pods))
+    assert status_of(item) == status_of(other)
 
 
 def test_the_time_of_a_condition_changes_with_its_status_alone() -> None:

@@ -50,6 +50,6 @@ def test_the_failing_optional_backend_is_named_where_the_proxy_serves() -> None:
     views = (a_view("weather"), a_view("news", state="Unhealthy", message="refused"))
     proxy = an_mcpproxy(backends=[a_backend("weather"), a_backend("news", optional=True)])
     status = status_of(observed(a_pod("tools-1", *views), spec=proxy.spec))
-    ready = next(one for one in status.conditions or [] if one.type == "Ready")
+    ready = next(condition for condition in status.conditions or [] if condition.type == "Ready")
     assert (ready.status, status.summary) == ("True", "Degraded")
     assert "news (optional) is Unhealthy: refused" in ready.message

@@ -115,10 +115,10 @@ class World:
 
     async def client(self, era: str = "legacy", who: str = "ann") -> Client:
         """One that reads."""
-        found = Client(self.http, self.instance.url, era, {"authorization": who})
+        result = Client(self.http, self.instance.url, era, {"authorization": who})
         if era == "legacy":
-            await found.initialize()
-        return found
+            await result.initialize()
+        return result
 
     async def stall(self, head: str, body: bytes = b"") -> None:
         """Send a request on a connection that is never read."""
@@ -162,18 +162,18 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
             base = await stack.enter_async_context(serving(flood.backend))
             session = {"mode": "PerClient"}
             specs.append({"name": era, "url": f"{base}/mcp", "session": session})
-        (found,) = await stack.enter_async_context(instances(tmp_path, 1, specs))
+        (result,) = await stack.enter_async_context(instances(tmp_path, 1, specs))
         http = await stack.enter_async_context(httpx2.AsyncClient(timeout=30))
-        made = World(found, floods, http, stack)
+        made = World(result, floods, http, stack)
         for era in floods:
             client = await made.client(era)
             for tool in ("legacy_t", "modern_t", "stdio_t"):
                 *_, response = await client.exchange(_call(era, tool))
                 assert "result" in json.loads(response), response
         await made.grown()
-        made.settled = found.resident()
+        made.settled = result.resident()
         yield made
-        assert '"exception"' not in found.log.read_text()
+        assert '"exception"' not in result.log.read_text()
 
 
 def _call(era: str, tool: str, **arguments: Any) -> bytes:

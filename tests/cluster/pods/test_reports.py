@@ -53,10 +53,10 @@ class Scene:
 @pytest.fixture
 async def scene() -> AsyncIterator[Scene]:
     """A fleet that follows one pod."""
-    found = Scene()
-    found.fleet.follow("tools", [POD])
-    yield found
-    await found.fleet.close()
+    result = Scene()
+    result.fleet.follow("tools", [POD])
+    yield result
+    await result.fleet.close()
 
 
 async def test_a_pod_without_a_first_attempt_is_not_settled(scene: Scene) -> None:

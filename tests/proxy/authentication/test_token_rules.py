@@ -1,4 +1,4 @@
-"""Which tokens are accepted, and whose they are."""
+"""Accepted tokens, and their subjects."""
 
 import json
 from typing import Any

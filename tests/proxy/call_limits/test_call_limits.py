@@ -27,7 +27,7 @@ def _limits(*rules: Any, clock: Clock | None = None) -> CallLimits:
 
 
 async def _count(limits: CallLimits, times: int, **about: Any) -> int:
-    """How many of these calls are admitted."""
+    """Return the number of these calls that are admitted."""
     permits = [await admitted(limits, **about) for _ in range(times)]
     return sum(permit is not None for permit in permits)
 

@@ -24,7 +24,7 @@ MINUTES = 10
 
 @dataclass
 class Traffic:
-    """What became of calls at three times the limit."""
+    """Results of calls at three times the limit."""
 
     times: list[float]
     offered: int

@@ -37,7 +37,7 @@ class Server:
     process: asyncio.subprocess.Process
 
     async def accepts(self) -> bool:
-        """Whether connections are accepted."""
+        """True if connections are accepted."""
         with contextlib.suppress(OSError):
             _, writer = await asyncio.open_connection("127.0.0.1", self.port)
             writer.close()
@@ -63,10 +63,10 @@ async def server(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Server
         process = await asyncio.create_subprocess_exec(
             *command, cwd=tmp_path, stdout=asyncio.subprocess.DEVNULL
         )
-        found = Server(port, process)
-        started.append(found)
-        await eventually(found.accepts, "the server to accept connections")
-        return found
+        result = Server(port, process)
+        started.append(result)
+        await eventually(result.accepts, "the server to accept connections")
+        return result
 
     yield start
     for each in started:

@@ -27,8 +27,8 @@ def test_a_list_of_denied_tools_hides_them(member: str) -> None:
 
 
 def test_several_lists_are_in_force_together() -> None:
-    found = tools(includeTools=["a", "b", "c"], enabled_tools=["b", "c", "d"], excludeTools=["c"])
-    assert found == {"include": ["b", "c"], "exclude": ["c"]}
+    result = tools(includeTools=["a", "b", "c"], enabled_tools=["b", "c", "d"], excludeTools=["c"])
+    assert result == {"include": ["b", "c"], "exclude": ["c"]}
 
 
 def test_all_tools_can_be_allowed_by_a_star() -> None:

@@ -231,10 +231,10 @@ def test_s2_hosts_are_parsed_by_the_grammar_of_rfc_3986(text: str) -> None:
 
 @given(TEXTS | TEXTS.map(lambda text: f"http://{text}"))
 def test_s1_origins_are_parsed_by_the_grammar_of_rfc_6454(text: str) -> None:
-    found = parse_origin(text)
+    origin = parse_origin(text)
     short = re.search(r":[0-9]{6,}$", text) is None
     strict = STRICT_ORIGIN.fullmatch(text) is not None and _port_fits(text) and short
-    assert (found is not None) == (strict and not re.search(r"://\.(:[0-9]*)?$", text))
+    assert (origin is not None) == (strict and not re.search(r"://\.(:[0-9]*)?$", text))
 
 
 @given(TEXTS)

@@ -24,10 +24,10 @@ CONTENT = b"line\n" * 20_000
 
 
 async def _all_of(source: InputStream) -> bytes:
-    found = b""
+    result = b""
     while chunk := await source.read():
-        found += chunk
-    return found
+        result += chunk
+    return result
 
 
 @pytest.fixture
@@ -131,10 +131,10 @@ async def test_a_cancelled_write_of_a_message_completes(pipe: tuple[int, int]) -
     writing.cancel()
     behind = asyncio.create_task(output.write(b"behind\n"))
     source = InputStream(os.dup(inward))
-    found = b""
-    while not found.endswith(b"behind\n"):
-        found += await source.read()
-    assert found == CONTENT + b"behind\n"
+    result = b""
+    while not result.endswith(b"behind\n"):
+        result += await source.read()
+    assert result == CONTENT + b"behind\n"
     await behind
     assert writing.cancelled()
     source.close()

@@ -28,10 +28,10 @@ def _listed(catalog: Catalog, kind: ComponentKind, audience: ListVariant) -> byt
 
 
 def _shown(catalog: Catalog, audience: ListVariant, kind: ComponentKind = TOOLS) -> list[str]:
-    found = json.loads(
+    document = json.loads(
         b"".join(catalog.list_result_parts(kind, modern=False, now=0.0, audience=audience))
     )
-    return [item[kind.key] for item in found[kind.member]]
+    return [item[kind.key] for item in document[kind.member]]
 
 
 def _two_backends() -> Catalog:
@@ -94,8 +94,8 @@ def test_equal_items_and_equal_merged_lists_are_kept_once() -> None:
     assert sampling.items[0] is everyones.items[0]
     assert sampling.items[2] is everyones.items[1]
     audiences = [ListVariant({"a": seen}) for seen in (SAMPLING, ROOTS)]
-    one, other = (catalog._body(TOOLS, audience) for audience in audiences)
-    assert one is other
+    item, other = (catalog._body(TOOLS, audience) for audience in audiences)
+    assert item is other
 
 
 def test_fetching_an_equal_list_keeps_the_shared_bytes() -> None:
@@ -191,13 +191,13 @@ def test_m3_the_ttl_hint_is_that_of_the_shown_lists() -> None:
     catalog.put("b", TOOLS, _listing(TOOLS, "b", "x", **hint))
     own: dict[str, Any] = {"ttlMs": 500, "cacheScope": "private"}
     catalog.put("a", TOOLS, _listing(TOOLS, "a", "y", **own), SAMPLING)
-    found = [
+    results = [
         json.loads(
             b"".join(catalog.list_result_parts(TOOLS, modern=True, now=0.0, audience=audience))
         )
         for audience in (EVERYONE, ListVariant({"a": SAMPLING}))
     ]
-    assert [(one["ttlMs"], one["cacheScope"]) for one in found] == [
+    assert [(item["ttlMs"], item["cacheScope"]) for item in results] == [
         (9000, "public"),
         (500, "private"),
     ]
@@ -205,10 +205,10 @@ def test_m3_the_ttl_hint_is_that_of_the_shown_lists() -> None:
 
 def test_arguments_for_headers_are_known_for_tools_of_list_variants() -> None:
     def tool(name: str, header: str | None) -> dict[str, Any]:
-        found: dict[str, Any] = {"type": "string"}
+        result: dict[str, Any] = {"type": "string"}
         if header is not None:
-            found["x-mcp-header"] = header
-        return {"name": name, "inputSchema": {"properties": {"r": found}}}
+            result["x-mcp-header"] = header
+        return {"name": name, "inputSchema": {"properties": {"r": result}}}
 
     def put(*tools: dict[str, Any], seen: bytes | None = None) -> None:
         page = jsonrpc.decode_object(json.dumps({"tools": tools}).encode())

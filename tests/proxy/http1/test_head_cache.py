@@ -14,6 +14,7 @@ from mcpproxy.proxy.http1.errors import HttpError
 from mcpproxy.proxy.http1.head_cache import MAX_HEADS, MAX_SIZE, HeadCache
 from mcpproxy.proxy.http1.server.request import Request, RequestHead
 from mcpproxy.proxy.http1.server.request_parser import RequestParser
+from tests.support.examples import examples
 
 HEADS = (
     b"POST /mcp HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n",
@@ -94,7 +95,7 @@ def _cut(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 @pytest.mark.slow
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(st.lists(st.tuples(chunks, st.lists(st.integers(0, 300), max_size=3)), max_size=4))
 @example([(_request(7, 1), [])])
 @example([(_request(2, 1), [])])
@@ -189,7 +190,7 @@ def _read(heads: HeadCache[dict[bytes, bytes]], parts: list[bytes]) -> list[obje
     return seen
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(
     st.lists(
         st.tuples(st.sampled_from(ANSWERS), st.lists(st.integers(0, 90), max_size=2)), max_size=4

@@ -170,11 +170,11 @@ def test_the_data_of_an_event_in_parts_is_that_of_the_event(
     lines: list[bytes], end: bytes, size: int, behind: bytes
 ) -> None:
     text = (end + b"data: ").join(lines) + end + behind + end + end + b"data: next"
-    found, data = b"", EventDataStream()
+    result, data = b"", EventDataStream()
     for at in range(0, len(text), size):
         if not data.ended:
-            found += data.feed(text[at : at + size])
-    assert found == b"\n".join(lines)
+            result += data.feed(text[at : at + size])
+    assert result == b"\n".join(lines)
     assert data.ended
 
 

@@ -102,8 +102,8 @@ async def test_a_missing_scope_is_a_challenge_that_names_all_scopes(era: str) ->
         challenge = answer.headers["www-authenticate"]
         assert 'error="insufficient_scope"' in challenge
         assert 'scope="tools:all tools:write"' in challenge
-        given = token(groups=["dev"], scopes=["tools:write", "tools:all", "x"])
-        having = await world.caller(era, given)
+        value = token(groups=["dev"], scopes=["tools:write", "tools:all", "x"])
+        having = await world.caller(era, value)
         assert "a_set_a" in await having.listed("tools")
         assert last(await having.use("tools", "a_set_a"))["result"]
         # A scope would not help these.
@@ -167,10 +167,10 @@ async def test_instructions_and_capabilities_are_those_of_reachable_backends(era
         alice, bob = await world.caller(era, ALICE), await world.caller(era, BOB)
         method = "server/discover"
         if era == "legacy":
-            found = [last(await who.raw.initialize(**who.headers)) for who in (alice, bob)]
+            result = [last(await who.raw.initialize(**who.headers)) for who in (alice, bob)]
         else:
-            found = [last(await who.send(method)) for who in (alice, bob)]
-        capabilities = [answer["result"]["capabilities"] for answer in found]
+            result = [last(await who.send(method)) for who in (alice, bob)]
+        capabilities = [answer["result"]["capabilities"] for answer in result]
         assert "tools" in capabilities[0]
         assert "tools" not in capabilities[1]
 

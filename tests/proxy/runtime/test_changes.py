@@ -106,10 +106,10 @@ async def test_concurrent_lists_are_one_flight(
     async with Client(running.url, mode="legacy") as client:
         before = server.gate.count("tools/list")
         gateway = running.runtime.gateway
-        found = await asyncio.gather(
+        result = await asyncio.gather(
             *(gateway.listing(TOOLS, None, modern=False) for _ in range(20))
         )
-        assert len(set(found)) == 1
+        assert len(set(result)) == 1
         assert server.gate.count("tools/list") == before + PAGES
         assert await _names(client)
 

@@ -114,7 +114,7 @@ async def test_a_stream_without_a_response_is_an_error_and_the_call_is_not_sent_
         await _warm(backend, client, kind)
         backend.writes = writes
         answer = await called(client, kind)
-        assert answer["error"]["data"] == {"backend": "p", "reason": reason}
+        assert answer["error"]["data"] == {"backend": "p", "reason": reason, "mayHaveRun": True}
         assert len(backend.calls) == 2
 
 
@@ -164,6 +164,10 @@ async def test_a_stream_that_repeatedly_ends_early_is_abandoned(proxy: Any, http
         backend.resumed = HEAD + chunk(b"id: 1\nretry: 0\ndata: \n\n") + END
         reached = RESUMED_STREAMS.reached
         answer = await called(client, "legacy")
-        assert answer["error"]["data"] == {"backend": "p", "reason": "Unreachable"}
+        assert answer["error"]["data"] == {
+            "backend": "p",
+            "reason": "Unreachable",
+            "mayHaveRun": True,
+        }
         assert RESUMED_STREAMS.reached == reached + 1
         assert len(backend.calls) == 1

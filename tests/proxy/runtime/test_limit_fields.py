@@ -58,15 +58,15 @@ async def called(proxy: Proxy, http: httpx2.AsyncClient, *tools: str, **headers:
     """The messages that answer calls of these tools, in one session."""
     client = Raw(proxy.url, http)
     await client.initialize(**headers)
-    found = []
+    results = []
     for tool in tools:
         request = rpc("tools/call", {"name": tool, "arguments": {}})
-        found.append(last(await client.post(request, **headers)))
-    return found
+        results.append(last(await client.post(request, **headers)))
+    return results
 
 
 def admitted(answers: list[Any]) -> list[bool]:
-    """Which of the calls were admitted."""
+    """Return True for each admitted call."""
     return ["error" not in answer for answer in answers]
 
 
@@ -177,7 +177,7 @@ async def test_a_server_counts_for_all_instances(tmp_path: Path) -> None:
 
 
 async def _passes(port: int, values: Path, **valkey: Any) -> bool:
-    """Whether a proxy counts a call on the server at a port."""
+    """Return True if a proxy counts a call on the server at a port."""
     shared = {"valkey": {"address": f"localhost:{port}", **valkey}}
     rule = {"calls": 3, "window": "1h"}
     about = started(rule, values=values, shared=shared, onStoreFailure="Deny")

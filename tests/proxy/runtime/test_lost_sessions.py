@@ -69,8 +69,8 @@ async def test_a_check_finds_out_that_its_session_is_lost_and_gets_a_new_one(
     async with Client(running.url, mode="legacy") as client:
 
         async def listed() -> bool:
-            found = await client.list_tools()
-            return "p_another" in {tool.name for tool in found.tools}
+            result = await client.list_tools()
+            return "p_another" in {tool.name for tool in result.tools}
 
         await eventually(listed, "the new list")
     assert await running.state("p") == "Healthy"

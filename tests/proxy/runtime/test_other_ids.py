@@ -44,7 +44,7 @@ def _answers(
     return writes
 
 
-NOT_MCP = {"backend": "p", "reason": "NotMCP"}
+NOT_MCP = {"backend": "p", "reason": "NotMCP", "mayHaveRun": True}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -75,6 +75,7 @@ async def test_ready_has_the_status_and_the_reason_of_the_condition(
     assert "BackendsUnhealthy" in page
 
 
+@pytest.mark.slow
 async def test_addresses_have_no_query_and_no_arguments(
     stack: AsyncExitStack, proxy: Any, http: httpx2.AsyncClient
 ) -> None:

@@ -78,11 +78,11 @@ async def test_a_client_whose_token_is_refreshed_continues_with_its_parked_call(
     running = await proxy({"name": "p", "url": url, "prefix": ""}, **FROM_GATEWAY)
     raw = Raw(running.url, http)
     about = {"mcp_protocol_version": MODERN, "mcp_method": "tools/call", "mcp_name": "elicit"}
-    given = {"name": "elicit", "arguments": {}}
+    value = {"name": "elicit", "arguments": {}}
     able: Any = {f"{META}clientCapabilities": {"elicitation": {"form": {}}}}
 
     async def call(token: str, user: str, **more: Any) -> Any:
-        request = modern("tools/call", **given, **more, _meta=able)
+        request = modern("tools/call", **value, **more, _meta=able)
         headers = {**about, "authorization": token, USER: user}
         return last(await raw.post(request, **headers))
 

@@ -16,10 +16,10 @@ SCRIPT = Path(telling.__file__)
 
 def _program(directory: Path) -> Path:
     """The server as a program of its own."""
-    found = directory / "telling"
-    found.write_text(f"#!{sys.executable}\n{SCRIPT.read_text('utf-8')}", encoding="utf-8")
-    found.chmod(0o755)
-    return found
+    result = directory / "telling"
+    result.write_text(f"#!{sys.executable}\n{SCRIPT.read_text('utf-8')}", encoding="utf-8")
+    result.chmod(0o755)
+    return result
 
 
 async def _told(running: Any) -> Any:

@@ -58,12 +58,12 @@ def _call(who: str) -> Any:
 async def _clients(backend_stage: tuple[ByHand, Raw], more: int) -> list[Raw]:
     """So many other clients that the backend can't tell from the first one."""
     _, first = backend_stage
-    found = [first]
+    results = [first]
     for _ in range(more):
         client = Raw(first.url, first.http)
         await client.initialize(capabilities={"elicitation": {}})
-        found.append(client)
-    return found
+        results.append(client)
+    return results
 
 
 async def _heard(client: Raw, who: str, answers: Any = None) -> list[Any]:

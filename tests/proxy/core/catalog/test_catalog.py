@@ -1,4 +1,4 @@
-"""What clients are shown: merged lists, who owns a name, what changed."""
+"""Lists of clients: merged lists, owners of names, changes."""
 
 import json
 from typing import Any
@@ -34,19 +34,21 @@ def _shown(catalog: Catalog, kind: ComponentKind, *, modern: bool = False, now: 
 def test_items_of_all_pages_have_their_downstream_names(kind: ComponentKind) -> None:
     own = ["s://a", "s://b"] if kind.by_uri else ["a", "b"]
     shown = ("s://fs/a", "s://fs/b") if kind.by_uri else ("fs_a", "fs_b")
-    found = parse_component_list(
+    component_list = parse_component_list(
         kind, PrefixMapping("fs"), [_page(kind, own[0]), _page(kind, own[1])], 0.0
     )
-    assert found.names == shown
-    assert [json.loads(item) for item in found.items] == [
+    assert component_list.names == shown
+    assert [json.loads(item) for item in component_list.items] == [
         {kind.key: name, "extra": [1]} for name in shown
     ]
 
 
 def test_without_a_prefix_items_are_the_bytes_they_were() -> None:
     raw = b'{"tools":[{"name" : "a", "x": 1.10, "y": "\\u00e9"}]}'
-    found = parse_component_list(TOOLS, PrefixMapping(""), [jsonrpc.decode_object(raw)], 0.0)
-    assert found.items == (b'{"name" : "a", "x": 1.10, "y": "\\u00e9"}',)
+    component_list = parse_component_list(
+        TOOLS, PrefixMapping(""), [jsonrpc.decode_object(raw)], 0.0
+    )
+    assert component_list.items == (b'{"name" : "a", "x": 1.10, "y": "\\u00e9"}',)
 
 
 @pytest.mark.parametrize("tools", ["text", {"a": 1}, None, [7], ["a"]])
@@ -172,17 +174,17 @@ def test_m3_the_ttl_hint_is_the_remaining_ttl_of_the_backend(
 ) -> None:
     catalog = Catalog()
     catalog.put("a", TOOLS, _listing(TOOLS, "a", "x", ttlMs=ttl, cacheScope=scope))
-    found = _shown(catalog, TOOLS, modern=True, now=now)
-    assert (found["ttlMs"], found["cacheScope"]) == expected
-    assert found["resultType"] == "complete"
+    result = _shown(catalog, TOOLS, modern=True, now=now)
+    assert (result["ttlMs"], result["cacheScope"]) == expected
+    assert result["resultType"] == "complete"
 
 
 def test_m3_the_shortest_ttl_applies_and_one_private_part_makes_the_list_private() -> None:
     catalog = Catalog()
     catalog.put("a", TOOLS, _listing(TOOLS, "a", "x", ttlMs=9000, cacheScope="public"))
     catalog.put("b", TOOLS, _listing(TOOLS, "b", "x", ttlMs=400, cacheScope="private"))
-    found = _shown(catalog, TOOLS, modern=True)
-    assert (found["ttlMs"], found["cacheScope"]) == (400, "private")
+    result = _shown(catalog, TOOLS, modern=True)
+    assert (result["ttlMs"], result["cacheScope"]) == (400, "private")
 
 
 def test_m3_pages_of_one_list_agree_on_the_shortest_time() -> None:
@@ -190,13 +192,13 @@ def test_m3_pages_of_one_list_agree_on_the_shortest_time() -> None:
         _page(TOOLS, "x", ttlMs=900, cacheScope="public"),
         _page(TOOLS, "y", ttlMs=100, cacheScope="private"),
     ]
-    found = parse_component_list(TOOLS, PrefixMapping("a"), pages, 0.0)
-    assert (found.ttl_ms, found.public) == (100, False)
+    component_list = parse_component_list(TOOLS, PrefixMapping("a"), pages, 0.0)
+    assert (component_list.ttl_ms, component_list.public) == (100, False)
 
 
 def test_m3_an_empty_list_without_a_backend_must_not_be_cached() -> None:
-    found = _shown(Catalog(), TOOLS, modern=True)
-    assert (found["ttlMs"], found["cacheScope"]) == (0, "private")
+    result = _shown(Catalog(), TOOLS, modern=True)
+    assert (result["ttlMs"], result["cacheScope"]) == (0, "private")
 
 
 def test_unknown_counts_are_absent_and_zero_means_empty() -> None:
@@ -204,18 +206,18 @@ def test_unknown_counts_are_absent_and_zero_means_empty() -> None:
     assert catalog.counts("a") is None
     catalog.put("a", TOOLS, _listing(TOOLS, "a", "x", "y"))
     catalog.put("a", TEMPLATES, _listing(TEMPLATES, "a"))
-    found = catalog.counts("a")
-    assert found is not None
-    assert found.to_manifest() == {"tools": 2, "resourceTemplates": 0}
+    result = catalog.counts("a")
+    assert result is not None
+    assert result.to_manifest() == {"tools": 2, "resourceTemplates": 0}
 
 
 def test_the_digest_changes_only_with_visible_definitions() -> None:
     catalog = Catalog()
     empty = catalog.digest()
     catalog.put("a", TOOLS, _listing(TOOLS, "a", "x"))
-    one = catalog.digest()
+    item = catalog.digest()
     catalog.put("a", TOOLS, _listing(TOOLS, "a", "x", now=5.0, ttlMs=7))
-    assert catalog.digest() == one != empty
+    assert catalog.digest() == item != empty
     catalog.put("a", TOOLS, None)
     assert catalog.digest() == empty
 
@@ -235,9 +237,9 @@ def test_merging_nothing_is_an_empty_list() -> None:
 
 
 def test_capabilities_are_the_union_of_all() -> None:
-    one = {"tools": {"listChanged": False}, "logging": {}, "experimental": {"a": {"x": 1}}}
+    item = {"tools": {"listChanged": False}, "logging": {}, "experimental": {"a": {"x": 1}}}
     other = {"resources": {"subscribe": True}, "experimental": {"b": {}}}
-    assert merge_capabilities([one, other]) == {
+    assert merge_capabilities([item, other]) == {
         "tools": {"listChanged": True},
         "logging": {},
         "resources": {"subscribe": True, "listChanged": True},

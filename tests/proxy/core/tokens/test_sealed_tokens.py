@@ -100,12 +100,12 @@ def test_after_a_rotation_both_keys_open_and_the_new_one_seals() -> None:
 
 
 def test_two_keys_with_the_same_mark_both_open() -> None:
-    found: dict[str, bytes] = {}
+    result: dict[str, bytes] = {}
     for number in range(1000):
         key = number.to_bytes(16, "big")
         # The mark is the first byte: a letter and a half of the token.
         mark = Sealer([key], lambda n: bytes(n)).seal("p", 1)[:2]
-        other = found.setdefault(mark, key)
+        other = result.setdefault(mark, key)
         if other != key:
             rotated = Sealer([key, other], os.urandom)
             assert rotated.open("p", Sealer([other], os.urandom).seal("p", 1)) == 1
@@ -201,11 +201,11 @@ def test_every_issued_session_id_is_short_and_accepted(
         assert size > 2000
         return
     assert len(token) <= SESSION_ID.value
-    found = decode_session_token(SEALER, token, "d" * 32, NOW)
-    assert found.client.capabilities == capabilities
-    assert found.client.network == "127.0.0.1"
+    result = decode_session_token(SEALER, token, "d" * 32, NOW)
+    assert result.client.capabilities == capabilities
+    assert result.client.network == "127.0.0.1"
     if len(about) <= CLIENT_INFO.value and len(about) + size < 2000:
-        assert found.client.info == about
+        assert result.client.info == about
 
 
 @given(JSON_OBJECTS | st.integers() | st.text() | st.lists(st.text(max_size=3000)))

@@ -33,8 +33,8 @@ def _params(content: dict[str, Any]) -> jsonrpc.Message:
     return jsonrpc.decode_object(json.dumps(content).encode())
 
 
-def _plain(found: jsonrpc.Message | Raw | None) -> Any:
-    return None if found is None else json.loads(jsonrpc.encode(found))
+def _plain(result: jsonrpc.Message | Raw | None) -> Any:
+    return None if result is None else json.loads(jsonrpc.encode(result))
 
 
 def test_a_legacy_request_gets_client_information_for_a_modern_backend() -> None:
@@ -53,8 +53,8 @@ def test_a_legacy_request_gets_client_information_for_a_modern_backend() -> None
 
 
 def test_s24_capabilities_are_those_of_the_client_and_the_log_level_is_the_one_it_set() -> None:
-    found = _plain(add_client_meta(None, ClientIdentity("2025-11-25"), "2026-07-28", None))
-    assert found == {
+    result = _plain(add_client_meta(None, ClientIdentity("2025-11-25"), "2026-07-28", None))
+    assert result == {
         "_meta": {
             f"{PREFIX}protocolVersion": "2026-07-28",
             f"{PREFIX}clientCapabilities": {},
@@ -64,8 +64,8 @@ def test_s24_capabilities_are_those_of_the_client_and_the_log_level_is_the_one_i
 
 def test_s24_a_client_cannot_claim_more_in_its_params_than_it_declared() -> None:
     params = _params({"_meta": {f"{PREFIX}clientCapabilities": {"roots": {}, "sampling": {}}}})
-    found = _plain(add_client_meta(params, ClientIdentity("2025-11-25"), "2026-07-28", None))
-    assert found["_meta"][f"{PREFIX}clientCapabilities"] == {}
+    result = _plain(add_client_meta(params, ClientIdentity("2025-11-25"), "2026-07-28", None))
+    assert result["_meta"][f"{PREFIX}clientCapabilities"] == {}
 
 
 def test_s26_a_modern_request_loses_only_fields_unknown_to_a_legacy_backend() -> None:
@@ -147,9 +147,11 @@ def test_an_unparsed_result_is_equal_for_a_modern_client(
     value: Any, ascii_only: bool, compact: bool
 ) -> None:
     result = _spelt(value, ascii_only, compact)
-    found = to_modern_result_bytes("tools/call", result)
-    if found is not None:
-        assert json.loads(found) == _plain(to_modern_result("tools/call", Raw(result)))
+    modern_result_bytes = to_modern_result_bytes("tools/call", result)
+    if modern_result_bytes is not None:
+        assert json.loads(modern_result_bytes) == _plain(
+            to_modern_result("tools/call", Raw(result))
+        )
 
 
 @given(st.dictionaries(_TEXTS, _VALUES, max_size=3), st.sampled_from((0, 1)), _ASCII, _COMPACT)
@@ -160,9 +162,9 @@ def test_an_unparsed_result_is_equal_for_a_legacy_client(
     complete = {"resultType": "complete"}
     value = {**complete, **others} if where == 0 else {**others, **complete}
     for result in (_spelt(value, ascii_only, compact), _spelt(members, ascii_only, compact)):
-        found = to_legacy_result_bytes(result)
-        if found is not None:
-            assert json.loads(found) == _plain(to_legacy_result(Raw(result)))
+        legacy_result_bytes = to_legacy_result_bytes(result)
+        if legacy_result_bytes is not None:
+            assert json.loads(legacy_result_bytes) == _plain(to_legacy_result(Raw(result)))
 
 
 @pytest.mark.parametrize("last", [False, True])

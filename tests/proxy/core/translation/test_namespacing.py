@@ -25,9 +25,9 @@ def test_every_uri_comes_back_as_it_was(prefix: str, uri: str) -> None:
 
 
 @given(PREFIXES, URIS, URIS)
-def test_two_uris_never_become_one(prefix: str, one: str, other: str) -> None:
+def test_two_uris_never_become_one(prefix: str, text: str, other: str) -> None:
     names = PrefixMapping(prefix)
-    assert (names.uri_to_downstream(one) == names.uri_to_downstream(other)) == (one == other)
+    assert (names.uri_to_downstream(text) == names.uri_to_downstream(other)) == (text == other)
 
 
 @given(PREFIXES, SCHEMES, TEXT)

@@ -15,6 +15,7 @@ from mcpproxy.proxy.core.translation.streaming_rewrite import (
     MalformedJson,
     StreamingRewriter,
 )
+from tests.support.examples import examples
 
 MINE = Raw(b'"mine"')
 TEXT = st.text(max_size=12)
@@ -33,7 +34,7 @@ URI = st.sampled_from(["file:///a", "note:b", "x", "note://ü/\u2028", 'q:"\\'])
 def typed(kind: str, **members: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
     """Objects that begin with their type."""
     rest = st.fixed_dictionaries({**members, "_meta": VALUE})
-    return rest.map(lambda found: {"type": kind, **found})
+    return rest.map(lambda result: {"type": kind, **result})
 
 
 BLOCK = st.one_of(
@@ -61,17 +62,17 @@ METHOD = st.sampled_from(sorted(RESULTS))
 def streamed(
     body: bytes, sizes: list[int], method: str, prefix: str
 ) -> tuple[bytes, StreamingRewriter]:
-    """What comes out of parts of these sizes, over and over again."""
-    found = StreamingRewriter(MINE, method, PrefixMapping(prefix))
+    """Return the output for parts of these sizes, repeated."""
+    rewriter = StreamingRewriter(MINE, method, PrefixMapping(prefix))
     out, at, turn = b"", 0, 0
     while at < len(body):
         size = sizes[turn % len(sizes)]
-        out += found.feed(body[at : at + size])
+        out += rewriter.feed(body[at : at + size])
         at, turn = at + size, turn + 1
-    return out, found
+    return out, rewriter
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(
     st.data(),
     METHOD,
@@ -94,12 +95,12 @@ def test_rewriting_any_chunks_equals_rewriting_the_whole(
     members = {"jsonrpc": "2.0", "id": 7, "result": result}
     message = {name: members[name] for name in order}
     body = json.dumps(message, ensure_ascii=ascii_only, indent=indent).encode()
-    out, found = streamed(body, sizes, method, prefix)
+    out, actual = streamed(body, sizes, method, prefix)
     whole = to_downstream_result(method, Raw(json.dumps(result).encode()), PrefixMapping(prefix))
     assert json.loads(out) == {**message, "id": "mine", "result": json.loads(bytes(whole))}
     assert list(json.loads(out)) == order
-    assert found.complete
-    assert found.kind == "result"
+    assert actual.complete
+    assert actual.kind == "result"
 
 
 def test_all_values_except_ids_and_uris_keep_their_bytes() -> None:
@@ -110,10 +111,10 @@ def test_all_values_except_ids_and_uris_keep_their_bytes() -> None:
 
 
 def test_a_long_string_is_not_held() -> None:
-    found = StreamingRewriter(MINE, "tools/call", PrefixMapping("p"))
-    found.feed(b'{"id":1,"result":{"content":[{"type":"text","text":"')
+    rewriter = StreamingRewriter(MINE, "tools/call", PrefixMapping("p"))
+    rewriter.feed(b'{"id":1,"result":{"content":[{"type":"text","text":"')
     for _ in range(100):
-        assert len(found.feed(b"x" * 5000)) == 5000
+        assert len(rewriter.feed(b"x" * 5000)) == 5000
 
 
 @pytest.mark.parametrize(
@@ -127,8 +128,8 @@ def test_a_long_string_is_not_held() -> None:
     ],
 )
 def test_the_fields_of_a_message_determine_its_kind(message: Any, kind: str) -> None:
-    _, found = streamed(json.dumps(message).encode(), [4], "tools/call", "p")
-    assert found.kind == kind
+    _, result = streamed(json.dumps(message).encode(), [4], "tools/call", "p")
+    assert result.kind == kind
 
 
 @pytest.mark.parametrize(
@@ -181,6 +182,6 @@ def test_a_type_member_after_a_uri_member_still_decides_about_it(
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"content": blocks}}).encode()
     streamed = StreamingRewriter(Raw(b"7"), "tools/call", PrefixMapping("p"))
     parts = [body[at : at + cut] for at in range(0, len(body), cut)]
-    found = json.loads(b"".join(map(streamed.feed, parts)))
+    document = json.loads(b"".join(map(streamed.feed, parts)))
     assert streamed.complete
-    assert found["result"]["content"] == [shown, blocks[1], shown]
+    assert document["result"]["content"] == [shown, blocks[1], shown]

@@ -19,8 +19,8 @@ INT_LIST = {"type": "array", "items": {"type": "integer"}}
 
 def _translated(schema: Any) -> Any:
     tool = {"name": "t", "inputSchema": {"type": "object"}, "outputSchema": schema}
-    (found,) = json.loads(to_legacy_tools(json.dumps([tool]).encode()))
-    return found.get("outputSchema")
+    (load,) = json.loads(to_legacy_tools(json.dumps([tool]).encode()))
+    return load.get("outputSchema")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What waits for a client's streams, and what is kept of them."""
+"""Queues of a client's streams, and stored events."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,10 +20,10 @@ from mcpproxy.proxy.downstream.message_queue import MessageQueue
 
 async def _all(outbox: MessageQueue) -> list[bytes]:
     outbox.end()
-    found = []
+    results = []
     while (message := await outbox.get(1)) is not None:
-        found.append(message)
-    return found
+        results.append(message)
+    return results
 
 
 async def test_a_list_change_is_queued_once_and_other_messages_each_time() -> None:

@@ -51,7 +51,7 @@ async def test_the_most_recently_ended_sessions_are_remembered() -> None:
     sessions._enders.limit = 3
     for number, session in enumerate(("a", "b", "c", "a", "d")):
         await sessions.end(_client(session), float(number))
-    assert [one for one in "abcd" if one in sessions.ended] == ["a", "c", "d"]
+    assert [letter for letter in "abcd" if letter in sessions.ended] == ["a", "c", "d"]
 
 
 async def test_a_client_that_ends_many_sessions_does_not_revive_those_of_others() -> None:
@@ -181,7 +181,7 @@ async def test_simultaneous_subscriptions_of_one_session_are_bounded() -> None:
         *(_subscribe(gateway, live, f"x://{n}") for n in range(SUBSCRIPTIONS.value + 50)),
         return_exceptions=True,
     )
-    assert sum(isinstance(found, RpcError) for found in results) == 50
+    assert sum(isinstance(result, RpcError) for result in results) == 50
     assert gateway.open == len(live.subscriptions) == SUBSCRIPTIONS.value
     assert SUBSCRIPTIONS.reached == before + 50
     await live.unsubscribe()
@@ -239,7 +239,7 @@ async def test_messages_that_wait_for_all_clients_are_bounded() -> None:
     for stream in (*hostile, *hostile):
         stream.put(message)
         assert streams._size <= ALL_OUTBOX_BYTES.value
-        assert streams._size == sum(one.size for one in (victim, *hostile))
+        assert streams._size == sum(item.size for item in (victim, *hostile))
     assert not victim.ended
     assert await victim.get(1) == b"for the victim"
     assert ALL_OUTBOX_BYTES.reached > before

@@ -55,8 +55,8 @@ async def pairs(served: Served) -> AsyncIterator[tuple[Pair, Clock]]:
 @pytest_asyncio.fixture
 async def pair(served: Served) -> AsyncIterator[Pair]:
     """Two instances with one sealing key."""
-    async with pairs(served) as (found, _):
-        yield found
+    async with pairs(served) as (result, _):
+        yield result
 
 
 class Silence:

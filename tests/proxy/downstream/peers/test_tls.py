@@ -27,10 +27,10 @@ OWNER = "127.0.0.1:8080#abc"
 @pytest_asyncio.fixture
 async def pair(served: Served) -> AsyncIterator[Pair]:
     """Two instances with one sealing key."""
-    found = Pair(served)
-    await found.start(sealer(), sealer())
-    yield found
-    await found.stop()
+    result = Pair(served)
+    await result.start(sealer(), sealer())
+    yield result
+    await result.stop()
 
 
 async def test_one_connection_serves_many_requests(pair: Pair) -> None:

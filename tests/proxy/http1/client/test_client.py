@@ -66,11 +66,11 @@ class Peer:
 async def client_of(peer: Peer) -> AsyncIterator[HttpClient]:
     """A client of a peer."""
     async with served(peer.serve) as port:
-        found = HttpClient(f"http://127.0.0.1:{port}/mcp?a=b c", 5)
+        client = HttpClient(f"http://127.0.0.1:{port}/mcp?a=b c", 5)
         try:
-            yield found
+            yield client
         finally:
-            found.close()
+            client.close()
 
 
 async def get(client: HttpClient, limit: int = 10**9) -> bytes:

@@ -1,4 +1,4 @@
-"""What a client can make the server hold, open or wait for, and what it gets beyond that."""
+"""Bounds of a client: bytes that the server holds, connections, and time."""
 
 import asyncio
 import dataclasses
@@ -205,9 +205,9 @@ async def test_a_client_that_reads_one_byte_at_a_time_is_disconnected(served: Se
     unsent = transport.get_write_buffer_size()
     for taken in range(1, STALLED_SWEEPS + 2):
         connections = list(served.server.connections)
-        for one in connections:
-            one._transport = _Draining(transport, unsent - taken)  # type: ignore[assignment]
-            one.sweep()
+        for item in connections:
+            item._transport = _Draining(transport, unsent - taken)  # type: ignore[assignment]
+            item.sweep()
     await soon(lambda: not served.server.connections, "the connection to end")
 
 
@@ -233,15 +233,15 @@ async def test_large_bodies_that_are_paused_leave_room_for_small_ones(
 ) -> None:
     monkeypatch.setattr(body_memory, "LARGE_BODIES", _with(limits.LARGE_BODIES, 300_000))
     hostile = [await served.client() for _ in range(3)]
-    for one in hostile:
-        await one.send(request("/", b"x" * 140_000)[:-1])
+    for item in hostile:
+        await item.send(request("/", b"x" * 140_000)[:-1])
     await _refused(hostile[2], 503)
     client = await served.client()
     assert (await client.ask("/", b"y" * 60_000)).status == 200
     await client.send(request("/", b"y" * 140_000))
     await _refused(client, 503)
-    for one in hostile:
-        one.reset()
+    for item in hostile:
+        item.reset()
     await soon(lambda: served.server.held == 0, "the room to be free")
     assert (await (await served.client()).ask("/", b"y" * 140_000)).status == 200
 
@@ -317,8 +317,8 @@ async def test_clients_leave_descriptors_for_backends_and_the_admin_port(served:
     served.server._most = 4
     gate = served.app.handlers["/gate"] = Gate()
     busy = [await served.client() for _ in range(2)]
-    for one in busy:
-        await one.send(request("/gate"))
+    for item in busy:
+        await item.send(request("/gate"))
     idle = [await served.client() for _ in range(2)]
     await soon(lambda: len(served.server.connections) == 4, "the connections")
     before = limits.DESCRIPTORS.reached
@@ -327,9 +327,9 @@ async def test_clients_leave_descriptors_for_backends_and_the_admin_port(served:
     assert limits.DESCRIPTORS.reached > before
     assert len(served.server.connections) <= 4
     gate.opened.set()
-    for one in busy:
-        assert (await one.answer()).body == b'"late"'
-    ended = [one.reader.at_eof() or one.reader.exception() is not None for one in idle]
+    for item in busy:
+        assert (await item.answer()).body == b'"late"'
+    ended = [entry.reader.at_eof() or entry.reader.exception() is not None for entry in idle]
     assert any(ended)
 
 
@@ -337,11 +337,13 @@ async def test_a_new_client_is_refused_if_every_connection_serves_one(served: Se
     served.server._most = 2
     gate = served.app.handlers["/gate"] = Gate()
     busy = [await served.client() for _ in range(2)]
-    for one in busy:
-        await one.send(request("/gate"))
-    await soon(lambda: all(one.answering for one in served.server.connections), "both")
+    for item in busy:
+        await item.send(request("/gate"))
+    await soon(
+        lambda: all(connection.answering for connection in served.server.connections), "both"
+    )
     await soon(lambda: len(served.server.connections) == 2, "both")
     assert await (await served.client()).broken()
     gate.opened.set()
-    for one in busy:
-        assert (await one.answer()).body == b'"late"'
+    for item in busy:
+        assert (await item.answer()).body == b'"late"'

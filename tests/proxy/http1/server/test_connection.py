@@ -149,7 +149,7 @@ async def test_an_answer_without_content_has_no_chunks(served: Served) -> None:
 
 
 def _data(stream: bytes) -> list[bytes]:
-    """What the events of a stream hold."""
+    """Return the data of the events of a stream."""
     lines = stream.splitlines()
     return [line.removeprefix(b"data: ") for line in lines if line.startswith(b"data: ")]
 

@@ -1,4 +1,4 @@
-"""How connections end: too slow, idle, broken off by the client, or because the server stops."""
+"""Ends of connections: too slow, idle, aborted by the client, or because the server stops."""
 
 import asyncio
 import gc
@@ -217,12 +217,12 @@ async def test_a_connection_that_has_ended_needs_no_collector(served: Served) ->
     await client.ask("/", b"x")
     await client.send(request("/", b"abc")[:-1])
     await soon(lambda: not served.connection().idle, "the request")
-    found = weakref.ref(served.connection())
+    result = weakref.ref(served.connection())
     gc.collect()
     gc.disable()
     try:
         client.close()
-        await soon(lambda: found() is None, "the connection to be freed")
+        await soon(lambda: result() is None, "the connection to be freed")
     finally:
         gc.enable()
 

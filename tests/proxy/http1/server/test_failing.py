@@ -1,4 +1,4 @@
-"""What becomes of answers whose handlers fail."""
+"""Responses whose handlers fail."""
 
 import logging
 

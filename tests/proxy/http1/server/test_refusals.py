@@ -1,4 +1,4 @@
-"""What can't be read, or is too much, is refused; then the connection ends."""
+"""Unreadable and oversized requests are refused; then the connection ends."""
 
 import asyncio
 
