@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
+import mcpproxy
 from mcpproxy import Identity, Server, create_proxy
 from mcpproxy.proxy.embed import asgi
 from tests.library.conftest import ERAS, in_its_own_task, names, text
@@ -323,6 +324,11 @@ async def test_a_strict_list_fails_if_one_backend_is_down(peer: Any) -> None:
         await proxy.list_tools(strict=True)
     complete = create_proxy({"mcpServers": {"alive": {"url": url}}})
     assert await complete.list_tools(strict=True)
+
+
+def test_dir_shows_the_names_that_a_program_imports() -> None:
+    assert {"Proxy", "Server", "create_proxy", "mount"} < set(dir(mcpproxy))
+    assert "import_module" not in dir(mcpproxy)
 
 
 def test_decorators_keep_the_types_of_functions() -> None:
