@@ -63,11 +63,26 @@ async def instances(
     directory: Path, count: int, backends: list[dict[str, Any]], **spec: Any
 ) -> AsyncIterator[list[Instance]]:
     """So many proxies of these backends, ready; they are killed at the end."""
+    manifest, keys = prepared(directory, backends, **spec)
+    async with AsyncExitStack() as stack:
+        found = []
+        for number in range(count):
+            one = await started(manifest, keys, directory / f"{number}.log")
+            stack.push_async_callback(one.kill)
+            found.append(one)
+        for one in found:
+            await eventually(lambda one=one: is_ready(one), "an instance to be ready")  # type: ignore[misc]
+        yield found
+
+
+def prepared(directory: Path, backends: list[dict[str, Any]], **spec: Any) -> tuple[Path, Path]:
+    """Write the manifest of a proxy and its sealing keys; return their paths."""
     manifest = directory / "mcpproxy.json"
     manifest.write_text(json.dumps(a_manifest(backends=backends, **spec)), encoding="utf-8")
     keys = directory / "sealing"
     keys.mkdir(exist_ok=True)
     (keys / "current").write_bytes(bytes(range(32)))
+<<<<<<< HEAD
     async with AsyncExitStack() as stack:
         results = []
         for number in range(count):
@@ -77,9 +92,13 @@ async def instances(
         for item in results:
             await eventually(lambda item=item: _ready(item), "an instance to be ready")  # type: ignore[misc]
         yield results
+=======
+    return manifest, keys
+>>>>>>> 500ff0b
 
 
-async def _started(manifest: Path, keys: Path, log: Path) -> Instance:
+async def started(manifest: Path, keys: Path, log: Path) -> Instance:
+    """Start one process."""
     port, admin = free_port(), free_port()
     arguments = ["-f", manifest, "--port", port, "--admin-port", admin, "--sealing-keys", keys]
     with log.open("wb") as errors:
@@ -89,8 +108,14 @@ async def _started(manifest: Path, keys: Path, log: Path) -> Instance:
     return Instance(process, port, admin, log)
 
 
+<<<<<<< HEAD
 async def _ready(instance: Instance) -> bool:
     assert instance.process.returncode is None, instance.log.read_text()
+=======
+async def is_ready(one: Instance) -> bool:
+    """Whether it is ready; raises AssertionError once it has ended."""
+    assert one.process.returncode is None, one.log.read_text()
+>>>>>>> 500ff0b
     async with httpx2.AsyncClient() as http:
         try:
             answer = await http.get(f"http://127.0.0.1:{instance.admin}/readyz")

@@ -181,6 +181,7 @@ async def test_nothing_of_a_caller_reaches_another_while_tokens_are_refreshed(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(2**32))
+    print(f"SEED={seed}")  # noqa: T201
     async with AsyncExitStack() as stack:
         issuer = await stack.enter_async_context(issuing())
         director = Director(seed)
@@ -220,7 +221,6 @@ async def test_nothing_of_a_caller_reaches_another_while_tokens_are_refreshed(
         for task in listening:
             task.cancel()
         await asyncio.gather(*listening, return_exceptions=True)
-        print(f"SEED={seed}")  # noqa: T201
         _check(list(members), scripts)
         assert min(member.tokens for member in members) > 1
     _check_credentials(peer)

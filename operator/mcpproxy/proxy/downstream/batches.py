@@ -69,14 +69,12 @@ class BatchEndpoint:
             return False
         try:
             await self._peers.forward(token.owner, inbound, reply)
-        except PeerUnavailable:
+        except PeerUnavailable as error:
             if any(
                 self._keeps_state(m, token.client) for m in messages if not isinstance(m, bytes)
             ):
                 self._front.live.mark_terminated(token.client, reply.loop.time())
-                raise HttpError(
-                    404, "the instance of this session is no longer running; initialize again"
-                ) from None
+                raise error.session_lost() from None
             return False
         return True
 

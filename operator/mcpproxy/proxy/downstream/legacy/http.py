@@ -261,12 +261,10 @@ class LegacyEndpoint:
             return False
         try:
             await self._peers.forward(owner, inbound, reply)
-        except PeerUnavailable:
+        except PeerUnavailable as error:
             if self.gateway.routing.is_session_bound(method, message, token.client):
                 self.live.mark_terminated(token.client, reply.loop.time())
-                raise HttpError(
-                    404, "the instance of this session is no longer running; initialize again"
-                ) from None
+                raise error.session_lost() from None
             return False
         return True
 

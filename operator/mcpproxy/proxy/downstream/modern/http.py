@@ -147,7 +147,7 @@ class ModernEndpoint:
             await self.gateway.routing.wait_for_route(method, params)
         asked = self._validate(params, method, inbound)
         if asked.owner is not None and not self._peers.is_local(asked.owner):
-            await self._hand_over(asked.owner, inbound, reply)
+            await self._hand_over(asked.owner, message, asked, inbound, reply)
             return b""
         return await self._answer(message, asked, reply)
 
@@ -184,14 +184,20 @@ class ModernEndpoint:
             context.remember_meta(request_meta._replace(about=kept))
         return request_meta
 
-    async def _hand_over(self, owner: str, inbound: Request, reply: ResponseWriter) -> None:
+    async def _hand_over(
+        self,
+        owner: str,
+        message: Message,
+        asked: ModernRequest,
+        inbound: Request,
+        reply: ResponseWriter,
+    ) -> None:
         if inbound.head.context.handed_over:
             raise expired_call_error()
         try:
             await self._peers.forward(owner, inbound, reply)
         except PeerUnavailable:
-            # The parked call is lost with the instance.
-            raise expired_call_error() from None
+            raise self._parking.lost_call_error(message, asked.params, asked.client) from None
 
     async def _answer(
         self,
