@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +66,14 @@ async def instances(
     """So many proxies of these backends, ready; they are killed at the end."""
     manifest, keys = prepared(directory, backends, **spec)
     async with AsyncExitStack() as stack:
-        found = []
+        results = []
         for number in range(count):
-            one = await started(manifest, keys, directory / f"{number}.log")
-            stack.push_async_callback(one.kill)
-            found.append(one)
-        for one in found:
-            await eventually(lambda one=one: is_ready(one), "an instance to be ready")  # type: ignore[misc]
-        yield found
+            instance = await started(manifest, keys, directory / f"{number}.log")
+            stack.push_async_callback(instance.kill)
+            results.append(instance)
+        for instance in results:
+            await eventually(partial(is_ready, instance), "an instance to be ready")
+        yield results
 
 
 def prepared(directory: Path, backends: list[dict[str, Any]], **spec: Any) -> tuple[Path, Path]:
@@ -82,19 +83,7 @@ def prepared(directory: Path, backends: list[dict[str, Any]], **spec: Any) -> tu
     keys = directory / "sealing"
     keys.mkdir(exist_ok=True)
     (keys / "current").write_bytes(bytes(range(32)))
-<<<<<<< HEAD
-    async with AsyncExitStack() as stack:
-        results = []
-        for number in range(count):
-            item = await _started(manifest, keys, directory / f"{number}.log")
-            stack.push_async_callback(item.kill)
-            results.append(item)
-        for item in results:
-            await eventually(lambda item=item: _ready(item), "an instance to be ready")  # type: ignore[misc]
-        yield results
-=======
     return manifest, keys
->>>>>>> 500ff0b
 
 
 async def started(manifest: Path, keys: Path, log: Path) -> Instance:
@@ -108,14 +97,9 @@ async def started(manifest: Path, keys: Path, log: Path) -> Instance:
     return Instance(process, port, admin, log)
 
 
-<<<<<<< HEAD
-async def _ready(instance: Instance) -> bool:
+async def is_ready(instance: Instance) -> bool:
+    """Return True if it is ready. Raise AssertionError if it has ended."""
     assert instance.process.returncode is None, instance.log.read_text()
-=======
-async def is_ready(one: Instance) -> bool:
-    """Whether it is ready; raises AssertionError once it has ended."""
-    assert one.process.returncode is None, one.log.read_text()
->>>>>>> 500ff0b
     async with httpx2.AsyncClient() as http:
         try:
             answer = await http.get(f"http://127.0.0.1:{instance.admin}/readyz")
