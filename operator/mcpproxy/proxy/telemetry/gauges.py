@@ -41,12 +41,6 @@ def register_gauges(
         ("backend", "session"),
         functools.partial(_isolated_requests, backends),
     )
-    metrics.count(
-        "mcpproxy_circuit_openings",
-        "Number of times that the proxy began to refuse calls to a backend",
-        ("backend",),
-        lambda: [((it.name,), it.circuit.openings) for it in backends.values()],
-    )
     _register_times(metrics, backends)
     metrics.count(
         "mcpproxy_unattributed_messages",
@@ -75,7 +69,7 @@ def _register_times(metrics: RuntimeMetrics, backends: Mapping[str, Backend]) ->
         "mcpproxy_circuit_openings",
         "Number of times that the proxy began to refuse calls to a backend",
         ("backend",),
-        lambda: [((one.name,), one.circuit.openings) for one in backends.values()],
+        lambda: [((it.name,), it.circuit.openings) for it in backends.values()],
     )
 
 
@@ -89,8 +83,8 @@ def _isolated_requests(
 
 def _steps(backends: Mapping[str, Backend], number: int) -> Iterator[tuple[tuple[str, str], float]]:
     for backend in backends.values():
-        for step, found in backend.step_times.items():
-            yield (backend.name, step), found[number]
+        for step, times in backend.step_times.items():
+            yield (backend.name, step), times[number]
 
 
 def _open_sessions(backend: Backend) -> int:
