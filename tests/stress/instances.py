@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,11 @@ async def instances(
     async with AsyncExitStack() as stack:
         results = []
         for number in range(count):
-            item = await started(manifest, keys, directory / f"{number}.log")
-            stack.push_async_callback(item.kill)
-            results.append(item)
-        for item in results:
-            await eventually(lambda entry=item: is_ready(entry), "an instance to be ready")  # type: ignore[misc]
+            instance = await started(manifest, keys, directory / f"{number}.log")
+            stack.push_async_callback(instance.kill)
+            results.append(instance)
+        for instance in results:
+            await eventually(partial(is_ready, instance), "an instance to be ready")
         yield results
 
 
@@ -97,7 +98,7 @@ async def started(manifest: Path, keys: Path, log: Path) -> Instance:
 
 
 async def is_ready(instance: Instance) -> bool:
-    """Return True if it is ready; raises AssertionError once it has ended."""
+    """Return True if it is ready. Raise AssertionError if it has ended."""
     assert instance.process.returncode is None, instance.log.read_text()
     async with httpx2.AsyncClient() as http:
         try:
