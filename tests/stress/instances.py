@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ class Instance:
         return int(next(line for line in status.splitlines() if "VmRSS" in line).split()[1])
 
     def descriptors(self) -> int:
-        """How many files and sockets it has open (Linux)."""
+        """Return the number of its open files and sockets (Linux)."""
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
     async def kill(self) -> None:
@@ -50,11 +51,11 @@ class Instance:
         await self.process.wait()
 
     async def open_now(self) -> dict[str, float]:
-        """What its metrics say is open."""
+        """Return the gauges of its metrics."""
         return await gauges(f"http://127.0.0.1:{self.admin}")
 
     async def streams(self) -> float:
-        """How many streams of changes clients hold open."""
+        """Return the number of streams of changes that clients hold open."""
         return (await self.open_now())["mcpproxy_client_streams"]
 
 
@@ -63,23 +64,30 @@ async def instances(
     directory: Path, count: int, backends: list[dict[str, Any]], **spec: Any
 ) -> AsyncIterator[list[Instance]]:
     """So many proxies of these backends, ready; they are killed at the end."""
+    manifest, keys = prepared(directory, backends, **spec)
+    async with AsyncExitStack() as stack:
+        results = []
+        for number in range(count):
+            instance = await started(manifest, keys, directory / f"{number}.log")
+            stack.push_async_callback(instance.kill)
+            results.append(instance)
+        for instance in results:
+            await eventually(partial(is_ready, instance), "an instance to be ready")
+        yield results
+
+
+def prepared(directory: Path, backends: list[dict[str, Any]], **spec: Any) -> tuple[Path, Path]:
+    """Write the manifest of a proxy and its sealing keys; return their paths."""
     manifest = directory / "mcpproxy.json"
     manifest.write_text(json.dumps(a_manifest(backends=backends, **spec)), encoding="utf-8")
     keys = directory / "sealing"
     keys.mkdir(exist_ok=True)
     (keys / "current").write_bytes(bytes(range(32)))
-    async with AsyncExitStack() as stack:
-        found = []
-        for number in range(count):
-            one = await _started(manifest, keys, directory / f"{number}.log")
-            stack.push_async_callback(one.kill)
-            found.append(one)
-        for one in found:
-            await eventually(lambda one=one: _ready(one), "an instance to be ready")  # type: ignore[misc]
-        yield found
+    return manifest, keys
 
 
-async def _started(manifest: Path, keys: Path, log: Path) -> Instance:
+async def started(manifest: Path, keys: Path, log: Path) -> Instance:
+    """Start one process."""
     port, admin = free_port(), free_port()
     arguments = ["-f", manifest, "--port", port, "--admin-port", admin, "--sealing-keys", keys]
     with log.open("wb") as errors:
@@ -89,11 +97,12 @@ async def _started(manifest: Path, keys: Path, log: Path) -> Instance:
     return Instance(process, port, admin, log)
 
 
-async def _ready(one: Instance) -> bool:
-    assert one.process.returncode is None, one.log.read_text()
+async def is_ready(instance: Instance) -> bool:
+    """Return True if it is ready. Raise AssertionError if it has ended."""
+    assert instance.process.returncode is None, instance.log.read_text()
     async with httpx2.AsyncClient() as http:
         try:
-            answer = await http.get(f"http://127.0.0.1:{one.admin}/readyz")
+            answer = await http.get(f"http://127.0.0.1:{instance.admin}/readyz")
         except httpx2.TransportError:
             return False
     return answer.status_code == 200

@@ -13,8 +13,7 @@ from mcpproxy.proxy.audit.record import (
     encode_decision,
     encode_subject,
 )
-from mcpproxy.proxy.call_limits.rules import CallLimitExceeded
-from mcpproxy.proxy.core.access import Access, AccessDenied
+from mcpproxy.proxy.core.access import Access, AccessDenied, CallLimitExceeded
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.digests import component_digest
 from mcpproxy.proxy.core.exchange import ClientIdentity
