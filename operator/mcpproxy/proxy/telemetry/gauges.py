@@ -75,7 +75,7 @@ def _register_times(metrics: RuntimeMetrics, backends: Mapping[str, Backend]) ->
         "mcpproxy_circuit_openings",
         "Number of times that the proxy began to refuse calls to a backend",
         ("backend",),
-        lambda: [((one.name,), one.circuit.openings) for one in backends.values()],
+        lambda: [((name,), backend.circuit.openings) for name, backend in backends.items()],
     )
 
 
@@ -89,8 +89,8 @@ def _isolated_requests(
 
 def _steps(backends: Mapping[str, Backend], number: int) -> Iterator[tuple[tuple[str, str], float]]:
     for backend in backends.values():
-        for step, found in backend.step_times.items():
-            yield (backend.name, step), found[number]
+        for step, amounts in backend.step_times.items():
+            yield (backend.name, step), amounts[number]
 
 
 def _open_sessions(backend: Backend) -> int:
