@@ -6,6 +6,7 @@ from msgspec import Raw
 
 from mcpproxy.proxy.audit.audit_log import AuditLog
 from mcpproxy.proxy.audit.record import RequestOutcome, Subject, encode_caller, encode_subject
+from mcpproxy.proxy.authorization.call_arguments import check_readable
 from mcpproxy.proxy.call_limits.rules import CallLimitExceeded
 from mcpproxy.proxy.core.access import Access, AccessDenied
 from mcpproxy.proxy.core.catalog.catalog import Catalog
@@ -55,6 +56,13 @@ class AuditedRequests:
         if self.log.is_refusing:
             why = "the audit log cannot be written as fast as requests arrive; try again later"
             raise RpcError(UNAVAILABLE, why)
+
+    def check_arguments(self, arguments: Raw, client: ClientIdentity | None) -> None:
+        """Raise AccessDenied for arguments that no record could show."""
+        try:
+            check_readable(arguments)
+        except RpcError as error:
+            raise AccessDenied.like(error, client) from None
 
     def record_call(
         self,

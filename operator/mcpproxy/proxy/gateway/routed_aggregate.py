@@ -50,6 +50,7 @@ class RoutedAggregate(Aggregate):
         self.lists = ExtensionLists(
             self.backends, self.router, self.sealer, restricts=policy is not None
         )
+        self._recording = audit if audit and audit.log.records_arguments else None
         modes = {backend.settings.session_mode for backend in self.backends.values()}
         self.holds_state = "PerClient" in modes
         """True if some backend has separate sessions for each client."""
@@ -102,6 +103,8 @@ class RoutedAggregate(Aggregate):
         Raise RpcError, also if the client may not send it.
         """
         guard, principal = self._guard, None if client is None else client.principal
+        if self._recording is not None and "arguments" in params:
+            self._recording.check_arguments(params["arguments"], client)
         if guard is None:
             return self.router.route(method, params, principal, None)
         access = guard.access_of(client)
@@ -128,6 +131,8 @@ class RoutedAggregate(Aggregate):
         """
         if method in DOWNSTREAM_METHODS or self.lists.has(method):
             return None
+        if self._recording is not None and "arguments" in params:
+            self._recording.check_arguments(params["arguments"], client)
         if self._visibility is not None:
             self._visibility.check_guess(params)
         principal = None if client is None else client.principal

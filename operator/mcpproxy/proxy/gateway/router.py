@@ -11,9 +11,11 @@ from mcpproxy.proxy.core.catalog.extensions import is_denied
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.core.translation.namespacing import find_owner
 from mcpproxy.proxy.core.translation.request_names import (
+    KNOWN_PARAMS,
     ROUTED,
     component_ref,
     name_conflict_error,
+    refuse_case_variants,
     replace_name,
     unknown_component_error,
     upstream_name,
@@ -105,6 +107,8 @@ class Router:
         if self._version != self._catalog.version:
             self._version = self._catalog.version
             self._routes.clear()
+        if not params.keys() <= KNOWN_PARAMS:
+            refuse_case_variants(params, KNOWN_PARAMS, "params")
         raw = params.get(ROUTED[method][0]) if method in ROUTED else None
         key = method, b"" if raw is None else bytes(raw)
         route = self._routes.get(key)
@@ -210,6 +214,7 @@ class Router:
         """
         if is_denied(method, self.denied):
             raise denied_method_error(method)
+        refuse_case_variants(params, KNOWN_PARAMS, "params")
         for member, kind in (("taskId", TASKS), ("uri", RESOURCES), ("name", TOOLS)):
             name = jsonrpc.decode_str(params.get(member))
             if name is None:
