@@ -110,6 +110,8 @@ class AccessGuard:
                 error = unknown_component_error(TASKS, route.name)
                 raise AccessDenied.like(error, client, route.backend.name)
             return
+        if route.aliases:
+            self._check_aliases(route, method, params, client, access)
         kind = self._completed_kind(route) if method == COMPLETE else route.kind
         verdict = access.judge(kind, route.backend.name, route.name)
         if verdict.allowed or self._meets_condition(verdict, route, method, params, client):
@@ -125,6 +127,28 @@ class AccessGuard:
             )
         error = unknown_component_error(route.kind, route.name)
         raise AccessDenied.like(error, client, route.backend.name)
+
+    def _check_aliases(
+        self,
+        route: Route,
+        method: str,
+        params: Message,
+        client: ClientIdentity | None,
+        access: Access,
+    ) -> None:
+        """Raise RpcError unless the client may use every form of an unlisted URI."""
+        if self._policy.spec.external is not None:
+            why = "the URI is not in its normal form, in which the service would judge it"
+            raise AccessDenied(client, INVALID_PARAMS, why, backend=route.backend.name)
+        for alias in route.aliases:
+            form = route._replace(name=alias, aliases=())
+            try:
+                self.check(form, method, params, client, access)
+            except InsufficientScope:
+                raise
+            except RpcError:
+                error = unknown_component_error(route.kind, route.name)
+                raise AccessDenied.like(error, client, route.backend.name) from None
 
     def _completed_kind(self, route: Route) -> ComponentKind:
         """Return the kind of component that is completed: a URI may be that of a template."""

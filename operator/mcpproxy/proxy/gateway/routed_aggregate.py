@@ -45,7 +45,9 @@ class RoutedAggregate(Aggregate):
         """True if calls are sent without asking an external service or the audit log."""
         seals_tasks = len(self.backends) > 1 or policy is not None
         self.router = Router(
-            *(self.backends, catalog, self.sealer, denied, visibility), seals_tasks=seals_tasks
+            *(self.backends, catalog, self.sealer, denied, visibility),
+            seals_tasks=seals_tasks,
+            restricts=policy is not None,
         )
         self.lists = ExtensionLists(
             self.backends, self.router, self.sealer, restricts=policy is not None
