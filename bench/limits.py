@@ -23,8 +23,7 @@ from typing import Any, Final
 
 import httpx2
 
-from mcpproxy.proxy.call_limits.rules import lease_size
-from mcpproxy.proxy.call_limits.window import Rate
+from mcpproxy.proxy.call_limits.window import Rate, lease_size
 from scripts.ports import ports_in_a_row
 
 INSTANCES: Final = 3

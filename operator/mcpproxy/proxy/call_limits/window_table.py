@@ -13,7 +13,7 @@ from mcpproxy.proxy.call_limits.store import (
     StoreUnavailable,
     SubjectKey,
 )
-from mcpproxy.proxy.call_limits.window import CallWindow, Rate
+from mcpproxy.proxy.call_limits.window import CallWindow, Rate, lease_size
 from mcpproxy.proxy.fair_shares import FairShares
 
 LATE: Final = 1.0
@@ -25,7 +25,7 @@ MAX_COUNTERS: Final = 8
 class _Subject:
     """Calls of one subject, and the instances that wait for more."""
 
-    __slots__ = ("_own", "_sequence", "others", "turns", "window")
+    __slots__ = ("_askers", "_own", "_sequence", "others", "turns", "window")
 
     def __init__(self, rate: Rate) -> None:
         self.window = CallWindow(rate)
@@ -37,6 +37,19 @@ class _Subject:
         """Calls that other processes have counted."""
         self.turns: dict[str, tuple[float, int]] = {}
         """Time at which it is each instance's turn, and the number of calls that it wants."""
+        self._askers: dict[str, float] = {}
+        """Instances that use the subject, and when each asked last; the latest is at the end."""
+
+    def ask(self, asker: str, now: float) -> int:
+        """Record that an instance wants calls; return the most that it may have in advance."""
+        askers, rate = self._askers, self.window.rate
+        askers.pop(asker, None)
+        while askers and (
+            len(askers) >= KNOWN.value or next(iter(askers.values())) <= now - rate.period
+        ):
+            del askers[next(iter(askers))]
+        askers[asker] = now
+        return lease_size(rate, len(askers))
 
     def book(self, count: int, now: float) -> None:
         """Count calls."""
@@ -94,6 +107,7 @@ class WindowTable:
         if request.snapshot:
             self._adopt(subject, request.snapshot, now)
         subject.turns.pop(asker, None)
+        wanted = min(wanted, subject.ask(asker, now))
         count = subject.window.available(wanted, now)
         if count:
             subject.book(count, now)

@@ -1,10 +1,12 @@
 """Counting by the instances themselves: the owner of each subject grants leases to the others.
 
-The owner reports each lease to the instance that will count if the owner ends. That instance then
-lacks at most the last lease.
+The answer with a lease contains all counts of the subject, so that every instance knows them up to
+its last lease. The owner reports its own leases to its successor. If the owner ends, the successor
+asks all others for their counts before it grants the first lease. It then lacks at most one lease.
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections import defaultdict
@@ -17,7 +19,7 @@ from mcpproxy.limits.instances import COUNTING_TASKS, LEASE_TIME
 from mcpproxy.proxy.call_limits.instances import peer_messages as messages
 from mcpproxy.proxy.call_limits.instances.members import InstanceUnreachable, Members
 from mcpproxy.proxy.call_limits.instances.peer_messages import Answer, PeerMessage, SubjectMessage
-from mcpproxy.proxy.call_limits.rules import lease_size
+from mcpproxy.proxy.call_limits.instances.succession import Succession
 from mcpproxy.proxy.call_limits.store import (
     FailureRecord,
     Lease,
@@ -25,12 +27,15 @@ from mcpproxy.proxy.call_limits.store import (
     StoreUnavailable,
     SubjectKey,
 )
-from mcpproxy.proxy.call_limits.window import Rate
+from mcpproxy.proxy.call_limits.window import Rate, lease_size
 from mcpproxy.proxy.call_limits.window_table import WindowTable
 
 TRIES: Final = 3
 """Instances that one request asks, because the first ones do not answer or do not count."""
-
+ASK: Final = 0.5
+"""Part of the time for a lease in which an instance must answer, so that a second can be asked."""
+LOOK: Final = 0.2
+"""Part of it in which one must answer before the asked instance itself answers."""
 
 log = logging.getLogger("mcpproxy.limits")
 
@@ -66,6 +71,7 @@ class OwnerStore:
         self._tasks: set[asyncio.Task[None]] = set()
         self._round: asyncio.Task[None] | None = None
         self._failure = FailureRecord(clock)
+        self._succession = Succession(clock)
         self.sent = 0
         """Messages sent so far about leases; greetings are not counted."""
 
@@ -90,6 +96,8 @@ class OwnerStore:
             # Nobody else counts, so that there is no need for calls in advance.
             return self._table.lease(request, 1, "", now)
         if members.owner(request.key) != members.own:
+            return None
+        if self._succession.is_pending(request.key, members):
             return None
         return self._grant(members, request, request.wanted, members.own, now)
 
@@ -117,6 +125,9 @@ class OwnerStore:
             if lease is not None:
                 return lease
             owner = members.owner(request.key)
+            if owner == members.own:
+                await self._recall(members, request.key, request.rate)
+                continue
             message = messages.lease_message(members.own, request, self._clock())
             self.sent += 1
             try:
@@ -136,8 +147,7 @@ class OwnerStore:
             return None
         now = self._clock()
         snapshot = messages.decode_snapshot(answer.snapshot, now)
-        if members.successor(request.key) == members.own:
-            self._table.adopt(request.key, request.rate, snapshot, now)
+        self._table.adopt(request.key, request.rate, snapshot, now)
         return Lease(answer.count, answer.wait, answer.booked, answer.counter, snapshot)
 
     def give_back(self, key: SubjectKey, rate: Rate, lease: Lease, count: int) -> None:
@@ -158,6 +168,7 @@ class OwnerStore:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._succession.close()
 
     async def leave(self) -> None:
         """Tell the other instances that this one ends, and what it has counted."""
@@ -188,7 +199,7 @@ class OwnerStore:
 
     async def _react(self, members: Members, message: PeerMessage) -> Answer:
         if isinstance(message, messages.Leaving):
-            members.drop(message.sender)
+            members.dismiss(message.sender)
             return Answer()
         if self._link is not None:
             self._link.expect(message.sender)
@@ -198,6 +209,9 @@ class OwnerStore:
             return Answer(others=list(members.others))
         if isinstance(message, messages.LeaseMessage):
             return await self._react_to_request(members, message)
+        if isinstance(message, messages.Inquiry):
+            counted = self._table.snapshot(message.subject.key, now)
+            return Answer(snapshot=messages.encode_snapshot(counted, now))
         if isinstance(message, messages.Withdrawal):
             subject = message.subject
             if message.counter == self._table.counter:
@@ -218,6 +232,7 @@ class OwnerStore:
                 return Answer(owner=owner)
             if members.owner(subject.key) != members.own:
                 return Answer(owner=members.owner(subject.key))
+        await self._recall(members, subject.key, subject.rate)
         now = self._clock()
         snapshot = messages.decode_snapshot(message.snapshot, now)
         request = LeaseRequest(subject.key, subject.rate, message.wanted, snapshot)
@@ -243,18 +258,33 @@ class OwnerStore:
     ) -> Lease:
         lease = self._table.lease(request, wanted, asker, now)
         successor = members.successor(request.key)
-        if lease.count and successor not in (None, asker):
+        if lease.count and asker == members.own and successor is not None:
             told = messages.encode_snapshot(self._table.snapshot(request.key, now), now)
             subject = SubjectMessage.of(request.key, request.rate)
-            assert successor is not None
             self._spawn(self._tell(successor, messages.Handover(members.own, [(subject, told)])))
         return lease
+
+    async def _recall(self, members: Members, key: SubjectKey, rate: Rate) -> None:
+        """Learn from the others what an instance that was lost has counted of a subject."""
+
+        async def ask(address: str) -> None:
+            inquiry = messages.Inquiry(members.own, SubjectMessage.of(key, rate))
+            self.sent += 1
+            # One that does not answer within this time may be busy; others find out whether it runs.
+            with contextlib.suppress(InstanceUnreachable):
+                answer = await self._exchange(address, inquiry, LOOK)
+                now = self._clock()
+                counted = messages.decode_snapshot(answer.snapshot, now)
+                self._table.adopt(key, rate, counted, now)
+
+        await self._succession.run(key, members, ask)
 
     # Messages to other instances
 
     async def _greet(self, address: str) -> Collection[str]:
         assert self._members is not None
-        return (await self._exchange(address, messages.Greeting(self._members.own))).others
+        greeting = messages.Greeting(self._members.own)
+        return (await self._exchange(address, greeting, LOOK)).others
 
     async def _tell(self, address: str, message: PeerMessage) -> None:
         """Send a message whose answer does not matter."""
@@ -265,11 +295,11 @@ class OwnerStore:
         except InstanceUnreachable:
             self._members.drop(address)
 
-    async def _exchange(self, address: str, message: PeerMessage) -> Answer:
+    async def _exchange(self, address: str, message: PeerMessage, part: float = ASK) -> Answer:
+        """Send a message and return the answer within a part of the time for a lease."""
         assert self._link is not None
         try:
-            # Half of the time, so that a second instance can be asked.
-            async with asyncio.timeout(LEASE_TIME.value / 2):
+            async with asyncio.timeout(LEASE_TIME.value * part):
                 body = await self._link.exchange(
                     address, messages.PATH, msgspec.json.encode(message)
                 )

@@ -98,7 +98,14 @@ class Handover(msgspec.Struct, tag="tell", frozen=True):
     subjects: Annotated[list[tuple[SubjectMessage, SnapshotMessage]], Meta(max_length=MAX_SUBJECTS)]
 
 
-PeerMessage = Greeting | Leaving | LeaseMessage | Withdrawal | Handover
+class Inquiry(msgspec.Struct, tag="recall", frozen=True):
+    """The sender counts a subject from now on, and asks for the counts of an instance that ended."""
+
+    sender: _Address
+    subject: SubjectMessage
+
+
+PeerMessage = Greeting | Leaving | LeaseMessage | Withdrawal | Handover | Inquiry
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
