@@ -16,6 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -92,7 +93,9 @@ class Load:
     def __init__(self, urls: list[str]) -> None:
         self.urls = urls
         self.admitted: list[float] = []
-        self.offered = self.failed = 0
+        self.offered = 0
+        self.failed: Counter[str] = Counter()
+        """Failures of connections, by their kind."""
 
     async def call(
         self, http: httpx2.AsyncClient, url: str, headers: dict[str, str], number: int
@@ -102,8 +105,8 @@ class Load:
         self.offered += 1
         try:
             answer = await http.post(url, json=request, headers=headers)
-        except httpx2.TransportError:
-            self.failed += 1
+        except httpx2.TransportError as error:
+            self.failed[type(error).__name__] += 1
             return
         if '"result"' in answer.text:
             self.admitted.append(time.monotonic())
@@ -186,7 +189,7 @@ def _judge(args: argparse.Namespace, load: Load, messages: int) -> int:
     lease = lease_size(Rate(args.calls, WINDOW, args.burst))
     # Each instance may use a lease later than it was counted.
     most = args.calls + args.burst + INSTANCES * lease
-    print(f"offered {load.offered} calls; {load.failed} failed with their connection")
+    print(f"offered {load.offered} calls; failed connections: {dict(load.failed)}")
     print(f"admitted {len(load.admitted)} of {allowed:.0f} ({share:+.2%})")
     print(f"most within a window: {load.most()} (rule {args.calls}, with leases {most})")
     print(

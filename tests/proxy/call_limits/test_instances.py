@@ -12,7 +12,7 @@ import pytest_asyncio
 from mcpproxy.limits import instances as limits_of_instances
 from mcpproxy.limits.limit import Limit
 from mcpproxy.proxy.call_limits.instances import members as members_module
-from mcpproxy.proxy.call_limits.instances import owner_store
+from mcpproxy.proxy.call_limits.instances import owner_store, peers
 from mcpproxy.proxy.call_limits.rules import RuleSet
 from mcpproxy.proxy.call_limits.window import LEASES, Rate, lease_size
 from tests.proxy.call_limits.crowd import Clock, Crowd, a_client, a_request, a_rule, admitted
@@ -140,7 +140,7 @@ async def test_the_successor_asks_all_instances_what_the_lost_owner_has_granted(
 ) -> None:
     crowd = await crowds(4)
     owner, key = crowd.owner(), _key(crowd)
-    members = crowd.store(owner)._members
+    members = crowd.store(owner).members
     assert members is not None
     others = set(crowd.addresses) - {owner, members.successor(key)}
     served, idle = sorted(others)
@@ -248,7 +248,7 @@ async def test_an_owner_that_only_others_reach_lets_the_policy_decide(
 ) -> None:
     crowd = await crowds(3, allows_on_failure=allows)
     owner = crowd.owner()
-    ranked = crowd.store(owner)._members
+    ranked = crowd.store(owner).members
     assert ranked is not None
     successor = ranked.successor(RuleSet(crowd.rules).rules[0].key("p", a_client()))
     (other,) = set(crowd.addresses) - {owner, successor}
@@ -276,7 +276,7 @@ async def test_a_silent_owner_is_succeeded_by_the_next_instance(
     for _ in range(3):
         assert await admitted(crowd.limits[other]) is not None
         crowd.clock.now += 2.0
-    members = crowd.store(other)._members
+    members = crowd.store(other).members
     assert members is not None
     assert members.owner(_key(crowd)) != owner
 
@@ -284,7 +284,8 @@ async def test_a_silent_owner_is_succeeded_by_the_next_instance(
 def shorten(monkeypatch: pytest.MonkeyPatch, seconds: Any) -> None:
     """Let instances wait for each other for a shorter time."""
     short = replace(limits_of_instances.LEASE_TIME, value=seconds)
-    monkeypatch.setattr(owner_store, "LEASE_TIME", short)
+    for module in (owner_store, peers):
+        monkeypatch.setattr(module, "LEASE_TIME", short)
 
 
 def _key(crowd: Crowd) -> Any:
@@ -373,7 +374,7 @@ async def test_an_instance_cannot_give_back_more_than_a_lease_at_a_time(
     }
     await crowd.deliver(owner, json.dumps(message).encode())
     assert await admitted(crowd.limits[owner]) is None, "this process has counted the calls"
-    message["counter"] = crowd.store(owner)._table.counter
+    message["counter"] = crowd.store(owner)._counts.counter
     await crowd.deliver(owner, json.dumps(message).encode())
     crowd.clock.now += 1.0
     (other,) = set(crowd.addresses) - {owner}
@@ -386,12 +387,12 @@ async def test_messages_beyond_the_limit_are_not_sent(
 ) -> None:
     crowd = await crowds(2)
     limit: Limit = replace(limits_of_instances.COUNTING_TASKS, value=2)
-    monkeypatch.setattr(owner_store, "COUNTING_TASKS", limit)
+    monkeypatch.setattr(peers, "COUNTING_TASKS", limit)
     owner = crowd.owner()
     for _ in range(PER_MINUTE):
         crowd.limits[owner].admit_at_once(a_request(), "p", a_client())
     assert limit.reached > 0
-    assert len(crowd.store(owner)._tasks) <= 2
+    assert len(crowd.store(owner)._peers._tasks) <= 2
     await crowd.settle()
 
 
@@ -403,6 +404,6 @@ async def test_instances_beyond_the_limit_are_not_known(
     for number in range(10):
         message = {"type": "greet", "sender": f"10.9.9.{number}:1"}
         await crowd.deliver(crowd.addresses[0], json.dumps(message).encode())
-    members = crowd.store(crowd.addresses[0])._members
+    members = crowd.store(crowd.addresses[0]).members
     assert members is not None
     assert len(members.others) == 3

@@ -8,6 +8,7 @@ from mcpproxy.limits.instances import KNOWN
 from mcpproxy.proxy.call_limits.store import (
     CountedCalls,
     CountSnapshot,
+    HoldRequest,
     Lease,
     LeaseRequest,
     StoreUnavailable,
@@ -116,6 +117,11 @@ class WindowTable:
             wait = _next_turn(subject, wanted, asker, now)
         return Lease(count, wait, now)
 
+    def rate(self, key: SubjectKey) -> Rate | None:
+        """Return the rate of a subject; None for an unknown one."""
+        subject = self._subjects.get(key)
+        return None if subject is None else subject.window.rate
+
     def snapshot(self, key: SubjectKey, now: float) -> CountSnapshot:
         """Return the calls of a subject within its period."""
         subject = self._subjects.get(key)
@@ -176,6 +182,12 @@ class LocalStore:
 
     def give_back(self, key: SubjectKey, rate: Rate, lease: Lease, count: int) -> None:
         self._table.give_back(key, count, lease.booked)
+
+    def hold_at_once(self, request: HoldRequest, now: float) -> int:
+        return min(request.wanted, request.limit)
+
+    async def hold(self, request: HoldRequest) -> int:
+        raise StoreUnavailable("every slot is granted at once")
 
     def failure(self) -> str | None:
         return None

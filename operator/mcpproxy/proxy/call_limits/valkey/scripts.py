@@ -79,6 +79,30 @@ should be asked for, and the grain in which they are counted.
 It counts like `CallWindow` and `WindowTable`, by the clock of the server.
 """
 
+HOLD: Final = """
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local limit, wanted, running = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local holder, time, others = ARGV[4], tonumber(ARGV[5]), 0
+local all = redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do
+  if all[i] ~= holder then
+    local count, ends = string.match(all[i + 1], '(%d+):(%d+)')
+    if tonumber(ends) <= now then redis.call('HDEL', KEYS[1], all[i])
+    else others = others + tonumber(count) end
+  end
+end
+local count = math.max(math.min(wanted, limit - others), math.min(running, wanted), 0)
+if count > 0 then
+  redis.call('HSET', KEYS[1], holder, string.format('%d:%d', count, now + time))
+  redis.call('PEXPIRE', KEYS[1], time)
+else
+  redis.call('HDEL', KEYS[1], holder)
+end
+return count
+"""
+"""Script that lets an instance hold slots, and returns how many. It counts like `HoldTable`."""
+
 GIVE_BACK: Final = """
 local n = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0')
 local count = math.min(n, tonumber(ARGV[2]))
