@@ -8,6 +8,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from mcp import Client
+from mcp.shared.exceptions import MCPError
 
 from e2e import access, pods
 from e2e.clients import call
@@ -149,14 +150,14 @@ async def test_known_tokens_are_used_while_the_provider_is_down_and_the_state_sa
         while time.monotonic() - begun < DOWN_SECONDS:
             assert (await call(client, "long_whoami"))["result"] == "proxy"
         assert _is_healthy(world, "long")
-        failed = await client.call_tool("short_whoami", {}, raise_on_error=False)
-    assert failed.is_error
-    entry = eventually(
-        "the state of the backend names the provider",
-        lambda: (one := _backend(world, "short")).get("reason") == "TokenUnavailable" and one,
+        with pytest.raises(MCPError, match="token"):
+            await call(client, "short_whoami")
+    eventually(
+        "the state of the backend says why",
+        lambda: _backend(world, "short").get("reason") == "TokenUnavailable",
         60,
     )
-    assert "issuer" in entry["message"]
+    assert access.issuer(world) in _backend(world, "short")["message"]
     assert _is_healthy(world, "long")
     world.kubectl("scale", "deployment/issuer", "--replicas=1")
     eventually("short is Healthy again", lambda: _is_healthy(world, "short"), 90)

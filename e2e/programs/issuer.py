@@ -1,9 +1,9 @@
 """An OpenID provider on port 8080 that signs any claims that it is sent. Runs in a pod.
 
 GET /token?sub=alice&groups=dev returns a token of five minutes. POST /token grants the client
-`proxy` a token for the resource that it names, valid for as many seconds as a scope such as lifetime:40
-says. The issuer is the URL at which the provider is called. Its key is that in the file of the first
-argument, if there is one.
+`proxy` a token for the resource that it names, for as many seconds as a scope such as lifetime:40
+says. The issuer is the URL at which the provider is called. Its key is that in the file of the
+first argument, if there is one.
 """
 
 import base64
