@@ -172,8 +172,10 @@ async def main(args: argparse.Namespace) -> int:
             )
             log = directory / f"{number}.log"
             processes.append(await stack.enter_async_context(_process(*instance, log=log)))
-        limits = httpx2.Limits(max_connections=200, max_keepalive_connections=100)
-        http = await stack.enter_async_context(httpx2.AsyncClient(timeout=30, limits=limits))
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=100)
+        # A machine that is busy with something else delays calls and must not lose them.
+        client = httpx2.AsyncClient(timeout=httpx2.Timeout(120), limits=limits)
+        http = await stack.enter_async_context(client)
         for admin in admins:
             await _until_ready(http, admin)
         load = Load([f"http://127.0.0.1:{port}/mcp" for port in ports])

@@ -137,7 +137,7 @@ def _refused(backends: World, audience: str, world: World) -> bool:
     return answer.status_code == 401
 
 
-async def test_known_tokens_are_used_while_the_provider_is_down_and_the_state_says_so(
+async def test_the_proxy_uses_known_tokens_and_reports_a_provider_that_is_down(
     world: World, url: str
 ) -> None:
     for name in ("short", "long"):

@@ -13,7 +13,7 @@ USER: Final = "grows with calls of the program that uses the library, not with p
 SAMPLED: Final = "its keys are names of backends and known methods"
 
 UNBOUNDED: Final[dict[str, str]] = {
-    "proxy/call_limits/call_limits.py:CallLimits._running": CALL,
+    "proxy/call_limits/call_limits.py:CallLimits._slots": CALL,
     "proxy/call_limits/call_limits.py:CallLimits.start:task": OWN,
     "proxy/call_limits/instances/members.py:Members.__init__:wait": OWN,
     "proxy/call_limits/instances/members.py:Members._order": "a cache of a fixed size",

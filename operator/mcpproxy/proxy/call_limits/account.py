@@ -23,7 +23,7 @@ EARLY: Final = 4
 LASTS: Final = 0.75
 """Part of the time of a lease for which its calls should last."""
 GROWTH: Final = 4
-"""How many times larger than the last lease the next one may be."""
+"""Factor by which the next lease may be larger than the last one."""
 FAILED_FOR: Final = 1.0
 """Seconds after a failure of the store for which it is not asked again."""
 
@@ -32,8 +32,8 @@ class SubjectAccount:
     """Calls that one subject may make without asking the store."""
 
     __slots__ = (
-        "_allows_on_failure",
         "_accepted_at",
+        "_allows_on_failure",
         "_alone",
         "_ask_after",
         "_clock",

@@ -105,8 +105,9 @@ class HoldRequest(NamedTuple):
 class Store(Protocol):
     """Counter of calls for all instances."""
 
-    sent: int
-    """Number of messages to others about calls so far."""
+    @property
+    def sent(self) -> int:
+        """Number of messages to others about calls so far."""
 
     def lease_at_once(self, request: LeaseRequest, now: float) -> Lease | None:
         """Return a lease, or None if only `lease` can."""

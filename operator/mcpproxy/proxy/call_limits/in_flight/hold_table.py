@@ -9,6 +9,7 @@ from mcpproxy.limits.instances import HOLD_TIME, KNOWN
 from mcpproxy.proxy.call_limits.store import HoldRequest, SubjectKey
 from mcpproxy.proxy.fair_shares import FairShares
 
+
 class HoldTable:
     """Slots by subject and holder."""
 

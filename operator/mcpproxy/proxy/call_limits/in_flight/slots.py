@@ -40,7 +40,7 @@ class Slots:
         self._allows_on_failure = allows_on_failure
         self._held = self._waiting = 0
         self._used = False
-        """Whether a call began since the last look."""
+        """True if a call began since the last look."""
         self._full_until = self._failed_until = self._confirmed_at = NEVER
         self._stating: asyncio.Task[None] | None = None
 

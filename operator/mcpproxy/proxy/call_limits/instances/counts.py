@@ -23,7 +23,7 @@ class Counts:
         self.holds = HoldTable()
         """Slots of all instances, as far as this one counts them."""
         self._held: dict[SubjectKey, int] = {}
-        """Slots of this instance, whoever counts them."""
+        """Slots of this instance, which itself or another one counts."""
 
     def keep(self, key: SubjectKey, granted: int) -> int:
         """Record how many slots of a subject this instance holds; return the number."""

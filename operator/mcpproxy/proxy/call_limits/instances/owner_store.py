@@ -102,9 +102,7 @@ class OwnerStore:
         granted = await self._ask_in_time(request, self._ask_to_hold)
         return self._counts.keep(request.key, min(granted, request.wanted))
 
-    async def _ask_in_time(
-        self, request: R, ask: Callable[[Peers, R], Awaitable[T | None]]
-    ) -> T:
+    async def _ask_in_time(self, request: R, ask: Callable[[Peers, R], Awaitable[T | None]]) -> T:
         """Ask the owner, and those that replace it. Raise StoreUnavailable."""
         peers = self._peers
         assert peers is not None

@@ -16,7 +16,7 @@ Grant = Callable[[LeaseRequest, int, str, float], Lease]
 
 
 class Reactions:
-    """What this instance does when others ask or tell it something."""
+    """Reactions of this instance to questions and reports."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Questions to all instances about subjects that a lost instance has counted, once for each loss."""
+"""Questions to all instances about subjects that a lost instance has counted."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
