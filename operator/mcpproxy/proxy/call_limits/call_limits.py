@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from mcpproxy.api.v1alpha1 import Limits, MCPProxy
 from mcpproxy.limits.clients import COUNTED_SUBJECTS
 from mcpproxy.proxy.call_limits.account import SubjectAccount
-from mcpproxy.proxy.call_limits.in_flight.slots import Slots
+from mcpproxy.proxy.call_limits.in_flight.slots import KEPT_FREE, Slots
 from mcpproxy.proxy.call_limits.instances.owner_store import OwnerStore
 from mcpproxy.proxy.call_limits.instances.peers import InstanceLink, Instances
 from mcpproxy.proxy.call_limits.rules import RETRY_SOON, CallLimitExceeded, CompiledRule, RuleSet
@@ -232,9 +232,14 @@ class CallLimits:
     def _slots_of(self, limit: int, key: SubjectKey) -> Slots:
         slots = self._slots.get(key)
         if slots is None:
-            allows = self._allows_on_failure
-            slots = Slots(key, limit, self.store, self._clock, allows_on_failure=allows)
-            self._slots[key] = slots
+            is_full = len(self._slots) >= COUNTED_SUBJECTS.value
+            if is_full:
+                COUNTED_SUBJECTS.record()
+            slots = self._slots[key] = Slots(
+                *(key, limit, self.store, self._clock),
+                kept=0 if is_full else limit // KEPT_FREE,
+                allows_on_failure=self._allows_on_failure,
+            )
         return slots
 
     def _forget(self, slots: Slots) -> None:

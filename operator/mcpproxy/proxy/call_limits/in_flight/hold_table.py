@@ -42,6 +42,7 @@ class HoldTable:
     def _holders(self, key: SubjectKey, now: float) -> dict[str, tuple[int, float]]:
         holders = self._subjects.get(key, {})
         for late in [holder for holder, (_, ends) in holders.items() if ends <= now]:
+            HOLD_TIME.record()
             del holders[late]
         return holders
 

@@ -30,13 +30,18 @@ class Slots:
         store: Store,
         clock: Callable[[], float],
         *,
+        kept: int,
         allows_on_failure: bool,
     ) -> None:
-        """`allows_on_failure` means that calls are counted alone while the store fails."""
+        """`kept` slots may be held for the next calls.
+
+        `allows_on_failure` means that calls are counted alone while the store fails.
+        """
         self.key = key
         self.running = 0
         """Calls in flight."""
-        self._limit, self._store, self._clock = limit, store, clock
+        self._limit, self._kept = limit, kept
+        self._store, self._clock = store, clock
         self._allows_on_failure = allows_on_failure
         self._held = self._waiting = 0
         self._used = False
@@ -108,10 +113,6 @@ class Slots:
         if self._stating is not None:
             self._stating.cancel()
             await asyncio.gather(self._stating, return_exceptions=True)
-
-    @property
-    def _kept(self) -> int:
-        return self._limit // KEPT_FREE
 
     def _target(self) -> int:
         """Return the number of slots to hold, a few free ones for the next calls among them."""
