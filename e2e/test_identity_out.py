@@ -41,17 +41,17 @@ def backends(new_world: Callable[[str], World]) -> Iterator[World]:
 @pytest.fixture(scope="module")
 def world(new_world: Callable[[str], World], backends: World) -> Iterator[World]:
     """A provider, a server that demands its tokens, and a proxy in front of both servers."""
-    found = new_world("outgoing")
-    found.apply(_secret("issuer-key", {"key.pem": _new_key()}))
-    found.apply(_secret("client", {"secret": "secret-of-the-proxy"}))
-    pods.tellers(found, "issuer", program="issuer", arguments=(KEY_AT,), change=_mount_key)
-    issuer = access.issuer(found)
-    resource = f"http://guarded.{found.namespace}.svc:{PORT}/mcp"
-    pods.tellers(found, "guarded", program="guarded", arguments=(resource, issuer))
-    found.apply(_proxy(issuer, resource, backends))
-    found.wait_ready(NAME)
-    yield found
-    found.remove()
+    made = new_world("outgoing")
+    made.apply(_secret("issuer-key", {"key.pem": _new_key()}))
+    made.apply(_secret("client", {"secret": "secret-of-the-proxy"}))
+    pods.tellers(made, "issuer", program="issuer", arguments=(KEY_AT,), change=_mount_key)
+    issuer = access.issuer(made)
+    resource = f"http://guarded.{made.namespace}.svc:{PORT}/mcp"
+    pods.tellers(made, "guarded", program="guarded", arguments=(resource, issuer))
+    made.apply(_proxy(issuer, resource, backends))
+    made.wait_ready(NAME)
+    yield made
+    made.remove()
 
 
 def _new_key() -> str:
@@ -97,8 +97,8 @@ def _proxy(issuer: str, resource: str, backends: World) -> Object:
 
 def _backend(world: World, name: str) -> Object:
     entries = world.status(NAME).get("backends", [])
-    found: Object = next((one for one in entries if one["name"] == name), {})
-    return found
+    entry: Object = next((entry for entry in entries if entry["name"] == name), {})
+    return entry
 
 
 def _is_healthy(world: World, name: str) -> bool:
@@ -118,8 +118,8 @@ async def test_a_backend_of_another_namespace_verifies_the_service_account_of_th
     [pod] = pods.pods_of(world, NAME)
     account = pod["spec"].get("serviceAccountName", "default")
     async with Client(url) as client:
-        found = await call(client, "cluster_whoami")
-    assert found["result"] == f"system:serviceaccount:{world.namespace}:{account}"
+        answer = await call(client, "cluster_whoami")
+    assert answer["result"] == f"system:serviceaccount:{world.namespace}:{account}"
     # The pod itself has no token for the API server, and the proxy needs no Secret.
     assert pod["spec"]["automountServiceAccountToken"] is False
     assert _refused(backends, "another.example.dev", world)
@@ -127,7 +127,7 @@ async def test_a_backend_of_another_namespace_verifies_the_service_account_of_th
 
 
 def _refused(backends: World, audience: str, world: World) -> bool:
-    """Whether the backend refuses a token of the proxy's namespace with this audience."""
+    """Return True if the backend refuses a token of the proxy's namespace with this audience."""
     token = access.token(world, "default", audience)
     with backends.forwarded("service/cluster", PORT) as port:
         answer = access.initialize_with(

@@ -102,7 +102,6 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
             "proxy/core/translation/task_ids.py",
             "proxy/downstream/access/principals.py",
             "proxy/downstream/peers/identity_header.py",
-            "proxy/telemetry/gauges.py",
             "proxy/audit/factory.py",
             "proxy/audit/standard_output.py",
             "proxy/http1/server/event_stream.py",
@@ -126,7 +125,6 @@ WIDE: Final[Mapping[str, frozenset[str]]] = {
             "plan/collect.py",
             "proxy/bootstrap.py",
             "proxy/downstream/app.py",
-            "proxy/gateway/gateway.py",
             "proxy/runtime.py",
             "proxy/upstream/backend.py",
             "proxy/upstream/monitor/monitor.py",
@@ -180,8 +178,8 @@ FOREIGN: Final[Mapping[str, frozenset[str]]] = {
     ),
     "a session over streams is older than the handshake on it": frozenset(
         {
-            "proxy/upstream/connect/handshake.py:greeting",
-            "proxy/upstream/connect/stdio_connector.py:greeting",
+            "proxy/upstream/connect/handshake.py:server",
+            "proxy/upstream/connect/stdio_connector.py:server",
         }
     ),
     "state of requests under way; to be moved into one class": frozenset(

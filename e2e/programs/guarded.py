@@ -48,8 +48,8 @@ class Guard:
     def __init__(self, app: ASGIApp, audience: str, issuer: str) -> None:
         self._app, self._audience = app, audience
         at = f"{issuer}/keys" if issuer else f"{API}/openid/v1/jwks"
-        found = f"{API}/.well-known/openid-configuration"
-        self._issuer = issuer or fetched(found)["issuer"]
+        document = f"{API}/.well-known/openid-configuration"
+        self._issuer = issuer or fetched(document)["issuer"]
         self._keys = {key.key_id: key for key in jwt.PyJWKSet.from_dict(fetched(at)).keys}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

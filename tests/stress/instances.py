@@ -40,7 +40,7 @@ class Instance:
         return int(next(line for line in status.splitlines() if "VmRSS" in line).split()[1])
 
     def descriptors(self) -> int:
-        """How many files and sockets it has open (Linux)."""
+        """Return the number of its open files and sockets (Linux)."""
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
     async def kill(self) -> None:
@@ -50,11 +50,11 @@ class Instance:
         await self.process.wait()
 
     async def open_now(self) -> dict[str, float]:
-        """What its metrics say is open."""
+        """Return the gauges of its metrics."""
         return await gauges(f"http://127.0.0.1:{self.admin}")
 
     async def streams(self) -> float:
-        """How many streams of changes clients hold open."""
+        """Return the number of streams of changes that clients hold open."""
         return (await self.open_now())["mcpproxy_client_streams"]
 
 
@@ -63,23 +63,30 @@ async def instances(
     directory: Path, count: int, backends: list[dict[str, Any]], **spec: Any
 ) -> AsyncIterator[list[Instance]]:
     """So many proxies of these backends, ready; they are killed at the end."""
+    manifest, keys = prepared(directory, backends, **spec)
+    async with AsyncExitStack() as stack:
+        found = []
+        for number in range(count):
+            one = await started(manifest, keys, directory / f"{number}.log")
+            stack.push_async_callback(one.kill)
+            found.append(one)
+        for one in found:
+            await eventually(lambda one=one: is_ready(one), "an instance to be ready")  # type: ignore[misc]
+        yield found
+
+
+def prepared(directory: Path, backends: list[dict[str, Any]], **spec: Any) -> tuple[Path, Path]:
+    """Write the manifest of a proxy and its sealing keys; return their paths."""
     manifest = directory / "mcpproxy.json"
     manifest.write_text(json.dumps(a_manifest(backends=backends, **spec)), encoding="utf-8")
     keys = directory / "sealing"
     keys.mkdir(exist_ok=True)
     (keys / "current").write_bytes(bytes(range(32)))
-    async with AsyncExitStack() as stack:
-        found = []
-        for number in range(count):
-            one = await _started(manifest, keys, directory / f"{number}.log")
-            stack.push_async_callback(one.kill)
-            found.append(one)
-        for one in found:
-            await eventually(lambda one=one: _ready(one), "an instance to be ready")  # type: ignore[misc]
-        yield found
+    return manifest, keys
 
 
-async def _started(manifest: Path, keys: Path, log: Path) -> Instance:
+async def started(manifest: Path, keys: Path, log: Path) -> Instance:
+    """Start one process."""
     port, admin = free_port(), free_port()
     arguments = ["-f", manifest, "--port", port, "--admin-port", admin, "--sealing-keys", keys]
     with log.open("wb") as errors:
@@ -89,7 +96,8 @@ async def _started(manifest: Path, keys: Path, log: Path) -> Instance:
     return Instance(process, port, admin, log)
 
 
-async def _ready(one: Instance) -> bool:
+async def is_ready(one: Instance) -> bool:
+    """Return True once it is ready; raises AssertionError once it has ended."""
     assert one.process.returncode is None, one.log.read_text()
     async with httpx2.AsyncClient() as http:
         try:

@@ -11,16 +11,16 @@ from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.api.v1alpha1 import Audit, Authentication, Authorization, MCPProxySpec
 from mcpproxy.proxy.embed import (
     ANONYMOUS,
+    AccessGuard,
     AuditedRequests,
     Catalog,
     ClientIdentity,
     ExternalDecisions,
     Identity,
-    Policy,
     ProxyConfig,
     RuntimeOptions,
     build_audited_requests,
-    build_policy,
+    build_guard,
     from_backends,
     with_access,
 )
@@ -76,8 +76,8 @@ class AccessSettings:
                 for model in [getattr(self, name)]
             },
         }
-        given = {name: value for name, value in fields.items() if value is not None}
-        return with_access(base or from_backends([_PLACEHOLDER]), given)
+        argument = {name: value for name, value in fields.items() if value is not None}
+        return with_access(base or from_backends([_PLACEHOLDER]), argument)
 
     def check(self, base: ProxyConfig | None = None) -> None:
         """Raise ManifestError if the fields, or those of `base`, do not go together.
@@ -87,9 +87,9 @@ class AccessSettings:
         if self.authentication is not None:
             self.configuration(base)
 
-    def policy(self, catalog: Catalog) -> tuple[Policy | None, ExternalDecisions | None]:
-        """Return the policy for the components in a catalog."""
-        return build_policy(self.authorization, catalog, {})
+    def guard(self, catalog: Catalog) -> tuple[AccessGuard | None, ExternalDecisions | None]:
+        """Return the guard of the components in a catalog, and its external service."""
+        return build_guard(self.authorization, catalog, {})
 
     def audited_requests(
         self, name: str, catalog: Catalog, descriptor: int
@@ -109,9 +109,9 @@ def access_settings(
 
     Raise ManifestError.
     """
-    given = {"authentication": authentication, "authorization": authorization, "audit": audit}
+    argument = {"authentication": authentication, "authorization": authorization, "audit": audit}
     models = {
-        name: None if value is None else _validate(name, value) for name, value in given.items()
+        name: None if value is None else _validate(name, value) for name, value in argument.items()
     }
     settings = AccessSettings(public_url, **models)
     settings.check()

@@ -1,11 +1,10 @@
 """The part of the runtime that other programs build on: `library` imports nothing else of it."""
 
-from mcpproxy.proxy.authorization.policy import Policy
 from mcpproxy.proxy.bootstrap import (
     VERSION,
     build_audited_requests,
     build_backend_context,
-    build_policy,
+    build_guard,
 )
 from mcpproxy.proxy.config.access import with_access
 from mcpproxy.proxy.config.options import RuntimeOptions
@@ -41,9 +40,12 @@ from mcpproxy.proxy.core.translation.uri_templates import Uri
 from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls
 from mcpproxy.proxy.downstream.modern.requests import server_discover
 from mcpproxy.proxy.downstream.standard_streams import NothingToServe
+from mcpproxy.proxy.downstream.stdio import StdioServer
+from mcpproxy.proxy.gateway.access_guard import AccessGuard
 from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
 from mcpproxy.proxy.gateway.external_decisions import ExternalDecisions
 from mcpproxy.proxy.gateway.gateway import Gateway
+from mcpproxy.proxy.http1 import asgi
 from mcpproxy.proxy.protocol import jsonrpc, revisions
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError
 from mcpproxy.proxy.protocol.kinds import (
@@ -102,6 +104,7 @@ __all__ = [
     "TOOLS",
     "VERSION",
     "AccessDenied",
+    "AccessGuard",
     "Answer",
     "AuditedRequests",
     "Backend",
@@ -122,7 +125,6 @@ __all__ = [
     "NotificationHandler",
     "NullContext",
     "OnMessage",
-    "Policy",
     "ProtocolError",
     "ProxyConfig",
     "ResumableStream",
@@ -133,6 +135,7 @@ __all__ = [
     "ServerDescription",
     "SessionNotFound",
     "StdioConnector",
+    "StdioServer",
     "SuspendedCalls",
     "TaskSet",
     "TimedOut",
@@ -141,10 +144,11 @@ __all__ = [
     "UpstreamRequest",
     "UpstreamSession",
     "Uri",
+    "asgi",
     "build_audited_requests",
     "build_backend_context",
     "build_connector",
-    "build_policy",
+    "build_guard",
     "component_ref",
     "connect",
     "from_backends",

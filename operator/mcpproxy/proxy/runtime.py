@@ -8,7 +8,8 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from mcpproxy.api.authority import join_host_port
@@ -113,7 +114,7 @@ class Runtime:
             else None,
             clashes=catalog.clashes(),
             authentication=self._authentication.statuses() if self._authentication else None,
-            authorization=self.gateway.authorization_report(complete=is_complete),
+            authorization=self.gateway.routing.authorization_report(complete=is_complete),
             limits=self.gateway.limits_report(complete=is_complete),
         )
 
@@ -133,7 +134,7 @@ class Runtime:
             MountedValues(options.values, time.monotonic),
             options.resolve,
             KeyListener(gateway.notify_status_watchers, end_streams),
-            on_refused=gateway.record_failed_authentication,
+            on_refused=gateway.routing.record_failed_authentication,
         )
         gateway.metrics.count(
             "mcpproxy_authentications",
@@ -192,10 +193,7 @@ class Runtime:
             tasks = [asyncio.create_task(admin.serve(sockets=[listening]))]
         self._prepare_process()
         key_watch = None if self._keys is None else asyncio.create_task(self._keys.run())
-        self._start_gateway()
-        if self._authentication is not None:
-            self._authentication.start()
-        front.start()
+        self._start(front)
         await server.start(sockets)
         await for_instances.start(())
         serving()
@@ -210,6 +208,33 @@ class Runtime:
             await self._end_admin(admin, tasks)
         if key_watch is not None:
             key_watch.cancel()
+        await self._close(front)
+
+    @asynccontextmanager
+    async def serving_connections(self) -> AsyncIterator[Callable[[], asyncio.Protocol]]:
+        """Serve the connections whose protocols the yielded function returns.
+
+        This opens no ports and handles no signals. At the end, the calls in flight are finished.
+        Raise ValueError.
+        """
+        front = self._front = self._endpoint(build_host_policy(self._configuration, self._options))
+        server = HttpServer(front)
+        self._start(front)
+        await server.start(())
+        try:
+            yield server.new_connection
+        finally:
+            front.drain()
+            await asyncio.gather(front.leave(), server.drain(self._options.drain))
+            await self._close(front)
+
+    def _start(self, front: Endpoint) -> None:
+        self._start_gateway()
+        if self._authentication is not None:
+            self._authentication.start()
+        front.start()
+
+    async def _close(self, front: Endpoint) -> None:
         if self._authentication is not None:
             await self._authentication.close()
         front.close()
@@ -289,7 +314,7 @@ class Runtime:
         """Return the reason for which clients must not connect, or None."""
         if self._draining:
             return "shutting down"
-        if not self.gateway.initial_round_done:
+        if not self.gateway.aggregate.initial_round_done:
             return "the first check of all backends is in progress"
         if not self._verified:
             why_not = await check_endpoint(

@@ -8,8 +8,9 @@ from typing import Any
 from mcpproxy.api.v1alpha1 import LimitRule
 from mcpproxy.proxy.call_limits.call_limits import CallLimits, CallPermit
 from mcpproxy.proxy.call_limits.instances.owner_store import OwnerStore
-from mcpproxy.proxy.call_limits.rules import CallLimitExceeded, RuleSet
+from mcpproxy.proxy.call_limits.rules import RuleSet
 from mcpproxy.proxy.call_limits.store import Store
+from mcpproxy.proxy.core.access import CallLimitExceeded
 from mcpproxy.proxy.core.exchange import ClientIdentity
 
 
@@ -42,8 +43,8 @@ def call_limits(
     store: Store, clock: Clock, *rules: LimitRule, allows_on_failure: bool = True
 ) -> CallLimits:
     """The limits of one instance."""
-    found = RuleSet(rules or [a_rule(calls=600, window="60s")])
-    return CallLimits(found, store, allows_on_failure=allows_on_failure, clock=clock)
+    result = RuleSet(rules or [a_rule(calls=600, window="60s")])
+    return CallLimits(result, store, allows_on_failure=allows_on_failure, clock=clock)
 
 
 async def admitted(

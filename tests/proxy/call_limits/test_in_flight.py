@@ -36,10 +36,10 @@ async def crowds() -> AsyncIterator[Start]:
 async def _fill(crowd: Crowd, times: int) -> list[CallPermit]:
     """Begin calls at all instances in turn; return the permits of those that were admitted."""
     addresses = crowd.addresses
-    found = [
+    permits = [
         await admitted(crowd.limits[addresses[number % len(addresses)]]) for number in range(times)
     ]
-    return [permit for permit in found if permit is not None]
+    return [permit for permit in permits if permit is not None]
 
 
 @pytest.mark.parametrize("in_flight", [1, 2, 5, 16, 64, 400])
@@ -176,4 +176,6 @@ async def test_nothing_is_held_after_any_number_of_calls(crowds: Start) -> None:
             limits.sweep()
         await crowd.settle()
     assert not any(limits.running for limits in crowd.limits.values())
-    assert not any(crowd.store(one)._counts.holds.held(crowd.clock.now) for one in crowd.addresses)
+    assert not any(
+        crowd.store(address)._counts.holds.held(crowd.clock.now) for address in crowd.addresses
+    )

@@ -14,6 +14,7 @@ from mcpproxy.proxy.http1.errors import HttpError
 from mcpproxy.proxy.http1.head_cache import MAX_HEADS, MAX_SIZE, HeadCache
 from mcpproxy.proxy.http1.server.request import Request, RequestHead
 from mcpproxy.proxy.http1.server.request_parser import RequestParser
+from tests.support.examples import examples
 
 HEADS = (
     b"POST /mcp HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n",
@@ -24,6 +25,7 @@ HEADS = (
     b"POST /mcp HTTP/1.0\r\nhost: a\r\ncontent-length: %d\r\n\r\n",
     b"POST /mcp HTTP/1.1\r\nhost: a\r\nhost: b\r\ncontent-length: %d\r\n\r\n",
     b"POST /other HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n",
+    b"POST /mcp HTTP/1.1\r\nHost: a\r\nAuthorization: c\r\ncontent-length: %d\r\n\r\n",
 )
 BODIES = (b"", b"{}", b"\r\n\r\n", b"POST /mcp HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n{}")
 ODD = (b"P", b"\r\n", b"GET /mcp HTTP/1.1\r\nhost: a\r\n\r\n", b"\r\n\r\n", b"x\r\n\r\n")
@@ -32,7 +34,7 @@ ODD = (b"P", b"\r\n", b"GET /mcp HTTP/1.1\r\nhost: a\r\n\r\n", b"\r\n\r\n", b"x\
 class Forgetful(HeadCache[Any]):
     """Knows nothing."""
 
-    def look_up(self, data: bytes) -> None: ...
+    def keep(self, data: bytes, headers: Any, head: Any) -> None: ...
 
 
 class Taken(RequestParser):
@@ -94,12 +96,15 @@ def _cut(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 @pytest.mark.slow
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(st.lists(st.tuples(chunks, st.lists(st.integers(0, 300), max_size=3)), max_size=4))
 @example([(_request(7, 1), [])])
 @example([(_request(2, 1), [])])
 @example([(b"P", []), (_request(0, 1), [])])
 @example([(_request(0, 1) + _request(1, 1), []), (_request(0, 1), [])])
+@example([(_request(head, 1), []) for head in (1, 1, 8, 1)])
+@example([(_request(0, body), []) for body in (1, 1, 0, 1)])
+@example([(_request(0, 1), []), (_request(0, 1) + _request(1, 1), []), (_request(0, 1), [])])
 def test_requests_are_equal_with_and_without_cached_heads(
     sent: list[tuple[bytes, list[int]]],
 ) -> None:
@@ -131,6 +136,14 @@ def test_the_same_head_is_not_parsed_twice() -> None:
     assert parsed() == 1
 
 
+def test_a_connection_that_changes_its_credentials_has_those_of_each_request() -> None:
+    taken = Taken(HeadCache())
+    for head in (1, 8, 1, 1, 8, 8, 1):
+        taken.data_received(_request(head, 1))
+    credentials = [seen[3][b"authorization"] for seen in taken.seen if isinstance(seen, tuple)]
+    assert credentials == [b"b", b"c", b"b", b"b", b"c", b"c", b"b"]
+
+
 def test_without_room_for_its_body_a_request_is_refused_although_its_head_is_known() -> None:
     heads: HeadCache[RequestHead] = HeadCache()
     taken = Taken(heads)
@@ -140,7 +153,7 @@ def test_without_room_for_its_body_a_request_is_refused_although_its_head_is_kno
     assert taken.seen[-1] == 503
 
 
-def test_the_heads_that_are_kept_are_few_and_small() -> None:
+def test_cached_heads_are_few_and_small() -> None:
     heads: HeadCache[int] = HeadCache()
     for number in range(3 * MAX_HEADS):
         data = b"POST /%d HTTP/1.1\r\ncontent-length: 0\r\n\r\n" % number
@@ -189,7 +202,7 @@ def _read(heads: HeadCache[dict[bytes, bytes]], parts: list[bytes]) -> list[obje
     return seen
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(
     st.lists(
         st.tuples(st.sampled_from(ANSWERS), st.lists(st.integers(0, 90), max_size=2)), max_size=4
@@ -208,7 +221,7 @@ def test_answers_are_the_same_whether_their_heads_are_known_or_not(
     assert _read(known, parts) == _read(Forgetful(), parts)
 
 
-def test_heads_are_only_looked_up_between_two_messages() -> None:
+def test_cached_heads_are_used_only_at_the_start_of_a_message() -> None:
     begun: list[str] = []
 
     class Parsed:

@@ -11,10 +11,11 @@ from mcpproxy.proxy.call_limits.account import SubjectAccount
 from mcpproxy.proxy.call_limits.in_flight.slots import KEPT_FREE, Slots
 from mcpproxy.proxy.call_limits.instances.owner_store import OwnerStore
 from mcpproxy.proxy.call_limits.instances.peers import InstanceLink, Instances
-from mcpproxy.proxy.call_limits.rules import RETRY_SOON, CallLimitExceeded, CompiledRule, RuleSet
+from mcpproxy.proxy.call_limits.rules import RETRY_SOON, CompiledRule, RuleSet
 from mcpproxy.proxy.call_limits.store import Store, SubjectKey
 from mcpproxy.proxy.call_limits.valkey.valkey_store import ValkeyStore
 from mcpproxy.proxy.call_limits.window_table import LocalStore
+from mcpproxy.proxy.core.access import CallLimitExceeded
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.upstream.mounted.values import MountedValues
 
@@ -295,12 +296,9 @@ def _withdraw(taken: Iterable[SubjectAccount], admission: CallPermit) -> None:
 
 
 def build_call_limits(
-    proxy: MCPProxy, values: MountedValues, instances: Instances
-) -> CallLimits | None:
-    """Return the limits of a proxy; None without `spec.limits`. Raise ValueError."""
-    spec = proxy.spec.limits
-    if spec is None:
-        return None
+    proxy: MCPProxy, spec: Limits, values: MountedValues, instances: Instances
+) -> CallLimits:
+    """Return the limits of a proxy, which are `spec`. Raise ValueError."""
     prefix = f"mcpproxy:{proxy.metadata.namespace or 'default'}:{proxy.metadata.name}"
     return CallLimits(
         RuleSet(spec.rules),

@@ -17,10 +17,12 @@ from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.revisions import LATEST_MODERN
 from mcpproxy.proxy.timers import TimerQueue
 from mcpproxy.proxy.upstream.call_context import NameMappingContext
+from mcpproxy.proxy.upstream.circuit.circuit import Circuit
 from mcpproxy.proxy.upstream.client_features import EVERYTHING, FeaturePolicy
 from mcpproxy.proxy.upstream.connect.negotiation import Connector
 from mcpproxy.proxy.upstream.context import BackendContext
 from mcpproxy.proxy.upstream.monitor.backend_status import backend_status
+from mcpproxy.proxy.upstream.monitor.check_schedule import CheckSchedule
 from mcpproxy.proxy.upstream.monitor.monitor import LISTS_TIME, BackendMonitor
 from mcpproxy.proxy.upstream.sessions.client_sessions import ClientSessions, session_key
 from mcpproxy.proxy.upstream.sessions.pool import SessionPool
@@ -40,15 +42,15 @@ class Backend:
         self,
         name: str,
         settings: BackendSettings,
-        opener: Callable[[TaskSet], Connector],
+        make_connector: Callable[[TaskSet], Connector],
         context: BackendContext,
         *,
         warm_each: int = 2,
         forwarding: FeaturePolicy = EVERYTHING,
         asks: bool = False,
     ) -> None:
-        """`opener` builds the connector; `warm_each` sessions are kept warm for each concurrent
-        request.
+        """`make_connector` builds the connector. For each concurrent request, `warm_each` sessions
+        are kept warm.
 
         `asks` means that the backend may send server requests during a call, whatever its era.
         """
@@ -61,17 +63,21 @@ class Backend:
         self.asks = asks or forwarding.answers_itself
         self.forwarding = forwarding
         """Policy for the client features that the backend may use."""
-        self._catalog = context.catalog
+        self._catalog, self._events = context.catalog, context.events
         self._session_contexts = context.session_contexts
         self.background = TaskSet()
         """Tasks that no call waits for."""
         self._loops = TaskSet()
-        self._opener = opener(self.background)
+        self._connector = make_connector(self.background)
         self.sessions = self._session_pool(warm_each)
         self.clients = ClientSessions(self.sessions, settings, forwarding)
         own_identity = ClientIdentity(LATEST_MODERN, info=context.info, identity=PROXY)
+        self.circuit = self._build_circuit(context.policy.interval)
+        rounds = CheckSchedule(
+            context.policy, context.probe_delay_factor, self.circuit.record_check
+        )
         self.watch = BackendMonitor(
-            name, settings, context, self._opener, self.clients, own_identity
+            name, settings, context, self._connector, self.clients, own_identity, rounds
         )
         self.polls_tasks = TASKS_EXTENSION.name not in settings.denied
         """True if the proxy polls tasks for legacy clients."""
@@ -81,9 +87,19 @@ class Backend:
         """Timers with the request timeout, from the backend's last message to its response."""
         return TimerQueue(asyncio.get_running_loop(), self.settings.deadlines.request)
 
+    def _build_circuit(self, interval: float) -> Circuit:
+        return Circuit(
+            self.settings.circuit_failures,
+            interval,
+            lambda: asyncio.get_running_loop().time(),
+            lambda: self._connector.answered_at,
+            lambda at: asyncio.get_running_loop().call_at(at, self.watch.rounds.wake),
+            lambda: self._events.list_change.publish(set(), ""),
+        )
+
     def _session_pool(self, warm_each: int) -> SessionPool:
         return SessionPool(
-            self._opener.open,
+            self._connector.open,
             self.settings.session_mode,
             self.settings.declared_stateless,
             self.settings.deadlines.idle,
@@ -93,13 +109,13 @@ class Backend:
             on_broadcast=self._on_broadcast,
             context_of=self._session_context_of,
             # Spare processes suit any client, so no sessions are opened in advance for a pool key.
-            refills=not self._opener.keeps_spares,
+            refills=not self._connector.keeps_spares,
         )
 
     @property
     def is_program(self) -> bool:
         """True if the backend is a stdio server, with a process for each session."""
-        return self._opener.transport == "stdio"
+        return self._connector.transport == "stdio"
 
     @property
     def tells_apart(self) -> bool:
@@ -151,7 +167,7 @@ class Backend:
     async def _reap(self) -> None:
         while True:
             await asyncio.sleep(REAP_EVERY)
-            if self._opener.changed():
+            if self._connector.changed():
                 log.info("backend %s: mounted values have changed", self.name)
                 self.sessions.retire()
                 self.watch.renew()
@@ -163,10 +179,15 @@ class Backend:
         await self.watch.close()
         await self.sessions.close()
         await self.background.close(grace=2.0)
-        await self._opener.close()
+        await self._connector.close()
 
     def status(self) -> BackendStatus:
         """Return the backend's entry in the status. A failed backend has no counts."""
         return backend_status(
-            self.name, self.settings, self.watch, self._catalog, self._opener.transport
+            self.name,
+            self.settings,
+            self.watch,
+            self._catalog,
+            self._connector.transport,
+            self.circuit.finding,
         )

@@ -55,8 +55,8 @@ async def pairs(served: Served) -> AsyncIterator[tuple[Pair, Clock]]:
 @pytest_asyncio.fixture
 async def pair(served: Served) -> AsyncIterator[Pair]:
     """Two instances with one sealing key."""
-    async with pairs(served) as (found, _):
-        yield found
+    async with pairs(served) as (result, _):
+        yield result
 
 
 class Silence:
@@ -76,7 +76,7 @@ def _hello(pair: Pair) -> bytes:
     return client_hello(pair.other.credentials.own.name_of(pair.owner.owner))
 
 
-async def test_a_handshake_that_stalls_ends_at_its_deadline(
+async def test_a_stalled_handshake_ends_at_its_deadline(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changed = limit(monkeypatch, "HANDSHAKE", 1)
@@ -201,7 +201,7 @@ async def test_the_instance_used_longest_ago_is_forgotten(
     assert changed.reached == before + 3
 
 
-async def test_an_instance_that_falls_silent_ends_the_request_and_not_the_session(
+async def test_a_silent_instance_ends_the_request_and_not_the_session(
     pair: Pair, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changed = limit(monkeypatch, "SILENCE", 1)
@@ -225,25 +225,25 @@ async def test_an_instance_that_falls_silent_ends_the_request_and_not_the_sessio
     assert changed.reached == before + 2
 
 
-async def test_an_instance_that_never_answers_an_introduction_holds_no_request_up(
+async def test_an_instance_that_never_confirms_a_session_does_not_delay_requests(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changed = limit(monkeypatch, "ANSWER", 1)
     before = changed.reached
     gate = pair.app.handlers["/mcp"] = Gate()
-    session, ticket = (
+    session, session_token = (
         SessionState(),
         SessionToken(ClientIdentity("2025-11-25", session="s"), 0, pair.owner.owner),
     )
     acquaintance = SessionSync(SessionRegistry(sealer(), "here", 1.0), pair.other)
-    assert await acquaintance.fetch_session_state(ticket, an_inbound(), session)
+    assert await acquaintance.fetch_session_state(session_token, an_inbound(), session)
     # It is asked again.
     assert not session.is_synced
     gate.opened.set()
     assert changed.reached == before + 1
 
 
-async def test_an_answer_about_a_session_that_is_too_large_is_abandoned(pair: Pair) -> None:
+async def test_an_oversized_session_state_of_an_instance_is_abandoned(pair: Pair) -> None:
     async def answers_much(inbound: Request, reply: ResponseWriter) -> None:
         await reply.finish(b" " * (limits.ANSWER_SIZE.value + 1))
 
@@ -313,5 +313,5 @@ async def test_opened_session_ids_are_cached_in_a_bounded_number(
         ).encode()
         for _ in range(2):
             assert front._opened(token, "").client == client
-        assert len(front._tickets) <= 2
+        assert len(front._tokens) <= 2
     assert changed.reached == before + 2

@@ -33,7 +33,7 @@ class Streams:
 
     async def listen(
         self,
-        standing: CallContext,
+        session_context: CallContext,
         announced: OnMessage,
         ready: Callable[[], None],
         uris: Sequence[str] = (),
@@ -52,9 +52,9 @@ class Stage:
     def __init__(self) -> None:
         self.link = Streams()
         self.uris: list[str] = []
-        standing = NullContext(ClientIdentity(LATEST_MODERN))
+        session_context = NullContext(ClientIdentity(LATEST_MODERN))
         self.listening = ChangeStream(
-            "b", standing, _ignored, lambda: self.uris, lambda: None, lambda: None
+            "b", session_context, _ignored, lambda: self.uris, lambda: None, lambda: None
         )
 
     async def begun(self) -> None:
@@ -95,7 +95,7 @@ async def test_simultaneous_subscriptions_share_one_stream(stage: Stage) -> None
     await soon(lambda: len(stage.link.open) == 1, "the stream before to end")
 
 
-async def test_a_backend_that_makes_no_stream_ready_gets_no_more_than_two(stage: Stage) -> None:
+async def test_a_backend_with_unresponsive_streams_gets_at_most_two(stage: Stage) -> None:
     for number in range(20):
         await stage.wanted(f"x://{number}")
         await soon(functools.partial(stage.link.has_been_asked, number + 2), "another stream")

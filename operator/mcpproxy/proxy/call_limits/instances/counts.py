@@ -56,8 +56,8 @@ class Counts:
     def slots(self, key: SubjectKey, now: float) -> list[HeldSlots]:
         """Return the slots of all instances for messages."""
         holders = self.holds.held(now).get(key, {})
-        found = [HeldSlots(key.rule, key.subject, name, count) for name, count in holders.items()]
-        return found[: messages.MAX_HOLDERS]
+        slots = [HeldSlots(key.rule, key.subject, name, count) for name, count in holders.items()]
+        return slots[: messages.MAX_HOLDERS]
 
     def own_slots(self, key: SubjectKey) -> list[HeldSlots]:
         """Return the slots of this instance for messages."""

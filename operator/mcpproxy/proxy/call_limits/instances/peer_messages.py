@@ -20,8 +20,6 @@ MAX_SUBJECTS: Final = 64
 """Subjects in one message."""
 MAX_HOLDERS: Final = 256
 """Entries about slots in one message."""
-PATH: Final = "/.mcpproxy/limits"
-"""Path of the messages at the endpoint for instances."""
 
 _Text = Annotated[str, Meta(max_length=512)]
 _Address = Annotated[str, Meta(max_length=300)]

@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from mcpproxy.api.constants import LIMITS_PATH
 from mcpproxy.limits.instances import COUNTING_TASKS, LEASE_TIME
 from mcpproxy.proxy.call_limits.instances import peer_messages as messages
 from mcpproxy.proxy.call_limits.instances.counts import Counts
@@ -90,9 +91,7 @@ class Peers:
         """Send a message and return the answer within a part of the time for a lease."""
         try:
             async with asyncio.timeout(LEASE_TIME.value * part):
-                body = await self._link.exchange(
-                    address, messages.PATH, msgspec.json.encode(message)
-                )
+                body = await self._link.exchange(address, LIMITS_PATH, msgspec.json.encode(message))
             return messages.ANSWERS.decode(body)
         except (OSError, TimeoutError, ValueError) as error:
             raise InstanceUnreachable(str(error)) from None
@@ -138,7 +137,7 @@ class Peers:
 
 def _join(parts: Iterable[messages.Handover]) -> messages.Handover:
     """Return one message for several subjects, whose slots it has room for."""
-    found = list(parts)
-    slots = [held for part in found for held in part.slots][: messages.MAX_HOLDERS]
-    calls = [counted for part in found for counted in part.subjects]
-    return messages.Handover(found[0].sender, calls, slots)
+    messages_to_join = list(parts)
+    slots = [held for part in messages_to_join for held in part.slots][: messages.MAX_HOLDERS]
+    calls = [counted for part in messages_to_join for counted in part.subjects]
+    return messages.Handover(messages_to_join[0].sender, calls, slots)

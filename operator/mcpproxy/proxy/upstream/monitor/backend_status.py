@@ -18,15 +18,19 @@ def backend_status(
     monitor: BackendMonitor,
     catalog: Catalog,
     transport: TransportName | None,
+    refusal: HealthState | None = None,
 ) -> BackendStatus:
-    """Return the entry of a backend. A failed backend has no counts."""
-    state = _state_of(settings, monitor)
-    greeting = monitor.greeting
-    server = greeting.member("serverInfo") if greeting else None
-    if greeting and not isinstance(server, dict):
-        server = (greeting.member("_meta") or {}).get("io.modelcontextprotocol/serverInfo")
+    """Return the entry of a backend. A failed backend has no counts.
+
+    `refusal` is set while calls are refused.
+    """
+    state = _state_of(settings, monitor, refusal)
+    server = monitor.server
+    info = server.member("serverInfo") if server else None
+    if server and not isinstance(info, dict):
+        info = (server.member("_meta") or {}).get("io.modelcontextprotocol/serverInfo")
     session = None
-    if greeting is not None:
+    if server is not None:
         session = "Stateful" if monitor.stateful else "Stateless"
     lists = monitor.lists if monitor.known and not monitor.guarded else None
     return BackendStatus.model_validate(
@@ -35,9 +39,9 @@ def backend_status(
             "state": state.state,
             "reason": state.reason,
             "message": _message(settings, state),
-            "protocolVersion": greeting.revision if greeting else None,
-            "transport": transport if greeting else None,
-            "server": _server_info(server),
+            "protocolVersion": server.revision if server else None,
+            "transport": transport if server else None,
+            "server": _server_info(info),
             "session": session,
             "sessionMode": settings.session_mode,
             "sessionModeFrom": settings.session_mode_from,
@@ -53,8 +57,13 @@ def _message(settings: BackendSettings, state: HealthState) -> str | None:
     return "; ".join(text for text in (state.message, SKIPPED) if text)
 
 
-def _state_of(settings: BackendSettings, monitor: BackendMonitor) -> HealthState:
+def _state_of(
+    settings: BackendSettings, monitor: BackendMonitor, refusal: HealthState | None
+) -> HealthState:
     state = monitor.finding
+    # The result of a check names the cause better than the calls before it.
+    if refusal is not None and monitor.health.is_usable:
+        return refusal
     refused = (
         settings.session_mode == "Reused" and monitor.stateful and not settings.declared_stateless
     )
