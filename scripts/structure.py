@@ -88,7 +88,6 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
             "plan/approval.py",
             "plan/local/remedies.py",
             "plan/local/watch.py",
-            "terminal/files/secret_values.py",
             "terminal/version_command.py",
             "proxy/authorization/callers.py",
             "proxy/admin/page/addresses.py",

@@ -36,9 +36,9 @@ def test_the_commands_of_the_catalog_page_approve_a_catalog(
 ) -> None:
     manifest = PROXY.format(python=sys.executable, server=notes.__file__)
     (tmp_path / "proxy.yaml").write_text(manifest)
-    found = blocks("catalog.md", "run: catalog")
-    assert len(found) == 2
-    run_blocks(found, tmp_path, env, 100)
+    commands = blocks("catalog.md", "run: catalog")
+    assert len(commands) == 2
+    run_blocks(commands, tmp_path, env, 100)
     approved = (tmp_path / "approved.yaml").read_text()
     assert "onDrift: Withhold" in approved
     assert "notes_add_note:" in approved
@@ -47,7 +47,7 @@ def test_the_commands_of_the_catalog_page_approve_a_catalog(
 def test_the_commands_of_the_page_on_exposure_make_a_certificate(
     env: Mapping[str, str], tmp_path: Path
 ) -> None:
-    found = blocks("expose.md", "run: certificate")
-    assert len(found) == 1
-    run_blocks(found, tmp_path, env, 100)
+    commands = blocks("expose.md", "run: certificate")
+    assert len(commands) == 1
+    run_blocks(commands, tmp_path, env, 100)
     assert "kubernetes.io/tls" in (tmp_path / "tls.yaml").read_text()

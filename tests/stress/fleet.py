@@ -37,17 +37,17 @@ class Fleet:
     async def add(self) -> None:
         """Start another one, at an address of its own, and wait until it is ready."""
         log = self.manifest.parent / f"{len(self.logs)}.log"
-        one = await started(self.manifest, self.keys, log)
+        instance = await started(self.manifest, self.keys, log)
         self.logs.append(log)
-        self.stack.push_async_callback(one.kill)
+        self.stack.push_async_callback(instance.kill)
         async with asyncio.timeout(60):
             # Another process sets no event.
-            while not await is_ready(one):  # noqa: ASYNC110
+            while not await is_ready(instance):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
-        self.alive.append(one)
+        self.alive.append(instance)
 
     async def kill(self) -> None:
-        """SIGKILL one, and put another in its place."""
+        """Kill an instance with SIGKILL, and put another in its place."""
         victim = self.choose()
         # As endpoints of a Service: who is chosen from now on is another one.
         self.alive.remove(victim)
@@ -81,9 +81,9 @@ class Roaming(Client):
     @property
     def url(self) -> str:
         """The endpoint of the next request."""
-        one = self.fleet.choose()
-        self.touched.add(one.port)
-        return one.url
+        instance = self.fleet.choose()
+        self.touched.add(instance.port)
+        return instance.url
 
     @url.setter
     def url(self, value: str) -> None:
@@ -98,9 +98,9 @@ class Loss:
     error: str
     """The JSON-RPC error, or the failure of the connection."""
     says: bool
-    """Whether it says if the call may have run; a connection that ends says that it may."""
+    """True if it says whether the call may have run; a connection that ends says that it may."""
     was_hit: bool
-    """Whether an instance that the call used was killed meanwhile."""
+    """True if an instance that the call used was killed meanwhile."""
 
 
 class RoamingTalker(Talker):

@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +66,14 @@ async def instances(
     """So many proxies of these backends, ready; they are killed at the end."""
     manifest, keys = prepared(directory, backends, **spec)
     async with AsyncExitStack() as stack:
-        found = []
+        results = []
         for number in range(count):
-            one = await started(manifest, keys, directory / f"{number}.log")
-            stack.push_async_callback(one.kill)
-            found.append(one)
-        for one in found:
-            await eventually(lambda one=one: is_ready(one), "an instance to be ready")  # type: ignore[misc]
-        yield found
+            instance = await started(manifest, keys, directory / f"{number}.log")
+            stack.push_async_callback(instance.kill)
+            results.append(instance)
+        for instance in results:
+            await eventually(partial(is_ready, instance), "an instance to be ready")
+        yield results
 
 
 def prepared(directory: Path, backends: list[dict[str, Any]], **spec: Any) -> tuple[Path, Path]:
@@ -96,12 +97,12 @@ async def started(manifest: Path, keys: Path, log: Path) -> Instance:
     return Instance(process, port, admin, log)
 
 
-async def is_ready(one: Instance) -> bool:
-    """Return True once it is ready; raises AssertionError once it has ended."""
-    assert one.process.returncode is None, one.log.read_text()
+async def is_ready(instance: Instance) -> bool:
+    """Return True if it is ready. Raise AssertionError if it has ended."""
+    assert instance.process.returncode is None, instance.log.read_text()
     async with httpx2.AsyncClient() as http:
         try:
-            answer = await http.get(f"http://127.0.0.1:{one.admin}/readyz")
+            answer = await http.get(f"http://127.0.0.1:{instance.admin}/readyz")
         except httpx2.TransportError:
             return False
     return answer.status_code == 200

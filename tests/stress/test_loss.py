@@ -32,7 +32,7 @@ CHANGED: Final = "notifications/tools/list_changed"
 @asynccontextmanager
 async def _running(work: list[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
     """Run this until the end."""
-    tasks = [asyncio.create_task(one) for one in work]
+    tasks = [asyncio.create_task(coroutine) for coroutine in work]
     try:
         yield
     finally:
@@ -110,10 +110,12 @@ async def test_only_calls_in_flight_on_a_killed_instance_fail_and_no_session_end
             for talker in talkers:
                 await talker.start()
             sessions = {talker.who: talker.client.session for talker in talkers}
-            listeners = [Listener(one) for one in talkers if one.client.era == "legacy"]
-            await stack.enter_async_context(_running([one.listen() for one in listeners]))
+            listeners = [Listener(talker) for talker in talkers if talker.client.era == "legacy"]
+            await stack.enter_async_context(_running([listener.listen() for listener in listeners]))
             over = asyncio.Event()
-            await asyncio.gather(_killing(fleet, over), *(_calling(one, over) for one in talkers))
+            await asyncio.gather(
+                _killing(fleet, over), *(_calling(talker, over) for talker in talkers)
+            )
             for talker in talkers:
                 await talker.call("a", 0)
                 await talker.call("b", 0)
@@ -125,11 +127,12 @@ async def test_only_calls_in_flight_on_a_killed_instance_fail_and_no_session_end
             chatters["a"].change()
             await soon(
                 lambda: all(
-                    one.changes > count for one, count in zip(listeners, before, strict=True)
+                    listener.changes > count
+                    for listener, count in zip(listeners, before, strict=True)
                 ),
                 "the change to arrive at all streams",
             )
-            assert [one.refused for one in listeners if one.refused] == []
+            assert [listener.refused for listener in listeners if listener.refused] == []
 
 
 def _judge(talkers: list[RoamingTalker], fleet: Fleet) -> None:
@@ -137,7 +140,7 @@ def _judge(talkers: list[RoamingTalker], fleet: Fleet) -> None:
     done = sum(talker.done for talker in talkers)
     log.info("%s calls, %s kills, seed %s, lost: %s", done, len(fleet.killed), SEED, lost)
     assert done > 4 * len(talkers)
-    assert [one.strange for one in talkers if one.strange] == []
+    assert [talker.strange for talker in talkers if talker.strange] == []
     assert [loss for loss in lost if not loss.was_hit] == []
     assert [loss for loss in lost if not loss.says] == []
     # What one kill may hit is in flight: one call of each client.

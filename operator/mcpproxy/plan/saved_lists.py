@@ -52,7 +52,7 @@ class SavedLists:
 class _File(msgspec.Struct):
     version: int
     status: Raw
-    server: Raw
+    server: Raw = msgspec.field(name="greeting")
     lists: dict[str, list[Raw]]
 
 
@@ -67,7 +67,7 @@ def write_saved_lists(
     """Write the file of a backend. Raise OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     status_fields = status.model_dump(by_alias=True, exclude_none=True)
-    content = {"version": VERSION, "status": status_fields, "server": server, "lists": lists}
+    content = {"version": VERSION, "status": status_fields, "greeting": server, "lists": lists}
     path.write_bytes(jsonrpc.encode(content) + b"\n")
 
 

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from mcpproxy.api.authority import join_host_port
+from mcpproxy.api.defaults import profiles_are_enabled
 from mcpproxy.api.v1alpha1.status import PodReport
 from mcpproxy.proxy import sealing_keys as key_files
 from mcpproxy.proxy.admin.app import AdminApp
@@ -71,7 +72,9 @@ class Runtime:
         self._gauges = BackendGauges()
         self._authentication: ClientAuthentication | None = None
         self._front: Endpoint | None = None
-        self._admin = AdminApp(self, options.admin_page)
+        spec = None if configuration is None else configuration.proxy.spec
+        profiling = spec is not None and profiles_are_enabled(spec)
+        self._admin = AdminApp(self, options.admin_page, profiling=profiling)
         self._page: PageData | None = None
         self._readiness = secrets.token_urlsafe(32).encode()
         self._keys: key_files.SealingKeyWatcher | None = None

@@ -119,8 +119,8 @@ async def _acknowledged(who: Caller, **notifications: Any) -> dict[str, Any]:
     answers = who.raw.messages(message, **headers, **who.headers)
     first = await anext(answers)
     await answers.aclose()  # type: ignore[attr-defined]
-    found: dict[str, Any] = first["params"]["notifications"]
-    return found
+    acknowledged: dict[str, Any] = first["params"]["notifications"]
+    return acknowledged
 
 
 async def _make_tasks(who: Caller, every: list[str], allowed: list[str]) -> list[str]:

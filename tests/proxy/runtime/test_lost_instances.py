@@ -30,8 +30,8 @@ async def test_a_call_that_waited_for_input_at_an_instance_that_has_ended_may_ha
         able: Any = {f"{META}clientCapabilities": {"elicitation": {"form": {}}}}
 
         async def call(url: str, token: str, **more: Any) -> Any:
-            given = {"name": "p_elicit", "arguments": {}}
-            request = modern("tools/call", **given, **more, _meta=able)
+            params = {"name": "p_elicit", "arguments": {}}
+            request = modern("tools/call", **params, **more, _meta=able)
             headers = {"mcp_protocol_version": MODERN, "mcp_method": "tools/call"}
             headers |= {"mcp_name": "p_elicit", "authorization": token}
             return last(await Raw(url, http).post(request, **headers))

@@ -7,7 +7,8 @@ from urllib.parse import quote
 
 import pytest
 
-from mcpproxy.terminal.kubectl.redaction import REDACTED, Redactor
+from mcpproxy.terminal.kubectl.credential_patterns import REDACTED
+from mcpproxy.terminal.kubectl.redaction import Redactor
 
 SECRETS = {
     "plain": "correct horse battery",

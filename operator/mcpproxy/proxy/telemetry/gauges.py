@@ -1,11 +1,20 @@
 """Metrics that are read from the gateway and its backends when they are scraped."""
 
 import functools
+import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import Final
 
 from mcpproxy.proxy.telemetry.metrics import RuntimeMetrics
 from mcpproxy.proxy.upstream.attribution import unattributed
 from mcpproxy.proxy.upstream.backend import Backend
+
+_STEPS: Final = {
+    "mcpproxy_backend_steps": "Connections (connect) and sessions (open_session) that were opened"
+    " or failed",
+    "mcpproxy_backend_step_seconds": "Time in which connections and sessions were opened or failed;"
+    " that of a session contains that of its connections",
+}
 
 
 def register_gauges(
@@ -32,12 +41,7 @@ def register_gauges(
         ("backend", "session"),
         functools.partial(_isolated_requests, backends),
     )
-    metrics.count(
-        "mcpproxy_circuit_openings",
-        "Number of times that the proxy began to refuse calls to a backend",
-        ("backend",),
-        lambda: [((it.name,), it.circuit.openings) for it in backends.values()],
-    )
+    _register_times(metrics, backends)
     metrics.count(
         "mcpproxy_unattributed_messages",
         "Messages of backends that the proxy dropped because they named no request and the"
@@ -50,12 +54,37 @@ def register_gauges(
         opened.set_function(functools.partial(_open_sessions, backend))
 
 
+def _register_times(metrics: RuntimeMetrics, backends: Mapping[str, Backend]) -> None:
+    for number, (name, documentation) in enumerate(_STEPS.items()):
+        metrics.count(
+            name, documentation, ("backend", "step"), functools.partial(_steps, backends, number)
+        )
+    metrics.count(
+        "mcpproxy_cpu_seconds",
+        "CPU time of the process",
+        (),
+        lambda: [((), time.process_time())],
+    )
+    metrics.count(
+        "mcpproxy_circuit_openings",
+        "Number of times that the proxy began to refuse calls to a backend",
+        ("backend",),
+        lambda: [((it.name,), it.circuit.openings) for it in backends.values()],
+    )
+
+
 def _isolated_requests(
     backends: Mapping[str, Backend],
 ) -> Iterator[tuple[tuple[str, str], int]]:
     for backend in backends.values():
         for kind, count in backend.sessions.acquisitions.items():
             yield (backend.name, kind), count
+
+
+def _steps(backends: Mapping[str, Backend], number: int) -> Iterator[tuple[tuple[str, str], float]]:
+    for backend in backends.values():
+        for step, times in backend.step_times.items():
+            yield (backend.name, step), times[number]
 
 
 def _open_sessions(backend: Backend) -> int:

@@ -126,6 +126,15 @@ class Backend:
         """
         return bool(self.settings.passed) or self.settings.for_callers
 
+    @property
+    def step_times(self) -> dict[str, tuple[int, float]]:
+        """Number and seconds of the steps before a request can be sent, by step."""
+        opened = self.sessions.upstream
+        return {
+            "connect": self._opener.connecting,
+            "open_session": (opened.openings, opened.opening_seconds),
+        }
+
     def _session_context_of(self, client: ClientIdentity) -> CallContext:
         """Return the context that receives what the backend sends outside of requests, with
         downstream names."""

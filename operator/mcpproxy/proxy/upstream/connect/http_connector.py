@@ -70,6 +70,10 @@ class HttpConnector(Connector):
     def answered_at(self) -> float:
         return self._endpoint.client.answered_at
 
+    @property
+    def connecting(self) -> tuple[int, float]:
+        return self._endpoint.client.connects, self._endpoint.client.connect_seconds
+
     def forget(self) -> None:
         super().forget()
         self._sse_only = self._fixed_transport == "sse"

@@ -32,6 +32,8 @@ class SessionLifecycle:
         """`on_broadcast` receives broadcasts, with the client that owns the session."""
         self.shares: FairShares[int] = FairShares(UPSTREAM_SESSIONS.value)
         """Owners of the sessions that are open or being opened, by number."""
+        self.openings, self.opening_seconds = 0, 0.0
+        """Number of sessions that were opened or failed, and the time that it took."""
         self._numbers = itertools.count(1)
         self._numbered: dict[int, int] = {}
         self._ending = 0
@@ -65,13 +67,16 @@ class SessionLifecycle:
 
     async def open(self, client: ClientIdentity) -> UpstreamSession:
         """Open a session, or its equivalent if the backend keeps none. Raises BackendError."""
-        number = next(self._numbers)
+        number, began = next(self._numbers), asyncio.get_running_loop().time()
         self.shares.add(number, client.holder)
         try:
             link = await self._open_shielded(client)
         except BaseException:
             self.shares.discard(number)
             raise
+        finally:
+            self.openings += 1
+            self.opening_seconds += asyncio.get_running_loop().time() - began
         if link.stateful:
             self._numbered[id(link)] = number
         else:
