@@ -40,7 +40,7 @@ LIFETIME = 15
 RENEWED_AFTER = 1.0
 """Seconds after which a caller takes a new token."""
 PATIENT = {"timeout": "2m", "interval": "2m"}
-"""Health checks that wait as long as requests: a backend that is late is not one that has failed."""
+"""Health checks that wait as long as requests do: a late backend is not one that has failed."""
 CREDENTIALS = "credentials"
 """Backend that gets the tokens of the callers."""
 
