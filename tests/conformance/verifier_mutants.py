@@ -114,7 +114,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "api-key-hash": _credentials(
         "if hmac.compare_digest(entry.digest, digest):",
         "if True:",
-        test=_FIELDS + "test_an_api_key_has_its_hash_in_the_named_secret_and_its_name_in_the_spec",
+        test=_API_KEYS + "test_a_replaced_api_key_ends_at_once",
     ),
     "api-key-name": _credentials(
         'Identity("apiKey", API_KEYS, match.name, api_key=match.name)',
@@ -126,7 +126,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
     ),
     "api-key-form": _mounted(
         'r"(?:sha256:)?([0-9a-fA-F]{64})"',
-        'r"(?:sha256:)?((?:[0-9a-fA-F]{2})+)"',
+        'r"(?:sha256:)?(.+)"',
         test=_API_KEYS + "test_the_status_names_a_secret_without_a_hash",
     ),
     # ServiceAccounts.
