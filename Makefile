@@ -103,7 +103,7 @@ bench-quick: install ## The same in short, printed only; fails on wrong replies,
 bench-compare: install ## This build and another, BEFORE=path/to/mcpproxy, in one run: no median below 0.97
 	@$(BIN)/python -m bench.compare --before $(BEFORE) $(ARGS)
 
-soak: install ## Clients that come and go at full load for DURATION seconds (600): memory is flat, no error
+soak: install ## Clients that come and go for DURATION seconds (600) while backends fail at random: memory is flat, no wrong reply
 	@$(BIN)/python -m bench.soak --seconds $(or $(DURATION),600) $(ARGS)
 
 hostile: install ## A proxy among hostile clients and backends for DURATION seconds (300), beside well-behaved ones
