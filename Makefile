@@ -60,8 +60,8 @@ e2e: install ## User stories on a kind cluster of their own (KEEP=1 keeps it; ST
 gateway: install ## Stories of exposure through Traefik, built from Go modules (6 minutes at first), with streams of ten minutes
 	@E2E_LONG=1 $(BIN)/pytest -s e2e/test_exposure.py $(ARGS)
 
-fields: install ## Each field of the contract ignored once: the test that stands for it fails (20 minutes)
-	@STRESS=1 $(BIN)/pytest -n 2 tests/fields $(ARGS)
+fields: install ## Each field of the contract ignored, and each rule of authentication broken, once: some test fails (25 minutes)
+	@STRESS=1 $(BIN)/pytest -n 2 tests/fields tests/conformance/test_verifier_mutants.py $(ARGS)
 
 e2e-keycloak: install ## Sign-in with Keycloak on a kind cluster (needs Maven, npm, chromium and chromedriver)
 	@$(BIN)/pytest -s e2e/test_keycloak.py $(ARGS)
