@@ -3,18 +3,10 @@
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
 
 from mcpproxy.proxy.telemetry.metrics import RuntimeMetrics
 from mcpproxy.proxy.upstream.attribution import unattributed
 from mcpproxy.proxy.upstream.backend import Backend
-
-_STEPS: Final = {
-    "mcpproxy_backend_steps": "Connections (connect) and sessions (open_session) that were opened"
-    " or failed",
-    "mcpproxy_backend_step_seconds": "Time in which connections and sessions were opened or failed;"
-    " that of a session contains that of its connections",
-}
 
 
 def register_gauges(
@@ -55,10 +47,19 @@ def register_gauges(
 
 
 def _register_times(metrics: RuntimeMetrics, backends: Mapping[str, Backend]) -> None:
-    for number, (name, documentation) in enumerate(_STEPS.items()):
-        metrics.count(
-            name, documentation, ("backend", "step"), functools.partial(_steps, backends, number)
-        )
+    metrics.count(
+        "mcpproxy_backend_steps",
+        "Connections (connect) and sessions (open_session) that were opened or failed",
+        ("backend", "step"),
+        functools.partial(_steps, backends, 0),
+    )
+    metrics.count(
+        "mcpproxy_backend_step_seconds",
+        "Time in which connections and sessions were opened or failed; that of a session contains"
+        " that of its connections",
+        ("backend", "step"),
+        functools.partial(_steps, backends, 1),
+    )
     metrics.count(
         "mcpproxy_cpu_seconds",
         "CPU time of the process",
@@ -69,7 +70,7 @@ def _register_times(metrics: RuntimeMetrics, backends: Mapping[str, Backend]) ->
         "mcpproxy_circuit_openings",
         "Number of times that the proxy began to refuse calls to a backend",
         ("backend",),
-        lambda: [((it.name,), it.circuit.openings) for it in backends.values()],
+        lambda: [((name,), backend.circuit.openings) for name, backend in backends.items()],
     )
 
 
@@ -83,8 +84,8 @@ def _isolated_requests(
 
 def _steps(backends: Mapping[str, Backend], number: int) -> Iterator[tuple[tuple[str, str], float]]:
     for backend in backends.values():
-        for step, times in backend.step_times.items():
-            yield (backend.name, step), times[number]
+        for step, amounts in backend.step_times.items():
+            yield (backend.name, step), amounts[number]
 
 
 def _open_sessions(backend: Backend) -> int:

@@ -131,7 +131,7 @@ class Backend:
         """Number and seconds of the steps before a request can be sent, by step."""
         opened = self.sessions.upstream
         return {
-            "connect": self._opener.connecting,
+            "connect": self._connector.connecting,
             "open_session": (opened.openings, opened.opening_seconds),
         }
 
