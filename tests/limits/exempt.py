@@ -13,13 +13,17 @@ USER: Final = "grows with calls of the program that uses the library, not with p
 SAMPLED: Final = "its keys are names of backends and known methods"
 
 UNBOUNDED: Final[dict[str, str]] = {
-    "proxy/call_limits/call_limits.py:CallLimits._running": CALL,
     "proxy/call_limits/call_limits.py:CallLimits.start:task": OWN,
     "proxy/call_limits/instances/members.py:Members.__init__:wait": OWN,
     "proxy/call_limits/instances/members.py:Members._order": "a cache of a fixed size",
     "proxy/call_limits/instances/members.py:Members.find:wait": OWN,
     "proxy/call_limits/instances/owner_store.py:OwnerStore.connect:task": OWN,
+    "proxy/call_limits/instances/peer_messages.py:Answer.slots": "its type has a fixed length",
     "proxy/call_limits/instances/peer_messages.py:Answer.snapshot": "its type has a fixed length",
+    "proxy/call_limits/instances/peer_messages.py:Answer.subjects": "its type has a fixed length",
+    "proxy/call_limits/instances/peer_messages.py:Handover.slots": "its type has a fixed length",
+    "proxy/call_limits/instances/succession.py:Succession._ask_all:wait": OWN,
+    "proxy/call_limits/instances/succession.py:Succession._asked": "a cache of a fixed size",
     "proxy/call_limits/rules.py:RuleSet._covering": "a cache of a fixed size",
     "proxy/call_limits/valkey/resp.py:RespClient.__init__:wait": OWN,
     "proxy/call_limits/window.py:CallWindow.__init__:queue": "one for each grain of the period",

@@ -39,6 +39,8 @@ LIFETIME = 15
 """Seconds for which a token of this test is accepted."""
 RENEWED_AFTER = 1.0
 """Seconds after which a caller takes a new token."""
+PATIENT = {"timeout": "2m", "interval": "2m"}
+"""Health checks that wait as long as requests do: a late backend is not one that has failed."""
 CREDENTIALS = "credentials"
 """Backend that gets the tokens of the callers."""
 
@@ -197,7 +199,7 @@ async def test_nothing_of_a_caller_reaches_another_while_tokens_are_refreshed(
         authorization, allowed = _rules(list(scripts))
         every = {name for names in allowed.values() for name in names}
         running = await stack.enter_async_context(
-            proxied(*specs, **issuer.spec(), authorization=authorization, audit={})
+            proxied(*specs, **issuer.spec(), authorization=authorization, audit={}, health=PATIENT)
         )
         limits = httpx2.Limits(max_connections=1024, max_keepalive_connections=0)
         http = await stack.enter_async_context(httpx2.AsyncClient(timeout=150, limits=limits))

@@ -97,16 +97,16 @@ class Crowd:
         store.connect(Link(self, own))
         assert store._round is not None
         store._round.cancel()
-        assert store._members is not None
-        await store._members.find()
-        store._members.joined.set()
+        assert store.members is not None
+        await store.members.find()
+        store.members.joined.set()
         return own
 
     def owner(self, principal: str = "alice") -> str:
         """The instance that counts the calls of a principal."""
         address, limits = next(iter(self.limits.items()))
         key = limits.rules.rules[0].key("p", a_client(principal))
-        members = self.store(address)._members
+        members = self.store(address).members
         assert members is not None
         return members.owner(key)
 

@@ -62,6 +62,11 @@ class AuditLog:
         )
 
     @property
+    def records_arguments(self) -> bool:
+        """True if records have the arguments of calls or their digest."""
+        return self._arguments.records
+
+    @property
     def is_refusing(self) -> bool:
         """True if calls must be refused, because their records could not be written."""
         return self.refuses and self._queue.is_full

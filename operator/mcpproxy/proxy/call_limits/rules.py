@@ -7,7 +7,7 @@ from typing import Final
 from mcpproxy.api.kubernetes.quantities import parse_duration
 from mcpproxy.api.v1alpha1 import LimitRule
 from mcpproxy.proxy.call_limits.store import SubjectKey
-from mcpproxy.proxy.call_limits.window import Rate
+from mcpproxy.proxy.call_limits.window import Rate, lease_size
 from mcpproxy.proxy.core.catalog.component_filter import Globs
 from mcpproxy.proxy.core.exchange import ClientIdentity
 
@@ -16,8 +16,6 @@ KEPT: Final = 4096
 """Maximum number of names whose rules are cached."""
 MAX_NAME: Final = 512
 """Maximum length of a name whose rules are cached."""
-LEASES: Final = 15
-"""Leases into which the calls of a period are divided, at least."""
 _TTL: Final = (1.0, 10.0)
 """Shortest and longest time in seconds for which a lease is used."""
 RETRY_SOON: Final = 1.0
@@ -59,11 +57,6 @@ class CompiledRule:
         if self._per == "Principal":
             return SubjectKey(self.id, client.principal)
         return SubjectKey(self.id, backend if self._per == "Backend" else "")
-
-
-def lease_size(rate: Rate) -> int:
-    """Return the largest number of calls that an instance may have in advance."""
-    return max(min(rate.calls // LEASES, rate.burst or rate.calls), 1)
 
 
 class RuleSet:

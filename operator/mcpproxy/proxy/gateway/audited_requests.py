@@ -13,6 +13,7 @@ from mcpproxy.proxy.audit.record import (
     encode_decision,
     encode_subject,
 )
+from mcpproxy.proxy.authorization.call_arguments import check_readable
 from mcpproxy.proxy.core.access import Access, AccessDenied, CallLimitExceeded
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.digests import component_digest
@@ -64,6 +65,13 @@ class AuditedRequests:
         if self.log.is_refusing:
             why = "the audit log cannot be written as fast as requests arrive; try again later"
             raise RpcError(UNAVAILABLE, why)
+
+    def check_arguments(self, arguments: Raw, client: ClientIdentity | None) -> None:
+        """Raise AccessDenied for arguments that no record could show."""
+        try:
+            check_readable(arguments)
+        except RpcError as error:
+            raise AccessDenied.like(error, client) from None
 
     def record_call(
         self,

@@ -48,9 +48,13 @@ class RequestRouting:
         restricts = guard is not None
         seals_tasks = len(backends) > 1 or restricts
         self.router = Router(
-            *(backends, catalog, sealer, denied, visibility), seals_tasks=seals_tasks
+            *(backends, catalog, sealer, denied, visibility),
+            seals_tasks=seals_tasks,
+            restricts=restricts,
         )
-        self.route = self.router.route if guard is None else self._route_within_access
+        self._recording = audit if audit and audit.log.records_arguments else None
+        checks = guard is not None or self._recording is not None
+        self.route = self._route_checked if checks else self.router.route
         """Return the route of a client's request about a component or a task.
 
         Raise RpcError, also if the client may not send it.
@@ -111,14 +115,18 @@ class RequestRouting:
         if self._guard is not None:
             self._guard.restrict_result(method, backend, answer, client)
 
-    def _route_within_access(
+    def _route_checked(
         self, method: str, params: Message, client: ClientIdentity | None = None
     ) -> Route:
-        assert self._guard is not None
+        if self._recording is not None and "arguments" in params:
+            self._recording.check_arguments(params["arguments"], client)
+        guard = self._guard
+        if guard is None:
+            return self.router.route(method, params, client, None)
         # As `access_of`, but without a call for each request.
-        access = (client and client.access) or self._guard.access_of(client)
+        access = (client and client.access) or guard.access_of(client)
         route = self.router.route(method, params, client, access)
-        self._guard.check(route, method, params, client, access)
+        guard.check(route, method, params, client, access)
         return route
 
     async def decide_route(
@@ -140,6 +148,8 @@ class RequestRouting:
         """
         if method in DOWNSTREAM_METHODS or self.lists.has(method):
             return None
+        if self._recording is not None and "arguments" in params:
+            self._recording.check_arguments(params["arguments"], client)
         if self._visibility is not None:
             self._visibility.check_guess(params)
         try:

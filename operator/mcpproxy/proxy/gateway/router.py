@@ -12,18 +12,21 @@ from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.core.translation.namespacing import find_owner
 from mcpproxy.proxy.core.translation.request_names import (
+    KNOWN_PARAMS,
     ROUTED,
     component_ref,
     name_conflict_error,
+    refuse_case_variants,
     replace_name,
     unknown_component_error,
     upstream_name,
 )
 from mcpproxy.proxy.core.translation.task_ids import decode_task_id
+from mcpproxy.proxy.core.translation.uri_forms import other_forms
 from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError
-from mcpproxy.proxy.protocol.kinds import PROMPTS, RESOURCES, TASKS, TOOLS, ComponentKind
+from mcpproxy.proxy.protocol.kinds import PROMPTS, RESOURCES, TASKS, TEMPLATES, TOOLS, ComponentKind
 from mcpproxy.proxy.upstream.backend import Backend
 from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
 
@@ -46,6 +49,8 @@ class Route(NamedTuple):
     """Upstream name or URI as JSON; None if it equals the downstream name."""
     properties: Sequence[tuple[h.Path, str]]
     """Arguments of a tool that headers repeat."""
+    aliases: Sequence[str] = ()
+    """Other downstream forms of an unlisted URI, which must be allowed as well."""
 
 
 class Visibility(Protocol):
@@ -74,15 +79,18 @@ class Router:
         visibility: Visibility | None = None,
         *,
         seals_tasks: bool,
+        restricts: bool = False,
     ) -> None:
         """Create a router. `sealer` opens task ids. Methods of extensions in `denied` are rejected.
 
-        `seals_tasks` means that clients know tasks by sealed ids, not by those of their backend.
+        `seals_tasks` means that clients know tasks by sealed ids, not by those of their backend;
+        `restricts`, that rules decide who may use a route.
         """
         self._sealer = sealer
         self._visibility = visibility
         self.denied = denied
         self._seals_tasks = seals_tasks
+        self._restricts = restricts or visibility is not None
         self._backends = backends
         self._catalog = catalog
         self._names = [(backend.name, backend.names) for backend in backends.values()]
@@ -106,6 +114,8 @@ class Router:
         if self._version != self._catalog.version:
             self._version = self._catalog.version
             self._routes.clear()
+        if not params.keys() <= KNOWN_PARAMS:
+            refuse_case_variants(params, KNOWN_PARAMS, "params")
         raw = params.get(ROUTED[method][0]) if method in ROUTED else None
         key = method, b"" if raw is None else bytes(raw)
         route = self._routes.get(key)
@@ -132,7 +142,7 @@ class Router:
     def _route_to_component(
         self, name: str, kind: ComponentKind, access: Access | None = None
     ) -> Route:
-        owner = self._catalog.owner(kind, name)
+        owner = listed = self._catalog.owner(kind, name)
         if owner is None and self._visibility is not None:
             owner = self._visibility.locate(self._catalog, kind, name)
         if owner is None and kind is TOOLS:
@@ -148,7 +158,34 @@ class Router:
             owner = find_owner(name, self._names, uri=kind.by_uri)
         if owner is None or self._catalog.is_withheld(owner, kind, name):
             raise unknown_component_error(kind, name)
-        return self.route_to(owner, name, kind)
+        route = self.route_to(owner, name, kind)
+        if kind.by_uri and listed is None and self._catalog.owner(TEMPLATES, name) is None:
+            return route._replace(aliases=self._aliases(route))
+        return route
+
+    def _aliases(self, route: Route) -> list[str]:
+        """Return the other downstream forms of an unlisted URI. Raise RpcError if clients may not
+        use one of them."""
+        backend, kind = route.backend, route.kind
+        if backend.selection.shows_all and not self._restricts:
+            return []
+        aliases = []
+        for form in other_forms(backend.names.uri_to_upstream(route.name) or route.name):
+            alias = backend.names.uri_to_downstream(form)
+            hidden = self._catalog.is_withheld(backend.name, kind, alias)
+            if self._visibility is not None and self._catalog.owner(kind, alias) is None:
+                self._visibility.locate(self._catalog, kind, alias)
+            if hidden or not self._selects(backend.name, kind, alias):
+                raise unknown_component_error(kind, route.name)
+            aliases.append(alias)
+        return aliases
+
+    def _selects(self, owner: str, kind: ComponentKind, name: str) -> bool:
+        try:
+            self.route_to(owner, name, kind)
+        except RpcError:
+            return False
+        return True
 
     def _route_to_task(self, downstream_id: str, client: ClientIdentity | None) -> Route:
         if not self._seals_tasks:
@@ -212,6 +249,7 @@ class Router:
         """
         if is_denied(method, self.denied):
             raise denied_method_error(method)
+        refuse_case_variants(params, KNOWN_PARAMS, "params")
         for member, kind in (("taskId", TASKS), ("uri", RESOURCES), ("name", TOOLS)):
             name = jsonrpc.decode_str(params.get(member))
             if name is None:
@@ -229,11 +267,7 @@ class Router:
         """Return True if clients may use a resource of this backend; `uri` is downstream."""
         if self._catalog.is_withheld(owner, RESOURCES, uri):
             return False
-        try:
-            self.route_to(owner, uri, RESOURCES)
-        except RpcError:
-            return False
-        return True
+        return self._selects(owner, RESOURCES, uri)
 
     def named(self, method: str, params: Message) -> tuple[str, ComponentKind]:
         """Return the name or URI in a request, normalized as in lists, and its kind.

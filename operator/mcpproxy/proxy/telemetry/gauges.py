@@ -70,7 +70,7 @@ def _register_times(metrics: RuntimeMetrics, backends: Mapping[str, Backend]) ->
         "mcpproxy_circuit_openings",
         "Number of times that the proxy began to refuse calls to a backend",
         ("backend",),
-        lambda: [((it.name,), it.circuit.openings) for it in backends.values()],
+        lambda: [((name,), backend.circuit.openings) for name, backend in backends.items()],
     )
 
 
@@ -84,8 +84,8 @@ def _isolated_requests(
 
 def _steps(backends: Mapping[str, Backend], number: int) -> Iterator[tuple[tuple[str, str], float]]:
     for backend in backends.values():
-        for step, times in backend.step_times.items():
-            yield (backend.name, step), times[number]
+        for step, amounts in backend.step_times.items():
+            yield (backend.name, step), amounts[number]
 
 
 def _open_sessions(backend: Backend) -> int:
