@@ -55,6 +55,8 @@ UNBOUNDED: Final[dict[str, str]] = {
     "proxy/gateway/audited_requests.py:AuditedRequests._described": "a cache of 1024, KEPT",
     "proxy/gateway/audited_requests.py:AuditedRequests._subjects": "a cache of 1024, KEPT",
     "proxy/authorization/callers.py:CallerMatch._accounts": CONFIGURED,
+    "proxy/authorization/conditions.py:CelCondition._folded": CONFIGURED,
+    "proxy/authorization/conditions.py:CelCondition._names": CONFIGURED,
     "proxy/authorization/policy.py:AccessClass._tables": KINDS,
     "proxy/authorization/policy.py:Policy._offers": KINDS,
     "proxy/authorization/rules.py:Offer.coverage": CONFIGURED,
