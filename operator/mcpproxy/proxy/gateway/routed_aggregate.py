@@ -43,10 +43,9 @@ class RoutedAggregate(Aggregate):
         self._decisions = decisions
         self.decides_at_once = decisions is None and not (audit and audit.log.refuses)
         """True if calls are sent without asking an external service or the audit log."""
-        seals_tasks = len(self.backends) > 1 or policy is not None
         self.router = Router(
             *(self.backends, catalog, self.sealer, denied, visibility),
-            seals_tasks=seals_tasks,
+            seals_tasks=context.seals_task_ids,
             restricts=policy is not None,
         )
         self.lists = ExtensionLists(
