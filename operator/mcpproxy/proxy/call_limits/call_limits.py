@@ -42,6 +42,10 @@ class CountedRequest(Protocol):
         """The downstream name of the component, if it has one."""
 
 
+CANCELLED_FOR: Final = 10.0
+"""Seconds for which a cancelled call counts as in flight."""
+
+
 class CallPermit:
     """Permission for one call; while it lasts, the call is in flight."""
 
@@ -50,8 +54,17 @@ class CallPermit:
     def __init__(self, running: dict[SubjectKey, int], keys: tuple[SubjectKey, ...]) -> None:
         self._running, self._keys = running, keys
 
-    def release(self) -> None:
-        """End the call. Further calls have no effect."""
+    def release(self, *, is_cancelled: bool = False) -> None:
+        """End the call. Further calls have no effect.
+
+        The backend may go on with a cancelled call, which therefore stays in flight for a while:
+        otherwise a client that cancels would have any number at a time.
+        """
+        if is_cancelled and self._keys:
+            kept = CallPermit(self._running, self._keys)
+            self._keys = ()
+            asyncio.get_running_loop().call_later(CANCELLED_FOR, kept.release)
+            return
         keys, self._keys = self._keys, ()
         for key in keys:
             left = self._running[key] - 1
