@@ -1,10 +1,12 @@
 """Three instances of a proxy under three times the calls that a rule allows.
 
-python -m bench.limits [--seconds 600] [--calls 600] [--burst N] [--valkey] [--kill]
+python -m bench.limits [--seconds 600] [--window 60] [--calls 600] [--burst N] [--valkey] [--kill]
+                       [--flood]
 
 The instances are processes on loopback, with one sealing key. Prints the admitted calls, the most
 within one window, and the messages about leases. Fails beyond 2 % of the rule; with --kill, the
-first instance is killed halfway, and at most one lease more may be admitted.
+owner is killed halfway, and at most one lease more may be admitted. With --flood, the calls of one
+window are used up as fast as possible, so that a busy machine has no effect.
 """
 
 import argparse
@@ -16,19 +18,22 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import httpx2
 
-from mcpproxy.proxy.call_limits.rules import lease_size
-from mcpproxy.proxy.call_limits.window import Rate
+from mcpproxy.api.v1alpha1 import LimitRule
+from mcpproxy.proxy.call_limits.instances.members import InstanceUnreachable, Members
+from mcpproxy.proxy.call_limits.rules import CompiledRule
+from mcpproxy.proxy.call_limits.store import SubjectKey
+from mcpproxy.proxy.call_limits.window import Rate, lease_size
 from scripts.ports import ports_in_a_row
 
 INSTANCES: Final = 3
-WINDOW: Final = 60.0
 TIMES: Final = 3
 """Number of times that the rule is offered."""
 HEADERS: Final = {"accept": "application/json, text/event-stream"}
@@ -49,11 +54,29 @@ async def _process(*command: str, log: Path) -> AsyncIterator[asyncio.subprocess
         await process.wait()
 
 
-def _manifest(args: argparse.Namespace, backend: int, store: int) -> dict[str, Any]:
-    rule: dict[str, Any] = {"name": "each", "calls": args.calls, "window": "60s"}
+def _rule(args: argparse.Namespace) -> dict[str, Any]:
+    rule: dict[str, Any] = {"name": "each", "calls": args.calls, "window": f"{args.window}s"}
     if args.burst:
         rule["burst"] = args.burst
-    limits: dict[str, Any] = {"rules": [rule]}
+    return rule
+
+
+def _owner(args: argparse.Namespace, urls: list[str]) -> int:
+    """Return the number of the instance that counts the calls of anonymous callers."""
+    addresses = [url.split("/")[2] for url in urls]
+    members = Members(addresses[0], (), _unreachable, time.monotonic)
+    for address in addresses[1:]:
+        members.hear(address)
+    rule = CompiledRule(LimitRule.model_validate(_rule(args)))
+    return addresses.index(members.owner(SubjectKey(rule.id, "")))
+
+
+async def _unreachable(address: str) -> Collection[str]:
+    raise InstanceUnreachable(address)
+
+
+def _manifest(args: argparse.Namespace, backend: int, store: int) -> dict[str, Any]:
+    limits: dict[str, Any] = {"rules": [_rule(args)]}
     if args.valkey:
         limits["shared"] = {"valkey": {"address": f"127.0.0.1:{store}"}}
     return {
@@ -90,10 +113,12 @@ async def _session(http: httpx2.AsyncClient, url: str) -> dict[str, str]:
 class Load:
     """Calls at a steady pace, at all instances in turn."""
 
-    def __init__(self, urls: list[str]) -> None:
-        self.urls = urls
+    def __init__(self, urls: list[str], window: float) -> None:
+        self.urls, self._window = urls, window
         self.admitted: list[float] = []
-        self.offered = self.failed = 0
+        self.offered = 0
+        self.failed: Counter[str] = Counter()
+        """Failures of connections, by their kind."""
 
     async def call(
         self, http: httpx2.AsyncClient, url: str, headers: dict[str, str], number: int
@@ -103,8 +128,8 @@ class Load:
         self.offered += 1
         try:
             answer = await http.post(url, json=request, headers=headers)
-        except httpx2.TransportError:
-            self.failed += 1
+        except httpx2.TransportError as error:
+            self.failed[type(error).__name__] += 1
             return
         if '"result"' in answer.text:
             self.admitted.append(time.monotonic())
@@ -121,11 +146,23 @@ class Load:
                     number += 1
                 await asyncio.sleep(0.01)
 
+    async def flood(self, http: httpx2.AsyncClient, count: int, urls: list[str]) -> None:
+        """Call as fast as possible, eight calls at a time."""
+        sessions = {url: await _session(http, url) for url in urls}
+        room = asyncio.Semaphore(8)
+
+        async def call(number: int) -> None:
+            url = urls[number % len(urls)]
+            async with room:
+                await self.call(http, url, sessions[url], number)
+
+        await asyncio.gather(*map(call, range(count)))
+
     def most(self) -> int:
         """The most calls that were admitted within one window."""
         times, first, most = sorted(self.admitted), 0, 0
         for last, at in enumerate(times):
-            while times[first] <= at - WINDOW:
+            while times[first] <= at - self._window:
                 first += 1
             most = max(most, last - first + 1)
         return most
@@ -170,24 +207,54 @@ async def main(args: argparse.Namespace) -> int:
             )
             log = directory / f"{number}.log"
             processes.append(await stack.enter_async_context(_process(*instance, log=log)))
-        limits = httpx2.Limits(max_connections=200, max_keepalive_connections=100)
-        http = await stack.enter_async_context(httpx2.AsyncClient(timeout=30, limits=limits))
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=100)
+        # A machine that is busy with something else delays calls and must not lose them.
+        client = httpx2.AsyncClient(timeout=httpx2.Timeout(120), limits=limits)
+        http = await stack.enter_async_context(client)
         for admin in admins:
             await _until_ready(http, admin)
-        load = Load([f"http://127.0.0.1:{port}/mcp" for port in ports])
+        load = Load([f"http://127.0.0.1:{port}/mcp" for port in ports], args.window)
+        if args.flood:
+            return await _flood(args, http, load, processes)
         if args.kill:
-            asyncio.get_running_loop().call_later(args.seconds / 2, processes[0].kill)
-        await load.run(http, TIMES * args.calls / WINDOW, args.seconds)
+            owner = processes[_owner(args, load.urls)]
+            asyncio.get_running_loop().call_later(args.seconds / 2, owner.kill)
+        await load.run(http, TIMES * args.calls / args.window, args.seconds)
         return _judge(args, load, await _messages(http, admins))
 
 
+async def _flood(
+    args: argparse.Namespace,
+    http: httpx2.AsyncClient,
+    load: Load,
+    processes: list[asyncio.subprocess.Process],
+) -> int:
+    """Use the calls of one window up, whatever time that takes; with --kill, try again after it."""
+    lease = lease_size(Rate(args.calls, args.window, args.burst))
+    await load.flood(http, TIMES * args.calls, load.urls)
+    first = len(load.admitted)
+    print(f"admitted {first} of {args.calls}; failed connections: {dict(load.failed)}")
+    if abs(first / args.calls - 1) > 0.02 or load.failed:
+        return 1
+    if not args.kill:
+        return 0
+    number = _owner(args, load.urls)
+    processes[number].kill()
+    await processes[number].wait()
+    del load.urls[number]
+    await load.flood(http, args.calls, load.urls)
+    more = len(load.admitted) - first
+    print(f"admitted {more} after the owner was killed; a lease has {lease}")
+    return int(more > lease)
+
+
 def _judge(args: argparse.Namespace, load: Load, messages: int) -> int:
-    allowed = args.calls * args.seconds / WINDOW
+    allowed = args.calls * args.seconds / args.window
     share = len(load.admitted) / allowed - 1
-    lease = lease_size(Rate(args.calls, WINDOW, args.burst))
+    lease = lease_size(Rate(args.calls, args.window, args.burst))
     # Each instance may use a lease later than it was counted.
     most = args.calls + args.burst + INSTANCES * lease
-    print(f"offered {load.offered} calls; {load.failed} failed with their connection")
+    print(f"offered {load.offered} calls; failed connections: {dict(load.failed)}")
     print(f"admitted {len(load.admitted)} of {allowed:.0f} ({share:+.2%})")
     print(f"most within a window: {load.most()} (rule {args.calls}, with leases {most})")
     print(
@@ -200,10 +267,12 @@ def _judge(args: argparse.Namespace, load: Load, messages: int) -> int:
 def _parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench.limits", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--window", type=int, default=60)
     parser.add_argument("--calls", type=int, default=600)
     parser.add_argument("--burst", type=int, default=0)
     parser.add_argument("--valkey", action="store_true")
     parser.add_argument("--kill", action="store_true")
+    parser.add_argument("--flood", action="store_true")
     return parser.parse_args()
 
 

@@ -31,6 +31,8 @@ class Desktop:
 
     home: Path
     keycloak: Keycloak
+    authorities: Path | None = None
+    """Certificates of the authorities that the user's programs trust; by default Keycloak's."""
 
     def __post_init__(self) -> None:
         self.home.mkdir()
@@ -61,7 +63,7 @@ class Desktop:
             "HOME": os.fspath(self.home),
             "MCP_AUTO_OPEN_ENABLED": "true",
             "MCP_INSPECTOR_SECRET_STORE": "memory",
-            "NODE_EXTRA_CA_CERTS": os.fspath(self.keycloak.authorities or ""),
+            "NODE_EXTRA_CA_CERTS": os.fspath(self.authorities or self.keycloak.authorities or ""),
         }
 
     def pages(self) -> list[str]:

@@ -260,7 +260,13 @@ def _configuration(
     exact = "".join(
         f"location = {item['path']} {{ {options} proxy_pass {upstream}; }}" for item in paths
     )
-    stripped = f"location {PREFIX}/ {{ {options} proxy_pass {upstream}/; }}"
+    # Clients look for the metadata of a resource at the root of its host.
+    metadata = "".join(
+        f"location = {path['path']} {{ {options} proxy_pass {upstream}; }}"
+        for path in paths
+        if not path["path"].startswith(f"{PREFIX}/")
+    )
+    stripped = f"location {PREFIX}/ {{ {options} proxy_pass {upstream}/; }} {metadata}"
     tls = f"ssl_certificate {pair[0]}; ssl_certificate_key {pair[1]};"
     servers = "".join(
         f"server {{ listen {ADDRESS}:{port} ssl; server_name {rule['host']}; {tls} {locations}"

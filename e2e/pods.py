@@ -1,7 +1,7 @@
 """Programs in the cluster: MCP servers, clients that call all the time, and probes."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,15 +61,18 @@ def tellers(
     world: World,
     *names: str,
     program: str = "teller",
+    arguments: tuple[str, ...] = (),
     node: str | None = None,
     port: int = PORT,
+    change: Callable[[Object], None] = lambda pod: None,
 ) -> None:
     """Servers of one tool `tell`, each behind a Service of its name, on any node or on `node`;
-    returns once they serve."""
+    returns once they serve. `change` edits the spec of the pods."""
     install(world)
     for name in names:
         labels = {"app": name}
-        pod = spec(program)
+        pod = spec(program, *arguments)
+        change(pod)
         if node is not None:
             pod["nodeSelector"] = {"kubernetes.io/hostname": node}
         pod["containers"][0]["readinessProbe"] = {"tcpSocket": {"port": port}, "periodSeconds": 1}

@@ -12,7 +12,8 @@ from mcp.shared.auth import OAuthClientInformationFull
 
 from e2e import access, provider
 from e2e.desktop import CLIENT, PASSWORD, USER, Desktop
-from e2e.world import Object, World
+from e2e.pods import manifest
+from e2e.world import PROXIES, Object, World
 from scripts.keycloak_admin import ADMINISTRATOR, Keycloak
 from scripts.machine import ROOT
 from tests.docs.blocks import blocks, outputs, script
@@ -81,6 +82,17 @@ class Realm:
             "CURL_CA_BUNDLE": str(self.keycloak.authorities),
         }
         return {**self.world.cluster.env, **variables}
+
+    def exposed_proxy(self, name: str, url: str) -> Object:
+        """An MCPProxy like that of the page, behind an Ingress."""
+        fields = self.world.get(PROXIES, NAME)["spec"]
+        kept = {key: fields[key] for key in ("authentication", "authorization", "backends")}
+        [issuer] = kept["authentication"]["jwt"]
+        # The realm puts the URL of the other proxy into its tokens.
+        issuer["audiences"] = [self.url]
+        entrance = {"expose": {"ingress": {"className": "nginx"}}, "service": {"type": "NodePort"}}
+        spec = {**kept, **entrance, "publicUrl": url}
+        return manifest("mcpproxy.dev/v1alpha1", "MCPProxy", name, spec)
 
     def client(self) -> Storage:
         """The client of the page, as a program keeps it."""

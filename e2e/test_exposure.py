@@ -283,4 +283,7 @@ async def _stays_open(
         except TimeoutError:
             assert chunks > 0
             return
+        except httpx2.TransportError as error:
+            seconds = time.monotonic() - begun
+            raise AssertionError(f"{method}: the stream broke after {seconds:.0f} s") from error
     raise AssertionError(f"{method}: the stream ended after {time.monotonic() - begun:.0f} s")

@@ -4,9 +4,12 @@ The tests follow one another: the later ones stop Keycloak and replace its keys.
 """
 
 import os
+import ssl
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from urllib.error import HTTPError
+from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 import pytest
@@ -14,9 +17,10 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 
-from e2e import access, pods, provider, realm
+from e2e import access, exposure, pods, provider, realm
 from e2e.access import FORECAST
 from e2e.clients import call
+from e2e.desktop import Desktop
 from e2e.pods import PORT, manifest
 from e2e.realm import CALLBACK, HASTY, NAME, Realm, claims
 from e2e.world import PROXIES, Object, World, eventually, steadily
@@ -65,6 +69,28 @@ def people(
     result.world.remove()
 
 
+@pytest.fixture(params=["public_url", "stripping_url"])
+def exposed(
+    people: Realm, request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[tuple[str, Desktop]]:
+    """The public URL of a proxy behind an Ingress, and a user whose programs trust it.
+
+    At the second URL, the Ingress removes the first segment of the endpoint's path.
+    """
+    pair, ports = exposure.certificate(tmp_path), exposure.free_ports()
+    doors = exposure.doors(ports, pair[0])
+    url: str = getattr(doors, request.param)
+    people.world.apply(people.exposed_proxy(exposure.NAME, url))
+    people.world.kubectl("wait", "--for=create", f"ingress/{exposure.NAME}", "--timeout=60s")
+    trusted, own = tmp_path / "trusted.crt", people.keycloak.authorities
+    assert own is not None
+    trusted.write_bytes(own.read_bytes() + pair[0].read_bytes())
+    with exposure.nginx(people.world, ports, pair, tmp_path):
+        people.world.wait_ready(exposure.NAME)
+        yield url, Desktop(tmp_path / "home", people.keycloak, trusted)
+    people.world.kubectl("delete", PROXIES, exposure.NAME)
+
+
 async def test_a_program_gets_the_tools_of_its_groups(people: Realm) -> None:
     [printed] = people.follow("run: token")
     token = printed.strip()
@@ -86,6 +112,26 @@ async def test_people_sign_in_with_mcp_remote_and_get_another_scope_when_they_ne
     assert first.startswith(people.keycloak.issuer)
     assert "tools%3Awrite" not in first
     assert "tools%3Awrite" in second
+
+
+async def test_people_sign_in_with_mcp_remote_through_an_ingress_with_tls(
+    people: Realm, exposed: tuple[str, Desktop]
+) -> None:
+    url, desktop = exposed
+    assert desktop.authorities is not None
+    trust = ssl.create_default_context(cafile=desktop.authorities)
+    with httpx2.Client(verify=trust) as http:
+        refused = http.post(url, json={})
+        challenge = refused.headers["WWW-Authenticate"].split('resource_metadata="')[1]
+        metadata = http.get(challenge.split('"')[0]).json()
+    assert metadata["resource"] == url
+    assert metadata["authorization_servers"] == [people.keycloak.issuer]
+    async with desktop.mcp_remote(url) as client:
+        assert sorted(tool.name for tool in (await client.list_tools()).tools) == WEATHER_TOOLS
+        assert (await call(client, FORECAST, city="Oslo", day=1))["city"] == "Oslo"
+    [page] = desktop.pages()
+    assert page.startswith(people.keycloak.issuer)
+    assert parse_qs(urlsplit(page).query)["resource"] == [url]
 
 
 def test_the_inspector_signs_in_as_the_client_of_the_page(people: Realm) -> None:

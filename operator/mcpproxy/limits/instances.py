@@ -143,6 +143,16 @@ LEASE_TIME: Final = Limit(
     beyond="spec.limits.onStoreFailure applies to the call",
     test="test_a_call_waits_for_a_silent_store_for_a_bounded_time",
 )
+HOLD_TIME: Final = Limit(
+    name="hold-time",
+    value=10,
+    unit="seconds",
+    counts="time for which an instance that no longer confirms them holds slots of inFlight; it"
+    " confirms them every 3 s",
+    share="instance",
+    beyond="the slots are free for other instances",
+    test="test_slots_of_an_instance_that_was_killed_become_free",
+)
 COUNTING_TASKS: Final = Limit(
     name="counting-messages",
     value=256,

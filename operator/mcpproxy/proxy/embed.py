@@ -1,11 +1,10 @@
 """The part of the runtime that other programs build on: `library` imports nothing else of it."""
 
-from mcpproxy.proxy.authorization.policy import Policy
 from mcpproxy.proxy.bootstrap import (
     VERSION,
     build_audited_requests,
     build_backend_context,
-    build_policy,
+    build_guard,
 )
 from mcpproxy.proxy.config.access import with_access
 from mcpproxy.proxy.config.options import RuntimeOptions
@@ -42,6 +41,7 @@ from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls
 from mcpproxy.proxy.downstream.modern.requests import server_discover
 from mcpproxy.proxy.downstream.standard_streams import NothingToServe
 from mcpproxy.proxy.downstream.stdio import StdioServer
+from mcpproxy.proxy.gateway.access_guard import AccessGuard
 from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
 from mcpproxy.proxy.gateway.external_decisions import ExternalDecisions
 from mcpproxy.proxy.gateway.gateway import Gateway
@@ -67,7 +67,7 @@ from mcpproxy.proxy.upstream.client_features import (
     Answer,
     FeaturePolicy,
 )
-from mcpproxy.proxy.upstream.connect.negotiation import Connector
+from mcpproxy.proxy.upstream.connect.negotiation import Connector, NegotiatingConnector
 from mcpproxy.proxy.upstream.connect.stdio_connector import StdioConnector
 from mcpproxy.proxy.upstream.context import BackendContext
 from mcpproxy.proxy.upstream.factory import build_connector
@@ -104,6 +104,7 @@ __all__ = [
     "TOOLS",
     "VERSION",
     "AccessDenied",
+    "AccessGuard",
     "Answer",
     "AuditedRequests",
     "Backend",
@@ -120,11 +121,11 @@ __all__ = [
     "Gateway",
     "Identity",
     "Message",
+    "NegotiatingConnector",
     "NothingToServe",
     "NotificationHandler",
     "NullContext",
     "OnMessage",
-    "Policy",
     "ProtocolError",
     "ProxyConfig",
     "ResumableStream",
@@ -148,7 +149,7 @@ __all__ = [
     "build_audited_requests",
     "build_backend_context",
     "build_connector",
-    "build_policy",
+    "build_guard",
     "component_ref",
     "connect",
     "from_backends",

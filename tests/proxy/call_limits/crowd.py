@@ -8,8 +8,9 @@ from typing import Any
 from mcpproxy.api.v1alpha1 import LimitRule
 from mcpproxy.proxy.call_limits.call_limits import CallLimits, CallPermit
 from mcpproxy.proxy.call_limits.instances.owner_store import OwnerStore
-from mcpproxy.proxy.call_limits.rules import CallLimitExceeded, RuleSet
+from mcpproxy.proxy.call_limits.rules import RuleSet
 from mcpproxy.proxy.call_limits.store import Store
+from mcpproxy.proxy.core.access import CallLimitExceeded
 from mcpproxy.proxy.core.exchange import ClientIdentity
 
 
@@ -96,16 +97,16 @@ class Crowd:
         store.connect(Link(self, own))
         assert store._round is not None
         store._round.cancel()
-        assert store._members is not None
-        await store._members.find()
-        store._members.joined.set()
+        assert store.members is not None
+        await store.members.find()
+        store.members.joined.set()
         return own
 
     def owner(self, principal: str = "alice") -> str:
         """The instance that counts the calls of a principal."""
         address, limits = next(iter(self.limits.items()))
         key = limits.rules.rules[0].key("p", a_client(principal))
-        members = self.store(address)._members
+        members = self.store(address).members
         assert members is not None
         return members.owner(key)
 

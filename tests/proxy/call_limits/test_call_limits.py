@@ -10,8 +10,9 @@ import pytest
 from mcpproxy.limits import clients
 from mcpproxy.proxy.call_limits import call_limits as module
 from mcpproxy.proxy.call_limits.call_limits import CallLimits
-from mcpproxy.proxy.call_limits.rules import KEPT, CallLimitExceeded
+from mcpproxy.proxy.call_limits.rules import KEPT
 from mcpproxy.proxy.call_limits.window_table import LocalStore
+from mcpproxy.proxy.core.access import CallLimitExceeded
 from tests.proxy.call_limits.crowd import (
     Clock,
     a_client,
@@ -110,14 +111,14 @@ async def test_a_permit_that_is_garbage_collected_frees_its_slot() -> None:
     del permit
     gc.collect()
     assert await admitted(limits) is not None
-    assert not limits._running
+    assert not limits.running
 
 
 async def test_a_call_beyond_its_rate_is_not_in_flight() -> None:
     limits = _limits(a_rule(calls=1, window="1m", inFlight=5))
     permit = await admitted(limits)
     assert await _count(limits, 10) == 0
-    assert list(limits._running.values()) == [1]
+    assert list(limits.running.values()) == [1]
     assert permit is not None
 
 

@@ -117,6 +117,21 @@ async def test_instances_admit_together_what_a_rule_allows(
 
 
 @real
+async def test_instances_have_together_the_calls_in_flight_of_a_rule(
+    server: Callable[..., Any], instances: Callable[..., list[CallLimits]]
+) -> None:
+    limits = instances((await server()).port, a_rule(inFlight=5))
+    permits = [await admitted(limits[number % 3]) for number in range(12)]
+    running = [permit for permit in permits if permit is not None]
+    assert len(running) == 5
+    running.pop().release()
+
+    async def is_admitted() -> bool:
+        return await admitted(limits[2]) is not None
+
+    await eventually(is_admitted, "the slot to be free")
+
+
 async def test_a_burst_is_counted_by_the_server(
     server: Callable[..., Any], instances: Callable[..., list[CallLimits]]
 ) -> None:

@@ -17,8 +17,10 @@ from tests.proxy.runtime.serving import LIVE, Proxy
 from tests.proxy.runtime.subjects import Subjects, is_young
 
 pytestmark = [*LIVE, pytest.mark.slow]
-CALLERS = 16
+CALLERS = 32
 SECONDS = 4.0
+LEAST = 5
+"""Calls of each caller, at least, also on a busy machine."""
 LIFETIME = 2
 """Seconds after which the backend refuses a token."""
 
@@ -42,7 +44,7 @@ async def _caller(
     raw = Raw(proxy.url, http)
     if not modern:
         await raw.initialize(authorization=token)
-    while loop.time() < end:
+    while loop.time() < end or results.calls[name] <= LEAST:
         if dice.random() < 0.2:
             serial += 1
             token = issuer.token(name, jti=str(serial), sid=str(serial))
@@ -97,7 +99,7 @@ async def test_no_caller_gets_what_belongs_to_another_and_no_refresh_fails_a_cal
     assert not results.foreign
     assert not app.strangers
     assert all(subject == who for subject, who in backend.calls)
-    assert min(results.calls.values()) > 5
+    assert min(results.calls.values()) > LEAST
     exchanges = Counter(form["subject_token"] for form in stage.grants.of_type(EXCHANGE))
     assert sum(exchanges.values()) >= 2 * CALLERS
     # Renewed in time and once for all requests of a caller: about one in each second.

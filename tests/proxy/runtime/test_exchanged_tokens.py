@@ -4,12 +4,14 @@ import hashlib
 import json
 import logging
 import time
+from dataclasses import replace
 from typing import Any
 
 import httpx2
+import jwt
 import pytest
 
-from tests.proxy.runtime.granting import CLIENT, EXCHANGE, Demanding
+from tests.proxy.runtime.granting import CLIENT, EXCHANGE, Demanding, Grants
 from tests.proxy.runtime.identities import Stage
 from tests.proxy.runtime.issuing import IssuerServer
 from tests.proxy.runtime.raw import Raw, last, rpc
@@ -58,6 +60,41 @@ async def test_s15_each_caller_is_itself_at_the_backend(
     }
     sent = {form["subject_token"] for form in exchanges}
     assert not any(token.removeprefix("Bearer ") in sent for token in backend.tokens)
+
+
+async def test_a_backend_accepts_the_exchanged_token_and_no_other(
+    stage: Stage, issuer: IssuerServer, http: httpx2.AsyncClient
+) -> None:
+    backend, other = await stage.backend(actor=CLIENT), await stage.backend(actor=CLIENT)
+    proxy = await _started(stage, issuer, backend)
+    raw = Raw(proxy.url, http)
+    await raw.initialize(authorization=issuer.token("ann"))
+    assert "result" in last(await raw.post(_call("ann"), authorization=issuer.token("ann")))
+    refused = {value for value in backend.refused if value}
+    (exchanged,) = (value for value in backend.tokens - refused if _subject_of(value) == "ann")
+    grants, here, act = stage.grants, {"resource": backend.url}, {"sub": CLIENT}
+    tokens = {
+        "the caller's": issuer.token("ann"),
+        "the proxy's own": _granted(grants, here),
+        "for another backend": _granted(grants, {"resource": other.url}, act=act),
+        "with another actor": _granted(grants, here, act={"sub": "another"}),
+        "of another issuer": _granted(replace(grants, url=issuer.url), here, act=act),
+    }
+    for name, token in tokens.items():
+        answer = await Raw(backend.url, http).initialize(authorization=token)
+        assert answer.status_code == 401, name
+    assert (await Raw(backend.url, http).initialize(authorization=exchanged)).status_code == 200
+    assert (await Raw(other.url, http).initialize(authorization=exchanged)).status_code == 401
+
+
+def _subject_of(credentials: str) -> str:
+    token = credentials.removeprefix("Bearer ")
+    return str(jwt.decode(token, options={"verify_signature": False})["sub"]) if token else ""
+
+
+def _granted(grants: Grants, form: dict[str, str], **claims: Any) -> str:
+    """Return credentials with a token of the authorization server for the resource of a form."""
+    return f"Bearer {grants._issued('ann', form, **claims)['access_token']}"
 
 
 async def test_the_check_reports_that_lists_depend_on_the_caller(
@@ -181,7 +218,7 @@ async def test_a_refusal_of_the_subject_concerns_that_caller_alone(
     for _ in range(10):
         error = last(await raw.post(_call("eve"), authorization=issuer.token("eve")))["error"]
         assert error["data"]["reason"] == "TokenRefused"
-        assert error["message"].endswith("access_denied")
+        assert error["message"].endswith("access_denied; the request did not run")
     assert len(stage.grants.of_type(EXCHANGE)) <= 2
     del stage.grants.refusals[EXCHANGE]
     await other.initialize(authorization=issuer.token("ann"))

@@ -134,7 +134,7 @@ async def test_without_sharing_each_instance_counts_for_itself() -> None:
 
 async def _know_each_other(proxies: list[Proxy]) -> bool:
     stores: list[Any] = [each.runtime.gateway.limits.store for each in proxies]  # type: ignore[union-attr]
-    return all(store._members.others for store in stores)
+    return all(store.members.others for store in stores)
 
 
 @asynccontextmanager

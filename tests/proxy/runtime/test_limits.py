@@ -168,10 +168,10 @@ async def test_a_slot_is_free_again_when_its_call_ends_in_any_way() -> None:
         del notification["id"]
         await client.post(notification)
         await task
-        await soon(lambda: not limits._running, "the slot to be free")
+        await soon(lambda: not limits.running, "the slot to be free")
         # An error of the backend.
         assert "result" in last(await client.post(_echo(tool="p_fail")))
-        assert not limits._running
+        assert not limits.running
 
 
 async def test_a_modern_client_that_disconnects_frees_its_slot() -> None:
@@ -186,7 +186,7 @@ async def test_a_modern_client_that_disconnects_frees_its_slot() -> None:
         assert error(answer) == (429, -32000)
         assert "at a time" in last(answer)["error"]["message"]
         task.cancel()
-        await soon(lambda: not limits._running, "the slot to be free")
+        await soon(lambda: not limits.running, "the slot to be free")
 
 
 async def test_limited_calls_have_a_metric_and_a_report() -> None:
@@ -233,7 +233,7 @@ async def instances(
             for port in ports
         ]
         for proxy in started:
-            members = store(proxy)._members
+            members = store(proxy).members
             assert members is not None
             await soon(lambda m=members: len(m.others) == count - 1, "all instances")  # type: ignore[misc]
         yield started, await stack.enter_async_context(httpx2.AsyncClient(timeout=30))
@@ -276,11 +276,11 @@ async def test_an_instance_that_ends_is_succeeded_by_another() -> None:
 
 async def test_a_client_cannot_send_a_message_of_an_instance() -> None:
     async with instances(2, {"calls": 60, "window": "1h"}) as (two, http):
-        message = {"type": "leave", "sender": store(two[0])._members.own}  # type: ignore[union-attr]
+        message = {"type": "leave", "sender": store(two[0]).members.own}  # type: ignore[union-attr]
         for path in ("/.mcpproxy/limits", "/mcp/../.mcpproxy/limits"):
             answer = await http.post(f"{two[1].base}{path}", json=message)
             assert answer.status_code == 404
-        members = store(two[1])._members
+        members = store(two[1]).members
         assert members is not None
         assert len(members.others) == 1
 

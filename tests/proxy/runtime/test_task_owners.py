@@ -6,8 +6,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.differential.client import Client
 from tests.proxy.runtime.callers import AUTHENTICATION, caller, rule, sign_in, token
-from tests.proxy.runtime.extended import TASKS, Asker, Client, Extended, World
+from tests.proxy.runtime.extended import TASKS, Asker, Extended, World
 from tests.proxy.runtime.raw import META, last
 from tests.proxy.runtime.serving import LIVE
 
@@ -42,7 +43,7 @@ async def test_a_task_of_an_authenticated_caller_is_unknown_to_others(
     alice, bob = [
         await caller(running.url, world.http, "modern", token(name)) for name in ("alice", "bob")
     ]
-    extensions = {"_meta": {f"{META}clientCapabilities": {"extensions": {TASKS: {}}}}}
+    extensions: Any = {"_meta": {f"{META}clientCapabilities": {"extensions": {TASKS: {}}}}}
     made = last(await alice.send("tools/call", name="a_t", arguments={}, **extensions))["result"]
     for task in (made["taskId"], "t-1"):
         for method in ("tasks/get", "tasks/cancel"):

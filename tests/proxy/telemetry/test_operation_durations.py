@@ -43,7 +43,7 @@ class Served:
         default_factory=lambda: SimpleNamespace(
             name="b",
             is_program=False,
-            watch=SimpleNamespace(greeting=SimpleNamespace(revision="2026-07-28")),
+            watch=SimpleNamespace(server=SimpleNamespace(revision="2026-07-28")),
         )
     )
     began_at: float = field(default_factory=time.perf_counter)
@@ -230,7 +230,7 @@ def test_requests_over_standard_streams_have_their_transport() -> None:
 @pytest.mark.parametrize(
     "name", ["\x1b[31mred", "bell\x07", "line\rbreak", "\u202eleft", "a\u200bb"]
 )
-def test_a_name_that_a_terminal_would_interpret_is_no_label(name: str) -> None:
+def test_a_name_with_control_characters_counts_as_another_name(name: str) -> None:
     durations = OperationDurations(lambda kind, listed_name: "b")
     durations.add_served("tools/call", name, "2025-11-25", "", 0.1)
     durations.add_served("tools/call", "gr\u00fc\u00df dich", "2025-11-25", "", 0.1)

@@ -4,6 +4,7 @@ A session has the revision of the client, so that the inner gateway sees the cli
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -30,14 +31,14 @@ from mcpproxy.proxy.embed import (
 )
 
 
-class InProcessSession:
+class InProcessSession(ABC):
     """A session without a transport. Subclasses respond to the requests."""
 
     stateful = False
 
     def __init__(self, revision: str, offered: dict[str, Any]) -> None:
         """Create a session. `offered` is the result of initialize or server/discover."""
-        self.greeting = ServerDescription(revision, jsonrpc.decode_object(jsonrpc.encode(offered)))
+        self.server = ServerDescription(revision, jsonrpc.decode_object(jsonrpc.encode(offered)))
 
     @property
     def alive(self) -> bool:
@@ -49,23 +50,25 @@ class InProcessSession:
         except RpcError as error:
             return jsonrpc.decode_object(jsonrpc.error_response(outgoing.id, error))
 
+    @abstractmethod
     async def answer(self, outgoing: UpstreamRequest, caller: CallContext) -> bytes:
         """Return the response. Raise RpcError."""
-        raise NotImplementedError
 
     async def notify(self, message: Message, client: ClientIdentity | None = None) -> None:
         """Drop the message: notifications of clients have no meaning here."""
+        return
 
     async def listen(
         self,
-        standing: CallContext,
+        session_context: CallContext,
         announced: OnMessage,
         ready: Callable[[], None],
         uris: Sequence[str] = (),
     ) -> None:
         ready()
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        return
 
 
 class GatewaySession(InProcessSession):
@@ -73,21 +76,21 @@ class GatewaySession(InProcessSession):
 
     def __init__(self, gateway: Gateway, revision: str) -> None:
         offered: dict[str, Any] = {
-            "capabilities": gateway.capabilities(modern=is_modern(revision)),
-            "serverInfo": gateway.server_info(),
+            "capabilities": gateway.aggregate.capabilities(modern=is_modern(revision)),
+            "serverInfo": gateway.aggregate.server_info(),
         }
-        if (text := gateway.instructions()) is not None:
+        if (text := gateway.aggregate.instructions()) is not None:
             offered["instructions"] = text
         super().__init__(revision, offered)
         self._gateway = gateway
 
     async def answer(self, outgoing: UpstreamRequest, caller: CallContext) -> bytes:
-        method, modern = outgoing.method, self.greeting.modern
+        method, modern = outgoing.method, self.server.modern
         kind = BY_METHOD.get(method)
         if kind is not None:
             # The rules of the outer server are about its own names.
             client = replace(caller.client, access=None)
-            result = await self._gateway.listing(
+            result = await self._gateway.aggregate.listing(
                 kind, outgoing.params, modern=modern, client=client
             )
             return jsonrpc.response(outgoing.id, result)
@@ -105,7 +108,7 @@ class GatewaySession(InProcessSession):
 
     async def listen(
         self,
-        standing: CallContext,
+        session_context: CallContext,
         announced: OnMessage,
         ready: Callable[[], None],
         uris: Sequence[str] = (),
@@ -132,7 +135,7 @@ class InProcessConnector(Connector):
         self, link: Callable[[str], UpstreamSession], settings: BackendSettings, background: TaskSet
     ) -> None:
         """Create a connector. `link` returns a session for a revision."""
-        super().__init__(settings, background)
+        super().__init__()
         self._link = link
 
     async def open(self, client: ClientIdentity) -> UpstreamSession:
@@ -145,10 +148,10 @@ class GatewayConnector(Connector):
     def __init__(
         self, gateway: Callable[[], Gateway], settings: BackendSettings, background: TaskSet
     ) -> None:
-        super().__init__(settings, background)
+        super().__init__()
         self._gateway = gateway
 
     async def open(self, client: ClientIdentity) -> UpstreamSession:
         gateway = self._gateway()
-        await gateway.settled()
+        await gateway.aggregate.settled()
         return GatewaySession(gateway, client.revision)

@@ -1,4 +1,4 @@
-"""Admin port: livez, readyz, metrics, status, and a page for people. Never part of the Service."""
+"""Admin port: livez, readyz, metrics, status, profiles, and a page. Never part of the Service."""
 
 import time
 from collections.abc import Callable
@@ -18,6 +18,7 @@ from mcpproxy.proxy.telemetry.metrics import CONTENT_TYPE
 if TYPE_CHECKING:
     # Most processes are never visited by a browser, and need no memory for the page.
     from mcpproxy.proxy.admin.page.routes import StatusPage
+    from mcpproxy.proxy.admin.profile import ProfileEndpoint
 
 PAGE_METHODS = ["GET"]
 """Methods of the page; Starlette adds HEAD."""
@@ -51,19 +52,25 @@ def _visit(request: Request) -> Visit:
 class AdminApp:
     """Endpoints for the kubelet, Prometheus, the operator and people."""
 
-    def __init__(self, source: AdminSource, page: AdminPage = "local") -> None:
-        """`page` is the set of visitors to whom the page is served."""
+    def __init__(
+        self, source: AdminSource, page: AdminPage = "local", *, profiling: bool = False
+    ) -> None:
+        """`page` is the set of visitors to whom the page and profiles are served; `profiling`
+        enables profiles."""
         self._source = source
         self._visitors = page
         self._started_at = time.time()
         self._watchers = StatusWatchers(source.watch)
         self._page: StatusPage | None = None
+        self._profiling = profiling
+        self._profile: ProfileEndpoint | None = None
         self.app = Starlette(
             routes=[
                 Route("/livez", self._livez),
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._metrics),
                 Route("/status", self._status),
+                Route("/profile", self._profiled),
                 Route("/", self._visit, methods=PAGE_METHODS),
                 Route("/page/{part}", self._visit, methods=PAGE_METHODS),
             ]
@@ -72,6 +79,8 @@ class AdminApp:
     def close(self) -> None:
         """End the streams of reports, so that the server can stop."""
         self._watchers.close()
+        if self._profile is not None:
+            self._profile.close()
 
     async def _livez(self, request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -95,6 +104,14 @@ class AdminApp:
             changes = self._watchers.changes(address, self._line)
             return StreamingResponse(changes, media_type="application/x-ndjson")
         return Response(self._line(), media_type="application/json")
+
+    async def _profiled(self, request: Request) -> Response:
+        if self._profile is None:
+            from mcpproxy.proxy.admin.profile import ProfileEndpoint
+
+            anywhere = self._visitors == "all"
+            self._profile = ProfileEndpoint(enabled=self._profiling, anywhere=anywhere)
+        return await self._profile.answer(request)
 
     async def _visit(self, request: Request) -> Response:
         if self._page is None:

@@ -1,6 +1,7 @@
 """Calls of one subject in this instance: from a lease of the store, or alone while it fails."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -19,6 +20,10 @@ TRIES: Final = 4
 """Leases for which one call waits, because other calls use them up."""
 EARLY: Final = 4
 """The next lease is fetched when 1/EARLY of the current one is left."""
+LASTS: Final = 0.75
+"""Part of the time of a lease for which its calls should last."""
+GROWTH: Final = 4
+"""Factor by which the next lease may be larger than the last one."""
 FAILED_FOR: Final = 1.0
 """Seconds after a failure of the store for which it is not asked again."""
 
@@ -27,16 +32,18 @@ class SubjectAccount:
     """Calls that one subject may make without asking the store."""
 
     __slots__ = (
+        "_accepted_at",
         "_allows_on_failure",
         "_alone",
         "_ask_after",
         "_clock",
-        "_early",
         "_ends",
         "_failed_until",
         "_fetching",
+        "_had",
         "_lease",
         "_left",
+        "_mark",
         "_rate",
         "_rule",
         "_size",
@@ -62,12 +69,13 @@ class SubjectAccount:
         self._clock = clock
         self._allows_on_failure = allows_on_failure
         self._alone: CallWindow | None = None
-        self._failed_until = self._ask_after = self._ends = float("-inf")
+        self._failed_until = self._ask_after = self._ends = self._accepted_at = float("-inf")
         self._fetching: asyncio.Task[None] | None = None
         self._lease: Lease | None = None
-        self._left = 0
-        self._early = -1
-        """Calls left at which the next lease is fetched; -1 if it can be had at once."""
+        self._left = self._had = 0
+        """Calls that may be made now, and that might be made when the lease was accepted."""
+        self._mark = -1
+        """Calls left at which the next lease is fetched, if it may be asked for."""
         self._size = 1
         """Number of calls to ask for next."""
         self._snapshot: CountSnapshot = ()
@@ -80,22 +88,19 @@ class SubjectAccount:
         """
         if self._left and now < self._ends:
             self._left -= 1
-            if self._left == self._early:
-                self._fetch()
+            if self._left == self._mark:
+                self._reach_mark(now)
             return 0.0
         if now < self._failed_until:
             return self._take_alone(now)
         self.collect(now)
         if now < self._ask_after:
             return self._ask_after - now
-        lease = self._store.lease_at_once(self._request(), now)
+        lease = self._store.lease_at_once(self._request(now), now)
         if lease is None:
             return None
         self._accept(lease, now)
-        if self._left:
-            self._left -= 1
-            return 0.0
-        return max(lease.wait, 0.001)
+        return self.take(now) if self._left else max(lease.wait, 0.001)
 
     async def acquire(self) -> float:
         """Admit a call as `take` does, but wait for the store."""
@@ -124,19 +129,35 @@ class SubjectAccount:
             self._lease, self._left = None, 0
         return self._lease is None
 
-    def _request(self) -> LeaseRequest:
-        if self._lease is not None and self._left <= max(self._early, 0):
-            # It is used up before its end.
-            self._size = min(self._size * 2, self._rule.lease)
+    def _reach_mark(self, now: float) -> None:
+        """Prepare for the end of the lease."""
+        lease = self._lease
+        if lease is not None and lease.wait:
+            # Calls are refused from now on, so that the next request says nothing about the pace.
+            self._learn(now)
+        elif lease is not None and lease.counter:
+            self._fetch()
+
+    def _request(self, now: float) -> LeaseRequest:
+        lease = self._lease
+        if lease is not None and not lease.wait and self._left <= self._mark:
+            self._learn(now)
         wanted = min(max(self._size, self._waiting), self._rule.lease)
         return LeaseRequest(self.key, self._rate, wanted, self._snapshot)
+
+    def _learn(self, now: float) -> None:
+        """Choose the size of the next lease by the pace at which this one was used."""
+        pace = (self._had - self._left) / max(now - self._accepted_at, 1e-3)
+        most = min(self._size * GROWTH, self._rule.lease)
+        self._size = min(max(math.ceil(pace * self._rule.lease_time * LASTS), 1), most)
 
     def _accept(self, lease: Lease, now: float) -> None:
         if lease.count:
             self._lease, self._ends = lease, now + self._rule.lease_time
+            self._accepted_at, self._had = now, self._left + lease.count
             self._left += lease.count
-            remote = lease.counter and not lease.wait
-            self._early = lease.count // EARLY if remote and lease.count >= EARLY else -1
+            is_remote = lease.counter and not lease.wait
+            self._mark = lease.count // EARLY if is_remote else 0
         if lease.wait:
             self._ask_after = now + lease.wait
         if lease.snapshot:
@@ -152,7 +173,7 @@ class SubjectAccount:
 
     async def _fetch_lease(self) -> None:
         try:
-            lease = await self._store.lease(self._request())
+            lease = await self._store.lease(self._request(self._clock()))
         except StoreUnavailable:
             self._failed_until = self._clock() + FAILED_FOR
         else:

@@ -8,15 +8,14 @@ from typing import Final, Protocol
 from mcpproxy.api.v1alpha1 import Limits, MCPProxy
 from mcpproxy.limits.clients import COUNTED_SUBJECTS
 from mcpproxy.proxy.call_limits.account import SubjectAccount
-from mcpproxy.proxy.call_limits.instances.owner_store import (
-    InstanceLink,
-    Instances,
-    OwnerStore,
-)
-from mcpproxy.proxy.call_limits.rules import RETRY_SOON, CallLimitExceeded, CompiledRule, RuleSet
+from mcpproxy.proxy.call_limits.in_flight.slots import KEPT_FREE, Slots
+from mcpproxy.proxy.call_limits.instances.owner_store import OwnerStore
+from mcpproxy.proxy.call_limits.instances.peers import InstanceLink, Instances
+from mcpproxy.proxy.call_limits.rules import RETRY_SOON, CompiledRule, RuleSet
 from mcpproxy.proxy.call_limits.store import Store, SubjectKey
 from mcpproxy.proxy.call_limits.valkey.valkey_store import ValkeyStore
 from mcpproxy.proxy.call_limits.window_table import LocalStore
+from mcpproxy.proxy.core.access import CallLimitExceeded
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.upstream.mounted.values import MountedValues
 
@@ -49,10 +48,11 @@ CANCELLED_FOR: Final = 10.0
 class CallPermit:
     """Permission for one call; while it lasts, the call is in flight."""
 
-    __slots__ = ("_keys", "_running")
+    __slots__ = ("_forget", "_slots")
 
-    def __init__(self, running: dict[SubjectKey, int], keys: tuple[SubjectKey, ...]) -> None:
-        self._running, self._keys = running, keys
+    def __init__(self, slots: tuple[Slots, ...], forget: Callable[[Slots], None]) -> None:
+        """`forget` is called with slots that nobody uses afterwards."""
+        self._slots, self._forget = slots, forget
 
     def release(self, *, is_cancelled: bool = False) -> None:
         """End the call. Further calls have no effect.
@@ -60,18 +60,15 @@ class CallPermit:
         The backend may go on with a cancelled call, which therefore stays in flight for a while:
         otherwise a client that cancels would have any number at a time.
         """
-        if is_cancelled and self._keys:
-            kept = CallPermit(self._running, self._keys)
-            self._keys = ()
+        held, self._slots = self._slots, ()
+        if is_cancelled and held:
+            kept = CallPermit(held, self._forget)
             asyncio.get_running_loop().call_later(CANCELLED_FOR, kept.release)
             return
-        keys, self._keys = self._keys, ()
-        for key in keys:
-            left = self._running[key] - 1
-            if left:
-                self._running[key] = left
-            else:
-                del self._running[key]
+        for slots in held:
+            slots.release()
+            if slots.is_unused:
+                self._forget(slots)
 
     def __del__(self) -> None:
         # Calls that end before their first step have nobody else to release them.
@@ -93,14 +90,14 @@ class CallLimits:
         self.rules, self.store = rules, store
         self._allows_on_failure = allows_on_failure
         self._clock = clock
-        self._running: dict[SubjectKey, int] = {}
-        """Calls in flight."""
+        self._slots: dict[SubjectKey, Slots] = {}
+        """Calls in flight, by the rule and subject."""
         self._share = max(COUNTED_SUBJECTS.value // len(rules.rules), 1)
         self._accounts: dict[str, dict[SubjectKey, SubjectAccount]] = {
             rule.id: {} for rule in rules.rules
         }
         """Accounts by rule, those that were used last at the end."""
-        self._free = CallPermit(self._running, ())
+        self._free = CallPermit((), self._forget)
         self._sweeper: asyncio.Task[None] | None = None
         self.limited = dict.fromkeys((rule.name for rule in rules.rules), 0)
         """Number of refused calls by rule."""
@@ -149,7 +146,13 @@ class CallLimits:
         """End what runs in the background."""
         if self._sweeper is not None:
             self._sweeper.cancel()
+        await asyncio.gather(*(slots.close() for slots in self._slots.values()))
         await self.store.close()
+
+    @property
+    def running(self) -> dict[SubjectKey, int]:
+        """Calls in flight in this instance that a rule with `inFlight` covers."""
+        return {key: slots.running for key, slots in self._slots.items() if slots.running}
 
     def admit_at_once(
         self, request: CountedRequest, backend: str, client: ClientIdentity
@@ -158,7 +161,9 @@ class CallLimits:
         rules = self.rules.covering(request.method, request.target)
         if not rules:
             return self._free
-        admission = self._occupy(rules, backend, client)
+        admission = self._occupy_at_once(rules, backend, client)
+        if admission is None:
+            return None
         now, taken = self._clock(), []
         for rule in rules:
             if rule.rate is None:
@@ -182,7 +187,7 @@ class CallLimits:
         taken: list[SubjectAccount] = []
         admission = self._free
         try:
-            admission = self._occupy(rules, backend, client)
+            admission = await self._occupy(rules, backend, client)
             for rule in rules:
                 if rule.rate is not None:
                     account = self._account(rule, rule.key(backend, client))
@@ -199,23 +204,59 @@ class CallLimits:
             raise
         return admission
 
-    def _occupy(
+    def _occupy_at_once(
+        self, rules: Sequence[CompiledRule], backend: str, client: ClientIdentity
+    ) -> CallPermit | None:
+        """Count a call in flight; None if that takes waiting. Raise CallLimitExceeded."""
+        taken: list[Slots] = []
+        for rule in rules:
+            if rule.in_flight is None:
+                continue
+            slots = self._slots_of(rule.in_flight, rule.key(backend, client))
+            is_taken = slots.take_at_once()
+            if is_taken:
+                taken.append(slots)
+                continue
+            CallPermit(tuple(taken), self._forget).release()
+            if is_taken is None:
+                return None
+            raise CallLimitExceeded(rule.name, rule.why_in_flight, RETRY_SOON, client, backend)
+        return CallPermit(tuple(taken), self._forget) if taken else self._free
+
+    async def _occupy(
         self, rules: Sequence[CompiledRule], backend: str, client: ClientIdentity
     ) -> CallPermit:
-        """Count a call in flight. Raise CallLimitExceeded."""
-        running, keys = self._running, []
-        for rule in rules:
-            if rule.in_flight is not None:
-                key = rule.key(backend, client)
-                if running.get(key, 0) >= rule.in_flight:
+        """Count a call in flight, and wait if necessary. Raise CallLimitExceeded."""
+        taken: list[Slots] = []
+        try:
+            for rule in rules:
+                if rule.in_flight is None:
+                    continue
+                slots = self._slots_of(rule.in_flight, rule.key(backend, client))
+                if not await slots.take():
                     why = rule.why_in_flight
                     raise CallLimitExceeded(rule.name, why, RETRY_SOON, client, backend)
-                keys.append(key)
-        if not keys:
-            return self._free
-        for key in keys:
-            running[key] = running.get(key, 0) + 1
-        return CallPermit(running, tuple(keys))
+                taken.append(slots)
+        except BaseException:
+            CallPermit(tuple(taken), self._forget).release()
+            raise
+        return CallPermit(tuple(taken), self._forget) if taken else self._free
+
+    def _slots_of(self, limit: int, key: SubjectKey) -> Slots:
+        slots = self._slots.get(key)
+        if slots is None:
+            is_full = len(self._slots) >= COUNTED_SUBJECTS.value
+            if is_full:
+                COUNTED_SUBJECTS.record()
+            slots = self._slots[key] = Slots(
+                *(key, limit, self.store, self._clock),
+                kept=0 if is_full else limit // KEPT_FREE,
+                allows_on_failure=self._allows_on_failure,
+            )
+        return slots
+
+    def _forget(self, slots: Slots) -> None:
+        self._slots.pop(slots.key, None)
 
     def _account(self, rule: CompiledRule, key: SubjectKey) -> SubjectAccount:
         accounts = self._accounts[rule.id]
@@ -253,6 +294,10 @@ class CallLimits:
         for accounts in self._accounts.values():
             for account in list(accounts.values()):
                 account.collect(now)
+        for slots in list(self._slots.values()):
+            slots.confirm(now)
+            if slots.is_unused:
+                self._forget(slots)
 
 
 def _withdraw(taken: Iterable[SubjectAccount], admission: CallPermit) -> None:
@@ -263,12 +308,9 @@ def _withdraw(taken: Iterable[SubjectAccount], admission: CallPermit) -> None:
 
 
 def build_call_limits(
-    proxy: MCPProxy, values: MountedValues, instances: Instances
-) -> CallLimits | None:
-    """Return the limits of a proxy; None without `spec.limits`. Raise ValueError."""
-    spec = proxy.spec.limits
-    if spec is None:
-        return None
+    proxy: MCPProxy, spec: Limits, values: MountedValues, instances: Instances
+) -> CallLimits:
+    """Return the limits of a proxy, which are `spec`. Raise ValueError."""
     prefix = f"mcpproxy:{proxy.metadata.namespace or 'default'}:{proxy.metadata.name}"
     return CallLimits(
         RuleSet(spec.rules),

@@ -88,11 +88,26 @@ class LeaseRequest:
     """The snapshot in the last lease, for a store that does not know it."""
 
 
+class HoldRequest(NamedTuple):
+    """Number of slots of one subject that an instance wants to hold from now on.
+
+    A slot allows one call in flight.
+    """
+
+    key: SubjectKey
+    limit: int
+    """Slots of the subject for all instances together."""
+    wanted: int
+    running: int
+    """Calls in flight, which keep their slots in any case."""
+
+
 class Store(Protocol):
     """Counter of calls for all instances."""
 
-    sent: int
-    """Number of messages to others about calls so far."""
+    @property
+    def sent(self) -> int:
+        """Number of messages to others about calls so far."""
 
     def lease_at_once(self, request: LeaseRequest, now: float) -> Lease | None:
         """Return a lease, or None if only `lease` can."""
@@ -102,6 +117,12 @@ class Store(Protocol):
 
     def give_back(self, key: SubjectKey, rate: Rate, lease: Lease, count: int) -> None:
         """Withdraw calls of a lease that did not take place, sooner or later."""
+
+    def hold_at_once(self, request: HoldRequest, now: float) -> int | None:
+        """Return the number of slots that this instance now holds; None if only `hold` can."""
+
+    async def hold(self, request: HoldRequest) -> int:
+        """Return the number of slots that this instance now holds. Raise StoreUnavailable."""
 
     def failure(self) -> str | None:
         """Return why calls can't be counted for all instances at present, or None."""

@@ -28,6 +28,18 @@ class Rate(NamedTuple):
     if any number may come at once, and no period has more than `calls`."""
 
 
+LEASES: Final = 15
+"""Leases into which the calls of a period are divided, at least."""
+OUTSTANDING: Final = 0.4
+"""Part of the calls of a period that all instances together may have in advance."""
+
+
+def lease_size(rate: Rate, instances: int = 1) -> int:
+    """Return the largest number of calls that each of these instances may have in advance."""
+    share = int(rate.calls * OUTSTANDING) // instances
+    return max(min(rate.calls // LEASES, share, rate.burst or rate.calls), 1)
+
+
 class _Entry:
     """Calls that were admitted within one grain."""
 

@@ -8,12 +8,13 @@ from mcpproxy.limits.instances import KNOWN
 from mcpproxy.proxy.call_limits.store import (
     CountedCalls,
     CountSnapshot,
+    HoldRequest,
     Lease,
     LeaseRequest,
     StoreUnavailable,
     SubjectKey,
 )
-from mcpproxy.proxy.call_limits.window import CallWindow, Rate
+from mcpproxy.proxy.call_limits.window import CallWindow, Rate, lease_size
 from mcpproxy.proxy.fair_shares import FairShares
 
 LATE: Final = 1.0
@@ -25,7 +26,7 @@ MAX_COUNTERS: Final = 8
 class _Subject:
     """Calls of one subject, and the instances that wait for more."""
 
-    __slots__ = ("_own", "_sequence", "others", "turns", "window")
+    __slots__ = ("_askers", "_own", "_sequence", "others", "turns", "window")
 
     def __init__(self, rate: Rate) -> None:
         self.window = CallWindow(rate)
@@ -37,6 +38,19 @@ class _Subject:
         """Calls that other processes have counted."""
         self.turns: dict[str, tuple[float, int]] = {}
         """Time at which it is each instance's turn, and the number of calls that it wants."""
+        self._askers: dict[str, float] = {}
+        """Instances that use the subject, and when each asked last; the latest is at the end."""
+
+    def ask(self, asker: str, now: float) -> int:
+        """Record that an instance wants calls; return the most that it may have in advance."""
+        askers, rate = self._askers, self.window.rate
+        askers.pop(asker, None)
+        while askers and (
+            len(askers) >= KNOWN.value or next(iter(askers.values())) <= now - rate.period
+        ):
+            del askers[next(iter(askers))]
+        askers[asker] = now
+        return lease_size(rate, len(askers))
 
     def book(self, count: int, now: float) -> None:
         """Count calls."""
@@ -94,6 +108,7 @@ class WindowTable:
         if request.snapshot:
             self._adopt(subject, request.snapshot, now)
         subject.turns.pop(asker, None)
+        wanted = min(wanted, subject.ask(asker, now))
         count = subject.window.available(wanted, now)
         if count:
             subject.book(count, now)
@@ -101,6 +116,11 @@ class WindowTable:
         if count < wanted or subject.turns:
             wait = _next_turn(subject, wanted, asker, now)
         return Lease(count, wait, now)
+
+    def rate(self, key: SubjectKey) -> Rate | None:
+        """Return the rate of a subject; None for an unknown one."""
+        subject = self._subjects.get(key)
+        return None if subject is None else subject.window.rate
 
     def snapshot(self, key: SubjectKey, now: float) -> CountSnapshot:
         """Return the calls of a subject within its period."""
@@ -162,6 +182,12 @@ class LocalStore:
 
     def give_back(self, key: SubjectKey, rate: Rate, lease: Lease, count: int) -> None:
         self._table.give_back(key, count, lease.booked)
+
+    def hold_at_once(self, request: HoldRequest, now: float) -> int:
+        return min(request.wanted, request.limit)
+
+    async def hold(self, request: HoldRequest) -> int:
+        raise StoreUnavailable("every slot is granted at once")
 
     def failure(self) -> str | None:
         return None

@@ -16,7 +16,7 @@ from mcpproxy.api.v1alpha1.status import AuthorizationReport
 from mcpproxy.proxy.authorization.call_arguments import arguments_for_conditions
 from mcpproxy.proxy.authorization.conditions import describe_tool
 from mcpproxy.proxy.authorization.policy import Policy
-from mcpproxy.proxy.core.access import Access, AccessDenied, Verdict
+from mcpproxy.proxy.core.access import Access, AccessDenied, InsufficientScope, Verdict
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.core.identity import Identity
@@ -31,19 +31,6 @@ LOGGED: Final = 60.0
 """Seconds between two lines of the log on callers to whom no rule applies."""
 
 log = logging.getLogger("mcpproxy.authorization")
-
-
-class InsufficientScope(AccessDenied):
-    """The request needs scopes that the client's token lacks; HTTP has a challenge for them."""
-
-    def __init__(
-        self, client: ClientIdentity | None, scopes: tuple[str, ...], backend: str = ""
-    ) -> None:
-        """`scopes` are all that the request needs."""
-        message = f"the token lacks a scope that this request needs: {' '.join(scopes)}"
-        data = {"scopes": list(scopes)}
-        super().__init__(client, INVALID_PARAMS, message, data, backend)
-        self.scopes = scopes
 
 
 class AccessGuard:

@@ -8,6 +8,7 @@ from msgspec import Raw
 from mcpproxy.proxy.core.access import Access
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.extensions import is_denied
+from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.core.translation.namespacing import find_owner
 from mcpproxy.proxy.core.translation.request_names import (
@@ -101,12 +102,12 @@ class Router:
         self,
         method: str,
         params: Message,
-        principal: str | None = None,
+        client: ClientIdentity | None = None,
         access: Access | None = None,
     ) -> Route:
         """Return the route of a request. Raise RpcError.
 
-        `principal` is the client's, if a task must belong to it. With `access`, the choice between
+        Tasks must belong to `client`, unless it is None. With `access`, the choice between
         components and the errors depend only on those that it shows; whether the client may use the
         route is for the caller to check.
         """
@@ -119,7 +120,7 @@ class Router:
         key = method, b"" if raw is None else bytes(raw)
         route = self._routes.get(key)
         if route is None:
-            route, shared = self._find_route(method, params, principal, access)
+            route, shared = self._find_route(method, params, client, access)
             if raw is not None and len(key[1]) <= MAX_ROUTE and shared:
                 if len(self._routes) >= MAX_ROUTES:
                     self._routes.clear()
@@ -127,14 +128,14 @@ class Router:
         return route
 
     def _find_route(
-        self, method: str, params: Message, principal: str | None, access: Access | None
+        self, method: str, params: Message, client: ClientIdentity | None, access: Access | None
     ) -> tuple[Route, bool]:
         """Return a route, and True if it is the same for all clients."""
         if is_denied(method, self.denied):
             raise denied_method_error(method)
         name, kind = self.named(method, params)
         if kind is TASKS:
-            return self._route_to_task(name, principal), False
+            return self._route_to_task(name, client), False
         route = self._route_to_component(name, kind, access)
         return route, access is None or route.name == name
 
@@ -186,12 +187,13 @@ class Router:
             return False
         return True
 
-    def _route_to_task(self, downstream_id: str, principal: str | None) -> Route:
+    def _route_to_task(self, downstream_id: str, client: ClientIdentity | None) -> Route:
         if not self._seals_tasks:
             return Route(next(iter(self._backends.values())), downstream_id, TASKS, None, ())
         decoded = decode_task_id(self._sealer, downstream_id)
         backend = None if decoded is None else self._backends.get(decoded[0])
-        if decoded is None or backend is None or principal not in (None, decoded[2]):
+        is_foreign = decoded is not None and client is not None and client.principal != decoded[2]
+        if decoded is None or backend is None or is_foreign:
             # The error does not reveal that the task belongs to another principal.
             raise unknown_component_error(TASKS, downstream_id)
         return Route(backend, downstream_id, TASKS, jsonrpc.encode_raw(decoded[1]), ())
@@ -229,17 +231,17 @@ class Router:
         self,
         method: str,
         params: Message,
-        principal: str | None,
+        client: ClientIdentity | None,
         access: Access | None = None,
     ) -> Route | None:
         """Return the route of a request of an unknown extension by its params; None without a name.
 
         Raise RpcError.
         """
-        return next(self.guess_routes(method, params, principal, access), None)
+        return next(self.guess_routes(method, params, client, access), None)
 
     def guess_routes(
-        self, method: str, params: Message, principal: str | None, access: Access | None
+        self, method: str, params: Message, client: ClientIdentity | None, access: Access | None
     ) -> Iterator[Route]:
         """Yield the routes to all that the params of an unknown extension may name.
 
@@ -253,7 +255,7 @@ class Router:
             if name is None:
                 continue
             if kind is TASKS:
-                yield self._route_to_task(name, principal)
+                yield self._route_to_task(name, client)
                 continue
             prompt = kind is TOOLS and self._catalog.owner(PROMPTS, name) is not None
             if prompt:

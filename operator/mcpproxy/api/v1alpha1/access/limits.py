@@ -74,7 +74,7 @@ class LimitRule(ApiModel):
     by one, spread evenly over window. Default: none; calls are admitted immediately until window
     contains as many as calls permits."""
     in_flight: Amount | None = None
-    """Maximum number of calls in flight in each pod. A call that waits for input from its client
+    """Maximum number of calls in flight in all pods. A call that waits for input from its client
     counts. Default: none; the number is not limited."""
 
     @model_validator(mode="after")

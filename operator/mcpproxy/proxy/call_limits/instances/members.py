@@ -61,6 +61,8 @@ class Members:
         self._heard: dict[str, float] = {}
         """Other instances, and when they last sent something."""
         self._order: dict[SubjectKey, list[str]] = {}
+        self._lost: dict[str, float] = {}
+        """Instances that stopped answering, and when; the latest is at the end."""
         self._leaving = False
         if not self._names:
             self.joined.set()
@@ -102,14 +104,36 @@ class Members:
             log.info("counting calls together with the instance at %s", address)
             self._order.clear()
             self._heard[address] = self._clock()
+            self._lost.pop(address, None)
             self._on_joined()
         self._heard[address] = self._clock()
 
     def drop(self, address: str) -> None:
-        """Forget an instance that does not answer or has ended."""
-        if self._heard.pop(address, None) is not None:
-            log.info("no longer counting calls together with the instance at %s", address)
-            self._order.clear()
+        """Forget an instance that does not answer."""
+        if self._forget(address):
+            if len(self._lost) >= KNOWN.value:
+                del self._lost[next(iter(self._lost))]
+            self._lost[address] = self._clock()
+
+    def dismiss(self, address: str) -> None:
+        """Forget an instance that has handed over its counts and ends."""
+        self._forget(address)
+
+    def _forget(self, address: str) -> bool:
+        if self._heard.pop(address, None) is None:
+            return False
+        log.info("no longer counting calls together with the instance at %s", address)
+        self._order.clear()
+        return True
+
+    def inherited_at(self, key: SubjectKey) -> float:
+        """Return when an instance that counted a subject before this one was lost last."""
+        times = [
+            at
+            for address, at in self._lost.items()
+            if _weight(address, key) > _weight(self.own, key)
+        ]
+        return max(times, default=float("-inf"))
 
     def leave(self) -> None:
         """Count nothing from now on, because this instance ends."""

@@ -6,14 +6,20 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from mcpproxy.proxy.call_limits.store import CountedCalls, CountSnapshot, LeaseRequest, SubjectKey
+from mcpproxy.proxy.call_limits.store import (
+    CountedCalls,
+    CountSnapshot,
+    HoldRequest,
+    LeaseRequest,
+    SubjectKey,
+)
 from mcpproxy.proxy.call_limits.window import MAX_HISTORY, Rate
 from mcpproxy.proxy.call_limits.window_table import MAX_COUNTERS
 
 MAX_SUBJECTS: Final = 64
 """Subjects in one message."""
-PATH: Final = "/.mcpproxy/limits"
-"""Path of the messages at the endpoint for instances."""
+MAX_HOLDERS: Final = 256
+"""Entries about slots in one message."""
 
 _Text = Annotated[str, Meta(max_length=512)]
 _Address = Annotated[str, Meta(max_length=300)]
@@ -91,14 +97,61 @@ class Withdrawal(msgspec.Struct, tag="withdraw", frozen=True):
     booked: float
 
 
-class Handover(msgspec.Struct, tag="tell", frozen=True):
-    """Calls that the sender has counted."""
+class Holding(msgspec.Struct, tag="hold", frozen=True):
+    """The sender wants to hold slots, each for a call in flight, instead of those it has."""
 
     sender: _Address
-    subjects: Annotated[list[tuple[SubjectMessage, SnapshotMessage]], Meta(max_length=MAX_SUBJECTS)]
+    rule: _Text
+    subject: _Text
+    holder: _Text
+    """The process that holds them."""
+    limit: _Some
+    wanted: _Calls
+    running: _Calls
+
+    @property
+    def key(self) -> SubjectKey:
+        """The rule and the subject."""
+        return SubjectKey(self.rule, self.subject)
 
 
-PeerMessage = Greeting | Leaving | LeaseMessage | Withdrawal | Handover
+class HeldSlots(msgspec.Struct, frozen=True):
+    """Slots of one subject that a process holds."""
+
+    rule: _Text
+    subject: _Text
+    holder: _Text
+    count: _Some
+
+
+CountedSubject = tuple[SubjectMessage, SnapshotMessage]
+"""A subject and its calls."""
+_Counted = Annotated[list[CountedSubject], Meta(max_length=MAX_SUBJECTS)]
+_Held = Annotated[list[HeldSlots], Meta(max_length=MAX_HOLDERS)]
+
+
+class Handover(msgspec.Struct, tag="tell", frozen=True, omit_defaults=True):
+    """Calls and slots that the sender has counted."""
+
+    sender: _Address
+    subjects: _Counted
+    slots: _Held = []
+
+
+class Inquiry(msgspec.Struct, tag="recall", frozen=True):
+    """The sender counts a subject from now on, instead of an instance that was lost."""
+
+    sender: _Address
+    rule: _Text
+    subject: _Text
+
+    @property
+    def key(self) -> SubjectKey:
+        """The rule and the subject."""
+        return SubjectKey(self.rule, self.subject)
+
+
+PeerMessage = Greeting | Leaving | LeaseMessage | Withdrawal | Handover | Holding | Inquiry
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -109,11 +162,16 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     owner: _Address = ""
     """The instance that counts the subject, if it is not the receiver."""
     count: _Calls = 0
+    """Calls of the lease, or slots that the sender now holds."""
     wait: _Seconds = 0.0
     booked: float = 0.0
     counter: _Text = ""
     """The process that counts the subject; empty if no lease was asked for."""
     snapshot: SnapshotMessage = []
+    subjects: _Counted = []
+    """Calls that the receiver of an inquiry knows."""
+    slots: _Held = []
+    """Slots that the receiver of an inquiry holds."""
 
 
 DECODER: Final = msgspec.json.Decoder(PeerMessage)
@@ -148,6 +206,12 @@ def lease_message(sender: str, request: LeaseRequest, now: float) -> LeaseMessag
     """Return the message for a request."""
     subject = SubjectMessage.of(request.key, request.rate)
     return LeaseMessage(sender, subject, request.wanted, encode_snapshot(request.snapshot, now))
+
+
+def holding(sender: str, holder: str, request: HoldRequest) -> Holding:
+    """Return the message for a request of slots."""
+    key, limit, wanted, running = request
+    return Holding(sender, key.rule, key.subject, holder, limit, wanted, running)
 
 
 def _age(at: float, now: float) -> float:

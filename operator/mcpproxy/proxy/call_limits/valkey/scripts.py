@@ -2,21 +2,24 @@
 
 from typing import Final
 
-from mcpproxy.proxy.call_limits.window import GRAINS
+from mcpproxy.proxy.call_limits.window import GRAINS, OUTSTANDING
 
 LEASE: Final = """
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local calls, period, burst = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local wanted, asker = tonumber(ARGV[4]), 'h' .. ARGV[5]
+local wanted, asker, user = tonumber(ARGV[4]), 'h' .. ARGV[5], 'u' .. ARGV[5]
 local grain, interval = period / GRAINS, period / calls
-local total, paced, ahead, entries = 0, 0, 0, {}
+local total, paced, ahead, entries, users = 0, 0, 0, {}, 1
 local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
   local name, value = all[i], all[i + 1]
   local kind = string.sub(name, 1, 1)
   if name == 'p' then
     paced = tonumber(value)
+  elseif kind == 'u' then
+    if tonumber(value) <= now - period then redis.call('HDEL', KEYS[1], name)
+    elseif name ~= user then users = users + 1 end
   elseif kind == 'h' then
     local due, count = string.match(value, '(%d+):(%d+)')
     if tonumber(due) < now - 1000 then redis.call('HDEL', KEYS[1], name)
@@ -27,6 +30,8 @@ for i = 1, #all, 2 do
     else total = total + n; entries[#entries + 1] = {g, n} end
   end
 end
+redis.call('HSET', KEYS[1], user, string.format('%d', now))
+wanted = math.max(math.min(wanted, math.floor(calls * OUTSTANDING / users)), 1)
 local count = wanted
 if burst > 0 then
   count = math.min(wanted, math.floor(burst - math.max(paced - now, 0) / interval + 0.000001))
@@ -66,13 +71,37 @@ else
 end
 redis.call('PEXPIRE', KEYS[1], math.ceil(period * 2 + 1000))
 return {count, math.ceil(wait), slot}
-""".replace("GRAINS", str(GRAINS))
+""".replace("GRAINS", str(GRAINS)).replace("OUTSTANDING", str(OUTSTANDING))
 
 """Script that counts calls of a subject and returns their number, the milliseconds until more
 should be asked for, and the grain in which they are counted.
 
 It counts like `CallWindow` and `WindowTable`, by the clock of the server.
 """
+
+HOLD: Final = """
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local limit, wanted, running = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local holder, time, others = ARGV[4], tonumber(ARGV[5]), 0
+local all = redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do
+  if all[i] ~= holder then
+    local count, ends = string.match(all[i + 1], '(%d+):(%d+)')
+    if tonumber(ends) <= now then redis.call('HDEL', KEYS[1], all[i])
+    else others = others + tonumber(count) end
+  end
+end
+local count = math.max(math.min(wanted, limit - others), math.min(running, wanted), 0)
+if count > 0 then
+  redis.call('HSET', KEYS[1], holder, string.format('%d:%d', count, now + time))
+  redis.call('PEXPIRE', KEYS[1], time)
+else
+  redis.call('HDEL', KEYS[1], holder)
+end
+return count
+"""
+"""Script that lets an instance hold slots, and returns how many. It counts like `HoldTable`."""
 
 GIVE_BACK: Final = """
 local n = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0')

@@ -11,16 +11,17 @@ from typing import Final
 from mcpproxy.api.authority import parse_authority
 from mcpproxy.api.v1alpha1 import ValkeyServer
 from mcpproxy.limits.clients import STORE_REQUESTS
-from mcpproxy.limits.instances import LEASE_TIME
+from mcpproxy.limits.instances import HOLD_TIME, LEASE_TIME
 from mcpproxy.proxy.call_limits.store import (
     FailureRecord,
+    HoldRequest,
     Lease,
     LeaseRequest,
     StoreUnavailable,
     SubjectKey,
 )
 from mcpproxy.proxy.call_limits.valkey.resp import Reply, RespClient, StoreError
-from mcpproxy.proxy.call_limits.valkey.scripts import GIVE_BACK, LEASE
+from mcpproxy.proxy.call_limits.valkey.scripts import GIVE_BACK, HOLD, LEASE
 from mcpproxy.proxy.call_limits.window import Rate
 from mcpproxy.proxy.core.errors import MissingReference
 from mcpproxy.proxy.upstream.mounted.values import MountedValues, ValueGroup
@@ -74,6 +75,18 @@ class ValkeyStore:
         except StoreUnavailable:
             # The calls stay counted until they leave the period.
             return
+
+    def hold_at_once(self, request: HoldRequest, now: float) -> int | None:
+        return None
+
+    async def hold(self, request: HoldRequest) -> int:
+        key, limit, wanted, running = request
+        time = round(HOLD_TIME.value * 1000)
+        content = (str(limit), str(wanted), str(running), self._asker, str(time))
+        reply = await self._run(HOLD, key._replace(rule=f"{key.rule}:slots"), *content)
+        if isinstance(reply, int) and 0 <= reply <= wanted:
+            return reply
+        raise self._failed("the answer is not understood")
 
     async def _run(self, script: str, key: SubjectKey, *content: str) -> Reply:
         name = f"{self._prefix}:{key.rule}:{key.subject}"

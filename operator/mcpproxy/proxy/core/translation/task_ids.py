@@ -1,7 +1,7 @@
 """Mapping of task ids between backends (upstream) and clients (downstream).
 
 A backend chooses the ids of its tasks, and they do not identify the backend. If there are several
-backends, or if clients are told apart, clients get sealed ids with the backend and the client's
+backends, or if principals are known, clients get sealed ids with the backend and the client's
 principal. Any instance can then route requests about a task, and only for the principal that
 created it.
 """
