@@ -98,7 +98,6 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
             "proxy/core/catalog/class_lists.py",
             "proxy/core/catalog/component_selection.py",
             "proxy/core/tokens/key_rotation.py",
-            "proxy/core/translation/uri_forms.py",
             "proxy/core/translation/task_ids.py",
             "proxy/downstream/access/principals.py",
             "proxy/downstream/peers/identity_header.py",

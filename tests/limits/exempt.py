@@ -134,6 +134,8 @@ UNBOUNDED: Final[dict[str, str]] = {
     "proxy/core/catalog/catalog.py:Catalog._merged": LISTED,
     "proxy/core/catalog/component_list.py:ComponentList.headers": LISTED,
     "proxy/timers.py:TimerQueue.running": REQUEST,
+    "proxy/authorization/conditions.py:CelCondition._folded": CONFIGURED,
+    "proxy/authorization/conditions.py:CelCondition._names": CONFIGURED,
     "proxy/core/tokens/key_rotation.py:KeyRotation._removed": "keys that an administrator has replaced",
     "proxy/core/tokens/sealed_tokens.py:Sealer._ciphers": "keys that an administrator has set",
     "proxy/protocol/kinds.py:BY_METHOD": OWN,

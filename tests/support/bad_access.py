@@ -4,7 +4,7 @@ from typing import Any
 
 from tests.support.bad_manifests import spec
 from tests.support.bad_values import Bad, Manifest, bad
-from tests.support.builders import a_manifest
+from tests.support.builders import a_backend, a_manifest
 
 ANYONE = {"any": True}
 ALL_OF_IT = [{"backends": ["*"]}]
@@ -86,6 +86,47 @@ ONLY_FOR_THE_PARSER = [
         "a condition with a loop in a loop",
         "args.a.all(x, args.b.exists(y, y == x))",
         "has exists inside of another macro",
+    ),
+    condition(
+        "a condition with a loop in a loop behind a comment",
+        "args.a.//c\nall(x, args.b.//c\nexists(y, y == x))",
+        "has exists inside of another macro",
+    ),
+    condition(
+        "a condition with a loop in a loop after a raw text",
+        "args.a == r'\\' && args.a.all(x, args.b.exists(y, y == 'b'))",
+        "has exists inside of another macro",
+    ),
+    condition(
+        "a condition with a loop over a variable that is taken",
+        "args.a.all(claims, true)",
+        "has a macro with the variable claims, which is taken",
+    ),
+    condition(
+        "a condition whose lists grow with each loop",
+        "args.a.map(x, [x, x]).map(x, [x, x]).size() > 0",
+        "has map more than once",
+    ),
+    condition(
+        "a condition with many loops",
+        " && ".join(["args.a.all(x, true)"] * 9),
+        "has 9 macros",
+    ),
+    *(
+        bad(
+            f"a token for the API server: {audience}",
+            a_manifest(backends=[a_backend(auth={"serviceAccount": {"audience": audience}})]),
+            "spec.backends[0].auth.serviceAccount.audience: is an audience of the API server",
+            None,
+        )
+        for audience in (
+            "https://kubernetes.default.svc",
+            "https://kubernetes.default.svc.cluster.local",
+            "https://Kubernetes.Default.svc.cluster.local:443/",
+            "kubernetes.default.svc",
+            "kubernetes",
+            "api",
+        )
     ),
 ]
 

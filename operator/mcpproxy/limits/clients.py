@@ -344,8 +344,17 @@ EXTERNAL_DECISIONS: Final = Limit(
     unit="count",
     counts="calls that wait for the service of spec.authorization.external",
     share="process",
-    beyond="spec.authorization.external.onFailure decides; a client with few calls keeps its share",
+    beyond="JSON-RPC error -32000, whatever onFailure says; clients with few calls keep a share",
     test="test_one_client_cannot_occupy_all_external_decisions",
+)
+EXTERNAL_QUESTION: Final = Limit(
+    name="external-question",
+    value=1024 * 1024,
+    unit="bytes",
+    counts="bytes of the input for the service of spec.authorization.external",
+    share="message",
+    beyond="JSON-RPC error -32602, whatever onFailure says",
+    test="test_a_call_too_large_for_a_decision_is_denied_whatever_on_failure_says",
 )
 EXTERNAL_ANSWER: Final = Limit(
     name="external-answer",

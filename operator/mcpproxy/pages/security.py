@@ -28,9 +28,7 @@ HEADERS: Final = (("Content-Security-Policy", f"{_OWN_FILES}; {_NOTHING_ELSE}"),
 NOT_LOCAL: Final = (
     "this page is served only to its own machine or pod; use mcpproxy open, or kubectl port-forward"
 )
-FOREIGN_HOST: Final = (
-    "the Host header does not name this machine; open the page at localhost or an IP address"
-)
+FOREIGN_HOST: Final = "the Host header does not name this machine; use localhost or an IP address"
 
 
 def standalone_headers(style_hash: str) -> tuple[tuple[str, str], ...]:
@@ -77,6 +75,15 @@ class Visit(NamedTuple):
     local: str | None
     """Address of this end of the connection."""
     host: str | None
+
+    @property
+    def is_rebound(self) -> bool:
+        """True for a request to a loopback address by a name that may belong to anyone.
+
+        A web page that rebinds its own name to a loopback address sends such requests.
+        """
+        foreign = self.host is not None and not names_this_machine(self.host)
+        return foreign and is_loopback(self.local)
 
     def refusal(self, *, anywhere: bool) -> tuple[int, str] | None:
         """Return the status and the message for a visitor who may not see a page, or None.

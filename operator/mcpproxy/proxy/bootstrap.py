@@ -51,8 +51,9 @@ def build_backend_context(
 ) -> BackendContext:
     """Return the state that the backends of one proxy share.
 
-    `directory` is the base of paths. `seals_task_ids` is necessary with several backends, and with
-    a policy. Without a sealer, tokens are valid in this process only.
+    `directory` is the base of paths. `seals_task_ids` is necessary with several backends, and if
+    principals are known, because a task belongs to its principal. Without a sealer, tokens are
+    valid in this process only.
     """
     return BackendContext(
         catalog=catalog or Catalog(),
@@ -79,7 +80,7 @@ def build_gateway(configuration: ProxyConfig, options: RuntimeOptions, sealer: S
         _build_catalog(proxy.spec, events),
         sealer=sealer,
         events=events,
-        seals_task_ids=len(proxy.spec.backends) > 1 or proxy.spec.authorization is not None,
+        seals_task_ids=len(proxy.spec.backends) > 1 or _knows_users(proxy.spec, options),
     )
     monitoring = proxy.spec.monitoring
     spec = None if monitoring is None else monitoring.tracing
@@ -96,6 +97,12 @@ def build_gateway(configuration: ProxyConfig, options: RuntimeOptions, sealer: S
         recent_calls=_recent_calls(options, tracing),
         limits=_build_limits(proxy, context.values, options),
     )
+
+
+def _knows_users(spec: MCPProxySpec, options: RuntimeOptions) -> bool:
+    """Return True if principals are those of users, to whom tasks belong."""
+    parts = (spec.authorization, spec.authentication, spec.principal_from, options.principal_from)
+    return any(part is not None for part in parts)
 
 
 def _recent_calls(options: RuntimeOptions, tracing: "CallTracing | None") -> "RecentCalls | None":

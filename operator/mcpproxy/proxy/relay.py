@@ -175,7 +175,7 @@ class Call:
         self._exchange = self._timer = None
         self._gateway.running.discard(self)
         if self._admission is not None:
-            self._admission.release()
+            self._admission.release(is_cancelled=ending is CANCELLED)
         for record in self._gateway.call_records:
             record(self, self._client, *done, size)
 

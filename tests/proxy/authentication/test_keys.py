@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from mcpproxy.limits.authentication import KEYS, KEYS_KEPT, KEYS_REFETCH
 from mcpproxy.proxy.authentication.tokens import parse_token
@@ -242,3 +243,33 @@ async def test_keys_are_fetched_again_in_the_background(monkeypatch: pytest.Monk
     assert stage.fetches == 3
     assert 36 <= waits[0] <= 40
     assert all(13.5 <= wait <= 15 for wait in waits[1:])
+
+
+@pytest.mark.parametrize("member", ["d", "p", "q", "dp", "dq", "qi", "oth", "k"])
+@pytest.mark.parametrize("key", [RSA, P256, ED25519])
+def test_private_keys_are_left_out_without_being_read(
+    key: Any, member: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library would derive the factors of a hostile one, for minutes."""
+    _refuse_reading(monkeypatch)
+    with pytest.raises(InvalidKeySet):
+        parse_key_set(key_set(jwk(key, **{member: "AQAB"})))
+
+
+@pytest.mark.parametrize("member", ["n", "e", "x", "y", "crv"])
+@pytest.mark.parametrize("value", ["_" * 1400, 3, ["AQAB"], {"a": 1}])
+def test_keys_with_members_beyond_any_size_are_left_out_without_being_read(
+    member: str, value: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _refuse_reading(monkeypatch)
+    for key in (RSA, P256, ED25519):
+        with pytest.raises(InvalidKeySet):
+            parse_key_set(key_set({**jwk(key), member: value}))
+
+
+def _refuse_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(entry: Any) -> None:
+        raise AssertionError("the library got the key")
+
+    for algorithm in (RSAAlgorithm, ECAlgorithm, OKPAlgorithm):
+        monkeypatch.setattr(algorithm, "from_jwk", read)

@@ -52,6 +52,9 @@ async def test_a_valid_token_is_accepted_with_its_issuer_and_subject() -> None:
         ({"exp": NOW - 60}, "expired", "expired"),
         ({"nbf": NOW + 61}, "not_yet_valid", "not valid yet"),
         ({"iat": NOW + 61}, "not_yet_valid", "not valid yet"),
+        ({"nbf": 10**400}, "not_yet_valid", "not valid yet"),
+        ({"iat": 10**400}, "not_yet_valid", "not valid yet"),
+        ({"exp": -(10**400)}, "expired", "expired"),
         ({"nbf": "soon"}, "malformed", "nbf"),
         ({"iat": None}, "malformed", "iat"),
         ({"sub": ABSENT}, "malformed", "subject"),
@@ -83,6 +86,7 @@ async def test_a_token_that_breaks_a_rule_for_claims_is_refused(
         {"exp": 10**400},
         {"nbf": NOW + 60, "iat": NOW + 60},
         {"iat": ABSENT},
+        {"iat": -(10**400), "nbf": -(10**400)},
         {"nonce": "n", "typ": "Bearer"},
     ],
 )

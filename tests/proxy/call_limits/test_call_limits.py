@@ -1,5 +1,6 @@
 """Rules admit calls: which ones they count, and how many are in flight."""
 
+import asyncio
 import gc
 from dataclasses import replace
 from typing import Any
@@ -81,6 +82,25 @@ async def test_calls_in_flight_are_counted_until_each_of_them_ends() -> None:
         permit.release()
         permit.release()
     assert await _count(limits, 3) == 2
+    assert await admitted(limits) is not None
+
+
+async def test_a_cancelled_call_stays_in_flight_for_a_bounded_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop, later = asyncio.get_running_loop(), []
+    monkeypatch.setattr(loop, "call_later", lambda delay, end: later.append((delay, end)))
+    limits = _limits(a_rule(inFlight=1))
+    permit = await admitted(limits)
+    assert permit is not None
+    permit.release(is_cancelled=True)
+    permit.release()
+    del permit
+    gc.collect()
+    assert await admitted(limits) is None
+    ((delay, end),) = later
+    assert 0 < delay <= 60
+    end()
     assert await admitted(limits) is not None
 
 

@@ -1,5 +1,7 @@
 """Instances of one proxy with authentication: the identity of a caller reaches them all."""
 
+import base64
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from mcpproxy.limits.http import REQUEST_HEAD
 from mcpproxy.proxy.core.identity import ANONYMOUS, Identity
 from mcpproxy.proxy.downstream.legacy import requests
 from mcpproxy.proxy.downstream.peers.identity_header import decode_identity, encode_identity
@@ -98,3 +101,47 @@ async def test_an_identity_survives_its_header(identity: Identity) -> None:
     decoded = decode_identity(header)
     assert decoded == identity
     assert decoded.principal == identity.principal
+
+
+@pytest.mark.parametrize("letter", ["a", "\u00fc", "\u4e16", "\U0001f600", "\x7f", '"'])
+async def test_the_identity_of_the_largest_token_fits_into_a_head(letter: str) -> None:
+    most = 12 * 1024 // (30 * len(letter.encode()) + 7)
+    groups = [f"{number:03}{letter * 30}" for number in range(most)]
+    payload = json.dumps({"sub": "s", "groups": groups}, ensure_ascii=False).encode()
+    token = "h." + base64.urlsafe_b64encode(payload).decode() + "." + "s" * 342
+    identity = Identity(
+        "jwt", "i", "s", groups=frozenset(groups), claims=json.loads(payload), token=token
+    )
+    header = encode_identity(identity)
+    assert len(header) < REQUEST_HEAD.value / 2
+    assert header.isascii()
+    assert b"\n" not in header
+    assert decode_identity(header) == identity
+    assert decode_identity(header).claims == identity.claims
+    assert decode_identity(header).token == token
+
+
+async def test_a_session_works_at_every_instance_with_a_large_token(
+    http: httpx2.AsyncClient,
+) -> None:
+    async with two_instances() as (issuer, (first, second)):
+        token = issuer.token(groups=[f"{number}" + "\u4e16" * 40 for number in range(42)])
+        assert 11_000 < len(token) < 16_384 + 7
+        raw = Raw(first.url, http)
+        await raw.initialize(authorization=token)
+        raw.url = second.url
+        answer = await raw.post(COUNT, authorization=token)
+        assert "result" in last(answer), answer.text
+
+
+async def test_headers_that_no_instance_would_accept_are_refused_with_the_reason(
+    http: httpx2.AsyncClient,
+) -> None:
+    async with two_instances() as (issuer, (first, second)):
+        token = issuer.token()
+        raw = Raw(first.url, http)
+        await raw.initialize(authorization=token)
+        raw.url = second.url
+        answer = await raw.post(COUNT, authorization=token, mcp_param_x="x" * 62_000)
+        assert answer.status_code == 431
+        assert "handed over" in answer.text

@@ -180,3 +180,46 @@ async def test_one_client_cannot_occupy_all_external_decisions(
             frozenset({"jsonrpc", "id", "result"}),
             frozenset({"jsonrpc", "id", "error"}),
         }
+
+
+@pytest.mark.parametrize("on_failure", ["Deny", "Allow"])
+async def test_a_call_too_large_for_a_decision_is_denied_whatever_on_failure_says(
+    on_failure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Service()
+    limit = replace(limits.EXTERNAL_QUESTION, value=2000)
+    monkeypatch.setattr(external_decisions, "EXTERNAL_QUESTION", limit)
+    async with world(service, onFailure=on_failure) as make:
+        alice = await make("modern")
+        assert last(await alice.use("tools", "a_set_a", pad="x"))["result"]
+        error = last(await alice.use("tools", "a_set_a", pad="x" * 2000))["error"]
+        assert error["code"] == -32602
+        assert "too large" in error["message"]
+        assert len(service.asked) == 1
+
+
+@pytest.mark.parametrize("status", [400, 413, 422, 431])
+async def test_a_request_that_the_service_refuses_is_denied_whatever_on_failure_says(
+    status: int,
+) -> None:
+    async with world(Service(b"", status), onFailure="Allow") as make:
+        alice = await make("modern")
+        assert "does not allow" in last(await alice.use("tools", "a_set_a"))["error"]["message"]
+
+
+async def test_a_caller_who_exceeds_its_own_share_is_denied_whatever_on_failure_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    service = Service({"result": False}, hold=asyncio.Event())
+    async with world(service, onFailure="Allow") as make:
+        alice = await make("modern")
+        calls = [asyncio.create_task(alice.use("tools", "a_set_a")) for _ in range(90)]
+        assert service.hold is not None
+
+        async def is_refused() -> bool:
+            return any(call.done() for call in calls)
+
+        await eventually(is_refused, "a call beyond the share to be refused")
+        service.hold.set()
+        answers = [last(await call) for call in calls]
+        assert {answer["error"]["code"] for answer in answers} == {-32000, -32602}

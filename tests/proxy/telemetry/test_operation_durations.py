@@ -225,3 +225,14 @@ def test_requests_over_standard_streams_have_their_transport() -> None:
     with durations.serve(_request("ping"), LATEST_MODERN) as operation:
         operation.end(b"{}")
     assert count(durations, "server", network_transport="pipe", error_type="") == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["\x1b[31mred", "bell\x07", "line\rbreak", "\u202eleft", "a\u200bb"]
+)
+def test_a_name_with_control_characters_counts_as_another_name(name: str) -> None:
+    durations = OperationDurations(lambda kind, listed_name: "b")
+    durations.add_served("tools/call", name, "2025-11-25", "", 0.1)
+    durations.add_served("tools/call", "gr\u00fc\u00df dich", "2025-11-25", "", 0.1)
+    shown = {labels["gen_ai_tool_name"] for labels in samples(durations, "server")}
+    assert shown == {"_OTHER", "gr\u00fc\u00df dich"}

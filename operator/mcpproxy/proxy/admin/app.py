@@ -10,6 +10,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from mcpproxy.api.v1alpha1.status import PodReport
+from mcpproxy.pages.security import FOREIGN_HOST, Visit
 from mcpproxy.proxy.admin.watchers import StatusWatchers
 from mcpproxy.proxy.config.options import AdminPage
 from mcpproxy.proxy.telemetry.metrics import CONTENT_TYPE
@@ -40,6 +41,12 @@ class AdminSource(Protocol):
 
     async def page_data(self, request: bytes) -> bytes:
         """Return the result of a `PageRequest`; both are JSON. Raise TimeoutError."""
+
+
+def _visit(request: Request) -> Visit:
+    server = request.scope.get("server")
+    peer = request.client.host if request.client else None
+    return Visit(peer, server[0] if server else None, request.headers.get("host"))
 
 
 class AdminApp:
@@ -85,9 +92,13 @@ class AdminApp:
         return PlainTextResponse(why_not + "\n", status_code=503)
 
     async def _metrics(self, request: Request) -> Response:
+        if _visit(request).is_rebound:
+            return PlainTextResponse(FOREIGN_HOST + "\n", status_code=421)
         return Response(await self._source.metrics(), 200, None, CONTENT_TYPE)
 
     async def _status(self, request: Request) -> Response:
+        if _visit(request).is_rebound:
+            return PlainTextResponse(FOREIGN_HOST + "\n", status_code=421)
         if "watch" in request.query_params:
             address = request.client.host if request.client else ""
             changes = self._watchers.changes(address, self._line)

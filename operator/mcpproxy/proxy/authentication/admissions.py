@@ -63,7 +63,7 @@ class AdmissionCache:
             ADMISSIONS.record()
             self.discard(self._shares.choose())
         admission = self._admissions[digest] = Admission(identity, until, proof)
-        self._shares.add(digest, (identity.method, identity.principal))
+        self._shares.add(digest, (identity.method, identity.user))
         return admission
 
     def discard(self, digest: bytes | None) -> None:

@@ -17,6 +17,8 @@ from mcpproxy.proxy.core.identity import CLOCK_SKEW, SERVICE_ACCOUNTS, Identity
 
 _LAST: Final = 253_402_300_799
 """The last second of the year 9999; later expirations are cut to it."""
+_BEYOND: Final = 10**15
+"""Seconds that no clock shows; JSON has integers that no float can hold."""
 _SUBJECT: Final = "system:serviceaccount:"
 
 
@@ -89,9 +91,10 @@ def _describe_early(claim: str, seconds: float) -> str:
 
 
 def _number(value: object) -> float | None:
+    """Return a number, within the bounds of what calculations can hold; None for other values."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value
+    return max(min(value, _BEYOND), -_BEYOND)
 
 
 class IdentityRule(Protocol):

@@ -25,6 +25,11 @@ _SMALLEST: Final = 2048
 _LARGEST: Final = 8192
 """Bits of an RSA key; the verification with larger ones would take too long."""
 _LARGEST_EXPONENT: Final = 1 << 32
+_PUBLIC: Final = ("kty", "n", "e", "crv", "x", "y")
+_PRIVATE: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+"""Members of private and symmetric keys, which no key set should have (RFC 7518, section 6)."""
+_LONGEST: Final = _LARGEST // 6 + 4
+"""Characters of a member: base64 of the largest modulus, with a leading zero."""
 MOST_TRIED: Final = 4
 """Keys that are tried for a token without a key id."""
 ALGORITHMS: Final = _RSA | frozenset(_CURVES.values()) | {"EdDSA"}
@@ -162,9 +167,18 @@ def _parse_key(entry: Any) -> VerificationKey | None:
 
 
 def _read_key(entry: dict[str, Any]) -> tuple[object, frozenset[str]]:
-    """Return the public key and its algorithms; none for keys of other types and for weak ones."""
+    """Return the public key and its algorithms; none for keys of other types and for weak ones.
+
+    The library gets public members of a bounded size alone: it would derive the factors of a
+    private key, which takes minutes for hostile values.
+    """
     nothing: frozenset[str] = frozenset()
     kind = entry.get("kty")
+    if not _PRIVATE.isdisjoint(entry):
+        return None, nothing
+    entry = {name: entry[name] for name in _PUBLIC if name in entry}
+    if any(not isinstance(text, str) or len(text) > _LONGEST for text in entry.values()):
+        return None, nothing
     if kind == "RSA":
         key = RSAAlgorithm.from_jwk(entry)
         strong = isinstance(key, RSAPublicKey) and _SMALLEST <= key.key_size <= _LARGEST

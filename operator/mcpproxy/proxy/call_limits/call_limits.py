@@ -41,6 +41,10 @@ class CountedRequest(Protocol):
         """The downstream name of the component, if it has one."""
 
 
+CANCELLED_FOR: Final = 10.0
+"""Seconds for which a cancelled call counts as in flight."""
+
+
 class CallPermit:
     """Permission for one call; while it lasts, the call is in flight."""
 
@@ -50,9 +54,17 @@ class CallPermit:
         """`forget` is called with slots that nobody uses afterwards."""
         self._slots, self._forget = slots, forget
 
-    def release(self) -> None:
-        """End the call. Further calls have no effect."""
+    def release(self, *, is_cancelled: bool = False) -> None:
+        """End the call. Further calls have no effect.
+
+        The backend may go on with a cancelled call, which therefore stays in flight for a while:
+        otherwise a client that cancels would have any number at a time.
+        """
         held, self._slots = self._slots, ()
+        if is_cancelled and held:
+            kept = CallPermit(held, self._forget)
+            asyncio.get_running_loop().call_later(CANCELLED_FOR, kept.release)
+            return
         for slots in held:
             slots.release()
             if slots.is_unused:

@@ -55,7 +55,7 @@ class CompiledRule:
     def key(self, backend: str, client: ClientIdentity) -> SubjectKey:
         """Return what a call is counted together with."""
         if self._per == "Principal":
-            return SubjectKey(self.id, client.principal)
+            return SubjectKey(self.id, client.user)
         return SubjectKey(self.id, backend if self._per == "Backend" else "")
 
 

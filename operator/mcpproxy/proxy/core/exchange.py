@@ -32,8 +32,8 @@ NotificationHandler = Callable[[Message], Awaitable[None]]
 class Permit(Protocol):
     """Permission for one call by `spec.limits`."""
 
-    def release(self) -> None:
-        """Return the permission when the call has ended."""
+    def release(self, *, is_cancelled: bool = False) -> None:
+        """Return the permission when the call has ended, or was cancelled."""
 
 
 class CallState(Enum):
@@ -87,9 +87,14 @@ class ClientIdentity:
         return "" if self.access is None else self.access.digest
 
     @property
+    def user(self) -> str:
+        """The principal, regardless of the OAuth client that acts for it."""
+        return self.identity.user if self.identity.client else self.principal
+
+    @property
     def holder(self) -> tuple[str, str]:
         """Holder of the client's entries in bounded collections; see `FairShares`."""
-        return self.network, self.principal
+        return self.network, self.user
 
     def having(self, names: frozenset[bytes]) -> tuple[tuple[bytes, bytes], ...]:
         """Return the client's headers with these names."""

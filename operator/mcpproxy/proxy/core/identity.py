@@ -46,9 +46,20 @@ class Identity:
 
         It has no bytes of a token, so a refreshed token has the principal of the one before.
         """
+        return self._digest(self.client)
+
+    @property
+    def user(self) -> str:
+        """The digest of issuer and subject, by which calls and shares are counted.
+
+        A user with many OAuth clients, which servers let register themselves, has one.
+        """
+        return self._digest("")
+
+    def _digest(self, client: str) -> str:
         if self.method == "anonymous":
             return ""
-        parts = (self.issuer, self.subject, self.client)
+        parts = (self.issuer, self.subject, client)
         # Lengths keep apart values that would be equal when joined.
         joined = b"".join(b"%d:%s" % (len(part), part) for part in map(str.encode, parts))
         return hashlib.sha256(joined).hexdigest()[:32]

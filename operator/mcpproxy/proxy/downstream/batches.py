@@ -6,7 +6,6 @@ requests may have to be forwarded to another instance.
 
 import asyncio
 import contextlib
-import logging
 from typing import Final
 
 from mcpproxy.limits.clients import BATCH_REQUESTS, HTTP_BATCH
@@ -19,13 +18,11 @@ from mcpproxy.proxy.downstream.legacy.sse_response import SseResponse
 from mcpproxy.proxy.downstream.peers.forwarding import PeerForwarder, PeerUnavailable
 from mcpproxy.proxy.downstream.peers.session_sync import SessionSync
 from mcpproxy.proxy.downstream.request_context import RequestContext, rpc_refusal
-from mcpproxy.proxy.http1.errors import HttpError
+from mcpproxy.proxy.http1.errors import HttpError, log_failure
 from mcpproxy.proxy.http1.server.request import Request
 from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
 from mcpproxy.proxy.protocol import batches, jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
-
-log = logging.getLogger("mcpproxy.http")
 
 _FAILED: Final = RpcError(jsonrpc.INTERNAL_ERROR, "internal error")
 
@@ -130,8 +127,8 @@ class BatchEndpoint:
             except RpcError as error:
                 # A batch has one HTTP status, so that a challenge can't be part of it.
                 body = jsonrpc.error_response(message["id"], error)
-            except Exception:
-                log.exception("a request failed")
+            except Exception as failure:
+                log_failure(failure)
                 body = jsonrpc.error_response(message["id"], _FAILED)
             await reply.event(body)
 

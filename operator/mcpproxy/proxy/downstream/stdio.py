@@ -24,6 +24,7 @@ from mcpproxy.proxy.downstream.standard_streams import NothingToServe, OutputFai
 from mcpproxy.proxy.downstream.stream_shares import StdioWorkload
 from mcpproxy.proxy.gateway.aggregate import NOBODY
 from mcpproxy.proxy.gateway.gateway import Gateway
+from mcpproxy.proxy.http1.errors import log_failure
 from mcpproxy.proxy.protocol import batches, jsonrpc
 from mcpproxy.proxy.protocol.batches import REVISION
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_REQUEST, Message, RpcError
@@ -268,8 +269,8 @@ class StdioServer:
             if self._modern:
                 self._gateway.routing.record_refusal(refused, message)
             return jsonrpc.error_response(message["id"], refused)
-        except Exception:
-            log.exception("a request failed")
+        except Exception as failure:
+            log_failure(failure)
             error = RpcError(jsonrpc.INTERNAL_ERROR, "internal error")
             return jsonrpc.error_response(message["id"], error)
 

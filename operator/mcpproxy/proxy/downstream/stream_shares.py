@@ -37,7 +37,7 @@ class OpenStreams:
                 self._shares.discard(oldest)
                 oldest.end()
         stream = MessageQueue(self._count)
-        self._shares.add(stream, (network, client.principal))
+        self._shares.add(stream, (network, client.user))
         if client.identity is not ANONYMOUS:
             self._limit(stream, client.identity)
         return stream

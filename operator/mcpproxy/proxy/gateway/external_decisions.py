@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from mcpproxy.api.kubernetes.quantities import parse_duration
 from mcpproxy.api.v1alpha1.access.authorization import ExternalDecision
-from mcpproxy.limits.clients import EXTERNAL_ANSWER, EXTERNAL_DECISIONS
+from mcpproxy.limits.clients import EXTERNAL_ANSWER, EXTERNAL_DECISIONS, EXTERNAL_QUESTION
 from mcpproxy.proxy.authorization.call_arguments import read_params
 from mcpproxy.proxy.core.access import AccessDenied
 from mcpproxy.proxy.core.exchange import ClientIdentity
@@ -22,7 +22,7 @@ from mcpproxy.proxy.core.identity import Identity
 from mcpproxy.proxy.fair_shares import FairShares
 from mcpproxy.proxy.http1.client.client import HttpClient
 from mcpproxy.proxy.http1.errors import HttpClientError
-from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, Message, RpcError
+from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, UNAVAILABLE, Message, RpcError
 
 DEFAULT_TIMEOUT: Final = "1s"
 log = logging.getLogger("mcpproxy.authorization")
@@ -32,8 +32,16 @@ _HEADERS: Final = (
 )
 
 
+_REFUSALS: Final = frozenset({400, 413, 422, 431})
+"""Statuses with which a service refuses a request because of what it contains."""
+
+
 class NoDecision(Exception):
     """The service gave no decision."""
+
+
+class RefusedByService(Exception):
+    """The service does not accept the request, such as because of its size."""
 
 
 class ExternalDecisions:
@@ -61,8 +69,15 @@ class ExternalDecisions:
             question = _encode_question(method, params, backend, client)
         except RpcError as error:
             raise AccessDenied.like(error, client, backend) from None
+        if not self._running.admits(client.holder):
+            EXTERNAL_DECISIONS.record()
+            why = "too many calls wait for spec.authorization.external; try again later"
+            raise AccessDenied(client, UNAVAILABLE, why, backend=backend)
         try:
             allowed = await self._decide(question, client)
+        except RefusedByService:
+            # A caller must not be able to prevent decisions, so that onFailure allows its call.
+            allowed = False
         except NoDecision as error:
             allowed = self._allows_on_failure
             if not self._failing:
@@ -84,9 +99,6 @@ class ExternalDecisions:
             )
 
     async def _decide(self, question: bytes, client: ClientIdentity) -> bool:
-        if not self._running.admits(client.holder):
-            EXTERNAL_DECISIONS.record()
-            raise NoDecision("too many calls wait for it")
         number = next(self._numbers)
         self._running.add(number, client.holder)
         try:
@@ -102,6 +114,8 @@ class ExternalDecisions:
     async def _post(self, body: bytes) -> bool:
         response = await self._http.request(b"POST", _HEADERS, body)
         try:
+            if response.status in _REFUSALS:
+                raise RefusedByService
             if response.status != 200:
                 raise NoDecision(f"HTTP status {response.status}")
             answer = b""
@@ -143,9 +157,15 @@ def _encode_question(method: str, params: Message, backend: str, client: ClientI
         "caller": _caller(client.identity),
     }
     try:
-        return json.dumps({"input": described}).encode()
+        question = json.dumps({"input": described}).encode()
     except RecursionError:
         raise RpcError(INVALID_PARAMS, "params are nested too deeply; nest them less") from None
+    if len(question) > EXTERNAL_QUESTION.value:
+        EXTERNAL_QUESTION.record()
+        most = EXTERNAL_QUESTION.value
+        why = f"params are too large for spec.authorization.external; its input has {most} bytes"
+        raise RpcError(INVALID_PARAMS, f"{why} at most")
+    return question
 
 
 def _caller(identity: Identity) -> dict[str, Any]:

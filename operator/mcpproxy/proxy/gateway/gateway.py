@@ -65,7 +65,8 @@ class Gateway:
         """
         self.aggregate = Aggregate(name, version, backends, context.catalog, denied, audit)
         self.routing = RequestRouting(
-            *(self.aggregate, context.sealer, denied, guard, decisions, audit, visibility)
+            *(self.aggregate, context.sealer, denied, guard, decisions, audit, visibility),
+            seals_tasks=context.seals_task_ids,
         )
         self.backends, self.catalog, self._audit = self.aggregate.backends, context.catalog, audit
         self.metrics = RuntimeMetrics(self.catalog.owner)

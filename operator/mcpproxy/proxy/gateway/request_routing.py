@@ -36,8 +36,13 @@ class RequestRouting:
         decisions: "ExternalDecisions | None" = None,
         audit: "AuditedRequests | None" = None,
         visibility: Visibility | None = None,
+        *,
+        seals_tasks: bool,
     ) -> None:
-        """`aggregate` has the backends and their catalog. Other arguments are those of Gateway."""
+        """`aggregate` has the backends and their catalog; `seals_tasks` is that of Router.
+
+        Other arguments are those of Gateway.
+        """
         self._aggregate, self.sealer = aggregate, sealer
         self._backends, self._catalog = backends, catalog = aggregate.backends, aggregate.catalog
         self._guard = guard
@@ -46,7 +51,6 @@ class RequestRouting:
         self.decides_at_once = decisions is None and not (audit and audit.log.refuses)
         """True if calls are sent without asking an external service or the audit log."""
         restricts = guard is not None
-        seals_tasks = len(backends) > 1 or restricts
         self.router = Router(
             *(backends, catalog, sealer, denied, visibility),
             seals_tasks=seals_tasks,

@@ -22,7 +22,7 @@ from mcpproxy.proxy.core.translation.request_names import (
     upstream_name,
 )
 from mcpproxy.proxy.core.translation.task_ids import decode_task_id
-from mcpproxy.proxy.core.translation.uri_forms import other_forms
+from mcpproxy.proxy.core.translation.uri_templates import other_forms
 from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError

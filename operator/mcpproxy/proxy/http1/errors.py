@@ -10,6 +10,44 @@ HttpClientError        the client did not receive a complete response
 └─ InvalidResponse     the response is malformed or too large
 """
 
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+BURST: Final = 20
+"""Failed requests that are logged one after the other."""
+PAUSE: Final = 10.0
+"""Seconds between later ones, so that a client cannot fill the log."""
+log = logging.getLogger("mcpproxy.http")
+
+
+class FailureLog:
+    """Log of requests that failed unexpectedly."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        """`now` returns seconds."""
+        self._now = now
+        self._left, self._since, self._omitted = float(BURST), now(), 0
+
+    def record(self, error: BaseException) -> None:
+        """Log where a request failed, without the exception's text, which may quote the request."""
+        now = self._now()
+        self._left = min(self._left + (now - self._since) / PAUSE, BURST)
+        self._since = now
+        if self._left < 1:
+            self._omitted += 1
+            return
+        self._left -= 1
+        kind = RuntimeError(type(error).__qualname__)
+        about: Any = (RuntimeError, kind, error.__traceback__)
+        more = f"; {self._omitted} more failed before" if self._omitted else ""
+        self._omitted = 0
+        log.error("a request failed%s", more, exc_info=about)
+
+
+log_failure: Final = FailureLog().record
+
 
 class HttpError(Exception):
     """A request that the server answers with an HTTP error."""

@@ -19,6 +19,7 @@ from prometheus_client.metrics_core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from mcpproxy.api.untrusted_text import clean_text
 from mcpproxy.limits.audit import METERED_NAMES
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.core.translation.request_names import COMPLETE, ROUTED
@@ -219,7 +220,9 @@ class OperationDurations(Collector):
         return (method if method in METHODS else OTHER, tool, prompt, error)
 
     def _bounded_name(self, kind: ComponentKind, name: str) -> str:
-        owner = None if len(name) > LONGEST_NAME else self._owner(kind, name)
+        # Control and bidirectional characters would reach terminals and pages that show metrics.
+        plain = clean_text(name, LONGEST_NAME) == name
+        owner = self._owner(kind, name) if plain else None
         if owner is None:
             return OTHER
         names = self._names.setdefault(owner, set())

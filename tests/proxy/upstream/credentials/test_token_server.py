@@ -1,5 +1,6 @@
 """Authorization servers that the metadata of a backend names."""
 
+import ipaddress
 import ssl
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from mcpproxy.api.v1alpha1 import ClientCredentials
 from mcpproxy.proxy.issuers.documents import IssuerError
 from mcpproxy.proxy.upstream.credentials import token_server
-from mcpproxy.proxy.upstream.credentials.token_server import TokenServerFinder, covers
+from mcpproxy.proxy.upstream.credentials.token_server import TokenServerFinder, covers, is_public
 
 URL = "https://mcp.example.com:8443/a/mcp"
 
@@ -55,3 +56,33 @@ async def test_a_public_backend_names_no_server_with_a_private_address(
     with pytest.raises(IssuerError, match="without a public address"):
         await finder._checked(_no_tls, "https://metadata.example.com/x")
     await finder._checked(_no_tls, "https://mcp.example.com/.well-known")
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("93.184.215.14", True),
+        ("2606:2800:21f:cb07:6820:80da:af6b:8b2c", True),
+        ("64:ff9b::5db8:d70e", True),
+        ("2002:5db8:d70e::1", True),
+        ("::ffff:93.184.215.14", True),
+        ("10.0.0.1", False),
+        ("224.0.0.1", False),
+        ("233.252.1.1", False),
+        ("ff0e::1", False),
+        ("fd00::1", False),
+        ("::ffff:10.0.0.1", False),
+        ("::ffff:169.254.169.254", False),
+        ("::10.0.0.1", False),
+        ("::1", False),
+        ("64:ff9b::a00:1", False),
+        ("64:ff9b::a9fe:a9fe", False),
+        ("64:ff9b:1::5db8:d70e", False),
+        ("2002:a00:1::1", False),
+        ("2001:0:4136:e378:8000:63bf:f5ff:fffe", False),
+    ],
+)
+def test_an_address_that_leads_into_a_private_network_is_not_public(
+    address: str, expected: bool
+) -> None:
+    assert is_public(ipaddress.ip_address(address)) is expected

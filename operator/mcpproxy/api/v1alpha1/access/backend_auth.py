@@ -1,9 +1,10 @@
 """Models of `spec.backends[].auth`. Import them from `api.v1alpha1`."""
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Final, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from mcpproxy.api.base import ApiModel, cel, cel_validation
 from mcpproxy.api.kubernetes.quantities import PositiveDuration
@@ -37,12 +38,28 @@ _SERVER_RULES: Final = (
 ClientId = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[\x20-\x7e]+$")]
 
 
+_API_SERVER: Final = re.compile(
+    r"(https?://)?kubernetes(\.default(\.svc(\.[a-z0-9.-]+)?)?)?(:[0-9]+)?/?|api", re.IGNORECASE
+)
+"""Common audiences of API servers (`--api-audiences`, by default the issuer)."""
+
+
 class ServiceAccountToken(ApiModel):
     """A token of the ServiceAccount of the pods, which the kubelet mounts and renews. There is no
     Secret, and the token is valid only for its audience."""
 
     audience: Audience
     """Audience of the token, which the receiver must require."""
+
+    @field_validator("audience")
+    @classmethod
+    def _check_audience(cls, audience: str) -> str:
+        if _API_SERVER.fullmatch(audience):
+            raise ValueError(
+                "is an audience of the API server, at which the backend could use the token;"
+                " name the backend instead"
+            )
+        return audience
 
 
 class TokenClient(ApiModel):

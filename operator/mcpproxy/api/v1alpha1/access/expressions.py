@@ -5,7 +5,7 @@ have none.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 VARIABLES: Final = frozenset({"args", "claims", "tool"})
@@ -63,11 +63,16 @@ _MACROS: Final = re.compile(
     r"\.\s*(all|exists|exists_one|existsOne|map|filter)\s*\(\s*([A-Za-z_][A-Za-z0-9_]*)?"
 )
 """Macros over lists and maps, with the variables that they define."""
-_TEXTS: Final = re.compile(
-    r"""[rRbB]{0,2}("{3}(?:[^\\]|\\.)*?"{3}|'{3}(?:[^\\]|\\.)*?'{3}"""
+MAX_MACROS: Final = 8
+"""Maximum number of macros in an expression."""
+_OPAQUE: Final = re.compile(
+    r"""//[^\n]*"""
+    r"""|\b(?:[rR][bB]?|[bB][rR])(?:"{3}.*?"{3}|'{3}.*?'{3}|"[^"\n]*"|'[^'\n]*')"""
+    r"""|(?:\b[bB])?(?:"{3}(?:[^\\]|\\.)*?"{3}|'{3}(?:[^\\]|\\.)*?'{3}"""
     r"""|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')""",
     re.DOTALL,
 )
+"""Comments and texts, whose content is no code; in raw texts, a backslash escapes nothing."""
 _POSITION: Final = re.compile(r"<input>:(\d+):(\d+): (?:Syntax error: )?([^\n]*)")
 _MAX_SHOWN: Final = 200
 
@@ -85,7 +90,7 @@ def check_expression(expression: str) -> str:
         program = cel.compile(expression)
     except ValueError as error:
         raise ValueError(f"is no CEL expression: {_describe(str(error))}") from None
-    code = _TEXTS.sub(lambda text: "_" * len(text[0]), expression)
+    code = _OPAQUE.sub(_blank, expression)
     macros = [*_MACROS.finditer(code)]
     unknown = sorted({*program.variables()} - VARIABLES - _TYPES - {macro[2] for macro in macros})
     if unknown:
@@ -94,13 +99,32 @@ def check_expression(expression: str) -> str:
     functions = sorted(name for name in program.functions() if _is_unknown(name))
     if functions:
         raise ValueError(f"calls {', '.join(functions)}; CEL has no such function")
+    _check_macros(code, macros)
+    return expression
+
+
+def _blank(opaque: re.Match[str]) -> str:
+    """Return as many characters: spaces for a comment, a name's for a text."""
+    return (" " if opaque[0].startswith("//") else "_") * len(opaque[0])
+
+
+def _check_macros(code: str, macros: Sequence[re.Match[str]]) -> None:
+    """Raise ValueError if macros could take much longer than the arguments are long."""
+    hidden = sorted({macro[2] for macro in macros} & (VARIABLES | _TYPES))
+    if hidden:
+        raise ValueError(f"has a macro with the variable {hidden[0]}, which is taken; rename it")
+    if len(macros) > MAX_MACROS:
+        raise ValueError(f"has {len(macros)} macros; the maximum is {MAX_MACROS}")
+    if sum(macro[1] == "map" for macro in macros) > 1:
+        raise ValueError(
+            "has map more than once, so that its result could grow with each; use map once"
+        )
     nested = next(_nested(code, macros), None)
     if nested is not None:
         raise ValueError(
             f"has {nested} inside of another macro, so that its time would grow with the square of"
             " the arguments; use one macro after the other"
         )
-    return expression
 
 
 def _is_unknown(function: str) -> bool:

@@ -1,8 +1,9 @@
 """Mapping of task ids between backends (upstream) and clients (downstream).
 
 A backend chooses the ids of its tasks, and they do not identify the backend. If there are several
-backends, clients get sealed ids with the backend and the client's principal. Any instance can then
-route requests about a task, and only for the principal that created it.
+backends, or if principals are known, clients get sealed ids with the backend and the client's
+principal. Any instance can then route requests about a task, and only for the principal that
+created it.
 """
 
 from dataclasses import dataclass

@@ -1,13 +1,16 @@
-"""URI templates (RFC 6570), and the URIs that may be expansions of them."""
+"""URI templates (RFC 6570), the URIs that may be expansions of them, and other forms of URIs."""
 
 import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
+from pydantic import AnyUrl, TypeAdapter, ValidationError
+
 from mcpproxy.limits.backends import TEMPLATE_EXPRESSIONS, TEMPLATE_LENGTH
 from mcpproxy.limits.clients import URI_MATCHING
 from mcpproxy.proxy.core.translation.patterns import Pattern, PatternText, TooManySteps, Wildcard
+from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, RpcError
 
 _OPERATORS: Final = tuple("+#./;?&")
 _EXPRESSION: Final = re.compile(r"(\{[^{}]*\})")
@@ -15,6 +18,10 @@ _COMPILED: Final = 1024
 """Number of compiled templates in the cache; each has at most TEMPLATE_LENGTH characters."""
 _COMPILING: Final = 4096
 """Cost of compiling a template, in steps of matching."""
+_ESCAPED: Final = re.compile(r"%(?:2[dDeE]|3[0-9]|[46][1-9a-fA-F]|[57][0-9aA]|5[fF]|7[eE])")
+"""Escapes of characters that never need one (RFC 3986, section 2.3)."""
+_UNSAFE: Final = re.compile(r"[\x00-\x20\x7f\\]")
+_parse: Final = TypeAdapter(AnyUrl).validate_python
 
 
 class Uri:
@@ -90,3 +97,31 @@ def _part(part: str) -> bytes | Wildcard:
     if part[:1] == "{" and part[-1:] == "}":
         return Wildcard.ANY if part[1:2] in _OPERATORS else Wildcard.SEGMENT
     return part.encode("utf-8", "surrogatepass")
+
+
+def other_forms(uri: str) -> list[str]:
+    """Return the forms of a URI that differ from it as written.
+
+    Servers of the SDKs parse URIs as browsers do (WHATWG): they resolve dot segments, remove tabs,
+    and lower-case the scheme. Rules that judged the URI as written alone would be bypassed. Raise
+    RpcError if it has characters that servers remove or replace.
+    """
+    if _UNSAFE.search(uri):
+        raise RpcError(
+            INVALID_PARAMS, "the URI has a space, a control character or a backslash; escape it"
+        )
+    plain = _ESCAPED.sub(_unescape, uri)
+    forms = dict.fromkeys((_normalize(uri), plain, _normalize(plain)))
+    return [form for form in forms if form not in (uri, "")]
+
+
+def _unescape(escape: re.Match[str]) -> str:
+    return chr(int(escape[0][1:], 16))
+
+
+def _normalize(uri: str) -> str:
+    """Return the form that a server of an SDK reads; empty if it would refuse the URI."""
+    try:
+        return str(_parse(uri))
+    except (ValidationError, UnicodeEncodeError):
+        return ""

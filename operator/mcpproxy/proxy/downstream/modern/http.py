@@ -235,7 +235,7 @@ class ModernEndpoint:
     async def _listen(
         self, message: Message, params: Message, client: ClientIdentity, reply: ResponseWriter
     ) -> bytes:
-        holder = (reply.network, client.principal)
+        holder = (reply.network, client.user)
         outbox = self._streams.open(reply.network, client)
         try:
             listening = requests.SubscriptionStream(

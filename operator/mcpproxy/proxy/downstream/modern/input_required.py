@@ -187,7 +187,7 @@ class SuspendedCalls:
                 self._expire(oldest)
         number = next(self._numbers)
         self._parked[number] = exchange
-        self._shares.add(number, (network, exchange.client.principal))
+        self._shares.add(number, (network, exchange.client.user))
         loop = asyncio.get_running_loop()
         exchange.suspend(loop.call_later(PARKED_FOR.value, self._expire, number))
         state = {

@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 
 from mcpproxy.backoff import Backoff
 from mcpproxy.limits import instances as limits
+from mcpproxy.limits.http import REQUEST_HEAD
 from mcpproxy.proxy.core.identity import ANONYMOUS
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.downstream.peers.identity_header import IDENTITY, encode_identity
@@ -30,6 +31,8 @@ from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
 PRINCIPAL: Final = b"mcpproxy-principal"
 """Header between instances with the client's principal, because credentials are not forwarded."""
 _JSON: Final = ((b"content-type", b"application/json"),)
+_MOST_HEADERS: Final = REQUEST_HEAD.value - 4096
+"""Bytes of the headers of a request to another instance, whose head has a few more."""
 _OWN: Final = (PRINCIPAL, IDENTITY)
 KEPT_FOR: Final = 60.0
 """Seconds for which an idle connection is reused; servers close idle connections later."""
@@ -194,6 +197,12 @@ class PeerForwarder:
         forwarded.append((PRINCIPAL, context.principal.encode()))
         if context.identity is not ANONYMOUS:
             forwarded.append((IDENTITY, encode_identity(context.identity)))
+        if sum(len(name) + len(value) + 4 for name, value in forwarded) > _MOST_HEADERS:
+            raise HttpError(
+                431,
+                "the token and the headers of the request are too large together to be handed over"
+                " to the instance that has the session; send fewer claims or headers",
+            )
         return forwarded
 
     def _peer(self, owner: str) -> "_Peer":

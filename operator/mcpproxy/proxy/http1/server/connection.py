@@ -18,9 +18,9 @@ from mcpproxy.limits.http import (
     TAKEN_BYTES,
     WAITING_REQUESTS,
 )
-from mcpproxy.proxy.http1.errors import HttpError
+from mcpproxy.proxy.http1.errors import HttpError, log_failure
 from mcpproxy.proxy.http1.server.request import Request
-from mcpproxy.proxy.http1.server.request_parser import RequestParser, failure_response, log_failure
+from mcpproxy.proxy.http1.server.request_parser import RequestParser, failure_response
 from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
 from mcpproxy.proxy.http1.server.state import ServerState, network_of
 from mcpproxy.proxy.http1.server.transport import HeadTransport, ResponseTransport

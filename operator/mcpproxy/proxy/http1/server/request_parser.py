@@ -4,10 +4,9 @@ A request is passed on once its body is complete. A malformed request is refused
 the input is ignored, because the start of the next request is unknown.
 """
 
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 from urllib.parse import unquote
 
 import httptools
@@ -19,12 +18,10 @@ from mcpproxy.limits.http import (
     REQUEST_TARGET,
     UNFINISHED_HEAD,
 )
-from mcpproxy.proxy.http1.errors import HttpError
+from mcpproxy.proxy.http1.errors import HttpError, log_failure
 from mcpproxy.proxy.http1.head_cache import HEAD_END, MAX_SIZE, NO_HEAD, HeadCache
 from mcpproxy.proxy.http1.server.read_ahead import ReadAhead, has_many_requests
 from mcpproxy.proxy.http1.server.request import MAX_BODY, Request, RequestHead
-
-log = logging.getLogger("mcpproxy.http")
 
 MAX_HEAD: Final = REQUEST_HEAD.value
 MAX_UNREAD: Final = UNFINISHED_HEAD.value
@@ -368,13 +365,6 @@ def _unknown_coding(headers: dict[bytes, bytes]) -> HttpError | None:
         accepted = (b"accept-encoding", b"identity")
         return HttpError(415, "unsupported Content-Encoding; send the body without one", accepted)
     return None
-
-
-def log_failure(error: BaseException) -> None:
-    """Log where a request failed, without the exception's text, which may quote the request."""
-    kind = RuntimeError(type(error).__qualname__)
-    about: Any = (RuntimeError, kind, error.__traceback__)
-    log.error("a request failed", exc_info=about)
 
 
 def failure_response() -> HttpError:

@@ -173,7 +173,7 @@ class TokenServerFinder:
         addresses = self._resolve
         if host != own and host not in self._resolve and await _is_public(own):
             checked = await _lookup(host)
-            if not checked or not all(address.is_global for address in checked):
+            if not checked or not all(map(is_public, checked)):
                 raise IssuerError(
                     f"{url}: the backend named a server without a public address; set issuer if it"
                     " is the right one"
@@ -186,12 +186,40 @@ def _http(tls: Callable[[], ssl.SSLContext], resolve: Mapping[str, str]) -> Issu
     return IssuerHttp(tls, resolve, TOKEN_RESPONSE.value, TOKEN_RESPONSE.record)
 
 
+_EMBEDDING: Final = (ipaddress.IPv6Network("::/96"), ipaddress.IPv6Network("64:ff9b::/96"))
+"""IPv4-compatible addresses, and those of NAT64 (RFC 6052)."""
+_LOCAL_NAT64: Final = ipaddress.IPv6Network("64:ff9b:1::/48")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 async def _is_public(host: str) -> bool:
     addresses = await _lookup(host)
-    return bool(addresses) and all(address.is_global for address in addresses)
+    return bool(addresses) and all(map(is_public, addresses))
+
+
+def is_public(address: Address) -> bool:
+    """Return True if an address belongs to the public Internet.
+
+    An IPv6 address that contains an IPv4 address leads to that one.
+    """
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = _embedded(address)
+        if inner is not None:
+            return is_public(inner)
+        if address in _LOCAL_NAT64:
+            return False
+    return address.is_global and not address.is_multicast
+
+
+def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """Return the IPv4 address that a mapped, compatible, 6to4, Teredo or NAT64 address contains."""
+    if address.ipv4_mapped is not None or address.sixtofour is not None:
+        return address.ipv4_mapped or address.sixtofour
+    if address.teredo is not None:
+        return address.teredo[1]
+    if any(address in network for network in _EMBEDDING):
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return None
 
 
 async def _lookup(host: str) -> list[Address]:
