@@ -78,7 +78,7 @@ def test_a_mutant_of_which_the_kit_knows_nothing_fails_its_test(name: str, tmp_p
 
 
 @pytest.mark.parametrize("name", MUTANTS)
-def test_a_mutant_replaces_a_text_that_occurs_once(name: str) -> None:
+def test_each_mutant_changes_one_text_of_a_file(name: str) -> None:
     mutant = MUTANTS[name]
     assert (PACKAGE / mutant.file).read_text(encoding="utf-8").count(mutant.old) == 1
     assert mutant.new != mutant.old

@@ -55,6 +55,23 @@ class Fleet:
         await victim.kill()
         await self.add()
 
+    async def renew(self) -> None:
+        """Replace each instance as a rolling update does: the next one first, then SIGTERM."""
+        for victim in list(self.alive):
+            await self.add()
+            self.alive.remove(victim)
+            # Requests that chose it just now arrive before the signal, as with a preStop hook.
+            await asyncio.sleep(1)
+            victim.process.terminate()
+            async with asyncio.timeout(60):
+                assert await victim.process.wait() == 0
+
+    def rotate_key(self) -> None:
+        """Replace the sealing key; instances read it within ten seconds."""
+        current = (self.keys / "current").read_bytes()
+        (self.keys / "previous").write_bytes(current)
+        (self.keys / "current").write_bytes(bytes(reversed(current)))
+
 
 @asynccontextmanager
 async def fleets(

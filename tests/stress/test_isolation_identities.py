@@ -35,12 +35,12 @@ CALLERS = 32
 CLASSES = 4
 SKEW = 60
 """Seconds for which the proxy accepts a token after it has expired."""
-LIFETIME = 15
-"""Seconds for which a token of this test is accepted."""
+LIFETIME = size(15, 60)
+"""Seconds for which a token of this test is accepted; all of it keeps a machine busy for longer."""
 RENEWED_AFTER = 1.0
 """Seconds after which a caller takes a new token."""
 PATIENT = {"timeout": "2m", "interval": "2m"}
-"""Health checks that wait as long as requests do: a late backend is not one that has failed."""
+"""Health checks that wait as long as requests: a late backend is not one that has failed."""
 CREDENTIALS = "credentials"
 """Backend that gets the tokens of the callers."""
 

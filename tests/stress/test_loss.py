@@ -12,6 +12,7 @@ from typing import Any, Final
 import httpx2
 import pytest
 
+from mcpproxy.proxy.sealing_keys import READ_EVERY
 from tests.proxy.runtime.serving import LIVE, serving
 from tests.proxy.runtime.waiting import soon
 from tests.stress.chatter import Chatter
@@ -86,22 +87,23 @@ class Listener:
             self.refused.append(status)
 
 
-async def test_only_calls_in_flight_on_a_killed_instance_fail_and_no_session_ends(
-    tmp_path: Path,
-) -> None:
+@asynccontextmanager
+async def _stage(
+    directory: Path,
+) -> AsyncIterator[tuple[Fleet, list[RoamingTalker], dict[str, Chatter]]]:
+    """Three instances before a backend of each era, and clients that have begun."""
     chatters = {"a": Chatter("legacy", "a"), "b": Chatter("modern", "b")}
+    limits = httpx2.Limits(max_connections=512, max_keepalive_connections=0)
     async with (
         serving(chatters["a"].backend) as first,
         serving(chatters["b"].backend) as second,
-        httpx2.AsyncClient(
-            timeout=60, limits=httpx2.Limits(max_connections=512, max_keepalive_connections=0)
-        ) as http,
+        httpx2.AsyncClient(timeout=60, limits=limits) as http,
     ):
         specs: list[dict[str, Any]] = [
             {"name": name, "url": f"{base}/mcp", "session": {"mode": "Isolated"}}
             for name, base in (("a", first), ("b", second))
         ]
-        async with fleets(tmp_path, 3, specs, SEED) as fleet, AsyncExitStack() as stack:
+        async with fleets(directory, 3, specs, SEED) as fleet:
             talkers = [
                 RoamingTalker(fleet, http, era, f"{era}{number}")
                 for number in range(CLIENTS)
@@ -109,30 +111,48 @@ async def test_only_calls_in_flight_on_a_killed_instance_fail_and_no_session_end
             ]
             for talker in talkers:
                 await talker.start()
-            sessions = {talker.who: talker.client.session for talker in talkers}
-            listeners = [Listener(talker) for talker in talkers if talker.client.era == "legacy"]
-            await stack.enter_async_context(_running([listener.listen() for listener in listeners]))
-            over = asyncio.Event()
-            await asyncio.gather(
-                _killing(fleet, over), *(_calling(talker, over) for talker in talkers)
-            )
-            for talker in talkers:
-                await talker.call("a", 0)
-                await talker.call("b", 0)
-            _judge(talkers, fleet)
-            assert sessions == {talker.who: talker.client.session for talker in talkers}
-            for listener in listeners:
-                await asyncio.wait_for(listener.is_open.wait(), 10)
-            before = [listener.changes for listener in listeners]
-            chatters["a"].change()
-            await soon(
-                lambda: all(
-                    listener.changes > count
-                    for listener, count in zip(listeners, before, strict=True)
-                ),
-                "the change to arrive at all streams",
-            )
-            assert [listener.refused for listener in listeners if listener.refused] == []
+            yield fleet, talkers, chatters
+
+
+async def test_only_calls_in_flight_on_a_killed_instance_fail_and_no_session_ends(
+    tmp_path: Path,
+) -> None:
+    async with _stage(tmp_path) as (fleet, talkers, chatters), AsyncExitStack() as stack:
+        sessions = {talker.who: talker.client.session for talker in talkers}
+        listeners = [Listener(talker) for talker in talkers if talker.client.era == "legacy"]
+        await stack.enter_async_context(_running([each.listen() for each in listeners]))
+        over = asyncio.Event()
+        await asyncio.gather(_killing(fleet, over), *(_calling(each, over) for each in talkers))
+        for talker in talkers:
+            await talker.call("a", 0)
+            await talker.call("b", 0)
+        _judge(talkers, fleet)
+        assert sessions == {talker.who: talker.client.session for talker in talkers}
+        for listener in listeners:
+            await asyncio.wait_for(listener.is_open.wait(), 10)
+        before = {listener: listener.changes for listener in listeners}
+        chatters["a"].change()
+        await soon(
+            lambda: all(each.changes > count for each, count in before.items()),
+            "the change to arrive at all streams",
+        )
+        assert [each.refused for each in listeners if each.refused] == []
+
+
+async def test_a_rolling_update_after_a_new_sealing_key_fails_no_call(tmp_path: Path) -> None:
+    async with _stage(tmp_path) as (fleet, talkers, _):
+        over = asyncio.Event()
+
+        async def renew() -> None:
+            fleet.rotate_key()
+            await asyncio.sleep(READ_EVERY + 2)
+            await fleet.renew()
+            over.set()
+
+        await asyncio.gather(renew(), *(_calling(each, over) for each in talkers))
+        assert [loss for talker in talkers for loss in talker.lost] == []
+        assert [talker.strange for talker in talkers if talker.strange] == []
+        assert sum(talker.done for talker in talkers) > 4 * len(talkers)
 
 
 def _judge(talkers: list[RoamingTalker], fleet: Fleet) -> None:

@@ -133,7 +133,7 @@ class SavedConnector(Connector):
     transport: TransportName | None
 
     def __init__(self, path: Path, settings: BackendSettings, background: TaskSet) -> None:
-        super().__init__(settings, background)
+        super().__init__()
         self._path = path
         self._pin = settings.protocol
 

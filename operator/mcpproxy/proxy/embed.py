@@ -67,7 +67,7 @@ from mcpproxy.proxy.upstream.client_features import (
     Answer,
     FeaturePolicy,
 )
-from mcpproxy.proxy.upstream.connect.negotiation import Connector
+from mcpproxy.proxy.upstream.connect.negotiation import Connector, NegotiatingConnector
 from mcpproxy.proxy.upstream.connect.stdio_connector import StdioConnector
 from mcpproxy.proxy.upstream.context import BackendContext
 from mcpproxy.proxy.upstream.factory import build_connector
@@ -121,6 +121,7 @@ __all__ = [
     "Gateway",
     "Identity",
     "Message",
+    "NegotiatingConnector",
     "NothingToServe",
     "NotificationHandler",
     "NullContext",

@@ -5,10 +5,10 @@ continues the call after anything else, such as a timeout. A request is not sent
 """
 
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from mcpproxy.proxy.core.errors import BackendError
-from mcpproxy.proxy.core.exchange import CallContext, CallState, ClientIdentity
+from mcpproxy.proxy.core.exchange import CallContext, CallState, ClientIdentity, Permit
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.gateway.router import Route, upstream_request_of
 from mcpproxy.proxy.protocol import jsonrpc
@@ -26,10 +26,6 @@ from mcpproxy.proxy.upstream.transports.session import (
     SessionLease,
     UpstreamRequest,
 )
-
-if TYPE_CHECKING:
-    # Most proxies have no limits, and their modules would take memory.
-    from mcpproxy.proxy.call_limits.call_limits import CallPermit
 
 
 class Responder(Protocol):
@@ -49,7 +45,7 @@ class Call:
     _lease: SessionLease | None = None
     _exchange: HttpExchange | None = None
     _timer: Timer | None = None
-    _admission: "CallPermit | None" = None
+    _admission: Permit | None = None
 
     def __init__(
         self,

@@ -26,7 +26,6 @@ from mcpproxy.proxy.upstream.monitor.requester import Requester
 from mcpproxy.proxy.upstream.transports.session import (
     OnMessage,
     ServerDescription,
-    TaskSet,
     UpstreamRequest,
     UpstreamSession,
 )
@@ -96,8 +95,7 @@ class PlainConnector(Connector):
     """A backend, as the connector that opens its sessions."""
 
     def __init__(self, capabilities: Any = None, **answers: Any) -> None:
-        settings = default_settings()
-        super().__init__(settings, TaskSet())
+        super().__init__()
         self.capabilities = {"tools": {}} if capabilities is None else capabilities
         self.answers: dict[str, Any] = {
             name.replace("_list", "/list").replace("_templates", "/templates"): answer

@@ -4,6 +4,7 @@ A session has the revision of the client, so that the inner gateway sees the cli
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -30,7 +31,7 @@ from mcpproxy.proxy.embed import (
 )
 
 
-class InProcessSession:
+class InProcessSession(ABC):
     """A session without a transport. Subclasses respond to the requests."""
 
     stateful = False
@@ -49,12 +50,13 @@ class InProcessSession:
         except RpcError as error:
             return jsonrpc.decode_object(jsonrpc.error_response(outgoing.id, error))
 
+    @abstractmethod
     async def answer(self, outgoing: UpstreamRequest, caller: CallContext) -> bytes:
         """Return the response. Raise RpcError."""
-        raise NotImplementedError
 
     async def notify(self, message: Message, client: ClientIdentity | None = None) -> None:
         """Drop the message: notifications of clients have no meaning here."""
+        return
 
     async def listen(
         self,
@@ -65,7 +67,8 @@ class InProcessSession:
     ) -> None:
         ready()
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        return
 
 
 class GatewaySession(InProcessSession):
@@ -132,7 +135,7 @@ class InProcessConnector(Connector):
         self, link: Callable[[str], UpstreamSession], settings: BackendSettings, background: TaskSet
     ) -> None:
         """Create a connector. `link` returns a session for a revision."""
-        super().__init__(settings, background)
+        super().__init__()
         self._link = link
 
     async def open(self, client: ClientIdentity) -> UpstreamSession:
@@ -145,7 +148,7 @@ class GatewayConnector(Connector):
     def __init__(
         self, gateway: Callable[[], Gateway], settings: BackendSettings, background: TaskSet
     ) -> None:
-        super().__init__(settings, background)
+        super().__init__()
         self._gateway = gateway
 
     async def open(self, client: ClientIdentity) -> UpstreamSession:

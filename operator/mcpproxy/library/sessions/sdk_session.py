@@ -24,6 +24,7 @@ from mcpproxy.proxy.embed import (
     ClientIdentity,
     Connector,
     Message,
+    NegotiatingConnector,
     OnMessage,
     ProtocolError,
     ServerDescription,
@@ -209,7 +210,7 @@ class ClientLifetime:
             self._connected.exception()
 
 
-class SdkConnector(Connector):
+class SdkConnector(NegotiatingConnector):
     """A connector that connects a new copy of a client for every session."""
 
     def __init__(self, client: SdkClient, settings: BackendSettings, background: TaskSet) -> None:

@@ -194,8 +194,8 @@ class FactoryConnector(Connector):
         background: TaskSet,
     ) -> None:
         """Create a connector. `choose` is an async callable that returns a client."""
-        super().__init__(settings, background)
-        self._choose = choose
+        super().__init__()
+        self._choose, self._background = choose, background
         self._context = context
         self._seen: dict[int, Any] = {}
         self._shared: dict[int, Any] = {}

@@ -10,7 +10,6 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from mcpproxy.api.v1alpha1.status import PodReport
-from mcpproxy.proxy.admin.profile import ProfileEndpoint
 from mcpproxy.proxy.admin.watchers import StatusWatchers
 from mcpproxy.proxy.config.options import AdminPage
 from mcpproxy.proxy.telemetry.metrics import CONTENT_TYPE
@@ -18,6 +17,7 @@ from mcpproxy.proxy.telemetry.metrics import CONTENT_TYPE
 if TYPE_CHECKING:
     # Most processes are never visited by a browser, and need no memory for the page.
     from mcpproxy.proxy.admin.page.routes import StatusPage
+    from mcpproxy.proxy.admin.profile import ProfileEndpoint
 
 PAGE_METHODS = ["GET"]
 """Methods of the page; Starlette adds HEAD."""
@@ -55,14 +55,15 @@ class AdminApp:
         self._started_at = time.time()
         self._watchers = StatusWatchers(source.watch)
         self._page: StatusPage | None = None
-        self._profile = ProfileEndpoint(enabled=profiling, anywhere=page == "all")
+        self._profiling = profiling
+        self._profile: ProfileEndpoint | None = None
         self.app = Starlette(
             routes=[
                 Route("/livez", self._livez),
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._metrics),
                 Route("/status", self._status),
-                Route("/profile", self._profile.answer),
+                Route("/profile", self._profiled),
                 Route("/", self._visit, methods=PAGE_METHODS),
                 Route("/page/{part}", self._visit, methods=PAGE_METHODS),
             ]
@@ -71,7 +72,8 @@ class AdminApp:
     def close(self) -> None:
         """End the streams of reports, so that the server can stop."""
         self._watchers.close()
-        self._profile.close()
+        if self._profile is not None:
+            self._profile.close()
 
     async def _livez(self, request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -91,6 +93,14 @@ class AdminApp:
             changes = self._watchers.changes(address, self._line)
             return StreamingResponse(changes, media_type="application/x-ndjson")
         return Response(self._line(), media_type="application/json")
+
+    async def _profiled(self, request: Request) -> Response:
+        if self._profile is None:
+            from mcpproxy.proxy.admin.profile import ProfileEndpoint
+
+            anywhere = self._visitors == "all"
+            self._profile = ProfileEndpoint(enabled=self._profiling, anywhere=anywhere)
+        return await self._profile.answer(request)
 
     async def _visit(self, request: Request) -> Response:
         if self._page is None:

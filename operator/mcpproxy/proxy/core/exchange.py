@@ -29,6 +29,13 @@ NotificationHandler = Callable[[Message], Awaitable[None]]
 """Coroutine function that processes a notification."""
 
 
+class Permit(Protocol):
+    """Permission for one call by `spec.limits`."""
+
+    def release(self) -> None:
+        """Return the permission when the call has ended."""
+
+
 class CallState(Enum):
     """Progress of a call: nothing is sent, callbacks wait for the response, a task does, over."""
 

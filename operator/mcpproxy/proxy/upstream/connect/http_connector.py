@@ -24,7 +24,7 @@ from mcpproxy.proxy.upstream.connect.handshake import (
     read_description,
     send_initialized,
 )
-from mcpproxy.proxy.upstream.connect.negotiation import Connector, TransportName
+from mcpproxy.proxy.upstream.connect.negotiation import NegotiatingConnector, TransportName
 from mcpproxy.proxy.upstream.transports import sse
 from mcpproxy.proxy.upstream.transports.http_endpoint import McpHttpClient, session_id_of
 from mcpproxy.proxy.upstream.transports.http_legacy import HttpLegacySession
@@ -37,7 +37,7 @@ _NO_ENDPOINT: Final = (400, 404, 405, 406, 415)
 log = logging.getLogger("mcpproxy.backend")
 
 
-class HttpConnector(Connector):
+class HttpConnector(NegotiatingConnector):
     """Connector for Streamable HTTP of both eras, and HTTP+SSE."""
 
     transport: TransportName | None

@@ -7,6 +7,7 @@ broken connection, no response), `initialize` follows.
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from typing import Final, Literal
 
 from mcpproxy.api.defaults import BackendSettings
@@ -31,10 +32,51 @@ PROBE_LATEST: Final = 3600.0
 log = logging.getLogger("mcpproxy.backend")
 
 
-class Connector:
-    """Opener of sessions with one backend; caches its transport and eras."""
+class Connector(ABC):
+    """Opens sessions with one backend."""
+
+    def __init__(self) -> None:
+        self.transport: TransportName | None = None
+        """The transport, once it is known."""
+
+    @abstractmethod
+    async def open(self, client: ClientIdentity) -> UpstreamSession:
+        """Open an upstream session for this client, ready for requests. Raises BackendError."""
+
+    @property
+    def keeps_spares(self) -> bool:
+        """True if each session is opened with a spare process, which suits any client."""
+        return False
+
+    @property
+    def answered_at(self) -> float:
+        """Time of the loop at which the last response on an open connection was complete."""
+        return float("-inf")
+
+    @property
+    def connecting(self) -> tuple[int, float]:
+        """Number of connections that were opened or failed, and the seconds that it took."""
+        return 0, 0.0
+
+    def forget(self) -> None:  # noqa: B027  most connectors know nothing that may become outdated
+        """Discard what is known of the backend, because it may return with another era."""
+
+    def changed(self) -> bool:
+        """True if something was opened with outdated mounted values since the last call.
+
+        Such connections and processes must not be used for new requests.
+        """
+        return False
+
+    async def close(self) -> None:  # noqa: B027  most connectors have no connections of their own
+        """Close connections."""
+
+
+class NegotiatingConnector(Connector):
+    """A connector that finds out the eras of its backend, and caches them."""
 
     def __init__(self, settings: BackendSettings, background: TaskSet) -> None:
+        super().__init__()
         pin = settings.protocol
         self._deadline = settings.deadlines
         self._time_limit = TimeLimit(self._deadline.connect + self._deadline.initialize)
@@ -57,43 +99,18 @@ class Connector:
         }
         """After probes that proved nothing about an era. A probe may cost a client the entire time
         that it waits for a response."""
-        self.transport: TransportName | None = None
-
-    @property
-    def keeps_spares(self) -> bool:
-        """True if each session is opened with a spare process, which suits any client."""
-        return False
-
-    @property
-    def answered_at(self) -> float:
-        """Time of the loop at which the last response on an open connection was complete."""
-        return float("-inf")
-
-    @property
-    def connecting(self) -> tuple[int, float]:
-        """Number of connections that were opened or failed, and the seconds that it took."""
-        return 0, 0.0
 
     def forget(self) -> None:
-        """Discard what is known of the backend, because it may return with another era."""
         self._unsupported.clear()
         self._supported.clear()
         for backoff in self._probe_backoffs.values():
             backoff.reset()
-
-    def changed(self) -> bool:
-        """True if something was opened with outdated mounted values since the last call.
-
-        Such connections and processes must not be used for new requests.
-        """
-        return False
 
     def revision_for(self, client: ClientIdentity) -> str:
         """Return the legacy revision to offer for a client."""
         return self._pinned or rev.negotiate_revision(client.revision)
 
     async def open(self, client: ClientIdentity) -> UpstreamSession:
-        """Open an upstream session for this client, ready for requests. Raises BackendError."""
         deadline = self._deadline
         try:
             with self._time_limit():
@@ -159,14 +176,11 @@ class Connector:
             not_refused.reverse()
         return not_refused or order
 
+    @abstractmethod
     async def _legacy(self, client: ClientIdentity) -> UpstreamSession | None:
         """Open a legacy session. Raises EraNotSupported, BackendError."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _modern(self, client: ClientIdentity) -> UpstreamSession | None:
         """Open a modern session; None if the backend does not support the era. Raises
         BackendError."""
-        raise NotImplementedError
-
-    async def close(self) -> None:
-        """Close connections."""

@@ -16,7 +16,7 @@ from mcpproxy.proxy.upstream.connect.handshake import (
     initialize,
     read_description,
 )
-from mcpproxy.proxy.upstream.connect.negotiation import Connector, Era
+from mcpproxy.proxy.upstream.connect.negotiation import Era, NegotiatingConnector
 from mcpproxy.proxy.upstream.connect.spare_processes import SpareProcesses
 from mcpproxy.proxy.upstream.transports.multiplexed import MultiplexedSession
 from mcpproxy.proxy.upstream.transports.session import TaskSet, UpstreamSession
@@ -25,7 +25,7 @@ from mcpproxy.proxy.upstream.transports.stdio import StdioChannel
 log = logging.getLogger("mcpproxy.backend")
 
 
-class StdioConnector(Connector):
+class StdioConnector(NegotiatingConnector):
     """Connector for child processes: one for each session, whose first messages decide the era."""
 
     def __init__(
