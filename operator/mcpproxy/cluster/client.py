@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
@@ -78,10 +79,12 @@ class KubeClient:
         may_write: Callable[[], bool] = lambda: True,
         wrote: Callable[[str, str, str], None] = lambda kind, verb, result: None,
         read: Callable[[str, str, str], None] = lambda kind, verb, result: None,
+        took: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         """`may_write` returns True if a write may be sent.
 
-        `wrote` and `read` receive the kind, the verb and the result of each request.
+        `wrote` and `read` receive the kind, the verb and the result of each request, and `took`
+        the seconds of each that succeeded.
         """
         self._client = ApiClient(configuration)
         self._client.user_agent = constants.FIELD_MANAGER
@@ -89,6 +92,7 @@ class KubeClient:
         self._may_write = may_write
         self._wrote = wrote
         self._count_read = read
+        self._took = took
 
     async def close(self) -> None:
         """Close all connections."""
@@ -233,6 +237,7 @@ class KubeClient:
         content_sent = json_text(body) if content_type == _APPLY else body
         # Webhooks delay only writes, by up to 10 s each by default.
         timeout = min(self._timeout, READ_TIMEOUT) if method == "GET" else self._timeout
+        began = time.monotonic()
         try:
             async with asyncio.timeout(timeout):
                 serialized = await self._client.param_serialize(
@@ -251,4 +256,5 @@ class KubeClient:
             raise Unavailable(f"{method} {path}: {error}") from error
         if answer.status >= 300:
             raise error_of(answer.status, content, writing=method != "GET")
+        self._took(time.monotonic() - began)
         return json.loads(content)

@@ -1,6 +1,7 @@
 """Writer of children: carries out a plan, and prunes ConfigMaps of earlier configurations."""
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -46,12 +47,18 @@ class ChildWriter:
         self._secrets = SealingSecrets(cluster, now)
         self._mutations = ServerMutations()
         self._conflicts = FieldConflicts(now, reverted)
+        self._responses: Counter[ProxyKey] = Counter()
 
     def forget(self, key: ProxyKey) -> None:
         """Forget an MCPProxy that no longer exists."""
         self._secrets.forget(key)
         self._mutations.forget(key)
         self._conflicts.forget(key)
+        self._responses.pop(key, None)
+
+    def responses(self, key: ProxyKey) -> int:
+        """Return the number of responses to writes of an MCPProxy's children."""
+        return self._responses[key]
 
     def is_in_sync(self, key: ProxyKey, manifest: Object, live: Object) -> bool:
         """Return True if applying the manifest would change nothing."""
@@ -71,6 +78,7 @@ class ChildWriter:
         if plan.blocked is not None:
             return snapshot, self._conflicts.until_quiet(key)
         await self._secrets.ensure(key, proxy, snapshot)
+        self._responses[key] += 1
         children = {kind_and_name(child): child for child in snapshot.children}
         for child in (*plan.replace, *plan.prune):
             await self._delete(child)
@@ -116,6 +124,7 @@ class ChildWriter:
         if step.hand_over is not None and step.uid is not None:
             await self._cluster.hand_over(step.hand_over, step.uid)
         stored = await self._cluster.apply(step.manifest, step.uid)
+        self._responses[key] += 1
         log.info("applied %s %s of %s/%s", *kind_and_name(stored), *key)
         self._conflicts.applied(key, step.manifest, before)
         self._mutations.remember(key, step.manifest, stored)
