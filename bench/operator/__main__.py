@@ -85,6 +85,7 @@ async def _operator(cluster: Cluster, size: int, idle: float, log: Path) -> dict
             _log(f"operator {operator.process.pid}")
             figures["create"] = await phases.create(operator)
             _tell(figures["create"])
+            _tell_warnings(log)
             figures["idle"] = await phases.idle(operator, idle)
             _tell(figures["idle"])
             figures["lost backend"] = await phases.lose_backend(operator)
@@ -99,6 +100,12 @@ async def _operator(cluster: Cluster, size: int, idle: float, log: Path) -> dict
 
 def _tell(figures: Figures) -> None:
     _log(", ".join(f"{key} {value:.2f}" for key, value in figures.items()))
+
+
+def _tell_warnings(log: Path) -> None:
+    warnings = [line for line in log.read_text().splitlines() if '"level": "info"' not in line]
+    for line in warnings[:3]:
+        _log(f"  of {len(warnings)} warnings: {line[:500]}")
 
 
 def _log(text: str) -> None:

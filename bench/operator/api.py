@@ -17,6 +17,8 @@ AT_ONCE: Final = 16
 """Requests of the script that are under way at the same time."""
 _JSON: Final = {"Content-Type": "application/json"}
 _APPLY: Final = {"Content-Type": "application/apply-patch+yaml"}
+HEADS: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+"""Form of a watch of metadata alone."""
 _LONGEST: Final = 4 * 1024 * 1024
 
 
@@ -65,13 +67,17 @@ class Api:
         return items
 
     async def watch(
-        self, kind: ResourceKind, selector: str, changed: Callable[[Object, bool], None]
+        self,
+        kind: ResourceKind,
+        selector: str,
+        changed: Callable[[Object, bool], None],
+        accept: str = "application/json",
     ) -> None:
         """Pass each object that exists or changes to `changed`, with True if it is deleted."""
         query = {"watch": "true", "timeoutSeconds": "3600"}
         query |= {"labelSelector": selector} if selector else {}
         url = self._server + kind.path(None)
-        async with self._session.get(url, params=query) as answer:
+        async with self._session.get(url, params=query, headers={"Accept": accept}) as answer:
             answer.raise_for_status()
             async for line in answer.content:
                 event = json.loads(line)

@@ -86,7 +86,7 @@ def operating(cluster: Cluster, log: Path) -> Iterator[tuple[OperatorUnderTest, 
         port = probe.getsockname()[1]
     command = [
         *(sys.executable, "-c", "import sys; from mcpproxy.cli import main; sys.exit(main())"),
-        *("operator", "--kubeconfig", cluster.kubeconfig),
+        *("operator", "--kubeconfig", str(cluster.kubeconfig)),
         *("--image", "mcpproxy-runtime:1", "--pod-access", "direct", "--health-port", str(port)),
         *("--leader-elect", "--lease-namespace", "default"),
     ]

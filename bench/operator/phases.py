@@ -13,7 +13,7 @@ from typing import Final
 import aiohttp
 import yaml
 
-from bench.operator.api import Api
+from bench.operator.api import HEADS, Api
 from bench.operator.bare_cluster import Cluster, OperatorUnderTest, cpu_seconds, resident
 from mcpproxy.api import constants
 from mcpproxy.api.crd import definition
@@ -66,6 +66,8 @@ class StatusWatch:
         self.versions: dict[str, str] = {}
         self.reported: dict[str, float] = {}
         """The time at which each MCPProxy had a status for the first time."""
+        self.deployments: dict[str, float] = {}
+        """The time at which each Deployment was made."""
         self.ready: set[str] = set()
         self._statuses: dict[str, Object] = {}
 
@@ -80,6 +82,10 @@ class StatusWatch:
             self.ready.add(name)
         else:
             self.ready.discard(name)
+
+    def made(self, live: Object, deleted: bool) -> None:
+        """Note a Deployment, which is applied after the other children."""
+        self.deployments.setdefault(live["metadata"]["name"], time.monotonic())
 
     def condition(self, name: str, type_: str) -> str | None:
         """Return the status of a condition; None if there is none."""
@@ -142,7 +148,9 @@ class Phases:
 
     async def watch(self) -> None:
         """Follow the statuses of all MCPProxies until cancelled."""
-        await self.api.watch(MCP_PROXY, "", self.seen.heard)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.api.watch(MCP_PROXY, "", self.seen.heard))
+            tasks.create_task(self.api.watch(DEPLOYMENT, _CHILDREN, self.seen.made, HEADS))
 
     async def plain(self) -> Figures:
         """Apply the children of all MCPProxies by a script, without an operator."""
@@ -164,8 +172,10 @@ class Phases:
         began = time.monotonic()
         await self.api.apply_all([manifest(number)] for number in range(self.count))
         posted = time.monotonic() - began
-        await self._until(lambda: len(self.seen.reported) == self.count, "all have a status")
-        reported = max(self.seen.reported.values()) - began
+        seen = self.seen
+        await self._until(lambda: len(seen.reported) == self.count, "all have a status")
+        await self._until(lambda: len(seen.deployments) == self.count, "all are deployed")
+        reported = max(*seen.reported.values(), *seen.deployments.values()) - began
         at_first = cpu_seconds(operator.process.pid) - before.cpu
         await self._until(lambda: len(self.seen.ready) == self.count, "all are Ready")
         ready = time.monotonic() - began
