@@ -8,7 +8,7 @@ from mcpproxy.cluster.errors import Conflict, Unavailable
 from mcpproxy.cluster.resources import ProxyKey
 from mcpproxy.cluster.response_times import BUSY, NEWEST, ResponseTimes
 from mcpproxy.controller.work_queue import WorkQueue
-from mcpproxy.controller.worker import WAITING_WHEN_BUSY, Result, run_worker
+from mcpproxy.controller.worker import Result, run_worker
 from tests.reconcile.clock import FakeClock
 
 KEY = ProxyKey("team", "tools")
@@ -99,10 +99,10 @@ async def test_passes_do_not_pile_up_at_a_busy_api_server(monkeypatch: pytest.Mo
     queue: WorkQueue[ProxyKey] = WorkQueue(clock := FakeClock())
     passes, release = Passes(), asyncio.Event()
     begun: asyncio.Queue[ProxyKey] = asyncio.Queue()
-    keys = [ProxyKey("team", f"slow-{number}") for number in range(2 * WAITING_WHEN_BUSY)]
-    times = ResponseTimes()
+    keys = [ProxyKey("team", f"slow-{number}") for number in range(3)]
+    times = ResponseTimes(clock.time)
     for _ in range(NEWEST):
-        times.record(BUSY)
+        times.record("Service", BUSY)
 
     async def reconcile(key: ProxyKey) -> float | None:
         begun.put_nowait(key)
@@ -113,14 +113,14 @@ async def test_passes_do_not_pile_up_at_a_busy_api_server(monkeypatch: pytest.Mo
     worker = asyncio.create_task(run_worker(*parts))
     for key in keys:
         queue.add(key)
-    assert [await begun.get() for _ in range(WAITING_WHEN_BUSY)] == keys[:WAITING_WHEN_BUSY]
+    assert await begun.get() == keys[0]
     for _ in range(20):
         await asyncio.sleep(0)
     assert begun.empty()
     for _ in range(NEWEST):
-        times.record(BUSY / 10)
+        times.record("Service", BUSY / 10)
     release.set()
-    assert [await begun.get() for _ in range(WAITING_WHEN_BUSY)] == keys[WAITING_WHEN_BUSY:]
+    assert [await begun.get() for _ in keys[1:]] == keys[1:]
     worker.cancel()
     await asyncio.gather(worker, return_exceptions=True)
 

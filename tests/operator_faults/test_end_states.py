@@ -164,11 +164,11 @@ WAYS: Final = {
     "compacted": (disturbances.expire, 0.2),
     "watches cut": (disturbances.cut, 0.3),
     "old answers": (disturbances.answer_late, 0.3),
-    "conflicts": (disturbances.refuse(409), 0.3),
-    "too many requests": (disturbances.refuse(429), 0.3),
-    "server errors": (disturbances.refuse(500, "cut"), 0.3),
+    "conflicts": (disturbances.refuse(409), 0.1),
+    "too many requests": (disturbances.refuse(429), 0.1),
+    "server errors": (disturbances.refuse(500, "cut"), 0.1),
     "no answer": (disturbances.refuse("hang"), 0.05),
-    "expired tokens": (disturbances.refuse(401), 0.3),
+    "expired tokens": (disturbances.refuse(401), 0.1),
 }
 SAMPLE: Final = tuple(random.Random(SEED).sample(sorted(WAYS), 3))
 

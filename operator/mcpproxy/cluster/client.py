@@ -79,12 +79,12 @@ class KubeClient:
         may_write: Callable[[], bool] = lambda: True,
         wrote: Callable[[str, str, str], None] = lambda kind, verb, result: None,
         read: Callable[[str, str, str], None] = lambda kind, verb, result: None,
-        took: Callable[[float], None] = lambda seconds: None,
+        took: Callable[[str, float], None] = lambda kind, seconds: None,
     ) -> None:
         """`may_write` returns True if a write may be sent.
 
         `wrote` and `read` receive the kind, the verb and the result of each request, and `took`
-        the seconds of each that succeeded.
+        the kind and the seconds of each write that succeeded.
         """
         self._client = ApiClient(configuration)
         self._client.user_agent = constants.FIELD_MANAGER
@@ -200,12 +200,14 @@ class KubeClient:
             raise Unavailable(
                 f"{method} {path}: not sent, because another operator may have become the leader"
             )
+        began = time.monotonic()
         try:
             stored: Object = await self._request(method, path, query, body, content_type)
         except ClusterError as error:
             self._wrote(kind, verb, error.result)
             raise
         self._wrote(kind, verb, "ok")
+        self._took(kind, time.monotonic() - began)
         return stored
 
     async def _read(
@@ -237,7 +239,6 @@ class KubeClient:
         content_sent = json_text(body) if content_type == _APPLY else body
         # Webhooks delay only writes, by up to 10 s each by default.
         timeout = min(self._timeout, READ_TIMEOUT) if method == "GET" else self._timeout
-        began = time.monotonic()
         try:
             async with asyncio.timeout(timeout):
                 serialized = await self._client.param_serialize(
@@ -256,5 +257,4 @@ class KubeClient:
             raise Unavailable(f"{method} {path}: {error}") from error
         if answer.status >= 300:
             raise error_of(answer.status, content, writing=method != "GET")
-        self._took(time.monotonic() - began)
         return json.loads(content)

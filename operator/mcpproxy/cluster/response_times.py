@@ -1,28 +1,41 @@
-"""Response times of the API server: they distinguish a busy server from a single slow request."""
+"""Response times of writes: they distinguish a busy API server from a single slow write."""
 
 import statistics
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
-NEWEST: Final = 32
-"""Number of responses from which the load is inferred."""
+NEWEST: Final = 16
+"""Number of responses to writes of one kind from which the load is inferred."""
 BUSY: Final = 0.5
-"""Median of the newest response times, in seconds, from which on the server is busy."""
+"""Median of these response times, in seconds, from which on the server is busy."""
+FRESH: Final = 10.0
+"""Seconds for which response times say something about the load."""
 
 
 class ResponseTimes:
-    """Times of the newest successful requests.
+    """Times of the newest successful writes of each kind.
 
-    Failures are not included: a request that a webhook delays until it fails shows no load.
+    The server may do one kind slowly and all others fast: it allocates the addresses of Services
+    one after the other. Failures are not included, because a write that a webhook delays until it
+    fails shows no load.
     """
 
-    def __init__(self) -> None:
-        self._newest: deque[float] = deque(maxlen=NEWEST)
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._newest: dict[str, deque[float]] = {}
+        self._recorded_at: dict[str, float] = {}
 
-    def record(self, seconds: float) -> None:
-        """Record the time of a successful request."""
-        self._newest.append(seconds)
+    def record(self, kind: str, seconds: float) -> None:
+        """Record the time of a successful write."""
+        self._newest.setdefault(kind, deque(maxlen=NEWEST)).append(seconds)
+        self._recorded_at[kind] = self._clock()
 
     def is_busy(self) -> bool:
-        """Return True if most requests take long, so that more of them at once would not help."""
-        return len(self._newest) == NEWEST and statistics.median(self._newest) >= BUSY
+        """Return True if writes of some kind take long, so that more at once would not help."""
+        return any(
+            len(newest) == NEWEST
+            and self._clock() - self._recorded_at[kind] < FRESH
+            and statistics.median(newest) >= BUSY
+            for kind, newest in self._newest.items()
+        )

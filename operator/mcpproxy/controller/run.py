@@ -91,7 +91,7 @@ async def run(access: ClusterConfig, configuration: OperatorConfig) -> bool:
     async with AsyncExitStack() as stack:
         election = _election(access, configuration, metrics, stack)
         leads = election.leads if election else lambda: True
-        times = ResponseTimes()
+        times = ResponseTimes(time.monotonic)
         cluster = KubeClient(
             access.configuration,
             may_write=leads,

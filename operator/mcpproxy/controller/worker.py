@@ -25,8 +25,8 @@ SLOW: Final = 2.0
 """Seconds after which a worker takes the next key while a pass continues."""
 WAITING: Final = 64
 """Number of unfinished passes of one worker."""
-WAITING_WHEN_BUSY: Final = 2
-"""Number of unfinished passes of one worker while every request takes long."""
+WAITING_WHEN_BUSY: Final = 1
+"""Number of unfinished passes of one worker while the API server is busy."""
 
 
 async def run_worker(
@@ -40,8 +40,8 @@ async def run_worker(
     """Reconcile one key after another until cancelled.
 
     A pass that takes long, for example because of a webhook, does not delay other MCPProxies: it
-    continues beside theirs. While the API server `is_busy`, hardly any passes run beside slow
-    ones, because they would only make all of them slower.
+    continues beside theirs. While the API server `is_busy`, no pass runs beside a slow one,
+    because it would only make all of them slower.
 
     Workers share `logged`, the last logged error of each failing MCPProxy.
     """

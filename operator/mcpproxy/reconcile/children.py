@@ -10,7 +10,7 @@ from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.cluster.client import Cluster
-from mcpproxy.cluster.resources import ProxyKey, kind_of
+from mcpproxy.cluster.resources import SECRET, ProxyKey, kind_of
 from mcpproxy.desired import config_map
 from mcpproxy.reconcile.field_conflicts import FieldConflicts
 from mcpproxy.reconcile.object_views import deployment_view, mounted_config_map
@@ -47,18 +47,23 @@ class ChildWriter:
         self._secrets = SealingSecrets(cluster, now)
         self._mutations = ServerMutations()
         self._conflicts = FieldConflicts(now, reverted)
-        self._responses: Counter[ProxyKey] = Counter()
+        self._written: Counter[str] = Counter()
+        self._writing: dict[ProxyKey, str] = {}
 
     def forget(self, key: ProxyKey) -> None:
         """Forget an MCPProxy that no longer exists."""
         self._secrets.forget(key)
         self._mutations.forget(key)
         self._conflicts.forget(key)
-        self._responses.pop(key, None)
+        self._writing.pop(key, None)
 
-    def responses(self, key: ProxyKey) -> int:
-        """Return the number of responses to writes of an MCPProxy's children."""
-        return self._responses[key]
+    def progress(self, key: ProxyKey) -> tuple[str, int]:
+        """Return the kind that is being written for an MCPProxy, and how many were in total.
+
+        A server that answers other writes of this kind meanwhile is busy, and will respond.
+        """
+        kind = self._writing.get(key, "")
+        return kind, self._written[kind]
 
     def is_in_sync(self, key: ProxyKey, manifest: Object, live: Object) -> bool:
         """Return True if applying the manifest would change nothing."""
@@ -77,8 +82,9 @@ class ChildWriter:
         """
         if plan.blocked is not None:
             return snapshot, self._conflicts.until_quiet(key)
+        self._writing[key] = SECRET.name
         await self._secrets.ensure(key, proxy, snapshot)
-        self._responses[key] += 1
+        self._written[SECRET.name] += 1
         children = {kind_and_name(child): child for child in snapshot.children}
         for child in (*plan.replace, *plan.prune):
             await self._delete(child)
@@ -123,8 +129,9 @@ class ChildWriter:
     async def _apply_step(self, key: ProxyKey, step: ApplyStep, before: Object | None) -> Object:
         if step.hand_over is not None and step.uid is not None:
             await self._cluster.hand_over(step.hand_over, step.uid)
+        kind = self._writing[key] = step.manifest["kind"]
         stored = await self._cluster.apply(step.manifest, step.uid)
-        self._responses[key] += 1
+        self._written[kind] += 1
         log.info("applied %s %s of %s/%s", *kind_and_name(stored), *key)
         self._conflicts.applied(key, step.manifest, before)
         self._mutations.remember(key, step.manifest, stored)

@@ -128,7 +128,7 @@ class Reconciler:
         writes = self._plan_and_apply(key, snapshot)
         outcome, slow = await await_writes(
             writes,
-            lambda: self._children.responses(key),
+            lambda: self._children.progress(key),
             lambda: self._status.write(snapshot, SLOW_WRITE),
         )
         if not slow:

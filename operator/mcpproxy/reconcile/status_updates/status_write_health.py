@@ -80,19 +80,19 @@ SLOW_WRITE: Final = ConditionReason(
 
 async def await_writes(
     writes: Coroutine[Any, Any, T],
-    responses: Callable[[], int],
+    progress: Callable[[], object],
     report_slow: Callable[[], Awaitable[object]],
 ) -> tuple[T, bool]:
     """Return the result of the writes, and True if `report_slow` was called before they ended.
 
-    `responses` returns the number of responses so far. A busy server delays each of the writes a
-    little, which is not worth another write.
+    `progress` returns a value that changes while the server responds to writes, if only of other
+    MCPProxies. A busy server delays each write a little, which is not worth another write.
     """
     task = asyncio.ensure_future(writes)
     try:
-        before = -1
-        while before != responses():
-            before = responses()
+        before: object = None
+        while before != progress():
+            before = progress()
             done, _ = await asyncio.wait({task}, timeout=SLOW_WRITES)
             if done:
                 return task.result(), False
