@@ -14,12 +14,12 @@ ASSETS = if [ -z "$${KUBEBUILDER_ASSETS:-}" ] && [ -x $(KIND_UP) ]; then eval "$
 # What the two parts of the tests have in common: they need no browser, packages, helm or root.
 ANYWHERE := not peers and not browser and not netns and not charts
 FAST := $(ANYWHERE) and not slow and not apiserver
-SLOW := $(ANYWHERE) and (slow or apiserver)
+SLOW := $(ANYWHERE) and (slow or apiserver or hypothesis)
 
 .DEFAULT_GOAL := help
 PART ?= 1
 STORIES ?= e2e
-.PHONY: help install demo demo-clean test test-slow test-all stress acto fields e2e e2e-long conformance peers keycloak browser screenshots netns e2e-keycloak bench bench-quick bench-compare soak hostile check format crds manifests golden images lock charts-test release gateway
+.PHONY: help install demo demo-clean test test-slow test-all stress acto fields e2e e2e-long conformance peers keycloak browser screenshots netns e2e-keycloak bench bench-quick bench-compare soak hostile check format crds manifests golden images lock charts-test release gateway reference docs
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -42,14 +42,14 @@ demo-clean: install ## Remove what the demo has left
 test: install ## All fast tests: they need no cluster, npm or API server (a minute and a half)
 	@env -u KUBEBUILDER_ASSETS $(BIN)/pytest -n $(WORKERS) --dist worksteal -m "$(FAST)" $(ARGS)
 
-test-slow: install ## The tests that make test leaves out: slow ones, and those at an API server
-	@$(ASSETS); $(BIN)/pytest -n $(WORKERS) --dist loadfile -m "$(SLOW)" $(ARGS)
+test-slow: install ## The tests that make test leaves out: slow ones, those at an API server, all examples
+	@$(ASSETS); EXAMPLES=all $(BIN)/pytest -n $(WORKERS) --dist loadfile -m "$(SLOW)" $(ARGS)
 
 test-all: test test-slow ## All tests that need no cluster: make test and make test-slow
 
 stress: install ## Hostile peers for 5 minutes; differential, concurrency and fuzz tests in full; make acto (PART=3: a third)
 	@$(BIN)/python -m bench.hostile.soak --untimed --seconds $$((300 / $(PART)))
-	@$(ASSETS); STRESS=$(PART) $(BIN)/pytest -n 2 --dist loadfile tests/differential tests/stress tests/acto $(ARGS)
+	@$(ASSETS); EXAMPLES=all STRESS=$(PART) $(BIN)/pytest -n 2 --dist loadfile tests/differential tests/stress tests/acto $(ARGS)
 
 acto: install ## 1500 good and bad changes of an MCPProxy, every field, at a real API server (3 minutes)
 	@$(ASSETS); STRESS=1 $(BIN)/pytest -s tests/acto $(ARGS)
@@ -121,6 +121,9 @@ check: install ## Style, types, import layers, generated files
 	@$(BIN)/python -m scripts.reasons --check || { echo "run: make reference"; exit 1; }
 	@$(BIN)/python -m scripts.cli_reference --check || { echo "run: make reference"; exit 1; }
 	@$(BIN)/python -m scripts.clients_page --check || { echo "run: make reference"; exit 1; }
+	@$(BIN)/python -m scripts.metrics_reference --check || { echo "run: make reference"; exit 1; }
+	@$(BIN)/python -m scripts.diagrams --check || { echo "run: make reference"; exit 1; }
+	@$(BIN)/python -m scripts.llms --check || { echo "run: make reference"; exit 1; }
 	@$(BIN)/python -m scripts.reference --check || { echo "run: make reference"; exit 1; }
 	@$(ASSETS); $(BIN)/python -m scripts.manifests --check || { echo "run: make manifests"; exit 1; }
 	@$(BIN)/python -m scripts.charts --check || { echo "run: make manifests"; exit 1; }
@@ -141,10 +144,16 @@ manifests: crds ## Generate the roles, manifests/install.yaml, the Helm charts a
 reference: install ## Generate docs/reference.md, docs/cli.md, and parts of clients.md, security.md and operations.md
 	@$(BIN)/python -m scripts.cli_reference
 	@$(BIN)/python -m scripts.clients_page
+	@$(BIN)/python -m scripts.metrics_reference
 	@$(BIN)/python -m scripts.reference
 	@$(BIN)/python -m scripts.limits
 	@$(BIN)/python -m scripts.reasons
 	@$(BIN)/python -m scripts.sizing
+	@$(BIN)/python -m scripts.diagrams
+	@$(BIN)/python -m scripts.llms
+
+docs: install ## Build docs/ as a site in dist/site; links must resolve (SOURCE_URL is the address of the repository)
+	@$(BIN)/python -m scripts.site
 
 golden: install ## Write the expected manifests of the tests anew
 	@UPDATE_GOLDEN=1 $(BIN)/pytest tests/desired tests/packaging/test_argocd.py -q -k "golden or objects"

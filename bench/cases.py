@@ -1,4 +1,4 @@
-"""What is measured: cases, each with the targets that take turns in it."""
+"""Measurements: cases, each with the targets that take turns in it."""
 
 from dataclasses import dataclass, replace
 from typing import Final, Literal
@@ -251,7 +251,7 @@ CASES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much is measured."""
+    """Extent of the measurements."""
 
     rounds: int
     seconds: float

@@ -45,12 +45,12 @@ def ratios(results: Sequence[Result]) -> dict[tuple[str, str, int], list[float]]
         for key, value in result.figures.values.items():
             if key == "calls/s":
                 rates[result.case, result.row, result.level, result.round] = value
-    found: dict[tuple[str, str, int], list[float]] = defaultdict(list)
+    actual: dict[tuple[str, str, int], list[float]] = defaultdict(list)
     for (case, row, level, turn), rate in rates.items():
         before = rates.get((case, row + _BEFORE, level, turn))
         if before:
-            found[case, row, level].append(rate / before)
-    return found
+            actual[case, row, level].append(rate / before)
+    return actual
 
 
 async def compare(program: str, rounds: int, only: Sequence[str], least: float) -> int:
@@ -62,10 +62,10 @@ async def compare(program: str, rounds: int, only: Sequence[str], least: float) 
             targets = Targets(processes, {}, Path(directory))
             bench = Bench(processes, targets, replace(QUICK, rounds=rounds), io.BytesIO())
             for case in cases:
-                for (name, row, level), found in ratios(await bench.run(case)).items():
-                    median = statistics.median(found)
+                for (name, row, level), result in ratios(await bench.run(case)).items():
+                    median = statistics.median(result)
                     slow = slow or median < least
-                    spread = f"{min(found):.2f}..{max(found):.2f}"
+                    spread = f"{min(result):.2f}..{max(result):.2f}"
                     print(f"{name:12} {row:18} c={level:<3} {median:.3f} ({spread})", flush=True)
     for line in bench.errors:
         print(line)

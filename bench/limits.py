@@ -30,7 +30,7 @@ from scripts.ports import ports_in_a_row
 INSTANCES: Final = 3
 WINDOW: Final = 60.0
 TIMES: Final = 3
-"""How many times the rule is offered."""
+"""Number of times that the rule is offered."""
 HEADERS: Final = {"accept": "application/json, text/event-stream"}
 ROOT: Final = Path(__file__).parents[1]
 

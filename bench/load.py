@@ -44,7 +44,7 @@ class Calls(msgspec.Struct, tag="calls", frozen=True):
     warmup: float = 0.2
     rate: float | None = None
     listed: int = 0
-    """How many tools a list must have."""
+    """Number of tools in a list."""
     pid: int | None = None
     """A process whose time is looked at, with its descendants."""
     token: str = ""

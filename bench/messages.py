@@ -1,4 +1,4 @@
-"""What the load and the stub backend agree on: revisions, tools, texts, and requests as bytes."""
+"""Constants of the load and the stub backend: revisions, tools, texts, and requests as bytes."""
 
 from typing import Final, Literal
 
@@ -12,7 +12,7 @@ MODERN: Final = "2026-07-28"
 PADDING: Final = b"0123456789abcdef" * 6400
 """100 KiB, which the tool `large` puts behind the text it was given."""
 NOTIFICATIONS: Final = 100
-"""How many of them the tool `progress` sends in a call."""
+"""Number of notifications that the tool `progress` sends in a call."""
 TOOLS: Final = ("echo", "large", "progress")
 """The tools that do something; each takes the argument `text`."""
 
@@ -77,10 +77,10 @@ class Requests:
         return b"%scontent-length: %d\r\n\r\n%s" % (head, len(body), body)
 
     def _head(self, method: str, name: str) -> bytes:
-        found = self._heads.get((method, name))
-        if found is None:
-            found = self._heads[method, name] = self._built(method, name)
-        return found
+        result = self._heads.get((method, name))
+        if result is None:
+            result = self._heads[method, name] = self._built(method, name)
+        return result
 
     def _built(self, method: str, name: str) -> bytes:
         lines = (
@@ -99,7 +99,7 @@ class Requests:
 
 
 def text(number: int) -> str:
-    """What the call of this number says; no other call says the same."""
+    """Return the text of the call of this number; no other call has the same."""
     return f"said in call {number}."
 
 

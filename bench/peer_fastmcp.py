@@ -11,8 +11,8 @@ import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
-from fastmcp.server import create_proxy  # type: ignore[import-not-found]
-from fastmcp.server.providers.proxy import (  # type: ignore[import-not-found]
+from fastmcp.server import create_proxy
+from fastmcp.server.providers.proxy import (
     FastMCPProxy,
     ProxyClient,
 )

@@ -75,7 +75,7 @@ def _slim(python: Path) -> list[str]:
 
 def needed(requires: Iterable[str], extras: Iterable[str] = ()) -> list[str]:
     """The requirements that hold here with these extras; those of UNBOUND without a version."""
-    found = []
+    results = []
     for line in requires:
         requirement = Requirement(line)
         marker = requirement.marker
@@ -83,8 +83,8 @@ def needed(requires: Iterable[str], extras: Iterable[str] = ()) -> list[str]:
             continue
         bound = "" if requirement.name in UNBOUND else str(requirement.specifier)
         chosen = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
-        found.append(f"{requirement.name}{chosen}{bound}")
-    return list(dict.fromkeys(found))
+        results.append(f"{requirement.name}{chosen}{bound}")
+    return list(dict.fromkeys(results))
 
 
 def _requires(python: Path, distribution: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Where a measurement was taken: the machine and the versions."""
+"""Place of a measurement: the machine and the versions."""
 
 import datetime
 import os

@@ -82,7 +82,7 @@ class Processes:
             self._started.remove(process)
 
     def log(self, name: str) -> Path:
-        """Where the process of this name writes."""
+        """Return the path of the log of the process of this name."""
         return self._logs / f"{name}.log"
 
 

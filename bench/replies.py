@@ -18,7 +18,7 @@ class Reply:
 
 
 class Envelope(msgspec.Struct):
-    """What is read of a JSON-RPC message."""
+    """Members of a JSON-RPC message that are read."""
 
     id: int | str | None = None
     method: str | None = None
@@ -54,16 +54,16 @@ def messages_of(body: bytes) -> list[bytes]:
 
 def message_of(reply: Reply, number: int) -> tuple[list[bytes], bytes] | None:
     """The messages before the result, and the result; None unless it has this id."""
-    found = messages_of(reply.body) if reply.status == 200 else []
-    if not found:
+    actual = messages_of(reply.body) if reply.status == 200 else []
+    if not actual:
         return None
     try:
-        envelope = _envelope.decode(found[-1])
+        envelope = _envelope.decode(actual[-1])
     except msgspec.MsgspecError:
         return None
     if envelope.id != number or not envelope.result:
         return None
-    return found[:-1], bytes(envelope.result)
+    return actual[:-1], bytes(envelope.result)
 
 
 class Checker:
@@ -91,11 +91,11 @@ class Checker:
 
 
 def is_right(operation: Operation, number: int, reply: Reply, tools: int) -> bool:
-    """Whether the reply is that of the operation; `tools` is how many a list must have."""
-    found = message_of(reply, number)
-    if found is None:
+    """Return True if the reply is that of the operation; `tools` is the number in a list."""
+    message = message_of(reply, number)
+    if message is None:
         return False
-    before, result = found
+    before, result = message
     if operation == "initialize":
         return b'"serverInfo"' in result
     if operation == "list":
@@ -114,7 +114,7 @@ def _says(operation: Operation, number: int, result: bytes) -> bool:
 
 
 def _is_whole(before: list[bytes], number: int) -> bool:
-    """Whether these are all notifications of the call, in their order."""
+    """Return True if these are all notifications of the call, in their order."""
     try:
         envelopes = [_envelope.decode(message) for message in before]
         if any(envelope.method != "notifications/progress" for envelope in envelopes):

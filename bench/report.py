@@ -22,7 +22,7 @@ _TOKENS: Final = {"first p50": 2, "again p50": 2, "added p50": 2, "tokens MiB": 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one row gave in one round."""
+    """Results of one row in one round."""
 
     case: str
     row: str
@@ -82,13 +82,13 @@ def _cells(cells: Iterable[str]) -> str:
 
 def _spread(own: list[Result], key: str, digits: int) -> str:
     """The median, and the least and the greatest of several."""
-    found = [result.figures.values[key] for result in own if key in result.figures.values]
-    if not found:
+    results = [result.figures.values[key] for result in own if key in result.figures.values]
+    if not results:
         return "–"
-    median = _number(statistics.median(found), digits)
-    if len(found) == 1:
+    median = _number(statistics.median(results), digits)
+    if len(results) == 1:
         return median
-    return f"{median} ({_number(min(found), digits)}..{_number(max(found), digits)})"
+    return f"{median} ({_number(min(results), digits)}..{_number(max(results), digits)})"
 
 
 def _number(value: float, digits: int) -> str:
@@ -97,16 +97,16 @@ def _number(value: float, digits: int) -> str:
 
 
 def _ratio(own: list[Result], results: Sequence[Result], label: str, key: str) -> str:
-    found = paired(own, results, label, key, _quotient)
-    if not found or own[0].row == label:
+    result = paired(own, results, label, key, _quotient)
+    if not result or own[0].row == label:
         return "" if own[0].row == label else "–"
-    median = statistics.median(found)
+    median = statistics.median(result)
     return f"{median:.0f}" if median >= 100 else f"{median:.2f}"
 
 
 def _added(own: list[Result], results: Sequence[Result], label: str, key: str) -> str:
-    found = paired(own, results, label, key, lambda value, other: value - other)
-    return "–" if not found or own[0].row == label else f"{statistics.median(found):.2f}"
+    result = paired(own, results, label, key, lambda value, other: value - other)
+    return "–" if not result or own[0].row == label else f"{statistics.median(result):.2f}"
 
 
 def _quotient(value: float, other: float) -> float | None:
@@ -122,13 +122,13 @@ def paired(
 ) -> list[float]:
     """A figure compared with that of the row `label` in the same round and with as many clients."""
     others = {(r.level, r.round): r.figures.values for r in results if r.row == label}
-    found = []
+    actual = []
     for result in own:
         other = others.get((result.level, result.round), {})
         if key in result.figures.values and key in other:
             compared = compare(result.figures.values[key], other[key])
-            found += [] if compared is None else [compared]
-    return found
+            actual += [] if compared is None else [compared]
+    return actual
 
 
 def section(case: Case, results: Sequence[Result]) -> str:

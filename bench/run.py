@@ -33,7 +33,7 @@ from bench.token_load import Tokens
 DOCUMENT: Final = ROOT / "docs" / "performance.md"
 RESULTS: Final = peers.CACHE / "results.jsonl"
 _LONGER: Final = {16: 2.0, 64: 5.0}
-"""How many times longer FastMCP's window is where many clients wait for it."""
+"""Factor by which FastMCP's window is longer if many clients wait for it."""
 
 
 class Bench:
@@ -78,8 +78,8 @@ class Bench:
         print(f"    {error}", flush=True)
 
     async def _calls(self, case: Case, rows: list[Row], load: Load) -> list[Result]:
-        found = await asyncio.gather(*(self._started(case, row) for row in rows))
-        targets = [target for target in found if target is not None]
+        result = await asyncio.gather(*(self._started(case, row) for row in rows))
+        targets = [target for target in result if target is not None]
         results: list[Result] = []
         for turn in range(self._effort.rounds):
             first = turn % max(1, len(targets))
@@ -152,17 +152,17 @@ class Bench:
 
 def _peers(install: bool, notes: list[str]) -> dict[str, Path]:
     """The environments of the peers that are there; a note for each that is not."""
-    found: dict[str, Path] = {}
+    result: dict[str, Path] = {}
     ways: dict[str, Callable[[bool], Path]] = {
         "fastmcp": peers.fastmcp,
         "mcp-proxy": peers.mcp_proxy,
     }
     for name, way in ways.items():
         try:
-            found[name] = way(install)
+            result[name] = way(install)
         except NotInstalled as error:
             notes.append(str(error))
-    return found
+    return result
 
 
 def _chosen(args: argparse.Namespace) -> list[Case]:

@@ -22,7 +22,7 @@ class Shares:
         self._made: list[Path] = []
 
     def are_possible(self) -> bool:
-        """Whether quotas can be set here."""
+        """Return True if quotas can be set here."""
         group = self._within / f"mcpproxy-bench-{os.getpid()}"
         try:
             group.mkdir()

@@ -30,9 +30,9 @@ from bench.replies import BadReply, Reply
 from bench.stub import Behaviour
 
 FLAT: Final = 0.05
-"""How much more the fullest part of the time may take than the emptiest."""
+"""Maximum growth between the emptiest and the fullest part of the time."""
 WARM: Final = 0.25
-"""Which part of the time is not looked at."""
+"""Part of the time that is ignored."""
 WINDOWS: Final = 6
 _SAMPLES: Final = 60
 _TOOLS: Final = 10
@@ -114,7 +114,7 @@ def _calls(number: int) -> Iterator[int]:
 
 
 def spread(samples: Sequence[float]) -> float:
-    """How much more the fullest window takes than the emptiest once warm; 0.05 is 5 %.
+    """Return the growth between the emptiest and the fullest window once warm; 0.05 is 5 %.
 
     A window's figure is its median: one sample may fall into the midst of a large answer.
     """

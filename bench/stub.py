@@ -30,7 +30,7 @@ _MODERN_MEMBERS: Final = {"resultType": "complete", "ttlMs": 0, "cacheScope": "p
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """What kind of backend the stub is."""
+    """Behavior of the stub backend."""
 
     eras: Eras = "legacy"
     sessions: bool = False
@@ -46,7 +46,7 @@ class Behaviour:
 
 
 class Meta(msgspec.Struct):
-    """What the stub reads of `_meta`."""
+    """Members of `_meta` that the stub reads."""
 
     token: msgspec.Raw = msgspec.field(name="progressToken", default=msgspec.Raw())
     version: str | None = msgspec.field(
@@ -61,7 +61,7 @@ class Arguments(msgspec.Struct):
 
 
 class Params(msgspec.Struct):
-    """What the stub reads of `params`."""
+    """Members of `params` that the stub reads."""
 
     name: str = ""
     arguments: Arguments = msgspec.field(default_factory=Arguments)
@@ -77,7 +77,7 @@ class Request(msgspec.Struct):
 
 
 class Stub:
-    """What the connections of one backend share."""
+    """State that the connections of one backend share."""
 
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
@@ -102,7 +102,7 @@ class Stub:
             stream.write(b"0\r\n\r\n")
 
     def speaks(self, request: Request) -> bool:
-        """Whether the request belongs to an era of this backend."""
+        """Return True if the request belongs to an era of this backend."""
         era = "modern" if request.params.meta.version else "legacy"
         return self.behaviour.eras in ("both", era)
 
@@ -187,7 +187,7 @@ class Connection(asyncio.Protocol):
             self._answer(request)
 
     def _is_strange(self, request: Request) -> bool:
-        """Whether a session is needed, and this is none of ours."""
+        """Return True if a session is required, and the request has no valid one."""
         outside = request.method == "initialize" or request.params.meta.version is not None
         kept = self._stub.behaviour.sessions
         return kept and not outside and self._session not in self._stub.sessions

@@ -94,7 +94,7 @@ class Targets:
         return replace(target, seconds=seconds)
 
     def lacks(self, row: Row) -> bool:
-        """Whether the row needs a peer that is not installed, or a quota that can't be set."""
+        """Return True if the row needs a missing peer, or a quota that can't be set."""
         if row.share is not None and not self._shares.are_possible():
             return True
         peer = "fastmcp" if row.target in _FASTMCP else row.target

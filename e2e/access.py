@@ -109,7 +109,7 @@ def start_agent(world: World) -> None:
 
 
 def in_agent(world: World, program: str, *arguments: str) -> Any:
-    """What a program prints in the agent's pod."""
+    """Return the output of a program in the agent's pod."""
     command = ("python", f"/programs/{program}.py", *arguments)
     return json.loads(world.kubectl("exec", f"pod/{AGENT}", "--", *command))
 
@@ -135,8 +135,8 @@ def sign_in(places: Places, **claims: str) -> str:
 
 def forge(places: Places, **claims: str) -> str:
     """A token like those of the OpenID provider, signed with another key."""
-    found = {**claims, "iss": issuer(places.proxy), "exp": int(time.time()) + 300}
-    return jwt.encode(found, generate_private_key(SECP256R1()), "ES256", {"kid": "one"})
+    result = {**claims, "iss": issuer(places.proxy), "exp": int(time.time()) + 300}
+    return jwt.encode(result, generate_private_key(SECP256R1()), "ES256", {"kid": "one"})
 
 
 def http_client(credentials: str) -> httpx2.AsyncClient:
@@ -151,13 +151,13 @@ async def tools(url: str, credentials: str) -> list[str]:
         http_client(credentials) as http,
         Client(streamable_http_client(url, http_client=http)) as client,
     ):
-        return sorted(one.name for one in (await client.list_tools()).tools)
+        return sorted(tool.name for tool in (await client.list_tools()).tools)
 
 
 def headers(credentials: str, session: str | None = None) -> dict[str, str]:
     """The headers of a request of the revision 2025-11-25."""
-    found = {"Authorization": f"Bearer {credentials}", "Accept": _ACCEPT}
-    return found if session is None else {**found, "Mcp-Session-Id": session}
+    result = {"Authorization": f"Bearer {credentials}", "Accept": _ACCEPT}
+    return result if session is None else {**result, "Mcp-Session-Id": session}
 
 
 def post(

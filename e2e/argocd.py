@@ -42,7 +42,7 @@ class ArgoCD:
     proxies: dict[str, dict[str, Any]] = field(default_factory=dict)
     """MCPProxies in git, by name."""
     client_side: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Those that are applied in Argo CD's default way."""
+    """Applications that are applied in Argo CD's default way."""
 
     def set_up(self) -> None:
         """Install our health check, and fill git."""
@@ -53,9 +53,9 @@ class ArgoCD:
         self.kubectl(*patch)
         install = (machine.ROOT / "manifests" / "install.yaml").read_text()
         parts: dict[str, list[Any]] = {"crds": [], "operator": []}
-        for found in yaml.safe_load_all(install):
-            crd = found["kind"] == "CustomResourceDefinition"
-            parts["crds" if crd else "operator"].append(found)
+        for document in yaml.safe_load_all(install):
+            crd = document["kind"] == "CustomResourceDefinition"
+            parts["crds" if crd else "operator"].append(document)
         for name, objects in parts.items():
             self._write(name, objects)
         self._write("apps", [_application(name, wave) for name, wave in WAVES.items()])
@@ -71,11 +71,11 @@ class ArgoCD:
     def install(self) -> None:
         """Create the application whose parts are the others."""
         root = _application(ROOT_APP, None, path="apps")
-        self.kubectl("apply", "-f", "-", given=json.dumps(root))
+        self.kubectl("apply", "-f", "-", stdin=json.dumps(root))
 
-    def kubectl(self, *arguments: str, given: str | None = None) -> str:
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """Standard output of kubectl in Argo CD's namespace."""
-        return self.cluster.kubectl("-n", NAMESPACE, *arguments, given=given, timeout=600)
+        return self.cluster.kubectl("-n", NAMESPACE, *arguments, stdin=stdin, timeout=600)
 
     def application(self, name: str) -> dict[str, Any]:
         """The status of an application; empty while it has none."""
@@ -89,8 +89,8 @@ class ArgoCD:
 
     def states(self) -> set[str]:
         """In which states any of the applications is."""
-        found = json.loads(self.kubectl("get", "applications", "-o", "json"))["items"]
-        return {_state(one.get("status", {})) for one in found}
+        items = json.loads(self.kubectl("get", "applications", "-o", "json"))["items"]
+        return {_state(item.get("status", {})) for item in items}
 
     def wait(self, state: str, *names: str, seconds: float = 90) -> None:
         """Wait until applications are in a state."""

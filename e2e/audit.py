@@ -31,14 +31,14 @@ class AuditLog:
     cluster: Cluster
 
     def position(self) -> int:
-        """Where the log ends now."""
+        """Return the end of the log."""
         return int(self._node("wc", "-c", LOG).split()[0])
 
     def writes(self, since: int, counts: Callable[[Write], bool]) -> list[Write]:
         """The writes after a position that count."""
         text = self._node("tail", "-c", f"+{since + 1}", LOG)
-        found = map(_write, map(json.loads, text.splitlines()))
-        return [write for write in found if counts(write)]
+        result = map(_write, map(json.loads, text.splitlines()))
+        return [write for write in result if counts(write)]
 
     def _node(self, *command: str) -> str:
         node = f"{self.cluster.name}-control-plane"

@@ -35,7 +35,7 @@ def repeating(action: Callable[[], object]) -> Iterator[None]:
 
 @contextmanager
 def followed(world: World, names: set[str]) -> Iterator[dict[str, str]]:
-    """What pods say until they end; there after the block, which has to end them."""
+    """Yield the output of pods until they end, complete after the block, which has to end them."""
     said: dict[str, str] = {}
     with ExitStack() as stack:
         processes = {}

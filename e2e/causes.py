@@ -66,15 +66,15 @@ def prepare(place: Place) -> None:
     name = place.restricted.namespace
     level = "pod-security.kubernetes.io/enforce=restricted"
     place.restricted.kubectl("label", "namespace", name, level)
-    for found in (*_policy(place.governed.namespace), _webhook(place.deaf.namespace)):
-        main.apply(found)
+    for result in (*_policy(place.governed.namespace), _webhook(place.deaf.namespace)):
+        main.apply(result)
 
 
 def create(place: Place) -> None:
     """Create all proxies, and change some of their Deployments as other managers do."""
     main = place.main
-    for found in (*_healthy(place), *_failing_pods(place), *_failing_backends(place)):
-        main.apply(found)
+    for result in (*_healthy(place), *_failing_pods(place), *_failing_backends(place)):
+        main.apply(result)
     for world in (place.full, place.closed, place.restricted, place.governed, place.deaf):
         own = place.proxy(_name_in(place, world))
         own["spec"]["backends"] = _far(main)
@@ -127,13 +127,13 @@ def remove(place: Place) -> None:
 
 
 def _name_in(place: Place, world: World) -> str:
-    found = {
+    result = {
         place.full.namespace: "quota-pods",
         place.closed.namespace: "quota-services",
         place.restricted.namespace: "pod-security",
         place.governed.namespace: "policy",
     }
-    return found.get(world.namespace, "webhook-down")
+    return result.get(world.namespace, "webhook-down")
 
 
 def _healthy(place: Place) -> Iterator[Object]:
@@ -162,15 +162,15 @@ def _failing_backends(place: Place) -> Iterator[Object]:
     yield place.proxy("no-endpoints", "absent-pods")
     yield place.proxy("wrong-host", "strict")
     for name, service, port in (("wrong-port", TELLER, 9), ("headless", "shifted", 80)):
-        found = place.proxy(name)
-        found["spec"]["backends"] = [{"name": "b", "service": {"name": service, "port": port}}]
-        yield found
-    found = place.proxy("wrong-path")
-    found["spec"]["backends"] = [{"name": "b", "url": f"http://{host}/nothing"}]
-    yield found
-    found = place.proxy("optional-down", TELLER, "no-such-service")
-    found["spec"]["backends"][1]["optional"] = True
-    yield found
+        result = place.proxy(name)
+        result["spec"]["backends"] = [{"name": "b", "service": {"name": service, "port": port}}]
+        yield result
+    result = place.proxy("wrong-path")
+    result["spec"]["backends"] = [{"name": "b", "url": f"http://{host}/nothing"}]
+    yield result
+    result = place.proxy("optional-down", TELLER, "no-such-service")
+    result["spec"]["backends"][1]["optional"] = True
+    yield result
 
 
 def _far(main: World) -> list[Object]:

@@ -16,7 +16,7 @@ NPM = Path(__file__).parent / "npm"
 
 @dataclass(frozen=True)
 class Catalog:
-    """What a server lists."""
+    """Lists of a server."""
 
     tools: frozenset[str]
     prompts: frozenset[str]
@@ -34,15 +34,17 @@ class Catalog:
 
 
 async def catalog(target: str | StdioServerParameters, mode: str = "auto") -> Catalog:
-    """What a server lists, by its URL or by the command that starts it."""
+    """Return the lists of a server, by its URL or by the command that starts it."""
     async with Client(target, mode=mode) as client:
         return Catalog(
-            tools=frozenset(one.name for one in (await client.list_tools()).tools),
-            prompts=frozenset(one.name for one in (await client.list_prompts()).prompts),
-            resources=frozenset(str(one.uri) for one in (await client.list_resources()).resources),
+            tools=frozenset(tool.name for tool in (await client.list_tools()).tools),
+            prompts=frozenset(prompt.name for prompt in (await client.list_prompts()).prompts),
+            resources=frozenset(
+                str(resource.uri) for resource in (await client.list_resources()).resources
+            ),
             templates=frozenset(
-                one.uri_template
-                for one in (await client.list_resource_templates()).resource_templates
+                template.uri_template
+                for template in (await client.list_resource_templates()).resource_templates
             ),
         )
 
@@ -65,7 +67,7 @@ def npm_install() -> None:
 
 
 def npm_client(url: str, mode: str) -> Any:
-    """What e2e/npm/client.mjs prints: the revision spoken, all names, an answer of each backend."""
+    """Output of e2e/npm/client.mjs: its revision, all names, a response of each backend."""
     done = subprocess.run(
         ["node", "client.mjs", url, mode], cwd=NPM, capture_output=True, text=True, timeout=60
     )

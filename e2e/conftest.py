@@ -49,31 +49,31 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """The cluster, with the images loaded and the operator installed."""
     with ThreadPoolExecutor() as pool:
         npm = pool.submit(clients.npm_install)
-        found = _installed(NAME, "e2e/kind.yaml")
+        actual = _installed(NAME, "e2e/kind.yaml")
         npm.result()
-    yield found
+    yield actual
     if request.session.testsfailed:
-        _describe(found)
+        _describe(actual)
     if not KEEP:
-        found.delete()
+        actual.delete()
 
 
 @pytest.fixture(scope="session")
 def three_nodes() -> Iterator[Cluster]:
     """A cluster of its own, of three nodes."""
-    found = _installed(f"{NAME}-three", "e2e/kind-three.yaml")
-    yield found
+    result = _installed(f"{NAME}-three", "e2e/kind-three.yaml")
+    yield result
     if not KEEP:
-        found.delete()
+        result.delete()
 
 
 @pytest.fixture(scope="session")
 def spare() -> Iterator[Cluster]:
     """A cluster of its own, from which everything may be taken away."""
-    found = _installed(f"{NAME}-spare", "e2e/kind.yaml")
-    yield found
+    result = _installed(f"{NAME}-spare", "e2e/kind.yaml")
+    yield result
     if not KEEP:
-        found.delete()
+        result.delete()
 
 
 def _installed(name: str, config: str) -> Cluster:
@@ -81,16 +81,16 @@ def _installed(name: str, config: str) -> Cluster:
     WORK.mkdir(exist_ok=True)
     env = machine.environment()
     assert machine.docker_runs(env), "Docker has to run: the stories need a kind cluster"
-    found = Cluster(name, env, WORK / f"kubeconfig-{name}")
+    actual = Cluster(name, env, WORK / f"kubeconfig-{name}")
     with ThreadPoolExecutor() as pool:
         build = pool.submit(images.build, env)
-        taken = _ready(found, config)
-        found.load(build.result())
-    found.kubectl("apply", "--server-side", "-f", "manifests/install.yaml")
+        taken = _ready(actual, config)
+        actual.load(build.result())
+    actual.kubectl("apply", "--server-side", "-f", "manifests/install.yaml")
     if taken:
-        found.kubectl("-n", SYSTEM, "rollout", "restart", OPERATOR)
-    found.kubectl("-n", SYSTEM, "rollout", "status", OPERATOR, "--timeout=120s")
-    return found
+        actual.kubectl("-n", SYSTEM, "rollout", "restart", OPERATOR)
+    actual.kubectl("-n", SYSTEM, "rollout", "status", OPERATOR, "--timeout=120s")
+    return actual
 
 
 def _ready(cluster: Cluster, config: str) -> bool:
@@ -116,7 +116,7 @@ def _describe(cluster: Cluster) -> None:
 
 @pytest.fixture(scope="session")
 def audit(cluster: Cluster) -> AuditLog:
-    """What was written to the API server."""
+    """Return the writes to the API server."""
     return AuditLog(cluster)
 
 

@@ -72,8 +72,8 @@ def certificate(directory: Path) -> tuple[Path, Path]:
 
 def free_ports() -> tuple[int, int]:
     """Two ports of this machine that nobody uses."""
-    with socket.create_server((ADDRESS, 0)) as one, socket.create_server((ADDRESS, 0)) as other:
-        return one.getsockname()[1], other.getsockname()[1]
+    with socket.create_server((ADDRESS, 0)) as server, socket.create_server((ADDRESS, 0)) as other:
+        return server.getsockname()[1], other.getsockname()[1]
 
 
 def doors(ports: tuple[int, int], authority: Path) -> Doors:
@@ -100,8 +100,8 @@ def traefik(world: World, gateways: World, pair: tuple[Path, Path]) -> Iterator[
     binding = f"traefik-{gateways.namespace}"
     grant = ("create", "clusterrolebinding", binding, "--clusterrole=cluster-admin")
     cluster.kubectl(*grant, f"--serviceaccount={admin}")
-    for one in (_gateway_class(), _gateway(world), _traefik()):
-        gateways.apply(one)
+    for item in (_gateway_class(), _gateway(world), _traefik()):
+        gateways.apply(item)
     gateways.kubectl("rollout", "status", "deployment/traefik", "--timeout=120s")
     ports = free_ports()
     node = node_address(world)
@@ -245,7 +245,7 @@ def nginx(
 def _configuration(
     ingress: Object, ports: tuple[int, int], pair: tuple[Path, Path], upstream: str, directory: Path
 ) -> str:
-    """What ingress-nginx makes of an Ingress: its exact paths and annotations, and nothing else."""
+    """Return the routes that ingress-nginx reads from an Ingress: exact paths and annotations."""
     [rule] = ingress["spec"]["rules"]
     notes = ingress["metadata"]["annotations"]
     prefix = "nginx.ingress.kubernetes.io/"
@@ -256,9 +256,9 @@ def _configuration(
         'proxy_http_version 1.1; proxy_set_header Host $http_host; proxy_set_header Connection "";'
     )
     paths = rule["http"]["paths"]
-    assert {one["pathType"] for one in paths} == {"Exact"}
+    assert {path["pathType"] for path in paths} == {"Exact"}
     exact = "".join(
-        f"location = {one['path']} {{ {options} proxy_pass {upstream}; }}" for one in paths
+        f"location = {item['path']} {{ {options} proxy_pass {upstream}; }}" for item in paths
     )
     stripped = f"location {PREFIX}/ {{ {options} proxy_pass {upstream}/; }}"
     tls = f"ssl_certificate {pair[0]}; ssl_certificate_key {pair[1]};"

@@ -40,9 +40,9 @@ class Operators:
         return set(self.world.kubectl("get", "pods", *selector, "-o", "name").split())
 
     def container(self) -> Object:
-        """What each runs."""
-        found = self.world.get("deployment", OPERATOR.partition("/")[2])
-        container: Object = found["spec"]["template"]["spec"]["containers"][0]
+        """Return the container of the operators."""
+        result = self.world.get("deployment", OPERATOR.partition("/")[2])
+        container: Object = result["spec"]["template"]["spec"]["containers"][0]
         return container
 
     def change(self, **fields: object) -> None:
@@ -64,7 +64,7 @@ class Operators:
 
 @dataclass
 class Held:
-    """Which pods held the Lease, and for how long nobody did."""
+    """Holders of the Lease, and the time without one."""
 
     holders: list[str] = field(default_factory=list)
     longest_without: float = 0.0
@@ -85,7 +85,7 @@ class Held:
 
 @contextmanager
 def lease_watched(operators: Operators) -> Iterator[Held]:
-    """Who holds the Lease is noted, within."""
+    """Record the holders of the Lease within the block."""
     held = Held()
     with repeating(lambda: held.look(operators.leader())):
         yield held

@@ -34,9 +34,9 @@ def add_on(world: World, name: str) -> None:
 
 def install(world: World) -> None:
     """Bring the programs into a namespace."""
-    found = {path.name: path.read_text("utf-8") for path in PROGRAMS.glob("*.py")}
+    result = {path.name: path.read_text("utf-8") for path in PROGRAMS.glob("*.py")}
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "programs"}}
-    world.apply({**config, "data": found})
+    world.apply({**config, "data": result})
 
 
 def spec(program: str, *arguments: str) -> Object:
@@ -87,14 +87,14 @@ def idler(world: World, name: str, **labels: str) -> None:
     pod = spec("none")
     pod["containers"][0]["command"] = ["python", "-c", "import signal; signal.pause()"]
     pod["volumes"] = pod["containers"][0]["volumeMounts"] = []
-    found = manifest("v1", "Pod", name, pod)
-    found["metadata"]["labels"] = labels
-    world.apply(found)
+    result = manifest("v1", "Pod", name, pod)
+    result["metadata"]["labels"] = labels
+    world.apply(result)
     world.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
 
 
 def reaches(world: World, source: str, host: str, port: int) -> bool:
-    """Whether a connection from `source`, such as pod/agent, to an address comes about.
+    """Return True if `source`, such as pod/agent, can connect to an address.
 
     What a policy forbids is dropped, never refused.
     """
@@ -109,7 +109,9 @@ def reaches(world: World, source: str, host: str, port: int) -> bool:
 
 def proxy(name: str, *backends: str, **fields: Any) -> Object:
     """An MCPProxy in front of tellers."""
-    services = [{"name": one, "service": {"name": one, "port": PORT}} for one in backends]
+    services = [
+        {"name": backend, "service": {"name": backend, "port": PORT}} for backend in backends
+    ]
     fields = {"image": IMAGE, "backends": services, **fields}
     return manifest("mcpproxy.dev/v1alpha1", "MCPProxy", name, fields)
 
@@ -117,18 +119,20 @@ def proxy(name: str, *backends: str, **fields: Any) -> Object:
 def pods_of(world: World, name: str) -> list[Object]:
     """The pods of an MCPProxy that are not on their way out."""
     selector = f"app.kubernetes.io/instance={name}"
-    found = json.loads(world.kubectl("get", "pods", "-l", selector, "-o", "json"))["items"]
-    return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+    items = json.loads(world.kubectl("get", "pods", "-l", selector, "-o", "json"))["items"]
+    return [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]
 
 
 def is_ready(pod: Object) -> bool:
-    """Whether a pod is Ready."""
+    """Return True if a pod is Ready."""
     conditions = pod["status"].get("conditions", [])
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    return any(
+        condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions
+    )
 
 
 def ready_pods(world: World, name: str) -> int:
-    """How many pods of an MCPProxy are Ready."""
+    """Return the number of Ready pods of an MCPProxy."""
     return sum(map(is_ready, pods_of(world, name)))
 
 
@@ -142,8 +146,8 @@ class Caller:
     def tally(self) -> Object:
         """`calls`, `failed`, `error` and `seen` up to now; all empty before the first line."""
         line = self.world.kubectl("logs", self.name, "--tail=1").strip()
-        found: Object = json.loads(line or '{"calls": 0, "failed": 0, "error": "", "seen": {}}')
-        return found
+        document: Object = json.loads(line or '{"calls": 0, "failed": 0, "error": "", "seen": {}}')
+        return document
 
     def wait_calls(self, more: int) -> None:
         """Wait until so many calls more are done."""
@@ -151,7 +155,7 @@ class Caller:
         eventually(f"{wanted} calls", lambda: self.tally()["calls"] >= wanted, 120)
 
     def check(self) -> int:
-        """How many calls there were; fails the test if one of them failed."""
+        """Return the number of calls; fails the test if one of them failed."""
         tally = self.tally()
         assert tally["failed"] == 0, tally
         calls: int = tally["calls"]
@@ -204,12 +208,12 @@ def manifest(version: str, kind: str, name: str, spec: Object) -> Object:
 
 @contextmanager
 def watched(world: World, name: str) -> Iterator[list[tuple[int, int]]]:
-    """How many pods were Ready and how many there were, again and again."""
+    """Numbers of Ready pods and of all pods over time."""
     seen: list[tuple[int, int]] = []
 
     def look() -> None:
-        found = pods_of(world, name)
-        seen.append((sum(map(is_ready, found)), len(found)))
+        pods = pods_of(world, name)
+        seen.append((sum(map(is_ready, pods)), len(pods)))
 
     with repeating(look):
         yield seen

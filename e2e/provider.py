@@ -30,7 +30,7 @@ def node_address(world: World) -> str:
     """The address of the node, which this machine and the pods reach."""
     [node] = json.loads(world.cluster.kubectl("get", "nodes", "-o", "json"))["items"]
     addresses = node["status"]["addresses"]
-    return next(str(one["address"]) for one in addresses if one["type"] == "InternalIP")
+    return next(str(address["address"]) for address in addresses if address["type"] == "InternalIP")
 
 
 def node_port(world: World, name: str, selector: Object, *ports: int) -> int:
@@ -78,7 +78,9 @@ def start_seconds(world: World) -> float:
     """The seconds from the start of the container to its readiness."""
     [pod] = json.loads(world.kubectl("get", "pods", "-l", f"app={NAME}", "-o", "json"))["items"]
     [container] = pod["status"]["containerStatuses"]
-    [ready] = [one for one in pod["status"]["conditions"] if one["type"] == "Ready"]
+    [ready] = [
+        condition for condition in pod["status"]["conditions"] if condition["type"] == "Ready"
+    ]
     begun, served = container["state"]["running"]["startedAt"], ready["lastTransitionTime"]
     return (datetime.fromisoformat(served) - datetime.fromisoformat(begun)).total_seconds()
 

@@ -39,7 +39,7 @@ class Realm:
     def condition(self, kind: str, name: str = NAME) -> Object:
         """A condition of an MCPProxy; empty while it is absent."""
         conditions = self.world.status(name).get("conditions", [])
-        return next((one for one in conditions if one["type"] == kind), {})
+        return next((item for item in conditions if item["type"] == kind), {})
 
     def statuses(self, token: str, requests: int = 8) -> set[int]:
         """The HTTP statuses of first requests with a token, over connections of their own."""
@@ -59,10 +59,10 @@ class Realm:
 
     def follow(self, kind: str, page: str = PAGE) -> list[str]:
         """Run the commands of one kind in a page; return the output of each block."""
-        given = blocks(page, kind)
-        assert given, kind
+        value = blocks(page, kind)
+        assert value, kind
         done = subprocess.run(
-            ["bash", "-c", _kcadm(self.world) + script(given)],
+            ["bash", "-c", _kcadm(self.world) + script(value)],
             cwd=ROOT,
             env=self._environment(),
             capture_output=True,

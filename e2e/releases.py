@@ -34,14 +34,14 @@ class Release:
         cluster.load(images.build(cluster.env, TARGETS, self.tree, self.tag))
 
     def manifests(self) -> str:
-        """What installs it, with its own images."""
+        """Manifests that install it, with its own images."""
         text = (self.tree / "manifests" / "install.yaml").read_text(encoding="utf-8")
         return _OURS.sub(rf"\1:{self.tag}", text)
 
     def install(self, cluster: Cluster) -> None:
         """Apply all manifests over those that are there; returns when its operators run."""
         apply = ("apply", "--server-side", "--force-conflicts", "-f", "-")
-        cluster.kubectl(*apply, given=self.manifests())
+        cluster.kubectl(*apply, stdin=self.manifests())
         Operators(cluster).wait()
 
 
@@ -71,6 +71,6 @@ def earlier(directory: Path, revision: str, tag: str) -> Release:
     archive = subprocess.run(
         ["git", "archive", revision], cwd=machine.ROOT, check=True, capture_output=True
     )
-    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as found:
-        found.extractall(directory, filter="data")
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as result:
+        result.extractall(directory, filter="data")
     return Release(directory, tag)

@@ -36,9 +36,9 @@ def counter(world: World) -> None:
 
 def proxy(name: str, *tellers: str, **fields: object) -> Object:
     """An MCPProxy in front of tellers and the counter, which keeps a session for each client."""
-    found = pods.proxy(name, *tellers, COUNTER, **fields)
-    found["spec"]["backends"][-1]["session"] = {"mode": "PerClient"}
-    return found
+    result = pods.proxy(name, *tellers, COUNTER, **fields)
+    result["spec"]["backends"][-1]["session"] = {"mode": "PerClient"}
+    return result
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,15 @@ class Clients:
 
     def wait_calls(self, more: int) -> None:
         """Wait until each has done so many calls more."""
-        for one in (self.modern, self.legacy, self.counting):
-            one.wait_calls(more)
+        for item in (self.modern, self.legacy, self.counting):
+            item.wait_calls(more)
 
     def check(self) -> str:
-        """What they did, in words; fails the test if a call failed or a session was lost.
+        """Return a summary; fails the test if a call failed or a session was lost.
 
         A counting session ends with the pod that holds it, and its client begins anew.
         """
-        calls = [one.check() for one in (self.modern, self.legacy, self.counting)]
+        calls = [item.check() for item in (self.modern, self.legacy, self.counting)]
         legacy, counting = self.legacy.tally(), self.counting.tally()
         assert legacy["ended"] == 0, legacy
         begun = "all that ended have begun anew"
@@ -72,7 +72,7 @@ class Clients:
 
     @property
     def ended(self) -> int:
-        """How many counting sessions have ended."""
+        """Return the number of ended counting sessions."""
         ended: int = self.counting.tally()["ended"]
         return ended
 

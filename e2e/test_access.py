@@ -46,21 +46,21 @@ def key() -> str:
 @pytest.fixture(scope="module")
 def places(new_world: Callable[[str], World], key: str) -> Iterator[Places]:
     """A proxy of two pods, Ready, and both agents; the OpenID provider is not there yet."""
-    found = Places(*map(new_world, ("access", "forecaster", "archivist")))
-    for world in found:
+    result = Places(*map(new_world, ("access", "forecaster", "archivist")))
+    for world in result:
         level = "pod-security.kubernetes.io/enforce=restricted"
         world.cluster.kubectl("label", "namespace", world.namespace, level)
-    found.proxy.kubectl("apply", "-f", "samples/demo-backends.yaml")
-    access.store(found.proxy, key)
-    found.proxy.apply(access.proxy(found, OUTDATED))
-    for world in (found.forecaster, found.archivist):
+    result.proxy.kubectl("apply", "-f", "samples/demo-backends.yaml")
+    access.store(result.proxy, key)
+    result.proxy.apply(access.proxy(result, OUTDATED))
+    for world in (result.forecaster, result.archivist):
         access.start_agent(world)
-    found.proxy.wait_ready(NAME)
-    eventually("both pods are Ready", lambda: ready_pods(found.proxy, NAME) == 2)
-    for world in (found.forecaster, found.archivist):
+    result.proxy.wait_ready(NAME)
+    eventually("both pods are Ready", lambda: ready_pods(result.proxy, NAME) == 2)
+    for world in (result.forecaster, result.archivist):
         world.kubectl("wait", "--for=condition=Ready", f"pod/{AGENT}", "--timeout=60s")
-    yield found
-    for world in found:
+    yield result
+    for world in result:
         world.remove()
 
 
@@ -94,7 +94,7 @@ def test_agents_of_two_namespaces_see_and_use_different_tools(places: Places, mo
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_denied_tool_answers_like_an_unknown_one(places: Places, mode: str) -> None:
+def test_a_denied_tool_gets_the_same_response_as_an_unknown_tool(places: Places, mode: str) -> None:
     names = ("notes_search_notes", "notes_no_such_tool", "no_such_backend")
     calls = [(name, {"text": "coffee"}) for name in names]
     result = as_agent(places.forecaster, places.proxy, mode, *calls)
@@ -131,7 +131,7 @@ async def test_a_token_counts_for_its_audience_and_its_service_account_only(
     assert await access.tools(url, token(places.archivist, "default")) == ARCHIVIST_TOOLS
 
 
-def test_a_session_goes_on_at_the_other_pod_for_its_own_service_account_only(
+def test_another_pod_continues_a_session_only_for_its_service_account(
     places: Places,
 ) -> None:
     own, same = (token(places.archivist, AGENT) for _ in range(2))
@@ -139,13 +139,13 @@ def test_a_session_goes_on_at_the_other_pod_for_its_own_service_account_only(
     increment: Object = {"name": "counter_increment", "arguments": {}}
     with _each_pod(places.proxy) as urls:
         session = initialize(urls[0], own).headers["Mcp-Session-Id"]
-        turns = [(one, credentials) for credentials in (own, same) for one in urls]
-        for number, (one, credentials) in enumerate(turns, 1):
-            response = post(one, credentials, "tools/call", increment, session)
+        turns = [(entry, credentials) for credentials in (own, same) for entry in urls]
+        for number, (item, credentials) in enumerate(turns, 1):
+            response = post(item, credentials, "tools/call", increment, session)
             assert response.status_code == 200
             assert re.search(rf'"count": ?{number}\b', response.text), response.text
-        for one in urls:
-            assert post(one, other, "tools/call", increment, session).status_code == 404
+        for item in urls:
+            assert post(item, other, "tools/call", increment, session).status_code == 404
 
 
 async def test_a_condition_on_arguments_is_evaluated_in_the_image(url: str, key: str) -> None:
@@ -153,7 +153,7 @@ async def test_a_condition_on_arguments_is_evaluated_in_the_image(url: str, key:
         access.http_client(key) as http,
         Client(streamable_http_client(url, http_client=http)) as client,
     ):
-        assert [one.name for one in (await client.list_tools()).tools] == [FORECAST]
+        assert [tool.name for tool in (await client.list_tools()).tools] == [FORECAST]
         assert (await call(client, FORECAST, city="Rome"))["city"] == "Rome"
         with pytest.raises(MCPError) as error:
             await client.call_tool(FORECAST, {"city": "Bergen"})
@@ -161,10 +161,10 @@ async def test_a_condition_on_arguments_is_evaluated_in_the_image(url: str, key:
 
 
 def test_a_mistake_in_a_condition_is_shown_with_its_position(places: Places) -> None:
-    name, found = "mistaken", access.proxy(places)
-    found["metadata"]["name"] = name
-    found["spec"]["authorization"]["rules"][0]["when"] = "args.city =="
-    places.proxy.apply(found)
+    name, result = "mistaken", access.proxy(places)
+    result["metadata"]["name"] = name
+    result["spec"]["authorization"]["rules"][0]["when"] = "args.city =="
+    places.proxy.apply(result)
     condition = _wait_condition(places.proxy, "Accepted", "False", name)
     assert "spec.authorization.rules[0].when: " in condition["message"]
     assert "line 1, column 13" in condition["message"]
@@ -196,7 +196,7 @@ async def test_people_sign_in_as_soon_as_the_keys_of_their_provider_are_known(
     assert await access.tools(url, alice) == NOTES_TOOLS
     assert await access.tools(url, sign_in(places, sub="bob", aud=audience)) == []
     other = sign_in(places, sub="alice", groups="dev", aud="https://other.example.dev/mcp")
-    assert [initialize(url, one).status_code for one in (forgery, other)] == [401, 401]
+    assert [initialize(url, item).status_code for item in (forgery, other)] == [401, 401]
 
 
 def test_a_rule_that_covers_nothing_is_named_until_it_is_removed(places: Places) -> None:
@@ -218,22 +218,22 @@ def test_a_replaced_api_key_and_its_streams_end_at_all_pods_with_no_restart(
     eventually("two pods are left", lambda: len(pods_of(world, NAME)) == 2)
     before = _identities(world)
     with ThreadPoolExecutor() as pool, _each_pod(world) as urls:
-        sessions = [initialize(one, key).headers["Mcp-Session-Id"] for one in urls]
+        sessions = [initialize(entry, key).headers["Mcp-Session-Id"] for entry in urls]
         streams = [pool.submit(_listen, *each, key) for each in zip(urls, sessions, strict=True)]
         another = secrets.token_hex(32)
         access.store(world, another)
         begun = time.monotonic()
 
         def is_replaced() -> bool:
-            return all(initialize(one, key).status_code == 401 for one in urls)
+            return all(initialize(element, key).status_code == 401 for element in urls)
 
         eventually("all pods refuse the old key", is_replaced, ROTATED_SECONDS)
         print(f"the old key ended within {time.monotonic() - begun:.0f} s")
         for stream in streams:
             stream.result(timeout=10)
-        assert {initialize(one, another).status_code for one in urls} == {200}
-        for one, session in zip(urls, sessions, strict=True):
-            assert post(one, another, "tools/list", {}, session).status_code == 200
+        assert {initialize(value, another).status_code for value in urls} == {200}
+        for item, session in zip(urls, sessions, strict=True):
+            assert post(item, another, "tools/list", {}, session).status_code == 200
     assert _identities(world) == before
 
 
@@ -253,8 +253,8 @@ def test_neither_the_operator_nor_the_pods_may_read_secrets(places: Places, verb
 
 
 def test_the_pods_of_the_proxy_have_no_token_of_the_api_server(places: Places) -> None:
-    [one, *others] = pods_of(places.proxy, NAME)
-    for pod in (one, *others):
+    [item, *others] = pods_of(places.proxy, NAME)
+    for pod in (item, *others):
         assert pod["spec"]["automountServiceAccountToken"] is False
         projected = [
             source
@@ -263,18 +263,18 @@ def test_the_pods_of_the_proxy_have_no_token_of_the_api_server(places: Places) -
         ]
         assert not any("serviceAccountToken" in source for source in projected)
     with pytest.raises(CommandFailed, match="No such file"):
-        places.proxy.kubectl("exec", one["metadata"]["name"], "--", "ls", API_TOKEN)
+        places.proxy.kubectl("exec", item["metadata"]["name"], "--", "ls", API_TOKEN)
 
 
 def _wait_condition(world: World, kind: str, status: str, name: str = NAME) -> Object:
     """A condition, once it has this status."""
 
-    def found() -> Object:
-        conditions = {one["type"]: one for one in world.status(name).get("conditions", [])}
+    def reached() -> Object:
+        conditions = {item["type"]: item for item in world.status(name).get("conditions", [])}
         condition: Object = conditions.get(kind, {})
         return condition if condition.get("status") == status else {}
 
-    return eventually(f"{kind} is {status}", found, 90)
+    return eventually(f"{kind} is {status}", reached, 90)
 
 
 def _described(world: World, kind: str) -> tuple[str, str]:

@@ -32,9 +32,9 @@ def agents(new_world: Callable[[str], World]) -> Iterator[World]:
 def test_an_agent_gets_the_tools_of_its_service_account_as_documented(
     agents: World, tmp_path: Path
 ) -> None:
-    given = blocks("authentication.md", "run: agents")
-    assert len(given) == 3
-    *_, listed = _outputs(agents, script(given), tmp_path)
+    value = blocks("authentication.md", "run: agents")
+    assert len(value) == 3
+    *_, listed = _outputs(agents, script(value), tmp_path)
     assert WEATHER in listed
     assert "counter_" not in listed
 
@@ -42,15 +42,15 @@ def test_an_agent_gets_the_tools_of_its_service_account_as_documented(
 def test_records_of_the_agents_calls_reach_the_log_store_as_documented(
     agents: World, tmp_path: Path
 ) -> None:
-    given = blocks("audit.md", "run: otlp")
-    assert len(given) == 1
-    _outputs(agents, script(given), tmp_path)
+    value = blocks("audit.md", "run: otlp")
+    assert len(value) == 1
+    _outputs(agents, script(value), tmp_path)
 
-    def found() -> list[str]:
+    def records() -> list[str]:
         log = agents.kubectl("logs", f"deployment/{COLLECTOR}")
         return [line for line in log.splitlines() if WEATHER in line]
 
-    [line] = eventually("the record is in the log store", found)
+    [line] = eventually("the record is in the log store", records)
     assert f"system:serviceaccount:{agents.namespace}:reader" in line
     assert json.loads(line)
 

@@ -52,9 +52,9 @@ def argocd(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[Ar
         _create(cluster)
         cluster.load(built.result())
     machine.run([str(SHARED / "up"), NAME], env, timeout=1500)
-    found = ArgoCD(cluster, tmp_path_factory.mktemp("git"))
-    found.set_up()
-    yield found
+    cd = ArgoCD(cluster, tmp_path_factory.mktemp("git"))
+    cd.set_up()
+    yield cd
     if request.session.testsfailed:
         for what in (
             ("get", "applications", "-n", NAMESPACE, "-o", "yaml"),
@@ -86,7 +86,7 @@ def world(argocd: ArgoCD) -> World:
     """The namespace of the proxies, once everything is there."""
     world = World(argocd.cluster, "agents")
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": world.namespace}}
-    argocd.cluster.kubectl("apply", "-f", "-", given=json.dumps(namespace))
+    argocd.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(namespace))
     pods.add_on(world, "metrics-server")
     pods.tellers(world, "teller")
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "token"}}
@@ -101,8 +101,8 @@ def world(argocd: ArgoCD) -> World:
 
 def _many_fields(name: str) -> dict[str, Any]:
     """An MCPProxy with an autoscaler, and values in more than one spelling."""
-    found = pods.proxy(name, "teller")
-    found["spec"]["backends"][0] |= {
+    result = pods.proxy(name, "teller")
+    result["spec"]["backends"][0] |= {
         "transport": "streamable-http",
         "protocol": "auto",
         "headers": [
@@ -115,7 +115,7 @@ def _many_fields(name: str) -> dict[str, Any]:
         "forward": {"roots": False, "sampling": True},
         "cache": {"ttl": "5m"},
     }
-    found["spec"] |= {
+    result["spec"] |= {
         "autoscaling": {
             "minReplicas": 1,
             "maxReplicas": 3,
@@ -138,7 +138,7 @@ def _many_fields(name: str) -> dict[str, Any]:
         },
         "suspend": False,
     }
-    return found
+    return result
 
 
 def test_crd_operator_and_proxies_arrive_in_waves_and_are_synced_and_healthy(
@@ -172,7 +172,7 @@ def test_nothing_drifts_while_autoscalers_move_the_pods_of_proxies_with_many_fie
     with repeating(look):
         ends = time.monotonic() + DRIFT_SECONDS
         while time.monotonic() < ends or not all(moves.values()):
-            name = min(names, key=lambda one: moves[one])
+            name = min(names, key=lambda item: moves[item])
             _move(world, name)
             moves[name] += 1
     print(f"{time.monotonic() - ends + DRIFT_SECONDS:.0f} s, up and down: {moves}; seen {seen}")
@@ -194,7 +194,9 @@ def test_a_backend_that_is_down_is_degraded_until_it_is_back(argocd: ArgoCD, wor
     world.kubectl("scale", "deployment/teller", "--replicas=0")
     try:
         argocd.wait("Synced Degraded", "proxies", CLIENT_SIDE)
-        conditions = {one["type"]: one for one in world.status("client-side")["conditions"]}
+        conditions = {
+            condition["type"]: condition for condition in world.status("client-side")["conditions"]
+        }
         assert "teller" in conditions["Ready"]["message"]
     finally:
         world.kubectl("scale", "deployment/teller", "--replicas=1")
@@ -261,7 +263,7 @@ def test_a_proxy_that_is_taken_out_of_git_goes_with_all_its_children(
     eventually("its children are gone", lambda: not world.owned(uid), COLLECTION_SECONDS)
 
 
-def test_the_parent_takes_all_applications_and_what_they_brought_along(
+def test_the_parent_application_deletes_all_applications_with_their_objects(
     argocd: ArgoCD, world: World
 ) -> None:
     uid = world.get(PROXIES, "scaling")["metadata"]["uid"]
@@ -305,7 +307,7 @@ def test_the_crds_application_first_while_all_others_heal(argocd: ArgoCD, world:
 
 
 def _is_there(argocd: ArgoCD, world: World, name: str) -> bool:
-    """Whether a proxy is there and Ready; its kind may be missing."""
+    """Return True if a proxy exists and is Ready; its kind may be missing."""
     if not argocd.cluster.kubectl("get", "crd", PROXIES, "--ignore-not-found"):
         return False
     try:
@@ -321,8 +323,8 @@ def _install_again(argocd: ArgoCD) -> None:
 
 def _nothing_is_left(argocd: ArgoCD) -> None:
     for kind, name in (("namespace", "mcpproxy-system"), ("deployments", "--all-namespaces")):
-        found = argocd.cluster.kubectl("get", kind, name, "--ignore-not-found", "-o", "name")
-        assert "mcpproxy" not in found
+        result = argocd.cluster.kubectl("get", kind, name, "--ignore-not-found", "-o", "name")
+        assert "mcpproxy" not in result
 
 
 def _ready(world: World, name: str) -> int:

@@ -40,9 +40,9 @@ def argocd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ArgoCD]:
         cluster.create()
         cluster.load(built.result())
     machine.run([str(SHARED / "up"), NAME], env, timeout=1500)
-    found = ArgoCD(cluster, tmp_path_factory.mktemp("git"))
-    add_helm(found, tmp_path_factory.mktemp("image"))
-    yield found
+    cd = ArgoCD(cluster, tmp_path_factory.mktemp("git"))
+    add_helm(cd, tmp_path_factory.mktemp("image"))
+    yield cd
     if not os.environ.get("KEEP"):
         cluster.delete()
 
@@ -66,13 +66,13 @@ def applications() -> list[dict[str, Any]]:
     """The Applications of docs/install.md, for the git server in the cluster and our images."""
     text = (machine.ROOT / "docs" / "install.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    (block,) = [one for one in blocks if "kind: Application\n" in one]
-    found: list[dict[str, Any]] = list(yaml.safe_load_all(block))
-    for application in found:
+    (block,) = [item for item in blocks if "kind: Application\n" in item]
+    result: list[dict[str, Any]] = list(yaml.safe_load_all(block))
+    for application in result:
         source = application["spec"]["source"]
         source |= {"repoURL": "http://git.argocd.svc/apps.git", "targetRevision": "main"}
         source.pop("helm", None)
-    return found
+    return result
 
 
 def test_the_charts_bring_an_operator_that_serves_and_nothing_drifts(argocd: ArgoCD) -> None:
@@ -82,7 +82,7 @@ def test_the_charts_bring_an_operator_that_serves_and_nothing_drifts(argocd: Arg
     settings = str(machine.ROOT / "manifests" / "argocd" / "argocd-cm.yaml")
     patch = ("patch", "configmap", "argocd-cm", "--type", "merge", "--patch-file", settings)
     argocd.kubectl(*patch)
-    argocd.kubectl("apply", "-f", "-", given=yaml.safe_dump_all(applications()))
+    argocd.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(applications()))
     argocd.wait(SYNCED, *APPLICATIONS, seconds=240)
     system = World(argocd.cluster, SYSTEM)
     labels = system.get("namespace", SYSTEM)["metadata"]["labels"]
@@ -100,4 +100,4 @@ def test_the_charts_bring_an_operator_that_serves_and_nothing_drifts(argocd: Arg
     )
     argocd.wait(SYNCED, *APPLICATIONS)
     assert len(argocd.application("mcpproxy-operator")["history"]) == history
-    assert {one["metadata"]["namespace"] for one in applications()} == {NAMESPACE}
+    assert {item["metadata"]["namespace"] for item in applications()} == {NAMESPACE}

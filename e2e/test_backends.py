@@ -12,7 +12,7 @@ HEALTH_INTERVAL = 5
 REPORTING_SECONDS = 2
 
 
-async def test_a_backend_that_is_gone_is_unhealthy_within_two_intervals_and_recovers(
+async def test_an_unreachable_backend_is_unhealthy_within_two_intervals_and_recovers(
     demo: World,
 ) -> None:
     pods = _pods(demo)
@@ -57,7 +57,8 @@ def _pods(world: World) -> dict[str, int]:
     """The proxy's pods and how often each was restarted."""
     return {
         pod["metadata"]["name"]: sum(
-            one["restartCount"] for one in pod["status"]["containerStatuses"]
+            containerstatuse["restartCount"]
+            for containerstatuse in pod["status"]["containerStatuses"]
         )
         for pod in world.all("pods")
         if pod["metadata"]["labels"].get("app.kubernetes.io/instance") == "demo"

@@ -15,7 +15,7 @@ from e2e.world import OPERATOR, PROXIES, SYSTEM, Object, World, eventually
 from scripts.cluster import Cluster
 
 ARTIFACT = Path(os.environ.get("CAUSES_ARTIFACT", ".e2e/causes.txt"))
-"""Where the output of kubectl is written to, for a reader who does not know the project."""
+"""Directory of kubectl's output, for a reader who does not know the project."""
 
 # Name → the word in the column STATUS, and the words of a condition or backend that say why.
 EXPECTED = {
@@ -84,13 +84,13 @@ pytestmark = pytest.mark.timeout(400)
 def place(three_nodes: Cluster) -> Iterator[Place]:
     """All proxies, with what happens to them."""
     workers = json.loads(three_nodes.kubectl("get", "nodes", "-o", "json"))["items"]
-    names = [one["metadata"]["name"] for one in workers if "taints" not in one["spec"]]
+    names = [worker["metadata"]["name"] for worker in workers if "taints" not in worker["spec"]]
     used = {pod["spec"].get("nodeName") for pod in _pods_of_the_system(three_nodes)}
     # The node that stops must not take the operator or the cluster's DNS with it.
     other = next((name for name in names if name not in used), names[-1])
     _keep_clear(three_nodes, other)
     node = next(name for name in names if name != other)
-    found = Place(
+    result = Place(
         main=_world(three_nodes, "causes-main"),
         full=_world(three_nodes, "causes-full"),
         closed=_world(three_nodes, "causes-closed"),
@@ -101,11 +101,11 @@ def place(three_nodes: Cluster) -> Iterator[Place]:
         other_node=other,
         bare_image=_bare_image(three_nodes),
     )
-    causes.prepare(found)
-    causes.create(found)
-    causes.disturb(found)
-    yield found
-    causes.remove(found)
+    causes.prepare(result)
+    causes.create(result)
+    causes.disturb(result)
+    yield result
+    causes.remove(result)
 
 
 def test_each_proxy_has_a_summary_and_a_message_with_the_cause(place: Place) -> None:
@@ -120,19 +120,19 @@ def test_each_proxy_has_a_summary_and_a_message_with_the_cause(place: Place) -> 
 
 
 def test_the_events_of_a_proxy_name_its_cause_and_are_counted_up(place: Place) -> None:
-    found = json.loads(place.main.kubectl("get", "events", "-o", "json"))["items"]
-    ours = [one for one in found if one["involvedObject"]["kind"] == "MCPProxy"]
-    told = {(one["involvedObject"]["name"], one["reason"]) for one in ours}
+    items = json.loads(place.main.kubectl("get", "events", "-o", "json"))["items"]
+    ours = [item for item in items if item["involvedObject"]["kind"] == "MCPProxy"]
+    told = {(our["involvedObject"]["name"], our["reason"]) for our in ours}
     assert ("wrong-host", "BackendUnhealthy") in told
-    assert len(told) == len({one["metadata"]["name"] for one in ours})
-    assert all(one["count"] >= 1 and one["lastTimestamp"] for one in ours)
+    assert len(told) == len({entry["metadata"]["name"] for entry in ours})
+    assert all(element["count"] >= 1 and element["lastTimestamp"] for element in ours)
 
 
 def test_waiting_for_a_proxy_of_zero_replicas_ends(place: Place) -> None:
     place.main.kubectl("wait", f"{PROXIES}/resting", "--for=condition=Ready", "--timeout=10s")
 
 
-def test_a_rollout_is_undone_with_the_configuration_of_then(place: Place) -> None:
+def test_rollout_undo_restores_the_earlier_configuration(place: Place) -> None:
     world, name = place.main, causes.HEALTHY[0]
     before = _config_map(world, name)
     world.patch(name, {"cache": {"ttl": "62s"}})
@@ -173,11 +173,11 @@ def _all_told(place: Place, expected: dict[str, tuple[str, str]]) -> None:
     """Wait until every proxy says what is expected; names those that don't."""
 
     def missing() -> list[str]:
-        found = _proxies(place)
+        result = _proxies(place)
         return [
-            f"{name}: {found[name].get('summary')}: {_words(found[name])}"
+            f"{name}: {result[name].get('summary')}: {_words(result[name])}"
             for name, (word, why) in expected.items()
-            if found[name].get("summary") != word or not re.search(why, _words(found[name]))
+            if result[name].get("summary") != word or not re.search(why, _words(result[name]))
         ]
 
     try:
@@ -191,9 +191,9 @@ def _proxies(place: Place) -> dict[str, Object]:
     listed = json.loads(place.main.cluster.kubectl("get", PROXIES, "-A", "-o", "json"))["items"]
     ours = {world.namespace for world in place.worlds}
     return {
-        one["metadata"]["name"]: one.get("status", {})
-        for one in listed
-        if one["metadata"]["namespace"] in ours
+        item["metadata"]["name"]: item.get("status", {})
+        for item in listed
+        if item["metadata"]["namespace"] in ours
     }
 
 
@@ -226,7 +226,9 @@ def _write(place: Place) -> None:
 
 def _config_map(world: World, name: str) -> str:
     volumes = world.get("deployment", name)["spec"]["template"]["spec"]["volumes"]
-    return next(str(one["configMap"]["name"]) for one in volumes if one["name"] == "config")
+    return next(
+        str(volume["configMap"]["name"]) for volume in volumes if volume["name"] == "config"
+    )
 
 
 def _world(cluster: Cluster, namespace: str) -> World:

@@ -48,7 +48,7 @@ def test_each_change_is_one_rolling_update_and_keeps_the_rollback_objects(
     assert changing.status(NAME)["backendsHealthy"] == "2/2"
 
 
-def test_a_label_rolls_nothing_and_writes_nothing(changing: World, audit: AuditLog) -> None:
+def test_a_label_causes_no_rollout_and_no_write(changing: World, audit: AuditLog) -> None:
     deployment = changing.get("deployment", NAME)
     configurations = _configurations(changing)
     position = audit.position()
@@ -77,9 +77,9 @@ def _mounted(world: World) -> set[str]:
     uid = world.get("deployment", NAME)["metadata"]["uid"]
     volumes = [
         volume
-        for one in world.all("replicasets")
-        if uid in [owner["uid"] for owner in one["metadata"].get("ownerReferences", [])]
-        for volume in one["spec"]["template"]["spec"]["volumes"]
+        for item in world.all("replicasets")
+        if uid in [owner["uid"] for owner in item["metadata"].get("ownerReferences", [])]
+        for volume in item["spec"]["template"]["spec"]["volumes"]
     ]
     names = {volume["configMap"]["name"] for volume in volumes if "configMap" in volume}
     return {name for name in names if name.startswith(f"{NAME}-")}
@@ -87,4 +87,4 @@ def _mounted(world: World) -> set[str]:
 
 def _configurations(world: World) -> set[str]:
     uid = world.get(PROXIES, NAME)["metadata"]["uid"]
-    return {one["metadata"]["name"] for one in world.owned(uid) if one["kind"] == "ConfigMap"}
+    return {item["metadata"]["name"] for item in world.owned(uid) if item["kind"] == "ConfigMap"}

@@ -39,16 +39,16 @@ def world(spare: Cluster) -> Iterator[World]:
     """A namespace with a proxy of two pods that ServiceAccounts may use."""
     name = f"keys-{os.getpid()}"
     spare.kubectl("create", "namespace", name)
-    found = World(spare, name)
-    pods.tellers(found, "backend")
+    result = World(spare, name)
+    pods.tellers(result, "backend")
     accounts = {"serviceAccounts": {"audience": AUDIENCE}}
-    hosts = [provider.node_address(found)]
+    hosts = [provider.node_address(result)]
     more = {"replicas": 2, "authentication": accounts, "allowedHosts": hosts}
-    found.apply(pods.proxy(NAME, "backend", **more))
-    found.wait_ready(NAME)
-    eventually("both pods are Ready", lambda: pods.ready_pods(found, NAME) == 2)
-    yield found
-    found.remove()
+    result.apply(pods.proxy(NAME, "backend", **more))
+    result.wait_ready(NAME)
+    eventually("both pods are Ready", lambda: pods.ready_pods(result, NAME) == 2)
+    yield result
+    result.remove()
 
 
 def test_tokens_of_a_new_key_are_served_beside_those_of_the_old_one(world: World) -> None:

@@ -27,7 +27,7 @@ NEWER = (
     "podTemplate",
     "publicUrl",
 )
-NEWER_OF_BACKENDS = ("auth", "forwardHeaders", "results", "tls")
+NEWER_OF_BACKENDS = ("auth", "circuitBreaker", "forwardHeaders", "results", "tls")
 """Fields that the older CRD does not have; no other story's proxy uses them."""
 
 
@@ -86,13 +86,13 @@ def _without(schema: Any, fields: tuple[str, ...]) -> None:
     for field in fields:
         del schema["properties"][field]
     rules = schema.get("x-kubernetes-validations", [])
-    kept = [one for one in rules if not any(field in one["rule"] for field in fields)]
+    kept = [rule for rule in rules if not any(field in rule["rule"] for field in fields)]
     schema["x-kubernetes-validations"] = kept
 
 
 def _apply_crd(world: World, crd: Any) -> None:
     apply = ("apply", "--server-side", "--force-conflicts", "-f", "-")
-    world.cluster.kubectl(*apply, given=json.dumps(crd))
+    world.cluster.kubectl(*apply, stdin=json.dumps(crd))
     name = crd["metadata"]["name"]
     world.cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}")
 
@@ -104,16 +104,16 @@ def _stored() -> Object:
 
 def _forwarding() -> Object:
     """The same with a field that only the newer CRD knows."""
-    found = _stored()
-    found["spec"]["backends"][0]["forwardHeaders"] = ["X-Tenant"]
-    return found
+    result = _stored()
+    result["spec"]["backends"][0]["forwardHeaders"] = ["X-Tenant"]
+    return result
 
 
 def _everything(world: World) -> dict[str, Any]:
     """The object, its children, and its pods' uids, by kind and name."""
     proxy = world.get(PROXIES, NAME)
-    found = [proxy, *world.owned(proxy["metadata"]["uid"])]
-    children = {f"{one['kind']}/{one['metadata']['name']}": one for one in found}
+    results = [proxy, *world.owned(proxy["metadata"]["uid"])]
+    children = {f"{item['kind']}/{item['metadata']['name']}": item for item in results}
     running = pods_of(world, NAME)
     uids = {f"Pod/{pod['metadata']['name']}": pod["metadata"]["uid"] for pod in running}
     return children | uids

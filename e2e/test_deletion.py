@@ -19,7 +19,7 @@ def world(new_world: Callable[[str], World]) -> World:
 
 def _delete(world: World, name: str) -> None:
     uid = world.get(PROXIES, name)["metadata"]["uid"]
-    assert {one["kind"] for one in world.owned(uid)} == KINDS
+    assert {item["kind"] for item in world.owned(uid)} == KINDS
     world.kubectl("delete", PROXIES, name, "--timeout=60s")
     eventually("all children are gone", lambda: not world.owned(uid), COLLECTION_SECONDS)
 
@@ -45,8 +45,8 @@ def test_a_foreign_deployment_is_left_unchanged_and_reported(
 
     def refusal() -> str | None:
         conditions = world.status("taken").get("conditions", [])
-        said = [one for one in conditions if one["status"] != "True"]
-        messages = (one["message"] for one in said if one["reason"] == "NotOwned")
+        said = [condition for condition in conditions if condition["status"] != "True"]
+        messages = (item["message"] for item in said if item["reason"] == "NotOwned")
         return next(messages, None)
 
     message = eventually("a condition names the Deployment", refusal, seconds=30)

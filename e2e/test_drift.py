@@ -21,13 +21,13 @@ def drifting(new_world: Callable[[str], World]) -> World:
 @pytest.mark.parametrize("kind", ["Deployment", "Service", "ConfigMap"])
 def test_a_deleted_child_comes_back(drifting: World, kind: str) -> None:
     uid = drifting.get(PROXIES, NAME)["metadata"]["uid"]
-    child = next(one for one in drifting.owned(uid) if one["kind"] == kind)
+    child = next(item for item in drifting.owned(uid) if item["kind"] == kind)
     name, old = child["metadata"]["name"], child["metadata"]["uid"]
     drifting.kubectl("delete", kind, name, "--wait=false")
 
     def back() -> bool:
-        found = drifting.find(kind, name)
-        return found is not None and found["metadata"]["uid"] != old
+        result = drifting.find(kind, name)
+        return result is not None and result["metadata"]["uid"] != old
 
     eventually(f"the {kind} is back", back, seconds=30)
     drifting.wait_ready(NAME)
@@ -40,8 +40,8 @@ def test_an_edited_image_is_reverted(drifting: World) -> None:
     def image() -> str:
         containers = drifting.get("deployment", NAME)["spec"]["template"]["spec"]["containers"]
         assert len(containers) == 1
-        found: str = containers[0]["image"]
-        return found
+        result: str = containers[0]["image"]
+        return result
 
     wanted = image()
     drifting.kubectl("set", "image", f"deployment/{NAME}", "mcpproxy=example.com/other:1")

@@ -87,17 +87,17 @@ def story(
             doors = stack.enter_context(exposure.traefik(world, gateways, pair))
             expose = {"parentRefs": [exposure.parent(gateways, "public")]}
             world.apply(_proxy(world, doors, expose))
-            found = Story(world, doors, "RouteAccepted")
+            result = Story(world, doors, "RouteAccepted")
         else:
             ports = exposure.free_ports()
             doors = exposure.doors(ports, pair[0])
             world.apply(_proxy(world, doors, {"ingress": {"className": "nginx"}}))
             world.kubectl("wait", "--for=create", f"ingress/{NAME}", "--timeout=60s")
             stack.enter_context(exposure.nginx(world, ports, pair, directory))
-            found = Story(world, doors, "AddressAssigned")
+            result = Story(world, doors, "AddressAssigned")
         world.wait_ready(NAME)
         eventually("both pods are Ready", lambda: ready_pods(world, NAME) == 2)
-        yield found
+        yield result
     world.remove()
 
 
@@ -124,8 +124,10 @@ def credentials(story: Story) -> str:
 
 def _exposed(story: Story) -> Object:
     conditions = story.world.status(NAME).get("conditions", [])
-    found: Object = next((one for one in conditions if one["type"] == "Exposed"), {})
-    return found
+    result: Object = next(
+        (condition for condition in conditions if condition["type"] == "Exposed"), {}
+    )
+    return result
 
 
 def test_the_entrance_is_reported_with_its_addresses(story: Story) -> None:
@@ -152,9 +154,9 @@ async def test_the_metadata_names_the_public_url_at_both_doors(story: Story) -> 
             f"{story.doors.public_url}{WELL_KNOWN}",
             f"{stripping}{WELL_KNOWN}",
         ):
-            found = await http.get(url)
-            assert found.status_code == 200, url
-            assert found.json()["resource"] == story.doors.public_url
+            result = await http.get(url)
+            assert result.status_code == 200, url
+            assert result.json()["resource"] == story.doors.public_url
         # Nothing else is exposed.
         for path in ("/", "/mcp", f"{PATH}/x", "/team", "/metrics", WELL_KNOWN):
             assert (await http.get(f"{base}{path}")).status_code == 404, path
@@ -167,7 +169,7 @@ async def test_clients_of_both_eras_list_and_call_through_both_doors(
 ) -> None:
     url: str = getattr(story.doors, door)
     async with story.client(credentials, mode, url) as client:
-        assert [one.name for one in (await client.list_tools()).tools] == [TELL]
+        assert [tool.name for tool in (await client.list_tools()).tools] == [TELL]
         await call(client, TELL)
 
 
@@ -175,8 +177,8 @@ async def test_a_token_for_the_public_url_is_accepted_and_one_for_another_is_not
     story: Story,
 ) -> None:
     for audience, status in ((story.doors.public_url, 200), ("https://other.example.com", 401)):
-        found = _signed_in(story, audience)
-        async with story.http(found) as http:
+        result = _signed_in(story, audience)
+        async with story.http(result) as http:
             answer = await http.post(
                 story.doors.public_url, json=_initialize(), headers={"Accept": ACCEPT}
             )
@@ -205,11 +207,11 @@ async def test_a_rollout_loses_no_call_through_the_entrance(story: Story, creden
     async with asyncio.TaskGroup() as group:
         for number in range(2 * CALLERS):
             group.create_task(keep_calling(number))
-        before = {one["metadata"]["uid"] for one in pods.pods_of(story.world, NAME)}
+        before = {item["metadata"]["uid"] for item in pods.pods_of(story.world, NAME)}
         template = {"podTemplate": {"annotations": {"rolled": str(time.time())}}}
         await asyncio.to_thread(story.world.patch, NAME, template)
         await asyncio.to_thread(story.world.wait_ready, NAME)
-        after = {one["metadata"]["uid"] for one in pods.pods_of(story.world, NAME)}
+        after = {entry["metadata"]["uid"] for entry in pods.pods_of(story.world, NAME)}
         assert before.isdisjoint(after)
         done = sum(calls)
         while sum(calls) < done + 10 * CALLERS:
@@ -231,12 +233,12 @@ def _signed_in(story: Story, audience: str) -> str:
     """A token of the OpenID provider, which takes its own URL from the Host header."""
     with story.world.forwarded("service/issuer", PORT) as port:
         host = issuer(story.world).removeprefix("http://")
-        found = httpx2.get(
+        result = httpx2.get(
             f"http://127.0.0.1:{port}/token",
             params={"sub": "alice", "aud": audience},
             headers={"Host": host},
         )
-    return found.text
+    return result.text
 
 
 def _initialize() -> Object:

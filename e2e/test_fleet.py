@@ -52,7 +52,7 @@ def test_a_killed_backend_is_unhealthy_within_two_intervals_on_all_three_pods(
     eventually("it is Healthy again", lambda: _state(fleet, "two") == "Healthy")
 
 
-def test_a_backend_that_one_of_three_pods_does_not_reach_is_degraded_with_the_numbers(
+def test_a_backend_unreachable_for_one_of_three_pods_is_degraded_with_the_numbers(
     fleet: World,
 ) -> None:
     cut_off = pods_of(fleet, NAME)[0]["metadata"]["name"]
@@ -65,7 +65,7 @@ def test_a_backend_that_one_of_three_pods_does_not_reach_is_degraded_with_the_nu
     eventually("it is Degraded", lambda: _state(fleet, "three") == "Degraded")
     eventually("it says of how many", lambda: _says(fleet, "three", r"^1 of 3 pods: "))
     status = fleet.status(NAME)
-    conditions = {one["type"]: one for one in status["conditions"]}
+    conditions = {condition["type"]: condition for condition in status["conditions"]}
     assert re.search("three is Degraded: 1 of 3 pods: ", conditions["Ready"]["message"])
     assert conditions["Available"]["status"] == "True"
     assert conditions["Ready"]["status"] == "True"
@@ -77,7 +77,7 @@ def test_a_backend_that_one_of_three_pods_does_not_reach_is_degraded_with_the_nu
     eventually("it is Healthy again", lambda: _state(fleet, "three") == "Healthy")
 
 
-def test_a_drain_gets_one_pod_and_is_refused_the_second_until_the_first_is_back(
+def test_a_drain_evicts_one_pod_and_waits_for_its_replacement_before_the_next(
     fleet: World,
 ) -> None:
     node = json.loads(fleet.kubectl("get", "nodes", "-o", "json"))["items"][0]["metadata"]["name"]
@@ -100,12 +100,12 @@ def test_a_drain_gets_one_pod_and_is_refused_the_second_until_the_first_is_back(
 
 
 def _refusal(world: World, pod: str) -> str | None:
-    """What the API server has against an eviction; None where it evicts the pod."""
+    """Return the API server's reason against an eviction; None if it evicts the pod."""
     metadata = {"name": pod, "namespace": world.namespace}
     body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
     path = f"/api/v1/namespaces/{world.namespace}/pods/{pod}/eviction"
     try:
-        world.kubectl("create", "--raw", path, "-f", "-", given=json.dumps(body))
+        world.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(body))
     except CommandFailed as refused:
         if "TooManyRequests" not in refused.output:
             raise

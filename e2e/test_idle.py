@@ -34,7 +34,7 @@ ANNOTATION = "injector.example.com/injected"
 KINDS = f"{CHILDREN},podmonitors"
 ON_DEMAND = {"HorizontalPodAutoscaler", "NetworkPolicy", "PodDisruptionBudget", "PodMonitor"}
 MOVING = {"replicas", "readyReplicas", "conditions", "backends"}
-"""What a status tells of pods that come and go."""
+"""Members of a status that change with the pods."""
 
 pytestmark = [pods.long, pytest.mark.timeout(2400)]
 
@@ -113,7 +113,7 @@ def _check_injected(world: World) -> None:
 
 
 def _counts(write: Write, world: World) -> bool:
-    """Whether the operator wrote it, or another program of the cluster something of its children.
+    """Return True for writes of the operator, and for those of other programs to its children.
 
     Children of a Deployment, and Events, are not the operator's.
     """
@@ -124,7 +124,7 @@ def _counts(write: Write, world: World) -> bool:
 
 
 def _of_the_move(write: Write) -> bool:
-    """Whether it is what an autoscaler that moves pods makes others write."""
+    """Return True for writes that an autoscaler that moves pods causes in others."""
     told = {
         "mcpproxies/status",
         "deployments/scale",
@@ -137,7 +137,7 @@ def _of_the_move(write: Write) -> bool:
 
 
 def _quiet(audit: AuditLog) -> bool:
-    """Whether the operator writes nothing for a while."""
+    """Return True if the operator writes nothing for a while."""
     position = audit.position()
     steadily("time passes", lambda: True, QUIET_SECONDS)
     return not audit.writes(position, lambda write: write.user == SERVICE_ACCOUNT)
@@ -146,8 +146,8 @@ def _quiet(audit: AuditLog) -> bool:
 def _look(world: World, moves: list[int]) -> None:
     """Note how many pods the autoscaler has; all others have to be there all the time."""
     ready = {
-        one["metadata"]["name"]: one["status"].get("readyReplicas", 0)
-        for one in world.all("deployments")
+        item["metadata"]["name"]: item["status"].get("readyReplicas", 0)
+        for item in world.all("deployments")
     }
     assert {name: ready[name] for name in STILL} == dict.fromkeys(STILL, 1)
     if not moves or moves[-1] != ready[ELASTIC]:
@@ -188,23 +188,26 @@ def _versions(world: World) -> dict[str, str]:
     Others write to children of the elastic one: there it is the generation and the uid.
     """
     proxies = world.all(PROXIES)
-    owners = {one["metadata"]["uid"] for one in proxies}
+    owners = {proxy["metadata"]["uid"] for proxy in proxies}
     children = [
-        one
-        for one in world.all(KINDS)
-        for owner in one["metadata"].get("ownerReferences", [])
+        item
+        for item in world.all(KINDS)
+        for owner in item["metadata"].get("ownerReferences", [])
         if owner["uid"] in owners
     ]
     assert len(proxies) == COUNT
-    assert {one["kind"] for one in children} >= ON_DEMAND
-    return {f"{one['kind']}/{one['metadata']['name']}": _version(one) for one in proxies + children}
+    assert {child["kind"] for child in children} >= ON_DEMAND
+    return {
+        f"{entry['kind']}/{entry['metadata']['name']}": _version(entry)
+        for entry in proxies + children
+    }
 
 
-def _version(found: Object) -> str:
-    metadata = found["metadata"]
-    if metadata["name"] == ELASTIC and found["kind"] != "MCPProxy":
+def _version(result: Object) -> str:
+    metadata = result["metadata"]
+    if metadata["name"] == ELASTIC and result["kind"] != "MCPProxy":
         # An autoscaler changes the generation of the Deployment.
-        fixed = found["kind"] == "Deployment" or metadata.get("generation")
+        fixed = result["kind"] == "Deployment" or metadata.get("generation")
         return f"{metadata['uid']} {fixed}"
     version: str = metadata["resourceVersion"]
     return version

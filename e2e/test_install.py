@@ -56,8 +56,8 @@ def page(*kinds: str) -> str:
 
 def pods(world: World) -> set[str]:
     """The pods of the proxy."""
-    found = world.kubectl("get", "pods", "-l", "app.kubernetes.io/instance=demo", "-o", "name")
-    return set(found.split())
+    result = world.kubectl("get", "pods", "-l", "app.kubernetes.io/instance=demo", "-o", "name")
+    return set(result.split())
 
 
 def test_a_first_proxy_is_ready_after_an_installation_by_kubectl(

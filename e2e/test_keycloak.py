@@ -54,15 +54,15 @@ def people(
     npm.install()
     begun = time.monotonic()
     directory = tmp_path_factory.mktemp("keycloak")
-    found = realm.create(new_world, directory)
-    found.world.cluster.load([keycloak.build_image(found.world.cluster.env)])
+    result = realm.create(new_world, directory)
+    result.world.cluster.load([keycloak.build_image(result.world.cluster.env)])
     print(f"the image was in the cluster after {time.monotonic() - begun:.0f} s")
-    provider.wait(found.world)
-    print(f"Keycloak started in {provider.start_seconds(found.world):.0f} s")
-    found.follow("run: keycloak")
-    found.world.wait_ready(NAME)
-    yield found
-    found.world.remove()
+    provider.wait(result.world)
+    print(f"Keycloak started in {provider.start_seconds(result.world):.0f} s")
+    result.follow("run: keycloak")
+    result.world.wait_ready(NAME)
+    yield result
+    result.world.remove()
 
 
 async def test_a_program_gets_the_tools_of_its_groups(people: Realm) -> None:
@@ -296,13 +296,13 @@ def _callers(people: Realm) -> dict[str, int]:
     sent = {"by name": named, "by token": verified, "by both": named | verified, "by neither": {}}
     with people.world.forwarded(f"service/{MOVED}") as port:
         url = f"http://127.0.0.1:{port}/mcp"
-        return {how: access.initialize_with(url, one).status_code for how, one in sent.items()}
+        return {how: access.initialize_with(url, item).status_code for how, item in sent.items()}
 
 
 def test_tokens_are_served_while_keycloak_is_down_and_the_status_names_the_outage(
     people: Realm,
 ) -> None:
-    known, unseen, brief = (people.keycloak.token(one) for one in (AGENT, AGENT, HASTY))
+    known, unseen, brief = (people.keycloak.token(item) for item in (AGENT, AGENT, HASTY))
     assert people.statuses(known) == people.statuses(brief) == {200}
     provider.scale(people.world, 0)
     begun = time.monotonic()

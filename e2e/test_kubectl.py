@@ -1,4 +1,4 @@
-"""What kubectl shows of a proxy and does with it."""
+"""Output of kubectl for a proxy, and its commands."""
 
 import json
 import re
@@ -53,7 +53,10 @@ def test_describe_of_a_failing_proxy_shows_failures_and_uncounted_components(
     shown.apply(pods.proxy("failing", "absent", "teller", replicas=1))
 
     def is_told() -> bool:
-        conditions = {one["type"]: one for one in shown.status("failing").get("conditions", [])}
+        conditions = {
+            condition["type"]: condition
+            for condition in shown.status("failing").get("conditions", [])
+        }
         return bool(conditions.get("Ready", {}).get("reason") == "BackendsUnhealthy")
 
     eventually("the failure is told", is_told)

@@ -50,13 +50,13 @@ def led(new_world: Callable[[str], World]) -> Iterator[World]:
 @pytest.fixture
 def operators(led: World) -> Iterator[Operators]:
     """Both operators, Ready before and after."""
-    found = Operators(led.cluster)
-    found.wait()
-    yield found
-    found.wait()
+    result = Operators(led.cluster)
+    result.wait()
+    yield result
+    result.wait()
 
 
-def test_a_killed_leader_is_followed_within_20_seconds_and_nothing_is_written_twice(
+def test_a_killed_operator_is_replaced_within_20_seconds_and_repeats_no_write(
     led: World, operators: Operators, audit: AuditLog
 ) -> None:
     children, leader = _children(led), operators.leader()
@@ -133,7 +133,7 @@ def _changing(world: World) -> Iterator[list[float]]:
 
 
 def _scaling(world: World) -> str:
-    conditions = {one["type"]: one for one in world.status(NAME)["conditions"]}
+    conditions = {condition["type"]: condition for condition in world.status(NAME)["conditions"]}
     reason: str = conditions["Autoscaled"]["reason"]
     return reason
 
@@ -145,8 +145,8 @@ def _is_of(operators: Operators, pods: set[str]) -> bool:
 def _children(world: World) -> dict[str, str]:
     """uid of every child, by kind and name."""
     uid = world.get(PROXIES, NAME)["metadata"]["uid"]
-    found = [(one["kind"], one["metadata"]) for one in world.owned(uid)]
-    return {f"{kind}/{metadata['name']}": metadata["uid"] for kind, metadata in found}
+    results = [(item["kind"], item["metadata"]) for item in world.owned(uid)]
+    return {f"{kind}/{metadata['name']}": metadata["uid"] for kind, metadata in results}
 
 
 def _port(world: World) -> int:

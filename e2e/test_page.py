@@ -62,7 +62,7 @@ def test_the_page_of_a_pod_and_of_the_operator_are_opened_through_kubectl(demo: 
     assert re.search(rf"{demo.namespace}/demo</bdi></span><span[^>]*>Ready: True", page)
 
 
-def test_other_pods_get_neither_page(demo: World, stranger: str) -> None:
+def test_other_pods_cannot_open_the_pages(demo: World, stranger: str) -> None:
     template = "{range .items[*]}{.status.podIP} {end}"
     get_operators = ("-n", SYSTEM, "get", "pods", "-o", f"jsonpath={template}")
     addresses = demo.cluster.kubectl(*get_operators).split()

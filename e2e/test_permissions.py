@@ -1,4 +1,4 @@
-"""What the operator's ServiceAccount may do, and what not."""
+"""Permissions of the operator's ServiceAccount."""
 
 import pytest
 

@@ -54,9 +54,9 @@ def planner(new_world: Callable[[str], World], tmp_path_factory: pytest.TempPath
 def test_an_applied_manifest_has_no_difference_and_the_hash_of_the_status(
     planner: Planner,
 ) -> None:
-    found = planner.plan(notes_proxy(NAME), "--against", f"mcpproxy/{NAME}", "-o", "json")
-    assert (found.returncode, found.stderr) == (0, "")
-    (plan,) = json.loads(found.stdout)["proxies"]
+    result = planner.plan(notes_proxy(NAME), "--against", f"mcpproxy/{NAME}", "-o", "json")
+    assert (result.returncode, result.stderr) == (0, "")
+    (plan,) = json.loads(result.stdout)["proxies"]
     assert plan["catalogHash"] == planner.world.status(NAME)["catalogHash"]
     assert len(plan["tools"]) == planner.world.status(NAME)["components"]["tools"]
 
@@ -65,9 +65,9 @@ def test_a_change_is_shown_before_it_is_applied_and_is_gone_afterwards(planner: 
     changed = notes_proxy(NAME)
     rename = {"overrides": [{"name": "add_note", "rename": "write"}]}
     changed["spec"]["backends"][0]["tools"] = rename
-    found = planner.plan(changed, "--against", f"mcpproxy/{NAME}")
-    assert found.returncode == 2, found.stderr
-    assert "  + tools: notes_write\n  - tools: notes_add_note\n" in found.stdout
+    result = planner.plan(changed, "--against", f"mcpproxy/{NAME}")
+    assert result.returncode == 2, result.stderr
+    assert "  + tools: notes_write\n  - tools: notes_add_note\n" in result.stdout
     planner.world.apply(changed)
     planner.world.wait_ready(NAME)
     try:
@@ -80,6 +80,6 @@ def test_a_change_is_shown_before_it_is_applied_and_is_gone_afterwards(planner: 
 
 
 def test_a_proxy_that_does_not_exist_in_the_cluster_is_reported(planner: Planner) -> None:
-    found = planner.plan(notes_proxy(NAME), "--against", "mcpproxy/elsewhere")
-    assert found.returncode == 1
-    assert 'services "elsewhere" not found' in found.stderr
+    result = planner.plan(notes_proxy(NAME), "--against", "mcpproxy/elsewhere")
+    assert result.returncode == 1
+    assert 'services "elsewhere" not found' in result.stderr

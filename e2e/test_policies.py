@@ -99,15 +99,15 @@ def test_the_reports_of_pods_reach_the_operator(guarded: World) -> None:
     eventually("it is Healthy again", lambda: _state(guarded) == "Healthy")
 
 
-def test_a_backend_by_url_is_let_through_at_the_addresses_given_and_no_others(
+def test_egress_is_allowed_only_to_the_listed_addresses_of_a_backend_with_a_url(
     guarded: World,
 ) -> None:
     name, proxy = "addressed", "deployment/addressed"
     host = _outside(guarded)
     block = {"cidr": f"{_address(guarded, 'outside')}/32"}
-    found = pods.proxy(name, networkPolicy={"urlAddresses": [block]}, replicas=1)
-    found["spec"]["backends"] = [{"name": "outside", "url": f"http://{host}:{PORT}/mcp"}]
-    guarded.apply(found)
+    result = pods.proxy(name, networkPolicy={"urlAddresses": [block]}, replicas=1)
+    result["spec"]["backends"] = [{"name": "outside", "url": f"http://{host}:{PORT}/mcp"}]
+    guarded.apply(result)
     guarded.wait_ready(name)
     assert guarded.backend(name, "outside")["components"]["tools"] == 1
     assert reaches(guarded, proxy, host, PORT)
@@ -172,16 +172,16 @@ def _remove_policy_field(world: World, name: str, field: str) -> None:
 
 def _address(world: World, name: str, label: str = "app") -> str:
     """The address of the one pod that has a label of this value, and is there to stay."""
-    found = json.loads(world.kubectl("get", "pods", "-l", f"{label}={name}", "-o", "json"))
-    staying = [one for one in found["items"] if "deletionTimestamp" not in one["metadata"]]
-    addresses = [one["status"]["podIP"] for one in staying if "podIP" in one["status"]]
+    document = json.loads(world.kubectl("get", "pods", "-l", f"{label}={name}", "-o", "json"))
+    staying = [item for item in document["items"] if "deletionTimestamp" not in item["metadata"]]
+    addresses = [entry["status"]["podIP"] for entry in staying if "podIP" in entry["status"]]
     [address] = addresses
     return str(address)
 
 
 def _admin(world: World) -> tuple[str, int]:
     pod = pods_of(world, NAME)[0]
-    ports = {one["name"]: one for one in pod["spec"]["containers"][0]["ports"]}
+    ports = {port["name"]: port for port in pod["spec"]["containers"][0]["ports"]}
     return pod["status"]["podIP"], ports["admin"]["containerPort"]
 
 

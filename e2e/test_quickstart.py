@@ -15,10 +15,10 @@ def test_the_quick_start_on_a_cluster_works_as_documented(
     new_world: Callable[[str], World], tmp_path: Path
 ) -> None:
     world = new_world("quickstart")
-    given = blocks("quickstart.md", "run: cluster")
-    assert len(given) == 4
+    value = blocks("quickstart.md", "run: cluster")
+    assert len(value) == 4
     shell = subprocess.run(
-        ["bash", "-c", script(given)],
+        ["bash", "-c", script(value)],
         cwd=ROOT,
         env={**world.cluster.env, "KUBECONFIG": _pointing_at(world, tmp_path)},
         capture_output=True,
@@ -27,7 +27,7 @@ def test_the_quick_start_on_a_cluster_works_as_documented(
         check=False,
     )
     assert shell.returncode == 0, shell.stderr
-    for block, output in zip(given, outputs(shell.stdout), strict=True):
+    for block, output in zip(value, outputs(shell.stdout), strict=True):
         # kubectl 1.34 and newer say from which namespace something was deleted.
         said = re.sub(rf' from "?{world.namespace}"? namespace', "", output)
         assert shape(said) == shape(block.printed or "")

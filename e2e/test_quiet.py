@@ -49,8 +49,8 @@ def test_the_object_of_the_user_has_no_marks_of_the_operator(settled: World) -> 
 
 def _versions(world: World) -> dict[str, str]:
     proxy = world.get(PROXIES, "demo")
-    found = [proxy, *world.owned(proxy["metadata"]["uid"])]
-    return {f"{one['kind']}/{one['metadata']['name']}": _version(one) for one in found}
+    results = [proxy, *world.owned(proxy["metadata"]["uid"])]
+    return {f"{item['kind']}/{item['metadata']['name']}": _version(item) for item in results}
 
 
 def _version(manifest: dict[str, dict[str, str]]) -> str:

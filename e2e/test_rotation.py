@@ -39,25 +39,25 @@ def _header(name: str, kind: str, source: str) -> Object:
 
 
 def _proxy(name: str, secret: str, *headers: Object) -> Object:
-    found = pods.proxy(name, SERVER, health={"interval": "5s"})
-    found["spec"]["backends"][0]["headers"] = [
+    result = pods.proxy(name, SERVER, health={"interval": "5s"})
+    result["spec"]["backends"][0]["headers"] = [
         _header("X-Token", "secretKeyRef", secret),
         *headers,
     ]
-    return found
+    return result
 
 
 def _rotating_proxy() -> Object:
     """Two headers of a Secret and a ConfigMap, kept sessions, and a variable of a program."""
-    found = _proxy(NAME, "token", _header("X-Tenant", "configMapKeyRef", "tenant"))
-    served: list[Object] = found["spec"]["backends"]
+    result = _proxy(NAME, "token", _header("X-Tenant", "configMapKeyRef", "tenant"))
+    served: list[Object] = result["spec"]["backends"]
     served[0]["session"] = {"mode": "PerClient"}
     code = (PROGRAMS / "variable.py").read_text("utf-8")
     env = [_header("TOKEN", "secretKeyRef", "variable")]
     stdio = {"command": "python", "args": ["-c", code], "env": env}
     session = {"mode": "Reused", "stateless": True}
     served.append({"name": "program", "stdio": stdio, "session": session})
-    return found
+    return result
 
 
 def _write(world: World, kind: str, name: str, **values: str) -> None:
@@ -72,7 +72,7 @@ def _write_all(world: World, text: str) -> None:
 
 
 def _in_server(world: World, code: str, *arguments: str) -> str:
-    """What Python code prints in the server's pod."""
+    """Return the output of Python code in the server's pod."""
     return world.kubectl("exec", f"deploy/{SERVER}", "--", "python", "-c", code, *arguments)
 
 
@@ -83,7 +83,7 @@ def _accept(world: World, *tokens: str) -> None:
 
 
 def _told(tally: Object, text: str) -> int:
-    """How many answers had this for the token, and for the tenant where they name one."""
+    """Count the responses with this token, and with the tenant where they name one."""
     seen: dict[str, int] = tally["seen"]
     return sum(count for words, count in seen.items() if set(words.split()[:2]) == {text})
 
@@ -171,14 +171,16 @@ def test_a_missing_secret_or_key_is_named_and_heals_when_it_appears(
 
 
 def _names(world: World, proxy: str, secret: str) -> bool:
-    """Whether a condition that is not well names the Secret."""
+    """Return True if a failing condition names the Secret."""
     conditions = world.status(proxy).get("conditions", [])
-    return any(secret in one["message"] for one in conditions if one["status"] == "False")
+    return any(
+        secret in condition["message"] for condition in conditions if condition["status"] == "False"
+    )
 
 
 def _condition(world: World, proxy: str, kind: str) -> Object:
     conditions: list[Object] = world.status(proxy)["conditions"]
-    return next(one for one in conditions if one["type"] == kind)
+    return next(condition for condition in conditions if condition["type"] == kind)
 
 
 def _identities(world: World) -> list[tuple[str, int]]:

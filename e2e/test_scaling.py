@@ -51,7 +51,7 @@ def test_a_proxy_is_scaled_under_load_and_back_without_a_failed_call(elastic: Wo
 
 
 def _measured(world: World) -> bool:
-    """Whether the autoscaler knows the use of the processor, 0% or more."""
+    """Return True if the autoscaler knows the use of the processor, 0% or more."""
     metrics = world.get("horizontalpodautoscaler", NAME)["status"].get("currentMetrics") or [{}]
     return "averageUtilization" in metrics[0].get("containerResource", {}).get("current", {})
 

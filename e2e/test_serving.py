@@ -25,8 +25,8 @@ async def test_the_python_client_uses_all_three_backends_through_the_service(
         forecast = await call(client, "weather_get_forecast", city="Oslo", day=2)
         assert (forecast["city"], forecast["day"]) == ("Oslo", 2)
         assert (await call(client, "counter_increment", by=7))["count"] == 7
-        found = await call(client, "notes_search_notes", text="coffee")
-        assert found == {"result": ["shopping"]}
+        result = await call(client, "notes_search_notes", text="coffee")
+        assert result == {"result": ["shopping"]}
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -39,7 +39,7 @@ async def test_prompts_resources_and_completions_reach_their_backend(
         packing = PromptReference(name="weather_packing_list")
         completed = await client.complete(packing, {"name": "city", "value": "be"})
         assert completed.completion.values == ["Berlin", "Bergen"]
-        uris = {str(one.uri) for one in (await client.list_resources()).resources}
+        uris = {str(resource.uri) for resource in (await client.list_resources()).resources}
         assert "notes://notes/count" in uris
         count = await client.read_resource("notes://notes/count")
         assert isinstance(count, ReadResourceResult)
@@ -51,13 +51,13 @@ async def test_prompts_resources_and_completions_reach_their_backend(
 def test_the_typescript_client_uses_all_three_backends_through_the_service(
     demo_url: str, mode: str
 ) -> None:
-    found = clients.npm_client(demo_url, mode)
+    result = clients.npm_client(demo_url, mode)
     if mode != "legacy":
-        assert found["revision"] == mode
-    assert {name.partition("_")[0] for name in found["tools"]} == set(SERVERS)
-    assert found["forecast"]["city"] == "Oslo"
-    assert found["count"]["count"] == 3
-    assert found["notes"] == {"result": ["shopping"]}
+        assert result["revision"] == mode
+    assert {name.partition("_")[0] for name in result["tools"]} == set(SERVERS)
+    assert result["forecast"]["city"] == "Oslo"
+    assert result["count"]["count"] == 3
+    assert result["notes"] == {"result": ["shopping"]}
 
 
 async def test_counts_in_the_status_are_those_of_the_backends_themselves(
@@ -73,7 +73,7 @@ async def test_counts_in_the_status_are_those_of_the_backends_themselves(
     direct["notes"] = (await clients.catalog(notes)).counts()
 
     status = demo.status("demo")
-    assert {one["name"]: one["components"] for one in status["backends"]} == direct
+    assert {backend["name"]: backend["components"] for backend in status["backends"]} == direct
     totals = {kind: sum(counts[kind] for counts in direct.values()) for kind in direct["notes"]}
     assert status["components"] == totals
     assert (await clients.catalog(demo_url)).counts() == totals

@@ -46,10 +46,10 @@ def test_servers_of_npm_run_in_restricted_pods_with_a_read_only_file_system(
     world.apply(proxy(image))
     world.wait_ready("stdio")
     for name in ("npx", "direct"):
-        found = eventually("its tools are listed", lambda: world.backend("stdio", name))  # noqa: B023
-        assert found["state"] == "Healthy"
-        assert found["components"]["tools"] > 5
-    (pod,) = [one for one in world.all("pods") if one["status"]["phase"] == "Running"]
+        result = eventually("its tools are listed", lambda: world.backend("stdio", name))  # noqa: B023
+        assert result["state"] == "Healthy"
+        assert result["components"]["tools"] > 5
+    (pod,) = [item for item in world.all("pods") if item["status"]["phase"] == "Running"]
     (container,) = pod["spec"]["containers"]
     assert container["image"] == image
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
@@ -64,6 +64,6 @@ def test_a_command_that_the_image_lacks_is_named_with_the_remedy(
     eventually(
         "the backend has failed", lambda: world.backend("stdio", "npx").get("reason") == failed
     )
-    found = world.backend("stdio", "npx")
-    assert "npx" in found["message"]
-    assert "spec.image" in found["message"]
+    result = world.backend("stdio", "npx")
+    assert "npx" in result["message"]
+    assert "spec.image" in result["message"]

@@ -68,7 +68,7 @@ def test_the_operator_first_and_its_proxies_go_without_it(agents: World) -> None
     _nothing_is_left(agents.cluster)
 
 
-def test_all_that_was_installed_at_once_while_proxies_live(agents: World) -> None:
+def test_uninstalling_everything_at_once_deletes_live_proxies(agents: World) -> None:
     agents.cluster.kubectl("delete", "-f", INSTALL, GONE)
     _nothing_is_left(agents.cluster)
     eventually("the children are gone", lambda: not _left(agents), COLLECTION_SECONDS)
@@ -97,7 +97,7 @@ def _the_collector_knows_the_kind(world: World) -> None:
         owner = {"apiVersion": "mcpproxy.dev/v1alpha1", "kind": "MCPProxy", "name": "nobody"}
         metadata = {"name": name, "ownerReferences": [{**owner, "uid": name}]}
         manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
-        world.kubectl("create", "-f", "-", given=json.dumps(manifest))
+        world.kubectl("create", "-f", "-", stdin=json.dumps(manifest))
         try:
             world.kubectl("wait", f"configmap/{name}", "--for=delete", "--timeout=2s")
         except CommandFailed:
@@ -117,10 +117,10 @@ def _bring(world: World) -> None:
 
 def _left(world: World, name: str | None = None) -> list[str]:
     """Children that are left, of one proxy or of all."""
-    found = [one["metadata"] for one in world.all(CHILDREN)]
+    results = [item["metadata"] for item in world.all(CHILDREN)]
     return [
         metadata["name"]
-        for metadata in found
+        for metadata in results
         for owner in metadata.get("ownerReferences", [])
         if owner["kind"] == "MCPProxy" and name in (None, owner["name"])
     ]
@@ -132,7 +132,7 @@ def _nothing_is_left(cluster: Cluster) -> None:
 
 
 def _restarts(operators: Operators) -> dict[str, int]:
-    """How often the container of each operator was restarted."""
+    """Return the restarts of the container of each operator."""
     return {
         pod["metadata"]["name"]: pod["status"]["containerStatuses"][0]["restartCount"]
         for pod in operators.world.all("pods")

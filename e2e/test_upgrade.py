@@ -76,8 +76,8 @@ def test_a_newer_operator_rolls_only_changed_pods_one_at_a_time(
 
 
 def _versions(world: World) -> set[str]:
-    found = [world.get("deployment", name) for name in (FOLLOWING, PINNED)]
-    return {one["metadata"]["annotations"][VERSION] for one in found}
+    results = [world.get("deployment", name) for name in (FOLLOWING, PINNED)]
+    return {item["metadata"]["annotations"][VERSION] for item in results}
 
 
 def _uids(world: World, name: str) -> set[str]:

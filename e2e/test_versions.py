@@ -35,20 +35,20 @@ pytestmark = [pods.long, pytest.mark.timeout(1500)]
 @pytest.fixture(scope="module")
 def world(new_world: Callable[[str], World]) -> Iterator[World]:
     """A namespace with servers."""
-    found = new_world("versions")
-    pods.tellers(found, "teller")
-    sessions.counter(found)
-    yield found
-    found.remove()
+    result = new_world("versions")
+    pods.tellers(result, "teller")
+    sessions.counter(result)
+    yield result
+    result.remove()
 
 
 @pytest.fixture(scope="module")
 def earlier(world: World, tmp_path_factory: pytest.TempPathFactory) -> Release:
     """The version before the last change of each part of the contract, its images at hand."""
     directory = tmp_path_factory.mktemp("earlier")
-    found = releases.earlier(directory, _before_all_changes(), "earlier")
-    found.load(world.cluster)
-    return found
+    result = releases.earlier(directory, _before_all_changes(), "earlier")
+    result.load(world.cluster)
+    return result
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def _serves(world: World, name: str, image: str) -> None:
     status = world.status(name)
     assert status["backendsHealthy"] == "2/2"
     assert status["components"]["tools"] == 4
-    assert {one["session"] for one in status["backends"]} == {"Stateless", "Stateful"}
+    assert {backend["session"] for backend in status["backends"]} == {"Stateless", "Stateful"}
     with sessions.calling(world, name, "teller") as clients:
         world.patch(name, {"cache": {"ttl": "30s"}})
         world.wait_ready(name)
@@ -115,7 +115,7 @@ def _before_all_changes() -> str:
 
 
 def _distance(revision: str) -> int:
-    """How many changes have been made since."""
+    """Return the number of later changes."""
     return int(_git("rev-list", "--count", f"{revision}..HEAD"))
 
 

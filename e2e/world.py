@@ -24,17 +24,17 @@ Object = dict[str, Any]
 T = TypeVar("T")
 
 
-def eventually(what: str, found: Callable[[], T], seconds: float = 60) -> T:
+def eventually(what: str, result: Callable[[], T], seconds: float = 60) -> T:
     """The first true value of `found`; fails the test when there is none in time."""
     deadline = time.monotonic() + seconds
-    while not (value := found()):
+    while not (value := result()):
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
         time.sleep(PAUSE_SECONDS)
     return value
 
 
 def steadily(what: str, holds: Callable[[], object], seconds: float) -> None:
-    """Fails the test as soon as `holds` is not true in the given time."""
+    """Fails the test as soon as `holds` is not true in the stdin time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         assert holds(), f"did not stay so for {seconds} s: {what}"
@@ -48,14 +48,14 @@ class World:
     cluster: Cluster
     namespace: str
 
-    def kubectl(self, *arguments: str, given: str | None = None, timeout: float = 180) -> str:
+    def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 180) -> str:
         """Standard output of kubectl in this namespace."""
-        return self.cluster.kubectl("-n", self.namespace, *arguments, given=given, timeout=timeout)
+        return self.cluster.kubectl("-n", self.namespace, *arguments, stdin=stdin, timeout=timeout)
 
     def get(self, kind: str, name: str) -> Object:
         """One object."""
-        found: Object = json.loads(self.kubectl("get", kind, name, "-o", "json"))
-        return found
+        document: Object = json.loads(self.kubectl("get", kind, name, "-o", "json"))
+        return document
 
     def find(self, kind: str, name: str) -> Object | None:
         """One object, or None if it is not there."""
@@ -64,12 +64,12 @@ class World:
 
     def all(self, kinds: str) -> list[Object]:
         """All objects of some kinds, such as `services,configmaps`."""
-        found: list[Object] = json.loads(self.kubectl("get", kinds, "-o", "json"))["items"]
-        return found
+        items: list[Object] = json.loads(self.kubectl("get", kinds, "-o", "json"))["items"]
+        return items
 
     def apply(self, manifest: Object) -> None:
         """Apply a manifest, as a user does."""
-        self.kubectl("apply", "-f", "-", given=json.dumps(manifest))
+        self.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
 
     def patch(self, proxy: str, spec: Object) -> None:
         """Merge a change into the spec of an MCPProxy."""
@@ -78,13 +78,13 @@ class World:
 
     def status(self, proxy: str) -> Object:
         """The status of an MCPProxy; empty while there is none."""
-        found: Object = self.get(PROXIES, proxy).get("status", {})
-        return found
+        result: Object = self.get(PROXIES, proxy).get("status", {})
+        return result
 
     def backend(self, proxy: str, name: str) -> Object:
-        """What the status of an MCPProxy says of one backend; empty while it says nothing."""
+        """Return the entry of one backend in the status of an MCPProxy; empty if there is none."""
         return next(
-            (one for one in self.status(proxy).get("backends", []) if one["name"] == name), {}
+            (item for item in self.status(proxy).get("backends", []) if item["name"] == name), {}
         )
 
     def wait_ready(self, proxy: str, seconds: int = 120) -> None:
@@ -95,12 +95,12 @@ class World:
         eventually(f"{proxy} is Ready in its current generation", lambda: self.is_current(proxy))
 
     def is_current(self, proxy: str) -> bool:
-        """Whether an MCPProxy is Ready in its current generation, its rollout done."""
-        found = self.get(PROXIES, proxy)
-        status = found.get("status", {})
-        conditions = {one["type"]: one for one in status.get("conditions", [])}
+        """Return True if an MCPProxy is Ready in its current generation, its rollout done."""
+        result = self.get(PROXIES, proxy)
+        status = result.get("status", {})
+        conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
         return (
-            status.get("observedGeneration") == found["metadata"]["generation"]
+            status.get("observedGeneration") == result["metadata"]["generation"]
             and conditions.get("Ready", {}).get("status") == "True"
             and "Reconciling" not in conditions
         )
@@ -108,9 +108,9 @@ class World:
     def owned(self, uid: str) -> list[Object]:
         """The objects whose owner has this uid."""
         return [
-            one
-            for one in self.all(CHILDREN)
-            for owner in one["metadata"].get("ownerReferences", [])
+            item
+            for item in self.all(CHILDREN)
+            for owner in item["metadata"].get("ownerReferences", [])
             if owner["uid"] == uid
         ]
 
@@ -124,7 +124,7 @@ class World:
         return self.cluster.forwarded(self.namespace, target, port)
 
     def may(self, user: str, verb: str, resource: str, *options: str) -> bool:
-        """Whether a user may do something, as the API server's authorizer says."""
+        """Return True if a user is allowed to do something, by the API server's authorizer."""
         question = ("auth", "can-i", verb, resource, "--as", user, *options)
         try:
             answer = self.kubectl(*question)
@@ -137,7 +137,7 @@ class World:
     def may_everywhere(
         self, user: str, verb: str, resource: str, group: str, subresource: str = ""
     ) -> bool:
-        """Whether a user may do something in all namespaces, also with kinds that are absent."""
+        """Return True if a user may do something in all namespaces, also with absent kinds."""
         attributes = {"verb": verb, "group": group, "resource": resource}
         review = {
             "apiVersion": "authorization.k8s.io/v1",
@@ -148,7 +148,7 @@ class World:
                 "resourceAttributes": {**attributes, "subresource": subresource},
             },
         }
-        answer = self.kubectl("create", "-f", "-", "-o", "json", given=json.dumps(review))
+        answer = self.kubectl("create", "-f", "-", "-o", "json", stdin=json.dumps(review))
         return bool(json.loads(answer)["status"]["allowed"])
 
 

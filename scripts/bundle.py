@@ -16,6 +16,7 @@ import yaml
 
 from mcpproxy.api import constants
 from scripts.manifests import MANIFESTS, NAME, ROOT, write_or_check
+from scripts.yaml_files import parse_documents, parse_yaml
 
 BUNDLE: Final = ROOT / "bundle"
 PACKAGE: Final = "mcpproxy-operator"
@@ -68,18 +69,18 @@ agents to `status.url`.
 
 def _project() -> dict[str, Any]:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    found: dict[str, Any] = tomllib.loads(text)["project"]
-    return found
+    project: dict[str, Any] = tomllib.loads(text)["project"]
+    return project
 
 
 @functools.cache
 def _installed() -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all((MANIFESTS / "install.yaml").read_text(encoding="utf-8")))
+    return parse_documents((MANIFESTS / "install.yaml").read_text(encoding="utf-8"))
 
 
 def _one(kind: str, name: str = NAME) -> dict[str, Any]:
-    (found,) = [o for o in _installed() if (o["kind"], o["metadata"]["name"]) == (kind, name)]
-    return found
+    (result,) = [o for o in _installed() if (o["kind"], o["metadata"]["name"]) == (kind, name)]
+    return result
 
 
 def service_version(created: str | None = None) -> dict[str, Any]:
@@ -129,8 +130,8 @@ def service_version(created: str | None = None) -> dict[str, Any]:
 
 def _example(name: str) -> dict[str, Any]:
     text = (ROOT / "samples" / name).read_text(encoding="utf-8")
-    found: dict[str, Any] = yaml.safe_load(text)
-    return found
+    document: dict[str, Any] = parse_yaml(text)
+    return document
 
 
 def _strategy(deployment: dict[str, Any]) -> dict[str, Any]:
@@ -176,13 +177,13 @@ def _owned() -> dict[str, Any]:
 
 def _descriptor(part: str, name: str, field: dict[str, Any]) -> dict[str, Any]:
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
-    found = {
+    result = {
         "path": name,
         "displayName": (words[0].upper() + words[1:].lower()).replace("url", "URL"),
         "description": field["description"],
     }
     control = _DESCRIPTORS[part].get(name)
-    return {**found, "x-descriptors": [control]} if control else found
+    return {**result, "x-descriptors": [control]} if control else result
 
 
 def annotations() -> dict[str, Any]:
@@ -217,8 +218,8 @@ def files(created: str | None = None) -> dict[str, str]:
         "metadata/annotations.yaml": annotations(),
     }
     dumped = {
-        path: header + yaml.dump(found, Dumper=_Dumper, sort_keys=False, width=100)
-        for path, found in objects.items()
+        path: header + yaml.dump(result, Dumper=_Dumper, sort_keys=False, width=100)
+        for path, result in objects.items()
     }
     return {**dumped, "Dockerfile": dockerfile()}
 

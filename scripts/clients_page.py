@@ -31,7 +31,7 @@ HELP: Final = {
 
 def render() -> str:
     """Return the page."""
-    sections = "\n".join("\n".join(_section(one)) for one in client_snippets(NAME, URL))
+    sections = "\n".join("\n".join(_section(snippet)) for snippet in client_snippets(NAME, URL))
     return between(PAGE.read_text(encoding="utf-8"), BEGIN, END, f"\n{sections}\n")
 
 

@@ -54,12 +54,12 @@ class Cluster:
         """Copy images from Docker into the nodes of the cluster."""
         machine.run(["kind", "load", "docker-image", "--name", self.name, *images], self.env)
 
-    def kubectl(self, *arguments: str, given: str | None = None, timeout: float = 180) -> str:
+    def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 180) -> str:
         """Return the standard output of kubectl.
 
         Raise CommandFailed.
         """
-        return machine.run(self.command(*arguments), self.env, given=given, timeout=timeout)
+        return machine.run(self.command(*arguments), self.env, stdin=stdin, timeout=timeout)
 
     def command(self, *arguments: str) -> list[str]:
         """Return the command line that runs kubectl against this cluster."""

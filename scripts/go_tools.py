@@ -23,8 +23,8 @@ INSTALL: Final = "python -m scripts.go_tools"
 
 def helm() -> Path | None:
     """Return the path of helm, or None if it is neither on the PATH nor built."""
-    if found := shutil.which("helm"):
-        return Path(found)
+    if result := shutil.which("helm"):
+        return Path(result)
     built = PLACE / "helm"
     return built if built.exists() else None
 

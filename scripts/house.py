@@ -26,6 +26,7 @@ LONG: Final = frozenset(
 """Functions that may be longer, as `path:name`."""
 OPENINGS: Final = re.compile(r"(What|Whether|Who|Which|How|Where|Those|That|It|They|See) ")
 """First words of docstrings that need their neighbors to be understood."""
+_OPENED: Final = re.compile(rf'"""{OPENINGS.pattern}')
 WORDS: Final = re.compile(
     r"\banew\b|\btold\b|\bheard\b|\bsaid\b|at the most|\bof its own\b|\bthat is there\b"
     r"|\bmay else\b|\bwhoever\b|\bfor want of\b|\bany more\b|\bmeanwhile\b|\btells? of\b"
@@ -41,6 +42,10 @@ NAME_WORDS: Final = re.compile(
     WORDS.pattern + r"| too$|\bof their own\b|\b(?:says?|tells?) (?:so|why|what)\b"
 )
 _TEST: Final = re.compile(r"^(?:async )?def test_(\w+)", re.M)
+VAGUE: Final = frozenset({"found", "given", "one", "around"})
+"""Names of variables, parameters and functions that say nothing of their content."""
+_VAGUE: Final = re.compile(rf"\b(?:{'|'.join(VAGUE)})\b")
+CODE: Final = ("operator", "tests", "e2e", "bench", "scripts", "samples")
 PAGES: Final = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "manifests/monitoring/rules.yaml")
 """Texts for people, in addition to docs."""
 
@@ -164,6 +169,40 @@ def test_names() -> Iterator[str]:
                     yield f"{path.relative_to(machine.ROOT)}: test_{name}"
 
 
+def vague_names() -> Iterator[str]:
+    """Yield the variables, parameters and functions, also those of tests, with a name in VAGUE."""
+    for folder in CODE:
+        for path in sorted((machine.ROOT / folder).rglob("*.py")):
+            text = path.read_text(encoding="utf-8")
+            # Most files have none of the words, and parsing all takes seconds.
+            if _VAGUE.search(text):
+                for line, name in _bound_names(ast.parse(text)):
+                    if name in VAGUE:
+                        yield f"{path.relative_to(machine.ROOT)}:{line}: a name is {name!r}"
+
+
+def openings() -> Iterator[str]:
+    """Yield the docstrings outside of the program that begin with a relative clause."""
+    for folder in CODE[1:]:
+        for path in sorted((machine.ROOT / folder).rglob("*.py")):
+            text = path.read_text(encoding="utf-8")
+            if _OPENED.search(text):
+                for line, content in _docstrings(ast.parse(text)):
+                    if opening := OPENINGS.match(content):
+                        place = f"{path.relative_to(machine.ROOT)}:{line}"
+                        yield f"{place}: a docstring begins with {opening[1]}"
+
+
+def _bound_names(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.id
+        elif isinstance(node, ast.arg):
+            yield node.lineno, node.arg
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.lineno, node.name
+
+
 def main() -> int:
     """Print all findings; the exit code is 1 if there are any."""
     checks = (
@@ -174,6 +213,8 @@ def main() -> int:
         language,
         pages,
         test_names,
+        vague_names,
+        openings,
         *structure.CHECKS,
     )
     findings = [finding for check in checks for finding in check()]

@@ -36,11 +36,11 @@ def build(
 
     `labels` are build arguments such as REVISION. Raise CommandFailed.
     """
-    given = {"VERSION": tag, **(labels or {})}
+    argument = {"VERSION": tag, **(labels or {})}
     if env.get("BASE_IMAGE"):
-        given["BASE_IMAGE"] = env["BASE_IMAGE"]
+        argument["BASE_IMAGE"] = env["BASE_IMAGE"]
     arguments = ["--network=host"]
-    for key, value in given.items():
+    for key, value in argument.items():
         arguments += ["--build-arg", f"{key}={value}"]
     built = []
     for target in targets:

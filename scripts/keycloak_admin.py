@@ -105,9 +105,9 @@ class Keycloak:
     def join(self, username: str, group: str, *, leave: bool = False) -> None:
         """Make a user a member of a group, or let the user leave it."""
         [user] = self.administer("GET", f"/users?exact=true&username={username}")
-        [found] = self.administer("GET", f"/groups?exact=true&search={group}")
+        [result] = self.administer("GET", f"/groups?exact=true&search={group}")
         method = "DELETE" if leave else "PUT"
-        self.administer(method, f"/users/{user['id']}/groups/{found['id']}")
+        self.administer(method, f"/users/{user['id']}/groups/{result['id']}")
 
     def log_out(self, username: str) -> None:
         """End all sessions of a user."""

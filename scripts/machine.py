@@ -39,7 +39,7 @@ def run(
     command: list[str],
     env: dict[str, str],
     *,
-    given: str | None = None,
+    stdin: str | None = None,
     timeout: float = 600,
 ) -> str:
     """Return the standard output of a command.
@@ -50,7 +50,7 @@ def run(
         command,
         env=env,
         cwd=ROOT,
-        input=given,
+        input=stdin,
         capture_output=True,
         text=True,
         timeout=timeout,

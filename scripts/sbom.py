@@ -28,7 +28,9 @@ def requirements(place: str) -> str:
 
 def bill(texts: Iterable[str], *, name: str, version: str) -> dict[str, Any]:
     """Return the bill of an image with these locked requirements."""
-    components = {found["bom-ref"]: found for text in texts for found in _components(text)}
+    components = {
+        component["bom-ref"]: component for text in texts for component in _components(text)
+    }
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",

@@ -102,7 +102,6 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
             "proxy/core/translation/task_ids.py",
             "proxy/downstream/access/principals.py",
             "proxy/downstream/peers/identity_header.py",
-            "proxy/telemetry/gauges.py",
             "proxy/audit/factory.py",
             "proxy/audit/standard_output.py",
             "proxy/http1/server/event_stream.py",

@@ -1,5 +1,6 @@
-"""What all tests share."""
+"""Fixtures of all tests."""
 
+import gc
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -8,10 +9,20 @@ import pytest
 from hypothesis import settings
 
 from tests.support.authority import Authority
+from tests.support.examples import examples
 
 # An example takes longer on a busy machine. A test that hangs ends at the timeout of all tests.
-settings.register_profile("tests", deadline=None)
+settings.register_profile("tests", deadline=None, max_examples=examples(100))
 settings.load_profile("tests")
+
+# Modules and tests live until the end. The collector would visit all of them again and again.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector see only the objects of tests."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:

@@ -9,20 +9,21 @@ import pytest
 from _pytest.mark.expression import Expression
 
 from tests.conftest import pytest_collection_modifyitems
+from tests.support.examples import examples
 
 MAKEFILE = (Path(__file__).parents[1] / "Makefile").read_text(encoding="utf-8")
 ELSEWHERE = ("browser", "netns", "peers")
 
 
 def expression(target: str) -> Expression:
-    """What a make target passes as -m."""
+    """Return the marker expression that a make target passes as -m."""
     (name,) = re.findall(rf'^{target}:.*\n.* -m "\$\((\w+)\)"', MAKEFILE, re.MULTILINE)
     variables = dict(re.findall(r"^([A-Z]+) := (.*)$", MAKEFILE, re.MULTILINE))
     return Expression.compile(re.sub(r"\$\((\w+)\)", lambda m: variables[m[1]], variables[name]))
 
 
 def is_selected(target: str, *marks: str) -> bool:
-    """Whether a target runs a test with these markers."""
+    """Return True if a target runs a test with these markers."""
 
     def has(name: str, /, **_: Any) -> bool:
         return name in marks
@@ -34,6 +35,20 @@ def is_selected(target: str, *marks: str) -> bool:
 def test_a_test_is_in_one_part_and_a_marked_one_in_the_slow_part(marks: tuple[str, ...]) -> None:
     assert is_selected("test", *marks) == (not marks)
     assert is_selected("test-slow", *marks) == bool(marks)
+
+
+def test_property_tests_are_in_the_fast_part_with_a_sample_and_in_the_slow_part_with_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert is_selected("test", "hypothesis")
+    assert is_selected("test-slow", "hypothesis")
+    assert not is_selected("test", "hypothesis", "slow")
+    (command,) = re.findall(r"^test-slow:.*\n(.*)$", MAKEFILE, re.MULTILINE)
+    assert "EXAMPLES=all " in command
+    monkeypatch.setenv("EXAMPLES", "all")
+    assert examples(100) == 100
+    monkeypatch.delenv("EXAMPLES")
+    assert examples(100) == 20
 
 
 @pytest.mark.parametrize("mark", ELSEWHERE)

@@ -28,9 +28,9 @@ def test_operator_is_the_standard_library_module_in_the_source_root(first: str) 
         f"import sys; sys.path.insert(0, {first!r}); "
         "import operator, mcpproxy; print(operator.__file__, operator.itemgetter(0)([7]))"
     )
-    found = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    file, seven = found.stdout.split()
+    file, seven = result.stdout.split()
     assert Path(file).is_relative_to(STDLIB)
     assert seven == "7"

@@ -193,7 +193,7 @@ TOOLS: Final[dict[str, Attack]] = {
 
 
 class Backend:
-    """What the connections of one backend share."""
+    """State that the connections of one backend share."""
 
     def __init__(self, *, sessions: bool, seed: int) -> None:
         self._sessions = sessions

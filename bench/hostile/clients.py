@@ -64,12 +64,12 @@ class Attacker:
 
     def head(self, length: int | None, *lines: str, method: str = "POST") -> bytes:
         """The head of a request for the endpoint."""
-        found = [f"{method} /mcp HTTP/1.1", "host: localhost", f"accept: {_ACCEPT}", *lines]
+        result = [f"{method} /mcp HTTP/1.1", "host: localhost", f"accept: {_ACCEPT}", *lines]
         if self._session:
-            found += [f"mcp-session-id: {self._session}", f"mcp-protocol-version: {_LEGACY}"]
+            result += [f"mcp-session-id: {self._session}", f"mcp-protocol-version: {_LEGACY}"]
         if length is not None:
-            found += ["content-type: application/json", f"content-length: {length}"]
-        return ("\r\n".join(found) + "\r\n\r\n").encode()
+            result += ["content-type: application/json", f"content-length: {length}"]
+        return ("\r\n".join(result) + "\r\n\r\n").encode()
 
     def post(self, method: str, params: object, *lines: str, number: object = 1) -> bytes:
         """A request of the legacy era; many clients use the same ids."""
@@ -115,101 +115,103 @@ class Attacker:
         return self.post("tools/call", params, number=number)
 
 
-async def _calls(one: Attacker) -> None:
-    await one.begin()
+async def _calls(attacker: Attacker) -> None:
+    await attacker.begin()
     for _ in range(5):
-        await one.write(one.call())
-        await one.read()
+        await attacker.write(attacker.call())
+        await attacker.read()
 
 
-async def _modern_calls(one: Attacker) -> None:
+async def _modern_calls(attacker: Attacker) -> None:
     for _ in range(5):
-        await one.write(one.modern(one.tool()))
-        await one.read()
+        await attacker.write(attacker.modern(attacker.tool()))
+        await attacker.read()
 
 
-async def _cancelled_calls(one: Attacker) -> None:
-    await one.begin()
-    await one.write(one.call())
-    one.close()
+async def _cancelled_calls(attacker: Attacker) -> None:
+    await attacker.begin()
+    await attacker.write(attacker.call())
+    attacker.close()
 
 
-async def _slow_head(one: Attacker) -> None:
-    for byte in one.head(None)[:-2]:
-        await one.write(bytes([byte]))
+async def _slow_head(attacker: Attacker) -> None:
+    for byte in attacker.head(None)[:-2]:
+        await attacker.write(bytes([byte]))
         await asyncio.sleep(0.2)
 
 
-async def _held_back_body(one: Attacker) -> None:
+async def _held_back_body(attacker: Attacker) -> None:
     size = 16 * 1024 * 1024
-    await one.write(one.head(size))
-    await one.write(b" " * (size - 1))
+    await attacker.write(attacker.head(size))
+    await attacker.write(b" " * (size - 1))
     await asyncio.sleep(_LONGEST)
 
 
-async def _declared_body(one: Attacker) -> None:
-    await one.write(one.head(16 * 1024 * 1024) + b"{")
+async def _declared_body(attacker: Attacker) -> None:
+    await attacker.write(attacker.head(16 * 1024 * 1024) + b"{")
     await asyncio.sleep(_LONGEST)
 
 
-async def _sent_ahead(one: Attacker) -> None:
-    await one.write(b"GET /x HTTP/1.1\r\n\r\n" * 50_000)
+async def _sent_ahead(attacker: Attacker) -> None:
+    await attacker.write(b"GET /x HTTP/1.1\r\n\r\n" * 50_000)
     await asyncio.sleep(_LONGEST / 2)
 
 
-async def _members(one: Attacker) -> None:
+async def _members(attacker: Attacker) -> None:
     members = ",".join(f'"{number:x}":1' for number in range(200_000))
     body = f'{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{{members}}}}}'.encode()
-    await one.write(one.head(len(body)) + body)
-    await one.read()
+    await attacker.write(attacker.head(len(body)) + body)
+    await attacker.read()
 
 
-async def _long_uri(one: Attacker) -> None:
-    await one.begin()
-    uri = one.random.choice(("evil", "cruel"))
-    text = f"x://{uri}/" + one.random.choice(("a", ".", "a.", "/")) * 30_000
-    await one.write(one.post("resources/read", {"uri": text}))
-    await one.read()
+async def _long_uri(attacker: Attacker) -> None:
+    await attacker.begin()
+    uri = attacker.random.choice(("evil", "cruel"))
+    text = f"x://{uri}/" + attacker.random.choice(("a", ".", "a.", "/")) * 30_000
+    await attacker.write(attacker.post("resources/read", {"uri": text}))
+    await attacker.read()
 
 
-async def _subscriptions(one: Attacker) -> None:
-    await one.begin()
+async def _subscriptions(attacker: Attacker) -> None:
+    await attacker.begin()
     for number in range(100):
         uri = f"file://evil/{number}." + "x" * 4000
-        await one.write(one.post("resources/subscribe", {"uri": uri}, number=number))
-        await one.read()
+        await attacker.write(attacker.post("resources/subscribe", {"uri": uri}, number=number))
+        await attacker.read()
 
 
-async def _sessions(one: Attacker) -> None:
+async def _sessions(attacker: Attacker) -> None:
     for _ in range(100):
-        one._session = ""
-        await one.begin(icons=[{"src": "data:," + "x" * 2000}])
-        await one.write(one.post("logging/setLevel", {"level": "debug"}))
-        await one.read()
-        await one.write(one.call())
-        await one.read()
+        attacker._session = ""
+        await attacker.begin(icons=[{"src": "data:," + "x" * 2000}])
+        await attacker.write(attacker.post("logging/setLevel", {"level": "debug"}))
+        await attacker.read()
+        await attacker.write(attacker.call())
+        await attacker.read()
 
 
-async def _unread_stream(one: Attacker) -> None:
-    await one.begin()
-    await one.write(one.head(None, method="GET"))
+async def _unread_stream(attacker: Attacker) -> None:
+    await attacker.begin()
+    await attacker.write(attacker.head(None, method="GET"))
     await asyncio.sleep(_LONGEST)
 
 
-async def _unread_answers(one: Attacker) -> None:
-    await one.begin()
+async def _unread_answers(attacker: Attacker) -> None:
+    await attacker.begin()
     for number in range(200):
-        await one.write(one.post("tools/list", {}, number=number))
+        await attacker.write(attacker.post("tools/list", {}, number=number))
     await asyncio.sleep(_LONGEST)
 
 
-async def _many_headers(one: Attacker) -> None:
-    await one.write(b"POST /mcp HTTP/1.1\r\nhost: localhost\r\n" + b"a:\r\n" * 60_000 + b"\r\n")
-    await one.read()
+async def _many_headers(attacker: Attacker) -> None:
+    await attacker.write(
+        b"POST /mcp HTTP/1.1\r\nhost: localhost\r\n" + b"a:\r\n" * 60_000 + b"\r\n"
+    )
+    await attacker.read()
 
 
-async def _idle_connections(one: Attacker) -> None:
-    others = [Attacker(one._port, one.random) for _ in range(150)]
+async def _idle_connections(attacker: Attacker) -> None:
+    others = [Attacker(attacker._port, attacker.random) for _ in range(150)]
     try:
         for other in others:
             await other.write(b"POST /mcp HT")
@@ -219,35 +221,35 @@ async def _idle_connections(one: Attacker) -> None:
             other.close()
 
 
-async def _refused(one: Attacker) -> None:
+async def _refused(attacker: Attacker) -> None:
     for line in ("origin: http://evil.example", "origin: null", "transfer-encoding: gzip", "x"):
-        await one.write(one.post("ping", {}, line))
+        await attacker.write(attacker.post("ping", {}, line))
         with contextlib.suppress(TimeoutError):
-            await one.read()
+            await attacker.read()
 
 
-async def _garbage(one: Attacker) -> None:
+async def _garbage(attacker: Attacker) -> None:
     for _ in range(20):
-        await one.write(one.head(5) + b"{bad\xff")
-        await one.read()
-    await one.write(one.random.randbytes(4000))
+        await attacker.write(attacker.head(5) + b"{bad\xff")
+        await attacker.read()
+    await attacker.write(attacker.random.randbytes(4000))
 
 
-async def _foreign_tokens(one: Attacker) -> None:
-    await one.begin()
-    own = one._session
+async def _foreign_tokens(attacker: Attacker) -> None:
+    await attacker.begin()
+    own = attacker._session
     for _ in range(20):
-        at = one.random.randrange(len(own))
-        one._session = own[:at] + "A" + own[at + 1 :]
-        await one.write(one.call())
-        await one.read()
+        at = attacker.random.randrange(len(own))
+        attacker._session = own[:at] + "A" + own[at + 1 :]
+        await attacker.write(attacker.call())
+        await attacker.read()
 
 
-async def _handed_over(one: Attacker) -> None:
-    await one.write(one.post("ping", {}, "mcpproxy-handover: x"))
-    await one.read()
-    await one.write(b"\x16\x03\x01\x02\x00\x01" + one.random.randbytes(511))
-    await one.read()
+async def _handed_over(attacker: Attacker) -> None:
+    await attacker.write(attacker.post("ping", {}, "mcpproxy-handover: x"))
+    await attacker.read()
+    await attacker.write(b"\x16\x03\x01\x02\x00\x01" + attacker.random.randbytes(511))
+    await attacker.read()
 
 
 ATTACKS: Final[tuple[Attack, ...]] = (
@@ -266,12 +268,12 @@ async def _place(
         # Each kind comes in each round.
         chosen = chosen or rng.sample(ATTACKS, len(ATTACKS))
         attack = chosen.pop()
-        one = Attacker(port, rng)
+        attacker = Attacker(port, rng)
         made[attack.__name__.removeprefix("_")] += 1
         with contextlib.suppress(OSError, KeyError, TimeoutError):
             async with asyncio.timeout(min(_LONGEST, max(0.1, end - time.monotonic()))):
-                await attack(one)
-        one.close()
+                await attack(attacker)
+        attacker.close()
 
 
 async def attack(port: int, seconds: float, seed: int) -> dict[str, int]:

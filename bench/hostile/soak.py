@@ -36,7 +36,7 @@ from bench.stub import Behaviour
 from mcpproxy.limits.table import OF_THE_RUNTIME
 
 SLOWER: Final = 3.0
-"""How much the 99th percentile of a well-behaved client may grow."""
+"""Maximum growth of the 99th percentile of a well-behaved client."""
 SPARE: Final = 8
 """Descriptors that may be open at the end beyond those at the start."""
 _PAUSE: Final = 0.01
@@ -94,7 +94,7 @@ class WellBehaved:
             windows[int(ended / _WINDOW)].append(duration)
         self.seconds.clear()
         ordered = (sorted(window) for window in windows.values())
-        return 1000 * statistics.median(one[int((len(one) - 1) * share)] for one in ordered)
+        return 1000 * statistics.median(item[int((len(item) - 1) * share)] for item in ordered)
 
 
 class Soak:
@@ -173,8 +173,8 @@ class Soak:
     async def measure(self, clients: list[WellBehaved], seconds: float) -> dict[str, float]:
         """99th percentiles by era after so many seconds, in ms."""
         end = time.monotonic() + seconds
-        await asyncio.gather(*(one.call_until(end) for one in clients))
-        return {one.era: one.percentile(0.99) for one in clients}
+        await asyncio.gather(*(item.call_until(end) for item in clients))
+        return {entry.era: entry.percentile(0.99) for entry in clients}
 
     async def attack(self, clients: list[WellBehaved], seconds: float) -> dict[str, float]:
         """99th percentiles during the attacks, by era, in ms."""
@@ -183,7 +183,7 @@ class Soak:
         process = await self._processes.start(
             "clients", command, self._processes.others, piped=True
         )
-        found, _ = await asyncio.gather(
+        result, _ = await asyncio.gather(
             self.measure(clients, seconds), self._watch_memory(time.monotonic() + seconds)
         )
         assert process.stdout is not None
@@ -191,7 +191,7 @@ class Soak:
         print(f"attacks: {made}", flush=True)
         if not made or min(made.values()) == 0:
             self.faults.append("the hostile clients did not attack")
-        return found
+        return result
 
     async def _watch_memory(self, end: float) -> None:
         largest, bound = 0, self._base + memory_bound()
@@ -210,22 +210,22 @@ class Soak:
         """Measure, attack, and look at what is left; faults are collected."""
         clients = [WellBehaved(self.url, era) for era in _ERAS]
         await self.measure(clients, min(5.0, quiet))
-        for one in clients:
+        for item in clients:
             # The backends start beside the proxy, and may not listen yet.
-            one.wrong[:] = [text for text in one.wrong if "connection refused" not in text]
+            item.wrong[:] = [text for text in item.wrong if "connection refused" not in text]
         self._base, files = resident(self._pid), self.descriptors()
         before = await self.measure(clients, quiet)
         during = await self.attack(clients, seconds)
-        for one in clients:
-            ratio = during[one.era] / before[one.era]
+        for item in clients:
+            ratio = during[item.era] / before[item.era]
             print(
-                f"{one.era}: p99 {before[one.era]:.1f} ms undisturbed, {during[one.era]:.1f} ms "
-                f"under attack: {ratio:.2f} of {self._slower}; {one._number} calls, "
-                f"{len(one.wrong)} wrong or lost"
+                f"{item.era}: p99 {before[item.era]:.1f} ms undisturbed, {during[item.era]:.1f} ms "
+                f"under attack: {ratio:.2f} of {self._slower}; {item._number} calls, "
+                f"{len(item.wrong)} wrong or lost"
             )
-            self.faults += one.wrong[:5]
+            self.faults += item.wrong[:5]
             if ratio > self._slower:
-                self.faults.append(f"{one.era}: p99 is {ratio:.1f} times that before")
+                self.faults.append(f"{item.era}: p99 is {ratio:.1f} times that before")
         await self._settled(files + SPARE)
         log = self._processes.log("mcpproxy").read_text(encoding="utf-8", errors="replace")
         if "Traceback" in re.sub(r"\\r\\nTraceback", "", log) or '"exception"' in log:

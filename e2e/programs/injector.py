@@ -28,7 +28,7 @@ def inject(manifest: dict[str, Any]) -> None:
         annotate(manifest["spec"]["template"]["metadata"])
         return
     containers = manifest["spec"]["containers"]
-    if SIDECAR not in [one["name"] for one in containers]:
+    if SIDECAR not in [container["name"] for container in containers]:
         command = ["python", "-c", "import signal; signal.pause()"]
         image = containers[0]["image"]
         containers.append({"name": SIDECAR, "image": image, "command": command})

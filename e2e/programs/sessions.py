@@ -55,8 +55,8 @@ def message(response: httpx2.Response, number: int) -> dict[str, Any]:
     if response.headers["content-type"].startswith("application/json"):
         return dict(response.json())
     data = [line[5:] for line in response.text.splitlines() if line.startswith("data:")]
-    found = [json.loads(one) for one in data if one.strip()]
-    return next(dict(one) for one in found if one.get("id") == number)
+    results = [json.loads(item) for item in data if item.strip()]
+    return next(dict(entry) for entry in results if entry.get("id") == number)
 
 
 class Session:

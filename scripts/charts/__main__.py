@@ -17,6 +17,7 @@ from scripts.charts.readme import readme
 from scripts.charts.templates import Template, member
 from scripts.machine import ROOT
 from scripts.manifests import write_or_check
+from scripts.yaml_files import parse_documents, parse_yaml
 
 MANIFESTS: Final = ROOT / "manifests"
 CHARTS: Final = ROOT / "charts"
@@ -30,9 +31,9 @@ _IMAGE: Final = re.compile(r"(?:--image=)?(?P<name>[^:]+):(?P<tag>[\w.-]+)")
 def documents(*files: str) -> list[dict[str, Any]]:
     """Return the objects of files in manifests/."""
     return [
-        found
+        document
         for file in files
-        for found in yaml.safe_load_all((MANIFESTS / file).read_text(encoding="utf-8"))
+        for document in parse_documents((MANIFESTS / file).read_text(encoding="utf-8"))
     ]
 
 
@@ -71,8 +72,8 @@ def images(deployment: dict[str, Any]) -> dict[str, str]:
     """Return the names of the images in the operator's Deployment, without tags."""
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     (runtime,) = [arg for arg in container["args"] if arg.startswith("--image=")]
-    found = {"operator": container["image"], "runtime": runtime}
-    return {target: _IMAGE.fullmatch(image)["name"] for target, image in found.items()}  # type: ignore[index]
+    result = {"operator": container["image"], "runtime": runtime}
+    return {target: _IMAGE.fullmatch(image)["name"] for target, image in result.items()}  # type: ignore[index]
 
 
 def chart_yaml(name: str, description: str) -> str:
@@ -96,7 +97,7 @@ def chart_yaml(name: str, description: str) -> str:
 def crd_template() -> str:
     """Return the template of the CustomResourceDefinition."""
     text = (ROOT / "crds" / "mcpproxies.mcpproxy.dev.yaml").read_text(encoding="utf-8")
-    manifest = yaml.safe_load(text)
+    manifest = parse_yaml(text)
     template = Template()
     kept = member(
         "annotations", '(.Values.keep | ternary (dict "helm.sh/resource-policy" "keep") (dict))'
@@ -108,7 +109,7 @@ def crd_template() -> str:
 def files() -> dict[str, str]:
     """Return the generated files of both charts: path below charts/ → content."""
     objects = plain()
-    deployment = objects.one("Deployment")
+    deployment = objects.only("Deployment")
     of_operator = values.of_operator(deployment, images(deployment))
     generated = {
         f"templates/{name}": _HEADER + text

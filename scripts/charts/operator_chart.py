@@ -24,33 +24,33 @@ _OWN: Final = "--namespace=$(POD_NAMESPACE)"
 def templates(plain: "Plain") -> dict[str, str]:
     """Return the templates of the chart: file name → text."""
     return {
-        "serviceaccount.yaml": _service_account(plain.one("ServiceAccount")),
+        "serviceaccount.yaml": _service_account(plain.only("ServiceAccount")),
         "leases.yaml": "---\n".join(
-            _labelled(plain.one(kind, f"{NAME}-leases")) for kind in ("Role", "RoleBinding")
+            _labelled(plain.only(kind, f"{NAME}-leases")) for kind in ("Role", "RoleBinding")
         ),
         "cluster-role.yaml": only_if(
             _CLUSTER,
-            "---\n".join(_labelled(plain.one(k)) for k in ("ClusterRole", "ClusterRoleBinding")),
+            "---\n".join(_labelled(plain.only(k)) for k in ("ClusterRole", "ClusterRoleBinding")),
         ),
         "roles.yaml": _roles(plain),
-        "deployment.yaml": _deployment(plain.one("Deployment"), _runtime_image(plain)),
+        "deployment.yaml": _deployment(plain.only("Deployment"), _runtime_image(plain)),
         "podmonitors.yaml": only_if(
             ".Values.monitoring.podMonitors.enabled",
             "---\n".join(map(_pod_monitor, plain.all("PodMonitor"))),
         ),
         "rules.yaml": only_if(
-            ".Values.monitoring.rules.enabled", _rules(plain.one("PrometheusRule"))
+            ".Values.monitoring.rules.enabled", _rules(plain.only("PrometheusRule"))
         ),
         "dashboard.yaml": only_if(
-            ".Values.monitoring.dashboard.enabled", _dashboard(plain.one("ConfigMap"))
+            ".Values.monitoring.dashboard.enabled", _dashboard(plain.only("ConfigMap"))
         ),
         "networkpolicy.yaml": only_if(
-            ".Values.networkPolicy.enabled", _network_policy(plain.one("NetworkPolicy"))
+            ".Values.networkPolicy.enabled", _network_policy(plain.only("NetworkPolicy"))
         ),
         "guard.yaml": only_if(
             ".Values.guard.enabled",
             "---\n".join(
-                _labelled(plain.one(kind))
+                _labelled(plain.only(kind))
                 for kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
             ),
         ),
@@ -66,23 +66,23 @@ class Plain:
 
     def all(self, kind: str) -> list[Object]:
         """Return all objects of a kind, for the scope of the cluster."""
-        return [copy.deepcopy(found) for found in self._objects if found["kind"] == kind]
+        return [copy.deepcopy(result) for result in self._objects if result["kind"] == kind]
 
-    def one(self, kind: str, name: str | None = None) -> Object:
+    def only(self, kind: str, name: str | None = None) -> Object:
         """Return the only object of a kind, or that with this name."""
-        found = [o for o in self.all(kind) if name in (None, o["metadata"]["name"])]
-        assert len(found) == 1, (kind, name, len(found))
-        return found[0]
+        results = [o for o in self.all(kind) if name in (None, o["metadata"]["name"])]
+        assert len(results) == 1, (kind, name, len(results))
+        return results[0]
 
     def namespaced(self, kind: str) -> Object:
         """Return the operator's Role or RoleBinding for one namespace."""
-        found = [
+        results = [
             copy.deepcopy(o)
             for o in self._namespaced
             if o["kind"] == kind and o["metadata"]["name"] == NAME
         ]
-        assert len(found) == 1, (kind, len(found))
-        return found[0]
+        assert len(results) == 1, (kind, len(results))
+        return results[0]
 
 
 def _prepared(template: Template, manifest: Object, labels: str | None = None) -> Object:
@@ -145,9 +145,9 @@ def _roles(plain: Plain) -> str:
 
 
 def _runtime_image(plain: Plain) -> str:
-    (container,) = plain.one("Deployment")["spec"]["template"]["spec"]["containers"]
-    (found,) = [arg for arg in container["args"] if arg.startswith("--image=")]
-    return str(found)
+    (container,) = plain.only("Deployment")["spec"]["template"]["spec"]["containers"]
+    (result,) = [arg for arg in container["args"] if arg.startswith("--image=")]
+    return str(result)
 
 
 def _deployment(manifest: Object, runtime_image: str) -> str:

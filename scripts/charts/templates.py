@@ -41,17 +41,17 @@ class Template:
         plain = yaml.safe_dump(manifest, sort_keys=False, indent=2, width=10_000)
         # An expression that the manifest itself contains belongs to another program.
         plain = re.sub(
-            r"\{\{|\}\}", lambda found: f"{{{{ {found[0]!r} }}}}".replace("'", "`"), plain
+            r"\{\{|\}\}", lambda result: f"{{{{ {result[0]!r} }}}}".replace("'", "`"), plain
         )
         return _SCALAR.sub(self._scalar, _HOLE.sub(self._lines, plain))
 
-    def _lines(self, found: re.Match[str]) -> str:
-        part = self._parts[int(found["number"])]
-        return found[0] if isinstance(part, str) else part(len(found["indent"]))
+    def _lines(self, result: re.Match[str]) -> str:
+        part = self._parts[int(result["number"])]
+        return result[0] if isinstance(part, str) else part(len(result["indent"]))
 
-    def _scalar(self, found: re.Match[str]) -> str:
-        part = self._parts[int(found[1])]
-        assert isinstance(part, str), found[0]
+    def _scalar(self, result: re.Match[str]) -> str:
+        part = self._parts[int(result[1])]
+        assert isinstance(part, str), result[0]
         return part
 
 

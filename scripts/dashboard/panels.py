@@ -112,8 +112,8 @@ def lines(
         .legend(_legend())
         .tooltip(_tooltip())
     )
-    for number, found in enumerate(queries):
-        made = made.with_target(found.ref_id(_ref(number)))
+    for number, result in enumerate(queries):
+        made = made.with_target(result.ref_id(_ref(number)))
     if limits is None:
         return made
     style = common_builders.GraphThresholdsStyleConfig()
@@ -212,7 +212,7 @@ def _column(
     if unit == "state":
         mapping = models.DynamicConfigValue(id_val="mappings", value=[_state_mapping()])
         return [mapping, colored]
-    found = [models.DynamicConfigValue(id_val="unit", value=unit or units.Short)]
+    result = [models.DynamicConfigValue(id_val="unit", value=unit or units.Short)]
     if limits is not None:
-        found += [models.DynamicConfigValue(id_val="thresholds", value=limits.build()), colored]
-    return found
+        result += [models.DynamicConfigValue(id_val="thresholds", value=limits.build()), colored]
+    return result

@@ -147,7 +147,7 @@ def manifests(release: Release) -> None:
 def _dated(release: Release, text: str) -> str:
     """Return the ClusterServiceVersion with the time of the release and the names of images."""
     named, count = _CREATED.subn(
-        lambda found: f"{found[0]}\n{found['indent']}createdAt: '{release.created}'",
+        lambda result: f"{result[0]}\n{result['indent']}createdAt: '{release.created}'",
         release.named(text),
     )
     assert count == 1

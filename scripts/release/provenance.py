@@ -16,7 +16,7 @@ BUILD_TYPE: Final = "docs/releasing.md#what-a-release-is-built-from"
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a release is built from."""
+    """Sources of a release."""
 
     source: str
     """Address of the repository; empty if it is not set."""
@@ -56,12 +56,12 @@ def statement(origin: Origin, subjects: Iterable[Path], inputs: Iterable[Path]) 
 
 def _dependencies(origin: Origin, inputs: Iterable[Path]) -> list[dict[str, Any]]:
     commit = {"uri": f"git+{origin.source}", "digest": {"gitCommit": origin.commit}}
-    found = [commit, *(_digested(path) for path in sorted(inputs))]
+    results = [commit, *(_digested(path) for path in sorted(inputs))]
     if origin.base_image:
         name, _, digest = origin.base_image.partition("@sha256:")
         base: dict[str, Any] = {"uri": f"docker://{name}"}
-        found.append(base | {"digest": {"sha256": digest}} if digest else base)
-    return found
+        results.append(base | {"digest": {"sha256": digest}} if digest else base)
+    return results
 
 
 def _digested(path: Path) -> dict[str, Any]:

@@ -39,14 +39,14 @@ Verdict = Literal["refused", "reflected", "conditioned"]
 
 @dataclass
 class Findings:
-    """What came of the mutations, and what must not have."""
+    """Outcomes of the mutations, and forbidden outcomes."""
 
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     fields: dict[str, set[Verdict]] = field(default_factory=dict)
     problems: Counter[str] = field(default_factory=Counter)
     """Conditions that stood against a spec."""
     returns: int = 0
-    """How often a walk was back at its good spec."""
+    """Number of times that a walk was back at its good spec."""
     unnamed: list[str] = field(default_factory=list)
     """Refusals and conditions that don't name the field."""
     not_reflected: list[str] = field(default_factory=list)
@@ -63,7 +63,7 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What there is at one moment."""
+    """State of the world at one moment."""
 
     spec: Spec
     children: str
@@ -73,7 +73,7 @@ class Picture:
 
     @property
     def problem(self) -> str | None:
-        """What the conditions say against the spec; None if nothing."""
+        """Return the contradiction between the conditions and the spec; None if there is none."""
         for type_ in ("Accepted", "Stalled", "Suspended"):
             status, reason, message = self.conditions.get(type_, ("", "", ""))
             if status == ("False" if type_ == "Accepted" else "True"):
@@ -85,7 +85,7 @@ async def campaign(world: World, bases: Mapping[str, Spec], chosen: Sequence[Mut
     """Walk all of `chosen`."""
     findings, gate = Findings(), asyncio.Semaphore(AT_ONCE)
 
-    async def one(number: int, base: str, verb: str, steps: list[Mutation]) -> None:
+    async def walk_all(number: int, base: str, verb: str, steps: list[Mutation]) -> None:
         async with gate:
             walk = Walk(world, f"acto-w{number:03}", verb, findings)
             try:
@@ -95,13 +95,13 @@ async def campaign(world: World, bases: Mapping[str, Spec], chosen: Sequence[Mut
 
     async with asyncio.TaskGroup() as group:
         for number, (base, verb, steps) in enumerate(_walks(chosen)):
-            group.create_task(one(number, base, verb, steps))
+            group.create_task(walk_all(number, base, verb, steps))
     return findings
 
 
 def _walks(chosen: Sequence[Mutation]) -> Iterator[tuple[str, str, list[Mutation]]]:
-    for base in dict.fromkeys(one.base for one in chosen):
-        every = [one for one in chosen if one.base == base]
+    for base in dict.fromkeys(item.base for item in chosen):
+        every = [entry for entry in chosen if entry.base == base]
         for number, verb in enumerate(VERBS):
             mine = every[number :: len(VERBS)]
             for start in range(0, len(mine), STEPS):
@@ -148,12 +148,12 @@ class Walk:
 
     async def _picture(self, namespace: str, sent: Object) -> Picture:
         live = await self._world.reported(namespace, sent["metadata"]["generation"])
-        found = live["status"]["conditions"]
+        result = live["status"]["conditions"]
         return Picture(
             spec=live["spec"],
             children=await self._world.children(namespace, live["spec"]),
             rendering=rendering(live["spec"]),
-            conditions={c["type"]: (c["status"], c["reason"], c["message"]) for c in found},
+            conditions={c["type"]: (c["status"], c["reason"], c["message"]) for c in result},
         )
 
     def _refused(self, step: Mutation, answer: httpx2.Response) -> None:
@@ -203,7 +203,7 @@ class Walk:
 
 
 def rendering(spec: Spec) -> str:
-    """What the operator makes of a spec; empty if it can't be used."""
+    """Return the operator's result for a spec; empty if the spec is unusable."""
     try:
         proxy = manifest.parse(a_manifest(**spec))
     except ManifestError:
@@ -214,7 +214,7 @@ def rendering(spec: Spec) -> str:
 
 
 def is_refusal(verb: str, status: int, message: str) -> bool:
-    """Whether an answer refuses a spec, and is no failure of the API server.
+    """Return True if an answer refuses a spec, and is not a failure of the API server.
 
     For a value of another type than the schema's, the API server answers a server-side apply with
     500, and names the field all the same.
@@ -224,7 +224,7 @@ def is_refusal(verb: str, status: int, message: str) -> bool:
 
 
 def names_it(message: str, path: Path) -> bool:
-    """Whether a message names the field at `path`, what holds it, or its last part."""
+    """Return True if a message names the field at `path`, its parent, or its last part."""
     told = re.sub(r"(?<=\w)\[[^\]]*\]", "", message)
     parts = [part for part in path if isinstance(part, str)]
     holder = ".".join(parts[:-1])
@@ -233,8 +233,8 @@ def names_it(message: str, path: Path) -> bool:
     return re.search(rf"\b{re.escape(parts[-1])}\b", told) is not None
 
 
-def first_difference(expected: str, found: str) -> str:
+def first_difference(expected: str, text: str) -> str:
     """The place where two texts begin to differ."""
-    length = min(len(expected), len(found))
-    at = next((n for n in range(length) if expected[n] != found[n]), length)
-    return f"{expected[max(0, at - 120) : at + 80]!r} != {found[max(0, at - 120) : at + 80]!r}"
+    length = min(len(expected), len(text))
+    at = next((n for n in range(length) if expected[n] != text[n]), length)
+    return f"{expected[max(0, at - 120) : at + 80]!r} != {text[max(0, at - 120) : at + 80]!r}"

@@ -88,19 +88,19 @@ class Operation:
 
 def operations() -> list[Operation]:
     """Return all that the operator's role permits in a namespace, and that it requests."""
-    found = []
+    result = []
     for rule in RULES:
         for resource in rule["resources"]:
             plural, _, subresource = resource.partition("/")
             if subresource not in ("", "status"):
                 continue
-            found += [
+            result += [
                 Operation(verb, _KINDS[plural], bool(subresource))
                 for verb in rule["verbs"]
                 # Watches are no part of a pass. Apart from Secrets, objects are created by PATCH.
                 if verb != "watch" and (verb != "create" or plural == SECRET.plural)
             ]
-    return [one for one in found if one.verb != "list" or one.kind in LISTED]
+    return [item for item in result if item.verb != "list" or item.kind in LISTED]
 
 
 def spec_of(operation: Operation, number: int, *, changed: bool) -> dict[str, Any]:

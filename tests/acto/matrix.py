@@ -85,7 +85,7 @@ class Matrix:
             assert answer.status_code in (201, 409), answer.text
             self._apply(operation)
         left = self._until(self._operations, self._is_healed)
-        assert not left, [self._cell(one, {}) for one in left]
+        assert not left, [self._cell(item, {}) for item in left]
 
     def round(
         self,
@@ -117,12 +117,12 @@ class Matrix:
         not_healed = self._until(faults, self._is_healed, "healed")
         allowed = time.monotonic() - began + BURST
         after = self._writes()
-        self.findings.silent += [self._cell(one, faults) for one in silent]
-        self.findings.not_healed += [self._cell(one, faults) for one in not_healed]
+        self.findings.silent += [self._cell(item, faults) for item in silent]
+        self.findings.not_healed += [self._cell(entry, faults) for entry in not_healed]
         self.findings.hot += [
-            f"{self._cell(one, faults)}: {after[one.namespace] - before[one.namespace]} writes"
-            for one in faults
-            if after[one.namespace] - before[one.namespace] > allowed
+            f"{self._cell(cell, faults)}: {after[cell.namespace] - before[cell.namespace]} writes"
+            for cell in faults
+            if after[cell.namespace] - before[cell.namespace] > allowed
         ]
 
     def _trigger(self, operation: Operation) -> None:
@@ -195,7 +195,7 @@ class Matrix:
                 break
             self._operator.wait(0.5)
         if what:
-            last = ", ".join(one.namespace for one in slowest)
+            last = ", ".join(item.namespace for item in slowest)
             log.info("%s within %.1f s, last: %s", what, time.monotonic() - began, last)
         return left
 
@@ -209,7 +209,7 @@ class Matrix:
 
     def _one(self, kind: ResourceKind, operation: Operation) -> Object | None:
         live = self._live[kind].get(operation.namespace, [])
-        return next((one for one in live if one["metadata"]["name"] == PROXY), None)
+        return next((item for item in live if item["metadata"]["name"] == PROXY), None)
 
     def _is_told(self, operation: Operation) -> bool:
         """Return True if the status is right, or names what fails."""
@@ -249,9 +249,9 @@ class Matrix:
     def _config_maps(self, operation: Operation) -> dict[str, str]:
         live = self._live[CONFIG_MAP].get(operation.namespace, [])
         return {
-            one["metadata"]["name"]: json.dumps(one["data"])
-            for one in live
-            if one["metadata"]["name"].startswith(f"{PROXY}-")
+            item["metadata"]["name"]: json.dumps(item["data"])
+            for item in live
+            if item["metadata"]["name"].startswith(f"{PROXY}-")
         }
 
     def _is_seen(self, operation: Operation) -> bool:
@@ -261,19 +261,24 @@ class Matrix:
         return bool(seen == live["metadata"]["generation"])
 
     def _reasons(self, operation: Operation) -> set[str]:
-        return {str(one["reason"]) for one in self._conditions(operation)}
+        return {str(condition["reason"]) for condition in self._conditions(operation)}
 
     def _conditions(self, operation: Operation) -> list[dict[str, Any]]:
         live = self._one(MCP_PROXY, operation) or {}
-        found: list[dict[str, Any]] = live.get("status", {}).get("conditions", [])
-        return found
+        result: list[dict[str, Any]] = live.get("status", {}).get("conditions", [])
+        return result
 
     def _writes(self) -> Counter[str]:
         """Return the numbers of writes so far by namespace."""
-        paths = (one.path.split("/namespaces/") for one in self._wire.requests if one.writes)
+        paths = (
+            request.path.split("/namespaces/") for request in self._wire.requests if request.writes
+        )
         return Counter(parts[1].split("/")[0] for parts in paths if len(parts) > 1)
 
     def _cell(self, operation: Operation, faults: Mapping[Operation, Way]) -> str:
-        said = [f"{one['reason']}: {one['message'][:90]}" for one in self._conditions(operation)]
+        said = [
+            f"{condition['reason']}: {condition['message'][:90]}"
+            for condition in self._conditions(operation)
+        ]
         seen = self._is_seen(operation)
         return f"{operation.namespace} {faults.get(operation, '')}: seen {seen}, {said}"

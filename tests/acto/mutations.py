@@ -11,7 +11,7 @@ Path = tuple[str | int, ...]
 Schema = dict[str, Any]
 Spec = dict[str, Any]
 Change = tuple[str, Any]
-"""What a mutation does, and what stands there afterwards."""
+"""A mutation, with the value that it leaves behind."""
 
 GONE: Final = object()
 """Instead of a value: the field is not there."""
@@ -62,7 +62,7 @@ def mutations(schema: Schema, bases: Mapping[str, Spec]) -> list[Mutation]:
     """Mutations of every field of `schema`, each at the first place where a base has it."""
     donors = _donors(schema, bases)
     seen: set[str] = set()
-    found: list[Mutation] = []
+    result: list[Mutation] = []
     for base, spec in bases.items():
         for path, below, value in _places(schema, spec, ()):
             here = pattern(path) + ("" if value is not GONE else "+")
@@ -72,10 +72,10 @@ def mutations(schema: Schema, bases: Mapping[str, Spec]) -> list[Mutation]:
             changes = (
                 [("added", donors[pattern(path)])] if value is GONE else _changes(below, value)
             )
-            found += [
+            result += [
                 Mutation(base, path, what, changed(spec, path, after)) for what, after in changes
             ]
-    return [one for one in found if one.spec != bases[one.base]]
+    return [item for item in result if item.spec != bases[item.base]]
 
 
 def chosen(every: list[Mutation], count: int, each: int, seed: int = 0) -> list[Mutation]:
@@ -84,17 +84,17 @@ def chosen(every: list[Mutation], count: int, each: int, seed: int = 0) -> list[
     taken: Counter[str] = Counter()
     first: list[Mutation] = []
     rest: list[Mutation] = []
-    for one in mixed:
-        taken[one.field] += 1
-        (first if taken[one.field] <= each else rest).append(one)
-    keep = {id(one) for one in (*first, *rest[: max(0, count - len(first))])}
-    return [one for one in every if id(one) in keep]
+    for item in mixed:
+        taken[item.field] += 1
+        (first if taken[item.field] <= each else rest).append(item)
+    keep = {id(entry) for entry in (*first, *rest[: max(0, count - len(first))])}
+    return [element for element in every if id(element) in keep]
 
 
 def changed(spec: Spec, path: Path, value: Any) -> Spec:
     """`spec` with another value at `path`, or with none."""
-    found = copy.deepcopy(spec)
-    place: Any = found
+    result = copy.deepcopy(spec)
+    place: Any = result
     for part in path[:-1]:
         place = place[part]
     if value is not GONE:
@@ -103,7 +103,7 @@ def changed(spec: Spec, path: Path, value: Any) -> Spec:
         place.pop(path[-1], None)
     else:
         del place[path[-1]]
-    return found
+    return result
 
 
 def _places(schema: Schema, value: Any, path: Path) -> Iterator[tuple[Path, Schema, Any]]:
@@ -123,12 +123,12 @@ def _places(schema: Schema, value: Any, path: Path) -> Iterator[tuple[Path, Sche
 
 def _donors(schema: Schema, bases: Mapping[str, Spec]) -> dict[str, Any]:
     """A good value of each field."""
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for spec in bases.values():
         for path, _, value in _places(schema, spec, ()):
             if value is not GONE:
-                found.setdefault(pattern(path), value)
-    return found
+                result.setdefault(pattern(path), value)
+    return result
 
 
 def _changes(schema: Schema, value: Any) -> list[Change]:
@@ -150,12 +150,12 @@ def _changes(schema: Schema, value: Any) -> list[Change]:
 
 
 def _of_string(schema: Schema, value: str) -> list[Change]:
-    found = [(f"is {text[:20]!r}", text) for text in _STRINGS]
-    found += [("is longer", f"{value}x"), ("has blanks", f" {value} ")]
+    result = [(f"is {text[:20]!r}", text) for text in _STRINGS]
+    result += [("is longer", f"{value}x"), ("has blanks", f" {value} ")]
     most = schema.get("maxLength")
     if most is not None:
-        found += [("is at its bound", "a" * most), ("is beyond its bound", "a" * (most + 1))]
-    return found
+        result += [("is at its bound", "a" * most), ("is beyond its bound", "a" * (most + 1))]
+    return result
 
 
 def _of_integer(schema: Schema, value: int) -> list[Change]:
@@ -169,7 +169,7 @@ def _of_integer(schema: Schema, value: int) -> list[Change]:
         -1,
         2**31,
         2**63,
-        *(one for one in edges if one is not None),
+        *(edge for edge in edges if edge is not None),
     }
     return [(f"is {number}", number) for number in sorted(numbers)] + [("is broken", value + 0.5)]
 
@@ -187,8 +187,8 @@ def _of_array(schema: Schema, value: list[Any]) -> list[Change]:
         ("has its first twice", [*value, *first]),
         ("holds null", [*value, None]),
         ("is nested", [value]),
-        ("is beyond its bound", [_numbered(one, n) for one in first for n in range(many)]),
-        ("is at its bound", [_numbered(one, n) for one in first for n in range(many - 1)]),
+        ("is beyond its bound", [_numbered(item, n) for item in first for n in range(many)]),
+        ("is at its bound", [_numbered(entry, n) for entry in first for n in range(many - 1)]),
     ]
 
 
@@ -206,16 +206,16 @@ def _of_object(schema: Schema, value: dict[str, Any]) -> list[Change]:
             ("has an unknown field", {**value, "nonsense": 1}),
             ("has its keys reversed", dict(reversed(value.items()))),
         ]
-    one = next(iter(value.values()))
+    item = next(iter(value.values()))
     below = schema["additionalProperties"]
     return [
         ("is empty", {}),
-        *((f"has the key {key[:20]!r}", {**value, key: one}) for key in _ODD_KEYS),
-        ("has one more", {**value, "more": one}),
-        ("has many", {f"n{number}": one for number in range(65)}),
+        *((f"has the key {key[:20]!r}", {**value, key: item}) for key in _ODD_KEYS),
+        ("has one more", {**value, "more": item}),
+        ("has many", {f"n{number}": item for number in range(65)}),
         *(
             (f"an entry {what}", {**value, "entry": after})
-            for what, after in _changes(below, one)
+            for what, after in _changes(below, item)
             if after is not GONE
         ),
     ]

@@ -11,9 +11,9 @@ from typing import Any
 from unittest import mock
 
 import pytest
-import yaml
 
 from mcpproxy.api.crd import definition
+from scripts.yaml_files import parse_documents
 from tests.acto import mutations
 from tests.acto.campaign import OPERATOR_NAMESPACE, Findings, campaign, is_refusal
 from tests.acto.mutations import Mutation, Schema, Spec
@@ -30,21 +30,21 @@ pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(900)]
 def schema() -> Schema:
     """The schema of a spec."""
     (version,) = definition.definition()["spec"]["versions"]
-    found: Schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    return found
+    spec: Schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    return spec
 
 
 def bases() -> dict[str, Spec]:
     """Good specs that have all fields between them."""
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         name: next(
-            one["spec"]
-            for one in yaml.safe_load_all((SAMPLES / f"{name}.yaml").read_text("utf-8"))
-            if one and one["kind"] == "MCPProxy"
+            document["spec"]
+            for document in parse_documents((SAMPLES / f"{name}.yaml").read_text("utf-8"))
+            if document and document["kind"] == "MCPProxy"
         )
         for name in OURS
     }
-    return {**found, "every field": EVERY_FIELD["spec"], "autoscaled": AUTOSCALED["spec"]}
+    return {**result, "every field": EVERY_FIELD["spec"], "autoscaled": AUTOSCALED["spec"]}
 
 
 def chosen() -> list[Mutation]:
@@ -84,10 +84,10 @@ def run(apiserver: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def test_every_field_of_the_crd_is_mutated() -> None:
     every = mutations.mutations(schema(), bases())
-    assert set(fields(schema())) - {one.field for one in every} == set()
+    assert set(fields(schema())) - {item.field for item in every} == set()
     assert len(every) > 5000
     if WHOLE:
-        assert {one.field for one in chosen()} == {one.field for one in every}
+        assert {entry.field for entry in chosen()} == {element.field for element in every}
 
 
 def test_every_mutation_is_judged(run: Run) -> None:
@@ -123,11 +123,11 @@ def test_an_accepted_field_appears_in_the_children(run: Run) -> None:
     assert run.findings.not_reflected == []
 
 
-def test_the_way_to_a_spec_does_not_show_in_the_children(run: Run) -> None:
+def test_the_children_are_independent_of_earlier_specs(run: Run) -> None:
     assert run.findings.by_the_way == []
 
 
-def test_a_good_spec_brings_back_the_good_children_and_conditions(run: Run) -> None:
+def test_a_corrected_spec_restores_the_children_and_conditions(run: Run) -> None:
     assert run.findings.returns > 0
     assert run.findings.not_back == []
 

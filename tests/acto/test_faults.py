@@ -43,9 +43,9 @@ def matrix(apiserver: ApiServer, tmp_path: Path) -> Iterator[Matrix]:
         wire = stack.enter_context(wired(apiserver, tmp_path))
         operator = stack.enter_context(operating(wire.kubeconfig, log=tmp_path / "log"))
         client = stack.enter_context(apiserver.client())
-        found = Matrix(client, wire, operator, EVERY, next(NUMBERS))
-        found.begin()
-        yield found
+        result = Matrix(client, wire, operator, EVERY, next(NUMBERS))
+        result.begin()
+        yield result
 
 
 def rounds() -> list[dict[Operation, Way]]:
@@ -75,7 +75,7 @@ def test_a_failed_request_is_reported_and_recovers(
 
 
 @pytest.mark.parametrize("way", some(CODES, (500, "cut")))
-def test_lists_that_fail_stop_neither_passes_nor_the_operator(
+def test_failed_lists_stop_neither_passes_nor_the_operator(
     apiserver: ApiServer, namespace: str, tmp_path: Path, way: Way
 ) -> None:
     """Lists beside the watches, of every kind."""
@@ -165,7 +165,7 @@ def test_a_write_that_admission_refuses_is_reported_and_recovers(
             counted = ("apply", "--server-side", "--subresource=status", "-f", "-")
             assert apiserver.kubectl(*counted, input=text).returncode == 0
 
-    creations = [one for one in WRITES if one.verb != "delete" and not one.of_status]
+    creations = [write for write in WRITES if write.verb != "delete" and not write.of_status]
     refused = creations if way == "quota" else WRITES
     matrix.round(dict.fromkeys(refused, way), admission)
     assert matrix.findings.silent == []

@@ -37,16 +37,16 @@ def parsed(spec: Spec) -> MCPProxy | None:
         return None
 
 
-def explained(one: Mutation) -> bool:
-    """Whether a mutation may show in nothing."""
-    if one.field in JUDGED:
+def explained(mutation: Mutation) -> bool:
+    """Return True if a mutation may have no visible effect."""
+    if mutation.field in JUDGED:
         return True
-    if one.field in DEFAULTS:
-        return one.what in {"removed", "is null", "added"}
+    if mutation.field in DEFAULTS:
+        return mutation.what in {"removed", "is null", "added"}
     # Entries have no name: many of them are the same one.
     peers = (".networkPolicy.egress", ".networkPolicy.clients")
-    repeated = one.field in peers and one.what == "is at its bound"
-    return repeated or (one.what in SAME and one.field not in ORDERED)
+    repeated = mutation.field in peers and mutation.what == "is at its bound"
+    return repeated or (mutation.what in SAME and mutation.field not in ORDERED)
 
 
 @pytest.mark.slow
@@ -55,11 +55,11 @@ def test_an_accepted_mutation_changes_the_children_or_is_equivalent() -> None:
     made = {name: rendering(spec) for name, spec in good.items()}
     meant = {name: parsed(spec) for name, spec in good.items()}
     taken = [
-        one
-        for one in mutations.mutations(schema(), good)
-        if (model := parsed(one.spec)) is not None and model != meant[one.base]
+        mutation
+        for mutation in mutations.mutations(schema(), good)
+        if (model := parsed(mutation.spec)) is not None and model != meant[mutation.base]
     ]
-    silent = [one for one in taken if rendering(one.spec) == made[one.base]]
-    assert [str(one) for one in silent if not explained(one)] == []
+    silent = [item for item in taken if rendering(item.spec) == made[item.base]]
+    assert [str(entry) for entry in silent if not explained(entry)] == []
     assert len(taken) > 1500
     assert len(silent) < 100

@@ -38,7 +38,7 @@ _ALLOCATED: Final = ("clusterIP", "clusterIPs", "healthCheckNodePort")
 
 
 class World:
-    """What a user can do and see: one MCPProxy, called `tools`, in each namespace."""
+    """A user's view of the cluster: one MCPProxy, called `tools`, in each namespace."""
 
     def __init__(self, client: httpx2.AsyncClient) -> None:
         self._client = client
@@ -50,9 +50,9 @@ class World:
         query = {"watch": "true", "timeoutSeconds": "3600"}
         async with self._client.stream("GET", MCP_PROXY.path(None), params=query) as answer:
             async for line in answer.aiter_lines():
-                found = json.loads(line)["object"]
+                result = json.loads(line)["object"]
                 async with self._news:
-                    self._proxies[found["metadata"]["namespace"]] = found
+                    self._proxies[result["metadata"]["namespace"]] = result
                     self._news.notify_all()
 
     async def enter(self, namespace: str) -> None:
@@ -72,12 +72,12 @@ class World:
         Raises TimeoutError when the operator is stuck.
         """
 
-        def found() -> Object | None:
+        def settled() -> Object | None:
             live = self._proxies.get(namespace)
             return live if live and _seen(live) == live["metadata"]["generation"] else None
 
         async with asyncio.timeout(PATIENCE), self._news:
-            while (live := found()) is None or live["metadata"]["generation"] < generation:
+            while (live := settled()) is None or live["metadata"]["generation"] < generation:
                 await self._news.wait()
         return live
 
@@ -90,20 +90,22 @@ class World:
         """
         kinds = (*ALWAYS, *ON_DEMAND)
         lists = await asyncio.gather(*(self._list(kind, namespace) for kind in kinds))
-        found = [one for objects in lists for one in objects]
+        results = [item for objects in lists for item in objects]
         mounted = ""
-        for deployment in [one for one in found if one["kind"] == DEPLOYMENT.name]:
+        for deployment in [entry for entry in results if entry["kind"] == DEPLOYMENT.name]:
             mounted = mounted_config_map(deployment["spec"]["template"]["spec"], PROXY) or ""
             if "replicas" not in spec:
                 del deployment["spec"]["replicas"]
         kept = [
-            _plain(one)
-            for one in found
-            if one["kind"] != CONFIG_MAP.name or one["metadata"]["name"] == mounted
+            _plain(element)
+            for element in results
+            if element["kind"] != CONFIG_MAP.name or element["metadata"]["name"] == mounted
         ]
         text = "\n".join(map(json.dumps, kept)).replace(namespace, "acto")
         # The uid of the MCPProxy is in the name of a Secret, too.
-        for owner in {ref["uid"] for one in found for ref in one["metadata"]["ownerReferences"]}:
+        for owner in {
+            ref["uid"] for value in results for ref in value["metadata"]["ownerReferences"]
+        }:
             text = text.replace(owner, "uid-of-owner")
         return text.replace(mounted, f"{PROXY}-hash") if mounted else text
 
@@ -112,7 +114,7 @@ class World:
         assert answer.status_code == 200, answer.text
         items: list[Object] = answer.json()["items"]
         return [
-            {**one, "kind": kind.name} for one in items if one["metadata"].get("ownerReferences")
+            {**item, "kind": kind.name} for item in items if item["metadata"].get("ownerReferences")
         ]
 
 
@@ -124,13 +126,13 @@ def _plain(child: Object) -> Object:
     metadata = {k: v for k, v in child["metadata"].items() if k not in _OF_THE_SERVER}
     annotations = dict(metadata.get("annotations", {}))
     annotations.pop("deployment.kubernetes.io/revision", None)
-    found = {**child, "metadata": {**metadata, "annotations": annotations}}
-    found.pop("status", None)
+    result = {**child, "metadata": {**metadata, "annotations": annotations}}
+    result.pop("status", None)
     if child["kind"] == SERVICE.name:
         spec = {key: value for key, value in child["spec"].items() if key not in _ALLOCATED}
         spec["ports"] = [{k: v for k, v in p.items() if k != "nodePort"} for p in spec["ports"]]
-        found["spec"] = spec
-    return found
+        result["spec"] = spec
+    return result
 
 
 async def _apply(client: httpx2.AsyncClient, namespace: str, spec: Any) -> httpx2.Response:
@@ -181,8 +183,8 @@ def _manifest(namespace: str, spec: Any) -> Object:
 @asynccontextmanager
 async def a_world(apiserver: ApiServer) -> AsyncIterator[World]:
     """A user with a watch."""
-    with apiserver.client() as given:
-        headers = {"Authorization": given.headers["Authorization"]}
+    with apiserver.client() as value:
+        headers = {"Authorization": value.headers["Authorization"]}
     context = ssl.create_default_context(cafile=str(apiserver.authority))
     async with httpx2.AsyncClient(
         base_url=apiserver.url, verify=context, headers=headers, timeout=PATIENCE

@@ -1,4 +1,4 @@
-"""What `mcpproxy run -f` and the operator take or refuse: the same table as the API server's."""
+"""Manifests that `mcpproxy run -f` and the operator accept or refuse: the API server's table."""
 
 import json
 

@@ -15,9 +15,9 @@ FORBIDDEN = {"$ref", "$defs", "title", "const", "default", "nullable", "oneOf", 
 
 
 def version() -> dict[str, Any]:
-    (found,) = definition.definition()["spec"]["versions"]
-    assert isinstance(found, dict)
-    return found
+    (result,) = definition.definition()["spec"]["versions"]
+    assert isinstance(result, dict)
+    return result
 
 
 def schemas(schema: dict[str, Any], path: str = "") -> list[tuple[str, dict[str, Any]]]:
@@ -28,7 +28,7 @@ def schemas(schema: dict[str, Any], path: str = "") -> list[tuple[str, dict[str,
         for key in ("items", "additionalProperties")
         if isinstance(schema.get(key), dict)
     ]
-    return [(path, schema), *[found for at, one in below for found in schemas(one, at)]]
+    return [(path, schema), *[result for at, item in below for result in schemas(item, at)]]
 
 
 def all_schemas() -> list[tuple[str, dict[str, Any]]]:
@@ -85,10 +85,10 @@ def test_every_list_text_and_map_of_the_spec_is_bounded_for_the_cost_of_cel() ->
 
 def test_columns_are_those_of_the_design() -> None:
     columns = version()["additionalPrinterColumns"]
-    assert [one["name"] for one in columns if "priority" not in one] == [
+    assert [column["name"] for column in columns if "priority" not in column] == [
         *("Ready", "Status", "Backends", "Tools", "Pods", "Age")
     ]
-    assert [one["name"] for one in columns if one.get("priority") == 1] == [
+    assert [item["name"] for item in columns if item.get("priority") == 1] == [
         *("URL", "Prompts", "Resources", "Session", "Reason", "Message")
     ]
 
@@ -96,6 +96,9 @@ def test_columns_are_those_of_the_design() -> None:
 def test_columns_and_scale_point_at_fields_that_exist() -> None:
     known = {path for path, _ in all_schemas()} | {".metadata.creationTimestamp"}
     scale = version()["subresources"]["scale"]
-    paths = [one["jsonPath"] for one in version()["additionalPrinterColumns"]]
+    paths = [
+        additionalprintercolumn["jsonPath"]
+        for additionalprintercolumn in version()["additionalPrinterColumns"]
+    ]
     for path in [*paths, *scale.values()]:
         assert path.replace('[?(@.type=="Ready")]', "[items]") in known, path

@@ -1,4 +1,4 @@
-"""What absent fields mean."""
+"""Defaults of absent fields."""
 
 from mcpproxy.api import defaults, v1alpha1
 from tests.support.builders import a_backend, an_mcpproxy
@@ -8,8 +8,8 @@ MODES = f"{defaults.SESSION_MODE} for url and service, {defaults.STDIO_SESSION_M
 
 def test_a_backend_without_settings_has_the_documented_defaults() -> None:
     proxy = an_mcpproxy()
-    found = defaults.effective_settings(proxy.spec, proxy.spec.backends[0])
-    assert found == defaults.BackendSettings(
+    result = defaults.effective_settings(proxy.spec, proxy.spec.backends[0])
+    assert result == defaults.BackendSettings(
         prefix="weather",
         transport="auto",
         protocol="auto",
@@ -49,18 +49,18 @@ def test_a_program_serves_its_client_alone_unless_a_mode_is_set() -> None:
     assert defaults.session_modes(alone) == "Isolated, PerClient (stdio)"
     own = {**program, "session": {"mode": "Reused", "stateless": True}}
     named = {**own, "name": "own"}
-    given = an_mcpproxy(backends=[named, program, web], session={"mode": "Isolated"}).spec
-    assert [defaults.session_mode(given, backend) for backend in given.backends] == [
+    value = an_mcpproxy(backends=[named, program, web], session={"mode": "Isolated"}).spec
+    assert [defaults.session_mode(value, backend) for backend in value.backends] == [
         ("Reused", "Backend"),
         ("Isolated", "Proxy"),
         ("Isolated", "Proxy"),
     ]
-    assert defaults.session_modes(given) == "Isolated, Reused"
+    assert defaults.session_modes(value) == "Isolated, Reused"
     silent = an_mcpproxy(backends=[{**program, "session": {"stateless": True}}], session={}).spec
     assert defaults.session_mode(silent, silent.backends[0]) == ("PerClient", "Transport")
 
 
-def test_headers_of_clients_are_passed_in_any_spelling_but_for_a_trace_of_our_own() -> None:
+def test_headers_of_clients_are_forwarded_in_any_case_except_a_trace_of_the_proxy() -> None:
     named = a_backend(forwardHeaders=["X-User", "TraceParent", "tracestate"])
     tracing = {"tracing": {"endpoint": "http://collector:4318"}}
     for monitoring, expected in (
@@ -89,8 +89,8 @@ def test_health_is_checked_every_ten_seconds_by_default() -> None:
     assert plain == defaults.HealthPolicy(
         interval=10.0, timeout=5.0, unhealthy_after=2, healthy_after=1
     )
-    given = defaults.health_policy(an_mcpproxy(health={"interval": "1s", "healthyAfter": 4}).spec)
-    assert (given.interval, given.healthy_after, given.unhealthy_after) == (1.0, 4, 2)
+    value = defaults.health_policy(an_mcpproxy(health={"interval": "1s", "healthyAfter": 4}).spec)
+    assert (value.interval, value.healthy_after, value.unhealthy_after) == (1.0, 4, 2)
 
 
 def test_the_service_has_port_80_by_default() -> None:
@@ -123,7 +123,7 @@ def test_a_stdio_server_has_a_minute_to_start_by_default() -> None:
     spec = an_mcpproxy(
         backends=[program, {**program, "name": "q", "timeouts": {"initialize": "5s"}}]
     ).spec
-    given = [defaults.effective_timeouts(backend).initialize for backend in spec.backends]
-    assert given == [60.0, 5.0]
+    value = [defaults.effective_timeouts(backend).initialize for backend in spec.backends]
+    assert value == [60.0, 5.0]
     (plain,) = an_mcpproxy().spec.backends
     assert defaults.effective_timeouts(plain).initialize == 10.0

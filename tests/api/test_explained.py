@@ -1,4 +1,4 @@
-"""What `kubectl explain` tells of each field of the spec: its default, and its unit."""
+"""Texts of `kubectl explain` for each field of the spec: its default, and its unit."""
 
 import re
 from collections.abc import Iterator
@@ -30,12 +30,12 @@ def optional(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
 def spec() -> Schema:
     """The schema of the spec."""
     (version,) = definition.definition()["spec"]["versions"]
-    found: Schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    return found
+    result: Schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    return result
 
 
 def unit(path: str, field: Schema) -> re.Pattern[str] | None:
-    """What the text of a field has to contain so that its unit is known; None for one without."""
+    """Return the words that name the unit of a field; None for a field without a unit."""
     values = field.get("additionalProperties", field)
     if values.get("x-kubernetes-int-or-string"):
         return re.compile("percent" if "%" in values["pattern"] else r"\d+m\b.*\d+Mi\b")
@@ -55,11 +55,13 @@ def test_the_description_of_every_optional_field_ends_with_its_default() -> None
 
 def test_the_description_of_every_time_quantity_and_share_names_its_unit() -> None:
     measured = {path: (unit(path, field), field) for path, field in optional(spec())}
-    wanted = {path: (found, field) for path, (found, field) in measured.items() if found}
-    kinds = {found.pattern for found, _ in wanted.values()}
+    wanted = {path: (result, field) for path, (result, field) in measured.items() if result}
+    kinds = {actual.pattern for actual, _ in wanted.values()}
     assert len(kinds) == 4
     assert len(wanted) > 15
-    unsaid = [p for p, (found, field) in wanted.items() if not found.search(field["description"])]
+    unsaid = [
+        p for p, (outcome, field) in wanted.items() if not outcome.search(field["description"])
+    ]
     assert unsaid == []
 
 

@@ -16,7 +16,7 @@ from mcpproxy.api.kubernetes.quantities import parse_duration, parse_quantity
         *(("24h", 86400.0), ("1h0m1s", 3601.0), ("2m500ms", 120.5)),
     ],
 )
-def test_a_duration_is_its_parts_added_up(text: str, expected: float) -> None:
+def test_a_duration_is_the_sum_of_its_parts(text: str, expected: float) -> None:
     assert parse_duration(text) == expected
 
 
@@ -28,8 +28,8 @@ def test_an_invalid_duration_is_refused_with_an_example(text: str) -> None:
 
 @given(st.integers(0, 23), st.integers(0, 59), st.integers(0, 59), st.integers(0, 999))
 def test_every_duration_of_whole_parts_is_understood(h: int, m: int, s: int, ms: int) -> None:
-    found = parse_duration(f"{h}h{m}m{s}s{ms}ms")
-    assert found == pytest.approx(h * 3600 + m * 60 + s + ms / 1000)
+    duration = parse_duration(f"{h}h{m}m{s}s{ms}ms")
+    assert duration == pytest.approx(h * 3600 + m * 60 + s + ms / 1000)
 
 
 @pytest.mark.parametrize(

@@ -39,14 +39,14 @@ def test_an_oversized_report_is_truncated_and_never_refused() -> None:
     assert len(report.clashes) == limits.REPORT_NAMES.value
     assert len(report.clashes[0]) == limits.REPORT_NAME.value
     assert len(report.config_hash) == limits.REPORT_WORD.value
-    found = report.backends[0]
-    assert len(found.message or "") == limits.REPORT_MESSAGE.value
-    assert len(found.reason or "") == limits.REPORT_WORD.value
-    assert found.server is not None
-    assert len(found.server.name) == limits.REPORT_NAME.value
-    assert found.components is not None
-    assert found.components.tools == limits.REPORT_COUNT.value
-    assert found.components.prompts == 0
+    result = report.backends[0]
+    assert len(result.message or "") == limits.REPORT_MESSAGE.value
+    assert len(result.reason or "") == limits.REPORT_WORD.value
+    assert result.server is not None
+    assert len(result.server.name) == limits.REPORT_NAME.value
+    assert result.components is not None
+    assert result.components.tools == limits.REPORT_COUNT.value
+    assert result.components.prompts == 0
     assert "\x1b" not in report.model_dump_json()
 
 

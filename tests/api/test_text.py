@@ -26,7 +26,7 @@ ANY_TEXT = st.text(st.characters(exclude_categories=()))
         ("lone \ud800 surrogate", "lone \ufffd surrogate"),
     ],
 )
-def test_only_characters_that_print_stay(text: str, expected: str) -> None:
+def test_only_printable_characters_stay(text: str, expected: str) -> None:
     assert clean_text(text, 100) == expected
 
 
@@ -59,5 +59,5 @@ def test_a_clean_text_is_unchanged(text: str, limit: int, more: int) -> None:
 
 
 @given(st.text(st.characters(categories=("L", "N", "P", "S"), max_codepoint=0x10FF)))
-def test_text_that_only_prints_is_not_changed(text: str) -> None:
+def test_printable_text_is_not_changed(text: str) -> None:
     assert clean_text(text, len(text)) == text

@@ -20,7 +20,7 @@ Change = tuple[str, Object, Object, str, str, str]
 
 def door(path: str, value: str, /, **fields: Any) -> Change:
     """A change of the networkPolicy, from an empty one."""
-    before, after = ({"networkPolicy": given} for given in ({}, fields))
+    before, after = ({"networkPolicy": argument} for argument in ({}, fields))
     return (f"networkPolicy.{'.'.join(fields)}", before, after, NETWORK, path, value)
 
 
@@ -38,8 +38,8 @@ def mounted(file: str, auth: Object) -> Change:
     """An identity towards a backend for which the kubelet mounts a token."""
     authentication = {"serviceAccounts": {"audience": "tools.mcpproxy.dev"}}
     before, after = (
-        {"authentication": authentication, "backends": [a_backend(auth=given)]}
-        for given in ({}, auth)
+        {"authentication": authentication, "backends": [a_backend(auth=value)]}
+        for value in ({}, auth)
     )
     path = "{.spec.template.spec.volumes[*].projected.sources[*].serviceAccountToken.audience}"
     name = f"audience of a mounted {file}"
@@ -65,7 +65,7 @@ DOORS = [
 
 def scraped(path: str, value: str, /, **fields: Any) -> Change:
     """A change of the PodMonitor, from an empty one."""
-    before, after = ({"monitoring": {"podMonitor": given}} for given in ({}, fields))
+    before, after = ({"monitoring": {"podMonitor": argument}} for argument in ({}, fields))
     field = f"monitoring.podMonitor.{'.'.join(fields)}"
     return (field, before, after, "podmonitor", path, value)
 
@@ -83,7 +83,8 @@ URL = {"publicUrl": "https://mcp.example.com/tools"}
 def attached(path: str, value: str, /, **fields: Any) -> Change:
     """A change of the reference to a Gateway, from one by its name."""
     before, after = (
-        {**URL, "expose": {"parentRefs": [{"name": "public", **given}]}} for given in ({}, fields)
+        {**URL, "expose": {"parentRefs": [{"name": "public", **argument}]}}
+        for argument in ({}, fields)
     )
     where = f"{{.spec.parentRefs[0].{path}}}"
     return (f"expose.parentRefs.{path}", before, after, ROUTE, where, value)
@@ -91,7 +92,7 @@ def attached(path: str, value: str, /, **fields: Any) -> Change:
 
 def routed(path: str, value: str, /, **fields: Any) -> Change:
     """A change of the Ingress, from an empty one."""
-    before, after = ({**URL, "expose": {"ingress": given}} for given in ({}, fields))
+    before, after = ({**URL, "expose": {"ingress": argument}} for argument in ({}, fields))
     return (f"expose.ingress.{'.'.join(fields)}", before, after, "ingress", path, value)
 
 
@@ -161,15 +162,15 @@ def served(path: str, value: str, /, **fields: Any) -> Change:
 
 def scaled(path: str, value: str, /, **fields: Any) -> Change:
     """A change of the autoscaler, from one of four pods at the most."""
-    before, after = ({"autoscaling": {"maxReplicas": 4, **given}} for given in ({}, fields))
+    before, after = ({"autoscaling": {"maxReplicas": 4, **argument}} for argument in ({}, fields))
     return (f"autoscaling.{'.'.join(fields)}", before, after, HPA, path, value)
 
 
 def evicted(before: Object, after: Object) -> Change:
     """A change of the budget."""
     (field,), (value,) = after, after.values()
-    given = ({"disruptionBudget": budget} for budget in (before, after))
-    return (f"disruptionBudget.{field}", *given, PDB, f"{{.spec.{field}}}", value)
+    argument = ({"disruptionBudget": budget} for budget in (before, after))
+    return (f"disruptionBudget.{field}", *argument, PDB, f"{{.spec.{field}}}", value)
 
 
 REQUESTS: Object = {"requests": {"cpu": "75m"}}

@@ -19,13 +19,13 @@ _PROGRAMS = ("etcd", "kube-apiserver", "kubectl")
 
 
 def _assets() -> Path:
-    given = os.environ.get(_ASSETS)
-    if not given:
+    value = os.environ.get(_ASSETS)
+    if not value:
         pytest.skip(f"{_ASSETS} is not set: a directory with {', '.join(_PROGRAMS)}")
-    missing = [name for name in _PROGRAMS if not (Path(given) / name).exists()]
+    missing = [name for name in _PROGRAMS if not (Path(value) / name).exists()]
     if missing:
-        pytest.fail(f"{_ASSETS} is {given}, which lacks {', '.join(missing)}")
-    return Path(given)
+        pytest.fail(f"{_ASSETS} is {value}, which lacks {', '.join(missing)}")
+    return Path(value)
 
 
 @pytest.fixture(scope="session")

@@ -34,8 +34,8 @@ class OperatorProcess:
     def get(self, path: str) -> tuple[int, str]:
         """Status and text of one of its endpoints; 0 while nothing listens."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as found:
-                return found.status, found.read().decode()
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as result:
+                return result.status, result.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
         except OSError:
@@ -51,22 +51,22 @@ class OperatorProcess:
 
     @property
     def passes(self) -> float:
-        """How many passes have ended."""
+        """Number of completed passes."""
         return self.number('controller_runtime_reconcile_time_seconds_count{controller="mcpproxy"}')
 
     @property
     def errors(self) -> float:
-        """How many passes have failed."""
+        """Number of failed passes."""
         return self.number('controller_runtime_reconcile_errors_total{controller="mcpproxy"}')
 
     @property
     def followed(self) -> float:
-        """How many pods it follows."""
+        """Number of watched pods."""
         return self.number('mcpproxy_operator_pod_streams{state="followed"}')
 
     @property
     def leads(self) -> bool:
-        """Whether it says that it is the leader."""
+        """Return True if the operator reports that it is the leader."""
         return self.number('leader_election_master_status{name="mcpproxy-operator"}') == 1
 
     def wait(self, seconds: float = 0.05) -> None:
@@ -94,8 +94,8 @@ class OperatorProcess:
 @contextmanager
 def starting(kubeconfig: Path, *args: str, log: Path) -> Iterator[OperatorProcess]:
     """Start the operator; its process is gone when the block ends."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port = found.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
     command = [
         *(sys.executable, "-c", "import sys; from mcpproxy.cli import main; sys.exit(main())"),
         *("operator", "--kubeconfig", str(kubeconfig), "--image", IMAGE),

@@ -123,9 +123,9 @@ def _private_key() -> bytes:
 
 def _free_ports(count: int) -> list[int]:
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [found.getsockname()[1] for found in sockets]
-    for found in sockets:
-        found.close()
+    ports = [actual.getsockname()[1] for actual in sockets]
+    for result in sockets:
+        result.close()
     return ports
 
 

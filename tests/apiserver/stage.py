@@ -27,15 +27,15 @@ class Stage:
         self.namespace = namespace
 
     def kubectl(self, *args: str, input: str | None = None) -> str:  # noqa: A002
-        """What kubectl prints in this namespace; it must succeed."""
+        """Return the output of kubectl in this namespace; it must succeed."""
         answer = self.apiserver.kubectl("-n", self.namespace, *args, input=input)
         assert answer.returncode == 0, answer.stderr
         return answer.stdout
 
     def get(self, what: str) -> Object:
         """One object."""
-        found: Object = json.loads(self.kubectl("get", what, "-o", "json"))
-        return found
+        document: Object = json.loads(self.kubectl("get", what, "-o", "json"))
+        return document
 
     def find(self, what: str) -> Object | None:
         """One object, or None if there is none."""
@@ -44,8 +44,8 @@ class Stage:
 
     def list(self, what: str) -> list[Object]:
         """All objects of some kinds."""
-        found: list[Object] = self.get(what)["items"]
-        return found
+        items: list[Object] = self.get(what)["items"]
+        return items
 
     def wait(self, what: str, condition: str) -> None:
         """Wait for something to become so, 15 seconds at the most."""
@@ -73,8 +73,8 @@ class Stage:
     def versions(self) -> dict[str, str]:
         """resourceVersion of every object, the MCPProxy included."""
         return {
-            f"{found['kind']}/{found['metadata']['name']}": found["metadata"]["resourceVersion"]
-            for found in self.list(f"{CHILDREN},mcpproxies,secrets,events")
+            f"{result['kind']}/{result['metadata']['name']}": result["metadata"]["resourceVersion"]
+            for result in self.list(f"{CHILDREN},mcpproxies,secrets,events")
         }
 
     def roll_out(self, pod: str, *addresses: str, history: bool = False) -> None:
@@ -149,7 +149,7 @@ class Stage:
         self.kubectl("patch", what, "--subresource=status", "--type=merge", "-p", patch)
 
     def report(self, *, tools: int = 2, why: str | None = None, **states: Any) -> PodReport:
-        """What a pod that runs the current configuration says."""
+        """Return the report of a pod that runs the current configuration."""
         content = self.get(f"configmap/{self.config_map()}")["data"][constants.CONFIG_FILE]
         counts = ComponentCounts(tools=tools, prompts=0)
         return PodReport(

@@ -1,4 +1,4 @@
-"""What an installation may do, as the API server itself says: all that the code does, no more."""
+"""Permissions of an installation by the API server itself: those that the code needs, no more."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,6 +23,7 @@ from mcpproxy.cluster.resources import (
 from mcpproxy.controller.kopf_watches import CHILDREN, SELECTORS
 from mcpproxy.desired import CHILD_KINDS
 from scripts.manifests import INSTALLS, MANIFESTS, NAMESPACE
+from scripts.yaml_files import parse_documents
 from tests.apiserver.server import ApiServer
 
 pytestmark = pytest.mark.apiserver
@@ -68,7 +69,7 @@ class Reviewer:
         self._user = f"system:serviceaccount:{NAMESPACE}:{account}"
 
     def may(self, right: Right, namespace: str, name: str = "") -> bool:
-        """Whether it has one right; in all namespaces, if the namespace is empty."""
+        """Return True if the account has a right; in all namespaces, if the namespace is empty."""
         group, path, verb = right
         resource, _, subresource = path.partition("/")
         attributes = {
@@ -92,32 +93,32 @@ class Reviewer:
         return bool(answer.json()["status"]["allowed"])
 
     def all(self, namespace: str, every: Iterable[Right]) -> set[Right]:
-        """Those of `every` that it has."""
+        """Return the rights in `every` that the account has."""
         return {right for right in every if self.may(right, namespace)}
 
 
 @pytest.fixture(scope="module")
 def client(apiserver: ApiServer) -> Iterator[httpx2.Client]:
     """Asks as kubectl does, and faster."""
-    with apiserver.client() as found:
-        yield found
+    with apiserver.client() as result:
+        yield result
 
 
 @pytest.fixture(scope="module")
 def every(client: httpx2.Client) -> list[Right]:
     """All verbs on all resources that the API server has, and on those that it does not show."""
     groups = client.get("/apis").json()["groups"]
-    versions = [one["groupVersion"] for group in groups for one in group["versions"]]
-    found = {
+    versions = [entry["groupVersion"] for group in groups for entry in group["versions"]]
+    result = {
         (constants.GROUP, f"{constants.PLURAL}/finalizers"),
         ("", "pods/proxy"),
         ("", "pods/exec"),
     }
     for path in ("/api/v1", *(f"/apis/{version}" for version in versions)):
         group = path.removeprefix("/apis/").partition("/")[0] if path != "/api/v1" else ""
-        for one in client.get(path).json()["resources"]:
-            found.add((group, one["name"]))
-    return [(*resource, verb) for resource in sorted(found) for verb in VERBS]
+        for item in client.get(path).json()["resources"]:
+            result.add((group, item["name"]))
+    return [(*resource, verb) for resource in sorted(result) for verb in VERBS]
 
 
 @pytest.fixture(params=INSTALLS)
@@ -125,7 +126,7 @@ def overlay(request: pytest.FixtureRequest, apiserver: ApiServer, tmp_path: Path
     """An installation's accounts and rights, at the API server while a test runs."""
     text = (MANIFESTS / INSTALLS[request.param]).read_text(encoding="utf-8")
     left_out = ("Deployment", "CustomResourceDefinition", "Namespace")
-    objects = [one for one in yaml.safe_load_all(text) if one["kind"] not in left_out]
+    objects = [document for document in parse_documents(text) if document["kind"] not in left_out]
     path = tmp_path / "rights.yaml"
     path.write_text(yaml.safe_dump_all(objects))
     apiserver.kubectl("create", "namespace", NAMESPACE)
@@ -139,19 +140,19 @@ def overlay(request: pytest.FixtureRequest, apiserver: ApiServer, tmp_path: Path
 @pytest.fixture
 def operator(client: httpx2.Client, overlay: str) -> Reviewer:
     """The operator's account, as soon as the API server knows of its rights."""
-    found = Reviewer(client, constants.OPERATOR)
+    reviewer = Reviewer(client, constants.OPERATOR)
     wide = overlay == "cluster"
     for _ in range(ATTEMPTS):
-        known = found.may((MCP_PROXY.group, MCP_PROXY.plural, "list"), "" if wide else NAMESPACE)
+        known = reviewer.may((MCP_PROXY.group, MCP_PROXY.plural, "list"), "" if wide else NAMESPACE)
         # Those of the other installation are gone.
-        alone = wide or not found.may((MCP_PROXY.group, MCP_PROXY.plural, "list"), ELSEWHERE)
-        if known and alone and found.may((LEASE.group, LEASE.plural, "create"), NAMESPACE):
-            return found
+        alone = wide or not reviewer.may((MCP_PROXY.group, MCP_PROXY.plural, "list"), ELSEWHERE)
+        if known and alone and reviewer.may((LEASE.group, LEASE.plural, "create"), NAMESPACE):
+            return reviewer
     raise AssertionError("the rights never came")
 
 
-def test_all_that_the_operator_builds_is_watched() -> None:
-    built = {(one.api_version, one.plural) for one in CHILD_KINDS}
+def test_every_kind_that_the_operator_creates_is_watched() -> None:
+    built = {(item.api_version, item.plural) for item in CHILD_KINDS}
     assert built == {(kind.api_version, kind.plural) for kind in CHILDREN}
 
 

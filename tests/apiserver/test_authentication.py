@@ -29,13 +29,13 @@ def operator(
 ) -> Iterator[OperatorProcess]:
     """One operator for all tests of this module."""
     log = tmp_path_factory.mktemp("operator") / "log"
-    with operating(apiserver.kubeconfig, log=log) as found:
-        yield found
+    with operating(apiserver.kubeconfig, log=log) as result:
+        yield result
         assert '"level": "error"' not in log.read_text()
 
 
 def _authentication(stage: Stage, directory: Path) -> ClientAuthentication:
-    """What a pod verifies with, once the kubelet has mounted the ConfigMap."""
+    """Return the keys with which a pod verifies, once the kubelet has mounted the ConfigMap."""
     mounted = directory / KEYS.replace("configmap/", "configmap/", 1)
     mounted.mkdir(parents=True)
     for key, text in stage.get(KEYS)["data"].items():
@@ -43,9 +43,9 @@ def _authentication(stage: Stage, directory: Path) -> ClientAuthentication:
     proxy: MCPProxy = an_mcpproxy(authentication=ACCEPTED)
     listener = KeyListener(lambda: None, lambda *of: None)
     values = MountedValues(directory, lambda: 0.0)
-    found = ClientAuthentication(proxy, "/mcp", values, {}, listener)
-    found._reread()
-    return found
+    result = ClientAuthentication(proxy, "/mcp", values, {}, listener)
+    result._reread()
+    return result
 
 
 def test_a_token_of_a_service_account_is_verified_with_the_keys_of_the_config_map(

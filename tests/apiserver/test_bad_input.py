@@ -8,10 +8,10 @@ from typing import Any
 
 import httpx2
 import pytest
-import yaml
 
 from mcpproxy.api import constants, manifest
 from mcpproxy.api.manifest_errors import ManifestError
+from scripts.yaml_files import parse_documents
 from tests.apiserver.server import ApiServer
 from tests.support import bad_access, bad_limits, bad_manifests, bad_pods
 from tests.support.bad_values import Bad
@@ -30,16 +30,16 @@ UNSEEN = [
 REFUSED = [case for case in ALL if case.api_server_says is not None]
 
 
-def placed(given: dict[str, Any], namespace: str) -> str:
+def placed(value: dict[str, Any], namespace: str) -> str:
     """The manifest as text, in another namespace."""
-    return json.dumps({**given, "metadata": {**given["metadata"], "namespace": namespace}})
+    return json.dumps({**value, "metadata": {**value["metadata"], "namespace": namespace}})
 
 
 @pytest.fixture(scope="module")
 def client(apiserver: ApiServer) -> Iterator[httpx2.Client]:
     """Asks as kubectl does, and faster."""
-    with apiserver.client() as found:
-        yield found
+    with apiserver.client() as result:
+        yield result
 
 
 def test_the_table_is_as_long_as_promised() -> None:
@@ -61,12 +61,12 @@ def test_the_api_server_refuses_it_and_names_the_field(client: httpx2.Client, ca
 
 def test_kubectl_shows_the_field_and_the_remedy(apiserver: ApiServer, namespace: str) -> None:
     two_sources = a_backend(url="http://a/mcp", stdio={"command": "a"})
-    for given, words in (
+    for value, words in (
         (a_manifest(cahce={}), 'unknown field "spec.cahce"'),
         (a_manifest(backends=[two_sources]), "exactly one of url, service and stdio"),
         (a_manifest("my.tools"), "metadata.name must be a DNS label of at most 63 characters"),
     ):
-        answer = apiserver.kubectl("apply", "-f", "-", input=placed(given, namespace))
+        answer = apiserver.kubectl("apply", "-f", "-", input=placed(value, namespace))
         assert answer.returncode != 0
         assert words in answer.stderr
 
@@ -94,22 +94,22 @@ def test_a_valid_manifest_is_accepted_and_its_spec_is_unchanged(
     assert json.loads(answer.stdout)["spec"] == GOOD[name]["spec"]
 
 
-def test_every_sample_is_taken(apiserver: ApiServer, namespace: str) -> None:
+def test_every_sample_is_accepted(apiserver: ApiServer, namespace: str) -> None:
     for path in sorted(SAMPLES.rglob("*.yaml")):
-        for found in yaml.safe_load_all(path.read_text()):
-            if isinstance(found, dict) and found.get("kind") == "MCPProxy":
-                answer = apiserver.kubectl("apply", "-f", "-", input=placed(found, namespace))
+        for document in parse_documents(path.read_text()):
+            if isinstance(document, dict) and document.get("kind") == "MCPProxy":
+                answer = apiserver.kubectl("apply", "-f", "-", input=placed(document, namespace))
                 assert answer.returncode == 0, f"{path.name}: {answer.stderr}"
-                manifest.parse(found)
+                manifest.parse(document)
 
 
 def test_a_client_that_does_not_validate_has_its_unknown_fields_pruned(
     apiserver: ApiServer, namespace: str
 ) -> None:
-    given = {**GOOD["one backend"], "specs": {}}
-    given["spec"] = {**given["spec"], "cahce": {"ttl": "5s"}}
+    value = {**GOOD["one backend"], "specs": {}}
+    value["spec"] = {**value["spec"], "cahce": {"ttl": "5s"}}
     answer = apiserver.kubectl(
-        "apply", "--validate=ignore", "-f", "-", "-o", "json", input=placed(given, namespace)
+        "apply", "--validate=ignore", "-f", "-", "-o", "json", input=placed(value, namespace)
     )
     assert answer.returncode == 0, answer.stderr
     live = json.loads(answer.stdout)

@@ -42,17 +42,17 @@ def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 def changed(whole: dict[str, Any], path: tuple[Any, ...], odd: Any) -> dict[str, Any]:
     """A proxy, one of its fields odd."""
-    found = copy.deepcopy({**whole, "metadata": {"name": "tools", "namespace": "default"}})
-    place: Any = found["spec"]
+    result = copy.deepcopy({**whole, "metadata": {"name": "tools", "namespace": "default"}})
+    place: Any = result["spec"]
     for key in path[:-1]:
         place = place[key]
     place[path[-1]] = odd
-    return found
+    return result
 
 
-def parser_takes(given: dict[str, Any]) -> bool:
+def parser_takes(value: dict[str, Any]) -> bool:
     try:
-        manifest.parse(given)
+        manifest.parse(value)
     except ManifestError:
         return False
     return True
@@ -70,10 +70,10 @@ def test_the_api_server_and_the_parser_agree_on_odd_values(apiserver: ApiServer)
     differ, taken = [], 0
     with apiserver.client() as client:
         for whole, path, odd in random.Random(0).sample(every, CASES):
-            given = changed(whole, path, odd)
-            answer = client.post(f"{url}?fieldValidation=Strict&dryRun=All", json=given)
+            value = changed(whole, path, odd)
+            answer = client.post(f"{url}?fieldValidation=Strict&dryRun=All", json=value)
             taken += answer.is_success
-            if answer.is_success != parser_takes(given):
+            if answer.is_success != parser_takes(value):
                 differ.append(
                     (".".join(map(str, path)), odd, json.loads(answer.text).get("message"))
                 )

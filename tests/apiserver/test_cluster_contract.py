@@ -28,11 +28,11 @@ class KubectlHand:
         """Change an object as `kubectl edit` does."""
         metadata = live["metadata"]
         resource = f"{kind_of(live).plural}/{metadata['name']}"
-        found = json.loads(
+        document = json.loads(
             self._kubectl("get", resource, "-n", metadata["namespace"], "-o", "json")
         )
-        change(found)
-        self._kubectl("replace", "-f", "-", input=json.dumps(found))
+        change(document)
+        self._kubectl("replace", "-f", "-", input=json.dumps(document))
 
     async def apply(self, manifest: Object, manager: str) -> None:
         """Server-side apply as another field manager, without force."""
@@ -65,11 +65,11 @@ async def test_a_list_is_read_page_by_page(side: Side, monkeypatch: pytest.Monke
     for name in ("one", "two", "three"):
         await side.cluster.apply(a_config_map(side, name))
     monkeypatch.setattr(client, "PAGE", 2)
-    found = await side.cluster.list(CONFIG_MAP, side.namespace, {"a": "1"})
-    assert sorted(thing["metadata"]["name"] for thing in found) == ["one", "three", "two"]
+    result = await side.cluster.list(CONFIG_MAP, side.namespace, {"a": "1"})
+    assert sorted(thing["metadata"]["name"] for thing in result) == ["one", "three", "two"]
 
 
-async def test_an_api_server_that_is_not_there_is_unavailable(apiserver: ApiServer) -> None:
+async def test_an_unreachable_api_server_is_unavailable(apiserver: ApiServer) -> None:
     access = await load_config(str(apiserver.kubeconfig))
     access.configuration.host = "https://127.0.0.1:1"
     cluster = KubeClient(access.configuration)

@@ -20,11 +20,14 @@ CONTESTED = 'mcpproxy_operator_contested_total{kind="Deployment"}'
 def stalled(stage: Stage) -> str:
     """The message of the condition Stalled; empty without one."""
     conditions = stage.get("mcpproxy/tools")["status"].get("conditions", [])
-    return next((str(one["message"]) for one in conditions if one["type"] == "Stalled"), "")
+    return next(
+        (str(condition["message"]) for condition in conditions if condition["type"] == "Stalled"),
+        "",
+    )
 
 
 def generation(stage: Stage) -> int:
-    """How often the spec of the Deployment has changed."""
+    """Number of changes of the Deployment's spec."""
     return int(stage.get("deployment/tools")["metadata"]["generation"])
 
 

@@ -34,7 +34,7 @@ STATUS = {
 
 
 def run(apiserver: ApiServer, *args: str, input: str | None = None) -> str:  # noqa: A002
-    """What kubectl prints; it must succeed."""
+    """Return the output of kubectl; it must succeed."""
     answer = apiserver.kubectl(*args, input=input)
     assert answer.returncode == 0, answer.stderr
     return answer.stdout
@@ -51,8 +51,10 @@ def tools(apiserver: ApiServer, namespace: str) -> str:
 
 
 def test_the_crd_is_structural_and_its_names_are_accepted(apiserver: ApiServer) -> None:
-    found = json.loads(run(apiserver, "get", "crd", constants.CRD_NAME, "-o", "json"))
-    conditions = {one["type"]: one["status"] for one in found["status"]["conditions"]}
+    document = json.loads(run(apiserver, "get", "crd", constants.CRD_NAME, "-o", "json"))
+    conditions = {
+        condition["type"]: condition["status"] for condition in document["status"]["conditions"]
+    }
     assert conditions.get("NonStructuralSchema", "False") == "False"
     assert conditions["NamesAccepted"] == "True"
     assert conditions["Established"] == "True"
@@ -77,8 +79,8 @@ def test_the_wide_table_shows_the_url_and_the_cause(apiserver: ApiServer, tools:
 
 
 def test_the_status_is_not_written_with_the_spec(apiserver: ApiServer, namespace: str) -> None:
-    given = {**a_manifest(namespace=namespace), "status": STATUS}
-    live = json.loads(run(apiserver, "apply", "-o", "json", "-f", "-", input=json.dumps(given)))
+    value = {**a_manifest(namespace=namespace), "status": STATUS}
+    live = json.loads(run(apiserver, "apply", "-o", "json", "-f", "-", input=json.dumps(value)))
     assert live["status"] == {"observedGeneration": -1}
 
 
@@ -91,8 +93,8 @@ def test_kubectl_scale_sets_the_replicas(apiserver: ApiServer, tools: str) -> No
 
 
 def test_kubectl_explain_shows_the_meaning_and_default_of_a_field(apiserver: ApiServer) -> None:
-    found = run(apiserver, "explain", "mcpproxies.spec.backends.timeouts.connect")
-    assert "Opening a connection, or starting a process. Default: 5s." in found
+    result = run(apiserver, "explain", "mcpproxies.spec.backends.timeouts.connect")
+    assert "Opening a connection, or starting a process. Default: 5s." in result
     assert "Isolated uses a new session for each request." in run(
         apiserver, "explain", "mcpproxies.spec.session.mode"
     )
@@ -102,13 +104,13 @@ def test_two_managers_can_each_apply_a_different_backend(
     apiserver: ApiServer, namespace: str
 ) -> None:
     for name in ("weather", "calendar"):
-        one = a_manifest(
+        manifest = a_manifest(
             namespace=namespace, backends=[{"name": name, "url": f"http://{name}/mcp"}]
         )
         managed = ("apply", "--server-side", f"--field-manager={name}", "-f", "-")
-        run(apiserver, *managed, input=json.dumps(one))
+        run(apiserver, *managed, input=json.dumps(manifest))
     live = json.loads(run(apiserver, "get", "mcpp", "tools", "-n", namespace, "-o", "json"))
-    assert {one["name"] for one in live["spec"]["backends"]} == {"weather", "calendar"}
+    assert {backend["name"] for backend in live["spec"]["backends"]} == {"weather", "calendar"}
 
 
 def test_an_object_that_the_operator_has_not_seen_is_in_progress_for_generic_tools(

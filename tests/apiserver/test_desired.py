@@ -20,17 +20,17 @@ IN_CLUSTER = replace(OPTIONS, operator_namespace="mcpproxy-system")
 APPLY = ("apply", "--server-side", "--validate=strict", "--field-manager=mcpproxy-operator")
 
 
-def children(given: Manifest, namespace: str) -> list[Manifest]:
+def children(value: Manifest, namespace: str) -> list[Manifest]:
     """All children of a manifest, in another namespace, and the Secret."""
-    metadata = {**given["metadata"], "namespace": namespace}
-    proxy = manifest.parse({**given, "metadata": metadata})
+    metadata = {**value["metadata"], "namespace": namespace}
+    proxy = manifest.parse({**value, "metadata": metadata})
     secret = desired.sealing_secret.build(proxy, OWNER, b"k" * 32)
     return [secret, *desired.build(proxy, IN_CLUSTER, OWNER)]
 
 
-def applied(apiserver: ApiServer, given: list[Manifest], *args: str) -> list[dict[str, Any]]:
-    """What the API server makes of them; it must take all, without a warning."""
-    everything = json.dumps({"apiVersion": "v1", "kind": "List", "items": given})
+def applied(apiserver: ApiServer, value: list[Manifest], *args: str) -> list[dict[str, Any]]:
+    """Return the objects as the API server stores them; it must accept all, without a warning."""
+    everything = json.dumps({"apiVersion": "v1", "kind": "List", "items": value})
     answer = apiserver.kubectl(*APPLY, *args, "-o", "json", "-f", "-", input=everything)
     assert answer.returncode == 0, answer.stderr
     # A user's annotation may name an AppArmor profile in the way that Kubernetes 1.30 deprecated.
@@ -42,30 +42,30 @@ def applied(apiserver: ApiServer, given: list[Manifest], *args: str) -> list[dic
 
 def versions(objects: list[dict[str, Any]]) -> dict[str, str]:
     """Resource versions by kind."""
-    return {one["kind"]: one["metadata"]["resourceVersion"] for one in objects}
+    return {item["kind"]: item["metadata"]["resourceVersion"] for item in objects}
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_every_child_is_taken_and_a_second_time_changes_nothing(
+def test_every_child_is_accepted_and_applying_it_again_changes_nothing(
     apiserver: ApiServer, namespace: str, name: str
 ) -> None:
     label = "pod-security.kubernetes.io/warn=restricted"
     assert apiserver.kubectl("label", "namespace", namespace, label).returncode == 0
-    given = children(GOOD[name], namespace)
-    first = applied(apiserver, given)
-    second = applied(apiserver, given)
-    assert len(first) == len(given) >= 5
+    value = children(GOOD[name], namespace)
+    first = applied(apiserver, value)
+    second = applied(apiserver, value)
+    assert len(first) == len(value) >= 5
     assert versions(second) == versions(first)
 
 
 @pytest.mark.parametrize("name", GOOD)
 def test_an_unchanged_child_is_not_written(apiserver: ApiServer, namespace: str, name: str) -> None:
     """Defaults of the API server are known as such where it does not tell whose a field is."""
-    given = children(GOOD[name], namespace)
-    stored = applied(apiserver, given, "--show-managed-fields")
+    value = children(GOOD[name], namespace)
+    stored = applied(apiserver, value, "--show-managed-fields")
     differ = [
         (intended_fields(manifest), applied_fields(live, constants.FIELD_MANAGER))
-        for manifest, live in zip(given, stored, strict=True)
+        for manifest, live in zip(value, stored, strict=True)
         if not semantically_equal(
             intended_fields(manifest), applied_fields(live, constants.FIELD_MANAGER)
         )
@@ -74,11 +74,11 @@ def test_an_unchanged_child_is_not_written(apiserver: ApiServer, namespace: str,
 
 
 def test_replicas_that_others_set_are_left_alone(apiserver: ApiServer, namespace: str) -> None:
-    given = children(GOOD["one backend"], namespace)
-    applied(apiserver, given)
+    value = children(GOOD["one backend"], namespace)
+    applied(apiserver, value)
     scaled = apiserver.kubectl("scale", "deployment/tools", "-n", namespace, "--replicas=7")
     assert scaled.returncode == 0, scaled.stderr
-    *_, deployment = applied(apiserver, given)
+    *_, deployment = applied(apiserver, value)
     assert deployment["spec"]["replicas"] == 7
 
 
@@ -86,13 +86,13 @@ def test_a_service_goes_back_from_load_balancer_to_cluster_ip(
     apiserver: ApiServer, namespace: str
 ) -> None:
     plain, open_ = GOOD["one backend"], GOOD["every field"]
-    for given, expected in ((plain, "ClusterIP"), (open_, "LoadBalancer"), (plain, "ClusterIP")):
-        found = applied(apiserver, children(given, namespace))
+    for value, expected in ((plain, "ClusterIP"), (open_, "LoadBalancer"), (plain, "ClusterIP")):
+        result = applied(apiserver, children(value, namespace))
         # The other Service is headless, for the instances that count calls together.
         [service] = [
-            one
-            for one in found
-            if one["kind"] == "Service" and one["spec"].get("clusterIP") != "None"
+            item
+            for item in result
+            if item["kind"] == "Service" and item["spec"].get("clusterIP") != "None"
         ]
         assert service["spec"]["type"] == expected
         assert ("nodePort" in service["spec"]["ports"][0]) == (expected == "LoadBalancer")

@@ -35,8 +35,8 @@ def operator(
 ) -> Iterator[OperatorProcess]:
     """One operator for all tests of this module."""
     log = tmp_path_factory.mktemp("operator") / "log"
-    with operating(apiserver.kubeconfig, log=log) as found:
-        yield found
+    with operating(apiserver.kubeconfig, log=log) as result:
+        yield result
 
 
 @pytest.fixture

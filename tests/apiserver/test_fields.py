@@ -7,10 +7,10 @@ from typing import Any
 from unittest import mock
 
 import pytest
-import yaml
 
 from mcpproxy.api.constants import CONFIG_FILE
 from mcpproxy.cluster.resources import HTTP_ROUTE, ResourceKind
+from scripts.yaml_files import parse_documents
 from tests.apiserver.changes import CHANGES, HPA, NETWORK, ROUTE
 from tests.apiserver.operator_process import OperatorProcess, operating
 from tests.apiserver.server import ApiServer
@@ -32,9 +32,9 @@ def operator(
     with (
         # As in its own pod: the NetworkPolicy of a proxy names its namespace.
         mock.patch.dict(os.environ, {"POD_NAMESPACE": "mcpproxy-system"}),
-        operating(apiserver.kubeconfig, log=log) as found,
+        operating(apiserver.kubeconfig, log=log) as result,
     ):
-        yield found
+        yield result
         assert '"level": "error"' not in log.read_text()
 
 
@@ -65,30 +65,34 @@ def test_a_changed_field_changes_the_pods(
 ) -> None:
     if child == ROUTE:
         request.getfixturevalue("gateway_api")
-    found = ("get", f"{child}/tools", "--ignore-not-found", "-o", f"jsonpath={path}")
+    result = ("get", f"{child}/tools", "--ignore-not-found", "-o", f"jsonpath={path}")
     stage.apply(**before)
     stage.wait("deployment/tools", "create")
-    assert stage.kubectl(*found) != value
+    assert stage.kubectl(*result) != value
     stage.apply(**after)
-    operator.until(lambda: stage.kubectl(*found) == value, f"{path} is {value!r}")
+    operator.until(lambda: stage.kubectl(*result) == value, f"{path} is {value!r}")
 
 
 def sample(name: str) -> Any:
     """The spec of a sample."""
     text = (SAMPLES / f"{name}.yaml").read_text("utf-8")
-    return next(one for one in yaml.safe_load_all(text) if one["kind"] == "MCPProxy")["spec"]
+    return next(document for document in parse_documents(text) if document["kind"] == "MCPProxy")[
+        "spec"
+    ]
 
 
-def lacks(live: Any, given: Any, path: str = "") -> list[str]:
-    """What of `given` is not in `live`; lists may have another order."""
-    if isinstance(given, dict):
+def lacks(live: Any, value: Any, path: str = "") -> list[str]:
+    """Return the parts of a manifest that are absent from `live`; the order of lists is ignored."""
+    if isinstance(value, dict):
         if not isinstance(live, dict):
             return [path]
-        return [m for key, one in given.items() for m in lacks(live.get(key), one, f"{path}.{key}")]
-    if isinstance(given, list):
-        found = live or []
-        return [f"{path}[]" for one in given if all(lacks(each, one) for each in found)]
-    return [] if live == given else [path]
+        return [
+            m for key, item in value.items() for m in lacks(live.get(key), item, f"{path}.{key}")
+        ]
+    if isinstance(value, list):
+        result = live or []
+        return [f"{path}[]" for entry in value if all(lacks(each, entry) for each in result)]
+    return [] if live == value else [path]
 
 
 def below(top: str, spec: Object) -> set[str]:
@@ -99,31 +103,31 @@ def below(top: str, spec: Object) -> set[str]:
 def test_every_field_that_places_pods_is_theirs_as_it_is(stage: Stage) -> None:
     spec = sample("placement")
     assert below(".podTemplate", spec) == set()
-    given = dict(spec["podTemplate"])
-    stage.apply(podTemplate=given)
+    pod_template = dict(spec["podTemplate"])
+    stage.apply(podTemplate=pod_template)
     stage.wait("deployment/tools", "create")
     live = stage.get("deployment/tools")["spec"]["template"]
-    metadata = {name: given.pop(name) for name in ("labels", "annotations")}
-    assert lacks(live, {"metadata": metadata, "spec": given}) == []
+    metadata = {name: pod_template.pop(name) for name in ("labels", "annotations")}
+    assert lacks(live, {"metadata": metadata, "spec": pod_template}) == []
 
 
 def test_every_field_of_the_doors_is_in_the_policy_as_it_is(stage: Stage) -> None:
     spec = sample("network-policy")
     assert below(".networkPolicy", spec) == set()
-    given = spec["networkPolicy"]
-    stage.apply(networkPolicy=given)
+    network_policy = spec["networkPolicy"]
+    stage.apply(networkPolicy=network_policy)
     stage.wait(f"{NETWORK}/tools", "create")
     live = stage.get(f"{NETWORK}/tools")["spec"]
-    to_urls = {"to": [{"ipBlock": block} for block in given["urlAddresses"]]}
+    to_urls = {"to": [{"ipBlock": block} for block in network_policy["urlAddresses"]]}
     for wanted in (
-        {"ingress": [{"from": given["clients"]}, {"from": given["scrapers"]}]},
-        {"egress": [*given["egress"], to_urls]},
+        {"ingress": [{"from": network_policy["clients"]}, {"from": network_policy["scrapers"]}]},
+        {"egress": [*network_policy["egress"], to_urls]},
     ):
         assert lacks(live, wanted) == []
 
 
 def configuration(stage: Stage) -> str:
-    """What the pods mount."""
+    """Return the configuration that the pods mount."""
     return str(stage.get(f"configmap/{stage.config_map()}")["data"][CONFIG_FILE])
 
 
@@ -142,7 +146,7 @@ def test_an_optional_backend_that_fails_leaves_a_proxy_ready(
 
 
 @pytest.mark.parametrize("kind", ASKED, ids=lambda kind: kind.name)
-def test_a_child_on_demand_comes_back_and_goes_with_the_field(
+def test_an_optional_child_is_restored_and_is_deleted_with_its_field(
     stage: Stage, kind: ResourceKind, request: pytest.FixtureRequest
 ) -> None:
     if kind == HTTP_ROUTE:

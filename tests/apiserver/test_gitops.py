@@ -20,7 +20,7 @@ SPEC: dict[str, Any] = {
     "cache": {"ttl": "60s"},
     "backends": [a_backend(headers=HEADERS)],
 }
-"""What every route ends at."""
+"""Status at which every route ends."""
 OF_THE_SERVER = ("uid", "resourceVersion", "creationTimestamp", "managedFields", "generation")
 
 
@@ -29,8 +29,8 @@ def operator(
     apiserver: ApiServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OperatorProcess]:
     """One operator for all tests of this module."""
-    with operating(apiserver.kubeconfig, log=tmp_path_factory.mktemp("operator") / "log") as found:
-        yield found
+    with operating(apiserver.kubeconfig, log=tmp_path_factory.mktemp("operator") / "log") as result:
+        yield result
 
 
 class Route:
@@ -41,8 +41,8 @@ class Route:
 
     def send(self, verb: str, *args: str, manifest: Object | None = None, **spec: Any) -> None:
         """Run a verb of kubectl on `manifest`, or on an MCPProxy with this spec."""
-        found = manifest or a_manifest("tools", self.stage.namespace, **(spec or SPEC))
-        self.stage.kubectl(verb, *args, "-f", "-", input=json.dumps(found))
+        result = manifest or a_manifest("tools", self.stage.namespace, **(spec or SPEC))
+        self.stage.kubectl(verb, *args, "-f", "-", input=json.dumps(result))
 
     def roll_out(self) -> None:
         """Let the Deployment roll out what it says, and wait until the operator knows."""
@@ -62,16 +62,16 @@ class Route:
         """Delete all children."""
         for kind in (*CHILDREN.split(","), "replicasets", "secrets"):
             names = [
-                found["metadata"]["name"]
-                for found in self.stage.list(kind)
-                if found["metadata"].get("ownerReferences") or kind == "pods"
+                result["metadata"]["name"]
+                for result in self.stage.list(kind)
+                if result["metadata"].get("ownerReferences") or kind == "pods"
             ]
             if names:
                 self.stage.kubectl("delete", kind, *names, "--force", "--grace-period=0")
 
     def outcome(self) -> str:
         """The children and the status as bytes, but for what the API server makes up."""
-        found = [
+        results = [
             self._plain(child)
             for child in self.stage.list(CHILDREN)
             if child["metadata"].get("ownerReferences") and child["kind"] != "Pod"
@@ -81,7 +81,7 @@ class Route:
         del status["observedGeneration"]
         for condition in status["conditions"]:
             del condition["lastTransitionTime"], condition["observedGeneration"]
-        return json.dumps([found, status], indent=1).replace(parent["metadata"]["uid"], "UID")
+        return json.dumps([results, status], indent=1).replace(parent["metadata"]["uid"], "UID")
 
     def _plain(self, child: Object) -> Object:
         for field in OF_THE_SERVER:
@@ -93,11 +93,13 @@ class Route:
         return child
 
     def _is_current(self) -> bool:
-        found = self.stage.get("mcpproxy/tools")
-        status = found.get("status", {})
-        conditions = {one["type"]: one["status"] for one in status.get("conditions", [])}
+        result = self.stage.get("mcpproxy/tools")
+        status = result.get("status", {})
+        conditions = {
+            condition["type"]: condition["status"] for condition in status.get("conditions", [])
+        }
         return (
-            status.get("observedGeneration") == found["metadata"]["generation"]
+            status.get("observedGeneration") == result["metadata"]["generation"]
             and conditions.get("Ready") == "True"
             and "Reconciling" not in conditions
         )
@@ -164,7 +166,7 @@ def a_route(stage: Stage, operator: OperatorProcess) -> Iterator[Route]:
 
 
 @pytest.mark.parametrize("way", ROUTES, ids=lambda way: way.__name__)
-def test_every_way_to_a_spec_leads_to_the_same_children_and_status(
+def test_the_children_and_status_do_not_depend_on_the_history_of_a_spec(
     apiserver: ApiServer,
     namespace: str,
     operator: OperatorProcess,

@@ -37,7 +37,7 @@ class Flood:
     @staticmethod
     def _listen() -> socket.socket:
         while True:
-            address = ".".join(["127", *(str(1 + one % 250) for one in os.urandom(3))])
+            address = ".".join(["127", *(str(1 + item % 250) for item in os.urandom(3))])
             try:
                 return socket.create_server((address, constants.PORT_ADMIN))
             except OSError:
@@ -83,11 +83,11 @@ class Flood:
 @contextmanager
 def flood() -> Iterator[Flood]:
     """Pods of one address that send without end."""
-    found = Flood()
+    result = Flood()
     try:
-        yield found
+        yield result
     finally:
-        found.stop()
+        result.stop()
 
 
 @contextmanager

@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(300)]
 
 PROXIES: Final = tuple(f"proxy-{number:02}" for number in range(20))
 ROUNDS: Final = size(1, 6)
-"""How often every proxy is looked at again while nothing happens."""
+"""Number of reconciliations of every proxy while nothing happens."""
 MERGE: Final = "application/merge-patch+json"
 APPLY: Final = "application/apply-patch+yaml"
 
@@ -61,14 +61,16 @@ class Crowd:
 
     def version(self, kind: ResourceKind) -> int:
         """The newest resource version among all proxies' objects of a kind."""
-        found = [self.find(kind, name) or {} for name in PROXIES]
-        return max(int(one["metadata"]["resourceVersion"]) for one in found)
+        results = [self.find(kind, name) or {} for name in PROXIES]
+        return max(int(item["metadata"]["resourceVersion"]) for item in results)
 
     def is_ready(self, name: str) -> bool:
-        """Whether a proxy says that it is."""
-        found = self.find(MCP_PROXY, name) or {}
-        conditions = found.get("status", {}).get("conditions", [])
-        return {"Ready": "True"} in [{one["type"]: one["status"]} for one in conditions]
+        """Return True if the proxy is Ready."""
+        result = self.find(MCP_PROXY, name) or {}
+        conditions = result.get("status", {}).get("conditions", [])
+        return {"Ready": "True"} in [
+            {condition["type"]: condition["status"]} for condition in conditions
+        ]
 
     def begin(self, name: str, pod: StatusServer) -> None:
         """One pod of the proxy runs and reports."""
@@ -118,14 +120,14 @@ class Crowd:
 
     def roll_out(self, name: str) -> None:
         """Let the Deployment say that all is as its spec asks for."""
-        found = self.find(DEPLOYMENT, name) or {}
+        result = self.find(DEPLOYMENT, name) or {}
         counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
-        status = dict.fromkeys(counts, found["spec"]["replicas"])
-        status["observedGeneration"] = found["metadata"]["generation"]
+        status = dict.fromkeys(counts, result["spec"]["replicas"])
+        status["observedGeneration"] = result["metadata"]["generation"]
         self.patch(DEPLOYMENT, name, "status", {"status": status})
 
     def inject(self, name: str) -> None:
-        """What an injecting webhook leaves: an annotation and a sidecar, by its own manager."""
+        """Apply an annotation and a sidecar as an injecting webhook, by its own manager."""
         sidecar = {"name": "mesh", "image": "mesh:1"}
         template = {
             "metadata": {"annotations": {"mesh.example.com/injected": "true"}},
@@ -141,7 +143,7 @@ class Crowd:
         self.roll_out(name)
 
     def scale(self, name: str, replicas: int) -> None:
-        """What an autoscaler and the Deployment's controller do."""
+        """Scale as an autoscaler and the Deployment's controller do."""
         by_hpa = {"fieldManager": "kube-controller-manager"}
         self._send(DEPLOYMENT, name, "scale", {"spec": {"replicas": replicas}}, MERGE, **by_hpa)
         self.roll_out(name)
@@ -219,14 +221,14 @@ def test_at_rest_nothing_is_written_beside_sidecars_and_an_autoscaler(
         at_rest(operator, wire)
         others = wire.writes()[made:]
         # That there are more pods is said, and nothing else is done about it.
-        assert {one.rpartition("/")[2] for one in others} <= {"status", "events"}
+        assert {other.rpartition("/")[2] for other in others} <= {"status", "events"}
         before = len(wire.writes())
         let_pass(operator, ROUNDS)
         assert wire.writes()[before:] == []
         for name in PROXIES:
-            found = crowd.find(DEPLOYMENT, name) or {}
-            containers = found["spec"]["template"]["spec"]["containers"]
-            assert sorted(one["name"] for one in containers) == ["mcpproxy", "mesh"]
+            result = crowd.find(DEPLOYMENT, name) or {}
+            containers = result["spec"]["template"]["spec"]["containers"]
+            assert sorted(container["name"] for container in containers) == ["mcpproxy", "mesh"]
         assert (crowd.find(DEPLOYMENT, PROXIES[1]) or {})["spec"]["replicas"] == 3
         assert crowd.find(NETWORK_POLICY, PROXIES[1]) is not None
         assert operator.errors == 0

@@ -47,8 +47,8 @@ def stage(apiserver: ApiServer, namespace: str) -> Stage:
 @pytest.fixture
 def pod(stage: Stage) -> Iterator[StatusServer]:
     """The admin port of a pod."""
-    with stage.pod() as found:
-        yield found
+    with stage.pod() as result:
+        yield result
 
 
 def settled(stage: Stage, pod: StatusServer, leader: OperatorProcess) -> dict[str, str]:
@@ -62,17 +62,17 @@ def settled(stage: Stage, pod: StatusServer, leader: OperatorProcess) -> dict[st
 def identities(stage: Stage) -> dict[str, str]:
     """uid and resourceVersion of every object."""
     return {
-        f"{found['kind']}/{found['metadata']['name']}": "{uid} {resourceVersion}".format(
-            **found["metadata"]
+        f"{result['kind']}/{result['metadata']['name']}": "{uid} {resourceVersion}".format(
+            **result["metadata"]
         )
-        for found in stage.list(f"{CHILDREN},mcpproxies,secrets,events")
+        for result in stage.list(f"{CHILDREN},mcpproxies,secrets,events")
     }
 
 
 def holder(stage: Stage) -> str | None:
-    """Who holds the Lease."""
-    found: str | None = stage.get("lease/mcpproxy-operator")["spec"].get("holderIdentity")
-    return found
+    """Return the holder of the Lease."""
+    result: str | None = stage.get("lease/mcpproxy-operator")["spec"].get("holderIdentity")
+    return result
 
 
 def repairs(stage: Stage, operator: OperatorProcess) -> None:
@@ -97,7 +97,7 @@ def test_a_follower_is_ready_and_does_nothing(
             assert second.wire.writes() == []
 
 
-def test_a_leader_that_is_killed_is_followed_within_20_seconds_and_nothing_is_written_twice(
+def test_a_killed_leader_is_replaced_within_20_seconds_and_writes_are_not_repeated(
     stage: Stage, pod: StatusServer, tmp_path: Path
 ) -> None:
     with replica(stage, tmp_path / "1") as first, replica(stage, tmp_path / "2") as second:
@@ -134,7 +134,7 @@ def test_a_leader_that_is_stopped_hands_over_at_once(
             assert after == before
 
 
-def test_a_leader_that_is_stopped_is_followed_by_one_that_waits_long_before_the_lease_ends(
+def test_a_stopped_leader_is_replaced_long_before_its_lease_ends(
     stage: Stage, pod: StatusServer, tmp_path: Path
 ) -> None:
     with replica(stage, tmp_path / "1") as first:

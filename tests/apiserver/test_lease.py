@@ -20,9 +20,9 @@ TIMING = LeaderElectionConfig(duration=10, renewal=6, retry=2)
 @pytest.fixture
 async def cluster(apiserver: ApiServer) -> AsyncIterator[KubeClient]:
     """The real one."""
-    found = KubeClient((await load_config(str(apiserver.kubeconfig))).configuration)
-    yield found
-    await found.close()
+    client = KubeClient((await load_config(str(apiserver.kubeconfig))).configuration)
+    yield client
+    await client.close()
 
 
 async def test_a_lease_is_won_renewed_released_and_won_by_another(

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from mcp import Client
 
 from mcpproxy.cluster.errors import ClusterError
 from mcpproxy.desired import build
 from mcpproxy.proxy.core.errors import BackendError
+from scripts.yaml_files import parse_documents, parse_yaml
 from tests.apiserver.operator_process import OperatorProcess, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
@@ -28,19 +28,19 @@ pytestmark = pytest.mark.apiserver
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "manifests" / "monitoring"
 RESULTS = frozenset({"ok", *(error.result for error in ClusterError.__subclasses__())})
-"""What a write of the operator may end with."""
+"""Status codes with which a write of the operator may end."""
 OUTCOMES = frozenset(
     {"", "tool_error", "cancelled", *(error.reason for error in BackendError.__subclasses__())}
 )
-"""What a call may end with."""
+"""Status codes with which a call may end."""
 OF_OPERATOR = ("mcpproxy_operator_", "controller_runtime_", "workqueue_", "leader_", "process_")
 
 
 def expressions() -> list[str]:
     """All that the rules and the dashboard ask for."""
-    rules = yaml.safe_load((MONITORING / "rules.yaml").read_text(encoding="utf-8"))
+    rules = parse_yaml((MONITORING / "rules.yaml").read_text(encoding="utf-8"))
     shown = dashboards.load()["templating"]["list"]
-    variables = [one["query"] for one in shown if one["type"] == "query"]
+    variables = [item["query"] for item in shown if item["type"] == "query"]
     return [
         *(rule["expr"] for group in rules["spec"]["groups"] for rule in group["rules"]),
         *dashboards.queries(),
@@ -50,23 +50,26 @@ def expressions() -> list[str]:
 
 def bundled(name: str) -> dict[str, Any]:
     """A PodMonitor of manifests/monitoring."""
-    monitors = yaml.safe_load_all((MONITORING / "podmonitors.yaml").read_text(encoding="utf-8"))
-    found: dict[str, Any] = next(one for one in monitors if one["metadata"]["name"] == name)
-    return found
+    monitors = parse_documents((MONITORING / "podmonitors.yaml").read_text(encoding="utf-8"))
+    result: dict[str, Any] = next(
+        monitor for monitor in monitors if monitor["metadata"]["name"] == name
+    )
+    return result
 
 
 def of_one_proxy() -> dict[str, Any]:
     """The PodMonitor of an MCPProxy that asks for one."""
     proxy = an_mcpproxy(monitoring={"podMonitor": {}})
-    return next(one for one in build(proxy, OPTIONS, OWNER) if one["kind"] == "PodMonitor")
+    return next(item for item in build(proxy, OPTIONS, OWNER) if item["kind"] == "PodMonitor")
 
 
 def asked(of_proxies: bool) -> list[str]:
     """The expressions that speak of the proxies, or of the operator."""
     return [
-        one
-        for one in expressions()
-        if any(found.name.startswith(OF_OPERATOR) for found in selectors(one)) != of_proxies
+        expression
+        for expression in expressions()
+        if any(selector.name.startswith(OF_OPERATOR) for selector in selectors(expression))
+        != of_proxies
     ]
 
 
@@ -75,13 +78,13 @@ def test_alerts_use_existing_metrics_of_the_operator(
 ) -> None:
     stage = Stage(apiserver, namespace)
     args = ("--namespace", namespace, "--leader-elect", "--lease-namespace", namespace)
-    with stage.pod() as pod, operating(apiserver.kubeconfig, *args, log=tmp_path / "log") as found:
+    with stage.pod() as pod, operating(apiserver.kubeconfig, *args, log=tmp_path / "log") as result:
         stage.become_ready(pod)
         added = target_labels(bundled("mcpproxy-operator"))
-        offer = Offer.of(found.get("/metrics")[1], added, {"result": RESULTS})
+        offer = Offer.of(result.get("/metrics")[1], added, {"result": RESULTS})
     wanted = asked(of_proxies=False)
     assert len(wanted) > 12
-    assert [lack for one in wanted for lack in offer.lacks(one)] == []
+    assert [lack for item in wanted for lack in offer.lacks(item)] == []
 
 
 @contextmanager
@@ -89,8 +92,8 @@ def a_proxy() -> Iterator[tuple[str, OperatorProcess]]:
     """The runtime in front of a server of the samples, ready: its endpoint and its admin port."""
     ports = []
     for _ in range(2):
-        with socket.create_server(("127.0.0.1", 0)) as found:
-            ports.append(found.getsockname()[1])
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            ports.append(server.getsockname()[1])
     command = [
         *(sys.executable, "-c", "import sys; from mcpproxy.cli import main; sys.exit(main())"),
         *("run", str(ROOT / "samples" / "servers" / "notes.py"), "--transport", "http"),
@@ -121,4 +124,4 @@ def test_alerts_use_existing_metrics_of_the_proxies() -> None:
     assert len(wanted) > 8
     for monitor in (bundled("mcpproxy-proxies"), of_one_proxy()):
         offer = Offer.of(text, target_labels(monitor), {"error_type": OUTCOMES})
-        assert [lack for one in wanted for lack in offer.lacks(one)] == []
+        assert [lack for item in wanted for lack in offer.lacks(item)] == []

@@ -40,8 +40,8 @@ def test_a_namespace_that_is_deleted_refuses_one_write_for_each_proxy_and_nothin
             items = client.get(MCP_PROXY.path(namespace)).json()["items"]
             conditions = [item.get("status", {}).get("conditions", []) for item in items]
             return sum(
-                ("Ready", reason) in {(one["type"], one["reason"]) for one in found}
-                for found in conditions
+                ("Ready", reason) in {(entry["type"], entry["reason"]) for entry in condition}
+                for condition in conditions
             )
 
         operator.until(lambda: services() == COUNT, "all have Services", times=2)

@@ -20,8 +20,8 @@ def operator(
 ) -> Iterator[OperatorProcess]:
     """One operator for all tests of this module."""
     log = tmp_path_factory.mktemp("operator") / "log"
-    with operating(apiserver.kubeconfig, log=log) as found:
-        yield found
+    with operating(apiserver.kubeconfig, log=log) as result:
+        yield result
         assert '"level": "error"' not in log.read_text()
 
 
@@ -34,8 +34,8 @@ def stage(apiserver: ApiServer, namespace: str, operator: OperatorProcess) -> St
 @pytest.fixture
 def pod(stage: Stage) -> Iterator[StatusServer]:
     """The admin port of a pod."""
-    with stage.pod() as found:
-        yield found
+    with stage.pod() as result:
+        yield result
 
 
 def test_an_mcpproxy_gets_its_children_and_stays_unmarked(stage: Stage, pod: StatusServer) -> None:
@@ -43,17 +43,17 @@ def test_an_mcpproxy_gets_its_children_and_stays_unmarked(stage: Stage, pod: Sta
     parent = stage.get("mcpproxy/tools")
     assert "finalizers" not in parent["metadata"]
     assert "annotations" not in parent["metadata"]
-    children = [found for found in stage.list(CHILDREN) if found["kind"] != "Pod"]
-    ours = [found for found in children if found["metadata"].get("ownerReferences")]
-    assert sorted(found["kind"] for found in ours) == [
+    children = [child for child in stage.list(CHILDREN) if child["kind"] != "Pod"]
+    ours = [actual for actual in children if actual["metadata"].get("ownerReferences")]
+    assert sorted(our["kind"] for our in ours) == [
         "ConfigMap",
         "Deployment",
         "Service",
         "ServiceAccount",
     ]
     sealing = constants.sealing_secret_name("tools", parent["metadata"]["uid"])
-    for found in [*ours, stage.get(f"secret/{sealing}")]:
-        (reference,) = found["metadata"]["ownerReferences"]
+    for result in [*ours, stage.get(f"secret/{sealing}")]:
+        (reference,) = result["metadata"]["ownerReferences"]
         assert reference["uid"] == parent["metadata"]["uid"]
     assert parent["status"]["url"] == f"http://tools.{stage.namespace}.svc/mcp"
     assert parent["status"]["components"] == {"tools": 2, "prompts": 0}
@@ -109,8 +109,8 @@ def test_a_child_edited_by_hand_is_reverted(
 ) -> None:
     stage.become_ready(pod)
     stage.kubectl("patch", f"{what}/tools", "--type=strategic", "-p", json.dumps(edit))
-    found = ("get", f"{what}/tools", "-o", f"jsonpath={path}")
-    operator.until(lambda: stage.kubectl(*found) == value, f"{path} is {value!r} again")
+    result = ("get", f"{what}/tools", "-o", f"jsonpath={path}")
+    operator.until(lambda: stage.kubectl(*result) == value, f"{path} is {value!r} again")
 
 
 def test_a_label_of_the_proxy_changes_nothing_but_itself(
@@ -148,8 +148,8 @@ def test_another_ttl_rolls_out_once_and_the_old_config_map_goes_with_its_replica
     stage.roll_out("tools-3", pod.address)
     stage.wait(f"configmap/{old}", "delete")
     stage.wait("mcpproxy/tools", "condition=Ready")
-    found = stage.get("mcpproxy/tools")
-    assert found["status"]["observedGeneration"] == found["metadata"]["generation"] == 3
+    result = stage.get("mcpproxy/tools")
+    assert result["status"]["observedGeneration"] == result["metadata"]["generation"] == 3
     assert stage.get("deployment/tools")["metadata"]["generation"] == 3
 
 
@@ -165,13 +165,13 @@ def test_a_backend_that_fails_loses_its_counts_and_is_reported_once(
     pod.say(stage.report(weather="Healthy"))
     stage.wait("mcpproxy/tools", "condition=Ready")
     events = stage.list("events")
-    assert {found["involvedObject"]["name"] for found in events} == {"tools"}
-    told = [found["reason"] for found in events]
+    assert {event["involvedObject"]["name"] for event in events} == {"tools"}
+    told = [result["reason"] for result in events]
     assert len(told) == len(set(told))
     assert told.count("BackendUnhealthy") == told.count("BackendHealthy") == 1
 
 
-def test_a_pod_that_is_gone_leaves_no_number_behind(stage: Stage, pod: StatusServer) -> None:
+def test_a_deleted_pod_leaves_no_counts_behind(stage: Stage, pod: StatusServer) -> None:
     stage.become_ready(pod)
     stage.kubectl("delete", "pod", "tools-1", "--force", "--grace-period=0")
     stage.wait("mcpproxy/tools", "condition=Ready=False")
@@ -181,7 +181,7 @@ def test_a_pod_that_is_gone_leaves_no_number_behind(stage: Stage, pod: StatusSer
     assert status["url"]
 
 
-def test_a_stored_spec_that_is_invalid_is_named_and_the_deployment_continues(
+def test_an_invalid_stored_spec_is_named_and_the_deployment_continues(
     stage: Stage, pod: StatusServer
 ) -> None:
     stage.become_ready(pod)
@@ -189,9 +189,9 @@ def test_a_stored_spec_that_is_invalid_is_named_and_the_deployment_continues(
     stage.apply(backends=[a_backend(url="http://weather.example.com:99999/mcp")])
     stage.wait("mcpproxy/tools", "condition=Accepted=False")
     (accepted,) = [
-        found
-        for found in stage.get("mcpproxy/tools")["status"]["conditions"]
-        if found["type"] == "Accepted"
+        condition
+        for condition in stage.get("mcpproxy/tools")["status"]["conditions"]
+        if condition["type"] == "Accepted"
     ]
     assert accepted["reason"] == "InvalidSpec"
     assert "spec.backends[0]" in accepted["message"]
@@ -220,12 +220,16 @@ def test_a_deployment_of_another_owner_is_named_and_untouched(stage: Stage) -> N
     stage.apply()
     stage.wait_for_report("NotOwned")
     assert stage.versions()["Deployment/tools"] == before["Deployment/tools"]
-    assert not [found for found in stage.list("services") if found["metadata"]["name"] == "tools"]
+    assert not [
+        service for service in stage.list("services") if service["metadata"]["name"] == "tools"
+    ]
 
 
 def test_zero_replicas_are_reported_as_desired(stage: Stage) -> None:
     stage.apply(replicas=0)
     stage.wait_for("Available", "ScaledToZero")
-    found = stage.get("mcpproxy/tools")
-    ready = next(one for one in found["status"]["conditions"] if one["type"] == "Ready")
+    result = stage.get("mcpproxy/tools")
+    ready = next(
+        condition for condition in result["status"]["conditions"] if condition["type"] == "Ready"
+    )
     assert (ready["status"], ready["reason"]) == ("True", "ScaledToZero")

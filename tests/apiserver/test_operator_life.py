@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from mcpproxy.cluster.rbac import RULES
+from scripts.yaml_files import parse_yaml
 from tests.apiserver.operator_process import OperatorProcess, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.stage import Stage
@@ -22,7 +23,7 @@ def alone(apiserver: ApiServer, namespace: str) -> Stage:
 
 
 def followed(operator: OperatorProcess) -> bool:
-    """Whether the operator has done its first passes and hears one pod."""
+    """Return True if the operator has done its first passes and has a report of one pod."""
     return operator.passes >= 2 and operator.followed == 1
 
 
@@ -111,10 +112,10 @@ def kubeconfig_of_the_operator(alone: Stage, directory: Path, *, wide: bool) -> 
     ]
     for manifest in manifests:
         alone.kubectl("create", "-f", "-", input=json.dumps(manifest))
-    found = yaml.safe_load(alone.apiserver.kubeconfig.read_text())
-    found["users"][0]["user"] = {"token": alone.kubectl("create", "token", "operator").strip()}
+    document = parse_yaml(alone.apiserver.kubeconfig.read_text())
+    document["users"][0]["user"] = {"token": alone.kubectl("create", "token", "operator").strip()}
     path = directory / "kubeconfig"
-    path.write_text(yaml.safe_dump(found))
+    path.write_text(yaml.safe_dump(document))
     return path
 
 
@@ -159,6 +160,6 @@ def test_other_namespaces_are_left_alone(
         elsewhere.apply("elsewhere")
         alone.apply()
         alone.wait("deployment/tools", "create")
-        names = [found["metadata"]["name"] for found in elsewhere.list("deployments")]
+        names = [deployment["metadata"]["name"] for deployment in elsewhere.list("deployments")]
     elsewhere.kubectl("delete", "mcpproxy/elsewhere")
     assert "elsewhere" not in names

@@ -20,9 +20,9 @@ NAME = "proxy-00"
 def reads(wire: Wire) -> list[str]:
     """The reads so far, other than those of watches."""
     return [
-        one.path
-        for one in wire.requests
-        if one.method == "GET" and "kopf" not in one.agent.lower() and not one.watches
+        request.path
+        for request in wire.requests
+        if request.method == "GET" and "kopf" not in request.agent.lower() and not request.watches
     ]
 
 
@@ -65,7 +65,7 @@ def test_a_new_proxy_takes_seven_writes_and_a_pass_at_rest_no_request(
         operator.until(lambda: crowd.is_ready(NAME), "it is Ready")
         settle(operator)
         writes = wire.writes()
-        kinds = sorted(one.rpartition("/")[2] for one in writes)
+        kinds = sorted(write.rpartition("/")[2] for write in writes)
         assert len(writes) <= 7, kinds
         before = len(reads(wire))
         for number in range(5):

@@ -24,11 +24,11 @@ OLD = bytes(range(32))
 def test_the_documented_command_replaces_the_key_and_nothing_else(
     apiserver: ApiServer, namespace: str, tmp_path: Path
 ) -> None:
-    given = a_manifest()
-    given["metadata"] = {"name": "tools", "namespace": namespace}
-    created = apiserver.kubectl("create", "-o", "json", "-f", "-", input=json.dumps(given))
+    argument = a_manifest()
+    argument["metadata"] = {"name": "tools", "namespace": namespace}
+    created = apiserver.kubectl("create", "-o", "json", "-f", "-", input=json.dumps(argument))
     owner = OwnerRef("tools", json.loads(created.stdout)["metadata"]["uid"])
-    secret = desired.sealing_secret.build(manifest.parse(given), owner, OLD)
+    secret = desired.sealing_secret.build(manifest.parse(argument), owner, OLD)
     assert apiserver.kubectl("create", "-f", "-", input=json.dumps(secret)).returncode == 0
     own = tmp_path / "kubeconfig"
     shutil.copy(apiserver.kubeconfig, own)
@@ -43,10 +43,10 @@ def test_the_documented_command_replaces_the_key_and_nothing_else(
     data = {key: base64.b64decode(value) for key, value in after.pop("data").items()}
     assert (data["previous"], len(data["current"])) == (OLD, desired.sealing_secret.KEY_BYTES)
     assert data["current"] != OLD
-    for found in (before, after):
-        found.pop("data", None)
-        found["metadata"] = {
-            key: found["metadata"][key] for key in ("name", "uid", "labels", "ownerReferences")
+    for result in (before, after):
+        result.pop("data", None)
+        result["metadata"] = {
+            key: result["metadata"][key] for key in ("name", "uid", "labels", "ownerReferences")
         }
     assert after == before
 
@@ -55,5 +55,5 @@ def _secret(apiserver: ApiServer, namespace: str, owner: OwnerRef) -> dict[str, 
     name = constants.sealing_secret_name(owner.name, owner.uid)
     answer = apiserver.kubectl("get", "secret", name, "-n", namespace, "-o", "json")
     assert answer.returncode == 0, answer.stderr
-    found: dict[str, dict[str, str]] = json.loads(answer.stdout)
-    return found
+    document: dict[str, dict[str, str]] = json.loads(answer.stdout)
+    return document

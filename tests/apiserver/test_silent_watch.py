@@ -32,7 +32,7 @@ def touch(stage: Stage, kind: ResourceKind) -> None:
 
 
 def probe(operator: OperatorProcess, path: str, kind: ResourceKind) -> bool:
-    """Whether a probe fails and names the kind."""
+    """Return True if a probe fails and names the kind."""
     status, text = operator.get(path)
     return status == 503 and kind.plural in text
 

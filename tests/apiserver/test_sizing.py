@@ -1,4 +1,4 @@
-"""What the operator needs by the number of MCPProxies, and what docs/operations.md says of it."""
+"""Resources that the operator needs by the number of MCPProxies, as docs/operations.md says."""
 
 import re
 import sys
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-import yaml
 
 from mcpproxy.api.kubernetes.quantities import parse_quantity
+from scripts.yaml_files import parse_yaml
 from tests.apiserver.operator_process import StatusServer, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.test_idle import Crowd
@@ -65,7 +65,7 @@ def test_the_memory_of_the_operator_matches_the_documentation(
 
 def test_the_documented_memory_for_a_hundred_proxies_is_within_the_limit() -> None:
     text = (ROOT / "manifests" / "base" / "deployment.yaml").read_text(encoding="utf-8")
-    (container,) = yaml.safe_load(text)["spec"]["template"]["spec"]["containers"]
+    (container,) = parse_yaml(text)["spec"]["template"]["spec"]["containers"]
     limit = int(parse_quantity(container["resources"]["limits"]["memory"])) / MEBI
     assert max(documented().values()) < limit / 2
     page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")

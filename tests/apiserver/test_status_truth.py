@@ -23,8 +23,8 @@ def operator(
 ) -> Iterator[OperatorProcess]:
     """One operator for all tests of this module."""
     log = tmp_path_factory.mktemp("operator") / "log"
-    with operating(apiserver.kubeconfig, log=log) as found:
-        yield found
+    with operating(apiserver.kubeconfig, log=log) as result:
+        yield result
 
 
 @pytest.fixture
@@ -37,20 +37,20 @@ def stage(apiserver: ApiServer, namespace: str, operator: OperatorProcess) -> St
 def pods(stage: Stage) -> Iterator[Pods]:
     """Three pods of `tools` that are ready, and see a Healthy backend."""
     with ExitStack() as stack:
-        found = [stack.enter_context(stage.pod()) for _ in range(3)]
+        results = [stack.enter_context(stage.pod()) for _ in range(3)]
         stage.apply(replicas=3)
         stage.wait("deployment/tools", "create")
-        for pod in found:
+        for pod in results:
             pod.say(stage.report(weather="Healthy"))
-        stage.roll_out("tools-1", *(pod.address for pod in found))
+        stage.roll_out("tools-1", *(pod.address for pod in results))
         stage.wait_for("BackendsHealthy", "AllHealthy")
-        yield found
+        yield results
 
 
 def conditions(stage: Stage) -> dict[str, Any]:
-    """Those of `tools`, by type."""
-    found = stage.get("mcpproxy/tools")["status"]["conditions"]
-    return {one["type"]: one for one in found}
+    """Return the conditions of `tools`, by type."""
+    result = stage.get("mcpproxy/tools")["status"]["conditions"]
+    return {item["type"]: item for item in result}
 
 
 def test_one_of_three_pods_that_is_refused_is_degraded_and_two_take_ready_away(
@@ -63,9 +63,9 @@ def test_one_of_three_pods_that_is_refused_is_degraded_and_two_take_ready_away(
     assert ready["message"].endswith(f"weather is Degraded: 1 of 3 pods: {DENIED}")
     pods[1].say(stage.report(why=DENIED, weather="Unauthorized"))
     stage.wait_for("Ready", "BackendsUnhealthy")
-    found = conditions(stage)["Ready"]
-    assert found["status"] == "False"
-    assert found["message"] == f"weather is Unauthorized: 2 of 3 pods: {DENIED}"
+    result = conditions(stage)["Ready"]
+    assert result["status"] == "False"
+    assert result["message"] == f"weather is Unauthorized: 2 of 3 pods: {DENIED}"
     assert "components" not in stage.get("mcpproxy/tools")["status"]
 
 
@@ -123,10 +123,10 @@ def test_pods_that_crash_after_a_rollout_stall_the_proxy_for_their_own_reason(
     stage.patch_status("deployment/tools", readyReplicas=0, availableReplicas=0)
     stage.wait_for("Stalled", "CrashLoopBackOff")
     stage.wait_for("Available", "CrashLoopBackOff")
-    found = conditions(stage)
-    assert found["Available"]["status"] == "False"
-    assert "Reconciling" not in found
-    assert "0 of 3 pods ready: container mcpproxy keeps crashing" in found["Ready"]["message"]
+    result = conditions(stage)
+    assert result["Available"]["status"] == "False"
+    assert "Reconciling" not in result
+    assert "0 of 3 pods ready: container mcpproxy keeps crashing" in result["Ready"]["message"]
 
 
 def test_an_autoscaler_that_moves_the_deployment_never_shows_as_reconciling(

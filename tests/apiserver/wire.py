@@ -14,6 +14,7 @@ import aiohttp
 import yaml
 from aiohttp import web
 
+from scripts.yaml_files import parse_yaml
 from tests.apiserver.server import ApiServer
 
 _PAUSE = 0.02
@@ -24,7 +25,7 @@ _HOP = frozenset({"transfer-encoding", "connection", "content-length", "host"})
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a test may know of a request."""
+    """A request to the API server, as tests see it."""
 
     method: str
     path: str
@@ -33,7 +34,7 @@ class Request:
 
     @property
     def writes(self) -> bool:
-        """Whether it can change something, other than the Lease."""
+        """True if the request may change an object other than the Lease."""
         return self.method != "GET" and "/leases" not in self.path
 
 
@@ -64,7 +65,7 @@ class Wire:
 
     def writes(self) -> list[str]:
         """The writes that came so far, but for those to the Lease."""
-        return [f"{found.method} {found.path}" for found in self.requests if found.writes]
+        return [f"{request.method} {request.path}" for request in self.requests if request.writes]
 
     def told(self, path: str) -> int:
         """The newest resource version that a watch at this path has told the operator of."""
@@ -98,9 +99,9 @@ class Wire:
             site = web.TCPSite(runner, "127.0.0.1", 0)
             await site.start()
             host, port, *_ = runner.addresses[0]
-            found = yaml.safe_load(apiserver.kubeconfig.read_text())
-            found["clusters"][0]["cluster"] = {"server": f"http://{host}:{port}"}
-            self.kubeconfig.write_text(yaml.safe_dump(found))
+            document = parse_yaml(apiserver.kubeconfig.read_text())
+            document["clusters"][0]["cluster"] = {"server": f"http://{host}:{port}"}
+            self.kubeconfig.write_text(yaml.safe_dump(document))
             started.set()
             await self._stopped.wait()
             await runner.cleanup()
@@ -111,36 +112,36 @@ class Wire:
         self, session: aiohttp.ClientSession, request: web.BaseRequest
     ) -> web.StreamResponse:
         agent, watches = request.headers.get("User-Agent", ""), "watch" in request.query
-        found = Request(request.method, request.path, agent, watches)
-        self.requests.append(found)
+        result = Request(request.method, request.path, agent, watches)
+        self.requests.append(result)
         body = await request.read()
-        await self._wait(found)
-        fault = self.fault(found)
+        await self._wait(result)
+        fault = self.fault(result)
         if fault == "cut" and request.transport is not None:
             request.transport.abort()
             return web.Response()
         if isinstance(fault, int):
             return web.json_response(refusal(fault), status=fault)
         read = (request.path_qs, request.headers.get("Accept", ""))
-        if read in self._answers and self.replays(found):
+        if read in self._answers and self.replays(result):
             old = self._answers[read]
             return web.Response(status=old.status, body=old.body, headers=old.headers.copy())
-        headers = {key: one for key, one in request.headers.items() if key.lower() not in _HOP}
+        headers = {key: item for key, item in request.headers.items() if key.lower() not in _HOP}
         url = f"{self._target}{request.path_qs}"
         async with session.request(
             request.method, url, headers=headers, data=body or None
         ) as answer:
-            kept = {key: one for key, one in answer.headers.items() if key.lower() not in _HOP}
-            if not found.watches:
-                return await self._whole(answer, kept, found, read)
+            kept = {key: entry for key, entry in answer.headers.items() if key.lower() not in _HOP}
+            if not result.watches:
+                return await self._whole(answer, kept, result, read)
             response = web.StreamResponse(status=answer.status, headers=kept)
-            await self._wait(found)
+            await self._wait(result)
             await response.prepare(request)
             transport = request.transport
-            if found.watches and transport is not None:
+            if result.watches and transport is not None:
                 self._streams.add(transport)
             try:
-                await self._copy(answer, response, found)
+                await self._copy(answer, response, result)
             finally:
                 self._streams.discard(transport)
             return response
@@ -149,40 +150,41 @@ class Wire:
         self,
         answer: aiohttp.ClientResponse,
         headers: dict[str, str],
-        found: Request,
+        request: Request,
         read: tuple[str, str],
     ) -> web.Response:
         response = web.Response(status=answer.status, headers=headers, body=await answer.read())
-        self.answered(found)
-        await self._wait(found)
-        if found.method == "GET":
+        self.answered(request)
+        await self._wait(request)
+        if request.method == "GET":
             self._answers[read] = response
         return web.Response(status=answer.status, headers=headers, body=response.body)
 
     async def _copy(
-        self, answer: aiohttp.ClientResponse, response: web.StreamResponse, found: Request
+        self, answer: aiohttp.ClientResponse, response: web.StreamResponse, request: Request
     ) -> None:
         tail = rest = b""
         async for chunk in answer.content.iter_any():
-            await self._wait(found)
+            await self._wait(request)
             if self.events is None:
                 await response.write(rest + chunk)
                 rest = b""
             else:
                 *lines, rest = (rest + chunk).split(b"\n")
-                for event in itertools.chain.from_iterable(self.events(found, x) for x in lines):
+                events = (self.events(request, line) for line in lines)
+                for event in itertools.chain.from_iterable(events):
                     if event is None:
                         return
                     await response.write(event + b"\n")
-            self._note(found.path, tail + chunk)
+            self._note(request.path, tail + chunk)
             tail = chunk[-_LONGEST:]
 
     def _note(self, path: str, chunk: bytes) -> None:
         versions = [int(version) for version in _VERSION.findall(chunk)]
         self._told[path] = max([self.told(path), *versions])
 
-    async def _wait(self, found: Request) -> None:
-        while self.holds(found) or self.fault(found) == "hang":  # noqa: ASYNC110  a test sets it from another thread
+    async def _wait(self, request: Request) -> None:
+        while self.holds(request) or self.fault(request) == "hang":  # noqa: ASYNC110  a test sets it from another thread
             await asyncio.sleep(_PAUSE)
 
 

@@ -25,7 +25,7 @@ def a_plan(url: str, operation: Operation, era: Era = "legacy", tools: int = 10)
 
 
 async def some_calls(plan: Calls) -> Figures:
-    """What is measured; on a busy machine a longer load, so that calls end within its time."""
+    """Measure calls; a longer load lets them end within its time on a busy machine."""
     while True:
         figures = await measure(plan)
         if figures.errors or "p50" in figures.values or plan.seconds > 5:
@@ -36,7 +36,7 @@ async def some_calls(plan: Calls) -> Figures:
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("sessions", [False, True])
 @pytest.mark.parametrize("events", [False, True])
-async def test_a_legacy_backend_answers_everything_rightly(
+async def test_every_method_works_with_a_legacy_backend(
     operation: Operation, sessions: bool, events: bool
 ) -> None:
     async with served(Behaviour("legacy", sessions, events)) as url:
@@ -47,7 +47,7 @@ async def test_a_legacy_backend_answers_everything_rightly(
 
 
 @pytest.mark.parametrize("operation", OPERATIONS[:4])
-async def test_a_modern_backend_answers_everything_rightly(operation: Operation) -> None:
+async def test_every_method_works_with_a_modern_backend(operation: Operation) -> None:
     async with served(Behaviour("modern", tools=30)) as url:
         figures = await some_calls(a_plan(url, operation, "modern", 30))
     assert (figures.errors, figures.first_error) == (0, "")
@@ -136,7 +136,7 @@ async def test_a_wrong_reply_is_an_error(operation: Operation, right: bytes, wro
     assert figures.errors > 0
 
 
-async def test_a_backend_that_is_not_there_is_an_error() -> None:
+async def test_an_unreachable_backend_is_an_error() -> None:
     async with served(Behaviour()) as url:
         pass
     figures = await measure(a_plan(url, "echo"))
@@ -157,7 +157,7 @@ class Hangup(Connection):
 
 
 @pytest.mark.parametrize(("session", "status"), [(None, 400), (b"of-another", 404)])
-async def test_a_backend_with_sessions_insists_on_its_own(
+async def test_a_stateful_backend_refuses_calls_without_its_session(
     session: bytes | None, status: int
 ) -> None:
     async with served(Behaviour(sessions=True)) as url:

@@ -16,14 +16,14 @@ CASE = Case(
 
 
 def a_result(row: str, turn: int, errors: int = 0, **values: float) -> Result:
-    """What a row gave in a round with 16 connections."""
+    """Return the results of a row in a round with 16 connections."""
     figures = Figures({k.replace("_", "/"): v for k, v in values.items()}, errors)
     return Result(CASE.name, row, 16, turn, figures)
 
 
-def rates(row: str, *found: float) -> list[Result]:
+def rates(row: str, *result: float) -> list[Result]:
     """A rate for each round."""
-    return [a_result(row, turn, calls_s=rate) for turn, rate in enumerate(found)]
+    return [a_result(row, turn, calls_s=rate) for turn, rate in enumerate(result)]
 
 
 def test_a_line_has_the_median_and_the_spread() -> None:

@@ -14,11 +14,11 @@ PID = 2**22 + 1
 """No process has it: it is beyond what Linux gives by default."""
 
 
-def _mounted(root: Path, *, unified: bool, given: str = "cpu memory") -> Path:
-    """What the mounted control groups of either version look like."""
+def _mounted(root: Path, *, unified: bool, controllers: str = "cpu memory") -> Path:
+    """Create the mounted control groups of either version."""
     if unified:
         (root / "cgroup.controllers").write_text("cpu memory\n")
-        (root / "cgroup.subtree_control").write_text(f"{given}\n")
+        (root / "cgroup.subtree_control").write_text(f"{controllers}\n")
         return root
     (root / "cpu").mkdir()
     return root / "cpu"
@@ -36,7 +36,7 @@ def test_a_share_is_a_quota_in_either_version_of_control_groups(tmp_path: Path) 
         shares = Shares(root)
         assert shares.are_possible()
         shares.limit(PID, 0.3)
-        (group,) = (found for found in within.iterdir() if found.is_dir())
+        (group,) = (path for path in within.iterdir() if path.is_dir())
         said = _said(group)
         assert said.pop("cgroup.procs") == str(PID)
         if unified:
@@ -46,7 +46,7 @@ def test_a_share_is_a_quota_in_either_version_of_control_groups(tmp_path: Path) 
 
 
 def test_a_share_is_not_possible_without_the_controller_or_the_right(tmp_path: Path) -> None:
-    _mounted(tmp_path, unified=True, given="memory")
+    _mounted(tmp_path, unified=True, controllers="memory")
     assert not Shares(tmp_path).are_possible()
     assert not Shares(tmp_path / "nowhere").are_possible()
 

@@ -20,6 +20,7 @@ async def _lived(url: str) -> Clients:
     return clients
 
 
+@pytest.mark.slow
 async def test_clients_come_and_go_through_a_proxy_without_an_error() -> None:
     async with AsyncExitStack() as stack:
         specs = []
@@ -31,22 +32,22 @@ async def test_clients_come_and_go_through_a_proxy_without_an_error() -> None:
             url = await stack.enter_async_context(served(Behaviour("both", sessions=sessions)))
             specs.append({"name": name, "url": url, "session": {"mode": mode}})
         proxy = await stack.enter_async_context(proxied(*specs))
-        found = await _lived(proxy.url)
-    assert found.errors == []
-    assert next(found.lives) > 8
-    assert found.calls > 8
+        result = await _lived(proxy.url)
+    assert result.errors == []
+    assert next(result.lives) > 8
+    assert result.calls > 8
 
 
 async def test_a_wrong_reply_is_an_error() -> None:
     async with served(Behaviour("both")) as url:
         # Its tools have no prefix: those that clients call are not there.
-        found = await _lived(url)
-    assert found.errors
-    assert "BadReply" in found.errors[0]
+        result = await _lived(url)
+    assert result.errors
+    assert "BadReply" in result.errors[0]
 
 
 @pytest.mark.parametrize(
-    ("samples", "found"),
+    ("samples", "result"),
     [
         ([*([10.0] * 30), *([100.0] * 90)], 0.0),
         ([*([100.0] * 60), *([104.0] * 60)], 0.04),
@@ -56,6 +57,6 @@ async def test_a_wrong_reply_is_an_error() -> None:
     ids=["grows while it warms up", "a little more", "grows on", "one sample"],
 )
 async def test_memory_is_compared_between_the_parts_of_the_time_once_warm(
-    samples: list[float], found: float
+    samples: list[float], result: float
 ) -> None:
-    assert spread(samples) == pytest.approx(found, abs=0.005)
+    assert spread(samples) == pytest.approx(result, abs=0.005)

@@ -46,13 +46,13 @@ def test_requirements_of_extras_hold_without_the_bounds_that_no_index_can_keep()
         "other; extra == 'unasked'",
         "tomli; python_version < '3'",
     ]
-    found = peers.needed(requires, ["server"])
-    assert found == ["mcp>=2.3", "certifi", "pydantic[email]>=2.12"]
+    result = peers.needed(requires, ["server"])
+    assert result == ["mcp>=2.3", "certifi", "pydantic[email]>=2.12"]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(60)
-async def test_the_proxy_takes_turns_with_the_backend_itself(tmp_path: Path) -> None:
+async def test_the_proxy_is_measured_alternately_with_the_backend(tmp_path: Path) -> None:
     rows = (
         Row("direct", "direct", Behaviour(sessions=True)),
         Row("mcpproxy", "ours", Behaviour(sessions=True), backends=2),
@@ -71,7 +71,7 @@ async def test_the_proxy_takes_turns_with_the_backend_itself(tmp_path: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.timeout(60)
-async def test_a_life_has_a_start_and_memory(tmp_path: Path) -> None:
+async def test_the_life_case_measures_the_start_and_memory(tmp_path: Path) -> None:
     case = Case("life", "Life", "About.", (Row("mcpproxy", "ours"),), levels=(1,), life=True)
     effort = replace(QUICK, sessions=20, streams=2)
     async with Processes(tmp_path) as processes:
@@ -84,6 +84,7 @@ async def test_a_life_has_a_start_and_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(60)
+@pytest.mark.slow
 async def test_a_target_that_does_not_start_is_an_error_and_the_others_continue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

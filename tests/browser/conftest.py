@@ -22,12 +22,12 @@ async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bro
             pytest.fail(_ABSENT)
         pytest.skip(_ABSENT)
     profile: Path = tmp_path_factory.mktemp("chromium")
-    async with driven(profile) as found:
-        yield found
+    async with driven(profile) as result:
+        yield result
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def stack() -> AsyncIterator[AsyncExitStack]:
-    """What a test started, ended in the other order."""
-    async with AsyncExitStack() as found:
-        yield found
+    """Ends everything that a test started, in reverse order."""
+    async with AsyncExitStack() as result:
+        yield result

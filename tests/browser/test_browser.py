@@ -137,30 +137,30 @@ async def test_a_page_of_an_admitted_origin_is_a_client_of_the_legacy_era(
     browser: Browser, world: World
 ) -> None:
     await browser.visit(world.admitted)
-    found = await browser.run(LEGACY, world.proxy)
-    assert "thrown" not in found, found
-    assert found["session"]
-    assert found["called"]["result"]["structuredContent"] == {"a": "grüße"}
-    assert found["streamed"].startswith("text/event-stream")
-    assert "result" in found["answered"]
-    assert found["stream"] == 200
-    assert found["chunk"].startswith(":")
-    assert found["foreign"] == 404
-    assert "session" in found["why"]
-    assert found["ended"] == 204
+    result = await browser.run(LEGACY, world.proxy)
+    assert "thrown" not in result, result
+    assert result["session"]
+    assert result["called"]["result"]["structuredContent"] == {"a": "grüße"}
+    assert result["streamed"].startswith("text/event-stream")
+    assert "result" in result["answered"]
+    assert result["stream"] == 200
+    assert result["chunk"].startswith(":")
+    assert result["foreign"] == 404
+    assert "session" in result["why"]
+    assert result["ended"] == 204
 
 
 async def test_a_page_of_an_admitted_origin_is_a_client_of_the_modern_era(
     browser: Browser, world: World
 ) -> None:
     await browser.visit(world.admitted)
-    found = await browser.run(MODERN_ERA, world.proxy, MODERN, META)
-    assert "thrown" not in found, found
-    assert "echo" in [tool["name"] for tool in found["listed"]["result"]["tools"]]
-    assert found["called"]["result"]["structuredContent"] == {"a": "grüße"}
-    assert "acknowledged" in found["chunk"]
-    assert found["unknown"] == 404
-    assert found["why"]["error"]["code"] == -32601
+    result = await browser.run(MODERN_ERA, world.proxy, MODERN, META)
+    assert "thrown" not in result, result
+    assert "echo" in [tool["name"] for tool in result["listed"]["result"]["tools"]]
+    assert result["called"]["result"]["structuredContent"] == {"a": "grüße"}
+    assert "acknowledged" in result["chunk"]
+    assert result["unknown"] == 404
+    assert result["why"]["error"]["code"] == -32601
 
 
 @pytest.mark.parametrize("where", ["other_port", "other_host"])
@@ -169,9 +169,9 @@ async def test_s1_a_page_of_another_port_or_host_can_neither_send_nor_read(
 ) -> None:
     await browser.visit(getattr(world, where))
     for script in (INITIALIZE, READ_ERROR):
-        found = await browser.run(script, world.proxy)
-        assert isinstance(found, dict), found
-        assert "thrown" in found, found
+        result = await browser.run(script, world.proxy)
+        assert isinstance(result, dict), result
+        assert "thrown" in result, result
 
 
 async def test_s1_a_page_of_another_origin_executes_nothing_without_a_preflight(

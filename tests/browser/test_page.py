@@ -73,10 +73,10 @@ async def _world(stack: AsyncExitStack, *tools: Tool, **spec: Any) -> World:
 async def world(stack: AsyncExitStack) -> World:
     """A proxy with 250 tools, of which one was called."""
     tools = [a_tool(f"tool{number:03}") for number in range(250)]
-    found = await _world(stack, *tools)
-    async with Client(found.proxy.url) as client:
+    result = await _world(stack, *tools)
+    async with Client(result.proxy.url) as client:
         await client.call_tool("weather_tool001", {"city": "Oslo"})
-    return found
+    return result
 
 
 @pytest_asyncio.fixture(loop_scope="session", autouse=True)
@@ -94,8 +94,8 @@ async def clean(browser: Browser) -> AsyncIterator[None]:
 async def _violations(browser: Browser) -> list[str]:
     """Violations that axe-core finds."""
     script = npm.module("axe-core", "axe.min.js").read_text(encoding="utf-8")
-    found: list[str] = await browser.run(script + AXE)
-    return found
+    result: list[str] = await browser.run(script + AXE)
+    return result
 
 
 async def _until(browser: Browser, script: str, wanted: Any, what: str) -> None:
@@ -210,9 +210,7 @@ async def test_a_violation_of_the_policy_would_be_noticed(browser: Browser, worl
     assert sum("Content Security Policy" in message for message in messages) == 2
 
 
-async def test_a_page_cannot_be_shown_in_a_frame(
-    browser: Browser, world: World, stack: AsyncExitStack
-) -> None:
+async def test_pages_forbid_framing(browser: Browser, world: World, stack: AsyncExitStack) -> None:
     from starlette.responses import HTMLResponse
 
     async def framing(scope: Any, receive: Any, send: Any) -> None:
@@ -340,8 +338,8 @@ async def test_an_open_page_takes_less_than_a_hundredth_of_a_core(
 
     async def refreshed(times: int) -> None:
         async def there() -> bool:
-            found = await browser.run(f"{count} return window.refreshes;", overview)
-            return bool(found >= times)
+            result = await browser.run(f"{count} return window.refreshes;", overview)
+            return bool(result >= times)
 
         await eventually(there, f"{times} refreshes")
 

@@ -126,41 +126,41 @@ async def test_a_page_of_an_allowed_origin_calls_with_its_token_in_the_legacy_er
     browser: Browser, world: World
 ) -> None:
     await browser.visit(world.allowed)
-    found = await browser.run(LEGACY, world.proxy, world.token)
-    assert "thrown" not in found, found
-    assert "echo" in found["tools"]
-    assert found["called"]["result"]["structuredContent"] == {"a": 1}
+    result = await browser.run(LEGACY, world.proxy, world.token)
+    assert "thrown" not in result, result
+    assert "echo" in result["tools"]
+    assert result["called"]["result"]["structuredContent"] == {"a": 1}
 
 
 async def test_a_page_of_an_allowed_origin_calls_with_its_token_in_the_modern_era(
     browser: Browser, world: World
 ) -> None:
     await browser.visit(world.allowed)
-    found = await browser.run(MODERN_ERA, world.proxy, world.token, MODERN, META)
-    assert "thrown" not in found, found
-    assert "echo" in found["tools"]
-    assert found["called"]["result"]["structuredContent"] == {"a": 1}
+    result = await browser.run(MODERN_ERA, world.proxy, world.token, MODERN, META)
+    assert "thrown" not in result, result
+    assert "echo" in result["tools"]
+    assert result["called"]["result"]["structuredContent"] == {"a": 1}
 
 
 async def test_a_page_of_an_allowed_origin_finds_the_authorization_server_by_the_challenge(
     browser: Browser, world: World
 ) -> None:
     await browser.visit(world.allowed)
-    found = await browser.run(DISCOVERY, world.proxy, world.token, world.metadata)
-    assert "thrown" not in found, found
-    for status, challenge, message in found["answers"]:
+    result = await browser.run(DISCOVERY, world.proxy, world.token, world.metadata)
+    assert "thrown" not in result, result
+    for status, challenge, message in result["answers"]:
         assert status == 401
         assert f'resource_metadata="{METADATA}"' in challenge
         assert message
-    assert found["metadata"]["resource"] == PUBLIC_URL
+    assert result["metadata"]["resource"] == PUBLIC_URL
 
 
 async def test_s1_a_page_of_another_origin_reads_no_byte_but_the_published_metadata(
     browser: Browser, world: World
 ) -> None:
     await browser.visit(world.foreign)
-    found = await browser.run(FOREIGN, world.proxy, world.token, world.metadata)
-    assert "thrown" not in found, found
-    assert set(found["read"].values()) == {None}
-    assert found["opaque"] == ["opaque", 0, 0]
-    assert found["resource"] == PUBLIC_URL
+    result = await browser.run(FOREIGN, world.proxy, world.token, world.metadata)
+    assert "thrown" not in result, result
+    assert set(result["read"].values()) == {None}
+    assert result["opaque"] == ["opaque", 0, 0]
+    assert result["resource"] == PUBLIC_URL

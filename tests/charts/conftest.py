@@ -27,8 +27,8 @@ def server(tmp_path: Path) -> Iterator[ApiServer]:
     assets = os.environ.get("KUBEBUILDER_ASSETS")
     if not assets:
         pytest.fail("KUBEBUILDER_ASSETS is not set: a directory with etcd and kube-apiserver")
-    with running(Path(assets), tmp_path) as found:
-        yield found
+    with running(Path(assets), tmp_path) as result:
+        yield result
 
 
 @pytest.fixture

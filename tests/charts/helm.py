@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from scripts.yaml_files import parse_documents
 
 ROOT = Path(__file__).parents[2]
 CHARTS = ROOT / "charts"
@@ -53,37 +53,37 @@ class Helm:
         file = self.home / "values.json"
         file.write_text(json.dumps(values or {}))
         done = self.run(*arguments, "--kube-version", KUBERNETES, "-f", str(file))
-        return by_name(yaml.safe_load_all(done.stdout))
+        return by_name(parse_documents(done.stdout))
 
 
 def by_name(objects: Iterable[Object | None]) -> Objects:
     """The objects by kind, namespace and name."""
-    found: Objects = {}
-    for one in objects:
-        if one is None:
+    result: Objects = {}
+    for item in objects:
+        if item is None:
             continue
-        metadata = one["metadata"]
-        key = one["kind"], metadata.get("namespace", ""), metadata["name"]
-        assert key not in found, key
-        found[key] = one
-    return found
+        metadata = item["metadata"]
+        key = item["kind"], metadata.get("namespace", ""), metadata["name"]
+        assert key not in result, key
+        result[key] = item
+    return result
 
 
 def manifest(file: str) -> Objects:
     """The objects of a file in manifests/."""
-    return by_name(yaml.safe_load_all((MANIFESTS / file).read_text(encoding="utf-8")))
+    return by_name(parse_documents((MANIFESTS / file).read_text(encoding="utf-8")))
 
 
 def kubectl() -> str:
     """The path of kubectl."""
     assets = os.environ.get("KUBEBUILDER_ASSETS")
-    found = str(Path(assets) / "kubectl") if assets else shutil.which("kubectl")
-    assert found, "kubectl is missing: install it, or set KUBEBUILDER_ASSETS"
-    return found
+    result = str(Path(assets) / "kubectl") if assets else shutil.which("kubectl")
+    assert result, "kubectl is missing: install it, or set KUBEBUILDER_ASSETS"
+    return result
 
 
 def kustomized(folder: str) -> Objects:
     """The objects that kustomize builds from a folder of manifests/."""
     command = [kubectl(), "kustomize", str(MANIFESTS / folder)]
     built = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return by_name(yaml.safe_load_all(built))
+    return by_name(parse_documents(built))

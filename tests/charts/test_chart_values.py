@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from scripts.yaml_files import parse_yaml
 from tests.charts.helm import CHARTS, KUBERNETES, NAMESPACE, Helm, Object
 
 pytestmark = pytest.mark.charts
@@ -27,8 +28,8 @@ def pod(helm: Helm, values: Object) -> Any:
 
 def args(helm: Helm, values: Object) -> list[str]:
     """The arguments of the operator."""
-    found: list[str] = pod(helm, values)["containers"][0]["args"]
-    return found
+    result: list[str] = pod(helm, values)["containers"][0]["args"]
+    return result
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_every_object_has_the_common_labels_and_no_selector_has_them(helm: Helm)
         "guard": {"enabled": True},
     }
     objects = helm.template(OPERATOR, everything)
-    assert {found["metadata"]["labels"]["team"] for found in objects.values()} == {"agents"}
+    assert {result["metadata"]["labels"]["team"] for result in objects.values()} == {"agents"}
     spec = deployment(helm, everything)["spec"]
     assert spec["selector"] == {"matchLabels": {"app.kubernetes.io/name": "mcpproxy-operator"}}
     assert spec["template"]["metadata"]["labels"]["team"] == "own"
@@ -121,11 +122,14 @@ def test_prometheus_finds_monitors_and_rules_by_their_labels(helm: Helm) -> None
     on = {"enabled": True, "labels": labels}
     values = {"monitoring": {"podMonitors": {**on, "interval": "1m"}, "rules": on, "dashboard": on}}
     objects = helm.template(OPERATOR, values)
-    for (kind, _, _), found in objects.items():
+    for (kind, _, _), result in objects.items():
         if kind in ("PodMonitor", "PrometheusRule"):
-            assert found["metadata"]["labels"] == labels
+            assert result["metadata"]["labels"] == labels
         if kind == "PodMonitor":
-            assert {one["interval"] for one in found["spec"]["podMetricsEndpoints"]} == {"1m"}
+            assert {
+                podmetricsendpoint["interval"]
+                for podmetricsendpoint in result["spec"]["podMetricsEndpoints"]
+            } == {"1m"}
     dashboard = objects["ConfigMap", NAMESPACE, "mcpproxy-dashboard"]
     assert dashboard["metadata"]["labels"] == labels | {"grafana_dashboard": "1"}
 
@@ -162,7 +166,7 @@ def test_helm_lint_has_no_warning(helm: Helm, chart: str) -> None:
 
 
 def test_every_value_is_documented() -> None:
-    values = yaml.safe_load((OPERATOR / "values.yaml").read_text(encoding="utf-8"))
+    values = parse_yaml((OPERATOR / "values.yaml").read_text(encoding="utf-8"))
     schema = json.loads((OPERATOR / "values.schema.json").read_text(encoding="utf-8"))
     text = (OPERATOR / "README.md").read_text(encoding="utf-8")
     leaves = list(_leaves(schema, ()))

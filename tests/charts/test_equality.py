@@ -14,7 +14,7 @@ NOT_IN_THE_CHART = {"Namespace", "CustomResourceDefinition"}
 
 def without(objects: dict[tuple[str, str, str], Object]) -> dict[tuple[str, str, str], Object]:
     """The objects that the operator's chart creates."""
-    return {key: found for key, found in objects.items() if key[0] not in NOT_IN_THE_CHART}
+    return {key: result for key, result in objects.items() if key[0] not in NOT_IN_THE_CHART}
 
 
 @pytest.mark.parametrize(
@@ -45,14 +45,14 @@ def test_optional_values_create_the_objects_of_the_optional_manifests(
 ) -> None:
     plain = helm.template(OPERATOR)
     more = helm.template(OPERATOR, values)
-    assert {key: found for key, found in more.items() if key not in plain} == kustomized(folder)
-    assert {key: found for key, found in more.items() if key in plain} == plain
+    assert {key: result for key, result in more.items() if key not in plain} == kustomized(folder)
+    assert {key: actual for key, actual in more.items() if key in plain} == plain
 
 
 def test_the_chart_of_the_kind_creates_the_definition_of_the_plain_manifests(helm: Helm) -> None:
-    (found,) = helm.template(CRDS, {"keep": False}).values()
+    (value,) = helm.template(CRDS, {"keep": False}).values()
     plain = manifest("install.yaml")
-    assert found == plain["CustomResourceDefinition", "", "mcpproxies.mcpproxy.dev"]
+    assert value == plain["CustomResourceDefinition", "", "mcpproxies.mcpproxy.dev"]
 
 
 def test_helm_keeps_the_definition_unless_it_is_configured_not_to(helm: Helm) -> None:

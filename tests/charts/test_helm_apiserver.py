@@ -5,9 +5,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
-import yaml
 
 from scripts import bundle
+from scripts.yaml_files import parse_documents
 from tests.apiserver.server import ApiServer
 from tests.charts.helm import CHARTS, KUBERNETES, MANIFESTS, NAMESPACE, Helm, Object
 from tests.support.builders import an_mcpproxy
@@ -20,9 +20,9 @@ DEPLOYMENT = "deployment/mcpproxy-operator"
 CRD = "crd/mcpproxies.mcpproxy.dev"
 
 
-def kubectl(server: ApiServer, *arguments: str, given: str | None = None) -> str:
+def kubectl(server: ApiServer, *arguments: str, stdin: str | None = None) -> str:
     """Standard output of kubectl, which must succeed."""
-    done = server.kubectl(*arguments, input=given)
+    done = server.kubectl(*arguments, input=stdin)
     assert done.returncode == 0, done.stderr
     return str(done.stdout)
 
@@ -41,8 +41,8 @@ def apply(server: ApiServer, *options: str) -> str:
 
 def deployment(server: ApiServer) -> Object:
     """The operator's Deployment."""
-    found: Object = json.loads(kubectl(server, "-n", NAMESPACE, "get", DEPLOYMENT, "-o", "json"))
-    return found
+    document: Object = json.loads(kubectl(server, "-n", NAMESPACE, "get", DEPLOYMENT, "-o", "json"))
+    return document
 
 
 def create_proxy(server: ApiServer) -> None:
@@ -70,31 +70,31 @@ def test_the_api_server_accepts_what_helm_template_prints(helm: Helm, server: Ap
             *("template", *release, "-n", NAMESPACE, "--kube-version", KUBERNETES, *options)
         ).stdout
         dry = ("apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-")
-        assert "serverside-applied (server dry run)" in kubectl(server, *dry, given=printed)
+        assert "serverside-applied (server dry run)" in kubectl(server, *dry, stdin=printed)
 
 
 def test_the_api_server_accepts_what_the_lifecycle_manager_creates(server: ApiServer) -> None:
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "operators"}}
-    kubectl(server, "apply", "-f", "-", given=json.dumps(namespace))
+    kubectl(server, "apply", "-f", "-", stdin=json.dumps(namespace))
     version = bundle.service_version()
     strategy = version["spec"]["install"]["spec"]
     created: list[Object] = [
         {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
-            "metadata": {"name": one["name"], "labels": one["label"]},
-            "spec": one["spec"],
+            "metadata": {"name": item["name"], "labels": item["label"]},
+            "spec": item["spec"],
         }
-        for one in strategy["deployments"]
+        for item in strategy["deployments"]
     ]
     for place, kind in (("clusterPermissions", "ClusterRole"), ("permissions", "Role")):
         for permission in strategy[place]:
             account = permission["serviceAccountName"]
             created.append({**_rbac(kind, account), "rules": permission["rules"]})
-    created += list(yaml.safe_load_all(next(_definitions())))
+    created += list(parse_documents(next(_definitions())))
     everything = {"apiVersion": "v1", "kind": "List", "items": created}
     strict = ("apply", "--server-side", "--dry-run=server", "--validate=strict", "-n", "operators")
-    assert "(server dry run)" in kubectl(server, *strict, "-f", "-", given=json.dumps(everything))
+    assert "(server dry run)" in kubectl(server, *strict, "-f", "-", stdin=json.dumps(everything))
 
 
 def _rbac(kind: str, name: str) -> Object:
@@ -123,7 +123,7 @@ def test_the_notes_of_a_release_name_the_next_commands(
     assert "has no CustomResourceDefinition" not in notes
     _, _, command = notes.partition("kubectl apply -f - <<YAML\n")
     manifest, _, _ = command.partition("  YAML")
-    kubectl(server, "apply", "--dry-run=server", "-f", "-", given=manifest)
+    kubectl(server, "apply", "--dry-run=server", "-f", "-", stdin=manifest)
 
 
 def test_uninstalling_leaves_the_kind_and_the_proxies(

@@ -22,10 +22,10 @@ def run(kinds: tuple[str, ...], helm: Helm, server: ApiServer, directory: Path) 
     env = {key: value for key, value in os.environ.items() if not key.startswith("HELM_")}
     env |= {f"HELM_{name}_HOME": str(directory) for name in ("CACHE", "CONFIG", "DATA")}
     env |= {"KUBECONFIG": str(server.kubeconfig), "PATH": f"{programs}:{env['PATH']}"}
-    given = [block for kind in kinds for block in blocks("install.md", kind)]
-    assert len(given) == len(kinds)
+    argument = [block for kind in kinds for block in blocks("install.md", kind)]
+    assert len(argument) == len(kinds)
     done = subprocess.run(
-        ["bash", "-c", script(given)],
+        ["bash", "-c", script(argument)],
         cwd=ROOT,
         env=env,
         capture_output=True,
@@ -51,8 +51,8 @@ def test_an_installation_by_helm_into_an_empty_cluster(
 ) -> None:
     printed = run(("run: helm",), helm, server, tmp_path)
     assert printed.count("STATUS: deployed") == 2
-    found = server.kubectl("-n", "mcpproxy-system", "get", "deployment/mcpproxy-operator")
-    assert found.returncode == 0
+    result = server.kubectl("-n", "mcpproxy-system", "get", "deployment/mcpproxy-operator")
+    assert result.returncode == 0
 
 
 def test_the_readme_installs_as_the_page_does() -> None:

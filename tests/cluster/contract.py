@@ -1,4 +1,4 @@
-"""What every Cluster must do, the double in memory as well as the real one."""
+"""Contract of every Cluster, of the double in memory and of the real one."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -27,7 +27,7 @@ from tests.support.on_demand import ASKED, ASKING, EDITS
 
 
 async def every_character_arrives_as_it_was_sent(side: Side) -> None:
-    """What is applied is read as YAML, which takes some characters of JSON for something else."""
+    """Applied objects are read as YAML, which reads some characters of JSON otherwise."""
     text = "é\x7f\x80\x85\u2028\u2029\ufeff\ufffe\U0001f600 \\ud83d\\ude00"
     manifest = a_config_map(side, one=text)
     stored = await side.cluster.apply(manifest)
@@ -43,9 +43,9 @@ async def an_absent_object_is_none(side: Side) -> None:
 
 async def what_is_applied_can_be_read_and_listed_by_labels(side: Side) -> None:
     await side.cluster.apply(a_config_map(side))
-    found = await side.cluster.get(CONFIG_MAP, side.namespace, "one")
-    assert found is not None
-    assert found["data"] == {"key": "value"}
+    result = await side.cluster.get(CONFIG_MAP, side.namespace, "one")
+    assert result is not None
+    assert result["data"] == {"key": "value"}
     listed = await side.cluster.list(CONFIG_MAP, side.namespace, {"a": "1", "b": "2"})
     assert [(thing["kind"], thing["metadata"]["name"]) for thing in listed] == [
         ("ConfigMap", "one")
@@ -341,12 +341,12 @@ async def heads_are_chosen_by_a_selector_and_know_their_version(side: Side) -> N
     assert await side.cluster.heads(CONFIG_MAP, side.namespace, "a=1,b") == []
     stored = await side.cluster.apply(a_config_map(side))
     await side.cluster.apply({**a_config_map(side, "two"), **_unlabelled("two", side)})
-    (found,) = await side.cluster.heads(CONFIG_MAP, side.namespace, "a=1,b")
-    assert "data" not in found
-    assert (found["kind"], found["metadata"]["name"]) == ("ConfigMap", "one")
-    assert found["metadata"]["resourceVersion"] == stored["metadata"]["resourceVersion"]
+    (head,) = await side.cluster.heads(CONFIG_MAP, side.namespace, "a=1,b")
+    assert "data" not in head
+    assert (head["kind"], head["metadata"]["name"]) == ("ConfigMap", "one")
+    assert head["metadata"]["resourceVersion"] == stored["metadata"]["resourceVersion"]
     every = await side.cluster.heads(CONFIG_MAP, side.namespace, "")
-    assert {"one", "two"} <= {one["metadata"]["name"] for one in every}
+    assert {"one", "two"} <= {item["metadata"]["name"] for item in every}
 
 
 def _unlabelled(name: str, side: Side) -> Object:

@@ -1,4 +1,4 @@
-"""Where a contract of a Cluster is tried: whose hands are in it, and what is applied to it."""
+"""Sides of the contract of a Cluster: the cluster under test, and the other writers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ Change = Callable[[Object], None]
 
 
 class Hand(Protocol):
-    """What others do to objects."""
+    """Writes of other clients to objects."""
 
     async def edit(self, live: Object, change: Change) -> None:
         """Change an object as `kubectl edit` does."""

@@ -43,7 +43,7 @@ def side() -> Side:
     return Side()
 
 
-async def test_an_object_that_a_watch_has_brought_costs_no_request(side: Side) -> None:
+async def test_an_object_that_a_watch_delivered_needs_no_request(side: Side) -> None:
     live = side.cluster.put(a_service())
     side.brings(live)
     assert await side.get() == live
@@ -51,7 +51,7 @@ async def test_an_object_that_a_watch_has_brought_costs_no_request(side: Side) -
     assert side.cluster.reads == 0
 
 
-async def test_an_object_that_no_watch_has_brought_is_asked_for(side: Side) -> None:
+async def test_an_object_that_no_watch_delivered_is_requested(side: Side) -> None:
     assert await side.get() is None
     foreign = a_service()
     foreign["metadata"]["labels"] = {}
@@ -85,9 +85,9 @@ async def test_a_write_is_read_at_once_and_an_older_event_changes_nothing(side: 
     side.brings(before)
     stored = await side.cached.apply(a_service(81), before["metadata"]["uid"])
     side.brings(before)
-    found = await side.get()
-    assert found is not None
-    assert found["spec"] == stored["spec"] != before["spec"]
+    result = await side.get()
+    assert result is not None
+    assert result["spec"] == stored["spec"] != before["spec"]
     await side.cached.delete(SERVICE, *KEY, stored["metadata"]["uid"])
     assert await side.get() is None
 
@@ -116,8 +116,8 @@ async def test_watch_events_older_than_a_list_are_dropped(side: Side) -> None:
 async def test_an_object_that_is_read_is_a_copy(side: Side) -> None:
     live = side.cluster.put(a_service())
     side.brings(live)
-    found = await side.get()
-    assert found is not None
-    kept = copy.deepcopy(found)
-    found["spec"].clear()
+    result = await side.get()
+    assert result is not None
+    kept = copy.deepcopy(result)
+    result["spec"].clear()
     assert await side.get() == kept

@@ -10,7 +10,7 @@ METADATA = {"name": "tools", "namespace": "team", "uid": "u1"}
 PROXY: Object = {"apiVersion": "mcpproxy.dev/v1alpha1", "kind": "MCPProxy", "metadata": METADATA}
 
 
-def test_an_event_that_comes_again_counts_up_in_the_same_object() -> None:
+def test_a_repeated_event_increments_the_count_of_its_object() -> None:
     events = EventRecorder("pod-1")
     first = events.event(PROXY, "Warning", "BackendUnhealthy", "refused", BEGIN)
     later = BEGIN + timedelta(seconds=30)
@@ -22,7 +22,7 @@ def test_an_event_that_comes_again_counts_up_in_the_same_object() -> None:
     assert second["lastTimestamp"] == "2026-01-01T00:00:30Z"
 
 
-def test_after_a_while_a_new_series_begins() -> None:
+def test_a_new_series_of_events_begins_after_its_window() -> None:
     events = EventRecorder("pod-1")
     first = events.event(PROXY, "Normal", "Serving", "", BEGIN)
     second = events.event(PROXY, "Normal", "Serving", "", BEGIN + timedelta(seconds=SAME_SERIES))
@@ -33,7 +33,7 @@ def test_after_a_while_a_new_series_begins() -> None:
 def test_events_of_the_same_time_have_different_names() -> None:
     events = EventRecorder("pod-1")
     made = [events.event(PROXY, "Normal", reason, "", BEGIN) for reason in ("A", "B", "C")]
-    assert len({one["metadata"]["name"] for one in made}) == 3
+    assert len({item["metadata"]["name"] for item in made}) == 3
 
 
 def test_a_note_is_cut_by_its_bytes_and_never_within_a_character() -> None:

@@ -20,10 +20,10 @@ class FakeHand:
     async def edit(self, live: Object, change: Change) -> None:
         """Change an object as `kubectl edit` does."""
         metadata = live["metadata"]
-        found = await self._cluster.get(kind_of(live), metadata["namespace"], metadata["name"])
-        assert found is not None
-        change(found)
-        self._cluster.put(found)
+        result = await self._cluster.get(kind_of(live), metadata["namespace"], metadata["name"])
+        assert result is not None
+        change(result)
+        self._cluster.put(result)
 
     async def apply(self, manifest: Object, manager: str) -> None:
         """Server-side apply as another field manager, without force."""

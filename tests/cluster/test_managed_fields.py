@@ -18,7 +18,7 @@ from mcpproxy.cluster.errors import (
 from mcpproxy.cluster.managed_fields import applied_fields, intended_fields, semantically_equal
 
 
-def test_an_object_that_we_never_applied_has_nothing_of_ours() -> None:
+def test_an_object_that_was_never_applied_has_no_owned_fields() -> None:
     assert applied_fields({"metadata": {"name": "x"}}, "we") == {}
 
 
@@ -42,14 +42,14 @@ def test_quantities_are_compared_by_amount_only_below_limits_and_requests() -> N
 
 def test_previously_applied_values_are_detected_in_atomic_fields() -> None:
     """A port that a rule no longer has must go; nothing says that it was us who wanted it."""
-    found = {"egress": [{"to": ["a"], "ports": [1]}]}
+    result = {"egress": [{"to": ["a"], "ports": [1]}]}
     entry = {"manager": "we", "operation": "Apply", "fieldsV1": {"f:egress": {}}}
-    ours = applied_fields({"metadata": {"managedFields": [entry]}, **found}, "we")
-    assert semantically_equal(found, ours)
+    ours = applied_fields({"metadata": {"managedFields": [entry]}, **result}, "we")
+    assert semantically_equal(result, ours)
     assert not semantically_equal({"egress": [{"to": ["a"]}]}, ours)
 
 
-def test_objects_in_a_list_may_come_in_another_order_and_words_may_not() -> None:
+def test_the_order_of_objects_in_a_list_is_ignored_and_that_of_strings_is_not() -> None:
     assert semantically_equal([{"name": "a"}, {"name": "b"}], [{"name": "b"}, {"name": "a"}])
     assert not semantically_equal([{"name": "a"}, {"name": "a"}], [{"name": "a"}, {"name": "b"}])
     assert not semantically_equal(["-f", "x"], ["x", "-f"])
@@ -117,5 +117,5 @@ def test_a_namespace_that_is_being_deleted_is_a_separate_cause() -> None:
     )
 
 
-def test_a_refused_read_is_a_lack_of_permission() -> None:
+def test_a_refused_read_is_a_missing_permission() -> None:
     assert isinstance(error_of(403, b"no"), Forbidden)

@@ -30,18 +30,18 @@ ANOTHER = "10.0.0.8:8080#def"
 
 
 def container(children: dict[str, Any]) -> dict[str, Any]:
-    """How a pod is run."""
-    [found] = children["Deployment"]["spec"]["template"]["spec"]["containers"]
+    """Return the container of a pod."""
+    [result] = children["Deployment"]["spec"]["template"]["spec"]["containers"]
     return {
         "configMap": children["ConfigMap"]["metadata"]["name"],
-        **{key: found[key] for key in ("command", "args", "env", "ports")},
-        "probes": {probe: found[probe]["httpGet"] for probe in PROBES},
-        "mounts": sorted(mount["mountPath"] for mount in found["volumeMounts"]),
+        **{key: result[key] for key in ("command", "args", "env", "ports")},
+        "probes": {probe: result[probe]["httpGet"] for probe in PROBES},
+        "mounts": sorted(mount["mountPath"] for mount in result["volumeMounts"]),
     }
 
 
 def tokens() -> dict[str, Any]:
-    """What is sealed, of every purpose."""
+    """Return sealed tokens of every purpose."""
     sealer = Sealer([KEY.encode()], lambda size: bytes(range(size)))
     info = b'{"name":"c","version":"1"}'
     client = ClientIdentity("2025-11-25", b'{"roots":{}}', info, principal="p", session="s")

@@ -1,4 +1,4 @@
-"""What versions say to one another, frozen: a folder for each version that may still run.
+"""Messages between versions, frozen: a folder for each version that may still run.
 
 A folder is written when its version is released, and never changed. An operator meets runtimes of
 other versions while pods roll, pods of one proxy meet each other, and clients bring the tokens of
@@ -53,20 +53,20 @@ def test_a_configuration_is_read_and_rendered_to_the_very_same_bytes(version: st
     assert built["metadata"]["name"] == frozen(version, "container.json")["configMap"]
 
 
-def test_the_arguments_of_a_pod_are_taken_by_this_runtime(version: str) -> None:
+def test_this_runtime_accepts_the_arguments_of_an_earlier_pod(version: str) -> None:
     container = frozen(version, "container.json")
     name, *arguments = container["args"]
     assert (container["command"], name) == (["mcpproxy"], "run")
     parser = argparse.ArgumentParser(exit_on_error=False)
     run_options.add_arguments(parser)
-    found = parser.parse_args(arguments)
-    assert str(found.file) == f"{constants.CONFIG_DIR}/{constants.CONFIG_FILE}"
-    assert (found.port, found.admin_port) == (constants.PORT_HTTP, constants.PORT_ADMIN)
-    assert str(found.sealing_keys) == constants.SEALING_DIR
-    assert found.drain == 110
+    result = parser.parse_args(arguments)
+    assert str(result.file) == f"{constants.CONFIG_DIR}/{constants.CONFIG_FILE}"
+    assert (result.port, result.admin_port) == (constants.PORT_HTTP, constants.PORT_ADMIN)
+    assert str(result.sealing_keys) == constants.SEALING_DIR
+    assert result.drain == 110
 
 
-def test_an_earlier_runtime_is_run_as_it_knows_it(version: str) -> None:
+def test_an_earlier_runtime_gets_the_arguments_that_it_supports(version: str) -> None:
     before = frozen(version, "container.json")
     [deployment] = [
         child
@@ -74,14 +74,18 @@ def test_an_earlier_runtime_is_run_as_it_knows_it(version: str) -> None:
         if child["kind"] == "Deployment"
     ]
     [container] = deployment["spec"]["template"]["spec"]["containers"]
-    flags = {one for one in container["args"] if one.startswith("-")}
+    flags = {item for item in container["args"] if item.startswith("-")}
     assert flags <= set(before["args"])
     assert container["command"] == before["command"]
     assert container["ports"] == before["ports"]
     for probe, get in before["probes"].items():
         assert container[probe]["httpGet"] == get
-    assert {one["mountPath"] for one in container["volumeMounts"]} <= set(before["mounts"])
-    assert [one["name"] for one in container["env"]] == [one["name"] for one in before["env"]]
+    assert {volumemount["mountPath"] for volumemount in container["volumeMounts"]} <= set(
+        before["mounts"]
+    )
+    assert [entry["name"] for entry in container["env"]] == [
+        element["name"] for element in before["env"]
+    ]
 
 
 async def test_a_report_survives_a_round_trip(version: str) -> None:

@@ -1,4 +1,4 @@
-"""What `make conformance` reads out of the suite's results, and when it fails."""
+"""Parsing of the suite's results by `make conformance`, and its exit code."""
 
 import json
 from pathlib import Path
@@ -33,13 +33,13 @@ def a_document(folder: Path, row: str) -> Path:
 
 
 def test_a_check_counts_with_its_worst_status(tmp_path: Path) -> None:
-    found = load(results(tmp_path, ping=[("a", "SUCCESS"), ("a", "FAILURE"), ("a", "SUCCESS")]))
-    assert found == {("ping", "a"): "FAILURE"}
+    document = load(results(tmp_path, ping=[("a", "SUCCESS"), ("a", "FAILURE"), ("a", "SUCCESS")]))
+    assert document == {("ping", "a"): "FAILURE"}
 
 
 def test_remarks_and_scenarios_of_extensions_are_not_checks(tmp_path: Path) -> None:
-    found = load(results(tmp_path, ping=[("a", "INFO")], tasks_lifecycle=[("b", "FAILURE")]))
-    assert found == {}
+    document = load(results(tmp_path, ping=[("a", "INFO")], tasks_lifecycle=[("b", "FAILURE")]))
+    assert document == {}
     assert load(tmp_path, extension=True) == {("tasks-lifecycle", "b"): "FAILURE"}
 
 
@@ -99,7 +99,7 @@ def test_a_document_without_the_table_is_refused(tmp_path: Path) -> None:
         read(path)
 
 
-def test_the_documents_exceptions_are_of_pairs_that_are_judged() -> None:
+def test_the_exceptions_of_the_document_are_of_judged_pairs() -> None:
     rows = read().rows
     assert rows
     assert {revision for revision, _ in rows} <= set(REVISIONS)

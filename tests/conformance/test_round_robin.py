@@ -51,21 +51,21 @@ async def balanced(*targets: Any) -> AsyncIterator[httpx2.AsyncClient]:
         yield await stack.enter_async_context(httpx2.AsyncClient(base_url=base))
 
 
-async def test_requests_of_one_connection_go_to_the_targets_in_turn_as_they_are() -> None:
+async def test_requests_of_one_connection_go_to_the_targets_in_turn_unchanged() -> None:
     async with balanced(Target("a"), Target("b")) as http:
-        found = []
+        results = []
         for number in range(4):
             headers = {"host": "example.com:99"}
             answer = await http.put(f"/mcp/{number}?q=1", content=b"x", headers=headers)
             assert answer.headers["x-by"] == "me"
-            found.append(answer.json())
-    assert found == [
+            results.append(answer.json())
+    assert results == [
         [name, "PUT", f"/mcp/{number}", "q=1", "example.com:99", "x"]
         for number, name in enumerate("abab")
     ]
 
 
-async def test_an_answer_passes_as_it_comes_and_ends_at_the_target_when_the_client_leaves() -> None:
+async def test_a_response_streams_through_and_a_disconnect_reaches_the_target() -> None:
     target = Target("a")
     async with balanced(target) as http:
         async with http.stream("POST", "/stream") as answer:
@@ -73,7 +73,7 @@ async def test_an_answer_passes_as_it_comes_and_ends_at_the_target_when_the_clie
         await asyncio.wait_for(target.left.wait(), 10)
 
 
-async def test_a_target_that_is_not_there_is_a_bad_gateway() -> None:
+async def test_an_unreachable_target_is_a_bad_gateway() -> None:
     async with httpx2.AsyncClient() as own:
         app = RoundRobin([f"http://127.0.0.1:{free_port()}"], own)
         async with serving(app) as base, httpx2.AsyncClient() as http:

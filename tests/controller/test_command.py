@@ -35,7 +35,7 @@ def test_an_election_needs_a_namespace_for_its_lease(
 
 
 @pytest.mark.parametrize("wrong", ["10", "0.5s", "soon"])
-def test_a_lease_duration_that_is_none_is_refused(
+def test_an_invalid_lease_duration_is_refused(
     wrong: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -65,6 +65,7 @@ def test_an_unexpected_error_is_one_log_line(
     assert "RuntimeError: broken" in json.loads(line)["exception"]
 
 
+@pytest.mark.slow
 def test_without_proxies_the_operator_waits_and_stops_on_a_signal(
     tmp_path: Path,
 ) -> None:

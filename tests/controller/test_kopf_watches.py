@@ -66,7 +66,7 @@ def test_every_kind_but_our_own_is_watched_by_label() -> None:
     }
     for selector in watched.values():
         assert selector
-    found = kopf_settings()
-    assert not found.posting.enabled
-    assert found.peering.standalone
-    assert len(found.watching.label_selectors) == len(watched)
+    result = kopf_settings()
+    assert not result.posting.enabled
+    assert result.peering.standalone
+    assert len(result.watching.label_selectors) == len(watched)

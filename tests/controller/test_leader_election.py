@@ -36,8 +36,8 @@ def candidate(cluster: FakeCluster, clock: FakeClock) -> Candidate:
 
 def lease(cluster: FakeCluster) -> Object:
     """The spec of the Lease."""
-    found: Object = cluster.objects[(LEASE.name, PLACE.namespace, PLACE.name)]["spec"]
-    return found
+    spec: Object = cluster.objects[(LEASE.name, PLACE.namespace, PLACE.name)]["spec"]
+    return spec
 
 
 async def test_the_first_candidate_leads_and_the_second_does_not(
@@ -57,7 +57,7 @@ async def test_the_first_candidate_leads_and_the_second_does_not(
     }
 
 
-async def test_a_leader_that_renews_is_never_followed(
+async def test_a_renewing_leader_is_never_replaced(
     candidate: Candidate, clock: FakeClock, cluster: FakeCluster
 ) -> None:
     first, second = candidate("first"), candidate("second")
@@ -68,7 +68,7 @@ async def test_a_leader_that_renews_is_never_followed(
     assert lease(cluster)["acquireTime"] == "2026-01-01T00:00:00.000000Z"
 
 
-async def test_a_leader_that_falls_silent_is_followed_after_the_duration_and_not_before(
+async def test_a_silent_leader_is_replaced_after_the_lease_duration_and_not_before(
     candidate: Candidate, clock: FakeClock, cluster: FakeCluster
 ) -> None:
     first, second = candidate("first"), candidate("second")
@@ -121,13 +121,13 @@ async def test_a_candidate_that_does_not_lead_releases_nothing(
     assert lease(cluster)["holderIdentity"] == "first"
 
 
-async def test_of_two_that_see_a_free_lease_one_wins(
+async def test_one_of_two_candidates_wins_a_free_lease(
     candidate: Candidate, clock: FakeClock
 ) -> None:
     first, second = candidate("first"), candidate("second")
     await candidate("gone").attempt()
-    for one in (first, second):
-        assert not await one.attempt()
+    for item in (first, second):
+        assert not await item.attempt()
     clock.advance(TIMING.duration)
     results = await asyncio.gather(first.attempt(), second.attempt(), return_exceptions=True)
     assert sum(result is True for result in results) == 1
@@ -149,13 +149,13 @@ async def test_a_lease_taken_by_another_operator_ends_the_leadership_at_once(
 @pytest.mark.parametrize(
     ("duration", "renewal", "retry"), [(10, 10, 2), (10, 6, 6), (10, 6, 0), (5, 6, 2)]
 )
-def test_times_that_do_not_fit_are_refused(duration: float, renewal: float, retry: float) -> None:
+def test_contradictory_times_are_refused(duration: float, renewal: float, retry: float) -> None:
     with pytest.raises(ValueError, match="shorter"):
         LeaderElectionConfig(duration, renewal, retry)
 
 
 class Work:
-    """What a leader does, as far as a test needs to know."""
+    """Fake work of a leader."""
 
     def __init__(self) -> None:
         self.began, self.ended = asyncio.Event(), asyncio.Event()
@@ -193,7 +193,7 @@ async def test_work_stops_when_the_lease_cannot_be_renewed_and_resumes_afterward
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_an_answer_that_never_comes_ends_the_work_as_well(cluster: FakeCluster) -> None:
+async def test_a_renewal_without_a_response_ends_the_work(cluster: FakeCluster) -> None:
     class Hanging(FakeCluster):
         hangs = False
 

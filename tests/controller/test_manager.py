@@ -1,4 +1,4 @@
-"""What runs beside Kopf: a part that ends is told by the probes."""
+"""Parts that run beside Kopf: if one ends, the probes report it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -58,7 +58,7 @@ async def an_end(machine: Manager) -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("unforeseen"), None], ids=["fails", "returns"])
-async def test_an_election_that_ends_fails_the_probes_and_is_logged(
+async def test_an_ended_election_fails_the_probes_and_is_logged(
     error: Exception | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with a_machine(FakeCluster(), Ending(error)) as machine:
@@ -68,7 +68,7 @@ async def test_an_election_that_ends_fails_the_probes_and_is_logged(
     assert ("unforeseen" in caplog.text) == (error is not None)
 
 
-async def test_a_comparison_with_lists_that_ends_fails_the_probes_and_is_logged(
+async def test_an_ended_comparison_with_lists_fails_the_probes_and_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(resync, "FIRST_LOOK", 0.0)
@@ -79,7 +79,9 @@ async def test_a_comparison_with_lists_that_ends_fails_the_probes_and_is_logged(
     assert "no mcpproxies" in caplog.text
 
 
-async def test_a_machine_that_is_stopped_logs_no_end(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_stopped_manager_does_not_log_an_unexpected_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with a_machine(FakeCluster(), None):
         pass
     assert "came to an end" not in caplog.text

@@ -191,6 +191,7 @@ async def test_1000_mcpproxies_are_rendered_within_a_second() -> None:
     assert max(spent) < 1.0, spent
 
 
+@pytest.mark.slow
 def test_the_page_is_not_imported_with_the_operator() -> None:
     check = (
         "import sys, mcpproxy.controller.run;"

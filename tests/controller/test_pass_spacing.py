@@ -25,7 +25,7 @@ class Scene:
             self.clock.advance(every)
 
 
-def test_changes_that_come_fast_share_a_pass() -> None:
+def test_rapid_changes_share_one_pass() -> None:
     scene = Scene()
     begin = scene.clock.time()
     before = REPORT_PASSES.reached

@@ -41,15 +41,15 @@ def watches() -> Watches:
 async def rounds(
     cluster: FakeCluster, watches: Watches, count: int, namespaces: tuple[str, ...] = ()
 ) -> tuple[list[str], Resync]:
-    """What is enqueued in so many rounds, the first for catching up."""
-    found: list[ProxyKey] = []
+    """Return the enqueued keys of this number of rounds, the first for catching up."""
+    result: list[ProxyKey] = []
     sleep = Rounds(count)
-    parts = (cluster, namespaces, SELECTORS, watches, found.append)
+    parts = (cluster, namespaces, SELECTORS, watches, result.append)
     resync = Resync(*parts, sleep=sleep)
     running = asyncio.create_task(resync.run())
     await asyncio.wait_for(sleep.over.wait(), 5)
     running.cancel()
-    return sorted(key.name for key in found), resync
+    return sorted(key.name for key in result), resync
 
 
 def put(cluster: FakeCluster, watches: Watches, manifest: Object, *, seen: bool = True) -> None:
@@ -85,8 +85,8 @@ async def test_only_the_served_namespaces_are_listed(watches: Watches) -> None:
     cluster = FakeCluster()
     put(cluster, watches, a_manifest("tools"))
     put(cluster, watches, a_manifest("other", "another-team"), seen=False)
-    found, resync = await rounds(cluster, watches, EVERYTHING + 1, ("team",))
-    assert found == ["tools"]
+    result, resync = await rounds(cluster, watches, EVERYTHING + 1, ("team",))
+    assert result == ["tools"]
     assert resync.caught_up
 
 
@@ -98,7 +98,7 @@ async def test_the_owner_of_a_child_missed_by_a_watch_is_reconciled(watches: Wat
     assert (await rounds(cluster, watches, 2))[0] == ["tools"]
 
 
-async def test_until_all_that_is_listed_was_seen_the_watches_have_not_caught_up(
+async def test_watches_have_caught_up_when_every_listed_object_was_delivered(
     watches: Watches,
 ) -> None:
     cluster = FakeCluster()
@@ -124,7 +124,7 @@ class Failing(FakeCluster):
         return await super().heads(kind, namespace, selector)
 
 
-async def test_a_list_that_fails_does_not_end_the_rounds(watches: Watches) -> None:
+async def test_a_failed_list_does_not_end_the_polling(watches: Watches) -> None:
     cluster = Failing(Unavailable("no"))
     _, resync = await rounds(cluster, watches, 3)
     assert cluster.reads == 3 * len(watches)

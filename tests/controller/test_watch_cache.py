@@ -11,7 +11,7 @@ KEY = ProxyKey("team", "tools")
 NAME = ("team", "x")
 
 
-def found(version: int) -> Object:
+def an_object(version: int) -> Object:
     """An object as an event brings it."""
     return {"metadata": {"namespace": "team", "name": "x", "resourceVersion": str(version)}}
 
@@ -43,31 +43,31 @@ def test_a_watch_that_stays_behind_the_list_is_lagging_after_a_while(
     listed: dict[tuple[str, str], ObjectVersion],
 ) -> None:
     if known:
-        watched.heard(found(known), KEY, deleted=False)
+        watched.heard(an_object(known), KEY, deleted=False)
     assert watched.compare(listed) == {KEY}
     assert not watched.lagging
     clock.advance(LAG)
     assert watched.compare(listed) == {KEY}
     assert watched.lagging
     assert watched.behind() == LAG
-    watched.heard(found(11), KEY, deleted=not listed)
+    watched.heard(an_object(11), KEY, deleted=not listed)
     assert watched.compare({NAME: ObjectVersion(11, KEY)} if listed else {}) == set()
     assert not watched.lagging
     assert watched.behind() == 0
 
 
 def test_a_watch_that_is_ahead_of_the_list_is_fine(watched: WatchCache, clock: FakeClock) -> None:
-    watched.heard(found(2), KEY, deleted=False)
+    watched.heard(an_object(2), KEY, deleted=False)
     assert watched.compare({NAME: ObjectVersion(1, KEY)}) == set()
     clock.advance(LAG)
     assert not watched.lagging
 
 
-def test_a_watch_that_moves_on_is_not_lagging_however_busy_it_is(
+def test_a_busy_watch_that_makes_progress_is_not_lagging(
     watched: WatchCache, clock: FakeClock
 ) -> None:
     for version in range(1, 6):
-        watched.heard(found(version), KEY, deleted=False)
+        watched.heard(an_object(version), KEY, deleted=False)
         watched.compare({NAME: ObjectVersion(version + 1, KEY)})
         clock.advance(LAG * 0.9)
         assert not watched.lagging
@@ -77,9 +77,9 @@ def test_a_watch_that_moves_on_is_not_lagging_however_busy_it_is(
 def test_events_in_transit_during_a_list_do_not_count_as_lag(
     watched: WatchCache, clock: FakeClock, deleted: bool
 ) -> None:
-    watched.heard(found(1), KEY, deleted=False)
+    watched.heard(an_object(1), KEY, deleted=False)
     watched.compare({} if deleted else {NAME: ObjectVersion(2, KEY)})
-    watched.heard(found(2), KEY, deleted=deleted)
+    watched.heard(an_object(2), KEY, deleted=deleted)
     clock.advance(2 * LAG)
     assert watched.behind() == 0
     assert not watched.lagging
@@ -114,14 +114,14 @@ def test_a_deletion_that_the_watch_has_lost_is_noticed_once_it_goes_on(
 
 def test_the_age_is_the_time_since_the_last_event(watched: WatchCache, clock: FakeClock) -> None:
     clock.advance(5)
-    watched.heard(found(1), KEY, deleted=False)
+    watched.heard(an_object(1), KEY, deleted=False)
     clock.advance(3)
     assert watched.age() == 3
 
 
-def test_a_watch_lacks_what_it_has_never_seen_until_it_brings_it(watched: WatchCache) -> None:
+def test_a_watch_lacks_an_object_until_it_delivers_it(watched: WatchCache) -> None:
     listed = {NAME: ObjectVersion(2, KEY)}
     assert watched.lacks(listed)
-    watched.heard(found(1), KEY, deleted=False)
+    watched.heard(an_object(1), KEY, deleted=False)
     assert not watched.lacks(listed)
     assert watched.owners() == {KEY}

@@ -20,17 +20,17 @@ def queue(clock: FakeClock) -> WorkQueue[str]:
 
 async def taken(queue: WorkQueue[str]) -> list[str]:
     """The keys that workers get now, none of them finished."""
-    found: list[str] = []
+    actual: list[str] = []
     while True:
         getting = asyncio.ensure_future(queue.get())
         await asyncio.wait([getting], timeout=0)
         if not getting.done():
             getting.cancel()
-            return found
-        found.append(getting.result())
+            return actual
+        actual.append(getting.result())
 
 
-async def test_a_key_added_twice_comes_once(queue: WorkQueue[str]) -> None:
+async def test_a_key_that_is_added_twice_is_processed_once(queue: WorkQueue[str]) -> None:
     queue.add("a")
     queue.add("b")
     queue.add("a")
@@ -38,7 +38,7 @@ async def test_a_key_added_twice_comes_once(queue: WorkQueue[str]) -> None:
     assert await taken(queue) == ["a", "b"]
 
 
-async def test_a_key_added_while_worked_on_comes_again_only_when_that_ended(
+async def test_a_key_that_is_added_during_its_pass_is_processed_again_afterwards(
     queue: WorkQueue[str],
 ) -> None:
     queue.add("a")
@@ -61,7 +61,7 @@ async def test_a_worker_that_waits_gets_a_key_as_soon_as_it_is_added(
     assert await waiting == "a"
 
 
-async def test_a_delayed_key_comes_when_its_time_has_come(
+async def test_a_delayed_key_is_processed_after_its_delay(
     queue: WorkQueue[str], clock: FakeClock
 ) -> None:
     queue.add_after("a", 5)
@@ -71,7 +71,7 @@ async def test_a_delayed_key_comes_when_its_time_has_come(
     assert await taken(queue) == ["a"]
 
 
-async def test_of_several_delays_the_first_to_end_counts_and_the_key_comes_once(
+async def test_a_key_with_several_delays_is_processed_once_after_the_shortest(
     queue: WorkQueue[str], clock: FakeClock
 ) -> None:
     queue.add_after("a", 60)

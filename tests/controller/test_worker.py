@@ -56,9 +56,7 @@ async def run_one(
         (RuntimeError("a bug"), "error"),
     ],
 )
-async def test_a_pass_that_fails_is_tried_again_and_one_that_does_not_is_not(
-    outcome: Exception | None, result: Result
-) -> None:
+async def test_only_a_failed_pass_is_retried(outcome: Exception | None, result: Result) -> None:
     results, queue, clock = await run_one(outcome)
     assert results == [result]
     clock.advance(1)
@@ -143,4 +141,4 @@ async def test_workers_log_the_same_failure_of_one_mcpproxy_once(
         assert len(passes.results) == number + 1
     for worker in workers:
         worker.cancel()
-    assert [one.levelname for one in caplog.records].count("WARNING") == 1
+    assert [record.levelname for record in caplog.records].count("WARNING") == 1

@@ -34,13 +34,13 @@ def pod(proxy: MCPProxy) -> Child:
 
 
 def container(proxy: MCPProxy) -> Child:
-    (found,) = pod(proxy)["containers"]
-    assert isinstance(found, dict)
-    return found
+    (result,) = pod(proxy)["containers"]
+    assert isinstance(result, dict)
+    return result
 
 
 def template(proxy: MCPProxy) -> str:
-    """What a rollout depends on."""
+    """Return the pod template, whose changes cause a rollout."""
     return json.dumps(built(proxy)["Deployment"]["spec"]["template"], sort_keys=True)
 
 
@@ -51,12 +51,12 @@ def kinds_of(proxy: MCPProxy) -> list[tuple[str, str]]:
 
 
 def test_every_child_is_of_a_kind_that_is_known_and_there_is_one_of_each() -> None:
-    known = [(one.api_version, one.kind) for one in desired.CHILD_KINDS]
+    known = [(item.api_version, item.kind) for item in desired.CHILD_KINDS]
     on_demand = [(kind.api_version, kind.name) for kind in ASKED]
     ingress = (INGRESS.api_version, INGRESS.name)
-    assert kinds_of(an_mcpproxy(**ASKING)) == [one for one in known if one != ingress]
+    assert kinds_of(an_mcpproxy(**ASKING)) == [entry for entry in known if entry != ingress]
     assert kinds_of(an_mcpproxy(**ASKED[INGRESS]))[-1] == known[-1] == ingress
-    assert kinds_of(an_mcpproxy()) == [one for one in known if one not in on_demand]
+    assert kinds_of(an_mcpproxy()) == [element for element in known if element not in on_demand]
 
 
 @pytest.mark.parametrize("kind", ASKED, ids=lambda kind: kind.name)
@@ -71,10 +71,10 @@ def test_an_optional_child_exists_only_if_configured_and_has_the_name_of_the_pro
 def test_every_child_goes_with_its_owner_and_carries_the_labels() -> None:
     sealing = desired.sealing_secret.build(an_mcpproxy(), OWNER, b"k" * 32)
     for child in [*desired.build(an_mcpproxy(**ASKING), OPTIONS, OWNER), sealing]:
-        found = child["metadata"]
-        assert found["namespace"] == "team"
-        assert constants.child_labels("tools").items() <= found["labels"].items()
-        assert found["ownerReferences"] == [
+        metadata = child["metadata"]
+        assert metadata["namespace"] == "team"
+        assert constants.child_labels("tools").items() <= metadata["labels"].items()
+        assert metadata["ownerReferences"] == [
             {
                 "apiVersion": "mcpproxy.dev/v1alpha1",
                 "kind": "MCPProxy",
@@ -175,8 +175,8 @@ def test_the_image_is_the_installations_unless_the_spec_has_one() -> None:
 def test_an_image_is_pulled_as_kubernetes_pulls_a_new_one(image: str, policy: str) -> None:
     """Spelled out, as the API server chooses only once: another image would keep the choice."""
     assert container(an_mcpproxy(image=image))["imagePullPolicy"] == policy
-    given = an_mcpproxy(image=image, imagePullPolicy="Never")
-    assert container(given)["imagePullPolicy"] == "Never"
+    mcpproxy = an_mcpproxy(image=image, imagePullPolicy="Never")
+    assert container(mcpproxy)["imagePullPolicy"] == "Never"
 
 
 def test_resources_are_the_specs_or_the_defaults_never_a_mix() -> None:
@@ -195,7 +195,9 @@ def test_referenced_values_are_projected_by_kind_name_and_key_and_may_be_missing
     proxy = an_mcpproxy(
         backends=[a_backend(headers=headers), a_backend("n", stdio={"command": "n", "env": env})]
     )
-    (values,) = [one["projected"] for one in pod(proxy)["volumes"] if one["name"] == "values"]
+    (values,) = [
+        volume["projected"] for volume in pod(proxy)["volumes"] if volume["name"] == "values"
+    ]
     assert values["sources"] == [
         {
             "configMap": {
@@ -255,26 +257,26 @@ def test_pods_have_no_token_and_no_way_to_more_rights() -> None:
 
 def test_probes_use_the_admin_port_which_is_not_in_the_service() -> None:
     proxy = an_mcpproxy()
-    found = container(proxy)
+    result = container(proxy)
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-        assert found[probe]["httpGet"]["port"] == "admin"
+        assert result[probe]["httpGet"]["port"] == "admin"
     (port,) = built(proxy)["Service"]["spec"]["ports"]
     assert (port["port"], port["targetPort"]) == (80, "http")
-    assert {one["name"]: one["containerPort"] for one in found["ports"]} == {
+    assert {item["name"]: item["containerPort"] for item in result["ports"]} == {
         "http": constants.PORT_HTTP,
         "admin": constants.PORT_ADMIN,
     }
 
 
-def test_a_pod_that_ends_serves_on_until_it_gets_no_more_traffic() -> None:
+def test_a_terminating_pod_serves_until_it_gets_no_more_traffic() -> None:
     proxy = an_mcpproxy()
     pause = container(proxy)["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert 0 < pause < pod(proxy)["terminationGracePeriodSeconds"]
 
 
 def test_the_service_follows_the_spec_and_selects_the_pods() -> None:
-    given = {"type": "LoadBalancer", "port": 8000, "annotations": {"b": "2", "a": "1"}}
-    children = built(an_mcpproxy(service=given))
+    value = {"type": "LoadBalancer", "port": 8000, "annotations": {"b": "2", "a": "1"}}
+    children = built(an_mcpproxy(service=value))
     service = children["Service"]
     labels = children["Deployment"]["spec"]["template"]["metadata"]["labels"]
     assert service["spec"]["type"] == "LoadBalancer"

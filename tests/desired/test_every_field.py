@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import yaml
-
 from mcpproxy import desired
 from mcpproxy.api import manifest
 from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.desired import config_map
+from scripts.yaml_files import parse_documents
 from tests.fields.schema import is_the_runtimes, leaves
 from tests.samples.test_samples import OURS, SAMPLES
 from tests.support.builders import OPTIONS, OWNER
@@ -55,7 +54,7 @@ def others(value: Any) -> list[Any]:
     if isinstance(value, int):
         return [value + 1, value - 1]
     if isinstance(value, list):
-        return [found for one in value[:1] for found in ([*value, f"{one}x"], [f"{one}0"])]
+        return [result for item in value[:1] for result in ([*value, f"{item}x"], [f"{item}0"])]
     if isinstance(value, str):
         words = (
             "Always",
@@ -79,19 +78,21 @@ def others(value: Any) -> list[Any]:
 
 
 def children(whole: dict[str, Any], *, mounted: bool) -> str | None:
-    """What the pods mount, or all children besides; None if the manifest is refused."""
+    """Return the mounted files of the pods, or all other children; None for refused manifests."""
     try:
         proxy = manifest.parse(whole)
     except ManifestError:
         return None
     if mounted:
         return manifest.runtime_manifest(proxy)
-    built = [one for one in desired.build(proxy, IN_CLUSTER, OWNER) if one["kind"] != "ConfigMap"]
+    built = [
+        item for item in desired.build(proxy, IN_CLUSTER, OWNER) if item["kind"] != "ConfigMap"
+    ]
     return json.dumps(built).replace(config_map.name(proxy), "what is mounted")
 
 
 def has_effect(whole: dict[str, Any], path: str, holder: Any, name: str) -> bool:
-    """Whether some other value of this field, or none, makes other children."""
+    """Return True if some other value of this field, or none, changes the children."""
     mounted = is_the_runtimes(path)
     before, value = children(whole, mounted=mounted), holder[name]
     assert before is not None
@@ -120,4 +121,4 @@ def test_every_field_changes_the_children_of_an_mcpproxy() -> None:
 
 
 def _documents(text: str) -> list[dict[str, Any]]:
-    return [found for found in yaml.safe_load_all(text) if found]
+    return [document for document in parse_documents(text) if document]

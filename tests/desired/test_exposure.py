@@ -14,14 +14,14 @@ WELL_KNOWN = "/.well-known/oauth-protected-resource"
 def child(kind: str, url: str, expose: dict[str, Any], **spec: Any) -> dict[str, Any]:
     """The child of this kind of a proxy that is exposed."""
     proxy = an_mcpproxy(publicUrl=url, expose=expose, **spec)
-    (found,) = [one for one in desired.build(proxy, OPTIONS, OWNER) if one["kind"] == kind]
-    return found
+    (result,) = [item for item in desired.build(proxy, OPTIONS, OWNER) if item["kind"] == kind]
+    return result
 
 
 def route(url: str, **spec: Any) -> dict[str, Any]:
     """The spec of the HTTPRoute."""
-    found: dict[str, Any] = child("HTTPRoute", url, {"parentRefs": GATEWAY}, **spec)["spec"]
-    return found
+    result: dict[str, Any] = child("HTTPRoute", url, {"parentRefs": GATEWAY}, **spec)["spec"]
+    return result
 
 
 def ingress(url: str = "https://mcp.example.com/tools", **fields: Any) -> dict[str, Any]:
@@ -29,20 +29,20 @@ def ingress(url: str = "https://mcp.example.com/tools", **fields: Any) -> dict[s
     return child("Ingress", url, {"ingress": fields})
 
 
-def routed(found: dict[str, Any]) -> list[list[str]]:
+def routed(result: dict[str, Any]) -> list[list[str]]:
     """The paths of each rule of an HTTPRoute, which must all be exact."""
-    matches = [[match["path"] for match in rule["matches"]] for rule in found["rules"]]
+    matches = [[match["path"] for match in rule["matches"]] for rule in result["rules"]]
     assert {path["type"] for paths in matches for path in paths} == {"Exact"}
     return [[path["value"] for path in paths] for paths in matches]
 
 
 def test_a_route_has_the_host_the_endpoint_and_the_metadata_of_the_public_url() -> None:
-    found = route("https://MCP.Example.com:8443/team/tools/")
-    assert found["parentRefs"] == [
+    result = route("https://MCP.Example.com:8443/team/tools/")
+    assert result["parentRefs"] == [
         {"group": "gateway.networking.k8s.io", "kind": "Gateway", **GATEWAY[0]}
     ]
-    assert found["hostnames"] == ["mcp.example.com"]
-    assert routed(found) == [
+    assert result["hostnames"] == ["mcp.example.com"]
+    assert routed(result) == [
         ["/team/tools", "/team/tools/"],
         [f"{WELL_KNOWN}/team/tools", f"/team/tools{WELL_KNOWN}"],
     ]
@@ -74,7 +74,7 @@ def test_an_ingress_has_the_same_paths_and_the_certificate() -> None:
         path for rule in routed(route("https://mcp.example.com/tools")) for path in rule
     ]
     services = [path["backend"]["service"] for path in paths]
-    assert all(one == {"name": "tools", "port": {"number": 80}} for one in services)
+    assert all(service == {"name": "tools", "port": {"number": 80}} for service in services)
 
 
 def test_an_ingress_without_fields_is_of_the_default_class() -> None:
@@ -84,12 +84,12 @@ def test_an_ingress_without_fields_is_of_the_default_class() -> None:
 def test_annotations_of_the_spec_replace_those_for_ingress_nginx() -> None:
     timeout = "nginx.ingress.kubernetes.io/proxy-read-timeout"
     assert ingress()["metadata"]["annotations"][timeout] == "3600"
-    found = ingress(annotations={timeout: "60", "a": "b"})["metadata"]["annotations"]
-    assert found[timeout] == "60"
-    assert found["a"] == "b"
-    assert found["nginx.ingress.kubernetes.io/proxy-buffering"] == "off"
+    result = ingress(annotations={timeout: "60", "a": "b"})["metadata"]["annotations"]
+    assert result[timeout] == "60"
+    assert result["a"] == "b"
+    assert result["nginx.ingress.kubernetes.io/proxy-buffering"] == "off"
 
 
 def test_a_public_url_alone_creates_no_route() -> None:
     children = desired.build(an_mcpproxy(publicUrl="https://mcp.example.com"), OPTIONS, OWNER)
-    assert {"HTTPRoute", "Ingress"}.isdisjoint(one["kind"] for one in children)
+    assert {"HTTPRoute", "Ingress"}.isdisjoint(item["kind"] for item in children)

@@ -46,11 +46,11 @@ Dumper.add_representer(str, literal)
 @pytest.mark.parametrize("name", PROXIES)
 def test_the_children_are_the_golden_ones(name: str) -> None:
     children = desired.build(manifest.parse(PROXIES[name]), OPTIONS, OWNER)
-    found = yaml.dump_all(children, Dumper=Dumper, sort_keys=False, width=100)
+    result = yaml.dump_all(children, Dumper=Dumper, sort_keys=False, width=100)
     path = GOLDEN / f"{name}.yaml"
     if os.environ.get("UPDATE_GOLDEN"):
-        path.write_text(found)
-    assert path.read_text() == found
+        path.write_text(result)
+    assert path.read_text() == result
 
 
 def test_there_is_no_golden_file_without_a_proxy() -> None:

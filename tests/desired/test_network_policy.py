@@ -1,14 +1,14 @@
-"""Who may talk to the pods, and to whom they may talk."""
+"""Peers that may connect to the pods, and to which the pods may connect."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
-import yaml
 
 from mcpproxy import desired
 from mcpproxy.api import constants
 from mcpproxy.desired import BuildOptions, ServiceName, ServiceTarget, network_policy
+from scripts.yaml_files import parse_documents
 from tests.packaging.test_manifests import INSTALL
 from tests.support.builders import OWNER, a_backend, an_mcpproxy
 
@@ -27,29 +27,29 @@ def policy(
     **network: Any,
 ) -> dict[str, Any]:
     """The spec of the NetworkPolicy of a proxy with these backends."""
-    given = [a_backend(f"b{number}", **fields) for number, fields in enumerate(backends)]
-    given = given or [a_backend(stdio={"command": "x"})]
-    proxy = an_mcpproxy(networkPolicy=network, backends=given)
+    value = [a_backend(f"b{number}", **fields) for number, fields in enumerate(backends)]
+    value = value or [a_backend(stdio={"command": "x"})]
+    proxy = an_mcpproxy(networkPolicy=network, backends=value)
     children = desired.build(proxy, options, OWNER, services or {})
-    (found,) = [one["spec"] for one in children if one["kind"] == "NetworkPolicy"]
-    assert isinstance(found, dict)
-    return found
+    (result,) = [child["spec"] for child in children if child["kind"] == "NetworkPolicy"]
+    assert isinstance(result, dict)
+    return result
 
 
 ALONE = policy()["egress"]
-"""What the pods of a proxy may talk to that has no backend on the network."""
+"""Egress rules of a proxy without a backend on the network."""
 
 
 def egress(*backends: dict[str, Any], **fields: Any) -> list[dict[str, Any]]:
-    """What the pods may talk to because of these backends."""
-    found = policy(*backends, **fields)["egress"]
-    assert all(rule in found for rule in ALONE)
-    return [rule for rule in found if rule not in ALONE]
+    """Return the egress rules for these backends."""
+    result = policy(*backends, **fields)["egress"]
+    assert all(rule in result for rule in ALONE)
+    return [rule for rule in result if rule not in ALONE]
 
 
-def are(found: list[Any], *expected: dict[str, Any]) -> bool:
-    """Whether these are the entries, in any order."""
-    return len(found) == len(expected) and all(one in found for one in expected)
+def are(result: list[Any], *expected: dict[str, Any]) -> bool:
+    """Return True if these are the entries, in any order."""
+    return len(result) == len(expected) and all(item in result for item in expected)
 
 
 def tcp(port: int | str) -> list[dict[str, Any]]:
@@ -57,9 +57,9 @@ def tcp(port: int | str) -> list[dict[str, Any]]:
 
 
 def test_both_directions_are_closed_for_the_pods_of_the_proxy() -> None:
-    found = policy()
-    assert found["podSelector"] == OWN["podSelector"]
-    assert sorted(found["policyTypes"]) == ["Egress", "Ingress"]
+    result = policy()
+    assert result["podSelector"] == OWN["podSelector"]
+    assert sorted(result["policyTypes"]) == ["Egress", "Ingress"]
 
 
 def test_the_pods_may_connect_only_to_dns_and_to_each_other() -> None:
@@ -92,8 +92,8 @@ def test_the_admin_port_is_for_the_operator_and_for_scrapers() -> None:
 
 
 def test_the_operators_pods_are_called_as_the_policy_expects() -> None:
-    objects = yaml.safe_load_all(INSTALL.read_text(encoding="utf-8"))
-    (deployment,) = [one for one in objects if one["kind"] == "Deployment"]
+    objects = parse_documents(INSTALL.read_text(encoding="utf-8"))
+    (deployment,) = [item for item in objects if item["kind"] == "Deployment"]
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert labels[constants.LABEL_NAME] == constants.OPERATOR
 
@@ -124,7 +124,7 @@ def test_behind_a_service_its_pods_are_let_through_on_their_own_port(
     assert egress(backend, services={name: known}) == [{"to": [pods], "ports": tcp(8080)}]
 
 
-def test_a_port_that_has_a_name_is_let_through_by_it() -> None:
+def test_a_named_port_is_allowed_by_its_name() -> None:
     services = {("team", "calendar"): ServiceTarget({"app": "calendar"}, {80: "http"})}
     (rule,) = egress(CALENDAR, services=services)
     assert rule["ports"] == tcp("http")
@@ -153,7 +153,7 @@ def test_a_service_without_a_selector_allows_any_address_on_its_port() -> None:
         ("http://localhost:9000/mcp", 9000),
     ],
 )
-def test_a_backend_by_url_is_let_through_on_its_port_wherever_it_is(url: str, port: int) -> None:
+def test_egress_is_allowed_to_the_port_of_a_backend_with_a_url(url: str, port: int) -> None:
     assert egress({"url": url}) == [{"ports": tcp(port)}]
 
 
@@ -198,10 +198,10 @@ def test_the_pods_may_read_the_keys_of_issuers() -> None:
     assert network_policy.referenced_services(proxy) == {("sso", "keycloak")}
     target = ServiceTarget({"app": "keycloak"}, {8080: "http"})
     children = desired.build(proxy, IN_CLUSTER, OWNER, {("sso", "keycloak"): target})
-    (found,) = [one["spec"]["egress"] for one in children if one["kind"] == "NetworkPolicy"]
+    (result,) = [child["spec"]["egress"] for child in children if child["kind"] == "NetworkPolicy"]
     sso = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "sso"}}}
     assert are(
-        [rule for rule in found if rule not in ALONE],
+        [rule for rule in result if rule not in ALONE],
         {"ports": tcp(8443)},
         {
             "to": [{"podSelector": {"matchLabels": {"app": "keycloak"}}, **sso}],

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcpproxy import desired
 from mcpproxy.api import constants, manifest
 from mcpproxy.reconcile.plan import make_plan
+from scripts.yaml_files import parse_documents
 from tests.samples.test_samples import OURS, ROOT, SAMPLES
 from tests.support.builders import OPTIONS, OWNER, shuffled
+from tests.support.examples import examples
 from tests.support.good_manifests import AUTOSCALED, EVERY_FIELD
 
 IN_CLUSTER: Final = replace(OPTIONS, operator_namespace="mcpproxy-system")
@@ -27,10 +28,12 @@ IN_CLUSTER: Final = replace(OPTIONS, operator_namespace="mcpproxy-system")
 def sample(name: str) -> dict[str, Any]:
     """The MCPProxy of a sample."""
     text = (SAMPLES / f"{name}.yaml").read_text(encoding="utf-8")
-    found: dict[str, Any] = next(
-        one for one in yaml.safe_load_all(text) if one and one["kind"] == "MCPProxy"
+    result: dict[str, Any] = next(
+        document
+        for document in parse_documents(text)
+        if document and document["kind"] == "MCPProxy"
     )
-    return found
+    return result
 
 
 WHOLE: Final = {name: sample(name) for name in OURS}
@@ -43,7 +46,7 @@ def rendered(source: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("name", ALL)
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=examples(30))
 @given(by=st.randoms(use_true_random=False))
 def test_the_order_of_backends_and_keys_changes_no_byte(name: str, by: random.Random) -> None:
     mixed = {**ALL[name], "spec": shuffled(ALL[name]["spec"], by)}
@@ -76,15 +79,17 @@ def test_two_operators_render_the_same_bytes() -> None:
 def test_the_process_of_a_backend_does_not_depend_on_other_backends(chosen: set[int]) -> None:
     backends = [EVERY_FIELD["spec"]["backends"][number] for number in sorted(chosen)]
     fewer = {**EVERY_FIELD, "spec": {**EVERY_FIELD["spec"], "backends": backends}}
-    whole = {one["name"]: one for one in served(EVERY_FIELD)}
-    assert served(fewer) == [whole[name] for name in sorted(one["name"] for one in backends)]
+    whole = {item["name"]: item for item in served(EVERY_FIELD)}
+    assert served(fewer) == [
+        whole[name] for name in sorted(backend["name"] for backend in backends)
+    ]
 
 
 def served(source: dict[str, Any]) -> list[dict[str, Any]]:
     """The backends as the runtime reads them."""
     children = desired.build(manifest.parse(source), OPTIONS, OWNER)
-    (found,) = [one for one in children if one["kind"] == "ConfigMap"]
-    backends: list[dict[str, Any]] = json.loads(found["data"][constants.CONFIG_FILE])["spec"][
+    (child,) = [item for item in children if item["kind"] == "ConfigMap"]
+    backends: list[dict[str, Any]] = json.loads(child["data"][constants.CONFIG_FILE])["spec"][
         "backends"
     ]
     return backends
@@ -92,14 +97,14 @@ def served(source: dict[str, Any]) -> list[dict[str, Any]]:
 
 @settings(deadline=None)
 @given(by=st.randoms(use_true_random=False), kept=st.integers(0, 8))
-def test_the_order_in_which_children_are_seen_does_not_change_the_plan(
+def test_the_order_of_observed_children_does_not_change_the_plan(
     by: random.Random, kept: int
 ) -> None:
     parent = {"kind": constants.KIND, "metadata": {"name": OWNER.name, "uid": OWNER.uid}}
     children = list(desired.build(manifest.parse(EVERY_FIELD), IN_CLUSTER, OWNER))
     live = [
-        {**one, "metadata": {**one["metadata"], "uid": one["kind"], "managedFields": []}}
-        for one in children[:kept]
+        {**child, "metadata": {**child["metadata"], "uid": child["kind"], "managedFields": []}}
+        for child in children[:kept]
     ]
 
     def planned(wanted: list[Any], seen: list[Any]) -> object:

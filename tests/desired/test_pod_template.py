@@ -1,4 +1,4 @@
-"""Where pods run: what the overlay changes, and what it can't."""
+"""Placement of pods: fields that the overlay changes, and fields that it cannot."""
 
 from typing import Any
 
@@ -10,20 +10,20 @@ from tests.support.builders import OPTIONS, OWNER, an_mcpproxy
 def template(**overlay: Any) -> dict[str, Any]:
     """The pod template of a proxy with this overlay."""
     proxy = an_mcpproxy(podTemplate=overlay)
-    children = {one["kind"]: one for one in desired.build(proxy, OPTIONS, OWNER)}
-    found = children["Deployment"]["spec"]["template"]
-    assert isinstance(found, dict)
-    return found
+    children = {item["kind"]: item for item in desired.build(proxy, OPTIONS, OWNER)}
+    result = children["Deployment"]["spec"]["template"]
+    assert isinstance(result, dict)
+    return result
 
 
 def pod(**overlay: Any) -> dict[str, Any]:
     """The pod of a proxy with this overlay."""
-    found = template(**overlay)["spec"]
-    assert isinstance(found, dict)
-    return found
+    spec = template(**overlay)["spec"]
+    assert isinstance(spec, dict)
+    return spec
 
 
-def test_an_empty_overlay_is_none() -> None:
+def test_an_empty_overlay_is_ignored() -> None:
     (*_, plain) = desired.build(an_mcpproxy(), OPTIONS, OWNER)
     assert template() == plain["spec"]["template"]
     assert template(labels={}, tolerations=[], affinity={}) == template()
@@ -31,25 +31,25 @@ def test_an_empty_overlay_is_none() -> None:
 
 
 def test_labels_and_annotations_come_besides_our_own() -> None:
-    found = template(labels={"team": "blue"}, annotations={"owner": "me"})["metadata"]
-    assert found["labels"] == {**constants.child_labels("tools"), "team": "blue"}
-    assert found["annotations"] == {"owner": "me"}
+    metadata = template(labels={"team": "blue"}, annotations={"owner": "me"})["metadata"]
+    assert metadata["labels"] == {**constants.child_labels("tools"), "team": "blue"}
+    assert metadata["annotations"] == {"owner": "me"}
 
 
 def test_the_spread_is_over_nodes_and_zones_unless_another_is_given() -> None:
-    assert [one["topologyKey"] for one in pod()["topologySpreadConstraints"]] == [
+    assert [item["topologyKey"] for item in pod()["topologySpreadConstraints"]] == [
         "kubernetes.io/hostname",
         "topology.kubernetes.io/zone",
     ]
-    given = {"maxSkew": 3, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule"}
-    (found,) = pod(topologySpreadConstraints=[given])["topologySpreadConstraints"]
-    assert given.items() <= found.items()
-    assert found["labelSelector"]["matchLabels"] == constants.selector_labels("tools")
+    value = {"maxSkew": 3, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule"}
+    (result,) = pod(topologySpreadConstraints=[value])["topologySpreadConstraints"]
+    assert value.items() <= result.items()
+    assert result["labelSelector"]["matchLabels"] == constants.selector_labels("tools")
     assert pod(topologySpreadConstraints=[])["topologySpreadConstraints"] == []
 
 
 def test_scheduling_fields_are_copied_unchanged() -> None:
-    given = {
+    value = {
         "nodeSelector": {"disk": "fast"},
         "tolerations": [{"key": "a", "operator": "Exists"}],
         "priorityClassName": "high",
@@ -57,23 +57,23 @@ def test_scheduling_fields_are_copied_unchanged() -> None:
         "schedulerName": "mine",
         "serviceAccountName": "agents",
     }
-    assert given.items() <= pod(**given).items()
-    assert pod(**given)["automountServiceAccountToken"] is False
+    assert value.items() <= pod(**value).items()
+    assert pod(**value)["automountServiceAccountToken"] is False
 
 
 def test_no_overlay_makes_the_pods_less_safe() -> None:
-    found = pod(securityContext={"runAsUser": 7})
-    assert found["securityContext"] == {
+    result = pod(securityContext={"runAsUser": 7})
+    assert result["securityContext"] == {
         "runAsNonRoot": True,
         "seccompProfile": {"type": "RuntimeDefault"},
         "runAsUser": 7,
     }
-    assert found["containers"] == pod()["containers"]
+    assert result["containers"] == pod()["containers"]
 
 
 def test_calls_have_all_but_ten_seconds_of_the_time_that_a_pod_has_to_end() -> None:
-    found = pod(terminationGracePeriodSeconds=300)
-    assert found["terminationGracePeriodSeconds"] == 300
-    assert found["containers"][0]["args"][-2:] == ["--drain", "290"]
+    result = pod(terminationGracePeriodSeconds=300)
+    assert result["terminationGracePeriodSeconds"] == 300
+    assert result["containers"][0]["args"][-2:] == ["--drain", "290"]
     assert pod()["terminationGracePeriodSeconds"] == 60
     assert "--drain" not in pod()["containers"][0]["args"]

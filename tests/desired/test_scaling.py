@@ -10,37 +10,37 @@ from tests.support.builders import OPTIONS, OWNER, an_mcpproxy
 def child(kind: str, **spec: Any) -> dict[str, Any]:
     """The spec of one child."""
     children = desired.build(an_mcpproxy(**spec), OPTIONS, OWNER)
-    (found,) = [one["spec"] for one in children if one["kind"] == kind]
-    assert isinstance(found, dict)
-    return found
+    (result,) = [item["spec"] for item in children if item["kind"] == kind]
+    assert isinstance(result, dict)
+    return result
 
 
 def targets(**autoscaling: Any) -> dict[str, int]:
     """Resource → percent of its request that the autoscaler aims at."""
     resources = {"requests": {"cpu": 1, "memory": "1Gi"}}
-    given = {"maxReplicas": 3, **autoscaling}
-    metrics = child("HorizontalPodAutoscaler", autoscaling=given, resources=resources)["metrics"]
+    value = {"maxReplicas": 3, **autoscaling}
+    metrics = child("HorizontalPodAutoscaler", autoscaling=value, resources=resources)["metrics"]
     measured = [metric["containerResource"] for metric in metrics]
-    assert {one["container"] for one in measured} == {constants.CONTAINER}
-    return {one["name"]: one["target"]["averageUtilization"] for one in measured}
+    assert {item["container"] for item in measured} == {constants.CONTAINER}
+    return {entry["name"]: entry["target"]["averageUtilization"] for entry in measured}
 
 
 def test_the_autoscaler_scales_the_deployment_whose_replicas_are_left_alone() -> None:
-    found = child("HorizontalPodAutoscaler", autoscaling={"minReplicas": 2, "maxReplicas": 9})
-    assert found["scaleTargetRef"] == {
+    result = child("HorizontalPodAutoscaler", autoscaling={"minReplicas": 2, "maxReplicas": 9})
+    assert result["scaleTargetRef"] == {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "name": "tools",
     }
-    assert (found["minReplicas"], found["maxReplicas"]) == (2, 9)
+    assert (result["minReplicas"], result["maxReplicas"]) == (2, 9)
     assert "replicas" not in child("Deployment", autoscaling={"maxReplicas": 9})
 
 
-def test_an_autoscaler_without_a_word_aims_at_80_percent_of_the_cpu() -> None:
+def test_an_autoscaler_without_targets_aims_at_80_percent_of_the_cpu() -> None:
     assert targets() == {"cpu": 80}
-    found = child("HorizontalPodAutoscaler", autoscaling={"maxReplicas": 9})
-    assert found["minReplicas"] == 1
-    assert found["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 300
+    result = child("HorizontalPodAutoscaler", autoscaling={"maxReplicas": 9})
+    assert result["minReplicas"] == 1
+    assert result["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 300
 
 
 def test_the_autoscaler_aims_at_the_targets_that_are_given() -> None:
@@ -51,9 +51,9 @@ def test_the_autoscaler_aims_at_the_targets_that_are_given() -> None:
 
 
 def test_pods_are_taken_away_after_the_given_time_in_whole_seconds() -> None:
-    given = {"maxReplicas": 9, "scaleDownAfter": "1m500ms"}
-    found = child("HorizontalPodAutoscaler", autoscaling=given)
-    assert found["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 61
+    value = {"maxReplicas": 9, "scaleDownAfter": "1m500ms"}
+    result = child("HorizontalPodAutoscaler", autoscaling=value)
+    assert result["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 61
 
 
 def test_the_budget_follows_the_spec_and_selects_the_pods() -> None:
@@ -65,5 +65,5 @@ def test_the_budget_follows_the_spec_and_selects_the_pods() -> None:
 
 
 def test_a_pod_that_is_not_ready_does_not_block_the_drain_of_its_node() -> None:
-    found = child("PodDisruptionBudget", disruptionBudget={"minAvailable": 1})
-    assert found["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+    result = child("PodDisruptionBudget", disruptionBudget={"minAvailable": 1})
+    assert result["unhealthyPodEvictionPolicy"] == "AlwaysAllow"

@@ -31,9 +31,9 @@ class Received:
 
     @property
     def message(self) -> dict[str, Any]:
-        """What was in it."""
-        found: dict[str, Any] = json.loads(self.body)
-        return found
+        """The message of the request."""
+        document: dict[str, Any] = json.loads(self.body)
+        return document
 
 
 class Call:
@@ -60,8 +60,8 @@ class Call:
         waiting = asyncio.get_running_loop().create_future()
         self._backend.waiting[own] = waiting
         await self.emit(request(own))
-        found: Received = await waiting
-        return found
+        result: Received = await waiting
+        return result
 
     async def finish(self, text: str) -> None:
         """Send the response."""
@@ -91,7 +91,7 @@ class Backend:
     """Everything but greetings, lists and pings."""
     greetings: list[Received] = field(default_factory=list)
     sessions: set[str] = field(default_factory=set)
-    """Those that are open."""
+    """Open sessions."""
     opened: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     waiting: dict[str, "asyncio.Future[Received]"] = field(default_factory=dict)
@@ -100,9 +100,9 @@ class Backend:
     levels: list[str] = field(default_factory=list)
     """Log levels that were set."""
     streams: list[tuple[str, "asyncio.Queue[str | None]"]] = field(default_factory=list)
-    """Those that belong to no request, with their sessions."""
+    """Queues of notifications that belong to no request, with their sessions."""
     capabilities: dict[str, Any] = field(default_factory=dict)
-    """What it offers besides components, logging and completions."""
+    """Capabilities besides components, logging and completions."""
     list_hint: dict[str, Any] = field(default_factory=dict)
     """Members that every list result has (modern era)."""
 

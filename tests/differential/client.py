@@ -27,8 +27,8 @@ def header_value(text: str) -> str:
 
 def header_text(value: str) -> str:
     """The text that a header's value stands for."""
-    found = re.fullmatch(r"=\?base64\?(.*)\?=", value)
-    return base64.b64decode(found[1]).decode() if found else value
+    match = re.fullmatch(r"=\?base64\?(.*)\?=", value)
+    return base64.b64decode(match[1]).decode() if match else value
 
 
 async def events(answer: httpx2.Response) -> AsyncIterator[bytes]:
@@ -57,19 +57,19 @@ class Client:
     session: str | None = None
 
     def _headers(self, body: bytes) -> dict[str, str]:
-        found = {"accept": ACCEPT, "content-type": "application/json", **self.headers}
+        result = {"accept": ACCEPT, "content-type": "application/json", **self.headers}
         if self.session is not None:
-            found["mcp-session-id"] = self.session
+            result["mcp-session-id"] = self.session
         message = json.loads(body)
         if self.era == "modern":
-            found["mcp-protocol-version"] = MODERN
-            found["mcp-method"] = message["method"]
+            result["mcp-protocol-version"] = MODERN
+            result["mcp-method"] = message["method"]
             member = _NAMED.get(message["method"])
             if member is not None:
-                found["mcp-name"] = header_value(message["params"][member])
+                result["mcp-name"] = header_value(message["params"][member])
         elif self.session is not None:
-            found["mcp-protocol-version"] = LEGACY
-        return found
+            result["mcp-protocol-version"] = LEGACY
+        return result
 
     async def initialize(self, capabilities: str = "{}", info: str = '{"name":"c"}') -> None:
         """Begin a session; both are JSON."""
@@ -101,15 +101,15 @@ class Client:
         on_message: OnMessage | None = None,
     ) -> list[bytes]:
         """All messages of the answer to a request; server requests are answered on the way."""
-        found = []
+        results = []
         headers = self._headers(body)
         async with self.http.stream("POST", self.url, content=body, headers=headers) as answer:
             if not answer.headers.get("content-type", "").startswith("text/event-stream"):
-                found.append(await answer.aread())
-                assert found[-1], f"HTTP {answer.status_code} without a message"
-                return found
+                results.append(await answer.aread())
+                assert results[-1], f"HTTP {answer.status_code} without a message"
+                return results
             async for data in events(answer):
-                found.append(data)
+                results.append(data)
                 message = json.loads(data)
                 if on_message is not None:
                     await on_message(message)
@@ -117,10 +117,10 @@ class Client:
                     reply = on_request(message)
                     if reply is not None:
                         assert await self.tell(reply) == 202
-        return found
+        return results
 
     async def stream(self, last: str | None = None) -> AsyncIterator[tuple[str | None, bytes]]:
-        """What the stream of a GET brings, and the status in front (as data of no event)."""
+        """Yield the messages of the stream of a GET, after the status (as data of no event)."""
         headers = {"accept": "text/event-stream", "mcp-session-id": self.session or ""}
         headers |= self.headers
         if last is not None:

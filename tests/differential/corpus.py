@@ -21,10 +21,10 @@ numbers = st.sampled_from([f"@number:{spelled}" for spelled in _NUMBERS]) | st.s
 
 
 def _nested(depth: int) -> Json:
-    found: Json = "deep"
+    result: Json = "deep"
     for level in range(depth):
-        found = [found] if level % 2 else {"d": found}
-    return found
+        result = [result] if level % 2 else {"d": result}
+    return result
 
 
 leaves = st.one_of(
@@ -57,7 +57,7 @@ uris = st.sampled_from(
 def shaped(known: Any, optional: Any = None) -> Any:
     """Objects with these members, some of the optional ones, and unknown ones."""
     fixed: Any = st.fixed_dictionaries(known, optional=optional)
-    return st.builds(lambda more, found: {**more, **found}, unknown, fixed)
+    return st.builds(lambda more, result: {**more, **result}, unknown, fixed)
 
 
 meta = shaped({}, {"progressToken": text | st.integers(0, 2**64), "traceparent": text})
@@ -160,7 +160,7 @@ class Case:
     asked: list[tuple[Json, Json]]
     """Server requests and their answers (legacy era)."""
     ascii: bool
-    """Whether everything is written with escapes."""
+    """Return True if every character is written as an escape."""
     request_id: Json
 
     def spelled(self, value: Json) -> str:

@@ -23,17 +23,17 @@ def exact(text: bytes | str) -> Json:
 
 
 def _once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    found = dict(pairs)
-    assert len(found) == len(pairs), "a member is there twice"
-    return found
+    result = dict(pairs)
+    assert len(result) == len(pairs), "a member is there twice"
+    return result
 
 
 def tagged(value: Json) -> Json:
     """A value in which numbers differ from strings of the same digits."""
     if isinstance(value, dict):
-        return {key: tagged(one) for key, one in value.items()}
+        return {key: tagged(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [tagged(one) for one in value]
+        return [tagged(entry) for entry in value]
     return ("number", str(value)) if isinstance(value, Number) else value
 
 
@@ -79,12 +79,12 @@ def outward_response(prefix: str, method: str, response: Json) -> Json:
         return {**response, "error": error}
     result = response["result"]
     if method == "tools/call" and "content" in result:
-        mapped = {"content": [_block(prefix, one) for one in result["content"]]}
+        mapped = {"content": [_block(prefix, item) for item in result["content"]]}
     elif method == "prompts/get" and "messages" in result:
         messages = result["messages"]
         mapped = {"messages": [{**m, "content": _block(prefix, m["content"])} for m in messages]}
     elif method == "resources/read" and "contents" in result:
-        mapped = {"contents": [_uri(prefix, one) for one in result["contents"]]}
+        mapped = {"contents": [_uri(prefix, entry) for entry in result["contents"]]}
     else:
         return response
     return {**response, "result": {**result, **mapped}}

@@ -1,4 +1,4 @@
-"""What goes through the proxy is what goes without it, but for the documented mapping."""
+"""Exchanges through the proxy equal those without it, except for the documented mapping."""
 
 import json
 from collections.abc import AsyncIterator
@@ -54,8 +54,8 @@ class Script:
         """Everything that the case says."""
         case = self.case
         assert case is not None
-        for one in case.notifications:
-            await call.emit(case.spelled({"jsonrpc": "2.0", **one}))
+        for notification in case.notifications:
+            await call.emit(case.spelled({"jsonrpc": "2.0", **notification}))
         for question, _ in case.asked:
 
             def spelled(own: str, asked: Any = question) -> str:
@@ -109,7 +109,7 @@ async def benches() -> AsyncIterator[dict[tuple[str, str], Bench]]:
     lists = _lists()
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(httpx2.AsyncClient(timeout=5))
-        found = {}
+        result = {}
         for era in ERAS:
             for prefix in PREFIXES:
                 script = Script()
@@ -122,8 +122,8 @@ async def benches() -> AsyncIterator[dict[tuple[str, str], Bench]]:
                 if era == "legacy":
                     await bench.direct.initialize(CAPABILITIES, INFO)
                     await bench.proxied.initialize(CAPABILITIES, INFO)
-                found[era, prefix] = bench
-        yield found
+                result[era, prefix] = bench
+        yield result
 
 
 def _stamped(params: Any) -> Any:
@@ -140,7 +140,7 @@ def _stamped(params: Any) -> Any:
 
 @dataclass
 class Seen:
-    """What both sides of one exchange got."""
+    """The messages that both sides of one exchange received."""
 
     request: Any
     headers: dict[str, str]
@@ -171,16 +171,16 @@ async def _play(bench: Bench, client: Client, case: Case, prefix: str) -> Seen:
         rest = case.spelled(next(replies))[1:]
         return f'{{"jsonrpc":"2.0","id":{shown},{rest}'.encode()
 
-    messages = [mapping.exact(one) for one in await client.exchange(body, reply)]
+    messages = [mapping.exact(entry) for entry in await client.exchange(body, reply)]
     got = bench.backend.seen[0]
     headers = {n: header_text(v) for n, v in got.headers.items() if n.startswith("mcp-")}
     headers.pop("mcp-session-id", None)
     for message in messages:
         if "method" in message:
             _unlabelled(message)
-    heard = [mapping.exact(one) for one in bench.script.heard]
-    for one in heard:
-        one.pop("id")
+    heard = [mapping.exact(element) for element in bench.script.heard]
+    for item in heard:
+        item.pop("id")
     return Seen(mapping.exact(got.body), headers, heard, messages)
 
 
@@ -223,15 +223,15 @@ async def test_items_of_lists_pass_unchanged(
 ) -> None:
     bench = benches[era, prefix]
     member, key = MEMBERS[method]
-    given_items = [mapping.exact(one) for one in bench.backend.lists[member]]
+    given_items = [mapping.exact(item) for item in bench.backend.lists[member]]
     assert len(given_items) >= size(30, 300)
     rename = mapping.name if key == "name" else mapping.uri
-    expected = [{**one, key: rename(prefix, one[key])} for one in given_items]
+    expected = [{**entry, key: rename(prefix, entry[key])} for entry in given_items]
     params = _stamped({}) if era == "modern" else {}
     case = Case(method, params, {}, {}, [], [], True, 1)
     request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-    (found,) = await bench.proxied.exchange(case.spelled(request).encode())
-    shown = mapping.exact(found)["result"][member]
+    (result,) = await bench.proxied.exchange(case.spelled(request).encode())
+    shown = mapping.exact(result)["result"][member]
     assert mapping.tagged(shown) == mapping.tagged(expected)
 
 
@@ -240,7 +240,7 @@ async def test_a_backend_sees_the_information_of_its_client(
     benches: dict[tuple[str, str], Bench], prefix: str
 ) -> None:
     bench = benches["legacy", prefix]
-    greetings = [mapping.exact(one.body) for one in bench.backend.greetings]
+    greetings = [mapping.exact(item.body) for item in bench.backend.greetings]
     direct, *through = (g for g in greetings if g["params"]["clientInfo"]["name"] != "mcpproxy")
     assert through
     for greeting in through:
@@ -266,5 +266,5 @@ async def test_notifications_of_clients_pass_unchanged(
     bench.backend.seen.clear()
     assert await bench.direct.tell(body) == 202
     assert await bench.proxied.tell(body) == 202
-    direct, through = (mapping.tagged(mapping.exact(one.body)) for one in bench.backend.seen)
+    direct, through = (mapping.tagged(mapping.exact(item.body)) for item in bench.backend.seen)
     assert through == direct

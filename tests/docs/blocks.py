@@ -27,11 +27,11 @@ class Block:
 
 
 def run_blocks(
-    given: list[Block], directory: Path, env: Mapping[str, str], seconds: float
+    value: list[Block], directory: Path, env: Mapping[str, str], seconds: float
 ) -> list[str]:
     """Run blocks in one shell, with all that they start; return what each has printed."""
     with subprocess.Popen(
-        ["bash", "-c", script(given)],
+        ["bash", "-c", script(value)],
         cwd=directory,
         env=env,
         stdout=subprocess.PIPE,
@@ -49,20 +49,22 @@ def run_blocks(
 
 
 def blocks(page: str, *kinds: str) -> list[Block]:
-    """Those of a page of the documentation that are marked with one of the kinds, in order."""
+    """Return the blocks of a page that have one of the kinds, in order."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    found = [Block(one["kind"], one["commands"], one["printed"]) for one in _BLOCK.finditer(text)]
-    return [block for block in found if block.kind in kinds]
+    results = [
+        Block(match["kind"], match["commands"], match["printed"]) for match in _BLOCK.finditer(text)
+    ]
+    return [block for block in results if block.kind in kinds]
 
 
-def script(given: list[Block]) -> str:
+def script(value: list[Block]) -> str:
     """One program of all the commands; `outputs` tells what each block has printed."""
-    parts = [f"{block.commands}\necho; echo '{_CUT}'\n" for block in given]
+    parts = [f"{block.commands}\necho; echo '{_CUT}'\n" for block in value]
     return "set -euo pipefail\n" + "".join(parts)
 
 
 def outputs(printed: str) -> list[str]:
-    """What each block of a `script` has printed."""
+    """Return the output of each block of a `script`."""
     return printed.split(_CUT)[:-1]
 
 

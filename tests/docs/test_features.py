@@ -16,15 +16,17 @@ _TARGET = re.compile(r"`make ([a-z0-9-]+)`")
 def targets() -> frozenset[str]:
     """The make targets that .ci/run runs."""
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    found = re.findall(r"^(?!\s*#).*?\b(?:make|run_tests) ([a-z][a-z0-9-]*)", script, re.MULTILINE)
+    matches = re.findall(
+        r"^(?!\s*#).*?\b(?:make|run_tests) ([a-z][a-z0-9-]*)", script, re.MULTILINE
+    )
     known = re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    return frozenset(found) & frozenset(known)
+    return frozenset(matches) & frozenset(known)
 
 
 def _marks(nodes: list[ast.expr]) -> set[str]:
     """The names of markers in decorators, or in a module's pytestmark."""
-    whole = [one for node in nodes for one in ast.walk(node)]
-    return {one.attr for one in whole if isinstance(one, ast.Attribute)}
+    whole = [item for node in nodes for item in ast.walk(node)]
+    return {entry.attr for entry in whole if isinstance(entry, ast.Attribute)}
 
 
 def _tests(file: Path) -> dict[str, set[str]]:
@@ -49,12 +51,12 @@ def _tests(file: Path) -> dict[str, set[str]]:
 def collected() -> dict[str, set[str]]:
     """Every test that .ci/run collects, with its markers."""
     places = {"tests": {"test", "test-slow"}, "e2e": {"e2e"}}
-    found: dict[str, set[str]] = {}
+    result: dict[str, set[str]] = {}
     for place, needed in places.items():
         assert needed <= targets()
         for file in sorted((ROOT / place).glob("**/test_*.py")):
-            found |= _tests(file)
-    return found
+            result |= _tests(file)
+    return result
 
 
 def rows() -> list[tuple[int, str, str]]:

@@ -35,15 +35,15 @@ def stored(tmp_path: Path) -> Path:
     for program in ("bash", "jq", "openssl"):
         if shutil.which(program) is None:
             pytest.skip(f"the command needs {program}")
-    found = tmp_path / "secret.json"
-    found.write_text(json.dumps(desired.sealing_secret.build(an_mcpproxy(), OWNER, OLD)))
+    result = tmp_path / "secret.json"
+    result.write_text(json.dumps(desired.sealing_secret.build(an_mcpproxy(), OWNER, OLD)))
     name = constants.sealing_secret_name(OWNER.name, OWNER.uid)
     kubectl = tmp_path / "bin" / "kubectl"
     kubectl.parent.mkdir()
     text = KUBECTL.replace("UID", OWNER.uid).replace("NAME", name)
-    kubectl.write_text(text.replace("STORED", str(found)))
+    kubectl.write_text(text.replace("STORED", str(result)))
     kubectl.chmod(0o755)
-    return found
+    return result
 
 
 def _run(directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the documentation points to is there."""
+"""Links and names in the documentation are valid."""
 
 import re
 from pathlib import Path
@@ -22,7 +22,7 @@ def _anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_lead_to_existing_pages(page: Path) -> None:
     text = _FENCED.sub("", page.read_text(encoding="utf-8"))
     dead = []
     for link in _LINK.findall(_CODE.sub("", text)):

@@ -24,10 +24,10 @@ def environment() -> dict[str, str]:
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_the_quick_start_without_a_cluster_works_as_documented() -> None:
-    given = blocks("quickstart.md", "run: local")
-    assert len(given) == 4
-    printed = run_blocks(given, ROOT, environment(), 150)
-    for block, output in zip(given, printed, strict=True):
+    value = blocks("quickstart.md", "run: local")
+    assert len(value) == 4
+    printed = run_blocks(value, ROOT, environment(), 150)
+    for block, output in zip(value, printed, strict=True):
         if block.printed is not None:
             assert shape(output) == shape(block.printed)
 
@@ -53,10 +53,10 @@ async def test_the_counts_of_the_cluster_are_those_of_the_same_file_here() -> No
             for word in ("--resolve", f"{name}=127.0.0.1:{port}")
         ]
         command = ("plan", "-f", ROOT / "samples" / "demo.yaml", "-o", "json", "-n", "shop")
-        found = (await run_process(COMMAND, *command, *places, env=environment())).plan
-    assert found["failed"] == []
-    assert shown["BACKENDS"] == "{0}/{0}".format(len(found["backends"]))
-    assert shown["TOOLS"] == str(len(found["tools"]))
+        result = (await run_process(COMMAND, *command, *places, env=environment())).plan
+    assert result["failed"] == []
+    assert shown["BACKENDS"] == "{0}/{0}".format(len(result["backends"]))
+    assert shown["TOOLS"] == str(len(result["tools"]))
 
 
 def test_the_cluster_gets_the_images_and_manifests_that_the_tests_own_cluster_gets() -> None:
@@ -74,7 +74,7 @@ def test_the_cluster_gets_the_images_and_manifests_that_the_tests_own_cluster_ge
     ]
 
 
-def test_a_count_that_is_wrong_is_another_shape_and_an_age_is_not() -> None:
+def test_a_different_count_changes_the_shape_and_a_different_age_does_not() -> None:
     assert shape("demo True 3/3 10 21s\n") == shape("demo  True   3/3 10    1m2s")
     assert shape("demo True 3/3 10 21s") != shape("demo True 3/3 11 21s")
     assert shape("demo True 3/3 10 21s") != shape("demo True 2/3 10 21s")

@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mcpproxy.api.crd.definition import definition
 from scripts.reference import PAGE, render
+from scripts.yaml_files import parse_documents
 
 ROOT = Path(__file__).parents[2]
 SPEC = definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
@@ -50,15 +49,17 @@ def _given(value: Any, above: str = "") -> Iterator[str]:
 def test_every_field_is_in_some_sample() -> None:
     shown: set[str] = set()
     for file in (ROOT / "samples").glob("*.yaml"):
-        for found in yaml.safe_load_all(file.read_text(encoding="utf-8")):
-            if found and found.get("kind") == "MCPProxy":
-                shown.update(_given(found["spec"]))
+        for document in parse_documents(file.read_text(encoding="utf-8")):
+            if document and document.get("kind") == "MCPProxy":
+                shown.update(_given(document["spec"]))
     assert {path for path, _ in _fields(SPEC)} - shown == set()
 
 
 def test_every_link_within_leads_to_a_heading() -> None:
     headings = re.findall(r"^## (.*)$", TEXT, re.MULTILINE)
-    anchors = {re.sub(r"[^a-z0-9_ -]", "", one.lower()).replace(" ", "-") for one in headings}
+    anchors = {
+        re.sub(r"[^a-z0-9_ -]", "", heading.lower()).replace(" ", "-") for heading in headings
+    }
     assert len(anchors) == len(headings)
     linked = re.findall(r"\]\(#([^)]*)\)", TEXT)
     assert len(linked) > 40

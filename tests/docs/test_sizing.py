@@ -62,7 +62,7 @@ def test_other_measurements_make_another_table() -> None:
 
 def test_the_resources_of_a_pod_match_the_documentation() -> None:
     children = build(an_mcpproxy(), OPTIONS, OWNER)
-    (deployment,) = [one for one in children if one["kind"] == "Deployment"]
+    (deployment,) = [child for child in children if child["kind"] == "Deployment"]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     resources, page = container["resources"], PAGE.read_text(encoding="utf-8")
     assert float(parse_quantity(resources["requests"]["cpu"])) == REQUEST

@@ -4,14 +4,13 @@ import re
 from pathlib import Path
 from typing import get_args
 
-import yaml
-
 from mcpproxy.api.defaults import health_policy
 from mcpproxy.api.v1alpha1.status import CHANGES_UNHEARD, LIST_FAILED, BackendState
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.health import FOR_CALLERS, GUARDED, NOT_LISTED, BackendHealth
 from mcpproxy.proxy.workers import report_merge
 from mcpproxy.status import reasons
+from scripts.yaml_files import parse_yaml
 from tests.support.builders import an_mcpproxy
 
 ROOT = Path(__file__).parents[2]
@@ -35,8 +34,8 @@ TYPES = {
 
 
 def _errors(kind: type[BackendError]) -> set[str]:
-    found = {below.reason for below in kind.__subclasses__()}
-    return found.union(*(_errors(below) for below in kind.__subclasses__()))
+    result = {below.reason for below in kind.__subclasses__()}
+    return result.union(*(_errors(below) for below in kind.__subclasses__()))
 
 
 def _reasons() -> set[str]:
@@ -73,7 +72,7 @@ def test_every_state_of_a_backend_has_its_event_named() -> None:
 
 
 def test_every_alert_is_explained() -> None:
-    rules = yaml.safe_load((ROOT / "manifests/monitoring/rules.yaml").read_text(encoding="utf-8"))
+    rules = parse_yaml((ROOT / "manifests/monitoring/rules.yaml").read_text(encoding="utf-8"))
     alerts = {rule["alert"] for group in rules["spec"]["groups"] for rule in group["rules"]}
     explained = re.findall(r"^#### (\w+)\n\n\w", TEXT, re.MULTILINE)
     assert sorted(explained) == sorted(alerts)

@@ -37,14 +37,14 @@ def pytest_configure() -> None:
     as_written = manifest.parse
 
     def parse(manifest: Any) -> MCPProxy:
-        found = copy.deepcopy(manifest)
-        for holder, name in _places(found["spec"], parts(IGNORED)):
+        result = copy.deepcopy(manifest)
+        for holder, name in _places(result["spec"], parts(IGNORED)):
             if is_required(IGNORED) or IGNORED in _NEEDED:
                 holder[name] = _INSTEAD.get(name, f"ignored{next(_NUMBERS)}")
             else:
                 del holder[name]
                 holder.update(_REPLACED.get(IGNORED, {}))
-        return as_written(found)
+        return as_written(result)
 
     manifest.parse = parse
 

@@ -16,16 +16,16 @@ _OF_THE_OPERATOR: Final = {
     ".backends[].auth.passthrough",
     ".authentication.jwt[].insecureHttp",
 }
-"""What the pods may mount, but the operator alone heeds: the last two permit what others ask, and
-the two before are audiences of tokens that the kubelet mounts."""
+"""Fields that pods may mount and only the operator uses. The last two permit requests of others;
+the two before them are audiences of tokens that the kubelet mounts."""
 
 
 @functools.cache
 def spec_schema() -> dict[str, Any]:
     """The schema of a spec."""
     (version,) = definition.definition()["spec"]["versions"]
-    found: dict[str, Any] = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    return found
+    spec: dict[str, Any] = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    return spec
 
 
 def leaves() -> set[str]:
@@ -37,7 +37,7 @@ def leaves() -> set[str]:
 
 
 def is_the_runtimes(path: str) -> bool:
-    """Whether the pods do what this field says; else the operator does."""
+    """Return True if the pods implement this field, False if the operator does."""
     below = any(path == top or path.startswith((f"{top}.", f"{top}[]")) for top in _OF_THE_RUNTIME)
     return below and path not in _OF_THE_OPERATOR
 
@@ -48,7 +48,7 @@ def parts(path: str) -> list[str]:
 
 
 def is_required(path: str) -> bool:
-    """Whether what holds this field must have it."""
+    """Return True if the parent of this field requires it."""
     *holders, last = parts(path)
     schema = spec_schema()
     for part in holders:

@@ -45,9 +45,9 @@ def test_every_proof_is_a_test_of_this_repository() -> None:
     files = sorted({name.partition("::")[0] for name in named})
     collected = pytest_run("--collect-only", *files)
     assert collected.returncode == 0, collected.stdout
-    found = {line for line in collected.stdout.splitlines() if "::" in line}
-    found |= {line.partition("[")[0] for line in found}
-    assert named - found == set()
+    result = {line for line in collected.stdout.splitlines() if "::" in line}
+    result |= {line.partition("[")[0] for line in result}
+    assert named - result == set()
 
 
 def test_a_proof_has_a_real_runtime_or_a_real_operator_at_work() -> None:
@@ -58,7 +58,7 @@ def test_a_proof_has_a_real_runtime_or_a_real_operator_at_work() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", OF_THE_RUNTIME if FULL else OF_THE_RUNTIME[:: len(PROOFS) // 3])
-def test_a_proof_fails_in_front_of_a_runtime_that_does_not_heed_its_field(path: str) -> None:
+def test_a_proof_fails_if_the_runtime_ignores_its_field(path: str) -> None:
     run = pytest_run(
         *("-x", "-p", "tests.fields.ignoring", "--timeout=20", "-m", "", PROOFS[path]),
         IGNORED_FIELD=path,

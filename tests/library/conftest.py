@@ -21,9 +21,9 @@ ERAS = ("legacy", "2026-07-28")
 
 @pytest.fixture
 async def stack() -> AsyncIterator[AsyncExitStack]:
-    """What a test started, ended in the other order."""
-    async with AsyncExitStack() as found:
-        yield found
+    """Ends everything that a test started, in reverse order."""
+    async with AsyncExitStack() as result:
+        yield result
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def peer(stack: AsyncExitStack) -> Callable[..., Any]:
     """Starts a peer of an era; gives it and its URL."""
 
     async def start(name: str = "peer", era: str = "dual") -> tuple[Peer, str]:
-        found = Peer(name, era)
-        return found, f"{await stack.enter_async_context(serving(found.gate))}/mcp"
+        result = Peer(name, era)
+        return result, f"{await stack.enter_async_context(serving(result.gate))}/mcp"
 
     return start
 
@@ -40,8 +40,8 @@ def peer(stack: AsyncExitStack) -> Callable[..., Any]:
 @pytest.fixture
 async def counter(stack: AsyncExitStack) -> tuple[Counter, str]:
     """A server that counts in each session on its own, and its URL."""
-    found = Counter()
-    return found, f"{await stack.enter_async_context(serving(found.gate))}/mcp"
+    result = Counter()
+    return result, f"{await stack.enter_async_context(serving(result.gate))}/mcp"
 
 
 @asynccontextmanager
@@ -76,8 +76,8 @@ async def in_its_own_task(context: Any) -> AsyncIterator[Any]:
     leaving = asyncio.Event()
 
     async def hold() -> None:
-        async with context as found:
-            entered.set_result(found)
+        async with context as actual:
+            entered.set_result(actual)
             await leaving.wait()
 
     task = asyncio.create_task(hold())
@@ -110,5 +110,5 @@ async def names(client: Client) -> list[str]:
 
 def text(result: Any) -> str:
     """The text of a call's result."""
-    found: str = result.content[0].text
-    return found
+    actual: str = result.content[0].text
+    return actual

@@ -72,9 +72,9 @@ async def shelf() -> AsyncIterator[str]:
 
 
 async def in_process(server: Server, kind: str, identity: Identity) -> list[str]:
-    """What the program itself is listed on behalf of a caller."""
-    found = await getattr(server, f"list_{kind}")(identity=identity)
-    return [component.identifier for component in found]
+    """Return the program's own list on behalf of a caller."""
+    result = await getattr(server, f"list_{kind}")(identity=identity)
+    return [component.identifier for component in result]
 
 
 def sources(url: str) -> dict[str, Any]:
@@ -332,9 +332,9 @@ async def test_a_proxy_in_an_sdk_server_obeys_the_rules_for_the_callers_it_ident
     async with Client(sdk.server) as client:
         for identity in (OPS, DEV, NOBODY, DEV):
             sdk.identity = identity
-            found = await listed(client)
-            assert set(found["tools"]) == {"own", *SEEN[identity.subject]["tools"]}
-            assert found["prompts"] == SEEN[identity.subject]["prompts"]
+            result = await listed(client)
+            assert set(result["tools"]) == {"own", *SEEN[identity.subject]["tools"]}
+            assert result["prompts"] == SEEN[identity.subject]["prompts"]
         assert text(await client.call_tool("get_a", {})) == "get_a"
         sdk.identity = NOBODY
         await _is_refused(client, "get_a")
@@ -351,7 +351,7 @@ async def _is_refused(client: Client, tool: str) -> None:
     assert result.is_error
 
 
-def test_only_the_first_mount_sets_the_access(shelf: str) -> None:
+def test_the_first_mount_sets_the_access(shelf: str) -> None:
     sdk = Sdk(shelf, authorization=RULES)
     with pytest.raises(ValueError, match="set identify and the access of all at the first mount"):
         mount(sdk.server, shelf, prefix="x", audit={})
@@ -366,8 +366,8 @@ def test_an_access_token_that_an_sdk_server_has_verified_is_an_identity() -> Non
         claims={"iss": "https://i", "groups": ["dev", 1]},
     )
     request = SimpleNamespace(scope={"user": AuthenticatedUser(token)})
-    found = identity_of_request(request)
-    assert (found.issuer, found.subject, found.client) == ("https://i", "ann", "ide")
-    assert (found.groups, found.scopes) == (frozenset({"dev"}), frozenset({"a"}))
+    result = identity_of_request(request)
+    assert (result.issuer, result.subject, result.client) == ("https://i", "ann", "ide")
+    assert (result.groups, result.scopes) == (frozenset({"dev"}), frozenset({"a"}))
     for other in (None, SimpleNamespace(scope={}), SimpleNamespace()):
         assert identity_of_request(other).method == "anonymous"

@@ -27,7 +27,7 @@ async def _elicited(params: Any) -> t.ElicitResult:
 
 
 @pairs
-async def test_questions_are_answered_that_the_client_could_not(
+async def test_handlers_answer_server_requests_that_the_client_cannot(
     peer: Any, connect: Any, mode: str, era: str
 ) -> None:
     _, url = await peer(era=era)
@@ -88,8 +88,8 @@ async def test_a_shared_session_asks_only_clients_that_can_answer(
     _, url = await peer(era=era)
     shared = ProxyClient(url)
     client = await connect(Proxy(client_factory=lambda: shared), mode)
-    found = await client.call_tool("echo", {"a": 1})
-    assert text(found) == '{"a": 1}'
+    result = await client.call_tool("echo", {"a": 1})
+    assert text(result) == '{"a": 1}'
     with pytest.raises(Exception, match=r"not offer|not support|declare|apabilit|nternal"):
         await client.call_tool("sample", {"prompt": "x"})
 
@@ -105,14 +105,14 @@ async def test_a_reused_session_is_given_a_log_level_once(peer: Any, connect: An
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])
 async def test_factories_may_choose_other_headers_each_time(peer: Any, era: str) -> None:
-    found, url = await peer(era=era)
+    result, url = await peer(era=era)
     tokens = iter(f"t{n}" for n in range(100))
     async with Proxy(
         client_factory=lambda: ProxyClient(url, headers={"X-Token": next(tokens)})
     ) as proxy:
         for _ in range(3):
             await proxy.call_tool("echo", {})
-    calls = [r.headers["x-token"] for r in found.gate.seen if r.rpc == "tools/call"]
+    calls = [r.headers["x-token"] for r in result.gate.seen if r.rpc == "tools/call"]
     assert len(set(calls)) == 3
 
 
@@ -124,8 +124,8 @@ async def test_factories_may_be_asynchronous(counter: Any) -> None:
 
     async with Proxy(client_factory=make) as proxy:
         for _ in range(2):
-            found = await proxy.call_tool("increment")
-            assert found.structured_content == {"result": 1}
+            result = await proxy.call_tool("increment")
+            assert result.structured_content == {"result": 1}
     assert len(server.counts) == 2
 
 
@@ -138,16 +138,16 @@ async def test_a_shared_session_that_the_server_lost_is_opened_again(counter: An
         async with httpx2.AsyncClient() as http:
             headers = {"mcp-session-id": session, "mcp-protocol-version": "2025-11-25"}
             assert (await http.delete(url, headers=headers)).status_code == 200
-        found = await proxy.call_tool("increment")
-        assert found.structured_content == {"result": 1}
+        result = await proxy.call_tool("increment")
+        assert result.structured_content == {"result": 1}
 
 
 async def test_two_clients_of_one_server_share_nothing(counter: Any) -> None:
     server, url = counter
-    async with ProxyClient(url) as one, one.new() as two:
-        for client in (one, two):
-            found = await create_proxy(client).call_tool("increment")
-            assert found.structured_content == {"result": 1}
+    async with ProxyClient(url) as item, item.new() as two:
+        for client in (item, two):
+            result = await create_proxy(client).call_tool("increment")
+            assert result.structured_content == {"result": 1}
     assert len(server.counts) == 2
 
 

@@ -27,14 +27,14 @@ def _fastmcp(name: str, *bases: type, **attributes: Any) -> Any:
     return made
 
 
-def _remote(url: str, kind: str = "StreamableHttpTransport", **given: Any) -> Any:
+def _remote(url: str, kind: str = "StreamableHttpTransport", **fields: Any) -> Any:
     attributes: dict[str, Any] = {
         "headers": {},
         "auth": None,
         "httpx_client_factory": None,
         "verify": None,
     }
-    return _fastmcp(kind, url=url, **attributes | given)
+    return _fastmcp(kind, url=url, **attributes | fields)
 
 
 class _Methods:
@@ -82,13 +82,13 @@ async def test_a_server_of_fastmcp_is_a_target(connect: Any, mode: str) -> None:
 
 
 async def test_a_remote_transport_of_fastmcp_keeps_its_headers(peer: Any, connect: Any) -> None:
-    found, url = await peer()
+    result, url = await peer()
     token = _fastmcp("BearerAuth", token=SecretStr("secret"))
     transport = _remote(url, headers={"x-user": "me"}, auth=token)
     for target in (transport, _client(transport)):
         client = await connect(create_proxy(ProxyClient(target)))
         await client.call_tool("echo", {})
-        call = [request for request in found.gate.seen if request.rpc == "tools/call"][-1]
+        call = [request for request in result.gate.seen if request.rpc == "tools/call"][-1]
         assert call.headers["x-user"] == "me"
         assert call.headers["authorization"] == "Bearer secret"
 
@@ -103,10 +103,10 @@ async def test_a_stdio_transport_of_fastmcp_starts_a_process(connect: Any) -> No
 
 
 async def test_a_configuration_of_fastmcp_names_its_servers(peer: Any, connect: Any) -> None:
-    (_, one), (_, two) = await peer("one"), await peer("two")
+    (_, item), (_, two) = await peer("one"), await peer("two")
     servers = {
         name: SimpleNamespace(model_dump=lambda url=url, **_: {"url": url})
-        for name, url in (("a", one), ("b", two))
+        for name, url in (("a", item), ("b", two))
     }
     config = _fastmcp("MCPConfig", mcpServers=servers)
     client = await connect(create_proxy(_client(_fastmcp("MCPConfigTransport", config=config))))
@@ -146,9 +146,9 @@ async def test_a_server_of_fastmcp_takes_a_mount(peer: Any) -> None:
 
 @pytest.mark.parametrize("field", ["auth", "httpx_client_factory", "verify"])
 def test_unsupported_features_of_fastmcp_are_refused_by_name(field: str) -> None:
-    given: Any = {field: object()}
+    value: Any = {field: object()}
     with pytest.raises(TypeError, match=rf"StreamableHttpTransport\.{field}.*http_client"):
-        create_proxy(_client(_remote("http://x/mcp", **given)))
+        create_proxy(_client(_remote("http://x/mcp", **value)))
 
 
 def test_a_client_of_another_library_is_not_a_transport() -> None:

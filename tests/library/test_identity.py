@@ -24,9 +24,9 @@ pytestmark = LIVE
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def stack() -> AsyncIterator[AsyncExitStack]:
-    """What a test started, ended in the other order."""
-    async with AsyncExitStack() as found:
-        yield found
+    """Ends everything that a test started, in reverse order."""
+    async with AsyncExitStack() as result:
+        yield result
 
 
 async def test_a_proxy_of_the_library_gets_tokens_as_a_pod_does(

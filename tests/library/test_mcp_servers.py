@@ -17,8 +17,10 @@ from tests.library.conftest import NOTES, names
 
 
 def _backends(content: Any) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = from_mcp_servers(content).proxy.to_manifest()["spec"]["backends"]
-    return found
+    backends: list[dict[str, Any]] = from_mcp_servers(content).proxy.to_manifest()["spec"][
+        "backends"
+    ]
+    return backends
 
 
 def _only(server: dict[str, Any], **beside: Any) -> dict[str, Any]:
@@ -133,14 +135,14 @@ def test_headers_of_http_and_mcp_are_dropped_with_a_warning(
 ) -> None:
     caplog.set_level(logging.WARNING)
     headers = {"Host": "x", "Mcp-Session-Id": "y", "X-Mine": "z"}
-    found = _only({"url": "https://x/mcp", "headers": headers})
-    assert found["headers"] == [{"name": "X-Mine", "value": "z"}]
+    result = _only({"url": "https://x/mcp", "headers": headers})
+    assert result["headers"] == [{"name": "X-Mine", "value": "z"}]
     assert "Host" in caplog.text
     assert "Mcp-Session-Id" in caplog.text
     assert "secret" not in caplog.text
 
 
-def test_a_bare_mapping_of_servers_will_do() -> None:
+def test_a_mapping_of_servers_without_the_key_mcp_servers_is_accepted() -> None:
     assert [b["name"] for b in _backends({"a": {"url": "http://a/"}, "b": {"command": "b"}})] == [
         "a",
         "b",
@@ -164,7 +166,7 @@ def test_unusable_input_is_refused(content: Any, told: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "timeouts"),
+    ("value", "timeouts"),
     [
         ({"timeout": 30000}, {"request": "30000ms"}),
         ({"timeout": 120000}, {"request": "120000ms", "initialize": "120000ms"}),
@@ -176,8 +178,8 @@ def test_unusable_input_is_refused(content: Any, told: str) -> None:
         ({"startupTimeout": 20, "timeout": 5000}, {"request": "5000ms", "initialize": "20000ms"}),
     ],
 )
-def test_the_times_that_a_program_has_are_those_of_the_file(given: Any, timeouts: Any) -> None:
-    (backend,) = _backends({"mcpServers": {"p": {"command": "x", **given}}})
+def test_the_times_that_a_program_has_are_those_of_the_file(value: Any, timeouts: Any) -> None:
+    (backend,) = _backends({"mcpServers": {"p": {"command": "x", **value}}})
     assert backend["timeouts"] == timeouts
 
 
@@ -196,18 +198,18 @@ def test_a_time_that_is_not_a_number_is_named(member: str) -> None:
 def test_a_file_that_begins_with_a_byte_order_mark_loads(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "mcp.json"
     path.write_text('{"mcpServers": {"a": {"command": "grüße"}}}', encoding=encoding)
-    (found,) = from_target(str(path)).proxy.spec.backends
-    assert found.stdio is not None
-    assert found.stdio.command == "grüße"
+    (backend,) = from_target(str(path)).proxy.spec.backends
+    assert backend.stdio is not None
+    assert backend.stdio.command == "grüße"
 
 
 def test_null_sets_no_variable_and_numbers_and_booleans_are_written_as_json() -> None:
     env = {"GONE": None, "FLAG": True, "OFF": False, "PORT": 8080, "RATE": 0.5, "TEXT": "x"}
-    found = _only({"command": "x", "env": env, "args": ["--port", 8080]})
-    shown = {one["name"]: one["value"] for one in found["stdio"]["env"]}
+    result = _only({"command": "x", "env": env, "args": ["--port", 8080]})
+    shown = {item["name"]: item["value"] for item in result["stdio"]["env"]}
     expected = {"FLAG": "true", "OFF": "false", "PORT": "8080", "RATE": "0.5", "TEXT": "x"}
     assert shown == expected
-    assert found["stdio"]["args"] == ["--port", "8080"]
+    assert result["stdio"]["args"] == ["--port", "8080"]
     headers = _only({"url": "http://a/", "headers": {"X-None": None, "X-Version": 2}})["headers"]
     assert headers == [{"name": "X-Version", "value": "2"}]
 
@@ -277,8 +279,8 @@ def test_an_error_in_json_with_comments_names_the_line_of_the_file(tmp_path: Pat
 
 def test_a_home_directory_and_a_command_with_its_arguments_are_taken_apart() -> None:
     server = {"command": ["~/bin/server", "--quiet"], "args": ["now"], "cwd": "~/work"}
-    found = _backends({"mcp": {"a": {**server, "type": "local", "environment": {"A": "1"}}}})
-    assert found[0]["stdio"] == {
+    result = _backends({"mcp": {"a": {**server, "type": "local", "environment": {"A": "1"}}}})
+    assert result[0]["stdio"] == {
         "command": f"{Path.home()}/bin/server",
         "args": ["--quiet", "now"],
         "env": [{"name": "A", "value": "1"}],

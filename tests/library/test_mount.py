@@ -83,14 +83,14 @@ async def test_without_a_prefix_the_sdk_servers_own_component_wins(peer: Any, mo
     host.add_tool(lambda: "mine", name="echo")
     mount(host, url)
     async with Client(host, mode=mode) as client:
-        found = await names(client)
-        assert found.count("echo") == 1
+        result = await names(client)
+        assert result.count("echo") == 1
         assert text(await client.call_tool("echo", {})) == "mine"
         assert text(await client.call_tool("fail", {})) == "it broke"
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
-async def test_of_several_proxies_in_an_sdk_server_the_first_wins_in_lists_and_calls(
+async def test_the_first_of_several_proxies_in_an_sdk_server_takes_precedence(
     mode: str,
 ) -> None:
     host = _host()
@@ -127,7 +127,7 @@ async def test_components_of_a_server_take_precedence_over_mounted_ones(
 
 
 @pytest.mark.parametrize("names_of", [("a", "b"), ("b", "a"), ("Z", "a"), ("same", "same")])
-async def test_of_mounted_servers_the_first_wins_whatever_their_names(
+async def test_the_first_of_several_mounted_servers_takes_precedence(
     connect: Any, names_of: tuple[str, str]
 ) -> None:
     server = Server("S")
@@ -173,7 +173,7 @@ async def test_a_low_level_server_without_handlers_takes_a_mount(peer: Any, mode
 
 
 @pairs
-async def test_questions_pass_through_servers_mounted_into_servers(
+async def test_server_requests_pass_through_nested_mounts(
     peer: Any, connect: Any, mode: str, era: str
 ) -> None:
     _, url = await peer(era=era)
@@ -192,7 +192,7 @@ async def test_questions_pass_through_servers_mounted_into_servers(
 
 
 @pytest.mark.parametrize("mode", ERAS)
-async def test_a_tool_hidden_while_clients_look_is_gone_and_refused(
+async def test_a_tool_hidden_from_connected_clients_is_unlisted_and_refused(
     peer: Any, connect: Any, mode: str
 ) -> None:
     _, url = await peer()
@@ -210,7 +210,7 @@ async def test_a_tool_hidden_while_clients_look_is_gone_and_refused(
     assert (await client.read_resource("note://7")).contents
 
 
-async def test_a_hidden_component_is_hidden_in_every_spelling_of_its_prefix(
+async def test_a_hidden_component_is_hidden_in_every_case_of_its_prefix(
     peer: Any, connect: Any
 ) -> None:
     _, url = await peer()
@@ -278,10 +278,10 @@ async def test_a_copied_template_may_be_one_that_the_sdk_cannot_read(connect: An
 
 
 async def test_a_server_is_not_mounted_into_itself() -> None:
-    one, two = Server("one"), Server("two")
-    one.mount(two)
+    item, two = Server("one"), Server("two")
+    item.mount(two)
     with pytest.raises(ValueError, match="itself"):
-        two.mount(one)
+        two.mount(item)
 
 
 async def test_a_server_that_runs_takes_no_components() -> None:
@@ -291,7 +291,7 @@ async def test_a_server_that_runs_takes_no_components() -> None:
             server.mount(Server("late"))
 
 
-async def test_progress_on_a_question_reaches_the_mounted_server_with_its_own_token() -> None:
+async def test_progress_on_a_server_request_reaches_the_mounted_server_with_its_token() -> None:
     async def answer(call: Call) -> None:
         await call.ask(_sampling)
         shown = json.dumps(call.message["id"])
@@ -313,7 +313,7 @@ async def test_progress_on_a_question_reaches_the_mounted_server_with_its_own_to
             Client(f"{base}/mcp", mode="legacy", sampling_callback=sampled) as client,
         ):
             await client.call_tool("ext_t", {})
-    told = [one.message["params"] for one in backend.seen if "progress" in one.body.decode()]
+    told = [item.message["params"] for item in backend.seen if "progress" in item.body.decode()]
     assert told == [{"progressToken": "its-own", "progress": 0.5, "message": "half"}]
 
 

@@ -15,6 +15,8 @@ from tests.library.conftest import ERAS, text
 from tests.proxy.runtime.program import PROGRAM
 from tests.proxy.runtime.waiting import soon
 
+pytestmark = pytest.mark.slow
+
 
 def _is_alive(pid: int) -> bool:
     try:
@@ -46,21 +48,21 @@ class World:
 
 
 async def _told(client: Client) -> tuple[int, int]:
-    found = json.loads(text(await client.call_tool("tell", {})))
-    return found["pid"], found["told"]
+    document = json.loads(text(await client.call_tool("tell", {})))
+    return document["pid"], document["told"]
 
 
 def _spares(monkeypatch: pytest.MonkeyPatch) -> list[SpareProcesses]:
-    """Those of backends to come."""
-    found: list[SpareProcesses] = []
+    """Return the spare processes of backends that start later."""
+    result: list[SpareProcesses] = []
     begin = SpareProcesses.__init__
 
     def kept(self: SpareProcesses, *args: Any, **named: Any) -> None:
         begin(self, *args, **named)
-        found.append(self)
+        result.append(self)
 
     monkeypatch.setattr(SpareProcesses, "__init__", kept)
-    return found
+    return result
 
 
 @pytest.mark.parametrize("mode", ERAS)
@@ -77,7 +79,7 @@ async def test_each_call_has_a_fresh_process_that_was_started_before_the_call(
         for _ in range(3):
             # One is watched, another one waits.
             await soon(
-                lambda: any(one._waiting for one in spares) and len(world.living - used) > 1,
+                lambda: any(spare._waiting for spare in spares) and len(world.living - used) > 1,
                 "a process that waits",
             )
             before = world.pids
@@ -94,9 +96,9 @@ async def test_few_processes_are_left_after_many_calls(connect: Any, tmp_path: P
     proxy = create_proxy({"mcpServers": {"p": server}})
     async with proxy:
         client = await connect(proxy)
-        found = [await _told(client) for _ in range(12)]
-        assert {told for _, told in found} == {1}
-        assert len({pid for pid, _ in found}) == 12
+        results = [await _told(client) for _ in range(12)]
+        assert {told for _, told in results} == {1}
+        assert len({pid for pid, _ in results}) == 12
         assert len(world.pids) <= 12 + 2 + SPARE_PROGRAMS.value
         # The one that is watched, and those that wait.
         most = 1 + SPARE_PROGRAMS.value

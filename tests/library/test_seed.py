@@ -69,7 +69,7 @@ async def test_a_connected_client_is_shared_by_all_requests(connect: Any) -> Non
 
 
 class Callbacks:
-    """What a client answers, and what it was told."""
+    """A client's answers, and the notifications that it received."""
 
     def __init__(self) -> None:
         self.logged: list[Any] = []
@@ -92,10 +92,10 @@ class Callbacks:
         """Kept."""
         self.logged.append(params.data)
 
-    def given(self) -> dict[str, Any]:
+    def arguments(self) -> dict[str, Any]:
         """For a client."""
-        found = ("sampling", "elicitation", "list_roots", "logging")
-        return {f"{name}_callback": getattr(self, f"{name}_callback") for name in found}
+        result = ("sampling", "elicitation", "list_roots", "logging")
+        return {f"{name}_callback": getattr(self, f"{name}_callback") for name in result}
 
 
 @pytest.mark.parametrize("mode", ERAS)
@@ -108,7 +108,7 @@ async def test_all_features_pass_through(peer: Any, connect: Any, era: str, mode
     async def progressed(progress: float, total: float | None, message: str | None) -> None:
         seen.append(progress)
 
-    client = await connect(create_proxy(url), mode, log_level="debug", **callbacks.given())
+    client = await connect(create_proxy(url), mode, log_level="debug", **callbacks.arguments())
     if mode == "legacy":
         await client.set_logging_level("debug")
     assert text(await client.call_tool("sample", {"prompt": "Paris"})) == "model: Paris"
@@ -125,7 +125,7 @@ async def test_features_can_be_withdrawn(peer: Any, connect: Any, era: str, mode
     _, url = await peer(era=era)
     callbacks = Callbacks()
     backend = ProxyClient(url, sampling_handler=None, log_handler=None)
-    client = await connect(create_proxy(backend), mode, log_level="debug", **callbacks.given())
+    client = await connect(create_proxy(backend), mode, log_level="debug", **callbacks.arguments())
     if mode == "legacy":
         await client.set_logging_level("debug")
     seen = text(await client.call_tool("whoami", {}))
@@ -148,8 +148,8 @@ async def test_one_configured_server_has_no_prefix(peer: Any, connect: Any) -> N
 async def test_several_configured_servers_are_prefixed_in_all_they_have(
     peer: Any, connect: Any, mode: str
 ) -> None:
-    (_, one), (_, two) = await peer("one"), await peer("two")
-    config = {"mcpServers": {"weather": {"url": one}, "calendar": {"url": two}}}
+    (_, item), (_, two) = await peer("one"), await peer("two")
+    config = {"mcpServers": {"weather": {"url": item}, "calendar": {"url": two}}}
     client = await connect(create_proxy(config), mode)
     assert {"weather_echo", "calendar_echo"} <= set(await names(client))
     prompts = (await client.list_prompts()).prompts
@@ -238,13 +238,13 @@ async def test_a_proxy_adds_its_instructions_to_those_of_its_servers(
 
 @pytest.mark.parametrize("arguments", [{}, {"cache_ttl": 60}, {"cache_ttl": 0}])
 async def test_calls_do_not_list_whatever_the_cache_ttl(peer: Any, arguments: Any) -> None:
-    found, url = await peer()
+    result, url = await peer()
     server = Server("cached")
     server.add_provider(ProxyProvider(lambda: ProxyClient(url), **arguments))
     async with server:
         for _ in range(5):
             await server.call_tool("echo", {})
-        pages = found.gate.count("tools/list")
+        pages = result.gate.count("tools/list")
         assert pages == 3
         assert [b.settings.cache_ttl for b in server.gateway.backends.values()] == [
             arguments.get("cache_ttl", 300)
@@ -257,8 +257,8 @@ async def test_a_thousand_calls_of_one_client_open_one_session(counter: Any) -> 
     shared = ProxyClient(url).new()
     async with Proxy(client_factory=lambda: shared, name="reused") as proxy:
         for number in range(1, 1001):
-            found = await proxy.call_tool("increment")
-            assert found.structured_content == {"result": number}
+            result = await proxy.call_tool("increment")
+            assert result.structured_content == {"result": number}
     assert server.gate.count("initialize") == 1
     assert list(server.counts.values()) == [1000]
 
@@ -267,14 +267,14 @@ async def test_a_new_client_each_time_is_a_fresh_session_each_time(counter: Any)
     server, url = counter
     async with Proxy(client_factory=lambda: ProxyClient(url)) as proxy:
         for _ in range(5):
-            found = await proxy.call_tool("increment")
-            assert found.structured_content == {"result": 1}
+            result = await proxy.call_tool("increment")
+            assert result.structured_content == {"result": 1}
     assert len(server.counts) == 5
 
 
 @pytest.mark.parametrize("mode", ERAS)
 async def test_a_proxy_is_mounted_beside_local_tools(peer: Any, connect: Any, mode: str) -> None:
-    (_, one), (_, two) = await peer("one"), await peer("two")
+    (_, item), (_, two) = await peer("one"), await peer("two")
     server = Server("mine")
 
     @server.tool
@@ -282,7 +282,7 @@ async def test_a_proxy_is_mounted_beside_local_tools(peer: Any, connect: Any, mo
         """Something of our own."""
         return "local result"
 
-    server.mount(create_proxy(one))
+    server.mount(create_proxy(item))
     server.mount(create_proxy(two), prefix="more")
     async with server:
         await server.list_tools()

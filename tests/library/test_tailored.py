@@ -25,8 +25,8 @@ async def _sample(context: Any, params: Any) -> t.CreateMessageResult:
 async def _choosy(peer: Any, era: str) -> str:
     server, url = await peer(era=era)
     server.needs = {"sample": "sampling", "elicit": "elicitation"}
-    found: str = url
-    return found
+    result: str = url
+    return result
 
 
 @pairs
@@ -53,8 +53,8 @@ async def test_a_mounted_server_lists_the_components_available_to_the_client(
 ) -> None:
     outer = Server("outer")
     outer.mount(create_proxy(await _choosy(peer, era)), "in")
-    found = await names(await connect(outer, mode, sampling_callback=_sample))
-    assert {"in_sample", "in_elicit"} & {*found} == {"in_sample"}
+    result = await names(await connect(outer, mode, sampling_callback=_sample))
+    assert {"in_sample", "in_elicit"} & {*result} == {"in_sample"}
 
 
 @pytest.mark.parametrize("mode", ERAS)
@@ -69,7 +69,7 @@ async def test_an_sdk_server_lists_the_mounted_components_available_to_the_clien
         assert not {"in_sample", "in_elicit"} & {*await names(client)}
 
 
-async def test_names_that_only_some_see_are_found_where_several_servers_have_no_prefix(
+async def test_components_of_one_list_variant_are_routed_if_several_backends_have_no_prefix(
     peer: Any, connect: Any
 ) -> None:
     local = Server("local")

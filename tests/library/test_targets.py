@@ -1,4 +1,4 @@
-"""What a proxy can be made from."""
+"""Targets of a proxy in the library."""
 
 import subprocess
 import sys
@@ -48,11 +48,11 @@ async def test_a_streamable_http_transport_opens_fresh_sessions(
 async def test_a_transport_with_an_http_client_of_the_users_is_used_unchanged(
     peer: Any, connect: Any, era: str, mode: str
 ) -> None:
-    found, url = await peer(era=era)
+    result, url = await peer(era=era)
     async with httpx2.AsyncClient(headers={"x-user": "me"}) as http:
         client = await connect(create_proxy(streamable_http_client(url, http_client=http)), mode)
         assert text(await client.call_tool("echo", {"a": 1})) == '{"a": 1}'
-    calls = [request for request in found.gate.seen if request.rpc == "tools/call"]
+    calls = [request for request in result.gate.seen if request.rpc == "tools/call"]
     assert [request.headers["x-user"] for request in calls] == ["me"]
 
 
@@ -74,8 +74,8 @@ async def test_an_sse_transport_keeps_its_headers(stack: AsyncExitStack, connect
 
 @pytest.mark.parametrize("wrapped", [False, True])
 async def test_stdio_parameters_start_a_process(connect: Any, wrapped: bool) -> None:
-    found = StdioServerParameters(command=sys.executable, args=[NOTES])
-    client = await connect(create_proxy(stdio_client(found) if wrapped else found))
+    parameters = StdioServerParameters(command=sys.executable, args=[NOTES])
+    client = await connect(create_proxy(stdio_client(parameters) if wrapped else parameters))
     assert await names(client) == ["add_note", "search_notes"]
 
 
@@ -86,7 +86,7 @@ async def test_a_javascript_server_is_started_with_node(connect: Any) -> None:
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 @pytest.mark.parametrize("low", [False, True])
-async def test_a_server_of_this_process_needs_no_wire(connect: Any, mode: str, low: bool) -> None:
+async def test_an_in_process_server_needs_no_transport(connect: Any, mode: str, low: bool) -> None:
     server = _server()
     target = server._lowlevel_server if low else server
     client = await connect(create_proxy(target, name="outside"), mode)
@@ -118,8 +118,8 @@ async def test_a_connected_sdk_client_is_shared(
     connected = await stack.enter_async_context(in_its_own_task(Client(url, mode="legacy")))
     client = await connect(create_proxy(connected), mode)
     for number in (1, 2, 3):
-        found = await client.call_tool("increment", {})
-        assert found.structured_content == {"result": number}
+        result = await client.call_tool("increment", {})
+        assert result.structured_content == {"result": number}
     assert server.gate.count("initialize") == 1
 
 
@@ -134,8 +134,8 @@ async def test_callbacks_of_an_sdk_client_answer_in_the_clients_place(
         content = t.TextContent(type="text", text="from the callback")
         return t.CreateMessageResult(role="assistant", model="m", content=content)
 
-    given = Client(url, mode="legacy" if era == "legacy" else "auto", sampling_callback=sample)
-    client = await connect(create_proxy(given), mode)
+    value = Client(url, mode="legacy" if era == "legacy" else "auto", sampling_callback=sample)
+    client = await connect(create_proxy(value), mode)
     assert text(await client.call_tool("sample", {})) == "model: from the callback"
     assert "elicitation" not in text(await client.call_tool("whoami", {}))
 
@@ -188,8 +188,10 @@ async def test_an_error_for_a_missing_component_names_the_state_of_the_server() 
 
 
 def test_the_package_imports_its_parts_lazily() -> None:
-    found = "import sys, mcpproxy; print(sorted({'mcp', 'msgspec', 'uvicorn'} & set(sys.modules)))"
-    said = subprocess.run([sys.executable, "-c", found], capture_output=True, check=True, text=True)
+    result = "import sys, mcpproxy; print(sorted({'mcp', 'msgspec', 'uvicorn'} & set(sys.modules)))"
+    said = subprocess.run(
+        [sys.executable, "-c", result], capture_output=True, check=True, text=True
+    )
     assert said.stdout.strip() == "[]"
 
 

@@ -37,13 +37,13 @@ MUTABLE = (ast.Dict, ast.List, ast.Set, ast.DictComp, ast.ListComp, ast.SetComp)
 
 def places() -> list[str]:
     """All places, as `path:Class.function:kind` or, for attributes, `path:Class.attribute`."""
-    found = set()
+    result = set()
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             name = path.relative_to(ROOT).as_posix()
             tree = ast.parse(path.read_text(encoding="utf-8"))
-            found |= {f"{name}:{place}" for place in _in_scope(tree, ())}
-    return sorted(found)
+            result |= {f"{name}:{place}" for place in _in_scope(tree, ())}
+    return sorted(result)
 
 
 def _in_scope(node: ast.AST, scope: tuple[str, ...]) -> Iterator[str]:
@@ -67,8 +67,8 @@ def _at(node: ast.AST, scope: tuple[str, ...]) -> Iterator[str]:
 
 
 def _called(call: ast.Call) -> str:
-    found = call.func
-    return found.attr if isinstance(found, ast.Attribute) else getattr(found, "id", "")
+    result = call.func
+    return result.attr if isinstance(result, ast.Attribute) else getattr(result, "id", "")
 
 
 def _is_collection(value: ast.expr) -> bool:

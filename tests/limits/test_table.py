@@ -104,5 +104,5 @@ def test_every_place_that_a_peer_can_make_grow_has_a_limit_or_a_reason() -> None
 
 def test_every_place_names_limits_of_the_table() -> None:
     names = {limit.name for limit in ALL}
-    wrong = [place for place, found in BOUNDED.items() if not names.issuperset(found.split())]
+    wrong = [place for place, result in BOUNDED.items() if not names.issuperset(result.split())]
     assert wrong == []

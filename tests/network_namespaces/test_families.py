@@ -118,18 +118,18 @@ def pods(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Pod, 
         _ip("addr", "add", HOST[1], "dev", BRIDGE)
         _ip("link", "set", BRIDGE, "up")
         _let_through(stack)
-        found = []
+        results = []
         for name, (ipv6, ipv4) in PODS.items():
             addresses = {"IPv6": (ipv6,), "dual stack, IPv4 first": (ipv4, ipv6)}.get(
                 request.param, (ipv6, ipv4)
             )
             namespace = _namespace(name, addresses, stack)
             _start(namespace, addresses[0], tmp_path, stack)
-            found.append(Pod(addresses))
-        for pod in found:
+            results.append(Pod(addresses))
+        for pod in results:
             url = pod.url(pod.addresses[0], PORT_ADMIN, "/readyz")
             eventually("the pod is Ready", partial(_is_ready, url))
-        yield found[0], found[1]
+        yield results[0], results[1]
 
 
 def _is_ready(url: str) -> bool:

@@ -27,14 +27,14 @@ LIMITED = {
 
 
 def _view(state: str = "Healthy", **fields: Any) -> BackendStatus:
-    """What a pod sees of a backend that has tools and prompts."""
+    """Return a pod's report of a backend that has tools and prompts."""
     if state in ("Healthy", "RateLimited"):
         fields = {"components": COUNTS, "not_offered": ["resources", "resourceTemplates"], **fields}
     return a_view(state=state, **fields)
 
 
 def _object(seen: StatusInput | None = None, generation: int | None = None, **spec: Any) -> Object:
-    """What the API server has; without `seen`, before the operator saw it."""
+    """Return the live object; without `seen`, as before the operator saw it."""
     parent = a_manifest(**spec)
     newest = generation or (seen.generation if seen else 1)
     parent["metadata"] |= {
@@ -120,6 +120,6 @@ def _scaling() -> DeploymentView:
     return DeploymentView(True, 2, 1, 1, 1, 1, was_available=True)
 
 
-def rendered(found: Object) -> str:
+def rendered(result: Object) -> str:
     """The file's text."""
-    return yaml.safe_dump(found, sort_keys=True, width=98)
+    return yaml.safe_dump(result, sort_keys=True, width=98)

@@ -13,13 +13,14 @@ import pytest
 import yaml
 
 from mcpproxy.controller.watch_cache import LAG
+from scripts.yaml_files import parse_documents, parse_yaml
 from tests.support.promql_values import Labels, Points, Series, value
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "manifests" / "monitoring"
-GROUPS: dict[str, Any] = yaml.safe_load((MONITORING / "rules.yaml").read_text())["spec"]
+GROUPS: dict[str, Any] = parse_yaml((MONITORING / "rules.yaml").read_text())["spec"]
 RULES = [rule for group in GROUPS["groups"] for rule in group["rules"]]
-FILE: dict[str, Any] = yaml.safe_load((MONITORING / "rules_test.yaml").read_text())
+FILE: dict[str, Any] = parse_yaml((MONITORING / "rules_test.yaml").read_text())
 WHOLE = re.compile(r"(-?\d+)(?:([+-]\d+))?(?:x(\d+))?")
 
 
@@ -37,28 +38,28 @@ def labelled(text: str) -> dict[str, str]:
 
 def points(text: str, interval: float) -> Points:
     """The values of a series: `a`, `axN` and `a+bxN`, which is N + 1 of them."""
-    found: list[float] = []
+    result: list[float] = []
     for word in text.split():
         match = WHOLE.fullmatch(word)
         assert match, word
         start, step, times = int(match[1]), int(match[2] or 0), int(match[3] or 0)
-        found += [float(start + step * number) for number in range(times + 1)]
-    return [(number * interval, one) for number, one in enumerate(found)]
+        result += [float(start + step * number) for number in range(times + 1)]
+    return [(number * interval, item) for number, item in enumerate(result)]
 
 
 def alerts(case: dict[str, Any], until: float) -> Series:
     """All series of a case, and those of the alerts up to a time."""
     interval = seconds(case["interval"])
     series = Series()
-    for one in case["input_series"]:
-        series.add(labelled(one["series"]), points(one["values"], interval))
+    for item in case["input_series"]:
+        series.add(labelled(item["series"]), points(item["values"], interval))
     active: dict[tuple[str, Labels], float] = {}
-    found = Series(dict(series.points))
+    result = Series(dict(series.points))
     step = seconds(FILE["evaluation_interval"])
     for number in range(int(until / step) + 1):
         for rule in RULES:
-            _evaluate(rule, series, number * step, active, found)
-    return found
+            _evaluate(rule, series, number * step, active, result)
+    return result
 
 
 def _evaluate(
@@ -66,7 +67,7 @@ def _evaluate(
     series: Series,
     now: float,
     active: dict[tuple[str, Labels], float],
-    found: Series,
+    result: Series,
 ) -> None:
     there = value(rule["expr"], series, now)
     assert isinstance(there, dict)
@@ -77,17 +78,17 @@ def _evaluate(
         firing = now - since >= seconds(rule.get("for", "0s"))
         own = {**dict(labels), **rule["labels"], "alertname": rule["alert"]}
         state = {"__name__": "ALERTS", "alertstate": "firing" if firing else "pending"}
-        found.add({**own, **state}, [(now, 1.0), (now + 1, None)])
+        result.add({**own, **state}, [(now, 1.0), (now + 1, None)])
 
 
 @pytest.mark.parametrize("case", FILE["tests"], ids=lambda case: case["name"])
-def test_alerts_fire_when_they_should_and_not_else(case: dict[str, Any]) -> None:
+def test_alerts_fire_only_in_their_situations(case: dict[str, Any]) -> None:
     for wanted in case["promql_expr_test"]:
         at = seconds(wanted["eval_time"])
-        found = value(wanted["expr"], alerts(case, at), at)
-        assert isinstance(found, dict)
-        shown = sorted(sorted(dict(labels).items()) for labels in found)
-        expected = [sorted(labelled(one["labels"]).items()) for one in wanted["exp_samples"]]
+        result = value(wanted["expr"], alerts(case, at), at)
+        assert isinstance(result, dict)
+        shown = sorted(sorted(dict(labels).items()) for labels in result)
+        expected = [sorted(labelled(sample["labels"]).items()) for sample in wanted["exp_samples"]]
         assert shown == sorted(expected), wanted["eval_time"]
 
 
@@ -104,16 +105,16 @@ def test_every_alert_is_seen_to_fire() -> None:
 def test_a_watch_is_behind_for_longer_than_the_alert_wants_before_the_operator_is_restarted() -> (
     None
 ):
-    (rule,) = [one for one in RULES if one["alert"] == "MCPProxyWatchBehind"]
+    (rule,) = [item for item in RULES if item["alert"] == "MCPProxyWatchBehind"]
     threshold = float(rule["expr"].rpartition(">")[2])
-    deployment = yaml.safe_load((ROOT / "manifests" / "base" / "deployment.yaml").read_text())
+    deployment = parse_yaml((ROOT / "manifests" / "base" / "deployment.yaml").read_text())
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     probe = container["livenessProbe"]
     least = LAG + probe["periodSeconds"] * (probe["failureThreshold"] - 1)
     (monitor,) = [
-        one
-        for one in yaml.safe_load_all((MONITORING / "podmonitors.yaml").read_text())
-        if one["metadata"]["name"] == "mcpproxy-operator"
+        document
+        for document in parse_documents((MONITORING / "podmonitors.yaml").read_text())
+        if document["metadata"]["name"] == "mcpproxy-operator"
     ]
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
     assert threshold + seconds(endpoint["interval"]) < least, "one scrape falls in between"

@@ -8,41 +8,41 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from lupa.lua51 import LuaRuntime
 
 from scripts import manifests
+from scripts.yaml_files import parse_yaml
 from tests.packaging.argocd_objects import objects, rendered
 from tests.support.kstatus import kstatus
 
 FOLDER = Path(__file__).parents[2] / "manifests" / "argocd"
 SCRIPT = (FOLDER / "health.lua").read_text(encoding="utf-8")
 OBJECTS = sorted((FOLDER / "testdata").iterdir())
-CASES = yaml.safe_load((FOLDER / "health_test.yaml").read_text(encoding="utf-8"))["tests"]
+CASES = parse_yaml((FOLDER / "health_test.yaml").read_text(encoding="utf-8"))["tests"]
 
 
 def exported(path: str) -> dict[str, Any]:
     """One object."""
-    found: dict[str, Any] = yaml.safe_load((FOLDER / path).read_text(encoding="utf-8"))
-    return found
+    document: dict[str, Any] = parse_yaml((FOLDER / path).read_text(encoding="utf-8"))
+    return document
 
 
-def health(found: dict[str, Any]) -> dict[str, str]:
-    """What the script says; Argo CD's Lua is 5.1 as well."""
+def health(result: dict[str, Any]) -> dict[str, str]:
+    """Return the health by the script; Argo CD's Lua is 5.1 as well."""
     lua = LuaRuntime(unpack_returned_tuples=True)
     # Lua has no null, and Argo CD's objects have no such fields.
-    lua.globals().obj = lua.table_from(found, recursive=True)
+    lua.globals().obj = lua.table_from(result, recursive=True)
     return dict(lua.execute(SCRIPT))
 
 
 def test_the_test_objects_match_the_output_of_the_operator() -> None:
-    found = objects()
+    result = objects()
     if os.environ.get("UPDATE_GOLDEN"):
-        for name, one in found.items():
-            (FOLDER / "testdata" / f"{name}.yaml").write_text(rendered(one), encoding="utf-8")
-    assert {path.stem for path in OBJECTS} == set(found)
+        for name, item in result.items():
+            (FOLDER / "testdata" / f"{name}.yaml").write_text(rendered(item), encoding="utf-8")
+    assert {path.stem for path in OBJECTS} == set(result)
     for path in OBJECTS:
-        assert path.read_text(encoding="utf-8") == rendered(found[path.stem]), "run: make golden"
+        assert path.read_text(encoding="utf-8") == rendered(result[path.stem]), "run: make golden"
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: Path(case["inputPath"]).stem)
@@ -58,17 +58,17 @@ def test_every_object_is_used_and_every_state_of_argocd_that_we_know_is_reached(
 
 
 def test_a_suspended_proxy_is_suspended_before_the_operator_has_seen_it() -> None:
-    found = exported("testdata/no_status.yaml")
-    found["spec"]["suspend"] = True
-    assert health(found)["status"] == "Suspended"
+    result = exported("testdata/no_status.yaml")
+    result["spec"]["suspend"] = True
+    assert health(result)["status"] == "Suspended"
 
 
 def test_a_proxy_whose_backends_are_not_known_yet_is_progressing() -> None:
-    found = exported("testdata/healthy.yaml")
-    for condition in found["status"]["conditions"]:
+    result = exported("testdata/healthy.yaml")
+    for condition in result["status"]["conditions"]:
         if condition["type"] == "Ready":
             condition.update(status="Unknown", message="weather is Unknown")
-    assert health(found) == {"status": "Progressing", "message": "weather is Unknown"}
+    assert health(result) == {"status": "Progressing", "message": "weather is Unknown"}
 
 
 TOOLS = {
@@ -100,22 +100,22 @@ SAME = {
 
 
 @pytest.mark.parametrize("path", OBJECTS, ids=lambda path: path.stem)
-def test_generic_tools_come_to_the_same_conclusion(path: Path) -> None:
-    found = exported(f"testdata/{path.name}")
-    assert kstatus(found) == TOOLS[path.stem]
-    assert kstatus(found) in SAME[health(found)["status"]]
+def test_generic_tools_compute_the_same_status(path: Path) -> None:
+    result = exported(f"testdata/{path.name}")
+    assert kstatus(result) == TOOLS[path.stem]
+    assert kstatus(result) in SAME[health(result)["status"]]
 
 
 @pytest.mark.parametrize("path", OBJECTS, ids=lambda path: path.stem)
 def test_abnormal_conditions_are_absent_rather_than_false(path: Path) -> None:
-    found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    for condition in (found.get("status") or {}).get("conditions", []):
+    document = parse_yaml(path.read_text(encoding="utf-8"))
+    for condition in (document.get("status") or {}).get("conditions", []):
         assert condition["type"] not in ("Reconciling", "Stalled") or condition["status"] == "True"
-        assert condition["observedGeneration"] == found["status"]["observedGeneration"]
+        assert condition["observedGeneration"] == document["status"]["observedGeneration"]
 
 
 def test_the_settings_for_argocd_contain_the_unchanged_script() -> None:
     text = (FOLDER / "argocd-cm.yaml").read_text(encoding="utf-8")
     assert text == manifests.argocd_settings(), "run: make manifests"
-    data = yaml.safe_load(text)["data"]
+    data = parse_yaml(text)["data"]
     assert data["resource.customizations.health.mcpproxy.dev_MCPProxy"] == SCRIPT

@@ -1,40 +1,47 @@
 """The Helm charts in the repository; tests/charts renders and installs them."""
 
+import functools
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
-import yaml
 
 from scripts.charts import operator_chart, values
 from scripts.charts.__main__ import CHARTS, crd_template, files, images, plain
 from scripts.charts.templates import Template, member, merged, raw, scalar
+from scripts.yaml_files import parse_yaml
 
 ROOT = Path(__file__).parents[2]
-FILES = files()
+WRITTEN = {path.relative_to(CHARTS).as_posix() for path in CHARTS.rglob("*") if path.is_file()}
+BY_HAND = {path for path in WRITTEN if path.endswith(("/_helpers.tpl", "/NOTES.txt"))}
 
 
-@pytest.mark.parametrize("path", FILES)
+@functools.cache
+def generated() -> dict[str, str]:
+    """The generated files; all tests share them, because they take a second."""
+    return files()
+
+
+@pytest.mark.parametrize("path", sorted(WRITTEN - BY_HAND))
 def test_the_charts_are_as_generated(path: str) -> None:
-    assert (CHARTS / path).read_text(encoding="utf-8") == FILES[path], "run: make manifests"
+    assert (CHARTS / path).read_text(encoding="utf-8") == generated()[path], "run: make manifests"
 
 
 def test_nothing_else_lies_in_the_charts_but_helpers_and_notes() -> None:
-    written = {str(path.relative_to(CHARTS)) for path in CHARTS.rglob("*") if path.is_file()}
-    other = {Path(path).name for path in written - FILES.keys()}
-    assert other == {"_helpers.tpl", "NOTES.txt"}
+    assert generated().keys() == WRITTEN - BY_HAND, "run: make manifests"
+    assert {Path(path).name for path in BY_HAND} == {"_helpers.tpl", "NOTES.txt"}
 
 
 def test_charts_have_the_version_of_the_distribution() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for name in ("mcpproxy-operator", "mcpproxy-crds"):
-        chart = yaml.safe_load(FILES[f"{name}/Chart.yaml"])
+        chart = parse_yaml(generated()[f"{name}/Chart.yaml"])
         assert chart["version"] == chart["appVersion"] == project["version"]
 
 
 def test_every_value_is_used_by_a_template_and_every_used_value_exists() -> None:
-    deployment = plain().one("Deployment")
+    deployment = plain().only("Deployment")
     table = values.of_operator(deployment, images(deployment))
     helpers = (CHARTS / "mcpproxy-operator/templates/_helpers.tpl").read_text(encoding="utf-8")
     text = helpers + "".join(operator_chart.templates(plain()).values())

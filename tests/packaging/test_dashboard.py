@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
@@ -19,11 +18,12 @@ from mcpproxy.proxy.telemetry.metrics import STATES
 from scripts.dashboard import metrics
 from scripts.dashboard import panels as forms
 from scripts.dashboard.build import dashboard
+from scripts.yaml_files import parse_yaml
 from tests.support import dashboards
 
 ROOT = Path(__file__).parents[2]
 PANELS = list(dashboards.panels())
-RULES = yaml.safe_load((ROOT / "manifests" / "monitoring" / "rules.yaml").read_text())["spec"]
+RULES = parse_yaml((ROOT / "manifests" / "monitoring" / "rules.yaml").read_text())["spec"]
 ALERTS = {rule["alert"]: rule for group in RULES["groups"] for rule in group["rules"]}
 
 
@@ -36,29 +36,29 @@ def test_the_dashboard_is_as_generated() -> None:
     assert dashboards.FILE.read_text(encoding="utf-8") == dashboard(), "run: make manifests"
 
 
-def missing(given: Any, read: Any, place: str = "") -> Iterator[str]:
+def missing(argument: Any, read: Any, place: str = "") -> Iterator[str]:
     """The places of `given` that a reader has not kept; it may add defaults."""
-    if isinstance(given, dict) and isinstance(read, dict):
-        for key, value in given.items():
+    if isinstance(argument, dict) and isinstance(read, dict):
+        for key, value in argument.items():
             if key not in read and value not in (None, [], {}):
                 yield f"{place}.{key}"
             elif key in read:
                 yield from missing(value, read[key], f"{place}.{key}")
-    elif isinstance(given, list) and isinstance(read, list) and len(given) == len(read):
-        for number, (one, other) in enumerate(zip(given, read, strict=True)):
-            yield from missing(one, other, f"{place}[{number}]")
-    elif given != read:
+    elif isinstance(argument, list) and isinstance(read, list) and len(argument) == len(read):
+        for number, (item, other) in enumerate(zip(argument, read, strict=True)):
+            yield from missing(item, other, f"{place}[{number}]")
+    elif argument != read:
         yield place
 
 
 def test_the_dashboard_has_the_schema_of_grafana() -> None:
     register_default_plugins()
-    given = dashboards.load()
-    read = json.loads(JSONEncoder().encode(Dashboard.from_json(given)))
-    assert list(missing(given, read)) == []
-    given["panels"][1]["options"]["colour"] = "red"
-    read = json.loads(JSONEncoder().encode(Dashboard.from_json(given)))
-    assert list(missing(given, read)) == [".panels[1].options.colour"]
+    document = dashboards.load()
+    read = json.loads(JSONEncoder().encode(Dashboard.from_json(document)))
+    assert list(missing(document, read)) == []
+    document["panels"][1]["options"]["colour"] = "red"
+    read = json.loads(JSONEncoder().encode(Dashboard.from_json(document)))
+    assert list(missing(document, read)) == [".panels[1].options.colour"]
 
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
@@ -121,7 +121,7 @@ def test_the_table_names_each_column_and_its_order() -> None:
     assert merge["id"] == "merge"
     renamed = organize["options"]["renameByName"]
     assert list(renamed) == [f"Value #{target['refId']}" for target in table["targets"]]
-    overridden = {one["matcher"]["options"] for one in table["fieldConfig"]["overrides"]}
+    overridden = {override["matcher"]["options"] for override in table["fieldConfig"]["overrides"]}
     assert overridden == set(renamed.values())
     assert {target["format"] for target in table["targets"]} == {"table"}
     keys = set(organize["options"]["indexByName"]) - set(renamed)
@@ -143,7 +143,7 @@ def test_failed_calls_are_those_of_the_alert() -> None:
     ],
 )
 def test_a_panel_turns_red_where_its_alert_fires(title: str, alert: str) -> None:
-    (panel,) = [one for one in PANELS if one["title"] == title]
+    (panel,) = [item for item in PANELS if item["title"] == title]
     red = panel["fieldConfig"]["defaults"]["thresholds"]["steps"][-1]
     assert (red["color"], red["value"]) == (
         "red",

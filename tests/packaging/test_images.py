@@ -95,8 +95,8 @@ def check(tmp_path: Path) -> Iterator[Callable[[list[str], int], int]]:
         text = "\0".join(arguments).replace("PORT", str(server.server_port))
         file.write_text(f"{text}\0", encoding="utf-8")
         main.__globals__["COMMAND_LINE"] = str(file)
-        found: int = main()
-        return found
+        result: int = main()
+        return result
 
     yield run
     server.shutdown()

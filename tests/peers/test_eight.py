@@ -98,7 +98,7 @@ def _database(path: Path) -> str:
 def calls(entries: dict[str, Entry], folder: Path, page: str) -> dict[str, tuple[Request, str]]:
     """One call of a tool of each server, and a part of what it answers."""
     path, repository = str(folder / "hello.txt"), entries["git"]["args"][1]
-    found: dict[str, tuple[str, dict[str, Any], str]] = {
+    result: dict[str, tuple[str, dict[str, Any], str]] = {
         "filesystem": ("read_text_file", {"path": path}, "hello, wörld"),
         "memory": ("read_graph", {}, "Ann"),
         "sequential-thinking": ("sequentialthinking", {**THOUGHT, "totalThoughts": 1}, "thought"),
@@ -111,7 +111,7 @@ def calls(entries: dict[str, Entry], folder: Path, page: str) -> dict[str, tuple
     }
     return {
         name: (("tools/call", {"name": tool, "arguments": arguments}), part)
-        for name, (tool, arguments, part) in found.items()
+        for name, (tool, arguments, part) in result.items()
     }
 
 
@@ -123,8 +123,8 @@ def direct(
 
     def asked(name: str) -> list[Any]:
         requests = [("tools/list", {}), calls[name][0]]
-        found: list[Any] = ask(_alone(entries[name]), "legacy", requests)["answers"]
-        return found
+        answers: list[Any] = ask(_alone(entries[name]), "legacy", requests)["answers"]
+        return answers
 
     with ThreadPoolExecutor(2) as pool:
         return dict(zip(calls, pool.map(asked, calls), strict=True))
@@ -158,22 +158,23 @@ def test_eight_servers_of_one_mcp_json_are_healthy(
         while set(states.values()) != {"Healthy"}:
             line = changes.readline().strip() or b"{}"
             states = {
-                one["name"]: one["state"] for one in json.loads(line).get("backends", [])
+                backend["name"]: backend["state"]
+                for backend in json.loads(line).get("backends", [])
             } or states
     assert set(states) == set(entries)
 
 
 @pytest.mark.parametrize("mode", ERAS)
-def test_each_of_eight_servers_answers_as_it_does_alone(
+def test_each_of_eight_servers_behaves_as_without_the_others(
     calls: dict[str, tuple[Request, str]],
     direct: dict[str, list[Any]],
     together: tuple[Server, str],
     mode: str,
 ) -> None:
     requests = [through(call, name) for name, (call, _) in calls.items()]
-    found = ask(together[0], mode, [("tools/list", {}), *requests])
-    assert found["revision"] == ERAS[mode]
-    listed, *answers = found["answers"]
+    result = ask(together[0], mode, [("tools/list", {}), *requests])
+    assert result["revision"] == ERAS[mode]
+    listed, *answers = result["answers"]
     dropped = () if mode == "legacy" else LEGACY_MEMBERS
     for (name, (_, part)), answer in zip(calls.items(), answers, strict=True):
         own_list, own = direct[name]

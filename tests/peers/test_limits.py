@@ -37,7 +37,7 @@ def test_a_client_reports_a_call_beyond_a_limit_and_goes_on(
 ) -> None:
     client = CLIENTS[name]
     server = client.before(limited, tmp_path)
-    found = ask(server, mode, [ECHO, ECHO, LIST], client=client.program)["answers"]
-    assert "result" in found[0]
-    assert "rule once of spec.limits allows 1 calls" in found[1]["error"]["message"]
-    assert len(found[2]["result"]["tools"]) > 3
+    answers = ask(server, mode, [ECHO, ECHO, LIST], client=client.program)["answers"]
+    assert "result" in answers[0]
+    assert "rule once of spec.limits allows 1 calls" in answers[1]["error"]["message"]
+    assert len(answers[2]["result"]["tools"]) > 3

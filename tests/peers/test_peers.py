@@ -44,7 +44,7 @@ def prompt(name: str, /, **arguments: str) -> Request:
 
 
 def completion(ref: dict[str, str], name: str, value: str) -> Request:
-    """What an argument may be completed to."""
+    """Completions of an argument."""
     return "completion/complete", {"ref": ref, "argument": {"name": name, "value": value}}
 
 
@@ -93,9 +93,9 @@ FILES: list[Request] = [
 
 def answers(server: Server, mode: str, requests: list[Request], **options: Any) -> list[Any]:
     """The answers alone; fails when another revision was spoken than asked for."""
-    found = ask(server, mode, requests, **options)
-    assert found["revision"] == ERAS[mode]
-    got: list[Any] = found["answers"]
+    result = ask(server, mode, requests, **options)
+    assert result["revision"] == ERAS[mode]
+    got: list[Any] = result["answers"]
     return got
 
 
@@ -112,8 +112,8 @@ def compared(
     asked = [through(request, name) for request in requests]
     passed = answers(proxied, mode, asked, **options)
     dropped = () if mode == "legacy" else LEGACY_MEMBERS
-    for request, one, other in zip(requests, direct, passed, strict=True):
-        assert undone(other, name, dropped) == plain(one, dropped), request
+    for request, item, other in zip(requests, direct, passed, strict=True):
+        assert undone(other, name, dropped) == plain(item, dropped), request
     return direct, passed
 
 
@@ -131,7 +131,7 @@ def test_a_typescript_client_gets_the_answers_of_server_everything(
 
 @pytest.mark.parametrize("mode", ERAS)
 @pytest.mark.parametrize("name", ["web", "stream", "program"])
-def test_lists_hold_what_server_everything_offers_a_client_of_these_capabilities(
+def test_lists_of_server_everything_depend_on_the_capabilities_of_the_client(
     servers: dict[str, Server], proxied: Server, name: str, mode: str
 ) -> None:
     counts = []
@@ -148,8 +148,8 @@ def test_server_everything_can_ask_a_typescript_client(
     servers: dict[str, Server], proxied: Server, name: str, mode: str
 ) -> None:
     direct, passed = compared(servers, proxied, name, mode, ASKING, capabilities=ANSWERS_EVERYTHING)
-    for method, one, other in zip(QUESTIONS, direct, passed, strict=True):
-        questions = [asked for asked in one["asked"] if asked["method"] == method][:1]
+    for method, item, other in zip(QUESTIONS, direct, passed, strict=True):
+        questions = [asked for asked in item["asked"] if asked["method"] == method][:1]
         if method == "roots/list":
             # It asks for them when a session begins, too, in the middle of whatever runs.
             every = [asked for call in passed for asked in call["asked"]]
@@ -173,9 +173,9 @@ def test_a_typescript_client_works_on_files_of_server_filesystem(
 def _below(folder: Path, request: Request) -> Request:
     def placed(value: Any) -> Any:
         if isinstance(value, list):
-            return [placed(one) for one in value]
+            return [placed(item) for item in value]
         if isinstance(value, dict):
-            return {key: placed(one) for key, one in value.items()}
+            return {key: placed(entry) for key, entry in value.items()}
         return value.replace("{folder}", str(folder)) if isinstance(value, str) else value
 
     method, params = request
@@ -208,5 +208,5 @@ def test_the_inspector_and_a_typescript_client_get_the_same_lists(
             for (method, _), arguments in commands
         ]
         printed = [run.result() for run in runs]
-    for (request, _), one, other in zip(commands, seen, printed, strict=True):
-        assert plain({"result": other}) == plain(one), request
+    for (request, _), item, other in zip(commands, seen, printed, strict=True):
+        assert plain({"result": other}) == plain(item), request

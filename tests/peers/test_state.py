@@ -26,7 +26,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The servers, as mcp.json has them."""
     npm.install()
     memory = tmp_path_factory.mktemp("memory") / "memory.jsonl"
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "memory": {"command": NODE, "args": [MEMORY], "env": {"MEMORY_FILE_PATH": str(memory)}},
         "thinking": {"command": NODE, "args": [THINKING]},
     }
@@ -35,8 +35,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         written = str(tmp_path_factory.mktemp("playwright"))
         paths = ["--executable-path", str(shutil.which(CHROMIUM)), "--output-dir", written]
         args = [PLAYWRIGHT, *browser, *paths]
-        found["playwright"] = {"command": NODE, "args": args}
-    return found
+        result["playwright"] = {"command": NODE, "args": args}
+    return result
 
 
 def _file(directory: Path, servers: dict[str, Any]) -> str:
@@ -90,9 +90,9 @@ def _check(answers: list[Any], servers: dict[str, Any]) -> None:
 def test_servers_of_one_mcp_json_keep_the_state_of_a_stdio_client(
     servers: dict[str, Any], page: str, tmp_path: Path, mode: str
 ) -> None:
-    found = ask(_on_a_pipe(_file(tmp_path, servers)), mode, _story(page, servers))
-    assert found["revision"] == ERAS[mode]
-    _check(found["answers"], servers)
+    result = ask(_on_a_pipe(_file(tmp_path, servers)), mode, _story(page, servers))
+    assert result["revision"] == ERAS[mode]
+    _check(result["answers"], servers)
 
 
 def test_each_client_session_over_http_has_its_own_servers(

@@ -32,7 +32,7 @@ def tasks(tmp_path_factory: pytest.TempPathFactory, servers: dict[str, Server]) 
 
 
 def called(url: str, mode: str, tool: str, arguments: dict[str, Any]) -> Any:
-    """What peers/tasks.mjs prints: how the call went, and its outcome."""
+    """Output of peers/tasks.mjs: the kind of the call, and its outcome."""
     done = subprocess.run(
         [NODE, "tasks.mjs", url, mode, tool, json.dumps(arguments)],
         cwd=npm.PEERS,
@@ -49,22 +49,22 @@ def called(url: str, mode: str, tool: str, arguments: dict[str, Any]) -> Any:
 def test_the_sdks_client_for_tasks_gets_the_result_of_a_task_of_a_modern_server(
     tasks: str,
 ) -> None:
-    found = called(tasks, "2026-07-28", "modern_slow_compute", {"seconds": 1})
-    assert (found["kind"], found["outcome"]["status"]) == ("task", "completed")
-    assert found["outcome"]["result"]["content"][0]["text"] == "computed for 1 s"
+    result = called(tasks, "2026-07-28", "modern_slow_compute", {"seconds": 1})
+    assert (result["kind"], result["outcome"]["status"]) == ("task", "completed")
+    assert result["outcome"]["result"]["content"][0]["text"] == "computed for 1 s"
 
 
 def test_the_sdk_client_for_tasks_provides_input_for_a_modern_task(
     tasks: str,
 ) -> None:
-    found = called(tasks, "2026-07-28", "modern_confirm_delete", {})
-    assert found["outcome"]["result"]["content"][0]["text"] == "deleted"
-    assert "tasks/update" in found["seen"]
+    result = called(tasks, "2026-07-28", "modern_confirm_delete", {})
+    assert result["outcome"]["result"]["content"][0]["text"] == "deleted"
+    assert "tasks/update" in result["seen"]
 
 
 def test_the_sdks_client_for_tasks_gets_the_result_of_a_task_of_a_legacy_server(
     tasks: str,
 ) -> None:
-    found = called(tasks, "legacy", "legacy_simulate-research-query", {"topic": "tides"})
-    assert (found["kind"], found["outcome"]["status"]) == ("task", "completed")
-    assert "tides" in found["outcome"]["result"]["content"][0]["text"]
+    result = called(tasks, "legacy", "legacy_simulate-research-query", {"topic": "tides"})
+    assert (result["kind"], result["outcome"]["status"]) == ("task", "completed")
+    assert "tides" in result["outcome"]["result"]["content"][0]["text"]

@@ -13,7 +13,7 @@ from typing import Any, Final
 from scripts import npm
 
 ERAS: Final = {"legacy": "2025-11-25", "2026-07-28": "2026-07-28"}
-"""What a client is told to speak, and the revision that it then speaks."""
+"""The mode of a client, and the revision that it speaks in this mode."""
 ANSWERS_EVERYTHING: Final[dict[str, Any]] = {
     "sampling": {},
     "elicitation": {"form": {}},
@@ -56,8 +56,8 @@ def ask(
     capabilities: Mapping[str, Any] = MappingProxyType({}),
     client: Sequence[str] = TYPESCRIPT,
 ) -> Any:
-    """What a client of peers/ prints: the revision spoken, and an answer to each request."""
-    given = json.dumps([{"method": method, "params": params} for method, params in requests])
+    """Output of a client in peers/: its revision, and a response to each request."""
+    value = json.dumps([{"method": method, "params": params} for method, params in requests])
     command = [
         *client,
         server.transport,
@@ -68,7 +68,7 @@ def ask(
     done = subprocess.run(
         command,
         cwd=npm.PEERS,
-        input=given,
+        input=value,
         capture_output=True,
         text=True,
         timeout=CLIENT_SECONDS,
@@ -79,7 +79,7 @@ def ask(
 
 
 def inspect(url: str, era: str, home: Path, method: str, *arguments: str) -> Any:
-    """What the Inspector's command line prints for one request over HTTP."""
+    """Output of the Inspector's command line for one request over HTTP."""
     command = [NODE, INSPECTOR, "--cli", url, "--transport", "http", "--protocol-era", era]
     done = subprocess.run(
         [*command, "--method", method, *arguments, "--format", "json"],
@@ -156,11 +156,11 @@ def _own(key: str, item: dict[str, Any], prefix: str) -> dict[str, Any] | None:
 def _plain(value: Any, authority: str) -> Any:
     if isinstance(value, dict):
         return {
-            key: _uri(one, authority) if key in ("uri", "uriTemplate") else _plain(one, authority)
-            for key, one in value.items()
+            key: _uri(item, authority) if key in ("uri", "uriTemplate") else _plain(item, authority)
+            for key, item in value.items()
         }
     if isinstance(value, list):
-        return [_plain(one, authority) for one in value]
+        return [_plain(entry, authority) for entry in value]
     return _CLOCK.sub("TIME", value) if isinstance(value, str) else value
 
 

@@ -82,7 +82,7 @@ def test_a_plan_shows_the_access_of_one_caller_on_request() -> None:
         ("serviceAccount=reader", "serviceAccount must be NAMESPACE/NAME"),
     ],
 )
-def test_a_caller_that_is_not_understood_is_refused_with_the_form(text: str, says: str) -> None:
+def test_a_malformed_caller_is_refused_with_the_expected_form(text: str, says: str) -> None:
     with pytest.raises(ManifestError) as raised:
         parse_caller(text, _spec(*RULES))
     assert says in str(raised.value)
@@ -120,8 +120,8 @@ def test_a_change_of_rules_is_shown_for_each_caller_and_is_exit_code_2() -> None
 
 
 def test_the_first_rules_take_from_everyone_what_they_do_not_allow() -> None:
-    found = access_differences(_plan(), _plan(rule("read", DEV, {"tools": ["a_get"]})))
-    assert [(c["caller"], c["tools"]["removed"]) for c in found] == [
+    result = access_differences(_plan(), _plan(rule("read", DEV, {"tools": ["a_get"]})))
+    assert [(c["caller"], c["tools"]["removed"]) for c in result] == [
         ("group dev", ["a_set"]),
         ("anonymous", ["a_get", "a_set"]),
         ("any other caller", ["a_get", "a_set"]),

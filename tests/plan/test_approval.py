@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from scripts.yaml_files import parse_yaml
 from tests.plan.planning import names, plan, written
 from tests.proxy.runtime.serving import LIVE
 from tests.support.builders import a_manifest
@@ -19,16 +18,16 @@ def _file(path: Path, url: str, **catalog: Any) -> Path:
 
 async def _first(path: Path, url: str) -> dict[str, Any]:
     """The plan before anything was approved."""
-    found = await plan("-f", _file(path, url), "-o", "json")
-    assert (found.code, found.plan["approval"]) == (0, None)
-    return found.plan
+    result = await plan("-f", _file(path, url), "-o", "json")
+    assert (result.code, result.plan["approval"]) == (0, None)
+    return result.plan
 
 
 def _to_paste(text: str) -> dict[str, Any]:
     """The `spec.catalog` that a plan says to write."""
     _, _, rest = text.partition("to approve this catalog, write\n")
     lines = [line for line in rest.splitlines() if line.startswith("  ")]
-    content: dict[str, Any] = yaml.safe_load("\n".join(lines))["catalog"]
+    content: dict[str, Any] = parse_yaml("\n".join(lines))["catalog"]
     return content
 
 
@@ -36,11 +35,11 @@ async def test_the_digests_of_a_plan_approve_it(tmp_path: Path, peer: Any) -> No
     _, url = await peer("p")
     first = await _first(tmp_path / "f.yaml", url)
     for approved in ({"approved": first["approved"]}, {"approvedHash": first["catalogHash"]}):
-        found = await plan("-f", _file(tmp_path / "f.yaml", url, **approved), "-o", "json")
-        assert (found.code, found.plan["approval"]["matches"]) == (0, True)
+        result = await plan("-f", _file(tmp_path / "f.yaml", url, **approved), "-o", "json")
+        assert (result.code, result.plan["approval"]["matches"]) == (0, True)
 
 
-async def test_a_drift_is_exit_code_2_named_and_can_be_pasted_away(
+async def test_a_drift_is_exit_code_2_and_prints_the_fields_that_approve_it(
     tmp_path: Path, peer: Any
 ) -> None:
     server, url = await peer("p")
@@ -50,11 +49,11 @@ async def test_a_drift_is_exit_code_2_named_and_can_be_pasted_away(
     del server.tools["fail"]
     server.tools["fresh"] = server.echo
     file = _file(tmp_path / "f.yaml", url, approved=digests)
-    found = await plan("-f", file, "-o", "json")
-    assert (found.code, found.plan["approval"]["matches"]) == (2, False)
-    drift = [found.plan["approval"][sort]["tools"] for sort in ("new", "changed", "gone")]
+    result = await plan("-f", file, "-o", "json")
+    assert (result.code, result.plan["approval"]["matches"]) == (2, False)
+    drift = [result.plan["approval"][sort]["tools"] for sort in ("new", "changed", "gone")]
     assert drift == [["p_fresh"], ["p_echo"], ["p_fail"]]
-    assert {"p_fresh", "p_echo"} <= {t["name"] for t in found.plan["tools"] if t["served"]}
+    assert {"p_fresh", "p_echo"} <= {t["name"] for t in result.plan["tools"] if t["served"]}
     shown = await plan("-f", file)
     assert {"  new tools: p_fresh", "  changed tools: p_echo", "  gone tools: p_fail"} <= set(
         shown.out.splitlines()
@@ -64,9 +63,7 @@ async def test_a_drift_is_exit_code_2_named_and_can_be_pasted_away(
     assert "the catalog is approved" in again.out
 
 
-async def test_a_hash_that_is_another_is_shown_with_the_one_to_paste(
-    tmp_path: Path, peer: Any
-) -> None:
+async def test_a_different_hash_is_shown_with_the_one_to_approve(tmp_path: Path, peer: Any) -> None:
     _, url = await peer("p")
     shown = await plan("-f", _file(tmp_path / "f.yaml", url, approvedHash="0" * 64))
     assert shown.code == 2
@@ -84,14 +81,14 @@ async def test_withheld_components_are_not_a_difference_from_the_withholding_pro
     catalog = {"approved": first["approved"], "onDrift": "Withhold"}
     running = await proxy({"name": "p", "url": url}, catalog=catalog)
     file = _file(tmp_path / "f.yaml", url, **catalog)
-    found = await plan("-f", file, "-o", "json", "--against", running.url)
-    (fresh,) = [tool for tool in found.plan["tools"] if tool["name"] == "p_fresh"]
+    result = await plan("-f", file, "-o", "json", "--against", running.url)
+    (fresh,) = [tool for tool in result.plan["tools"] if tool["name"] == "p_fresh"]
     assert (fresh["withheld"], fresh["served"]) == (True, False)
-    assert found.plan["differences"]["tools"] == {"added": [], "removed": [], "changed": []}
-    assert found.code == 2
-    assert found.plan["catalogHash"] == (await running.report()).catalog_hash
-    assert found.plan["toolTokens"] == first["toolTokens"]
-    assert "p_fresh" in names(found.plan)
+    assert result.plan["differences"]["tools"] == {"added": [], "removed": [], "changed": []}
+    assert result.code == 2
+    assert result.plan["catalogHash"] == (await running.report()).catalog_hash
+    assert result.plan["toolTokens"] == first["toolTokens"]
+    assert "p_fresh" in names(result.plan)
     shown = await plan("-f", file)
     assert "withheld" in shown.out
     assert _to_paste(shown.out)["onDrift"] == "Withhold"

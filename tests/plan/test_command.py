@@ -16,7 +16,7 @@ LONG = "x" * 63
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Where a test writes its manifest."""
+    """Return the path at which a test writes its manifest."""
     return tmp_path / "mcpproxy.yaml"
 
 
@@ -25,10 +25,10 @@ async def test_servers_over_http_and_stdio_are_planned_with_all_that_they_have(
 ) -> None:
     _, url = await peer("p")
     proxy(file, {"name": "p", "url": url}, {"name": "notes", "stdio": NOTES})
-    found = await plan("-f", file, "-o", "json")
-    assert (found.code, found.err) == (0, "")
-    assert {"p_echo", "notes_add_note"} <= set(names(found.plan))
-    notes, web = found.plan["backends"]
+    result = await plan("-f", file, "-o", "json")
+    assert (result.code, result.err) == (0, "")
+    assert {"p_echo", "notes_add_note"} <= set(names(result.plan))
+    notes, web = result.plan["backends"]
     assert (notes["transport"], notes["session"], notes["state"]) == (
         "stdio",
         "Stateless",
@@ -37,13 +37,13 @@ async def test_servers_over_http_and_stdio_are_planned_with_all_that_they_have(
     assert (web["transport"], web["protocolVersion"]) == ("streamable-http", "2026-07-28")
     counts = {"tools": 9, "prompts": 1, "resources": 2, "resourceTemplates": 1}
     assert web["components"] == counts
-    assert "file://p//etc/motd" in names(found.plan, "resources")
-    assert names(found.plan, "prompts").count("p_greet") == 1
-    assert found.plan["toolTokens"] == sum(tool["tokens"] for tool in found.plan["tools"])
+    assert "file://p//etc/motd" in names(result.plan, "resources")
+    assert names(result.plan, "prompts").count("p_greet") == 1
+    assert result.plan["toolTokens"] == sum(tool["tokens"] for tool in result.plan["tools"])
     shown = await plan("-f", file)
     assert shown.code == 0
-    assert f"about {found.plan['toolTokens']} tokens" in shown.out
-    assert f"catalogHash: {found.plan['catalogHash']}" in shown.out
+    assert f"about {result.plan['toolTokens']} tokens" in shown.out
+    assert f"catalogHash: {result.plan['catalogHash']}" in shown.out
 
 
 async def test_an_override_shows_the_original_name_and_excluded_components_are_hidden(
@@ -52,11 +52,11 @@ async def test_an_override_shows_the_original_name_and_excluded_components_are_h
     _, url = await peer("p")
     tools = {"exclude": ["fail"], "overrides": [{"name": "echo", "rename": "say"}]}
     proxy(file, {"name": "p", "url": url, "tools": tools})
-    found = await plan("-f", file, "-o", "json")
-    (renamed,) = [tool for tool in found.plan["tools"] if tool["renamed"]]
+    result = await plan("-f", file, "-o", "json")
+    (renamed,) = [tool for tool in result.plan["tools"] if tool["renamed"]]
     assert (renamed["name"], renamed["ownName"]) == ("p_say", "echo")
-    assert not {"p_echo", "p_fail"} & set(names(found.plan))
-    assert found.code == 0
+    assert not {"p_echo", "p_fail"} & set(names(result.plan))
+    assert result.code == 0
 
 
 async def test_a_clash_is_exit_code_3_and_names_the_serving_backend(file: Path, peer: Any) -> None:
@@ -67,30 +67,30 @@ async def test_a_clash_is_exit_code_3_and_names_the_serving_backend(file: Path, 
     first = {"name": "a", "url": url, "tools": rename, **hidden}
     second = {"name": "c", "prefix": "a_b", "url": url, "tools": {"include": ["echo"]}, **hidden}
     proxy(file, first, second)
-    found = await plan("-f", file)
-    assert found.code == 3
-    assert "tools: a_b_echo of a, c: served by a" in found.out
+    result = await plan("-f", file)
+    assert result.code == 3
+    assert "tools: a_b_echo of a, c: served by a" in result.out
 
 
 async def test_a_name_over_64_characters_is_exit_code_3(file: Path, peer: Any) -> None:
     server, url = await peer("p")
     server.tools[LONG] = server.echo
     proxy(file, {"name": "p", "url": url})
-    found = await plan("-f", file)
-    assert found.code == 3
-    assert f"tools: p_{LONG} of p has 65" in found.out
+    result = await plan("-f", file)
+    assert result.code == 3
+    assert f"tools: p_{LONG} of p has 65" in result.out
 
 
-async def test_a_backend_that_is_not_there_is_exit_code_1_whatever_else_is_wrong(
+async def test_an_unreachable_backend_is_exit_code_1_regardless_of_other_findings(
     file: Path, peer: Any
 ) -> None:
     server, url = await peer("p")
     server.tools[LONG] = server.echo
     gone = f"http://127.0.0.1:{free_port()}/mcp"
     proxy(file, {"name": "p", "url": url}, {"name": "gone", "url": gone})
-    found = await plan("-f", file, "-o", "json")
-    assert (found.code, found.plan["failed"], found.plan["catalogHash"]) == (1, ["gone"], None)
-    assert len(found.plan["tooLong"]) == 1
+    result = await plan("-f", file, "-o", "json")
+    assert (result.code, result.plan["failed"], result.plan["catalogHash"]) == (1, ["gone"], None)
+    assert len(result.plan["tooLong"]) == 1
     shown = await plan("-f", file)
     assert "gone: Unreachable: " in shown.out
 
@@ -99,20 +99,20 @@ async def test_lists_that_are_empty_because_backends_failed_are_reported_as_unkn
     file: Path,
 ) -> None:
     proxy(file, {"name": "gone", "url": f"http://127.0.0.1:{free_port()}/mcp"})
-    found = await plan("-f", file, "-o", "json")
-    assert {*found.plan["notKnown"]} == {"tools", "prompts", "resources", "resourceTemplates"}
-    assert "gone" in found.plan["notKnown"]["tools"]
+    result = await plan("-f", file, "-o", "json")
+    assert {*result.plan["notKnown"]} == {"tools", "prompts", "resources", "resourceTemplates"}
+    assert "gone" in result.plan["notKnown"]["tools"]
     shown = await plan("-f", file)
     assert "tools: unknown, because backends failed: gone" in shown.out
 
 
-async def test_a_silent_backend_has_the_seconds_of_the_timeout(file: Path) -> None:
+async def test_a_silent_backend_is_awaited_for_the_timeout(file: Path) -> None:
     with bound() as silent:
         # The kernel takes the connection; nobody ever reads from it.
         proxy(file, {"name": "silent", "url": f"http://127.0.0.1:{silent.getsockname()[1]}/mcp"})
-        found = await plan("-f", file, "--timeout", "1")
-    assert found.code == 1
-    assert "silent: TimedOut: no response within the 1 s of --timeout" in found.out
+        result = await plan("-f", file, "--timeout", "1")
+    assert result.code == 1
+    assert "silent: TimedOut: no response within the 1 s of --timeout" in result.out
 
 
 async def test_reused_sessions_of_a_server_that_keeps_state_are_refused(
@@ -120,10 +120,10 @@ async def test_reused_sessions_of_a_server_that_keeps_state_are_refused(
 ) -> None:
     _, url = await peer("p", "legacy")
     proxy(file, {"name": "p", "url": url, "session": {"mode": "Reused"}})
-    found = await plan("-f", file, "-o", "json")
-    (backend,) = found.plan["backends"]
+    result = await plan("-f", file, "-o", "json")
+    (backend,) = result.plan["backends"]
     assert (backend["session"], backend["reason"]) == ("Stateful", "StatefulBackend")
-    assert found.code == 1
+    assert result.code == 1
 
 
 async def test_every_proxy_of_a_file_is_planned_and_other_kinds_are_passed_over(
@@ -132,24 +132,25 @@ async def test_every_proxy_of_a_file_is_planned_and_other_kinds_are_passed_over(
     _, url = await peer("p")
     backend = {"name": "p", "url": url}
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}}
-    one = a_manifest("one", "team", backends=[backend])
+    manifest = a_manifest("one", "team", backends=[backend])
     other = a_manifest("other", None, backends=[{**backend, "name": "q"}])
-    written(file, one, service, other)
-    found = await plan("-f", file, "-o", "json", "--namespace", "here")
-    assert [(p["namespace"], p["name"]) for p in found.plans] == [
+    written(file, manifest, service, other)
+    result = await plan("-f", file, "-o", "json", "--namespace", "here")
+    assert [(p["namespace"], p["name"]) for p in result.plans] == [
         ("team", "one"),
         ("here", "other"),
     ]
-    assert "p_echo" in names(found.plans[0])
-    assert "q_echo" in names(found.plans[1])
-    assert found.err == "mcpproxy plan: ignored Service web\n"
+    assert "p_echo" in names(result.plans[0])
+    assert "q_echo" in names(result.plans[1])
+    assert result.err == "mcpproxy plan: ignored Service web\n"
 
 
+@pytest.mark.slow
 async def test_a_manifest_may_come_on_standard_input(file: Path, peer: Any) -> None:
     _, url = await peer("p")
     text = proxy(file, {"name": "p", "url": url}).read_text()
-    found = await run_process(COMMAND, "plan", "-f", "-", stdin=text)
-    assert (found.code, found.out.splitlines()[0]) == (0, "MCPProxy tools")
+    result = await run_process(COMMAND, "plan", "-f", "-", stdin=text)
+    assert (result.code, result.out.splitlines()[0]) == (0, "MCPProxy tools")
 
 
 WRONG = [
@@ -173,10 +174,10 @@ async def test_an_invalid_manifest_prints_the_same_error_as_run(
 
 async def test_all_bad_manifests_of_a_file_are_named(file: Path) -> None:
     written(file, a_manifest("one", wrong=1), a_manifest("two", also=1))
-    found = await plan("-f", file)
-    assert found.code == 1
-    assert "MCPProxy one: spec.wrong: unknown field" in found.err
-    assert "MCPProxy two: spec.also: unknown field" in found.err
+    result = await plan("-f", file)
+    assert result.code == 1
+    assert "MCPProxy one: spec.wrong: unknown field" in result.err
+    assert "MCPProxy two: spec.also: unknown field" in result.err
 
 
 @pytest.mark.parametrize(
@@ -192,13 +193,16 @@ async def test_all_bad_manifests_of_a_file_are_named(file: Path) -> None:
         (("-f", "FILE", "-n", "Not A Name"), "metadata.namespace"),
     ],
 )
-async def test_a_wrong_call_is_exit_code_1(file: Path, args: tuple[str, ...], says: str) -> None:
+async def test_invalid_arguments_are_exit_code_1(
+    file: Path, args: tuple[str, ...], says: str
+) -> None:
     proxy(file, a_backend(url=f"http://127.0.0.1:{free_port()}/mcp"))
-    found = await plan(*(str(file) if arg == "FILE" else arg for arg in args))
-    assert found.code == 1
-    assert says in found.err
+    result = await plan(*(str(file) if arg == "FILE" else arg for arg in args))
+    assert result.code == 1
+    assert says in result.err
 
 
+@pytest.mark.slow
 async def test_no_value_of_a_header_or_variable_is_printed_or_saved(
     file: Path, tmp_path: Path, peer: Any
 ) -> None:

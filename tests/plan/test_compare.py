@@ -20,10 +20,10 @@ async def test_a_running_proxy_does_not_differ_from_its_manifest(
     _, url = await peer("p", era)
     running = await proxy({"name": "p", "url": url})
     file = written(tmp_path / "f.yaml", a_manifest(backends=[{"name": "p", "url": url}]))
-    found = await plan("-f", file, "-o", "json", "--against", running.url)
-    assert (found.code, found.plan["differences"]["tools"]["changed"]) == (0, [])
+    result = await plan("-f", file, "-o", "json", "--against", running.url)
+    assert (result.code, result.plan["differences"]["tools"]["changed"]) == (0, [])
     # The hash is the one that its status shows.
-    assert found.plan["catalogHash"] == (await running.report()).catalog_hash
+    assert result.plan["catalogHash"] == (await running.report()).catalog_hash
     shown = await plan("-f", file, "--against", running.url)
     assert "no differences" in shown.out
 
@@ -36,10 +36,10 @@ async def test_a_diff_against_a_running_proxy_is_exit_code_2(
     overrides = [{"name": "echo", "rename": "say"}, {"name": "link", "description": "New."}]
     changed = {"name": "p", "url": url, "tools": {"overrides": overrides}}
     file = written(tmp_path / "f.yaml", a_manifest(backends=[changed]))
-    found = await plan("-f", file, "-o", "json", "--against", running.url)
-    assert found.code == 2
+    result = await plan("-f", file, "-o", "json", "--against", running.url)
+    assert result.code == 2
     tools = {"added": ["p_say"], "removed": ["p_echo"], "changed": ["p_link"]}
-    assert found.plan["differences"]["tools"] == tools
+    assert result.plan["differences"]["tools"] == tools
     shown = await plan("-f", file, "--against", running.url)
     assert {"  + tools: p_say", "  - tools: p_echo", "  ~ tools: p_link"} <= set(
         shown.out.splitlines()
@@ -54,24 +54,24 @@ async def test_a_clash_takes_precedence_over_a_difference(
     tools = {"overrides": [{"name": "echo", "rename": "x" * 63}]}
     changed = {"name": "p", "url": url, "tools": tools}
     file = written(tmp_path / "f.yaml", a_manifest(backends=[changed]))
-    found = await plan("-f", file, "-o", "json", "--against", running.url)
-    assert found.plan["differences"]["tools"]["added"] == ["p_" + "x" * 63]
-    assert found.code == 3
+    result = await plan("-f", file, "-o", "json", "--against", running.url)
+    assert result.plan["differences"]["tools"]["added"] == ["p_" + "x" * 63]
+    assert result.code == 3
 
 
 async def test_an_earlier_plan_is_compared_with_proxy_by_proxy(tmp_path: Path, peer: Any) -> None:
     server, url = await peer("p")
     backends = [{"name": "p", "url": url}]
-    one, two = a_manifest("one", backends=backends), a_manifest("two", backends=backends)
-    before = await plan("-f", written(tmp_path / "one.yaml", one), "-o", "json")
+    item, two = a_manifest("one", backends=backends), a_manifest("two", backends=backends)
+    before = await plan("-f", written(tmp_path / "one.yaml", item), "-o", "json")
     earlier = tmp_path / "earlier.json"
     earlier.write_text(before.out)
     known = dict(server.tools)
     del server.tools["fail"]
-    both = written(tmp_path / "both.yaml", one, two)
-    found = await plan("-f", both, "-o", "json", "--against", earlier)
-    assert found.code == 2
-    first, second = (p["differences"]["tools"] for p in found.plans)
+    both = written(tmp_path / "both.yaml", item, two)
+    result = await plan("-f", both, "-o", "json", "--against", earlier)
+    assert result.code == 2
+    first, second = (p["differences"]["tools"] for p in result.plans)
     assert first == {"added": [], "removed": ["p_fail"], "changed": []}
     assert (len(second["added"]), second["removed"]) == (8, [])
     server.tools = known
@@ -85,11 +85,11 @@ async def test_a_proxy_missing_from_the_file_is_removed(tmp_path: Path, peer: An
     before = await plan("-f", written(tmp_path / "both.yaml", *both), "-o", "json")
     earlier = tmp_path / "earlier.json"
     earlier.write_text(before.out)
-    found = await plan(
+    result = await plan(
         "-f", written(tmp_path / "one.yaml", both[0]), "-o", "json", "--against", earlier
     )
-    assert found.code == 2
-    (gone,) = json.loads(found.out)["gone"]
+    assert result.code == 2
+    (gone,) = json.loads(result.out)["gone"]
     assert (gone["namespace"], gone["name"]) == ("team", "two")
     assert len(gone["differences"]["tools"]["removed"]) == 9
     nothing = await plan("-f", "-", "--against", earlier)
@@ -98,12 +98,12 @@ async def test_a_proxy_missing_from_the_file_is_removed(tmp_path: Path, peer: An
     assert "\nMCPProxy team/two is removed\n" in nothing.out
 
 
-async def test_a_running_proxy_that_is_not_there_is_exit_code_1(tmp_path: Path, peer: Any) -> None:
+async def test_an_unreachable_running_proxy_is_exit_code_1(tmp_path: Path, peer: Any) -> None:
     _, url = await peer("p")
     file = written(tmp_path / "f.yaml", a_manifest(backends=[{"name": "p", "url": url}]))
-    found = await plan("-f", file, "--against", f"http://127.0.0.1:{free_port()}/mcp")
-    assert found.code == 1
-    assert "--against: cannot read the running proxy" in found.err
+    result = await plan("-f", file, "--against", f"http://127.0.0.1:{free_port()}/mcp")
+    assert result.code == 1
+    assert "--against: cannot read the running proxy" in result.err
 
 
 @pytest.mark.parametrize(
@@ -113,9 +113,9 @@ async def test_one_running_proxy_cannot_be_compared_with_several(
     tmp_path: Path, against: str, what: str
 ) -> None:
     file = written(tmp_path / "f.yaml", a_manifest("one"), a_manifest("two"))
-    found = await plan("-f", file, "--against", against)
-    assert found.code == 1
-    assert f"--against {what} compares one MCPProxy, but the file has 2" in found.err
+    result = await plan("-f", file, "--against", against)
+    assert result.code == 1
+    assert f"--against {what} compares one MCPProxy, but the file has 2" in result.err
 
 
 @pytest.mark.parametrize(
@@ -128,14 +128,14 @@ async def test_a_file_that_is_not_an_earlier_plan_is_exit_code_1(
     earlier = tmp_path / "earlier.json"
     earlier.write_text(content)
     file = written(tmp_path / "f.yaml", a_manifest())
-    found = await plan("-f", file, "--against", earlier)
-    assert found.code == 1
-    assert f"--against {earlier}: " in found.err
+    result = await plan("-f", file, "--against", earlier)
+    assert result.code == 1
+    assert f"--against {earlier}: " in result.err
 
 
 async def test_the_document_contains_the_exit_code(tmp_path: Path, peer: Any) -> None:
     server, url = await peer("p")
     server.tools["x" * 63] = server.echo
     file = written(tmp_path / "f.yaml", a_manifest(backends=[{"name": "p", "url": url}]))
-    found = await plan("-f", file, "-o", "json")
-    assert (json.loads(found.out)["exitCode"], json.loads(found.out)["version"]) == (3, 1)
+    result = await plan("-f", file, "-o", "json")
+    assert (json.loads(result.out)["exitCode"], json.loads(result.out)["version"]) == (3, 1)

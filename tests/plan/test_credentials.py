@@ -50,16 +50,16 @@ async def test_a_proxy_with_authentication_is_compared_with_a_token(
     by_header = await plan(*against, "-H", f"Authorization: Bearer {guarded.token}")
     monkeypatch.setenv(TOKEN, guarded.token)
     by_environment = await plan(*against)
-    for found in (by_file, by_header, by_environment):
-        assert (found.code, "no differences" in found.out) == (0, True), found.err
-        assert guarded.token not in found.out + found.err
+    for result in (by_file, by_header, by_environment):
+        assert (result.code, "no differences" in result.out) == (0, True), result.err
+        assert guarded.token not in result.out + result.err
 
 
 async def test_the_other_commands_take_a_token_as_well(guarded: Guarded, tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text(guarded.token)
-    found = await run_command("list", guarded.url, "tools", "--token-file", file)
-    assert (found.code, "p_echo" in found.out) == (0, True)
+    result = await run_command("list", guarded.url, "tools", "--token-file", file)
+    assert (result.code, "p_echo" in result.out) == (0, True)
 
 
 async def test_a_redirect_does_not_carry_credentials(stack: AsyncExitStack, tmp_path: Path) -> None:
@@ -78,12 +78,12 @@ async def test_a_redirect_does_not_carry_credentials(stack: AsyncExitStack, tmp_
     backend = {"name": "p", "url": f"{elsewhere}/mcp"}
     file = proxy(tmp_path / "f.yaml", {**backend, "optional": True})
     header = f"Authorization: Bearer {SECRET}"
-    found = await plan("-f", file, "--against", f"{base}/mcp", "-H", header)
-    assert found.code == 1
+    result = await plan("-f", file, "--against", f"{base}/mcp", "-H", header)
+    assert result.code == 1
     listed = await run_command("list", f"{base}/mcp", "-H", header)
     assert listed.code == 1
     assert not any(SECRET.encode() in value for value in seen)
-    for text in (found.out, found.err, listed.out, listed.err):
+    for text in (result.out, result.err, listed.out, listed.err):
         assert SECRET not in text
 
 
@@ -115,8 +115,8 @@ async def test_a_file_without_a_token_is_refused(
 ) -> None:
     file = tmp_path / "token"
     file.write_text(content)
-    found = await plan("-f", guarded.file, "--against", guarded.url, "--token-file", file)
-    assert (found.code, "expected one token without spaces" in found.err) == (1, True)
+    result = await plan("-f", guarded.file, "--against", guarded.url, "--token-file", file)
+    assert (result.code, "expected one token without spaces" in result.err) == (1, True)
 
 
 async def test_options_that_would_have_no_effect_are_refused(
@@ -137,9 +137,9 @@ async def test_options_that_would_have_no_effect_are_refused(
 
 async def test_a_malformed_header_is_not_repeated(guarded: Guarded) -> None:
     against = ("-f", guarded.file, "--against", guarded.url)
-    found = await plan(*against, "-H", f"Bearer {SECRET}")
-    assert (found.code, "expected a header, such as" in found.err) == (1, True)
-    assert SECRET not in found.err
+    result = await plan(*against, "-H", f"Bearer {SECRET}")
+    assert (result.code, "expected a header, such as" in result.err) == (1, True)
+    assert SECRET not in result.err
 
 
 async def test_values_are_redacted_with_and_without_their_scheme() -> None:

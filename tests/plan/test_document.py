@@ -56,29 +56,29 @@ def test_a_name_that_two_backends_claim_is_exit_code_3() -> None:
     assert exit_code(plan) == 3
 
 
-def test_a_clash_that_the_manifest_accepts_is_shown_and_fails_nothing() -> None:
+def test_a_clash_accepted_by_the_manifest_is_shown_without_a_failure() -> None:
     plan = a_plan({"a": ["same"], "b": ["same"]}, on_clash="First")
-    assert [found["servedBy"] for found in plan["clashes"]] == ["a"]
+    assert [clash["servedBy"] for clash in plan["clashes"]] == ["a"]
     assert "served by a" in render_plan(plan)
     assert exit_code(plan) == 0
 
 
-def test_a_clash_that_is_to_fail_is_served_by_none_and_is_exit_code_3() -> None:
+def test_a_clash_with_the_policy_fail_is_served_by_no_backend_and_is_exit_code_3() -> None:
     plan = a_plan({"a": ["same", "own"], "b": ["same"]}, on_clash="Fail")
     assert [tool["served"] for tool in plan["tools"]] == [False, True, False]
-    assert [found["servedBy"] for found in plan["clashes"]] == [None]
+    assert [clash["servedBy"] for clash in plan["clashes"]] == [None]
     assert "same of a, b: served by no backend" in render_plan(plan)
     assert exit_code(plan) == 3
 
 
-def test_a_hidden_tool_costs_no_tokens() -> None:
+def test_a_hidden_tool_does_not_count_towards_the_tokens() -> None:
     assert a_plan({"a": ["s"], "b": ["s"]})["toolTokens"] == a_plan({"a": ["s"]})["toolTokens"] > 0
 
 
 def test_a_name_over_64_characters_is_exit_code_3() -> None:
     assert exit_code(a_plan({"a": ["a_" + "x" * 62]})) == 0
     plan = a_plan({"a": ["a_" + "x" * 63]})
-    assert [(found["backend"], found["length"]) for found in plan["tooLong"]] == [("a", 65)]
+    assert [(result["backend"], result["length"]) for result in plan["tooLong"]] == [("a", 65)]
     assert exit_code(plan) == 3
 
 
@@ -89,9 +89,9 @@ def test_a_backend_with_unknown_lists_is_exit_code_1_without_a_hash() -> None:
 
 def test_added_removed_and_changed_tools_are_exit_code_2() -> None:
     before, after = a_plan({"a": ["a_x", "a_y"]}), a_plan({"a": ["a_y", "a_z"]}, "new")
-    found = plan_differences(before, after)
-    assert found["tools"] == {"added": ["a_z"], "removed": ["a_x"], "changed": ["a_y"]}
-    assert exit_code({**after, "differences": found}) == 2
+    result = plan_differences(before, after)
+    assert result["tools"] == {"added": ["a_z"], "removed": ["a_x"], "changed": ["a_y"]}
+    assert exit_code({**after, "differences": result}) == 2
     assert exit_code({**after, "differences": plan_differences(after, after)}) == 0
 
 
@@ -100,7 +100,7 @@ def test_a_different_order_alone_is_not_a_difference() -> None:
     assert not differ(plan_differences(before, after))
 
 
-def test_another_spelling_of_a_number_is_a_change_for_it_changes_the_digest() -> None:
+def test_another_encoding_of_a_number_changes_the_digest() -> None:
     before = a_plan({"a": ["a_x", "a_y"]})
     after = {**before, "approved": {"tools": {**before["approved"]["tools"], "a_x": "0" * 64}}}
     assert plan_differences(before, after)["tools"]["changed"] == ["a_x"]
@@ -114,18 +114,18 @@ def test_the_approved_digests_of_a_plan_have_the_hash_of_its_catalog() -> None:
     assert a_plan({"a": ["a_x"]}, known=False)["approved"] is None
 
 
-def test_which_backend_answered_first_does_not_show() -> None:
-    one, other = a_plan({"a": ["a_x"], "b": ["b_x"]}), a_plan({"b": ["b_x"], "a": ["a_x"]})
-    one["backends"].sort(key=lambda backend: backend["name"])
+def test_the_order_of_responses_of_backends_is_invisible() -> None:
+    item, other = a_plan({"a": ["a_x"], "b": ["b_x"]}), a_plan({"b": ["b_x"], "a": ["a_x"]})
+    item["backends"].sort(key=lambda backend: backend["name"])
     other["backends"].sort(key=lambda backend: backend["name"])
-    assert json.dumps(one) == json.dumps(other)
+    assert json.dumps(item) == json.dumps(other)
 
 
 def test_against_nothing_all_is_added() -> None:
     assert plan_differences(None, a_plan({"a": ["a_x"]}))["tools"]["added"] == ["a_x"]
 
 
-def test_of_several_exit_codes_1_comes_before_3_before_2_before_0() -> None:
+def test_exit_code_1_takes_precedence_over_3_over_2_over_0() -> None:
     assert highest_exit_code([0, 2, 3, 1]) == 1
     assert highest_exit_code([0, 2, 3]) == 3
     assert highest_exit_code([0, 2]) == 2
@@ -138,7 +138,7 @@ def test_four_bytes_of_compact_json_are_a_token_rounded_up() -> None:
     assert count_tokens(b'"\\ud800"') == 2
 
 
-def test_a_name_cannot_steer_the_terminal() -> None:
+def test_a_name_cannot_control_the_terminal() -> None:
     shown = render_plan(a_plan({"a": ["a_\x1b[2J\nfake"]}))
     assert "\x1b" not in shown
     assert "a_\\x1b[2J\\nfake" in shown

@@ -1,4 +1,4 @@
-"""What a plan says of the identities with which backends are called."""
+"""Identities with which a plan says that backends are called."""
 
 from typing import Any
 

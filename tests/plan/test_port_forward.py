@@ -23,7 +23,7 @@ class Kubectl:
     directory: Path
 
     def does(self, script: str) -> None:
-        """What it does; what it is called with, and that it was ended, is kept."""
+        """Set the script of the fake kubectl, which records its arguments and its end."""
         program = self.directory / "kubectl"
         program.write_text(f'#!/bin/sh\necho "$@" > "{self.directory}/called"\n{script}\n')
         program.chmod(0o755)
@@ -62,9 +62,9 @@ async def test_the_proxy_of_a_cluster_is_reached_and_compared_with(
     kubectl.forwards(running.url)
     backend = {"name": "p", "url": url}
     same = written(tmp_path / "same.yaml", a_manifest(backends=[backend]))
-    found = await kubectl.plan("-f", same, "--against", "mcpproxy/live")
-    assert (found.code, found.err) == (0, "")
-    assert "no differences" in found.out
+    result = await kubectl.plan("-f", same, "--against", "mcpproxy/live")
+    assert (result.code, result.err) == (0, "")
+    assert "no differences" in result.out
     assert kubectl.called == "--namespace team port-forward service/live :http"
     assert (kubectl.directory / "ended").exists()
     other = written(tmp_path / "other.yaml", a_manifest(backends=[{**backend, "prefix": "q"}]))
@@ -90,9 +90,9 @@ async def test_without_a_namespace_it_is_that_of_the_context(
 async def test_an_error_of_kubectl_is_reported(tmp_path: Path, kubectl: Kubectl) -> None:
     kubectl.does("""echo 'Error from server (NotFound): services "tools" not found' >&2; exit 1""")
     file = written(tmp_path / "f.yaml", a_manifest())
-    found = await kubectl.plan("-f", file, "--against", "mcpproxy/tools")
-    assert found.code == 1
-    assert found.err == (
+    result = await kubectl.plan("-f", file, "--against", "mcpproxy/tools")
+    assert result.code == 1
+    assert result.err == (
         "mcpproxy plan: --against mcpproxy/tools: kubectl port-forward:"
         ' Error from server (NotFound): services "tools" not found\n'
     )
@@ -103,22 +103,22 @@ async def test_a_kubectl_that_forwards_nothing_is_abandoned(
 ) -> None:
     kubectl.does("exec sleep 60")
     file = written(tmp_path / "f.yaml", a_manifest())
-    found = await kubectl.plan("-f", file, "--against", "mcpproxy/tools", "--timeout", "0.5")
-    assert found.code == 1
-    assert "no port was forwarded within the 0.5 s of --timeout" in found.err
+    result = await kubectl.plan("-f", file, "--against", "mcpproxy/tools", "--timeout", "0.5")
+    assert result.code == 1
+    assert "no port was forwarded within the 0.5 s of --timeout" in result.err
 
 
 async def test_a_missing_kubectl_is_reported(tmp_path: Path) -> None:
     file = written(tmp_path / "f.yaml", a_manifest())
     env = {"PATH": str(tmp_path)}
-    found = await run_command("plan", "-f", file, "--against", "mcpproxy/tools", env=env)
-    assert found.code == 1
-    assert "--against mcpproxy/tools: cannot run kubectl: No such file" in found.err
+    result = await run_command("plan", "-f", file, "--against", "mcpproxy/tools", env=env)
+    assert result.code == 1
+    assert "--against mcpproxy/tools: cannot run kubectl: No such file" in result.err
 
 
 async def test_the_service_of_a_proxy_has_the_port_that_is_forwarded() -> None:
     children = build(an_mcpproxy(), OPTIONS, OWNER)
-    (service,) = [one for one in children if one["kind"] == "Service"]
+    (service,) = [child for child in children if child["kind"] == "Service"]
     assert [port["name"] for port in service["spec"]["ports"]] == [PORT]
 
 

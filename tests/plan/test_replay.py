@@ -54,16 +54,16 @@ def record(principal: dict[str, Any] = ALICE, **members: Any) -> dict[str, Any]:
 
 def log(path: Path, *records: dict[str, Any] | str) -> Path:
     """A file of these lines."""
-    lines = [one if isinstance(one, str) else json.dumps(one) for one in records]
+    lines = [item if isinstance(item, str) else json.dumps(item) for item in records]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="surrogateescape")
     return path
 
 
 def spec(*rules: dict[str, Any], **fields: Any) -> MCPProxySpec:
     """A spec with these rules, and one backend that is named a."""
-    given = {"authorization": {"rules": list(rules)}, "authentication": AUTHENTICATION, **fields}
+    value = {"authorization": {"rules": list(rules)}, "authentication": AUTHENTICATION, **fields}
     backends = [{"name": "a", "url": "http://a/mcp"}]
-    return an_mcpproxy(backends=backends, **given).spec
+    return an_mcpproxy(backends=backends, **value).spec
 
 
 def replayed(path: Path, *records: dict[str, Any] | str, spec: MCPProxySpec) -> Plan:
@@ -72,9 +72,9 @@ def replayed(path: Path, *records: dict[str, Any] | str, spec: MCPProxySpec) -> 
     return replay_calls("tools", CallJudge(spec, CATALOG), calls)
 
 
-def only_change(found: Plan) -> tuple[str, str]:
+def only_change(result: Plan) -> tuple[str, str]:
     """The only change, and its reason."""
-    (change,) = found["changes"]
+    (change,) = result["changes"]
     return change["change"], change["reason"]
 
 
@@ -83,14 +83,14 @@ READ = rule("read", DEV, {"tools": ["a_get"]})
 
 def test_calls_with_the_same_decision_are_not_listed(tmp_path: Path) -> None:
     denied = record(name="a_set", decision="denied")
-    found = replayed(tmp_path, record(), denied, record(BOT, decision="denied"), spec=spec(READ))
-    assert (found["calls"], found["changes"]) == (3, [])
+    result = replayed(tmp_path, record(), denied, record(BOT, decision="denied"), spec=spec(READ))
+    assert (result["calls"], result["changes"]) == (3, [])
 
 
 def test_calls_that_no_rule_allows_any_longer_are_denied(tmp_path: Path) -> None:
-    found = replayed(tmp_path, record(name="a_set"), record(name="a_set"), spec=spec(READ))
-    assert (found["denied"], found["allowed"]) == (2, 0)
-    (change,) = found["changes"]
+    result = replayed(tmp_path, record(name="a_set"), record(name="a_set"), spec=spec(READ))
+    assert (result["denied"], result["allowed"]) == (2, 0)
+    (change,) = result["changes"]
     assert change == {
         "change": "denied",
         "principal": ALICE,
@@ -105,8 +105,8 @@ def test_calls_that_no_rule_allows_any_longer_are_denied(tmp_path: Path) -> None
 
 def test_calls_that_a_new_rule_allows_are_newly_allowed(tmp_path: Path) -> None:
     agents = rule("agents", {"serviceAccounts": [{"namespace": "agents", "name": "*"}]})
-    found = replayed(tmp_path, record(BOT, decision="denied"), spec=spec(agents))
-    assert only_change(found) == ("allowed", "rule agents")
+    result = replayed(tmp_path, record(BOT, decision="denied"), spec=spec(agents))
+    assert only_change(result) == ("allowed", "rule agents")
 
 
 @pytest.mark.parametrize(
@@ -133,8 +133,8 @@ def test_callers_are_those_of_the_record(
 def test_scopes_that_a_rule_requires_are_named(tmp_path: Path) -> None:
     scoped = spec(rule("read", DEV, {"tools": ["a_get"]}, scopes=["tools:read"]))
     granted = record({**ALICE, "scopes": ["tools:read"]})
-    found = replayed(tmp_path, record(), granted, spec=scoped)
-    assert only_change(found) == ("denied", "needs the scopes tools:read")
+    result = replayed(tmp_path, record(), granted, spec=scoped)
+    assert only_change(result) == ("denied", "needs the scopes tools:read")
 
 
 @pytest.mark.parametrize(
@@ -155,13 +155,13 @@ def test_every_kind_of_request_is_decided(
     tmp_path: Path, members: dict[str, Any], decision: str
 ) -> None:
     prompts = spec(rule("p", DEV, {"prompts": ["*"]}))
-    found = replayed(tmp_path, record(**members), spec=prompts)
-    assert [change["change"] for change in found["changes"]] == (
+    result = replayed(tmp_path, record(**members), spec=prompts)
+    assert [change["change"] for change in result["changes"]] == (
         [] if decision == "allowed" else ["denied"]
     )
 
 
-def test_a_denied_call_that_names_no_backend_belongs_to_the_one_that_lists_it(
+def test_a_denied_call_is_attributed_to_the_backend_that_lists_the_component(
     tmp_path: Path,
 ) -> None:
     denied = record(decision="denied")
@@ -188,31 +188,31 @@ def test_conditions_are_evaluated_with_recorded_arguments(
     tmp_path: Path, arguments: Any, change: tuple[str, str] | None
 ) -> None:
     line = record() if arguments is None else record(arguments=arguments)
-    found = replayed(tmp_path, line, spec=spec(CONDITIONAL))
-    assert [(one["change"], one["reason"]) for one in found["changes"]] == (
+    result = replayed(tmp_path, line, spec=spec(CONDITIONAL))
+    assert [(item["change"], item["reason"]) for item in result["changes"]] == (
         [] if change is None else [change]
     )
 
 
 def test_conditions_on_claims_cannot_be_decided(tmp_path: Path) -> None:
     claims = rule("own", DEV, {"tools": ["a_*"]}, when="args.x in claims.teams")
-    found = replayed(tmp_path, record(arguments={"x": "y"}), spec=spec(claims))
-    assert only_change(found)[0] == "unknown"
+    result = replayed(tmp_path, record(arguments={"x": "y"}), spec=spec(claims))
+    assert only_change(result)[0] == "unknown"
 
 
 def test_a_record_without_all_groups_cannot_be_denied(tmp_path: Path) -> None:
     principal = {**ALICE, "groups": ["other"], "incomplete": True}
-    found = replayed(tmp_path, record(principal), spec=spec(READ))
-    assert only_change(found)[0] == "unknown"
+    result = replayed(tmp_path, record(principal), spec=spec(READ))
+    assert only_change(result)[0] == "unknown"
 
 
 def test_without_rules_everything_is_allowed(tmp_path: Path) -> None:
-    found = replayed(
+    result = replayed(
         tmp_path,
         record(decision="denied"),
         spec=spec(authorization=None),
     )
-    assert only_change(found)[0] == "allowed"
+    assert only_change(result)[0] == "allowed"
 
 
 def test_other_records_are_ignored(tmp_path: Path) -> None:
@@ -223,8 +223,8 @@ def test_other_records_are_ignored(tmp_path: Path) -> None:
         record(proxy="other"),
         "",
     ]
-    found = replayed(tmp_path, *others, record(), spec=spec(READ))
-    assert (found["calls"], found["ofOtherProxies"], found["badLineCount"]) == (1, 1, 0)
+    result = replayed(tmp_path, *others, record(), spec=spec(READ))
+    assert (result["calls"], result["ofOtherProxies"], result["badLineCount"]) == (1, 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -242,11 +242,11 @@ def test_other_records_are_ignored(tmp_path: Path) -> None:
     ids=range(8),
 )
 def test_a_malformed_line_is_named_by_its_number(tmp_path: Path, line: str, reason: str) -> None:
-    found = replayed(tmp_path, record(), line, record(), spec=spec(READ))
-    (bad,) = found["badLines"]
+    result = replayed(tmp_path, record(), line, record(), spec=spec(READ))
+    (bad,) = result["badLines"]
     assert bad["line"] == 2
     assert bad["reason"].startswith(reason)
-    assert found["calls"] == 2, "the lines around it count"
+    assert result["calls"] == 2, "the lines around it count"
 
 
 def test_a_line_that_does_not_end_is_read_in_bounded_memory(tmp_path: Path) -> None:
@@ -269,10 +269,10 @@ def test_changes_and_malformed_lines_beyond_the_maximum_are_counted(
     monkeypatch.setattr(replay, "MOST_CHANGES", 2)
     monkeypatch.setattr(replay, "MOST_BAD_LINES", 2)
     lines = [record(name=f"a_{number}") for number in range(5)]
-    found = replayed(tmp_path, *lines, *("x" * 3), spec=spec(READ))
-    assert (len(found["changes"]), found["changesOmitted"], found["denied"]) == (2, 3, 5)
-    assert (len(found["badLines"]), found["badLineCount"]) == (2, 3)
-    text = "\n".join(render_replay({"replay": found}))
+    result = replayed(tmp_path, *lines, *("x" * 3), spec=spec(READ))
+    assert (len(result["changes"]), result["changesOmitted"], result["denied"]) == (2, 3, 5)
+    assert (len(result["badLines"]), result["badLineCount"]) == (2, 3)
+    text = "\n".join(render_replay({"replay": result}))
     assert "3 further changes are not listed" in text
     assert "1 further lines cannot be read" in text
 
@@ -289,25 +289,25 @@ async def test_the_command_prints_the_replay_and_sets_the_exit_code(tmp_path: Pa
     rules = {"rules": [rule("read", DEV, {"tools": ["a_search_notes"]})]}
     file = proxy(tmp_path / "f.yaml", backend, authorization=rules, authentication=AUTHENTICATION)
     same = log(tmp_path / "same.jsonl", record(name="a_search_notes"))
-    found = await plan("-f", file, "--replay", same)
-    assert (found.code, "1 calls: 1 as recorded" in found.out) == (0, True)
+    result = await plan("-f", file, "--replay", same)
+    assert (result.code, "1 calls: 1 as recorded" in result.out) == (0, True)
     other = log(tmp_path / "other.jsonl", record(name="a_add_note"))
-    found = await plan("-f", file, "--replay", other)
-    assert found.code == 2
+    result = await plan("-f", file, "--replay", other)
+    assert result.code == 2
     shown = "- 1 x tools/call a_add_note by jwt alice of https://login.example.com, groups dev"
-    assert f"{shown}: no rule allows it (line 1)" in found.out
-    found = await plan("-f", file, "--replay", other, "-o", "json")
-    assert (found.code, found.plan["replay"]["denied"]) == (2, 1)
+    assert f"{shown}: no rule allows it (line 1)" in result.out
+    result = await plan("-f", file, "--replay", other, "-o", "json")
+    assert (result.code, result.plan["replay"]["denied"]) == (2, 1)
     broken = log(tmp_path / "broken.jsonl", record(name="a_search_notes"), "{")
-    found = await plan("-f", file, "--replay", broken)
-    assert (found.code, "error: line 2: not a line of JSON" in found.out) == (1, True)
+    result = await plan("-f", file, "--replay", broken)
+    assert (result.code, "error: line 2: not a line of JSON" in result.out) == (1, True)
 
 
-async def test_a_log_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+async def test_an_unreadable_log_file_is_named(tmp_path: Path) -> None:
     file = proxy(tmp_path / "f.yaml", {"name": "a", "stdio": NOTES})
-    found = await plan("-f", file, "--replay", tmp_path / "none.jsonl")
-    assert found.code == 1
-    assert "none.jsonl" in found.err
+    result = await plan("-f", file, "--replay", tmp_path / "none.jsonl")
+    assert result.code == 1
+    assert "none.jsonl" in result.err
 
 
 async def test_two_proxies_of_one_name_cannot_be_replayed_together(tmp_path: Path) -> None:
@@ -316,6 +316,6 @@ async def test_two_proxies_of_one_name_cannot_be_replayed_together(tmp_path: Pat
         for namespace in ("one", "two")
     ]
     file = written(tmp_path / "f.yaml", *manifests)
-    found = await plan("-f", file, "--replay", log(tmp_path / "a.jsonl", record()))
-    assert found.code == 1
-    assert "two MCPProxies in the file have one name" in found.err
+    result = await plan("-f", file, "--replay", log(tmp_path / "a.jsonl", record()))
+    assert result.code == 1
+    assert "two MCPProxies in the file have one name" in result.err

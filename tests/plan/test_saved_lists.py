@@ -23,8 +23,8 @@ async def _never(call: Call) -> None:
 async def _saved(directory: Path, *backends: dict[str, Any]) -> Path:
     """A manifest whose backends' lists were saved in `directory`/saved."""
     file = proxy(directory / "mcpproxy.yaml", *backends)
-    found = await plan("-f", file, "--save", directory / "saved")
-    assert found.code == 0, found.err + found.out
+    result = await plan("-f", file, "--save", directory / "saved")
+    assert result.code == 0, result.err + result.out
     return file
 
 
@@ -75,11 +75,11 @@ async def test_an_offline_plan_answers_to_a_changed_manifest(tmp_path: Path, pee
     tools = {"exclude": ["fail"], "overrides": [{"name": "echo", "rename": "say"}]}
     changed = {"name": "p", "prefix": "new", "url": GONE, "tools": tools}
     file = proxy(tmp_path / "changed.yaml", changed)
-    found = await plan("-f", file, "-o", "json", "--offline", tmp_path / "saved")
-    assert found.code == 0
-    assert "new_say" in names(found.plan)
-    assert not {"new_echo", "new_fail", "p_echo"} & set(names(found.plan))
-    assert "file://new//etc/motd" in names(found.plan, "resources")
+    result = await plan("-f", file, "-o", "json", "--offline", tmp_path / "saved")
+    assert result.code == 0
+    assert "new_say" in names(result.plan)
+    assert not {"new_echo", "new_fail", "p_echo"} & set(names(result.plan))
+    assert "file://new//etc/motd" in names(result.plan, "resources")
 
 
 async def test_an_offline_plan_knows_that_reused_sessions_are_refused(
@@ -89,8 +89,8 @@ async def test_an_offline_plan_knows_that_reused_sessions_are_refused(
     await _saved(tmp_path, {"name": "p", "url": url})
     reused = {"name": "p", "url": GONE, "session": {"mode": "Reused"}}
     file = proxy(tmp_path / "changed.yaml", reused)
-    found = await plan("-f", file, "-o", "json", "--offline", tmp_path / "saved")
-    assert (found.code, found.plan["backends"][0]["reason"]) == (1, "StatefulBackend")
+    result = await plan("-f", file, "-o", "json", "--offline", tmp_path / "saved")
+    assert (result.code, result.plan["backends"][0]["reason"]) == (1, "StatefulBackend")
 
 
 async def test_a_revision_other_than_the_saved_one_requires_a_new_save(
@@ -99,16 +99,16 @@ async def test_a_revision_other_than_the_saved_one_requires_a_new_save(
     _, url = await peer("p", "legacy")
     await _saved(tmp_path, {"name": "p", "url": url})
     file = proxy(tmp_path / "changed.yaml", {"name": "p", "url": GONE, "protocol": "modern"})
-    found = await plan("-f", file, "--offline", tmp_path / "saved")
-    assert found.code == 1
-    assert "saved with revision 2025-11-25, but protocol is modern" in found.out
+    result = await plan("-f", file, "--offline", tmp_path / "saved")
+    assert result.code == 1
+    assert "saved with revision 2025-11-25, but protocol is modern" in result.out
 
 
 async def test_a_backend_that_was_never_saved_is_exit_code_1(tmp_path: Path) -> None:
     file = proxy(tmp_path / "f.yaml", {"name": "new", "url": GONE})
-    found = await plan("-f", file, "--offline", tmp_path)
-    assert found.code == 1
-    assert "tools/new.json does not exist; create it with --save" in found.out
+    result = await plan("-f", file, "--offline", tmp_path)
+    assert result.code == 1
+    assert "tools/new.json does not exist; create it with --save" in result.out
 
 
 @pytest.mark.parametrize(
@@ -119,15 +119,15 @@ async def test_a_file_that_is_not_a_saved_catalog_is_named(tmp_path: Path, conte
     path.parent.mkdir(parents=True)
     path.write_text(content)
     file = proxy(tmp_path / "f.yaml", {"name": "p", "url": GONE})
-    found = await plan("-f", file, "--offline", tmp_path)
-    assert found.code == 1
-    assert "tools/p.json is " in found.out
+    result = await plan("-f", file, "--offline", tmp_path)
+    assert result.code == 1
+    assert "tools/p.json is " in result.out
 
 
 async def test_a_directory_that_cannot_be_written_is_exit_code_1(tmp_path: Path, peer: Any) -> None:
     _, url = await peer("p")
     (tmp_path / "taken").write_text("a file")
     file = proxy(tmp_path / "f.yaml", {"name": "p", "url": url})
-    found = await plan("-f", file, "--save", tmp_path / "taken")
-    assert found.code == 1
-    assert "taken" in found.err
+    result = await plan("-f", file, "--save", tmp_path / "taken")
+    assert result.code == 1
+    assert "taken" in result.err

@@ -50,19 +50,19 @@ def test_the_evicted_entry_is_the_idlest_of_the_largest_holder(
         present = dict(order)
         if step == "add" or (step == "touch" and key in present):
             holder = holder if step == "add" else present[key]
-            order = [one for one in order if one[0] != key] + [(key, holder)]
+            order = [entry for entry in order if entry[0] != key] + [(key, holder)]
             shares.add(key, holder) if step == "add" else shares.touch(key)
         elif step == "discard":
-            order = [one for one in order if one[0] != key]
+            order = [element for element in order if element[0] != key]
             shares.discard(key)
         # Twice: to choose changes nothing.
         for _ in range(2):
             assert shares.choose(lambda key: key not in stays) in _expected(order, stays)
         assert len(shares) == len(order)
         assert set(shares) == {key for key, _ in order}
-        for one in HOLDERS:
-            assert shares.held(one) == sum(found == one for _, found in order)
-            assert shares.held(one[:1]) == sum(found[:1] == one[:1] for _, found in order)
+        for item in HOLDERS:
+            assert shares.held(item) == sum(result == item for _, result in order)
+            assert shares.held(item[:1]) == sum(actual[:1] == item[:1] for _, actual in order)
 
 
 def test_a_holder_of_few_loses_nothing_to_a_holder_of_many() -> None:
@@ -91,7 +91,7 @@ def test_many_principals_of_one_network_hold_no_more_than_one() -> None:
     assert {"first", "second"} <= set(shares)
 
 
-def test_the_last_room_is_for_holders_of_few() -> None:
+def test_the_last_places_are_reserved_for_small_holders() -> None:
     shares: FairShares[int] = FairShares(160)
     for number in range(140):
         assert shares.admits(("net", "hostile"))

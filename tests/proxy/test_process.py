@@ -1,4 +1,4 @@
-"""What every process of the runtime does besides serving: its log, and the duties of init."""
+"""Duties of every process of the runtime besides serving: its log, and those of init."""
 
 import json
 import logging

@@ -60,7 +60,7 @@ def _start(deadlines: TimerQueue, ended: list[str], name: str) -> Timer:
     return deadlines.start(lambda: ended.append(name))
 
 
-def test_each_ends_after_its_own_time(
+def test_each_timer_expires_after_its_time(
     clock: Clock, deadlines: TimerQueue, ended: list[str]
 ) -> None:
     _start(deadlines, ended, "a")
@@ -77,7 +77,7 @@ def test_each_ends_after_its_own_time(
     assert not deadlines.running
 
 
-def test_one_that_is_met_does_not_end(
+def test_a_timer_that_is_cancelled_does_not_expire(
     clock: Clock, deadlines: TimerQueue, ended: list[str]
 ) -> None:
     met = _start(deadlines, ended, "a")
@@ -89,7 +89,7 @@ def test_one_that_is_met_does_not_end(
     assert not met.missed
 
 
-def test_restarting_gives_the_whole_time_again(
+def test_restarting_a_timer_gives_it_the_whole_time_again(
     clock: Clock, deadlines: TimerQueue, ended: list[str]
 ) -> None:
     restarted = _start(deadlines, ended, "a")
@@ -102,37 +102,39 @@ def test_restarting_gives_the_whole_time_again(
     assert ended == ["b", "a"]
 
 
-def test_restarting_one_that_was_met_begins_again(
+def test_restarting_a_cancelled_timer_starts_it_again(
     clock: Clock, deadlines: TimerQueue, ended: list[str]
 ) -> None:
-    found = _start(deadlines, ended, "a")
-    found.cancel()
+    result = _start(deadlines, ended, "a")
+    result.cancel()
     clock.turn(30)
-    found.restart()
+    result.restart()
     clock.turn(9)
     assert ended == []
     clock.turn(1)
     assert ended == ["a"]
 
 
-def test_one_that_was_missed_stays_missed(
+def test_a_missed_timeout_stays_missed(
     clock: Clock, deadlines: TimerQueue, ended: list[str]
 ) -> None:
-    found = _start(deadlines, ended, "a")
+    result = _start(deadlines, ended, "a")
     clock.turn(10)
-    assert found.missed
-    found.restart()
+    assert result.missed
+    result.restart()
     clock.turn(30)
     assert ended == ["a"]
 
 
-def test_many_take_one_timer(clock: Clock, deadlines: TimerQueue, ended: list[str]) -> None:
-    found = [_start(deadlines, ended, str(number)) for number in range(100)]
-    for one in found:
-        one.restart()
+def test_many_waiters_share_one_timer(
+    clock: Clock, deadlines: TimerQueue, ended: list[str]
+) -> None:
+    results = [_start(deadlines, ended, str(number)) for number in range(100)]
+    for item in results:
+        item.restart()
     assert len(clock.timers) == 1
-    for one in found:
-        one.cancel()
+    for item in results:
+        item.cancel()
     clock.turn(10)
     assert clock.timers == []
     _start(deadlines, ended, "later")
@@ -140,7 +142,7 @@ def test_many_take_one_timer(clock: Clock, deadlines: TimerQueue, ended: list[st
     assert ended == ["later"]
 
 
-def test_one_may_begin_another_when_it_ends(clock: Clock, deadlines: TimerQueue) -> None:
+def test_an_expired_timer_may_start_another(clock: Clock, deadlines: TimerQueue) -> None:
     ended: list[float] = []
 
     def again() -> None:
@@ -152,7 +154,7 @@ def test_one_may_begin_another_when_it_ends(clock: Clock, deadlines: TimerQueue)
     assert ended == [10, 20, 30]
 
 
-def test_one_that_fails_keeps_no_other_from_ending(
+def test_a_timer_that_fails_does_not_keep_others_from_expiring(
     clock: Clock, deadlines: TimerQueue, ended: list[str]
 ) -> None:
     deadlines.start(lambda: 1 // 0)
@@ -166,14 +168,14 @@ def test_one_that_fails_keeps_no_other_from_ending(
     assert len(clock.failures) == 1
 
 
-def test_a_new_owner_is_notified_instead(
+def test_messages_go_to_the_new_owner(
     clock: Clock, deadlines: TimerQueue, ended: list[str]
 ) -> None:
-    found = _start(deadlines, ended, "first")
-    found.hand_to(lambda: ended.append("second"))
+    result = _start(deadlines, ended, "first")
+    result.hand_to(lambda: ended.append("second"))
     clock.turn(10)
     assert ended == ["second"]
-    found.hand_to(lambda: ended.append("too late"))
+    result.hand_to(lambda: ended.append("too late"))
     assert ended == ["second"]
     clock.turn(0)
     assert ended == ["second", "too late"]

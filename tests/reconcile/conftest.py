@@ -10,6 +10,6 @@ from tests.reconcile.stage import Stage
 @pytest.fixture
 async def stage() -> AsyncIterator[Stage]:
     """A whole operator without a cluster."""
-    found = Stage()
-    yield found
-    await found.close()
+    result = Stage()
+    yield result
+    await result.close()

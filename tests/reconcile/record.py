@@ -21,11 +21,11 @@ def main(kubeconfig: str, namespace: str, *names: str) -> None:
         command = ["kubectl", "--kubeconfig", kubeconfig, "-n", namespace, "get"]
         command += ["deployments,replicasets,pods", "-l", selector, "-o", "json"]
         listed = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-        found: dict[str, list[Any]] = {"Deployment": [], "ReplicaSet": [], "Pod": []}
+        result: dict[str, list[Any]] = {"Deployment": [], "ReplicaSet": [], "Pod": []}
         for live in listed["items"]:
             live["metadata"].pop("managedFields", None)
-            found[live["kind"]].append(live)
-        lines = (json.dumps({kind: found[kind]}, sort_keys=True) for kind in sorted(found))
+            result[live["kind"]].append(live)
+        lines = (json.dumps({kind: result[kind]}, sort_keys=True) for kind in sorted(result))
         (RECORDED / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines), "utf-8")
 
 

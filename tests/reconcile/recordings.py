@@ -1,4 +1,4 @@
-"""What a real cluster has said of the Deployments of failing proxies: see `record`."""
+"""Recordings of a real cluster's Deployments of failing proxies; `record` makes them."""
 
 import json
 from dataclasses import dataclass
@@ -21,17 +21,17 @@ class Recording:
     def problem(self, seconds: float = 90) -> ConditionReason | None:
         """The problem of the newest pod with one, so long after it was created."""
         newest = sorted(self.pods, key=_created, reverse=True)
-        found = (pod_problem(pod, _created(pod) + timedelta(seconds=seconds)) for pod in newest)
-        return next((one for one in found if one is not None), None)
+        result = (pod_problem(pod, _created(pod) + timedelta(seconds=seconds)) for pod in newest)
+        return next((item for item in result if item is not None), None)
 
 
 def load(name: str) -> Recording:
     """The recording of this name."""
-    found: dict[str, list[Object]] = {}
+    result: dict[str, list[Object]] = {}
     for line in (RECORDED / f"{name}.jsonl").read_text("utf-8").splitlines():
-        found |= json.loads(line)
-    (deployment,) = found["Deployment"]
-    return Recording(deployment, found["ReplicaSet"], found["Pod"])
+        result |= json.loads(line)
+    (deployment,) = result["Deployment"]
+    return Recording(deployment, result["ReplicaSet"], result["Pod"])
 
 
 def _created(live: Object) -> datetime:

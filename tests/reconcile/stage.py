@@ -33,7 +33,7 @@ class Stage:
         self.changes: asyncio.Queue[ProxyKey] = asyncio.Queue()
         self.fleet = PodReportWatcher(self.pods, self.changes.put_nowait, self.clock.time, _forever)
         self.knows = True
-        """Whether the watches know children of every kind."""
+        """True if the watches know children of every kind."""
         self.statuses = StatusWriteHealth(self._now)
         self._reconciler = Reconciler(
             self.cluster,
@@ -85,8 +85,8 @@ class Stage:
 
     def replica_sets(self) -> list[Object]:
         """The ReplicaSets, the newest last."""
-        found = [self.child(*key[::2]) for key in self.cluster.objects if key[0] == "ReplicaSet"]
-        return sorted(found, key=lambda one: int(one["metadata"]["name"].rpartition("-")[2]))
+        results = [self.child(*key[::2]) for key in self.cluster.objects if key[0] == "ReplicaSet"]
+        return sorted(results, key=lambda item: int(item["metadata"]["name"].rpartition("-")[2]))
 
     def forget_history(self) -> None:
         """Delete all ReplicaSets but the newest."""
@@ -96,12 +96,12 @@ class Stage:
     def _rolls_over(self) -> None:
         """As the Deployment's controller does: one ReplicaSet per template, two old ones kept."""
         template = self.deployment()["spec"]["template"]
-        found = self.replica_sets()
-        if found and found[-1]["spec"]["template"] == template:
+        result = self.replica_sets()
+        if result and result[-1]["spec"]["template"] == template:
             return
-        number = int(found[-1]["metadata"]["name"].rpartition("-")[2]) + 1 if found else 1
+        number = int(result[-1]["metadata"]["name"].rpartition("-")[2]) + 1 if result else 1
         self.cluster.put(self._replica_set(f"tools-{number}", template))
-        for old in found[: -self.deployment()["spec"]["revisionHistoryLimit"]]:
+        for old in result[: -self.deployment()["spec"]["revisionHistoryLimit"]]:
             self.cluster.remove(REPLICA_SET, KEY.namespace, old["metadata"]["name"])
 
     def _replica_set(self, name: str, template: Object) -> Object:
@@ -141,16 +141,16 @@ class Stage:
         deployment = self.child("Deployment")
         deployment["status"] |= {"replicas": 2, "updatedReplicas": 2}
         self.cluster.put(deployment)
-        found = self.child("Pod", "tools-1")
-        found["metadata"] = {
+        result = self.child("Pod", "tools-1")
+        result["metadata"] = {
             "name": pod,
             "namespace": KEY.namespace,
-            "labels": found["metadata"]["labels"],
-            "ownerReferences": found["metadata"]["ownerReferences"],
+            "labels": result["metadata"]["labels"],
+            "ownerReferences": result["metadata"]["ownerReferences"],
             "creationTimestamp": f"{self.clock.now():%Y-%m-%dT%H:%M:%SZ}",
         }
-        found["status"] = {"phase": "Pending"}
-        self.cluster.put(found)
+        result["status"] = {"phase": "Pending"}
+        self.cluster.put(result)
 
     def pod_uid(self, pod: str) -> str:
         """The uid of a pod."""
@@ -159,7 +159,7 @@ class Stage:
     async def pod_says(self, pod: str, *, tools: int = 2, **states: str) -> None:
         """Let a pod report states of backends, and the fleet hear it."""
         mounted = self.child("Deployment")["spec"]["template"]["spec"]["volumes"]
-        name = next(found["configMap"]["name"] for found in mounted if found["name"] == "config")
+        name = next(result["configMap"]["name"] for result in mounted if result["name"] == "config")
         content = self.child("ConfigMap", name)["data"][constants.CONFIG_FILE]
         self.pods.say(self.pod_uid(pod), a_report(config_hash(content), tools=tools, **states))
         await asyncio.wait_for(self.changes.get(), 5)
@@ -183,14 +183,14 @@ class Stage:
 
     def verdict(self, type_: str) -> tuple[str, str] | None:
         """Status and reason of one condition; None when it is absent."""
-        found = find_condition(self.status, type_)
-        return (found.status, found.reason) if found else None
+        condition = find_condition(self.status, type_)
+        return (condition.status, condition.reason) if condition else None
 
     def message(self, type_: str) -> str:
         """Message of one condition."""
-        found = find_condition(self.status, type_)
-        assert found is not None
-        return found.message
+        condition = find_condition(self.status, type_)
+        assert condition is not None
+        return condition.message
 
     @property
     def sealing(self) -> tuple[str, str, str]:

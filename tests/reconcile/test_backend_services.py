@@ -37,8 +37,8 @@ async def failing(
 ) -> str:
     """The message of a backend behind a Service that no pod reaches, among these objects."""
     service = {"name": "weather-service", "port": 8080, "namespace": namespace}
-    given = {key: value for key, value in service.items() if value is not None}
-    stage.user_applies(backends=[a_backend("weather", service=given)])
+    argument = {key: value for key, value in service.items() if value is not None}
+    stage.user_applies(backends=[a_backend("weather", service=argument)])
     await stage.reconcile()
     stage.roll_out("tools-1")
     for live in objects:
@@ -115,11 +115,11 @@ async def test_the_status_reveals_nothing_about_a_foreign_service_without_its_co
     assert await failing(stage, namespace="office") == ""
 
 
-async def test_a_service_elsewhere_that_consents_is_explained(stage: Stage) -> None:
+async def test_a_service_in_another_namespace_that_consents_is_explained(stage: Stage) -> None:
     service = a_service("office")
     service["metadata"]["annotations"] = {constants.ANNOTATION_ALLOW_FROM: "team"}
-    found = await failing(stage, service, namespace="office")
-    assert found == ("Service weather-service has no endpoints: no pod has the labels app=weather")
+    result = await failing(stage, service, namespace="office")
+    assert result == ("Service weather-service has no endpoints: no pod has the labels app=weather")
 
 
 async def test_a_service_that_cannot_be_read_does_not_change_the_message(stage: Stage) -> None:
@@ -135,7 +135,7 @@ async def test_a_service_that_cannot_be_read_does_not_change_the_message(stage: 
     assert await failing(stage) == ""
 
 
-async def test_backends_that_are_reached_cost_no_read(stage: Stage) -> None:
+async def test_the_service_of_a_reachable_backend_is_not_read(stage: Stage) -> None:
     service = {"name": "weather-service", "port": 8080}
     await stage.is_running(backends=[a_backend("weather", service=service)])
     read: list[str] = []

@@ -1,4 +1,4 @@
-"""What pods differ in for a moment is not told, and what lasts is, once."""
+"""Short disagreements between pods are not reported, and lasting ones are, once."""
 
 import asyncio
 
@@ -24,7 +24,7 @@ async def are_running(stage: Stage) -> None:
 
 
 def counts(stage: Stage) -> ComponentCounts | None:
-    """Those of the one backend."""
+    """Return the counts of the one backend."""
     (backend,) = stage.status.backends or []
     return backend.components
 
@@ -162,29 +162,29 @@ async def test_missing_reports_of_ready_pods_are_reported_after_a_while(stage: S
 def test_each_disagreement_has_its_own_period_which_begins_again_when_it_returns() -> None:
     clock = FakeClock()
     debouncer = Debouncer(clock.now)
-    one, both = frozenset({"a"}), frozenset({"a", "b"})
-    assert debouncer.debounce(KEY, one) == (one, PATIENCE)
+    item, both = frozenset({"a"}), frozenset({"a", "b"})
+    assert debouncer.debounce(KEY, item) == (item, PATIENCE)
     clock.advance(PATIENCE - 1)
     assert debouncer.debounce(KEY, both) == (both, 1)
     clock.advance(1)
     assert debouncer.debounce(KEY, both) == (frozenset({"b"}), PATIENCE - 1)
     assert debouncer.debounce(KEY, frozenset()) == (frozenset(), None)
-    assert debouncer.debounce(KEY, one) == (one, PATIENCE)
+    assert debouncer.debounce(KEY, item) == (item, PATIENCE)
 
 
 def test_disagreements_that_were_reported_have_no_period_until_they_return() -> None:
     debouncer = Debouncer(FakeClock().now)
-    one, both = frozenset({"a"}), frozenset({"a", "b"})
+    item, both = frozenset({"a"}), frozenset({"a", "b"})
     assert not debouncer.is_tracking(KEY)
-    debouncer.resume(KEY, one)
+    debouncer.resume(KEY, item)
     assert debouncer.is_tracking(KEY)
     assert debouncer.debounce(KEY, both) == (frozenset({"b"}), PATIENCE)
     assert debouncer.debounce(KEY, frozenset()) == (frozenset(), None)
     assert debouncer.is_tracking(KEY)
-    assert debouncer.debounce(KEY, one) == (one, PATIENCE)
+    assert debouncer.debounce(KEY, item) == (item, PATIENCE)
 
 
-def test_nothing_is_remembered_of_one_that_has_gone() -> None:
+def test_a_deleted_proxy_is_removed_from_the_debouncer() -> None:
     clock = FakeClock()
     debouncer = Debouncer(clock.now)
     disagreements = frozenset({"a"})

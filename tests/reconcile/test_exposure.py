@@ -27,7 +27,7 @@ ROUTE = ASKED[HTTP_ROUTE]
 
 
 def about(ref: Object, accepted: str = "True", resolved: str = "True", seen: int = 1) -> Object:
-    """What a controller says of a route at one parent."""
+    """Return a controller's status of a route at one parent."""
     conditions = [
         {
             "type": type_,
@@ -114,7 +114,7 @@ async def test_one_of_several_controllers_of_a_parent_is_enough(stage: Stage) ->
     assert stage.verdict("Exposed") == ("True", "RouteAccepted")
 
 
-async def test_a_proxy_that_is_exposed_without_authentication_is_warned_of(stage: Stage) -> None:
+async def test_an_exposed_proxy_without_authentication_is_logged_as_a_warning(stage: Stage) -> None:
     await stage.is_running(**ROUTE)
     await tell(stage, about(LOCAL))
     assert "without spec.authentication, everyone" in stage.message("Exposed")
@@ -127,13 +127,13 @@ async def test_a_proxy_that_is_exposed_without_authentication_is_warned_of(stage
 
 async def test_addresses_are_the_public_url_and_that_of_the_service(stage: Stage) -> None:
     await stage.is_running(**ROUTE)
-    found = [(one.type, one.url) for one in stage.status.addresses or []]
+    results = [(address.type, address.url) for address in stage.status.addresses or []]
     inner = ("InCluster", "http://tools.team.svc/mcp")
-    assert found == [("Public", PUBLIC["publicUrl"]), inner]
+    assert results == [("Public", PUBLIC["publicUrl"]), inner]
     assert stage.status.url == PUBLIC["publicUrl"]
     stage.user_applies()
     await stage.reconcile()
-    assert [(one.type, one.url) for one in stage.status.addresses or []] == [inner]
+    assert [(item.type, item.url) for item in stage.status.addresses or []] == [inner]
     assert stage.status.url == inner[1]
 
 

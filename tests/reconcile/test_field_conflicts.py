@@ -57,15 +57,17 @@ CHANGES: dict[Change, str] = {
 
 def reversals(stage: Stage) -> int:
     """The number of children applied so far."""
-    return sum(one.startswith("apply ") and "Event" not in one for one in stage.cluster.writes)
+    return sum(
+        write.startswith("apply ") and "Event" not in write for write in stage.cluster.writes
+    )
 
 
-async def fight(stage: Stage, change: Change, seconds: int) -> None:
-    """Undo each write of the operator, four times a second."""
-    for _ in range(4 * seconds):
+async def fight(stage: Stage, change: Change, seconds: int, step: float = 1.0) -> None:
+    """Undo each write of the operator within `step` seconds."""
+    for _ in range(int(seconds / step)):
         change(stage)
         await stage.reconcile()
-        stage.clock.advance(0.25)
+        stage.clock.advance(step)
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
@@ -74,7 +76,7 @@ async def test_a_manager_that_undoes_every_write_is_named_and_reverted_less_and_
 ) -> None:
     caplog.set_level(logging.WARNING)
     await stage.is_running(replicas=1)
-    await fight(stage, change, 1)
+    await fight(stage, change, 1, 0.25)
     change(stage)
     await stage.reconcile()
     assert reversals(stage) <= 2
@@ -96,7 +98,7 @@ async def test_a_change_of_the_spec_is_applied_at_once_amid_a_fight(stage: Stage
     assert stage.deployment()["spec"]["replicas"] == 3
 
 
-async def test_a_fight_that_is_over_is_forgotten(stage: Stage) -> None:
+async def test_a_field_conflict_that_ended_is_forgotten(stage: Stage) -> None:
     await stage.is_running(replicas=1)
     await fight(stage, scale, 20)
     again = await stage.reconcile()
@@ -123,7 +125,7 @@ async def test_a_child_that_is_edited_now_and_then_is_reverted_at_once(stage: St
     assert stage.verdict("Stalled") is None
 
 
-async def test_a_pause_schedules_the_next_reconciliation(stage: Stage) -> None:
+async def test_a_paused_field_conflict_requeues_the_proxy(stage: Stage) -> None:
     await stage.is_running(replicas=1)
     scale(stage)
     await stage.reconcile()

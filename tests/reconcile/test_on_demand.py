@@ -21,12 +21,12 @@ every_kind = pytest.mark.parametrize("kind", ASKED, ids=lambda kind: kind.name)
 
 
 def is_there(stage: Stage, kind: ResourceKind) -> bool:
-    """Whether the child exists."""
+    """Return True if the child exists."""
     return (kind.name, *KEY) in stage.cluster.objects
 
 
 def without_url(kind: ResourceKind) -> dict[str, Any]:
-    """What asks for a child, besides the public URL, which the pods heed as well."""
+    """Fields that request a child, besides the public URL, which the pods read as well."""
     return {field: value for field, value in ASKED[kind].items() if field not in PUBLIC}
 
 
@@ -70,7 +70,7 @@ async def test_a_deleted_policy_is_created_again_and_an_edited_one_is_reverted(
 
 
 @every_kind
-async def test_one_of_another_owner_is_named_when_asked_for_and_never_touched(
+async def test_an_optional_child_of_another_owner_is_named_and_unchanged(
     stage: Stage, kind: ResourceKind
 ) -> None:
     await stage.is_running(**ASKED[kind])
@@ -88,9 +88,7 @@ async def test_one_of_another_owner_is_named_when_asked_for_and_never_touched(
 
 
 @every_kind
-async def test_one_that_is_on_its_way_out_is_not_deleted_again(
-    stage: Stage, kind: ResourceKind
-) -> None:
+async def test_a_terminating_child_is_not_deleted_again(stage: Stage, kind: ResourceKind) -> None:
     await stage.is_running(**ASKED[kind])
     leaving = stage.child(kind.name)
     leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
@@ -100,7 +98,7 @@ async def test_one_that_is_on_its_way_out_is_not_deleted_again(
     assert f"delete {kind.name}" not in stage.cluster.writes
 
 
-async def test_an_invalid_spec_takes_nothing_away(stage: Stage) -> None:
+async def test_an_invalid_spec_deletes_nothing(stage: Stage) -> None:
     await stage.is_running(**ASKING)
     stage.user_applies(backends=[])
     await stage.reconcile()
@@ -125,7 +123,7 @@ async def test_replicas_belong_to_the_autoscaler_from_the_first_to_the_last(stag
 
 
 async def test_an_autoscaler_takes_over_no_proxy_without_pods(stage: Stage) -> None:
-    """It would never scale up from zero."""
+    """The Deployment would never scale up from zero."""
     await stage.is_running(replicas=1)
     stage.user_applies(replicas=0)
     await stage.reconcile()

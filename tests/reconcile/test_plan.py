@@ -37,8 +37,8 @@ def always(manifest: Object, live: Object) -> bool:
 
 
 def test_missing_children_are_created_with_the_deployment_last() -> None:
-    found = make_plan(ALL, [], OWNER, always)
-    assert [(step.manifest["kind"], step.uid) for step in found.apply] == [
+    plan = make_plan(ALL, [], OWNER, always)
+    assert [(step.manifest["kind"], step.uid) for step in plan.apply] == [
         ("ConfigMap", None),
         ("Service", None),
         ("Deployment", None),
@@ -51,47 +51,47 @@ def test_children_in_sync_are_not_written() -> None:
 
 
 def test_a_drifted_field_is_applied_to_the_observed_object() -> None:
-    found = make_plan([wanted("Service")], [a_child("Service")], OWNER, never)
-    assert [step.uid for step in found.apply] == ["Service-tools"]
+    plan = make_plan([wanted("Service")], [a_child("Service")], OWNER, never)
+    assert [step.uid for step in plan.apply] == ["Service-tools"]
 
 
 def test_an_object_of_another_owner_blocks_everything_and_is_named() -> None:
     live = [a_child("Deployment", owner=None), a_child("Service")]
-    found = make_plan(ALL, live, OWNER, never)
-    assert (found.apply, found.replace, found.requeue_after) == ((), (), WAIT)
-    assert found.blocked is not None
-    assert found.blocked.reason == "NotOwned"
-    assert "Deployment tools" in found.blocked.message
-    assert "Service" not in found.blocked.message
+    plan = make_plan(ALL, live, OWNER, never)
+    assert (plan.apply, plan.replace, plan.requeue_after) == ((), (), WAIT)
+    assert plan.blocked is not None
+    assert plan.blocked.reason == "NotOwned"
+    assert "Deployment tools" in plan.blocked.message
+    assert "Service" not in plan.blocked.message
 
 
 def test_a_child_of_another_kind_of_owner_belongs_to_another_owner() -> None:
     live = a_child("Deployment")
     live["metadata"]["ownerReferences"][0] |= {"kind": "Other", "uid": "u9"}
-    found = make_plan(ALL, [live], OWNER, never)
-    assert found.blocked is not None
-    assert found.blocked.reason == "NotOwned"
+    plan = make_plan(ALL, [live], OWNER, never)
+    assert plan.blocked is not None
+    assert plan.blocked.reason == "NotOwned"
 
 
 def test_children_of_an_earlier_proxy_of_this_name_are_awaited() -> None:
-    found = make_plan(ALL, [a_child("Deployment", owner="u0")], OWNER, never)
-    assert found.apply == ()
-    assert found.blocked is not None
-    assert found.blocked.reason == "WaitingForDeletion"
+    plan = make_plan(ALL, [a_child("Deployment", owner="u0")], OWNER, never)
+    assert plan.apply == ()
+    assert plan.blocked is not None
+    assert plan.blocked.reason == "WaitingForDeletion"
 
 
 def test_a_child_that_is_being_deleted_is_awaited() -> None:
     live = a_child("Deployment", metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"})
-    found = make_plan(ALL, [live], OWNER, never)
-    assert found.blocked is not None
-    assert found.blocked.reason == "WaitingForDeletion"
+    plan = make_plan(ALL, [live], OWNER, never)
+    assert plan.blocked is not None
+    assert plan.blocked.reason == "WaitingForDeletion"
 
 
 def test_an_immutable_child_with_other_content_is_replaced() -> None:
     live = a_child("ConfigMap", "tools-1", immutable=True, data={"a": "1"})
-    found = make_plan([wanted("ConfigMap", "tools-1", data={"a": "2"})], [live], OWNER, never)
-    assert found.replace == (live,)
-    assert [step.uid for step in found.apply] == [None]
+    plan = make_plan([wanted("ConfigMap", "tools-1", data={"a": "2"})], [live], OWNER, never)
+    assert plan.replace == (live,)
+    assert [step.uid for step in plan.apply] == [None]
 
 
 def test_only_our_own_superseded_config_maps_are_prunable() -> None:
@@ -102,5 +102,5 @@ def test_only_our_own_superseded_config_maps_are_prunable() -> None:
         a_child("ConfigMap", "going", metadata={"deletionTimestamp": "x"}),
         a_child("Service"),
     ]
-    found = prunable(live, ["tools-1"], OWNER)
-    assert [thing["metadata"]["name"] for thing in found] == ["tools-0"]
+    result = prunable(live, ["tools-1"], OWNER)
+    assert [thing["metadata"]["name"] for thing in result] == ["tools-0"]

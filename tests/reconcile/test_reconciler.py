@@ -245,7 +245,7 @@ async def test_a_deletion_is_reported_and_the_children_are_not_changed(
     assert stage.cluster.writes == []
 
 
-async def test_a_stored_spec_that_is_invalid_leaves_the_pods_alone(stage: Stage) -> None:
+async def test_an_invalid_stored_spec_leaves_the_pods_unchanged(stage: Stage) -> None:
     await stage.is_running()
     before = stage.deployment()
     stage.user_applies(backends=[a_backend(url="http://user@host:99999/mcp"), {"name": "X"}])
@@ -331,7 +331,7 @@ async def test_a_missing_permission_is_shown_and_tried_again(stage: Stage) -> No
     assert stage.verdict("Stalled") is None
 
 
-async def test_a_proxy_that_is_gone_is_forgotten(stage: Stage) -> None:
+async def test_the_state_of_a_deleted_proxy_is_removed(stage: Stage) -> None:
     await stage.is_running()
     assert len(stage.fleet) == 1
     stage.cluster.remove(MCP_PROXY, *KEY)

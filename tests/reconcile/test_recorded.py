@@ -56,10 +56,10 @@ PROBLEMS = {
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_a_pod_has_the_problem_that_its_recording_shows(name: str) -> None:
     reason, message = PROBLEMS[name]
-    found = load(name).problem()
-    assert found is not None
-    assert found.reason == reason
-    assert re.fullmatch(message, found.message, re.DOTALL), found.message
+    result = load(name).problem()
+    assert result is not None
+    assert result.reason == reason
+    assert re.fullmatch(message, result.message, re.DOTALL), result.message
 
 
 @pytest.mark.parametrize("name", ["good-1", "paused", "quota-pods", "pod-security"])
@@ -107,16 +107,16 @@ async def superseded(recording: Recording) -> dict[str, bool]:
     parent: Object = {"metadata": {"uid": "u", "name": "x"}}
     world = Snapshot(parent, None, None, (deployment,), tuple(recording.pods), {})
     key = ProxyKey("team", deployment["metadata"]["name"])
-    found = await PodOwnership(cluster).narrow(key, world)
-    assert len(found.pods) == len(recording.pods)
-    pods = (pod["metadata"] for pod in found.pods)
-    return {pod["name"]: pod["uid"] in found.superseded for pod in pods}
+    result = await PodOwnership(cluster).narrow(key, world)
+    assert len(result.pods) == len(recording.pods)
+    pods = (pod["metadata"] for pod in result.pods)
+    return {pod["name"]: pod["uid"] in result.superseded for pod in pods}
 
 
 def _in_team(live: Object) -> Object:
-    found = copy.deepcopy(live)
-    found["metadata"]["namespace"] = "team"
-    return found
+    result = copy.deepcopy(live)
+    result["metadata"]["namespace"] = "team"
+    return result
 
 
 @pytest.mark.parametrize(
@@ -134,8 +134,8 @@ async def test_pods_of_an_earlier_template_are_distinguished_from_those_of_the_n
     name: str, earlier: list[bool]
 ) -> None:
     recording = load(name)
-    found = await superseded(recording)
-    assert sorted(found.values()) == earlier
+    result = await superseded(recording)
+    assert sorted(result.values()) == earlier
     hashes = {
         pod["metadata"]["name"]: pod["metadata"]["labels"]["pod-template-hash"]
         for pod in recording.pods
@@ -145,4 +145,4 @@ async def test_pods_of_an_earlier_template_are_distinguished_from_those_of_the_n
         key=lambda live: int(live["metadata"]["annotations"]["deployment.kubernetes.io/revision"]),
     )
     current = newest["metadata"]["labels"]["pod-template-hash"]
-    assert found == {pod: hash_ != current for pod, hash_ in hashes.items()}
+    assert result == {pod: hash_ != current for pod, hash_ in hashes.items()}

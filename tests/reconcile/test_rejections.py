@@ -1,4 +1,4 @@
-"""Who has refused an object, by name and with the remedy."""
+"""Components that have refused an object, by name and with the remedy."""
 
 import pytest
 

@@ -95,7 +95,7 @@ async def test_a_failure_of_the_operator_itself_is_reported(
 
 
 @pytest.mark.parametrize("kind", [DEPLOYMENT, SERVICE, CONFIG_MAP, POD], ids=lambda kind: kind.name)
-async def test_a_read_that_is_refused_is_reported_and_changes_nothing(
+async def test_a_refused_read_is_reported_and_causes_no_change(
     stage: Stage, kind: ResourceKind
 ) -> None:
     await stage.is_running()

@@ -38,7 +38,7 @@ def a_service(**spec: Any) -> Object:
 
 
 def reached(stage: Stage) -> list[Object]:
-    """What the policy lets the pods talk to that is in the other namespace or on port 8080."""
+    """Return the egress rules for the other namespace or for port 8080."""
     rules = stage.child("NetworkPolicy")["spec"]["egress"]
     return [rule for rule in rules if "office" in str(rule) or "calendar" in str(rule)]
 
@@ -93,7 +93,7 @@ async def test_a_service_of_another_namespace_may_consent(stage: Stage, allowed:
     assert stage.message("Accepted") == "the spec is valid"
 
 
-async def test_the_policy_follows_the_service_from_its_consent_on(stage: Stage) -> None:
+async def test_the_network_policy_follows_the_service_after_its_consent(stage: Stage) -> None:
     stage.user_applies(**CLOSED)
     await stage.reconcile()
     stage.cluster.put(a_service(ports=[{"port": 80, "targetPort": 8080}]))
@@ -141,7 +141,7 @@ async def test_a_service_that_the_operator_may_not_read_opens_its_namespace(
 
 
 @pytest.mark.parametrize(
-    ("service", "found"),
+    ("service", "target"),
     [
         (None, ServiceTarget()),
         (
@@ -161,7 +161,7 @@ async def test_a_service_that_the_operator_may_not_read_opens_its_namespace(
     ids=["none", "ports", "headless", "no selector", "external name"],
 )
 def test_the_pods_behind_a_service_are_resolved(
-    service: Object | None, found: ServiceTarget
+    service: Object | None, target: ServiceTarget
 ) -> None:
     assert SERVICE.name == "Service"
-    assert service_target(service) == found
+    assert service_target(service) == target

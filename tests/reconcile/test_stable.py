@@ -25,7 +25,7 @@ def a_sidecar(live: Object) -> None:
     pod["restartPolicy"] = "Always"
     pod["dnsPolicy"] = "ClusterFirst"
     pod["containers"][0]["terminationMessagePath"] = "/dev/termination-log"
-    if not any(found["name"] == "side" for found in pod["containers"]):
+    if not any(container["name"] == "side" for container in pod["containers"]):
         pod["containers"].append({"name": "side", "image": "side:1"})
         pod["volumes"].append({"name": "side", "emptyDir": {}})
 
@@ -44,7 +44,7 @@ async def test_fields_added_by_a_webhook_are_left_unchanged(stage: Stage) -> Non
         await stage.reconcile()
     assert stage.cluster.writes == []
     pod = stage.deployment()["spec"]["template"]["spec"]
-    assert [found["name"] for found in pod["containers"]] == ["mcpproxy", "side"]
+    assert [container["name"] for container in pod["containers"]] == ["mcpproxy", "side"]
 
 
 async def test_a_webhook_that_rewrites_our_own_field_does_not_make_a_loop(stage: Stage) -> None:
@@ -129,7 +129,7 @@ class Life:
 
 def end_state(stage: Stage) -> dict[Any, Any]:
     """All objects but for what differs from run to run."""
-    found: dict[Any, Any] = {}
+    result: dict[Any, Any] = {}
     for key, live in stage.cluster.objects.items():
         if key[0] == "Event":
             continue
@@ -139,11 +139,11 @@ def end_state(stage: Stage) -> dict[Any, Any]:
         kept.pop("data", None)
         for condition in kept.get("status", {}).get("conditions", []):
             condition.pop("lastTransitionTime", None)
-        found[key] = kept
-    return found
+        result[key] = kept
+    return result
 
 
-async def test_a_pass_cut_off_at_any_write_ends_in_the_same_state() -> None:
+async def test_a_pass_that_is_aborted_at_any_write_converges_to_the_same_state() -> None:
     whole = Life()
     await whole.play()
     expected, writes = end_state(whole.stage), len(whole.stage.cluster.writes)

@@ -46,7 +46,7 @@ async def test_changes_wait_until_the_proxy_resumes_and_are_listed_in_the_status
     for child in ("ConfigMap tools-", "Deployment tools", "HorizontalPodAutoscaler tools"):
         assert child in stage.message("Suspended")
     assert stage.verdict("Ready") == ("True", "Serving")
-    assert [found.name for found in stage.status.backends or []] == ["weather"]
+    assert [backend.name for backend in stage.status.backends or []] == ["weather"]
     assert stage.status.observed_generation == 2
     stage.user_applies(backends=TWO, **ASKING)
     await stage.reconcile()
@@ -76,7 +76,7 @@ async def test_a_backend_that_fails_in_the_meantime_is_reported(stage: Stage) ->
     assert stage.status.backends_healthy == "0/1"
 
 
-async def test_a_proxy_that_is_born_suspended_gets_nothing(stage: Stage) -> None:
+async def test_a_proxy_that_is_created_suspended_gets_no_children(stage: Stage) -> None:
     stage.user_applies(suspend=True)
     await stage.reconcile()
     assert children(stage) == {}

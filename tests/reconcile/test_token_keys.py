@@ -17,14 +17,14 @@ ONE, TWO = {"kid": "1", "kty": "RSA"}, {"kty": "RSA", "kid": "2"}
 
 
 def publish(stage: Stage, *keys: dict[str, str], issuer: str = "https://kubernetes") -> None:
-    """What the API server publishes."""
+    """Publish keys at the API server."""
     stage.cluster.documents = {METADATA: {"issuer": issuer}, KEY_SET: {"keys": list(keys)}}
 
 
 def delivered(stage: Stage) -> dict[str, str] | None:
-    """What the ConfigMap holds."""
-    found = stage.cluster.objects.get(NAME)
-    return None if found is None else found["data"]
+    """Return the keys in the ConfigMap."""
+    result = stage.cluster.objects.get(NAME)
+    return None if result is None else result["data"]
 
 
 def message(stage: Stage) -> str:
@@ -33,7 +33,7 @@ def message(stage: Stage) -> str:
     return next(str(c["message"]) for c in conditions if c["type"] == "AuthenticationReady")
 
 
-async def test_the_keys_come_with_the_field_and_go_with_it(stage: Stage) -> None:
+async def test_the_keys_are_delivered_only_while_the_field_is_set(stage: Stage) -> None:
     publish(stage, ONE)
     await stage.is_running(**ACCEPTED)
     assert delivered(stage) == {

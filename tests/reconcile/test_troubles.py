@@ -137,8 +137,8 @@ def test_the_message_about_a_pod_problem_is_stable(
 
 def test_an_unschedulable_pod_is_reported_and_a_ready_one_has_no_problem() -> None:
     unscheduled = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes"}
-    found = pod_problem(a_pod(conditions=[unscheduled]), after(5))
-    assert found == ConditionReason("Unschedulable", "a pod cannot be scheduled: 0/3 nodes")
+    result = pod_problem(a_pod(conditions=[unscheduled]), after(5))
+    assert result == ConditionReason("Unschedulable", "a pod cannot be scheduled: 0/3 nodes")
     ready = a_pod(conditions=[READY], containerStatuses=[waiting("CrashLoopBackOff")])
     assert pod_problem(ready, after(5)) is None
     assert not is_starting(ready, after(5))
@@ -148,11 +148,11 @@ def test_a_pod_that_waits_for_its_volumes_for_a_minute_names_the_secret_it_needs
     pod = a_pod(conditions=[MOUNTING], containerStatuses=[waiting("ContainerCreating")])
     assert pod_problem(pod, after(MOUNTS_WITHIN - 1)) is None
     assert next_deadline(pod, after(MOUNTS_WITHIN - 1)) == 1
-    found = pod_problem(pod, after(MOUNTS_WITHIN))
-    assert found is not None
-    assert found.reason == "VolumesNotMounted"
-    assert found.message.endswith("it cannot start without Secret tools-sealing")
-    assert pod_problem(pod, after(5000)) == found
+    result = pod_problem(pod, after(MOUNTS_WITHIN))
+    assert result is not None
+    assert result.reason == "VolumesNotMounted"
+    assert result.message.endswith("it cannot start without Secret tools-sealing")
+    assert pod_problem(pod, after(5000)) == result
 
 
 def test_a_pod_that_pulls_a_large_image_has_no_problem() -> None:
@@ -162,7 +162,7 @@ def test_a_pod_that_pulls_a_large_image_has_no_problem() -> None:
     assert is_starting(pod, after(MOUNTS_WITHIN * 2))
 
 
-def test_a_pod_is_on_its_way_only_for_as_long_as_a_rollout_may_take() -> None:
+def test_a_pod_counts_as_starting_only_within_the_deadline_of_a_rollout() -> None:
     pod = a_pod(phase="Running")
     assert is_starting(pod, after(STARTS_WITHIN - 1))
     assert next_deadline(pod, after(STARTS_WITHIN - 1)) == 1
@@ -170,7 +170,7 @@ def test_a_pod_is_on_its_way_only_for_as_long_as_a_rollout_may_take() -> None:
     assert next_deadline(pod, after(STARTS_WITHIN)) is None
 
 
-def test_a_pod_that_is_being_deleted_is_neither_in_trouble_nor_on_its_way() -> None:
+def test_a_terminating_pod_has_no_problem_and_is_not_starting() -> None:
     pod = a_pod(containerStatuses=[waiting("CrashLoopBackOff")])
     pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     assert pod_problem(pod, after(5)) is None
@@ -181,10 +181,10 @@ def test_a_pod_that_is_being_deleted_is_neither_in_trouble_nor_on_its_way() -> N
 def test_an_init_container_that_another_manager_has_added_is_named() -> None:
     init = {**ended("Error", 3), "name": "injected"}
     pod = a_pod(initContainerStatuses=[init], containerStatuses=[waiting("PodInitializing")])
-    found = pod_problem(pod, after(5))
+    result = pod_problem(pod, after(5))
     message = "init container injected keeps crashing (exit code 3);"
     message += " run kubectl logs --previous -c injected"
-    assert found == ConditionReason("CrashLoopBackOff", message)
+    assert result == ConditionReason("CrashLoopBackOff", message)
 
 
 def test_an_evicted_pod_is_reported_for_a_limited_time() -> None:
@@ -192,33 +192,33 @@ def test_an_evicted_pod_is_reported_for_a_limited_time() -> None:
     evicted["lastTransitionTime"] = "2026-01-01T01:00:00Z"
     status = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource"}
     pod = a_pod(**status, conditions=[MOUNTING, evicted])
-    found = pod_problem(pod, after(3600))
-    assert found == ConditionReason("Evicted", "a pod was evicted: The node was low on resource")
+    result = pod_problem(pod, after(3600))
+    assert result == ConditionReason("Evicted", "a pod was evicted: The node was low on resource")
     assert next_deadline(pod, after(3600 + STARTS_WITHIN - 1)) == 1
     assert pod_problem(pod, after(3600 + STARTS_WITHIN)) is None
     assert not is_starting(pod, after(3600))
 
 
 @pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
-def test_a_pod_that_has_ended_is_neither_in_trouble_nor_on_its_way(phase: str) -> None:
+def test_a_completed_pod_has_no_problem_and_is_not_starting(phase: str) -> None:
     pod = a_pod(phase=phase, conditions=[MOUNTING], containerStatuses=[ended("Error", 1)])
     assert pod_problem(pod, after(5000)) is None
     assert not is_starting(pod, after(5))
 
 
-def test_a_node_that_does_not_report_is_named() -> None:
+def test_an_unready_node_is_named() -> None:
     unready = {"type": "Ready", "status": "False"}
     container = {"name": "mcpproxy", "ready": True, "state": {"running": {}}}
     pod = a_pod(phase="Running", conditions=[unready], containerStatuses=[container])
     pod["spec"]["nodeName"] = "worker-2"
-    found = pod_problem(pod, after(5))
+    result = pod_problem(pod, after(5))
     message = "node worker-2 does not report its status; run kubectl describe node worker-2"
-    assert found == ConditionReason("NodeNotReady", message)
+    assert result == ConditionReason("NodeNotReady", message)
 
 
 def test_a_pod_without_its_volumes_also_names_config_maps() -> None:
     pod = a_pod(conditions=[MOUNTING])
     pod["spec"]["volumes"].append({"name": "config", "configMap": {"name": "tools-0123456789"}})
-    found = pod_problem(pod, after(MOUNTS_WITHIN))
-    assert found is not None
-    assert "ConfigMap tools-0123456789, Secret tools-sealing" in found.message
+    result = pod_problem(pod, after(MOUNTS_WITHIN))
+    assert result is not None
+    assert "ConfigMap tools-0123456789, Secret tools-sealing" in result.message

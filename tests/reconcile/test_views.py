@@ -1,4 +1,4 @@
-"""What is read out of live objects."""
+"""Values that are read from live objects."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def a_pod(**status: Any) -> Object:
 READY = {"type": "Ready", "status": "True"}
 
 
-def test_a_deployment_that_its_controller_has_not_seen_is_not_settled() -> None:
+def test_a_deployment_with_an_outdated_observed_generation_is_not_settled() -> None:
     live: Object = {"metadata": {"generation": 2}, "spec": {"replicas": 1}}
     assert not deployment_view(live).settled
     live["status"] = {"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1}
@@ -77,7 +77,7 @@ def test_a_pod_without_an_address_is_not_read(status: dict[str, str]) -> None:
     assert pod_address(a_pod(**status)) is None
 
 
-def test_a_rollout_that_has_ended_is_not_begun_by_pods_that_come_or_fail() -> None:
+def test_pods_that_start_or_fail_do_not_reopen_a_completed_rollout() -> None:
     condition = {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}
     counts = {"replicas": 3, "updatedReplicas": 3, "availableReplicas": 1}
     status = {"observedGeneration": 1, "conditions": [condition], **counts}

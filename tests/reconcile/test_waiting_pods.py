@@ -6,15 +6,15 @@ from tests.reconcile.stage import Stage
 
 def waits_for_volumes(stage: Stage, pod: str) -> None:
     """Let the kubelet say that a pod can't start its containers yet."""
-    found = stage.child("Pod", pod)
-    found["status"] = {
+    result = stage.child("Pod", pod)
+    result["status"] = {
         "phase": "Pending",
         "conditions": [{"type": "PodReadyToStartContainers", "status": "False"}],
         "containerStatuses": [
             {"name": "mcpproxy", "state": {"waiting": {"reason": "ContainerCreating"}}}
         ],
     }
-    stage.cluster.put(found)
+    stage.cluster.put(result)
 
 
 async def test_a_missing_sealing_secret_is_named_after_a_minute_and_created_again(

@@ -28,8 +28,8 @@ def orphan(stage: Stage) -> None:
 
 def events(stage: Stage, reason: str) -> list[Object]:
     """The Events of one reason."""
-    found = [live for key, live in stage.cluster.objects.items() if key[0] == EVENT.name]
-    return [live for live in found if live["reason"] == reason]
+    results = [live for key, live in stage.cluster.objects.items() if key[0] == EVENT.name]
+    return [live for live in results if live["reason"] == reason]
 
 
 async def is_running_in_another_configuration(stage: Stage) -> str:
@@ -47,7 +47,7 @@ async def test_the_config_map_of_a_kept_replica_set_stays_for_a_rollout_undo(sta
     old = await is_running_in_another_configuration(stage)
     template = stage.replica_sets()[0]["spec"]["template"]
     volumes = template["spec"]["volumes"]
-    assert {"name": old} in [found.get("configMap") for found in volumes]
+    assert {"name": old} in [volume.get("configMap") for volume in volumes]
     assert old in stage.config_maps()
     stage.forget_history()
     stage.user_applies(cache={"ttl": "8s"})
@@ -98,8 +98,8 @@ async def test_orphaned_children_are_adopted_with_an_event(
     await stage.reconcile()
     uid = stage.child(MCP_PROXY.name)["metadata"]["uid"]
     for kind in ALWAYS:
-        for found in [live for key, live in stage.cluster.objects.items() if key[0] == kind.name]:
-            (owner,) = found["metadata"]["ownerReferences"]
+        for item in [live for key, live in stage.cluster.objects.items() if key[0] == kind.name]:
+            (owner,) = item["metadata"]["ownerReferences"]
             assert (owner["uid"], owner["controller"]) == (uid, True)
     (event,) = events(stage, "Adopted")
     assert event["type"] == "Normal"

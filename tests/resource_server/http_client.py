@@ -96,7 +96,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Address:
-    """Where the server is reached, and the authority that its clients use."""
+    """Address of the server, and the authority that its clients trust."""
 
     url: str
     authority: str

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from scripts.yaml_files import parse_yaml
 from tests.plan.planning import ROOT
 from tests.support.builders import a_manifest
 from tests.support.commands import COMMAND, Ended, run_process
@@ -31,7 +32,7 @@ class Repository:
     def git(self, *arguments: str) -> str:
         """Run git; its output."""
         settings = ("user.name=a", "user.email=a@example.com", "commit.gpgsign=false")
-        command = ["git", *(word for one in settings for word in ("-c", one)), *arguments]
+        command = ["git", *(word for setting in settings for word in ("-c", setting)), *arguments]
         done = subprocess.run(
             command, cwd=self.path, env=ENV, capture_output=True, text=True, check=True
         )
@@ -74,30 +75,30 @@ class Repository:
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
     """Two proxies with their lists, in two directories, and the scripts where they belong."""
-    found = Repository(tmp_path / "the repository")
-    found.path.mkdir()
-    found.git("init", "--quiet", "--initial-branch", "main")
-    (found.path / "ci").mkdir()
+    result = Repository(tmp_path / "the repository")
+    result.path.mkdir()
+    result.git("init", "--quiet", "--initial-branch", "main")
+    (result.path / "ci").mkdir()
     for script in ("plan.sh", "changed.sh"):
-        shutil.copy(CI / script, found.path / "ci")
-    found.proxy("one.yaml", "one")
-    found.lists("one", "echo")
-    found.proxy("team a/two.yaml", "two")
-    found.lists("two", "echo")
-    found.write("proxies/kustomization.yaml", "resources: [one.yaml]\n")
-    found.commit()
-    return found
+        shutil.copy(CI / script, result.path / "ci")
+    result.proxy("one.yaml", "one")
+    result.lists("one", "echo")
+    result.proxy("team a/two.yaml", "two")
+    result.lists("two", "echo")
+    result.write("proxies/kustomization.yaml", "resources: [one.yaml]\n")
+    result.commit()
+    return result
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a check ended with, and the report that it wrote."""
+    """Exit code of a check, and the report that it wrote."""
 
     ended: Ended
     report: str
 
     def of(self, name: str) -> str:
-        """What the report says of one file."""
+        """Return the part of the report about one file."""
         return self.report.split(f"### {name}\n")[1].split("### ")[0]
 
     @property
@@ -110,34 +111,34 @@ async def pull_request(repository: Repository, **env: str) -> Checked:
     """Commit what has changed since to a branch, and run the step of the workflow there."""
     repository.git("checkout", "--quiet", "-b", "change")
     repository.commit()
-    workflow = yaml.safe_load((CI / "github-workflow.yaml").read_text(encoding="utf-8"))
+    workflow = parse_yaml((CI / "github-workflow.yaml").read_text(encoding="utf-8"))
     step = workflow["jobs"]["plan"]["steps"][-1]
     assert step["env"] == {"BASE": "${{ github.event.pull_request.base.sha }}"}
     report = repository.path.parent / "report.md"
     report.touch()
-    given = {"BASE": "main", "GITHUB_STEP_SUMMARY": str(report), "MCPPROXY": COMMAND, **env}
+    value = {"BASE": "main", "GITHUB_STEP_SUMMARY": str(report), "MCPPROXY": COMMAND, **env}
     script = 'cd "$0" && eval "$1"'
     ended = await run_process(
-        *("bash", "-e", "-c", script, repository.path, step["run"]), env={**ENV, **given}
+        *("bash", "-e", "-c", script, repository.path, step["run"]), env={**ENV, **value}
     )
     return Checked(ended, report.read_text(encoding="utf-8"))
 
 
 async def test_a_manifest_that_changes_is_compared_with_itself(repository: Repository) -> None:
     repository.proxy("one.yaml", "one", prefix="q")
-    found = await pull_request(repository)
-    assert (found.ended.code, found.names) == (0, ["proxies/one.yaml"])
-    assert "  + tools: q_echo\n  - tools: p_echo\n" in found.report
+    result = await pull_request(repository)
+    assert (result.ended.code, result.names) == (0, ["proxies/one.yaml"])
+    assert "  + tools: q_echo\n  - tools: p_echo\n" in result.report
 
 
 async def test_a_pull_request_that_changes_only_lists_shows_the_difference_for_clients(
     repository: Repository,
 ) -> None:
     repository.lists("one", "echo", "fresh")
-    found = await pull_request(repository)
-    assert (found.ended.code, found.names) == (0, ["proxies/one.yaml"])
-    assert "  + tools: p_fresh\n" in found.report
-    assert "- tools" not in found.report
+    result = await pull_request(repository)
+    assert (result.ended.code, result.names) == (0, ["proxies/one.yaml"])
+    assert "  + tools: p_fresh\n" in result.report
+    assert "- tools" not in result.report
 
 
 async def test_if_manifest_and_lists_change_each_side_uses_its_own_lists(
@@ -145,19 +146,19 @@ async def test_if_manifest_and_lists_change_each_side_uses_its_own_lists(
 ) -> None:
     repository.lists("one", "fresh")
     repository.proxy("one.yaml", "one", prefix="q")
-    found = await pull_request(repository)
-    assert (found.ended.code, found.names) == (0, ["proxies/one.yaml"])
-    assert "  + tools: q_fresh\n  - tools: p_echo\n" in found.report
-    assert "p_fresh" not in found.report
+    result = await pull_request(repository)
+    assert (result.ended.code, result.names) == (0, ["proxies/one.yaml"])
+    assert "  + tools: q_fresh\n  - tools: p_echo\n" in result.report
+    assert "p_fresh" not in result.report
 
 
-async def test_a_proxy_that_is_deleted_loses_all_it_served(repository: Repository) -> None:
+async def test_a_deleted_proxy_loses_all_its_children(repository: Repository) -> None:
     repository.remove("proxies/team a/two.yaml")
     repository.remove("catalogs/default/two/p.json")
-    found = await pull_request(repository, PLAN_STRICT="1")
-    assert (found.ended.code, found.names) == (2, ["proxies/team a/two.yaml"])
-    assert "MCPProxy two is removed\n" in found.report
-    assert "  - tools: p_echo\n" in found.report
+    result = await pull_request(repository, PLAN_STRICT="1")
+    assert (result.ended.code, result.names) == (2, ["proxies/team a/two.yaml"])
+    assert "MCPProxy two is removed\n" in result.report
+    assert "  - tools: p_echo\n" in result.report
 
 
 async def test_a_proxy_that_is_taken_out_of_a_file_is_shown_as_gone(repository: Repository) -> None:
@@ -166,18 +167,18 @@ async def test_a_proxy_that_is_taken_out_of_a_file_is_shown_as_gone(repository: 
     repository.remove("proxies/team a/two.yaml")
     repository.commit()
     repository.proxy("one.yaml", "one")
-    found = await pull_request(repository)
-    assert "no differences" in found.report
-    assert "MCPProxy two is removed\n" in found.report
+    result = await pull_request(repository)
+    assert "no differences" in result.report
+    assert "MCPProxy two is removed\n" in result.report
 
 
 async def test_a_moved_manifest_is_compared_with_its_earlier_version(
     repository: Repository,
 ) -> None:
     repository.git("mv", "proxies/one.yaml", "proxies/team a/first.yaml")
-    found = await pull_request(repository, PLAN_STRICT="1")
-    assert (found.ended.code, found.names) == (0, ["proxies/team a/first.yaml"])
-    assert "no differences" in found.report
+    result = await pull_request(repository, PLAN_STRICT="1")
+    assert (result.ended.code, result.names) == (0, ["proxies/team a/first.yaml"])
+    assert "no differences" in result.report
 
 
 async def test_a_new_manifest_is_planned_and_other_kinds_are_passed_over(
@@ -186,9 +187,9 @@ async def test_a_new_manifest_is_planned_and_other_kinds_are_passed_over(
     repository.proxy("new.yaml", "new")
     repository.lists("new", "echo")
     repository.write("proxies/kustomization.yaml", "resources: [one.yaml, new.yaml]\n")
-    found = await pull_request(repository)
-    assert (found.ended.code, found.names) == (0, ["proxies/new.yaml"])
-    assert "difference" not in found.report
+    result = await pull_request(repository)
+    assert (result.ended.code, result.names) == (0, ["proxies/new.yaml"])
+    assert "difference" not in result.report
 
 
 async def test_the_first_lists_of_a_repository_are_compared_with_none(
@@ -198,10 +199,10 @@ async def test_the_first_lists_of_a_repository_are_compared_with_none(
     repository.commit()
     for name in ("one", "two"):
         repository.lists(name, "echo")
-    found = await pull_request(repository)
-    assert (found.ended.code, len(found.names)) == (0, 2)
-    assert found.report.count("  + tools: p_echo\n") == 2
-    assert "not all that is served now is known" in found.ended.err
+    result = await pull_request(repository)
+    assert (result.ended.code, len(result.names)) == (0, 2)
+    assert result.report.count("  + tools: p_echo\n") == 2
+    assert "not all that is served now is known" in result.ended.err
 
 
 async def test_later_commits_of_the_base_branch_are_not_attributed_to_the_pull_request(
@@ -212,8 +213,8 @@ async def test_later_commits_of_the_base_branch_are_not_attributed_to_the_pull_r
     repository.commit()
     repository.git("checkout", "--quiet", "main")
     repository.proxy("one.yaml", "one", prefix="q")
-    found = await pull_request(repository, BASE="elsewhere")
-    assert found.names == ["proxies/one.yaml"]
+    result = await pull_request(repository, BASE="elsewhere")
+    assert result.names == ["proxies/one.yaml"]
 
 
 async def test_one_manifest_that_fails_hides_no_other(repository: Repository) -> None:
@@ -221,34 +222,34 @@ async def test_one_manifest_that_fails_hides_no_other(repository: Repository) ->
     for number in (1, 3):
         repository.proxy(f"{number}.yaml", "one", tools={"overrides": overrides})
     repository.proxy("2.yaml", "one", wrong=1)
-    found = await pull_request(repository)
-    assert found.ended.code == 1, "what can't be known comes before a name that is too long"
-    assert found.names == [f"proxies/{number}.yaml" for number in (1, 2, 3)]
-    assert "names over 64 characters" in found.of("proxies/1.yaml")
-    assert "unknown field" in found.of("proxies/2.yaml")
-    assert "names over 64 characters" in found.of("proxies/3.yaml")
+    result = await pull_request(repository)
+    assert result.ended.code == 1, "what can't be known comes before a name that is too long"
+    assert result.names == [f"proxies/{number}.yaml" for number in (1, 2, 3)]
+    assert "names over 64 characters" in result.of("proxies/1.yaml")
+    assert "unknown field" in result.of("proxies/2.yaml")
+    assert "names over 64 characters" in result.of("proxies/3.yaml")
 
 
 async def test_a_pull_request_of_other_things_passes(repository: Repository) -> None:
     repository.write("README.md", "Proxies.\n")
-    found = await pull_request(repository)
-    assert (found.ended.code, found.report) == (0, "")
-    assert "nothing of an MCPProxy has changed" in found.ended.out
+    result = await pull_request(repository)
+    assert (result.ended.code, result.report) == (0, "")
+    assert "nothing of an MCPProxy has changed" in result.ended.out
 
 
-async def test_a_base_that_is_not_there_fails(repository: Repository) -> None:
+async def test_a_missing_base_file_fails(repository: Repository) -> None:
     repository.write("README.md", "Proxies.\n")
-    found = await pull_request(repository, BASE="0" * 40)
-    assert found.ended.code not in (0, 2)
+    result = await pull_request(repository, BASE="0" * 40)
+    assert result.ended.code not in (0, 2)
 
 
 async def test_the_script_prints_its_usage() -> None:
-    found = await run_process(CI / "changed.sh")
-    assert (found.code, found.err) == (1, "usage: changed.sh BASE\n")
+    result = await run_process(CI / "changed.sh")
+    assert (result.code, result.err) == (1, "usage: changed.sh BASE\n")
 
 
 def test_the_workflow_may_read_and_nothing_else() -> None:
-    workflow = yaml.safe_load((CI / "github-workflow.yaml").read_text(encoding="utf-8"))
+    workflow = parse_yaml((CI / "github-workflow.yaml").read_text(encoding="utf-8"))
     assert workflow["permissions"] == {"contents": "read"}
     # YAML 1.1 takes the key `on` for true.
     assert workflow[True]["pull_request"]["paths"] == ["proxies/**.yaml", "catalogs/**"]

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from mcpproxy.api import manifest
+from scripts.yaml_files import parse_documents, parse_yaml
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "samples"
@@ -49,20 +49,20 @@ def used(value: Any, path: str = "") -> Iterator[str]:
 
 
 def test_the_samples_use_every_field_of_the_crd() -> None:
-    crd = yaml.safe_load((ROOT / "crds" / "mcpproxies.mcpproxy.dev.yaml").read_text("utf-8"))
+    crd = parse_yaml((ROOT / "crds" / "mcpproxies.mcpproxy.dev.yaml").read_text("utf-8"))
     schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    shown = [yaml.safe_load((SAMPLES / f"{name}.yaml").read_text("utf-8")) for name in OURS]
-    assert set(fields(schema)) - {field for one in shown for field in used(one["spec"])} == set()
+    shown = [parse_yaml((SAMPLES / f"{name}.yaml").read_text("utf-8")) for name in OURS]
+    assert set(fields(schema)) - {field for item in shown for field in used(item["spec"])} == set()
 
 
-def test_the_demos_services_are_there_and_listen_on_the_named_ports() -> None:
+def test_the_services_of_the_demo_exist_and_listen_on_the_named_ports() -> None:
     text = (SAMPLES / "demo-backends.yaml").read_text(encoding="utf-8")
-    objects = list(yaml.safe_load_all(text))
+    objects = parse_documents(text)
     offered = {
-        (one["metadata"]["name"], port["port"])
-        for one in objects
-        if one["kind"] == "Service"
-        for port in one["spec"]["ports"]
+        (item["metadata"]["name"], port["port"])
+        for item in objects
+        if item["kind"] == "Service"
+        for port in item["spec"]["ports"]
     }
     demo = manifest.load((SAMPLES / "demo.yaml").read_text(encoding="utf-8"))
     asked = {

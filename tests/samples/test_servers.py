@@ -16,6 +16,8 @@ from mcp_types import PromptReference
 
 from scripts.demo_local import accepts, free_ports
 
+pytestmark = pytest.mark.slow
+
 SERVERS = Path(__file__).parents[2] / "samples" / "servers"
 ATTEMPTS = 300
 NOTES = StdioServerParameters(command=sys.executable, args=[str(SERVERS / "notes.py")])
@@ -35,11 +37,11 @@ def process(name: str, port: int) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def ports() -> Iterator[dict[str, int]]:
     """The ports of the two HTTP servers."""
-    found = dict(zip(("weather", "counter"), free_ports(2), strict=True))
+    result = dict(zip(("weather", "counter"), free_ports(2), strict=True))
     with ExitStack() as stack:
-        for name, port in found.items():
+        for name, port in result.items():
             stack.enter_context(process(name, port))
-        yield found
+        yield result
 
 
 async def serving(port: int) -> str:
@@ -80,14 +82,12 @@ async def counts(target: Any, mode: str) -> tuple[int, ...]:
         )
 
 
-@pytest.mark.slow
 async def test_no_two_servers_offer_the_same_number_of_anything(weather: str, counter: str) -> None:
-    found = [await counts(target, "legacy") for target in (weather, counter, NOTES)]
-    for kind in zip(*found, strict=True):
-        assert len(set(kind)) == len(found), found
+    results = [await counts(target, "legacy") for target in (weather, counter, NOTES)]
+    for kind in zip(*results, strict=True):
+        assert len(set(kind)) == len(results), results
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
 async def test_weather_and_notes_support_both_eras(weather: str, mode: str) -> None:
     assert await counts(weather, mode) == (5, 2, 3, 1)
@@ -115,12 +115,12 @@ async def test_the_counter_counts_each_session_on_its_own_and_forgets_closed_one
         assert isinstance(answer, dict)
         return answer
 
-    async with legacy(counter) as one:
-        alone = (await increment(one, 1))["sessions"]
+    async with legacy(counter) as item:
+        alone = (await increment(item, 1))["sessions"]
         async with legacy(counter) as other:
             assert await increment(other, 10) == {"count": 10, "sessions": alone + 1}
-            assert await increment(one, 1) == {"count": 2, "sessions": alone + 1}
-        assert await increment(one, 1) == {"count": 3, "sessions": alone}
+            assert await increment(item, 1) == {"count": 2, "sessions": alone + 1}
+        assert await increment(item, 1) == {"count": 3, "sessions": alone}
 
 
 async def test_the_survey_reports_progress_and_logs(weather: str) -> None:
@@ -142,8 +142,8 @@ async def test_the_survey_reports_progress_and_logs(weather: str) -> None:
 async def test_cities_are_completed(weather: str) -> None:
     async with Client(weather) as client:
         reference = PromptReference(name="packing_list")
-        found = await client.complete(reference, {"name": "city", "value": "be"})
-    assert found.completion.values == ["Berlin", "Bergen"]
+        result = await client.complete(reference, {"name": "city", "value": "be"})
+    assert result.completion.values == ["Berlin", "Bergen"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What several pods see of one backend becomes one state."""
+"""Views of several pods of one backend become one state."""
 
 import pytest
 
@@ -8,49 +8,49 @@ from tests.status.views import a_report, a_view
 
 
 def merged(*views: BackendStatus) -> BackendStatus:
-    """What pods make of `weather`, one view each."""
-    (found,) = merge_backends(["weather"], [a_report(view) for view in views])
-    return found
+    """Return the aggregated views of pods of `weather`."""
+    (backend,) = merge_backends(["weather"], [a_report(view) for view in views])
+    return backend
 
 
 @pytest.mark.parametrize(
     "state", ["Healthy", "Degraded", "Unhealthy", "Unauthorized", "RateLimited"]
 )
-def test_a_state_that_all_pods_see_is_the_state(state: str) -> None:
+def test_a_state_that_all_pods_report_is_the_state(state: str) -> None:
     view = a_view(state=state, reason="Why", message="because")
     assert merged(view, view, view) == view
 
 
 def test_pods_that_disagree_make_it_degraded_with_numbers() -> None:
     bad = a_view(state="Unhealthy", message="connection refused")
-    found = merged(a_view(), bad, a_view())
-    assert (found.state, found.reason) == ("Degraded", "PodsDisagree")
-    assert found.message == "1 of 3 pods: connection refused"
-    assert found.components == ComponentCounts(tools=2, prompts=0)
+    result = merged(a_view(), bad, a_view())
+    assert (result.state, result.reason) == ("Degraded", "PodsDisagree")
+    assert result.message == "1 of 3 pods: connection refused"
+    assert result.components == ComponentCounts(tools=2, prompts=0)
 
 
-def test_trouble_that_most_pods_have_is_the_state_with_numbers_and_without_counts() -> None:
+def test_a_problem_of_most_pods_is_the_state_with_numbers_and_without_counts() -> None:
     bad = a_view(state="Unauthorized", reason="Unauthorized", message="HTTP 401")
-    found = merged(a_view(), bad, bad)
-    assert (found.state, found.reason) == ("Unauthorized", "Unauthorized")
-    assert found.message == "2 of 3 pods: HTTP 401"
-    assert found.components is None
+    result = merged(a_view(), bad, bad)
+    assert (result.state, result.reason) == ("Unauthorized", "Unauthorized")
+    assert result.message == "2 of 3 pods: HTTP 401"
+    assert result.components is None
 
 
-def test_half_of_the_pods_are_not_most_of_them() -> None:
+def test_half_of_the_pods_are_not_a_majority() -> None:
     bad = a_view(state="Unhealthy", reason="Unreachable", message="refused")
-    found = merged(bad, a_view(), a_view(), bad)
-    assert (found.state, found.reason) == ("Degraded", "PodsDisagree")
-    assert found.message == "2 of 4 pods: refused"
+    result = merged(bad, a_view(), a_view(), bad)
+    assert (result.state, result.reason) == ("Degraded", "PodsDisagree")
+    assert result.message == "2 of 4 pods: refused"
     assert merged(bad, bad, a_view(), a_view(), bad).state == "Unhealthy"
 
 
 def test_the_most_common_state_is_reported_with_each_different_failure() -> None:
     refused = a_view(state="Unhealthy", reason="Unreachable", message="refused")
     denied = a_view(state="Unauthorized", reason="Unauthorized", message="HTTP 401")
-    found = merged(denied, refused, denied)
-    assert (found.state, found.reason) == ("Unauthorized", "Unauthorized")
-    assert found.message == "1 of 3 pods: refused; 2 of 3 pods: HTTP 401"
+    result = merged(denied, refused, denied)
+    assert (result.state, result.reason) == ("Unauthorized", "Unauthorized")
+    assert result.message == "1 of 3 pods: refused; 2 of 3 pods: HTTP 401"
     assert merged(denied, refused).state == "Unhealthy"
     assert merged(denied, refused).components is None
 
@@ -62,23 +62,23 @@ def test_a_rate_limit_that_most_pods_meet_is_the_state_and_the_counts_stay() -> 
         message="HTTP 429",
         components=ComponentCounts(tools=2, prompts=0),
     )
-    found = merged(limited, a_view(), limited)
-    assert (found.state, found.reason) == ("RateLimited", "RateLimited")
-    assert found.message == "2 of 3 pods: HTTP 429"
-    assert found.components == ComponentCounts(tools=2, prompts=0)
+    result = merged(limited, a_view(), limited)
+    assert (result.state, result.reason) == ("RateLimited", "RateLimited")
+    assert result.message == "2 of 3 pods: HTTP 429"
+    assert result.components == ComponentCounts(tools=2, prompts=0)
     gone = a_view(state="Unhealthy", reason="Unreachable", message="refused")
-    found = merged(limited, a_view(), gone)
-    assert (found.state, found.components) == ("RateLimited", ComponentCounts(tools=2, prompts=0))
-    assert found.message == "1 of 3 pods: refused; 1 of 3 pods: HTTP 429"
+    result = merged(limited, a_view(), gone)
+    assert (result.state, result.components) == ("RateLimited", ComponentCounts(tools=2, prompts=0))
+    assert result.message == "1 of 3 pods: refused; 1 of 3 pods: HTTP 429"
 
 
 def test_a_rate_limit_before_anything_was_listed_counts_as_a_failure() -> None:
     unlisted = a_view(state="RateLimited", reason="NotListed", message="HTTP 429")
-    found = merged(unlisted, unlisted, a_view())
-    assert (found.state, found.reason) == ("RateLimited", "NotListed")
-    assert found.components is None
-    found = merged(unlisted, a_view(), a_view())
-    assert (found.state, found.message) == ("Degraded", "1 of 3 pods: HTTP 429")
+    result = merged(unlisted, unlisted, a_view())
+    assert (result.state, result.reason) == ("RateLimited", "NotListed")
+    assert result.components is None
+    result = merged(unlisted, a_view(), a_view())
+    assert (result.state, result.message) == ("Degraded", "1 of 3 pods: HTTP 429")
 
 
 def test_the_most_common_message_for_a_state_is_reported_regardless_of_pod_order() -> None:
@@ -98,34 +98,34 @@ def test_a_pod_with_an_unknown_state_does_not_count() -> None:
 
 
 def test_a_backend_without_a_report_is_unknown() -> None:
-    (found,) = merge_backends(["weather"], [])
-    assert (found.state, found.reason, found.components) == ("Unknown", "NotReported", None)
+    (backend,) = merge_backends(["weather"], [])
+    assert (backend.state, backend.reason, backend.components) == ("Unknown", "NotReported", None)
 
 
 def test_a_removed_backend_is_not_in_the_result() -> None:
-    found = merge_backends(["b", "a"], [a_report(a_view("a"), a_view("b"), a_view("gone"))])
-    assert [backend.name for backend in found] == ["a", "b"]
+    result = merge_backends(["b", "a"], [a_report(a_view("a"), a_view("b"), a_view("gone"))])
+    assert [backend.name for backend in result] == ["a", "b"]
 
 
-def test_a_count_on_which_pods_differ_is_not_known_and_others_stay() -> None:
-    found = merged(
+def test_a_count_that_differs_between_pods_is_absent_and_the_others_stay() -> None:
+    result = merged(
         a_view(components=ComponentCounts(tools=3, prompts=1)),
         a_view(components=ComponentCounts(tools=4, prompts=1)),
     )
-    assert found.components == ComponentCounts(prompts=1)
+    assert result.components == ComponentCounts(prompts=1)
 
 
 def test_an_empty_list_counts_zero_and_a_kind_not_offered_has_no_count() -> None:
-    found = merged(a_view(components=ComponentCounts(tools=0)))
-    assert found.components == ComponentCounts(tools=0)
-    assert found.components.to_manifest() == {"tools": 0}
+    result = merged(a_view(components=ComponentCounts(tools=0)))
+    assert result.components == ComponentCounts(tools=0)
+    assert result.components.to_manifest() == {"tools": 0}
 
 
 def test_server_information_is_kept_while_pods_agree() -> None:
-    one = a_view(server=ServerInfo(name="w", version="1"), protocol_version="2025-11-25")
+    view = a_view(server=ServerInfo(name="w", version="1"), protocol_version="2025-11-25")
     other = a_view(server=ServerInfo(name="w", version="2"), protocol_version="2025-11-25")
-    found = merged(one, other)
-    assert (found.server, found.protocol_version) == (None, "2025-11-25")
+    result = merged(view, other)
+    assert (result.server, result.protocol_version) == (None, "2025-11-25")
 
 
 def test_kinds_that_no_pod_finds_are_distinguished_from_unknown_ones() -> None:

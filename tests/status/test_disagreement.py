@@ -1,4 +1,4 @@
-"""What pods that agree on the state differ in, and pods that were not heard."""
+"""Differences between pods that agree on the state, and pods without a report."""
 
 from dataclasses import replace
 from typing import Any
@@ -33,7 +33,7 @@ def three(*, unheard: int) -> StatusInput:
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "words"),
+    ("item", "other", "words"),
     [
         (
             {"components": ComponentCounts(tools=3)},
@@ -54,11 +54,11 @@ def three(*, unheard: int) -> StatusInput:
     ],
 )
 def test_a_disagreement_of_pods_is_reported_with_numbers(
-    one: dict[str, Any], other: dict[str, Any], words: str
+    item: dict[str, Any], other: dict[str, Any], words: str
 ) -> None:
-    found = seen(one, other)
-    assert find_disagreements(found) == {WEATHER}
-    status = status_of(found)
+    result = seen(item, other)
+    assert find_disagreements(result) == {WEATHER}
+    status = status_of(result)
     (backend,) = status.backends or []
     assert (backend.state, backend.reason) == ("Healthy", "PodsDiffer")
     assert backend.message == f"pods differ: {words}"
@@ -70,10 +70,10 @@ def test_a_disagreement_of_pods_is_reported_with_numbers(
     assert reported_disagreements(status) == {WEATHER}
 
 
-def test_pods_that_see_the_same_leave_no_doubt() -> None:
-    found = seen({}, {})
-    assert find_disagreements(found) == frozenset()
-    assert reported_disagreements(status_of(found)) == frozenset()
+def test_pods_with_equal_reports_cause_no_disagreement() -> None:
+    result = seen({}, {})
+    assert find_disagreements(result) == frozenset()
+    assert reported_disagreements(status_of(result)) == frozenset()
 
 
 def test_a_pod_that_cannot_reach_a_backend_does_not_disagree_about_its_components() -> None:
@@ -87,24 +87,24 @@ def test_a_difference_that_is_debounced_leaves_the_previous_values() -> None:
 
 
 def test_different_catalogs_remove_the_hash_with_a_message() -> None:
-    pods = [a_pod(f"tools-{one}", report=a_report(a_view(), catalog=one)) for one in "ab"]
-    found = observed(*pods)
-    assert find_disagreements(found) == {CATALOG}
-    status = status_of(found)
+    pods = [a_pod(f"tools-{letter}", report=a_report(a_view(), catalog=letter)) for letter in "ab"]
+    result = observed(*pods)
+    assert find_disagreements(result) == {CATALOG}
+    status = status_of(result)
     assert status.catalog_hash is None
     assert verdict(status, "BackendsHealthy") == ("True", "PodsDiffer")
     assert "the pods have different catalogs" in condition(status, "BackendsHealthy").message
     assert "the pods have different catalogs" in condition(status, "Ready").message
     assert reported_disagreements(status) == {CATALOG}
-    recent = replace(found, debounced=frozenset({CATALOG}))
+    recent = replace(result, debounced=frozenset({CATALOG}))
     assert status_of(recent, status_of(seen({}, {}))).catalog_hash == "c1"
     assert reported_disagreements(status_of(recent)) == frozenset()
 
 
 def test_one_report_from_three_pods_is_not_enough_to_be_ready() -> None:
-    found = three(unheard=2)
-    assert find_disagreements(found) == {PODS}
-    status = status_of(found)
+    result = three(unheard=2)
+    assert find_disagreements(result) == {PODS}
+    status = status_of(result)
     assert verdict(status, "BackendsHealthy") == ("Unknown", "PodsNotHeard")
     assert condition(status, "BackendsHealthy").message == "1 of 1 healthy; reported by 1 of 3 pods"
     assert verdict(status, "Ready") == ("Unknown", "PodsNotHeard")
@@ -139,7 +139,7 @@ def test_a_failure_without_reports_of_all_pods_names_the_number_of_reports() -> 
 def test_a_catalog_without_reports_of_all_pods_is_not_reported_as_approved() -> None:
     spec = an_mcpproxy(backends=[a_backend()], catalog={"approvedHash": "a" * 64}).spec
     report = a_report(a_view(), catalog="a" * 64)
-    found = observed(a_pod("tools-1", report=report), a_pod("tools-2"), spec=spec)
-    assert verdict(status_of(found), "CatalogDrift") == ("Unknown", "NotReported")
-    recent = replace(found, debounced=frozenset({PODS}))
+    result = observed(a_pod("tools-1", report=report), a_pod("tools-2"), spec=spec)
+    assert verdict(status_of(result), "CatalogDrift") == ("Unknown", "NotReported")
+    recent = replace(result, debounced=frozenset({PODS}))
     assert verdict(status_of(recent), "CatalogDrift") == ("False", "CatalogApproved")

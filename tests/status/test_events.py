@@ -15,7 +15,10 @@ CREATING = observed(deployment=None)
 def told(before: StatusInput | None, after: StatusInput) -> list[tuple[str, str]]:
     """Type and reason of each Event."""
     earlier: MCPProxyStatus | None = status_of(before) if before else None
-    return [(found.type, found.reason) for found in find_transitions(earlier, status_of(after))]
+    return [
+        (transition.type, transition.reason)
+        for transition in find_transitions(earlier, status_of(after))
+    ]
 
 
 def test_no_event_is_written_while_nothing_changes() -> None:
@@ -30,8 +33,8 @@ def test_a_new_proxy_that_becomes_ready_without_a_fault_makes_no_event() -> None
 
 def test_a_new_proxy_that_becomes_ready_after_a_failure_is_reported() -> None:
     blocked = ConditionReason(reasons.NOT_OWNED, "Deployment tools belongs to somebody else")
-    found = told(observed(deployment=None, blocked=blocked), READY)
-    assert ("Normal", "Serving") in found
+    result = told(observed(deployment=None, blocked=blocked), READY)
+    assert ("Normal", "Serving") in result
 
 
 def test_a_backend_that_fails_is_a_warning_and_its_return_is_normal() -> None:
@@ -41,9 +44,9 @@ def test_a_backend_that_fails_is_a_warning_and_its_return_is_normal() -> None:
 
 
 def test_a_changed_message_alone_is_not_reported() -> None:
-    one = observed(a_pod("tools-1", a_view(state="Unhealthy", message="refused")))
+    item = observed(a_pod("tools-1", a_view(state="Unhealthy", message="refused")))
     other = observed(a_pod("tools-1", a_view(state="Unhealthy", message="timeout")))
-    assert told(one, other) == []
+    assert told(item, other) == []
 
 
 def test_an_invalid_spec_is_reported_once_though_three_conditions_change() -> None:
@@ -52,8 +55,8 @@ def test_an_invalid_spec_is_reported_once_though_three_conditions_change() -> No
 
 def test_a_foreign_object_is_reported_even_for_a_new_proxy() -> None:
     blocked = ConditionReason(reasons.NOT_OWNED, "Deployment tools belongs to somebody else")
-    found = told(None, observed(deployment=None, blocked=blocked))
-    assert found == [("Warning", "NotOwned")]
+    result = told(None, observed(deployment=None, blocked=blocked))
+    assert result == [("Warning", "NotOwned")]
 
 
 def test_a_rollout_and_scaling_to_zero_are_not_warnings() -> None:

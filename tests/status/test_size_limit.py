@@ -20,13 +20,14 @@ from mcpproxy.limits.pods import (
 )
 from mcpproxy.status.size_limit import OBJECT, reduce_to_fit, room_beside, stored_size
 from tests.status.views import a_pod, a_report, observed, status_of
+from tests.support.examples import examples
 
 NASTY = ["A", "<", '"', "\\", "\x1b[31m\n", "\x00", "\ud800", "\u202e", "𝒳", "\u2028"]
 NAMES = tuple(f"backend-{number:02}" for number in range(64))
 
 
 def a_nasty_report(filler: str) -> dict[str, Any]:
-    """What a pod may send in which every text is of 2 MB or more."""
+    """Return a pod's report in which every text is of 2 MB or more."""
     long = filler * 2_000_000
     backend = {
         "state": "Unhealthy",
@@ -72,14 +73,16 @@ def test_the_largest_report_fits_into_one_line(filler: str) -> None:
 
 
 @pytest.mark.parametrize("filler", NASTY, ids=ascii)
-def test_a_status_fits_for_every_report_of_pods(filler: str) -> None:
+def test_a_status_accepts_every_report_of_pods(filler: str) -> None:
     report = PodReport.model_validate(a_nasty_report(filler))
     before = STATUS_SIZE.reached
     seen = observed(*(a_pod(f"tools-{n}", report=report) for n in range(3)), backends=NAMES)
     status = status_of(seen)
     reduced = reduce_to_fit(status, STATUS_SIZE.value)
     assert stored_size(reduced.to_manifest()) <= STATUS_SIZE.value
-    types = [[one.type for one in found.conditions or []] for found in (status, reduced)]
+    types = [
+        [condition.type for condition in result.conditions or []] for result in (status, reduced)
+    ]
     assert types[0] == types[1]
     assert STATUS_SIZE.reached - before == int(reduced != status)
 
@@ -89,7 +92,7 @@ def test_a_small_status_is_unchanged() -> None:
     assert reduce_to_fit(status, STATUS_SIZE.value) is status
 
 
-def test_details_go_before_backends_and_conditions_never() -> None:
+def test_details_are_dropped_before_backends_and_conditions_never() -> None:
     views = [
         BackendStatus.model_validate(
             {"name": name, "state": "Unhealthy", "message": "<" * 768, "server": {"name": "x"}}
@@ -100,25 +103,25 @@ def test_details_go_before_backends_and_conditions_never() -> None:
     size = stored_size(status.to_manifest())
     assert size > 200_000
     shorter, bare, none = (reduce_to_fit(status, room) for room in (190_000, 40_000, 1_000))
-    assert {len(found.message or "") for found in shorter.backends or []} == {256}
-    assert [found.server for found in shorter.backends or []] != [None] * 64
-    assert {found.message for found in bare.backends or []} == {None}
+    assert {len(backend.message or "") for backend in shorter.backends or []} == {256}
+    assert [actual.server for actual in shorter.backends or []] != [None] * 64
+    assert {outcome.message for outcome in bare.backends or []} == {None}
     assert none.backends is None
     assert stored_size(none.to_manifest()) < 32_768
-    for found in (shorter, bare, none):
-        assert [one.type for one in found.conditions or []] == [
-            one.type for one in status.conditions or []
+    for result in (shorter, bare, none):
+        assert [condition.type for condition in result.conditions or []] == [
+            item.type for item in status.conditions or []
         ]
 
 
 @given(st.text(max_size=100))
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_the_size_is_never_less_than_that_of_gos_encoder(text: str) -> None:
     text = text.encode("utf-8", "replace").decode()
     status = MCPProxyStatus(url=text)
     go = json.dumps({"url": text}, ensure_ascii=False, separators=(",", ":"))
-    for one in "<>&":
-        go = go.replace(one, f"\\u{ord(one):04x}")
+    for letter in "<>&":
+        go = go.replace(letter, f"\\u{ord(letter):04x}")
     assert stored_size(status.to_manifest()) >= len(go.encode())
 
 

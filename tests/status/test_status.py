@@ -55,8 +55,8 @@ def test_backends_without_certificate_verification_are_named_in_accepted() -> No
             a_backend("three", url="https://example.com/mcp", tls=tls),
         ]
     ).spec
-    found = condition(status_of(replace(READY, spec=spec)), "Accepted")
-    assert found.message == (
+    result = condition(status_of(replace(READY, spec=spec)), "Accepted")
+    assert result.message == (
         "the spec is valid; tls.insecureSkipVerify: the proxy does not verify the certificates of"
         " one, three"
     )
@@ -66,7 +66,7 @@ def test_backends_without_certificate_verification_are_named_in_accepted() -> No
 def test_every_condition_has_the_observed_generation() -> None:
     status = status_of(READY)
     assert status.observed_generation == 3
-    assert {found.observed_generation for found in status.conditions or []} == {3}
+    assert {result.observed_generation for result in status.conditions or []} == {3}
 
 
 def test_the_same_observation_gives_the_same_bytes_whenever_it_is_made() -> None:
@@ -77,8 +77,8 @@ def test_the_same_observation_gives_the_same_bytes_whenever_it_is_made() -> None
 
 def test_the_order_of_pods_never_shows() -> None:
     pods = [a_pod("tools-1", a_view(message="a")), a_pod("tools-2", a_view(message="b"))]
-    one, other = observed(*pods), observed(*reversed(pods))
-    assert status_of(one) == status_of(other)
+    item, other = observed(*pods), observed(*reversed(pods))
+    assert status_of(item) == status_of(other)
 
 
 def test_the_time_of_a_condition_changes_with_its_status_alone() -> None:
@@ -130,7 +130,7 @@ def test_a_backend_unreachable_for_most_pods_makes_ready_false_with_the_number()
     assert (status.backends_healthy, status.components) == ("0/1", None)
 
 
-def test_a_backend_that_one_of_three_pods_does_not_reach_leaves_ready_and_is_named_there() -> None:
+def test_a_backend_unreachable_for_one_of_three_pods_keeps_ready_true_and_is_named_there() -> None:
     bad = a_view(state="Unhealthy", message="refused")
     pods = (a_pod("tools-1", a_view()), a_pod("tools-2", a_view()), a_pod("tools-3", bad))
     status = status_of(observed(*pods))
@@ -297,7 +297,7 @@ def test_a_rejected_spec_is_not_accepted_and_the_old_pods_are_still_reported() -
     assert status.backends_healthy == "1/1"
 
 
-def test_a_spec_that_was_never_valid_has_no_backends_to_report() -> None:
+def test_a_spec_that_was_never_valid_reports_no_backends() -> None:
     status = status_of(observed(deployment=None, spec=None, rejected="spec: wrong"))
     assert verdict(status, "Available") == ("False", "InvalidSpec")
     assert (status.backends, status.session_mode, status.backends_healthy) == (None, None, None)

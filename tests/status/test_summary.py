@@ -36,7 +36,7 @@ OLDER = a_pod("tools-0", a_view(), superseded=True)
         (observed(OLDER, deployment=a_deployment(1, updated=0, paused=True)), "Paused"),
     ],
 )  # fmt: skip
-def test_the_word_is_the_most_important_that_holds(seen: StatusInput, word: str) -> None:
+def test_the_summary_is_the_most_important_state(seen: StatusInput, word: str) -> None:
     assert status_of(seen).summary == word
 
 
@@ -50,6 +50,6 @@ def test_the_failing_optional_backend_is_named_where_the_proxy_serves() -> None:
     views = (a_view("weather"), a_view("news", state="Unhealthy", message="refused"))
     proxy = an_mcpproxy(backends=[a_backend("weather"), a_backend("news", optional=True)])
     status = status_of(observed(a_pod("tools-1", *views), spec=proxy.spec))
-    ready = next(one for one in status.conditions or [] if one.type == "Ready")
+    ready = next(condition for condition in status.conditions or [] if condition.type == "Ready")
     assert (ready.status, status.summary) == ("True", "Degraded")
     assert "news (optional) is Unhealthy: refused" in ready.message

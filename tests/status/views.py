@@ -19,14 +19,14 @@ NOW = "2026-01-01T01:00:00Z"
 
 
 def a_view(name: str = "weather", state: str = "Healthy", **fields: Any) -> BackendStatus:
-    """What one pod sees of one backend."""
+    """Return the view of one pod of one backend."""
     if state in ("Healthy", "Degraded"):
         fields.setdefault("components", ComponentCounts(tools=2, prompts=0))
     return BackendStatus.model_validate({"name": name, "state": state, **fields})
 
 
 def a_report(*views: BackendStatus, catalog: str | None = "c1", **fields: Any) -> PodReport:
-    """What one pod says."""
+    """Return the report of one pod."""
     return PodReport(
         config_hash="h", version="1", backends=list(views), catalog_hash=catalog, **fields
     )
@@ -49,7 +49,7 @@ def observed(
 ) -> StatusInput:
     """One MCPProxy with these pods."""
     proxy = an_mcpproxy(backends=[a_backend(name) for name in backends])
-    found = StatusInput(
+    result = StatusInput(
         name="tools",
         namespace="team",
         generation=3,
@@ -57,7 +57,7 @@ def observed(
         deployment=a_deployment(max(len(pods), 1)),
         pods=pods,
     )
-    return replace(found, **fields)
+    return replace(result, **fields)
 
 
 def status_of(seen: StatusInput, before: MCPProxyStatus | None = None) -> MCPProxyStatus:
@@ -67,12 +67,12 @@ def status_of(seen: StatusInput, before: MCPProxyStatus | None = None) -> MCPPro
 
 def condition(status: MCPProxyStatus, type_: str) -> Condition:
     """One condition that must be there."""
-    found = find_condition(status, type_)
-    assert found is not None, f"no condition {type_}"
-    return found
+    result = find_condition(status, type_)
+    assert result is not None, f"no condition {type_}"
+    return result
 
 
 def verdict(status: MCPProxyStatus, type_: str) -> tuple[str, str]:
     """Status and reason of one condition."""
-    found = condition(status, type_)
-    return found.status, found.reason
+    result = condition(status, type_)
+    return result.status, result.reason

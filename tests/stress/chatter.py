@@ -129,15 +129,15 @@ class Talker:
     async def send(self, message: dict[str, Any], word: str = "") -> Any:
         """The response; every message before it must be about the word."""
         body = json.dumps(message).encode()
-        found = [
-            json.loads(one)
-            for one in await self.client.exchange(body, lambda asked: self._reply(asked, word))
+        results = [
+            json.loads(entry)
+            for entry in await self.client.exchange(body, lambda asked: self._reply(asked, word))
         ]
-        *before, response = found
-        for one in before:
-            assert _subject(one) == word, one
+        *before, response = results
+        for item in before:
+            assert _subject(item) == word, item
         assert response["id"] == message["id"]
-        return response, [one.get("method") for one in before]
+        return response, [element.get("method") for element in before]
 
     def _reply(self, asked: dict[str, Any], word: str) -> bytes:
         result = self._answer(asked, word)
@@ -155,7 +155,7 @@ class Talker:
         response, before = await self.send(self.request(f"{backend}_talk", word), word)
         while response["result"].get("resultType") == "input_required":
             asked = response["result"]["inputRequests"]
-            answers = {key: self._answer(one, word) for key, one in asked.items()}
+            answers = {key: self._answer(item, word) for key, item in asked.items()}
             more: dict[str, Any] = {"inputResponses": answers}
             if "requestState" in response["result"]:
                 more["requestState"] = response["result"]["requestState"]
@@ -170,6 +170,6 @@ class Talker:
 def _subject(message: dict[str, Any]) -> str:
     params = message["params"]
     if message["method"] == "sampling/createMessage":
-        found: str = params["messages"][0]["content"]["text"]
-        return found
+        text: str = params["messages"][0]["content"]["text"]
+        return text
     return str(params.get("data") or params["message"])

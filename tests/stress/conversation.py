@@ -28,15 +28,15 @@ class Outcome:
 
 def allowed(direct: list[Outcome], through: Outcome) -> bool:
     """True if a client may get an outcome through the proxy where SDKs have these directly."""
-    results = [one for one in direct if one.kind == "result"]
+    results = [item for item in direct if item.kind == "result"]
     if results:
         # A client may hide what is not declared, and list nothing: another one shows it.
-        full = [one for one in results if one.value] or results
+        full = [result for result in results if result.value] or results
         return through in full
-    errors = [one for one in direct if one.kind == "error" and one.value in ERRORS]
+    errors = [entry for entry in direct if entry.kind == "error" and entry.value in ERRORS]
     if errors:
         return through in errors
-    return through.kind != "waiting" or any(one.kind == "waiting" for one in direct)
+    return through.kind != "waiting" or any(element.kind == "waiting" for element in direct)
 
 
 async def outcome(step: Awaitable[Any], patience: float) -> Outcome:
@@ -70,17 +70,17 @@ async def listed(client: Client, kind: str) -> list[Any]:
         "resources": client.list_resources,
         "resourceTemplates": client.list_resource_templates,
     }[kind]
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     cursor = None
     for _ in range(MAX_PAGES):
         page = await ask(cursor=cursor)
         for item in _dumped(page)[kind]:
             item.pop("_meta", None)
-            found[canonical(item)] = item
+            result[canonical(item)] = item
         cursor = page.next_cursor
         if not cursor:
             break
-    return list(found.values())
+    return list(result.values())
 
 
 def calls(client: Client, prefix: str = "") -> dict[str, Callable[[], Awaitable[Any]]]:
@@ -108,13 +108,13 @@ def calls(client: Client, prefix: str = "") -> dict[str, Callable[[], Awaitable[
 
 def own(items: list[Any], prefix: str) -> list[Any]:
     """The components of one backend in a list of the proxy, as the backend lists them."""
-    found = []
+    results = []
     for item in items:
         if f"x://{prefix}/" in item.get("uri", item.get("uriTemplate", "")):
-            found.append(undone(item, prefix))
+            results.append(undone(item, prefix))
         elif "uri" not in item and item["name"].startswith(f"{prefix}_"):
-            found.append({**item, "name": item["name"].removeprefix(f"{prefix}_")})
-    return sorted(found, key=canonical)
+            results.append({**item, "name": item["name"].removeprefix(f"{prefix}_")})
+    return sorted(results, key=canonical)
 
 
 def undone(value: Any, prefix: str) -> Any:
@@ -126,13 +126,13 @@ def undone(value: Any, prefix: str) -> Any:
 
 async def held(client: Client, patience: float) -> dict[str, Outcome]:
     """The outcomes of the steps with a backend directly, until one has none in time."""
-    found: dict[str, Outcome] = {}
+    result: dict[str, Outcome] = {}
     steps = {kind: partial(_sorted, client, kind) for kind in LISTS} | calls(client)
     for step, call in steps.items():
-        found[step] = await outcome(call(), patience)
-        if found[step].kind == "waiting":
+        result[step] = await outcome(call(), patience)
+        if result[step].kind == "waiting":
             break
-    return found
+    return result
 
 
 async def _sorted(client: Client, kind: str) -> list[Any]:

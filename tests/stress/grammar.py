@@ -51,31 +51,35 @@ VERBS = ("HEAD", "DELETE", "PUT", "OPTIONS", "CONNECT", "TRACE", "post", "PATCH"
 
 def message(rnd: random.Random) -> Any:
     """A JSON-RPC message of either era, or a value that is nearly one."""
-    found: dict[str, Any] = {"jsonrpc": "2.0", "id": rnd.choice(IDS), "method": rnd.choice(METHODS)}
+    result: dict[str, Any] = {
+        "jsonrpc": "2.0",
+        "id": rnd.choice(IDS),
+        "method": rnd.choice(METHODS),
+    }
     if rnd.random() < 0.8:
-        found["params"] = rnd.choice(PARAMS)
-    if isinstance(found.get("params"), dict) and rnd.random() < 0.5:
+        result["params"] = rnd.choice(PARAMS)
+    if isinstance(result.get("params"), dict) and rnd.random() < 0.5:
         meta: dict[str, Any] = {"progressToken": rnd.choice(IDS)}
         if rnd.random() < 0.7:
             meta |= {f"{PREFIX}protocolVersion": MODERN, f"{PREFIX}clientCapabilities": {}}
-        found["params"] = {**found["params"], "_meta": meta}
+        result["params"] = {**result["params"], "_meta": meta}
     kind = rnd.random()
     if kind < 0.1:
-        found.pop(rnd.choice(tuple(found)))
+        result.pop(rnd.choice(tuple(result)))
     elif kind < 0.15:
-        found = {"jsonrpc": "2.0", "id": found["id"], "result": {}}
+        result = {"jsonrpc": "2.0", "id": result["id"], "result": {}}
     elif kind < 0.2:
-        return rnd.choice(([], [found], [found, found], None, 1, "x"))
-    return found
+        return rnd.choice(([], [result], [result, result], None, 1, "x"))
+    return result
 
 
 def _chunks(rnd: random.Random, body: bytes) -> bytes:
-    found, at = b"", 0
+    result, at = b"", 0
     while at < len(body):
         part = body[at : at + rnd.randint(1, 60)]
-        found += b"%x%b\r\n%b\r\n" % (len(part), rnd.choice((b"", b";a=b", b";q")), part)
+        result += b"%x%b\r\n%b\r\n" % (len(part), rnd.choice((b"", b";a=b", b";q")), part)
         at += len(part)
-    return found + b"0\r\n" + rnd.choice((b"", b"", b"X-Trailer: 1\r\n")) + b"\r\n"
+    return result + b"0\r\n" + rnd.choice((b"", b"", b"X-Trailer: 1\r\n")) + b"\r\n"
 
 
 def request(rnd: random.Random, faults: float, session: str) -> tuple[bytes, Any]:

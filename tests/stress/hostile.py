@@ -1,4 +1,4 @@
-"""What backends do that serve many clients at once and say everything at the worst moment.
+"""Backends that serve many clients at once and send messages at the worst moments.
 
 Each call has a secret. All that is said about it holds the secret, so that whoever gets to see it
 can tell whether it is its own. What a call does, and when, follows from a seed.
@@ -68,7 +68,7 @@ class Turn(Protocol):
 
     message: dict[str, Any]
     may_overtake: bool
-    """Whether its response can arrive before what was said before."""
+    """True if its response can arrive before its earlier messages."""
 
     async def emit(self, message: dict[str, Any]) -> None:
         """Say something on the stream of the call."""
@@ -84,12 +84,12 @@ class Turn(Protocol):
 
 
 Step = Callable[[Turn, str, Any], Awaitable[bool]]
-"""What a call does at its turn; whether it is over then."""
+"""Continue a call at its turn; return True if it is over."""
 
 
 @dataclass
 class Script:
-    """What a backend does with a call."""
+    """Behavior of a backend during a call."""
 
     name: str
     era: str
@@ -159,9 +159,9 @@ class Script:
 
     def _check(self, answer: dict[str, Any], secret: str) -> None:
         said = answer["content"]["text"]
-        found = SECRET.match(secret)
-        assert found is not None
-        if said != f"{secret} says {found[1]}":
+        result = SECRET.match(secret)
+        assert result is not None
+        if said != f"{secret} says {result[1]}":
             self.wrong.append(f"{self.name}: {secret} was answered {said}")
 
 

@@ -132,11 +132,11 @@ _ODD: Final = (
 
 @dataclass(frozen=True)
 class Answer:
-    """What comes on one connection."""
+    """Responses on one connection."""
 
     parts: tuple[bytes, ...]
     intact: bool
-    """Whether no byte was changed: then each result says which id it came with."""
+    """True if no byte was changed: then each result names the id of its request."""
 
 
 class Grammar:
@@ -156,9 +156,9 @@ class Grammar:
 
     def answer(self, own: Any) -> Answer:
         """Anything, for a request that the backend knows by this id."""
-        found = b"".join(self._one(own) for _ in range(2 if self._chance(0.05) else 1))
+        result = b"".join(self._one(own) for _ in range(2 if self._chance(0.05) else 1))
         intact = not self._chance(0.1)
-        return Answer(self._cut(found if intact else self._changed(found)), intact)
+        return Answer(self._cut(result if intact else self._changed(result)), intact)
 
     def _chance(self, share: float) -> bool:
         return self.random.random() < share
@@ -189,18 +189,18 @@ class Grammar:
         return end.join(lines) + end * 2 + body
 
     def _chunked(self, body: bytes) -> bytes:
-        found = []
+        results = []
         while body:
             size = self.random.randint(1, len(body))
             part, body = body[:size], body[size:]
             said = size + self.random.randint(-2, 2) if self._chance(0.02) else size
             extension = b";a=b" if self._chance(0.1) else b""
-            found.append(b"%x%b\r\n%b\r\n" % (max(said, 0), extension, part))
+            results.append(b"%x%b\r\n%b\r\n" % (max(said, 0), extension, part))
         last = (b"0\r\n\r\n", b"0\r\nx: y\r\n\r\n", b"000\r\n\r\n", b"0\r\n", b"", b"zz\r\n")
-        return b"".join(found) + self.random.choices(last, (20, 2, 1, 1, 1, 1))[0]
+        return b"".join(results) + self.random.choices(last, (20, 2, 1, 1, 1, 1))[0]
 
     def _stream(self, own: Any) -> bytes:
-        found = []
+        results = []
         for _ in range(self.random.randint(0, 4)):
             end = self.random.choice(_ENDS)
             lines = [self.random.choice(_FIELDS) for _ in range(self.random.randint(0, 2))]
@@ -209,10 +209,10 @@ class Grammar:
                 if self._chance(0.1):
                     text = text.replace(b",", b",\n")
                 lines += [b"data: " + line for line in text.split(b"\n")]
-            found.append(end.join(lines) + end * (1 if self._chance(0.03) else 2))
+            results.append(end.join(lines) + end * (1 if self._chance(0.03) else 2))
         if self._chance(0.7):
-            found.append(b"data: %b\n\n" % self._response(own))
-        return b"".join(found)
+            results.append(b"data: %b\n\n" % self._response(own))
+        return b"".join(results)
 
     def _body(self, own: Any) -> bytes:
         return self._response(own) if self._chance(0.8) else self._message(own)
@@ -238,12 +238,12 @@ class Grammar:
         )
 
     def _response(self, own: Any) -> bytes:
-        given = self._id(own)
-        message: dict[str, Any] = {"jsonrpc": "2.0", "id": given}
+        value = self._id(own)
+        message: dict[str, Any] = {"jsonrpc": "2.0", "id": value}
         if self._chance(0.8):
-            message["result"] = {**self.random.choice(_RESULTS), "for": given}
+            message["result"] = {**self.random.choice(_RESULTS), "for": value}
             if self._chance(0.02):
-                message["result"] = [given]
+                message["result"] = [value]
         if "result" not in message or self._chance(0.05):
             message["error"] = self.random.choice(({"code": -32000, "message": "a"}, {}, 7, None))
         return _dump(message)
@@ -285,14 +285,14 @@ class Grammar:
         )
 
     def _changed(self, text: bytes) -> bytes:
-        found = bytearray(text)
+        result = bytearray(text)
         for _ in range(self.random.randint(1, 3)):
-            at = self.random.randint(0, len(found))
+            at = self.random.randint(0, len(result))
             if self._chance(0.5):
-                found[at : at + self.random.randint(0, 3)] = self.random.randbytes(1)
+                result[at : at + self.random.randint(0, 3)] = self.random.randbytes(1)
             else:
-                del found[at : at + self.random.randint(1, 20)]
-        return bytes(found)
+                del result[at : at + self.random.randint(1, 20)]
+        return bytes(result)
 
     def _cut(self, text: bytes) -> tuple[bytes, ...]:
         if len(text) < 400 and self._chance(0.02):

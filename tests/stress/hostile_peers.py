@@ -54,8 +54,8 @@ class HttpTurn:
         own = f"aside-{next(self._backend.numbers)}"
         waiting = self._backend.waiting[own] = asyncio.get_running_loop().create_future()
         await self.aside({"id": own, **request})
-        found: dict[str, Any] = (await waiting).message
-        return found
+        result: dict[str, Any] = (await waiting).message
+        return result
 
     async def finish(self, result: dict[str, Any]) -> None:
         await self._call.finish(spelt({"id": self.message["id"], "result": result}))
@@ -127,11 +127,11 @@ class PipeTurn:
         own = next(self._session.numbers)
         waiting = self._session.waiting[own] = asyncio.get_running_loop().create_future()
         await self.emit({"id": own, **request})
-        found: dict[str, Any] = await waiting
-        return found
+        result: dict[str, Any] = await waiting
+        return result
 
     async def finish(self, result: dict[str, Any]) -> None:
-        """Who is not listened to any more may answer twice."""
+        """A cancelled request may get two responses."""
         for _ in range(2):
             await self.emit({"id": self.message["id"], "result": result})
 

@@ -40,7 +40,7 @@ class Instance:
         return int(next(line for line in status.splitlines() if "VmRSS" in line).split()[1])
 
     def descriptors(self) -> int:
-        """How many files and sockets it has open (Linux)."""
+        """Return the number of its open files and sockets (Linux)."""
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
     async def kill(self) -> None:
@@ -50,11 +50,11 @@ class Instance:
         await self.process.wait()
 
     async def open_now(self) -> dict[str, float]:
-        """What its metrics say is open."""
+        """Return the gauges of its metrics."""
         return await gauges(f"http://127.0.0.1:{self.admin}")
 
     async def streams(self) -> float:
-        """How many streams of changes clients hold open."""
+        """Return the number of streams of changes that clients hold open."""
         return (await self.open_now())["mcpproxy_client_streams"]
 
 
@@ -69,14 +69,14 @@ async def instances(
     keys.mkdir(exist_ok=True)
     (keys / "current").write_bytes(bytes(range(32)))
     async with AsyncExitStack() as stack:
-        found = []
+        results = []
         for number in range(count):
-            one = await _started(manifest, keys, directory / f"{number}.log")
-            stack.push_async_callback(one.kill)
-            found.append(one)
-        for one in found:
-            await eventually(lambda one=one: _ready(one), "an instance to be ready")  # type: ignore[misc]
-        yield found
+            item = await _started(manifest, keys, directory / f"{number}.log")
+            stack.push_async_callback(item.kill)
+            results.append(item)
+        for item in results:
+            await eventually(lambda item=item: _ready(item), "an instance to be ready")  # type: ignore[misc]
+        yield results
 
 
 async def _started(manifest: Path, keys: Path, log: Path) -> Instance:
@@ -89,11 +89,11 @@ async def _started(manifest: Path, keys: Path, log: Path) -> Instance:
     return Instance(process, port, admin, log)
 
 
-async def _ready(one: Instance) -> bool:
-    assert one.process.returncode is None, one.log.read_text()
+async def _ready(instance: Instance) -> bool:
+    assert instance.process.returncode is None, instance.log.read_text()
     async with httpx2.AsyncClient() as http:
         try:
-            answer = await http.get(f"http://127.0.0.1:{one.admin}/readyz")
+            answer = await http.get(f"http://127.0.0.1:{instance.admin}/readyz")
         except httpx2.TransportError:
             return False
     return answer.status_code == 200

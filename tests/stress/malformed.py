@@ -49,7 +49,7 @@ class Request:
 
 
 def _params(rnd: random.Random, method: str) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "name": "p_echo",
         "uri": "note://p/1",
         "arguments": {"x": 1},
@@ -59,10 +59,10 @@ def _params(rnd: random.Random, method: str) -> dict[str, Any]:
         "requestId": 1,
     }
     if method == "initialize":
-        found |= {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "f"}}
+        result |= {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "f"}}
     if rnd.random() < 0.1:
-        found |= {"requestState": rnd.choice(("", "x", "A" * 60)), "inputResponses": {}}
-    return found
+        result |= {"requestState": rnd.choice(("", "x", "A" * 60)), "inputResponses": {}}
+    return result
 
 
 def _mutated(rnd: random.Random, value: Any) -> Any:

@@ -340,11 +340,11 @@ _SESSIONS: Final = ("none", "strict", "cookie", *(f"lost-{s}" for s in (404, 400
 _LIVES: Final = ("slow", "once", "probe", "silent")
 
 
-def _spread(one: Misbehaviour) -> list[Misbehaviour]:
+def _spread(misbehaviour: Misbehaviour) -> list[Misbehaviour]:
     """One misbehaviour when a session begins, and one in what follows."""
     return [
-        replace(one, name=f"{one.name} when it opens", places=(OPENING,)),
-        replace(one, name=f"{one.name} once open", places=(LISTS, CALLS)),
+        replace(misbehaviour, name=f"{misbehaviour.name} when it opens", places=(OPENING,)),
+        replace(misbehaviour, name=f"{misbehaviour.name} once open", places=(LISTS, CALLS)),
     ]
 
 
@@ -359,7 +359,7 @@ def table() -> dict[str, Misbehaviour]:
     rows = [
         Misbehaviour("none"),
         *_CONTENT,
-        *(found for one in everywhere for found in _spread(one)),
+        *(result for item in everywhere for result in _spread(item)),
         *(
             Misbehaviour(f"probe: {name}", of_http, (LEGACY,), fixed={"server/discover": answer})
             for name, answer in _PROBES.items()
@@ -373,8 +373,8 @@ def table() -> dict[str, Misbehaviour]:
             for name, answer in _GETS.items()
         ),
         *(
-            Misbehaviour(f"listen: {name}", (JSON,), (MODERN,), fixed={"subscriptions/listen": one})
-            for name, one in _GETS.items()
+            Misbehaviour(f"listen: {name}", (JSON,), (MODERN,), fixed={"subscriptions/listen": get})
+            for name, get in _GETS.items()
         ),
         *(
             Misbehaviour(

@@ -15,7 +15,7 @@ MODES = {"legacy": "legacy", "modern": "2026-07-28"}
 
 
 class SdkTalker:
-    """What it is asked and told has to be about words of its own."""
+    """Tools that request input and send notifications, each with its own texts."""
 
     def __init__(self, who: str) -> None:
         self.who = who

@@ -1,4 +1,4 @@
-"""How much the tests here do: a sample in `make test-all`, everything in `make stress`.
+"""Sizes of the tests here: a sample in `make test-all`, everything in `make stress`.
 
 STRESS=1 asks for everything, STRESS=3 for a third of it.
 """

@@ -87,14 +87,14 @@ class Stage:
             target = streamable_http_client(spec["url"], http_client=self._http)
         mode = "legacy" if cell.era == LEGACY else "auto"
         patience = DIRECTLY + (5 if cell.misbehaviour.life else 0)
-        found: dict[str, Outcome] = {}
+        result: dict[str, Outcome] = {}
         async with self._limit:
             try:
                 async with asyncio.timeout(30), Client(target, mode=mode) as client:
-                    found = await held(client, patience)
+                    result = await held(client, patience)
             except Exception as error:  # No session, or one that can't be closed.
                 logging.getLogger("matrix").debug("%s: %r", cell.direct, error)
-        return found
+        return result
 
     def _another(self, cell: Place) -> dict[str, Any]:
         """The specification of another backend like that of a cell, for direct calls."""
@@ -145,12 +145,12 @@ class Stage:
     async def compared(self, client: Client, era: str, direct: dict[str, Expected]) -> None:
         """Compare what a client gets through the proxy with what it gets directly."""
         lists = {kind: await outcome(listed(client, kind), THROUGH) for kind in LISTS}
-        for kind, one in lists.items():
-            assert one.kind == "result", (kind, one)
-            assert own(one.value, GOOD), f"{kind} of the other backend are missing"
+        for kind, item in lists.items():
+            assert item.kind == "result", (kind, item)
+            assert own(item.value, GOOD), f"{kind} of the other backend are missing"
 
         async def compare(name: str) -> None:
-            through = {k: Outcome("result", own(one.value, name)) for k, one in lists.items()}
+            through = {k: Outcome("result", own(entry.value, name)) for k, entry in lists.items()}
             async with self._limit:
                 for step, call in calls(client, name).items():
                     through[step] = await outcome(call(), THROUGH)
@@ -169,9 +169,9 @@ class Stage:
         if beside.kind != "result" or beside.value["content"][0]["text"] != "one":
             self.wrong.append(f"{cell}: a call of the other backend: {beside}")
         for step in through:
-            found = [outcomes[step] for outcomes in direct.values() if step in outcomes]
+            results = [outcomes[step] for outcomes in direct.values() if step in outcomes]
             # A list of the proxy has the components of all backends that have listed theirs.
-            if not found or (step in LISTS and all(one.kind != "result" for one in found)):
+            if not results or (step in LISTS and all(item.kind != "result" for item in results)):
                 continue
-            if not allowed(found, through[step]) and not excepted(cell, step):
-                self.wrong.append(f"{cell}: {step}: directly {found}, by proxy {through[step]}")
+            if not allowed(results, through[step]) and not excepted(cell, step):
+                self.wrong.append(f"{cell}: {step}: directly {results}, by proxy {through[step]}")

@@ -50,16 +50,18 @@ async def _made(tmp_path: Path, processes: str) -> AsyncIterator[World]:
             chatters[name] = Chatter(era, name)
             base = await stack.enter_async_context(serving(chatters[name].backend))
             specs.append({"name": name, "url": f"{base}/mcp", "session": {"mode": mode}})
-        found: list[Instance] | list[Worker]
+        result: list[Instance] | list[Worker]
         if processes == "workers":
             crew = await stack.enter_async_context(crews(tmp_path, 2, specs))
-            found, url = [Worker(crew, number) for number in (0, 1)], crew.url
+            result, url = [Worker(crew, number) for number in (0, 1)], crew.url
         else:
-            found = await stack.enter_async_context(instances(tmp_path, 2, specs))
-            url = await stack.enter_async_context(balanced(tmp_path, [one.port for one in found]))
+            result = await stack.enter_async_context(instances(tmp_path, 2, specs))
+            url = await stack.enter_async_context(
+                balanced(tmp_path, [item.port for item in result])
+            )
         limits = httpx2.Limits(max_connections=512, max_keepalive_connections=0)
         http = httpx2.AsyncClient(timeout=60, limits=limits)
-        yield World(chatters, found, url, await stack.enter_async_context(http))
+        yield World(chatters, result, url, await stack.enter_async_context(http))
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="module", params=PROCESSES)
@@ -67,17 +69,17 @@ async def world(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[World]:
     """One for all tests that leave it as it is."""
-    async with _made(tmp_path_factory.mktemp("world"), request.param) as found:
-        yield found
-    for one in found.instances:
-        assert '"exception"' not in one.log.read_text()
+    async with _made(tmp_path_factory.mktemp("world"), request.param) as result:
+        yield result
+    for instance in result.instances:
+        assert '"exception"' not in instance.log.read_text()
 
 
 @pytest_asyncio.fixture(loop_scope="session", params=PROCESSES)
 async def doomed(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     """One to break."""
-    async with _made(tmp_path, request.param) as found:
-        yield found
+    async with _made(tmp_path, request.param) as result:
+        yield result
 
 
 async def _talker(world: World, stack: AsyncExitStack, url: str, number: int) -> Talker | SdkTalker:
@@ -155,7 +157,7 @@ async def test_a_parked_call_continues_at_the_other_instance(world: World) -> No
     talker = second
     while response["result"].get("resultType") == "input_required":
         asked = response["result"]["inputRequests"]
-        answers = {key: second._answer(one, "w") for key, one in asked.items()}
+        answers = {key: second._answer(item, "w") for key, item in asked.items()}
         state = response["result"]["requestState"]
         retry = talker.request("a_talk", "w", inputResponses=answers, requestState=state)
         response, _ = await talker.send(retry, "w")
@@ -229,7 +231,7 @@ async def test_without_nginx_a_forwarder_of_our_own_takes_turns(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    async with balanced(tmp_path, [one.port for one in world.instances]) as url:
+    async with balanced(tmp_path, [instance.port for instance in world.instances]) as url:
         talkers = [await Talker(world.http, url, "legacy", f"f{n}").start() for n in range(4)]
         await asyncio.gather(*(talker.talk("a", talker.who) for talker in talkers))
 

@@ -72,7 +72,9 @@ class Attacker:
             head, body = self._exchange(raw, request.method)
             status = head[9:12].decode("latin-1")
             self.statuses[status or "none"] += 1
-            whys = [_wrong(status, found) for found in _messages(body)] or [_wrong(status, None)]
+            whys = [_wrong(status, message) for message in _messages(body)] or [
+                _wrong(status, None)
+            ]
             self.wrong += [
                 f"{why}: {raw[:600]!r} -> {head!r} {body[:300]!r}" for why in whys if why
             ]
@@ -86,9 +88,9 @@ class Attacker:
     def _begun(self) -> str:
         """The id of a new session: without one that is there little of the proxy is reached."""
         head, _ = self._exchange(INITIALIZE, "POST")
-        found = _SESSION.search(head)
-        assert found is not None, head
-        return found[1].decode()
+        match = _SESSION.search(head)
+        assert match is not None, head
+        return match[1].decode()
 
     def _close(self) -> None:
         if self._sock is not None:
@@ -113,13 +115,13 @@ class Attacker:
 
 def _answer(sock: socket.socket, method: str) -> tuple[bytes, bytes, bool]:
     """Head, body, and whether the connection can be used again."""
-    found = b""
-    while b"\r\n\r\n" not in found:
+    result = b""
+    while b"\r\n\r\n" not in result:
         part = sock.recv(65536)
         if not part:
-            return found, b"", False
-        found += part
-    head, _, body = found.partition(b"\r\n\r\n")
+            return result, b"", False
+        result += part
+    head, _, body = result.partition(b"\r\n\r\n")
     length = _LENGTH.search(head)
     if length is None and (method == "GET" or _CHUNKED not in head.lower()):
         return head, body, False
@@ -134,13 +136,13 @@ def _answer(sock: socket.socket, method: str) -> tuple[bytes, bytes, bool]:
 
 def _messages(body: bytes) -> list[Any]:
     """The JSON in an answer, which is a message or a stream of events."""
-    found = []
+    results = []
     for part in (body, *_DATA.findall(body)):
         try:
-            found.append(json.loads(part))
+            results.append(json.loads(part))
         except ValueError:
             continue
-    return found
+    return results
 
 
 def _wrong(status: str, message: Any) -> str | None:
@@ -171,7 +173,7 @@ async def test_malformed_requests_leave_nothing_behind(tmp_path: Path) -> None:
             await asyncio.to_thread(Attacker(proxy.port, 0).run, size(200, 5000))
             memory = proxy.resident()
             attackers = [Attacker(proxy.port, seed) for seed in (1, 2)]
-            work = (asyncio.to_thread(one.run, REQUESTS // 2) for one in attackers)
+            work = (asyncio.to_thread(attacker.run, REQUESTS // 2) for attacker in attackers)
             await asyncio.gather(*work)
 
             async def as_before() -> bool:
@@ -181,7 +183,7 @@ async def test_malformed_requests_leave_nothing_behind(tmp_path: Path) -> None:
             await soon(lambda: not backend.open_calls, "calls to end at the backend")
             await soon(lambda: backend.sessions == sessions, "sessions to end at the backend")
             await soon(lambda: proxy.descriptors() <= files + 8, "connections to be closed")
-            wrong = [text for one in attackers for text in one.wrong]
+            wrong = [text for item in attackers for text in item.wrong]
             statuses = attackers[0].statuses + attackers[1].statuses
             assert not wrong, "\n".join(wrong[:5])
             assert statuses["200"] > REQUESTS // 6

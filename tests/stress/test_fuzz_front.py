@@ -62,7 +62,7 @@ class Memory(asyncio.Transport):
         self.written = bytearray()
         self.reading = True
         self.ended = False
-        """Whether nothing more is written."""
+        """True if nothing more is written."""
 
     def write(self, data: Any) -> None:
         self.written += data
@@ -96,7 +96,7 @@ class Memory(asyncio.Transport):
 
 
 async def exchanged(server: HttpServer, parts: Sequence[bytes]) -> bytes:
-    """What a connection answers to these packets."""
+    """Return the responses of a connection to these packets."""
     connection, transport = ServerConnection(server), Memory()
     connection.connection_made(transport)
     for part in parts:
@@ -123,7 +123,7 @@ def _busy(connection: ServerConnection) -> bool:
 
 def answers(written: bytes, methods: Sequence[bytes]) -> list[tuple[int, Any]]:
     """Status and id of each answer; all must be well-formed HTTP/1.1."""
-    found: list[tuple[int, Any]] = []
+    result: list[tuple[int, Any]] = []
     at = 0
     while at < len(written):
         head = _HEAD.match(written, at)
@@ -133,7 +133,7 @@ def answers(written: bytes, methods: Sequence[bytes]) -> list[tuple[int, Any]]:
             continue
         body = b""
         length = _LENGTH.search(head[2])
-        verb = methods[len(found)] if len(found) < len(methods) else b""
+        verb = methods[len(result)] if len(result) < len(methods) else b""
         if length is not None and verb != b"HEAD":
             body = written[at : at + int(length[1])]
             assert len(body) == int(length[1])
@@ -142,8 +142,8 @@ def answers(written: bytes, methods: Sequence[bytes]) -> list[tuple[int, Any]]:
             end = written.find(b"0\r\n\r\n", at)
             assert end >= 0, written[at:]
             body, at = written[at:end], end + 5
-        found.append((int(head[1]), _id(body)))
-    return found
+        result.append((int(head[1]), _id(body)))
+    return result
 
 
 def _id(body: bytes) -> Any:
@@ -165,9 +165,9 @@ def cut(rnd: random.Random, data: bytes) -> list[bytes]:
     return [data[a:b] for a, b in zip([0, *places], [*places, len(data)], strict=True) if a < b]
 
 
-def belongs(found: list[tuple[int, Any]], sent: Sequence[Any]) -> bool:
-    """Whether each answer has the id of its request, or none."""
-    for (_, answered), message in zip(found, sent, strict=False):
+def belongs(result: list[tuple[int, Any]], sent: Sequence[Any]) -> bool:
+    """Return True if each response has the id of its request, or none."""
+    for (_, answered), message in zip(result, sent, strict=False):
         known = json.dumps(message.get("id")) if isinstance(message, dict) else "null"
         if answered not in (None, "null", known):
             return False
@@ -177,8 +177,8 @@ def belongs(found: list[tuple[int, Any]], sent: Sequence[Any]) -> bool:
 def working() -> Counter[str]:
     """Tasks that run, by their coroutine; the backend and its server are not looked at."""
     coroutines: list[Any] = [task.get_coro() for task in asyncio.all_tasks()]
-    found = [(one.cr_code.co_filename, one.__qualname__) for one in coroutines]
-    return Counter(name for path, name in found if "/mcpproxy/" in path)
+    results = [(coroutine.cr_code.co_filename, coroutine.__qualname__) for coroutine in coroutines]
+    return Counter(name for path, name in results if "/mcpproxy/" in path)
 
 
 async def _echo(call: Call) -> None:
@@ -200,13 +200,13 @@ class Failures(logging.Handler):
 
 @pytest.fixture
 def failures() -> Iterator[Failures]:
-    """What is logged with a traceback."""
-    found = Failures()
-    logging.getLogger().addHandler(found)
-    logging.getLogger("mcpproxy").addHandler(found)
-    yield found
-    logging.getLogger("mcpproxy").removeHandler(found)
-    logging.getLogger().removeHandler(found)
+    """Return the log records with a traceback."""
+    result = Failures()
+    logging.getLogger().addHandler(result)
+    logging.getLogger("mcpproxy").addHandler(result)
+    yield result
+    logging.getLogger("mcpproxy").removeHandler(result)
+    logging.getLogger().removeHandler(result)
 
 
 @asynccontextmanager
@@ -232,12 +232,12 @@ async def fronted() -> AsyncIterator[HttpServer]:
 
 async def session(server: HttpServer) -> bytes:
     """The id of a new session."""
-    found = _SESSION.search(await exchanged(server, [INITIALIZE]))
-    assert found is not None
-    return found[1]
+    match = _SESSION.search(await exchanged(server, [INITIALIZE]))
+    assert match is not None
+    return match[1]
 
 
-async def test_each_answer_belongs_to_its_request_however_the_bytes_are_cut(
+async def test_each_response_belongs_to_its_request_regardless_of_the_chunking(
     failures: Failures,
 ) -> None:
     seed = random.randrange(2**32)
@@ -253,7 +253,7 @@ async def test_each_answer_belongs_to_its_request_however_the_bytes_are_cut(
             made = [request(rnd, faults, "SESSION") for _ in range(count)]
             plain = b"".join(raw for raw, _ in made)
             # What ends a session must not change the second answers.
-            whole, other = (plain.replace(b"SESSION", one) for one in sessions)
+            whole, other = (plain.replace(b"SESSION", item) for item in sessions)
             verbs = [raw.lstrip().partition(b" ")[0] for raw, _ in made]
             once = answers(await exchanged(server, [whole]), verbs)
             again = answers(await exchanged(server, cut(rnd, other)), verbs)
@@ -261,8 +261,8 @@ async def test_each_answer_belongs_to_its_request_however_the_bytes_are_cut(
             assert len(once) <= len(made), (seed, once, whole)
             assert belongs(once, [message for _, message in made]), (seed, once, whole)
             statuses.update(status for status, _ in once)
-            ((status, found),) = answers(await exchanged(server, [PROBE]), [b"POST"])
-            assert status < 500, (seed, status, found, whole)
+            ((status, result),) = answers(await exchanged(server, [PROBE]), [b"POST"])
+            assert status < 500, (seed, status, result, whole)
             if b"DELETE" in verbs:
                 sessions = []
             sent += 2 * len(made)

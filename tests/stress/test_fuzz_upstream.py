@@ -81,9 +81,9 @@ class HostileClient(HttpClient):
 
     def next_answer(self, own: Any) -> Answer:
         """The answer to a request."""
-        found = self.grammar.answer(own) if self.hostile else self.grammar.good(own)
-        self.intact = self.intact and found.intact
-        return found
+        result = self.grammar.answer(own) if self.hostile else self.grammar.good(own)
+        self.intact = self.intact and result.intact
+        return result
 
     async def _connected(self, number: int) -> ClientConnection:
         connection = ClientConnection(asyncio.get_running_loop(), self._heads)
@@ -152,10 +152,10 @@ class Session:
     def _check(self, exchange: HttpExchange, answer: Message) -> None:
         assert answer["id"] == exchange.request.id
         self._outcomes["result" if "result" in answer else "error"] += 1
-        found = json.loads(bytes(answer.get("result", b"{}")))
-        if self.client.intact and isinstance(found, dict) and "for" in found:
+        document = json.loads(bytes(answer.get("result", b"{}")))
+        if self.client.intact and isinstance(document, dict) and "for" in document:
             wanted = json.loads(bytes(exchange.id))
-            assert str(found["for"]) == str(wanted), f"{found} for {wanted}"
+            assert str(document["for"]) == str(wanted), f"{document} for {wanted}"
 
     async def listen(self) -> None:
         """A stream of what belongs to no request."""
@@ -258,16 +258,16 @@ class HostileBackend:
             "tools/list": lambda: {"tools": [{"name": "a", "inputSchema": {"type": "object"}}]},
             "tools/call": lambda: {"content": [], "for": message["id"]},
         }
-        found = results.get(message["method"])
+        result = results.get(message["method"])
         content = (
-            {"error": {"code": -32601, "message": "a"}} if found is None else {"result": found()}
+            {"error": {"code": -32601, "message": "a"}} if result is None else {"result": result()}
         )
         body = json.dumps({"jsonrpc": "2.0", "id": message["id"], **content}).encode()
         lines = b"content-type: application/json\r\ncontent-length: %d" % len(body)
         return b"HTTP/1.1 200 OK\r\n%b\r\n\r\n%b" % (lines, body)
 
 
-async def test_a_proxy_of_such_a_backend_answers_every_call_and_keeps_nothing(
+async def test_a_proxy_of_a_backend_without_sessions_serves_every_call_without_state(
     tmp_path: Path,
 ) -> None:
     async with (
@@ -308,8 +308,8 @@ async def _call(http: httpx2.AsyncClient, url: str, number: int, *, hostile: boo
     response = await http.post(url, json=message, headers=headers)
     why = f"seed {SEED}, call {number}: HTTP {response.status_code} {response.text[:300]}"
     assert response.status_code < 500, why
-    found = re.findall(r"^data: ?(\{.*)$", response.text, re.M) or [response.text]
-    answer = json.loads(found[-1])
+    result = re.findall(r"^data: ?(\{.*)$", response.text, re.M) or [response.text]
+    answer = json.loads(result[-1])
     assert answer["id"] == number, why
     assert "see its log" not in answer.get("error", {}).get("message", ""), why
     return answer

@@ -55,8 +55,8 @@ class Player:
     def seen(self, data: bytes, secret: str | None = None) -> None:
         """Whatever comes is about this client; about this call, where it names one."""
         about_call = secret and (b'"progress"' in data or b'"result"' in data)
-        for found in SECRET.finditer(data.decode()):
-            own = found[0] == secret if about_call else found[1] == f"c{self.number}"
+        for match in SECRET.finditer(data.decode()):
+            own = match[0] == secret if about_call else match[1] == f"c{self.number}"
             if not own:
                 self.leaks.append(f"c{self.number} got {data[:300]!r} in place of {secret}")
 
@@ -87,13 +87,13 @@ class Player:
 
     async def _exchanged(self, request: dict[str, Any], secret: str) -> dict[str, Any]:
         body = json.dumps(request).encode()
-        found = await self.client.exchange(body, self._reply)
-        for one in found:
-            self.seen(one, secret)
-            message = json.loads(one)
+        result = await self.client.exchange(body, self._reply)
+        for item in result:
+            self.seen(item, secret)
+            message = json.loads(item)
             if message.get("method") == "notifications/progress":
                 assert message["params"]["progressToken"] == request["id"]
-        response: dict[str, Any] = json.loads(found[-1])
+        response: dict[str, Any] = json.loads(result[-1])
         assert response["id"] == request["id"], response
         return response
 
@@ -101,8 +101,8 @@ class Player:
         """Each answer holds the secret of the question, and who gave it."""
         text = json.dumps(asked)
         self.seen(text.encode())
-        found = SECRET.search(text)
-        said = f"{found[0] if found else '?'} says c{self.number}"
+        match = SECRET.search(text)
+        said = f"{match[0] if match else '?'} says c{self.number}"
         return json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": _said(said)}).encode()
 
     async def _called(self, name: str, number: int, secret: str) -> None:
@@ -154,7 +154,7 @@ def _check(players: list[Player], scripts: dict[str, Script]) -> None:
 
 
 @pytest.mark.parametrize("authorization", [None, "Bearer same"])
-async def test_s9_everything_reaches_its_own_client_whatever_the_timing(
+async def test_s9_every_message_reaches_its_own_client_at_any_timing(
     authorization: str | None,
 ) -> None:
     seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(2**32))
@@ -189,7 +189,7 @@ async def test_s9_everything_reaches_its_own_client_whatever_the_timing(
 
 
 @pytest.mark.parametrize("authorization", [None, "Bearer same"])
-async def test_s9_clients_of_a_server_of_the_sdk_get_their_own_in_a_shared_session(
+async def test_s9_clients_of_an_sdk_server_get_their_own_messages_in_a_shared_session(
     authorization: str | None,
 ) -> None:
     async with AsyncExitStack() as stack:
@@ -213,8 +213,8 @@ async def test_s9_clients_of_a_server_of_the_sdk_get_their_own_in_a_shared_sessi
                 answer = {"jsonrpc": "2.0", "id": asked["id"], "result": _said(f"{who}/{said}")}
                 return json.dumps(answer).encode()
 
-            found = await client.exchange(json.dumps(request).encode(), reply)
-            return [json.loads(one) for one in found]
+            result = await client.exchange(json.dumps(request).encode(), reply)
+            return [json.loads(item) for item in result]
 
         for _ in range(size(2, 20)):
             for tool, member in (("echo", "say"), ("noisy", "say"), ("sample", "prompt")):

@@ -122,8 +122,8 @@ class Member(Player):
         own = f"own-{self.sent}"
         modern_request = modern(method, own, **params)
         request = rpc(method, params, own) if self.client.session else modern_request
-        found = await self.client.exchange(json.dumps(request).encode())
-        response: dict[str, Any] = json.loads(found[-1])
+        result = await self.client.exchange(json.dumps(request).encode())
+        response: dict[str, Any] = json.loads(result[-1])
         return response
 
 
@@ -150,9 +150,9 @@ def _check_credentials(peer: Peer) -> None:
     calls = [request for request in peer.gate.seen if request.rpc == "tools/call"]
     assert calls
     for request in calls:
-        found = SECRET.search(request.body.decode())
-        assert found is not None
-        assert _subject_of(request.headers["authorization"]) == found[1]
+        match = SECRET.search(request.body.decode())
+        assert match is not None
+        assert _subject_of(request.headers["authorization"]) == match[1]
 
 
 def _check_records(out: str) -> None:

@@ -26,9 +26,9 @@ def _shares() -> list[list[list[Place]]]:
     # The places of a cell are in the order of their modes: a part has all of them.
     step = PART + 1 if FULL and PART % len(MODES) == 0 else PART
     cells = list(places())[:: step or 1]
-    found = [list(group) for _, group in itertools.groupby(cells, lambda cell: cell.direct)]
+    results = [list(group) for _, group in itertools.groupby(cells, lambda cell: cell.direct)]
     count = -(-len(cells) // BACKENDS)
-    proxies = [list(itertools.chain(*found[number::count])) for number in range(count)]
+    proxies = [list(itertools.chain(*results[number::count])) for number in range(count)]
     if not FULL:
         return [proxies[:1]]
     return [proxies[first : first + PROXIES] for first in range(0, count, PROXIES)]
@@ -55,7 +55,7 @@ async def test_a_client_gets_the_response_of_a_misbehaving_backend_through_the_p
     async with httpx2.AsyncClient(timeout=30) as http:
         stages = [Stage(cells, http) for cells in share]
         await asyncio.gather(*(stage.run(alone) for stage in stages))
-    wrong = [one for stage in stages for one in stage.wrong]
+    wrong = [item for stage in stages for item in stage.wrong]
     assert wrong == []
 
 
@@ -66,4 +66,4 @@ async def test_a_well_behaved_backend_gives_a_client_a_result_in_each_step() -> 
         async with stage.served():
             outcomes = await stage.directly(CONTROL)
     assert outcomes.pop("failing call").kind == "error"
-    assert {one.kind for one in outcomes.values()} == {"result"}
+    assert {outcome.kind for outcome in outcomes.values()} == {"result"}

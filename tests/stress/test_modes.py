@@ -30,8 +30,8 @@ async def _served(
 
 async def _quiet(talker: Talker) -> dict[str, Any]:
     response, _ = await talker.send(talker.request("a_talk", "q", arguments={"quiet": True}))
-    found: dict[str, Any] = response
-    return found
+    result: dict[str, Any] = response
+    return result
 
 
 async def test_isolated_gives_each_call_a_fresh_session(
@@ -80,7 +80,10 @@ async def test_a_backend_declared_stateless_gets_one_session_for_all_calls_in_a_
         for _ in range(CALLS):
             assert "result" in await _quiet(talker)
         assert list(chatter.calls.values()) == [CALLS]
-        watched = [one.message["params"]["clientInfo"]["name"] for one in chatter.backend.greetings]
+        watched = [
+            greeting.message["params"]["clientInfo"]["name"]
+            for greeting in chatter.backend.greetings
+        ]
         assert sorted(watched) == ["c", "mcpproxy"], json.dumps(watched)
 
 

@@ -102,18 +102,18 @@ async def _made(tmp_path: Path) -> AsyncIterator[World]:
             base = await stack.enter_async_context(serving(backends[mode]))
             name = mode.lower()
             specs.append({"name": name, "url": f"{base}/mcp", "session": {"mode": mode}})
-        found = await stack.enter_async_context(instances(tmp_path, 2, specs))
-        url = await stack.enter_async_context(balanced(tmp_path, [one.port for one in found]))
+        result = await stack.enter_async_context(instances(tmp_path, 2, specs))
+        url = await stack.enter_async_context(balanced(tmp_path, [item.port for item in result]))
         limits = httpx2.Limits(max_keepalive_connections=0)
         http = await stack.enter_async_context(httpx2.AsyncClient(timeout=15, limits=limits))
-        yield World(backends, found, url, http)
+        yield World(backends, result, url, http)
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="module")
 async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     """One for all tests that leave it as it is."""
-    async with _made(tmp_path_factory.mktemp("world")) as found:
-        yield found
+    async with _made(tmp_path_factory.mktemp("world")) as result:
+        yield result
 
 
 @pytest.fixture
@@ -128,13 +128,13 @@ def world(shared: World) -> World:
 @pytest_asyncio.fixture(loop_scope="session")
 async def doomed(tmp_path: Path) -> AsyncIterator[World]:
     """One to break."""
-    async with _made(tmp_path) as found:
-        yield found
+    async with _made(tmp_path) as result:
+        yield result
 
 
 @dataclass
 class Heard:
-    """What came over the streams of one call."""
+    """Messages of the streams of one call."""
 
     data: list[Any] = field(default_factory=list)
     last_id: str = ""
@@ -142,8 +142,8 @@ class Heard:
 
     @property
     def logs(self) -> list[str]:
-        """What was logged."""
-        return [one["params"]["data"] for one in self.data if "params" in one]
+        """Return the log messages."""
+        return [item["params"]["data"] for item in self.data if "params" in item]
 
     async def read(self, answer: httpx2.Response, enough: int = 99) -> "Heard":
         """The stream to its end, or until so many messages are there."""
@@ -190,7 +190,7 @@ async def _client(world: World, url: str, session: str | None = None) -> Client:
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_client_that_the_backend_sent_away_gets_the_rest_when_it_returns(
+async def test_a_client_that_resumes_a_paused_stream_gets_the_remaining_messages(
     world: World, mode: str
 ) -> None:
     client = await _client(world, world.url)
@@ -198,7 +198,7 @@ async def test_a_client_that_the_backend_sent_away_gets_the_rest_when_it_returns
         # An odd number of requests in between: the call and the return are at either instance.
         async with _call(client, f"{mode.lower()}_t", close=True) as answer:
             heard = await Heard().read(answer)
-        while not any("result" in one for one in heard.data):
+        while not any("result" in item for item in heard.data):
             heard = await asyncio.wait_for(_again(client, heard), 10)
         assert heard.logs == ["one", "two", "three"]
         assert await client.tell(b'{"jsonrpc":"2.0","id":9,"method":"ping"}') == 200
@@ -224,12 +224,12 @@ async def test_a_broken_stream_continues_at_the_other_instance(
     assert replayed.logs == ["two", "three"]
 
 
-async def test_s8_a_stream_is_gone_on_with_by_its_own_session_alone(world: World) -> None:
+async def test_s8_a_stream_is_resumed_only_by_its_session(world: World) -> None:
     ann = await _client(world, world.instances[0].url)
     async with _call(ann, "isolated_t", close=True) as answer:
         heard = await Heard().read(answer)
-    for one in world.instances:
-        stranger = await _client(world, one.url)
+    for instance in world.instances:
+        stranger = await _client(world, instance.url)
         refused = await _again(stranger, Heard(), heard.last_id)
         assert (refused.status, refused.logs) == (400, [])
 

@@ -115,10 +115,10 @@ class World:
 
     async def client(self, era: str = "legacy", who: str = "ann") -> Client:
         """One that reads."""
-        found = Client(self.http, self.instance.url, era, {"authorization": who})
+        result = Client(self.http, self.instance.url, era, {"authorization": who})
         if era == "legacy":
-            await found.initialize()
-        return found
+            await result.initialize()
+        return result
 
     async def stall(self, head: str, body: bytes = b"") -> None:
         """Send a request on a connection that is never read."""
@@ -162,18 +162,18 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
             base = await stack.enter_async_context(serving(flood.backend))
             session = {"mode": "PerClient"}
             specs.append({"name": era, "url": f"{base}/mcp", "session": session})
-        (found,) = await stack.enter_async_context(instances(tmp_path, 1, specs))
+        (result,) = await stack.enter_async_context(instances(tmp_path, 1, specs))
         http = await stack.enter_async_context(httpx2.AsyncClient(timeout=30))
-        made = World(found, floods, http, stack)
+        made = World(result, floods, http, stack)
         for era in floods:
             client = await made.client(era)
             for tool in ("legacy_t", "modern_t", "stdio_t"):
                 *_, response = await client.exchange(_call(era, tool))
                 assert "result" in json.loads(response), response
         await made.grown()
-        made.settled = found.resident()
+        made.settled = result.resident()
         yield made
-        assert '"exception"' not in found.log.read_text()
+        assert '"exception"' not in result.log.read_text()
 
 
 def _call(era: str, tool: str, **arguments: Any) -> bytes:
@@ -206,7 +206,7 @@ fronts = pytest.mark.parametrize("era", ["legacy", "modern"] if FULL else ["lega
 
 @fronts
 @pytest.mark.parametrize("backend", ["legacy", "modern"] if FULL else ["modern"])
-async def test_a_call_with_many_notifications_is_slowed_to_its_client(
+async def test_a_call_with_many_notifications_is_slowed_to_the_pace_of_its_client(
     world: World, era: str, backend: str
 ) -> None:
     await _stalled_calls(world, era, f"{backend}_t", flood=True)
@@ -231,7 +231,7 @@ async def test_slow_clients_of_a_shared_program_delay_no_other(world: World, era
 
 
 @fronts
-async def test_a_large_answer_is_held_once_for_a_client_that_does_not_read(
+async def test_a_large_response_for_a_client_that_does_not_read_is_buffered_once(
     world: World, era: str
 ) -> None:
     await _stalled_calls(world, era, f"{era}_t", large=True)

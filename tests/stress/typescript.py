@@ -44,7 +44,7 @@ async def held(
     targets: Mapping[str, dict[str, Any]], patience: float, abreast: int
 ) -> dict[str, dict[str, Outcome]]:
     """The outcomes of the steps, by the names of the backends."""
-    given = {
+    value = {
         "targets": targets,
         "steps": _STEPS,
         "patience": int(patience * 1000),
@@ -54,22 +54,22 @@ async def held(
     process = await asyncio.create_subprocess_exec(
         str(npm.NODE), "matrix.mjs", cwd=npm.PEERS, stdin=pipe, stdout=pipe
     )
-    printed, _ = await process.communicate(json.dumps(given).encode())
-    found: dict[str, dict[str, Any]] = json.loads(printed)
+    printed, _ = await process.communicate(json.dumps(value).encode())
+    document: dict[str, dict[str, Any]] = json.loads(printed)
     return {
-        name: {step: _outcome(step, one) for step, one in steps.items()}
-        for name, steps in found.items()
+        name: {step: _outcome(step, item) for step, item in steps.items()}
+        for name, steps in document.items()
     }
 
 
-def _outcome(step: str, found: dict[str, Any]) -> Outcome:
-    if "waiting" in found:
+def _outcome(step: str, actual: dict[str, Any]) -> Outcome:
+    if "waiting" in actual:
         return Outcome("waiting")
-    if "code" in found:
-        return Outcome("error", found["code"])
-    if "failed" in found:
-        return Outcome("failed", found["failed"])
-    result = found["result"]
+    if "code" in actual:
+        return Outcome("error", actual["code"])
+    if "failed" in actual:
+        return Outcome("failed", actual["failed"])
+    result = actual["result"]
     if step in LISTS:
         items = [{k: v for k, v in item.items() if k != "_meta"} for item in result]
         once = {canonical(item): item for item in items}

@@ -67,7 +67,7 @@ class Mounted:
 
     def trust(self, *authorities: Authority) -> None:
         """The bundle of authorities."""
-        self.write("configmap/ca/ca.crt", "".join(one.pem for one in authorities))
+        self.write("configmap/ca/ca.crt", "".join(authority.pem for authority in authorities))
 
     def client(self, certificate: str, key: str) -> None:
         """Our own certificate."""
@@ -75,5 +75,5 @@ class Mounted:
         self.write("secret/client/tls.key", key)
 
     def context(self, spec: dict[str, Any]) -> TlsContext:
-        """What a backend of this spec connects with."""
+        """Identity with which a backend of this spec connects."""
         return TlsContext(Tls.model_validate(spec), MountedValues(self.directory, lambda: 0.0))

@@ -15,8 +15,8 @@ LOCAL = "http://keycloak.sso.svc:8080/realms/a"
 
 def issuer(wrong: str, field: str, /, **fields: Any) -> Bad:
     """An issuer that is refused."""
-    given: dict[str, Any] = {**URL, "authentication": {"jwt": [{**ISSUER, **fields}]}}
-    return bad(wrong, a_manifest(**given), f"spec.authentication.jwt[0]{field}")
+    value: dict[str, Any] = {**URL, "authentication": {"jwt": [{**ISSUER, **fields}]}}
+    return bad(wrong, a_manifest(**value), f"spec.authentication.jwt[0]{field}")
 
 
 def authentication(wrong: str, field: str, /, **fields: Any) -> Bad:
@@ -120,8 +120,8 @@ AUTHENTICATION = [
         "spec.backends[0]",
     ),
     *(
-        bad(f"an identity towards a backend: {wrong}", a_manifest(backends=[given]), path)
-        for wrong, path, given in (
+        bad(f"an identity towards a backend: {wrong}", a_manifest(backends=[value]), path)
+        for wrong, path, value in (
             (
                 "two at once",
                 "spec.backends[0].auth",

@@ -34,8 +34,8 @@ NOT_ROUTABLE = {
 
 def exposed(wrong: str, field: str, /, url: str | None = URL, **expose: Any) -> Bad:
     """A proxy whose exposure is wrong at `field`."""
-    given = {} if url is None else {"publicUrl": url}
-    return bad(wrong, a_manifest(**given, expose=expose), f"spec.expose{field}")
+    value = {} if url is None else {"publicUrl": url}
+    return bad(wrong, a_manifest(**value, expose=expose), f"spec.expose{field}")
 
 
 def attached(wrong: str, field: str, /, *refs: Any) -> Bad:

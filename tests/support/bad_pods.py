@@ -104,12 +104,12 @@ PLACEMENT = [
         annotations={"container.apparmor.security.beta.kubernetes.io/mcpproxy": "unconfined"},
     ),
     *(
-        placed(f"{field} of Pod Security", f".securityContext.{field}", securityContext=given)
-        for field, given in NOT_OURS_TO_GIVE.items()
+        placed(f"{field} of Pod Security", f".securityContext.{field}", securityContext=argument)
+        for field, argument in NOT_OURS_TO_GIVE.items()
     ),
     *(
-        placed(f"{field} of the host", f".{field}", **{field: given})
-        for field, given in OF_THE_HOST.items()
+        placed(f"{field} of the host", f".{field}", **{field: source})
+        for field, source in OF_THE_HOST.items()
     ),
     placed("no time to end", ".terminationGracePeriodSeconds", terminationGracePeriodSeconds=5),
     placed("a class in upper case", ".priorityClassName", priorityClassName="Agents"),

@@ -41,7 +41,7 @@ def shuffled(value: Any, by: random.Random) -> Any:
         by.shuffle(keys)
         return {key: value[key] if key == "args" else shuffled(value[key], by) for key in keys}
     if isinstance(value, list):
-        mixed = [shuffled(one, by) for one in value]
+        mixed = [shuffled(item, by) for item in value]
         by.shuffle(mixed)
         return mixed
     return value

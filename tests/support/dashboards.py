@@ -10,8 +10,8 @@ FILE = Path(__file__).parents[2] / "manifests" / "monitoring" / "dashboard.json"
 
 def load() -> dict[str, Any]:
     """The dashboard."""
-    found: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
-    return found
+    document: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
+    return document
 
 
 def panels() -> Iterator[dict[str, Any]]:

@@ -1,19 +1,21 @@
-"""What generic tools make of an object: sigs.k8s.io/cli-utils/pkg/kstatus for custom resources."""
+"""Status that generic tools compute: sigs.k8s.io/cli-utils/pkg/kstatus for custom resources."""
 
 from typing import Any, Literal
 
 Status = Literal["Current", "InProgress", "Failed", "Terminating"]
 
 
-def kstatus(found: dict[str, Any]) -> Status:
+def kstatus(result: dict[str, Any]) -> Status:
     """The status that kstatus computes."""
-    metadata, status = found["metadata"], found.get("status") or {}
+    metadata, status = result["metadata"], result.get("status") or {}
     if metadata.get("deletionTimestamp"):
         return "Terminating"
     seen = status.get("observedGeneration")
     if seen is not None and seen != metadata.get("generation"):
         return "InProgress"
-    conditions = {one["type"]: one["status"] for one in status.get("conditions") or []}
+    conditions = {
+        condition["type"]: condition["status"] for condition in status.get("conditions") or []
+    }
     if conditions.get("Reconciling") == "True":
         return "InProgress"
     if conditions.get("Stalled") == "True":

@@ -42,7 +42,7 @@ _WAYS: Final = {HTTP_ROUTE: "parentRefs", INGRESS: "ingress"}
 
 
 def asks_for(spec: dict[str, Any], kind: ResourceKind) -> bool:
-    """Whether a spec asks for a child of this kind."""
+    """Return True if a spec requests a child of this kind."""
     if kind in _WAYS:
         return _WAYS[kind] in spec.get("expose", {})
     return ASKED[kind].keys() <= spec.keys()

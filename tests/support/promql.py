@@ -1,4 +1,4 @@
-"""What our rules and dashboards ask Prometheus for, and what a program offers."""
+"""Metrics that the rules and dashboards query, and metrics of a program."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -42,21 +42,21 @@ def selectors(expression: str) -> list[Selector]:
     """The metrics of an expression."""
     bare = _TEXTS.sub("", _GROUPING.sub("", _RANGE.sub("", expression)))
     return [
-        Selector(found[1], tuple(_MATCHER.findall(found[2] or "")))
-        for found in _SELECTOR.finditer(bare)
-        if found[1] not in _WORDS
+        Selector(match[1], tuple(_MATCHER.findall(match[2] or "")))
+        for match in _SELECTOR.finditer(bare)
+        if match[1] not in _WORDS
     ]
 
 
 def groupings(expression: str) -> set[str]:
     """The labels that an expression groups by."""
     lists = _GROUPING.findall(expression)
-    return {label.strip() for found in lists for label in found.split(",") if label.strip()}
+    return {label.strip() for result in lists for label in result.split(",") if label.strip()}
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What /metrics shows: for each sample's name, its sets of labels."""
+    """Samples of /metrics: for each sample's name, its sets of labels."""
 
     samples: dict[str, list[dict[str, str]]]
     added: frozenset[str]
@@ -76,23 +76,27 @@ class Offer:
         return cls(samples, added, possible or {})
 
     def lacks(self, expression: str) -> Iterator[str]:
-        """What an expression asks for in vain.
+        """Yield the metrics and labels that an expression uses but that do not exist.
 
         Patterns are words with `|` between them, or variables of a dashboard.
         """
-        known = {"le"} & {label for sets in self.samples.values() for one in sets for label in one}
+        known = {"le"} & {
+            label for sets in self.samples.values() for item in sets for label in item
+        }
         for wanted in selectors(expression):
             sets = self.samples.get(wanted.name)
             if sets is None:
                 yield f"no metric {wanted.name}"
                 continue
-            own = {label for one in sets for label in one}
+            own = {label for entry in sets for label in entry}
             known |= own
             for label, _, value in wanted.matchers:
                 if label not in own | self.added:
                     yield f"{wanted.name} has no label {label}"
                 elif label in own:
-                    values = {one.get(label, "") for one in sets} | self.possible.get(label, set())
+                    values = {element.get(label, "") for element in sets} | self.possible.get(
+                        label, set()
+                    )
                     for word in value.split("|"):
                         if word not in values and not word.startswith("$"):
                             yield f"{wanted.name} never has {label}={word}"

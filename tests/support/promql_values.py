@@ -1,4 +1,4 @@
-"""What a PromQL expression is at a time: the part of the language that our rules are written in.
+"""Evaluator of PromQL: the part of the language that the rules use.
 
 Without staleness markers but for those that a series names, and rates are not extrapolated to the
 ends of their range: where that matters, promtool has the last word.
@@ -66,12 +66,12 @@ class Series:
 
 
 def value(expression: str, series: Series, at: float) -> Value:
-    """What an expression is at a time. Raises ValueError for what is not understood."""
+    """Return the value of an expression at a time. Raises ValueError for unsupported syntax."""
     reader = _Reader(expression, series, at)
-    found = reader.compared()
+    result = reader.compared()
     if reader.token is not None:
         raise ValueError(f"{reader.token!r} is not understood in {expression!r}")
-    return found
+    return result
 
 
 class _Reader:
@@ -84,14 +84,14 @@ class _Reader:
 
     @staticmethod
     def _split(text: str) -> list[str]:
-        found, at = [], 0
+        result, at = [], 0
         while at < len(text):
             match = _TOKEN.match(text, at)
             if match is None:
                 raise ValueError(f"{text[at:]!r} is not understood")
-            found.append(match[0].strip())
+            result.append(match[0].strip())
             at = match.end()
-        return found
+        return result
 
     @property
     def token(self) -> str | None:
@@ -115,9 +115,9 @@ class _Reader:
         if isinstance(left, float):
             raise ValueError("a number is compared")
         return {
-            labels: one
-            for labels, one in left.items()
-            if (other := _other(right, labels)) is not None and holds(one, other)
+            labels: item
+            for labels, item in left.items()
+            if (other := _other(right, labels)) is not None and holds(item, other)
         }
 
     def _chain(self, operators: tuple[str, ...], part: Callable[[], Value]) -> Value:
@@ -138,9 +138,9 @@ class _Reader:
             return self._called(token)
         return _newest(self._selected(token), self._at)
 
-    def _closed(self, found: Value) -> Value:
+    def _closed(self, result: Value) -> Value:
         self._take(")")
-        return found
+        return result
 
     def _aggregated(self, combine: Callable[[list[float]], float]) -> Vector:
         names: set[str] = set()
@@ -149,8 +149,8 @@ class _Reader:
             names = set(self._list())
         self._take("(")
         groups: dict[Labels, list[float]] = {}
-        for labels, one in _vector(self._closed(self.compared())).items():
-            groups.setdefault(frozenset(p for p in labels if p[0] in names), []).append(one)
+        for labels, item in _vector(self._closed(self.compared())).items():
+            groups.setdefault(frozenset(p for p in labels if p[0] in names), []).append(item)
         return {labels: combine(values) for labels, values in groups.items()}
 
     def _called(self, name: str) -> Value:
@@ -162,8 +162,8 @@ class _Reader:
             self._take(")")
             return _over(chosen, since, self._at, _OVER_TIME[name])
         if name == "absent":
-            found = _vector(self._closed(self.compared()))
-            return {} if found else {frozenset(): 1.0}
+            result = _vector(self._closed(self.compared()))
+            return {} if result else {frozenset(): 1.0}
         if name == "histogram_quantile":
             share = float(self._take())
             self._take(",")
@@ -184,29 +184,29 @@ class _Reader:
 
     def _list(self) -> list[str]:
         self._take("(")
-        found = []
+        results = []
         while self.token != ")":
-            found.append(self._take())
+            results.append(self._take())
             if self.token == ",":
                 self._take()
         self._take()
-        return found
+        return results
 
 
 def _unnamed(labels: Labels) -> Labels:
     return frozenset(pair for pair in labels if pair[0] != "__name__")
 
 
-def _vector(found: Value) -> Vector:
-    if isinstance(found, float):
+def _vector(result: Value) -> Vector:
+    if isinstance(result, float):
         raise ValueError("a number stands where series belong")
-    return found
+    return result
 
 
 def _other(right: Value, labels: Labels) -> float | None:
     if isinstance(right, float):
         return right
-    return {_unnamed(own): one for own, one in right.items()}.get(_unnamed(labels))
+    return {_unnamed(own): item for own, item in right.items()}.get(_unnamed(labels))
 
 
 def _calculated(left: Value, operator: str, right: Value) -> Value:
@@ -218,22 +218,22 @@ def _calculated(left: Value, operator: str, right: Value) -> Value:
     if isinstance(left, float):
         if isinstance(right, float):
             return result(left, right)
-        return {_unnamed(labels): result(left, one) for labels, one in right.items()}
-    found = {labels: _other(right, labels) for labels in left}
+        return {_unnamed(labels): result(left, item) for labels, item in right.items()}
+    actual = {labels: _other(right, labels) for labels in left}
     return {
         _unnamed(labels): result(left[labels], other)
-        for labels, other in found.items()
+        for labels, other in actual.items()
         if other is not None
     }
 
 
 def _newest(chosen: dict[Labels, Points], at: float) -> Vector:
-    found = {}
+    result = {}
     for labels, points in chosen.items():
-        known = [(time, one) for time, one in points if at - LOOKBACK < time <= at]
-        if known and (one := known[-1][1]) is not None:
-            found[labels] = one
-    return found
+        known = [(time, entry) for time, entry in points if at - LOOKBACK < time <= at]
+        if known and (item := known[-1][1]) is not None:
+            result[labels] = item
+    return result
 
 
 def _over(
@@ -242,12 +242,12 @@ def _over(
     until: float,
     combine: Callable[[list[tuple[float, float]]], float | None],
 ) -> Vector:
-    found = {}
+    result = {}
     for labels, points in chosen.items():
-        within = [(t, one) for t, one in points if since < t <= until and one is not None]
-        if within and (one := combine(within)) is not None:
-            found[_unnamed(labels)] = one
-    return found
+        within = [(t, entry) for t, entry in points if since < t <= until and entry is not None]
+        if within and (item := combine(within)) is not None:
+            result[_unnamed(labels)] = item
+    return result
 
 
 def _increase(points: list[tuple[float, float]]) -> float | None:
@@ -257,14 +257,14 @@ def _increase(points: list[tuple[float, float]]) -> float | None:
 
 
 def _rate(points: list[tuple[float, float]]) -> float | None:
-    found = _increase(points)
-    return None if found is None else found / (points[-1][0] - points[0][0])
+    result = _increase(points)
+    return None if result is None else result / (points[-1][0] - points[0][0])
 
 
 _OVER_TIME: Final[Mapping[str, Callable[[list[tuple[float, float]]], float | None]]] = {
     "rate": _rate,
     "increase": _increase,
-    "max_over_time": lambda points: max(one for _, one in points),
+    "max_over_time": lambda points: max(item for _, item in points),
     "changes": lambda points: float(sum(a[1] != b[1] for a, b in itertools.pairwise(points))),
 }
 
@@ -274,7 +274,7 @@ def _quantile(share: float, buckets: Vector) -> Vector:
     for labels, count in buckets.items():
         own = frozenset(pair for pair in labels if pair[0] not in ("le", "__name__"))
         groups.setdefault(own, []).append((float(dict(labels)["le"]), count))
-    return {labels: _within(share, sorted(found)) for labels, found in groups.items()}
+    return {labels: _within(share, sorted(result)) for labels, result in groups.items()}
 
 
 def _within(share: float, buckets: list[tuple[float, float]]) -> float:

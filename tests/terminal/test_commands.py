@@ -119,7 +119,7 @@ def test_a_question_without_a_terminal_is_declined(
     assert "declined: standard input is not a terminal" in err
 
 
-def test_the_end_of_standard_input_cancels_a_question(
+def test_the_end_of_standard_input_cancels_an_elicitation(
     url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ask(question: str) -> str:

@@ -63,7 +63,7 @@ def errors_of(case: WrongInput, ended: Ended, port: int) -> list[str]:
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_a_wrong_input_is_answered_with_place_fact_and_remedy(
+async def test_an_error_of_wrong_input_names_the_place_the_fact_and_the_remedy(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: int
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -38,6 +38,7 @@ HEALTHY_AFTER: Final = 1
 MIN_REPLICAS: Final = 1
 SCALE_DOWN_AFTER: Final = "5m"
 REFRESH_BEFORE: Final = "60s"
+CIRCUIT_FAILURES: Final = 5
 _TRACE: Final = frozenset({"traceparent", "tracestate"})
 _CREDENTIALS: Final = frozenset({"authorization", "cookie"})
 
@@ -93,6 +94,8 @@ class BackendSettings:
     """True if only clients have the credentials that the backend may require."""
     for_callers: bool = False
     """True if the backend is called on behalf of each caller, so that callers share nothing."""
+    circuit_failures: int | None = CIRCUIT_FAILURES
+    """Consecutive failures after which calls are refused; None for never."""
 
 
 def effective_timeouts(backend: BackendSpec) -> EffectiveTimeouts:
@@ -161,6 +164,7 @@ def effective_settings(spec: MCPProxySpec, backend: BackendSpec) -> BackendSetti
         denied=denied_extensions(spec),
         accepts_bare_names=bool(backend.names and backend.names.bare == "Accept"),
         results=backend.results,
+        circuit_failures=circuit_failures(backend),
     )
 
 
@@ -187,6 +191,14 @@ def needs_client_credentials(backend: BackendSpec) -> bool:
     has_token = backend.auth is not None and backend.auth.sets_authorization
     has_own = bool(backend.headers) or has_token
     return bool(names) and (not has_own or not names.isdisjoint(_CREDENTIALS))
+
+
+def circuit_failures(backend: BackendSpec) -> int | None:
+    """Return the consecutive failures after which calls are refused; None for never."""
+    breaker = backend.circuit_breaker
+    if breaker is not None and breaker.mode == "Disabled":
+        return None
+    return (breaker and breaker.failures) or CIRCUIT_FAILURES
 
 
 def refresh_before(backend: BackendSpec) -> float:

@@ -76,8 +76,8 @@ class AccessSettings:
                 for model in [getattr(self, name)]
             },
         }
-        given = {name: value for name, value in fields.items() if value is not None}
-        return with_access(base or from_backends([_PLACEHOLDER]), given)
+        argument = {name: value for name, value in fields.items() if value is not None}
+        return with_access(base or from_backends([_PLACEHOLDER]), argument)
 
     def check(self, base: ProxyConfig | None = None) -> None:
         """Raise ManifestError if the fields, or those of `base`, do not go together.
@@ -109,9 +109,9 @@ def access_settings(
 
     Raise ManifestError.
     """
-    given = {"authentication": authentication, "authorization": authorization, "audit": audit}
+    argument = {"authentication": authentication, "authorization": authorization, "audit": audit}
     models = {
-        name: None if value is None else _validate(name, value) for name, value in given.items()
+        name: None if value is None else _validate(name, value) for name, value in argument.items()
     }
     settings = AccessSettings(public_url, **models)
     settings.check()

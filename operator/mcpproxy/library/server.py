@@ -1,22 +1,17 @@
 """The server of the library: local components, copies and mounted servers in one catalog."""
 
-import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeVar
+from typing import Any, Final, Self
 
-import mcp_types as t
-from mcp import MCPError
-from mcp.server import MCPServer
-
-from mcpproxy.api import constants
 from mcpproxy.api.defaults import BackendSettings
-from mcpproxy.library import inspection, serving
 from mcpproxy.library.access import access_settings
 from mcpproxy.library.components import copied_components
 from mcpproxy.library.components.components import CopiedComponent, RemoteComponent
+from mcpproxy.library.components.local_components import LocalComponents
+from mcpproxy.library.hosting.hosted_server import HostedServer
 from mcpproxy.library.provider import CACHE_TTL, ProxyProvider
 from mcpproxy.library.sessions.backend_factory import (
     BackendDefinition,
@@ -25,21 +20,13 @@ from mcpproxy.library.sessions.backend_factory import (
 )
 from mcpproxy.library.sessions.gateway_session import GatewayConnector
 from mcpproxy.library.targets import target_of
-from mcpproxy.library.visibility import LABEL_OF, ComponentVisibility
+from mcpproxy.library.visibility import ComponentVisibility, checked_prefix
 from mcpproxy.proxy.embed import (
-    ANONYMOUS,
-    PROMPTS,
-    RESOURCES,
-    TEMPLATES,
-    TOOLS,
     VERSION,
     BackendContext,
     Catalog,
-    ComponentKind,
     Connector,
     Gateway,
-    Identity,
-    Runtime,
     RuntimeOptions,
     TaskSet,
     build_backend_context,
@@ -49,11 +36,9 @@ LOCAL: Final = "_local"
 """Name of the backend of a server's own functions."""
 OWN: Final = (LOCAL, copied_components.COPIES)
 """Backends of a server's own components, which take precedence over those of mounted servers."""
-TransportName = Literal["stdio", "http", "streamable-http"]
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-class Server:
+class Server(LocalComponents, HostedServer):
     """An MCP server of local components and mounted servers."""
 
     def __init__(
@@ -63,12 +48,8 @@ class Server:
 
         Raise ManifestError.
         """
-        self.name = name
-        self._access = access_settings(**access)
-        self._audit_descriptor = 2
-        """Descriptor of audit records: that of standard output belongs to the program."""
-        self._local: MCPServer[Any] | None = None
-        self._instructions = instructions
+        super().__init__(name, instructions)
+        self.access = access_settings(**access)
         self._parts: list[BackendDefinition] = []
         self._beneath: list[Server] = []
         self._copies: list[CopiedComponent] = []
@@ -82,35 +63,6 @@ class Server:
 
     # Components
 
-    @property
-    def local(self) -> MCPServer[Any]:
-        """The SDK server that holds the local components."""
-        if self._local is None:
-            self._check_not_running()
-            self._local = MCPServer(self.name, instructions=self._instructions, log_level="WARNING")
-        return self._local
-
-    def tool(self, function: Any = None, /, **options: Any) -> Any:
-        """Add a function as a tool. Usable as a decorator with or without parentheses.
-
-        Options are those of MCPServer.tool.
-        """
-        if isinstance(function, str):
-            return self.local.tool(function, **options)
-        decorate = self.local.tool(**options)
-        return decorate if function is None else decorate(function)
-
-    def resource(self, uri: str, **options: Any) -> Callable[[Function], Function]:
-        """Return a decorator that adds a function as a resource or resource template."""
-        return self.local.resource(uri, **options)
-
-    def prompt(self, function: Any = None, /, **options: Any) -> Any:
-        """Add a function as a prompt. Usable as a decorator with or without parentheses."""
-        if isinstance(function, str):
-            return self.local.prompt(function, **options)
-        decorate = self.local.prompt(**options)
-        return decorate if function is None else decorate(function)
-
     def add_tool(self, tool: CopiedComponent | Callable[..., Any], **options: Any) -> None:
         """Add a function, or a copy of a mirrored tool. Raise TypeError for a mirrored tool
         itself."""
@@ -123,28 +75,39 @@ class Server:
 
     def add(self, component: CopiedComponent) -> None:
         """Add a copy of a mirrored component of any kind."""
-        self._check_not_running()
+        self.check_not_running()
         component.origin.check_is_unrestricted()
         self._copies.append(component)
         self._depend_on(component.origin)
 
-    def add_provider(self, provider: ProxyProvider, prefix: str = "") -> None:
-        """Add the components that a provider reaches."""
-        self.add_part(provider.part().prefixed(prefix))
+    def add_provider(
+        self, provider: ProxyProvider, prefix: str = "", *, namespace: str | None = None
+    ) -> None:
+        """Add the components that a provider reaches. `namespace` is another name of `prefix`.
 
-    def mount(self, server: "Server | Any", prefix: str | None = None) -> None:
-        """Add all components of another server, live; `server` may be a target of
-        `create_proxy`."""
+        Raise ValueError for a prefix that cannot be part of names.
+        """
+        self.add_part(provider.part().prefixed(checked_prefix(prefix, namespace)))
+
+    def mount(
+        self, server: "Server | Any", prefix: str | None = None, *, namespace: str | None = None
+    ) -> None:
+        """Add all components of another server, live.
+
+        `server` may be a target of `create_proxy`. `namespace` is another name of `prefix`. Raise
+        ValueError for a prefix that cannot be part of names.
+        """
+        prefix = checked_prefix(prefix, namespace)
         if not isinstance(server, Server):
             from mcpproxy.library.create import create_proxy
 
             server = create_proxy(server)
         if server is self or server.contains(self):
             raise ValueError(f"{server.name} cannot be mounted into itself")
-        self._check_not_running()
+        self.check_not_running()
         server.check_is_unrestricted()
         mounted: Server = server
-        settings = replace(default_settings(), prefix=prefix or "", cache_ttl=mounted.cache_ttl)
+        settings = replace(default_settings(), prefix=prefix, cache_ttl=mounted.cache_ttl)
 
         def opener(
             settings: BackendSettings, context: BackendContext, background: TaskSet
@@ -157,7 +120,7 @@ class Server:
     @property
     def is_restricted(self) -> bool:
         """True if rules restrict the callers of this server."""
-        return self._access.authorization is not None
+        return self.access.authorization is not None
 
     def check_is_unrestricted(self) -> None:
         """Raise ValueError if another server must not serve the components of this one."""
@@ -182,14 +145,14 @@ class Server:
 
     def add_part(self, part: BackendDefinition) -> None:
         """Add the definition of one backend, under a unique name."""
-        self._check_not_running()
+        self.check_not_running()
         taken = {*OWN, *(existing.name for existing in self._parts)}
         name, number = part.name, 2
         while name in taken:
             name, number = f"{part.name}-{number}", number + 1
         self._parts.append(part.named(name))
 
-    def _check_not_running(self) -> None:
+    def check_not_running(self) -> None:
         if self._users:
             raise RuntimeError("components cannot be added while the server is running")
 
@@ -210,73 +173,6 @@ class Server:
             changed = self._gateway.catalog.apply_filter()
             if changed:
                 self._gateway.events.list_change.publish(changed, "")
-
-    # Inspection
-
-    async def list_tools(self, *, identity: Identity = ANONYMOUS) -> list[RemoteComponent]:
-        """Return the tools. Raise MCPError if none are known because backends have failed."""
-        return await self._list(TOOLS, identity)
-
-    async def list_prompts(self, *, identity: Identity = ANONYMOUS) -> list[RemoteComponent]:
-        """Return the prompts. Raise MCPError if none are known because backends have failed."""
-        return await self._list(PROMPTS, identity)
-
-    async def list_resources(self, *, identity: Identity = ANONYMOUS) -> list[RemoteComponent]:
-        """Return the resources. Raise MCPError if none are known because backends have failed."""
-        return await self._list(RESOURCES, identity)
-
-    async def list_resource_templates(
-        self, *, identity: Identity = ANONYMOUS
-    ) -> list[RemoteComponent]:
-        """Return the resource templates. Raise MCPError if none are known because backends
-        failed."""
-        return await self._list(TEMPLATES, identity)
-
-    async def get_tool(self, name: str, *, identity: Identity = ANONYMOUS) -> RemoteComponent:
-        """Return a tool by its name. Raise LookupError."""
-        return await self._get(TOOLS, name, identity)
-
-    async def get_prompt(self, name: str, *, identity: Identity = ANONYMOUS) -> RemoteComponent:
-        """Return a prompt by its name. Raise LookupError."""
-        return await self._get(PROMPTS, name, identity)
-
-    async def get_resource(self, uri: str, *, identity: Identity = ANONYMOUS) -> RemoteComponent:
-        """Return a resource by its URI. Raise LookupError."""
-        return await self._get(RESOURCES, uri, identity)
-
-    async def get_resource_template(
-        self, uri_template: str, *, identity: Identity = ANONYMOUS
-    ) -> RemoteComponent:
-        """Return a resource template by its URI template. Raise LookupError."""
-        return await self._get(TEMPLATES, uri_template, identity)
-
-    async def call_tool(
-        self,
-        name: str,
-        arguments: dict[str, Any] | None = None,
-        *,
-        identity: Identity = ANONYMOUS,
-    ) -> t.CallToolResult:
-        """Call a tool. Server requests during the call are refused. Raise MCPError."""
-        async with self:
-            return await inspection.call_tool(self.gateway, name, arguments or {}, identity)
-
-    async def _list(self, kind: ComponentKind, identity: Identity) -> list[RemoteComponent]:
-        async with self:
-            items = await inspection.list_components(self.gateway, kind, identity)
-        return [RemoteComponent(kind, item, self, str(item[kind.key])) for item in items]
-
-    async def _get(
-        self, kind: ComponentKind, identifier: str, identity: Identity
-    ) -> RemoteComponent:
-        async with self:
-            with contextlib.suppress(MCPError):
-                for component in await self._list(kind, identity):
-                    if component.identifier == identifier:
-                        return component
-            failures = inspection.describe_failures(self.gateway)
-        missing = f"server {self.name} has no {LABEL_OF[kind]} {identifier}"
-        raise LookupError("; ".join([missing, *failures]))
 
     # Operation
 
@@ -330,67 +226,20 @@ class Server:
             Catalog(names.index, catalog_filter=visibility),
             seals_task_ids=len(parts) > 1 or self.is_restricted,
         )
-        access, catalog = self._access, context.catalog
+        access, catalog = self.access, context.catalog
         return Gateway(
             *(self.name, VERSION, [part.backend(context) for part in parts], context, (), None),
             *access.policy(catalog),
-            access.audited_requests(self.name, catalog, self._audit_descriptor),
+            access.audited_requests(self.name, catalog, self.audit_descriptor),
             visibility,
         )
 
     def _all_parts(self) -> list[BackendDefinition]:
-        parts = list(self._parts)
-        if self._copies:
-            parts.append(copied_components.part_of(self._copies))
+        """Return all backends; the server's own come first, as their instructions do."""
+        own: list[BackendDefinition] = []
         if self._local is not None:
             source = target_of(self._local)
-            parts.append(BackendDefinition(LOCAL, source.settings, source.opener))
-        return parts
-
-    def run(self, transport: TransportName | None = None, **options: Any) -> None:
-        """Serve until stopped. Options are those of `run_async`."""
-        try:
-            serving.run(self.run_async(transport, **options))
-        except KeyboardInterrupt:
-            return
-
-    async def run_async(
-        self,
-        transport: TransportName | None = None,
-        *,
-        host: str = "127.0.0.1",
-        port: int = 8000,
-        path: str = constants.MCP_PATH,
-        admin_port: int | None = None,
-        allowed_hosts: Iterable[str] = (),
-        allowed_origins: Iterable[str] = (),
-        identity: Identity = ANONYMOUS,
-    ) -> None:
-        """Serve one client on standard streams (the default), or clients over HTTP.
-
-        `allowed_hosts` are additional names by which clients may call. If `host` is reachable from
-        other machines, the machine's own names and addresses are allowed by default. Web pages of
-        `allowed_origins` may call from browsers. `identity` is that of the client on standard
-        streams; clients over HTTP have the one that `authentication` verifies. Raise ManifestError
-        if rules need callers whom nobody authenticates.
-        """
-        if transport not in (None, "stdio", "http", "streamable-http"):
-            raise ValueError(f"transport must be stdio or http, not {transport!r}")
-        hosts = tuple(allowed_hosts) or serving.own_hosts(host)
-        options = RuntimeOptions(
-            host=host,
-            port=port,
-            path=path,
-            admin_port=admin_port,
-            allowed_hosts=hosts,
-            allowed_origins=tuple(allowed_origins),
-        )
-        over_http = transport not in (None, "stdio")
-        configuration = self._access.configuration() if over_http else None
-        self._audit_descriptor = 1 if over_http else 2
-        async with self:
-            runtime = Runtime(configuration, options, self.gateway)
-            if over_http:
-                await serving.serve_http(runtime)
-            else:
-                await serving.serve_stdio(runtime, identity)
+            own.append(BackendDefinition(LOCAL, source.settings, source.opener))
+        if self._copies:
+            own.append(copied_components.part_of(self._copies))
+        return [*own, *self._parts]

@@ -1,5 +1,6 @@
 """Hidden components of a server, and routes to components of backends without prefixes."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
@@ -33,6 +34,9 @@ LABEL_OF: Final[dict[ComponentKind, str]] = {**KEY_OF, TEMPLATES: "resource temp
 def component_key(kind: ComponentKind, name: str) -> str:
     """Return the key of a component in `enable` and `disable`."""
     return f"{KEY_OF[kind]}:{name}"
+
+
+_PREFIX: Final = re.compile(r"[A-Za-z0-9_-]{0,32}")
 
 
 class ComponentVisibility:
@@ -98,3 +102,18 @@ class ComponentVisibility:
         for backend in self._backends:
             for template in catalog.unfiltered.names(backend, TEMPLATES):
                 yield backend, template
+
+
+def checked_prefix(prefix: str | None, namespace: str | None) -> str:
+    """Return the prefix of a backend's names, which has two arguments of one meaning.
+
+    Raise ValueError.
+    """
+    if prefix and namespace and prefix != namespace:
+        raise ValueError(f"prefix {prefix!r} and namespace {namespace!r} differ; set one of them")
+    chosen = prefix or namespace or ""
+    if _PREFIX.fullmatch(chosen) is None:
+        raise ValueError(
+            f"prefix {chosen!r}: cannot be part of a name; use up to 32 letters, digits, - and _"
+        )
+    return chosen

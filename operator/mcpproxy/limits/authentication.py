@@ -52,7 +52,7 @@ FORGING_NETWORKS: Final = Limit(
     counts="networks from which tokens with wrong signatures came lately",
     share="process",
     beyond="the network whose last wrong signature is oldest is forgotten",
-    test="test_forging_networks_are_forgotten_in_the_order_of_their_last_forgery",
+    test="test_networks_with_forged_tokens_are_evicted_by_the_time_of_the_last_one",
 )
 WAITING_FOR_KEYS: Final = Limit(
     name="waiting-for-keys",

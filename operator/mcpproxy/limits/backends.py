@@ -11,7 +11,7 @@ ABANDONED_REQUESTS: Final = Limit(
     counts="requests that clients abandoned and to which the backend has not responded",
     share="session",
     beyond="messages that name no request no longer reach any client of the session",
-    test="test_beyond_the_abandoned_requests_that_are_known_nothing_is_attributed",
+    test="test_a_session_with_too_many_abandoned_requests_attributes_no_message",
 )
 ABANDONED_FOR: Final = Limit(
     name="abandoned-for",
@@ -95,7 +95,7 @@ REDIRECTS: Final = Limit(
     counts="consecutive redirects that one request follows",
     share="request",
     beyond="the request ends with the error Unreachable",
-    test="test_a_redirect_in_a_circle_ends",
+    test="test_a_redirect_loop_ends",
 )
 RESPONSE_HEAD: Final = Limit(
     name="response-head",
@@ -133,7 +133,7 @@ DECODED_RATIO: Final = Limit(
     " first MiB; the decoded message also counts towards `message`",
     share="request",
     beyond="the connection is closed, and the request ends with the error NotMCP",
-    test="test_a_body_that_grows_without_measure_when_decoded_is_refused",
+    test="test_a_decompression_bomb_is_refused",
 )
 BACKEND_BATCH: Final = Limit(
     name="backend-batch",
@@ -170,7 +170,7 @@ SERVER_REQUEST_TIME: Final = Limit(
     counts="time that a backend's request outlasts the call during which it arrived",
     share="session",
     beyond="the request ends without a response",
-    test="test_a_question_outlives_its_call_only_for_a_while",
+    test="test_a_server_request_outlives_its_call_for_a_limited_time",
 )
 UNSENT_ANSWERS: Final = Limit(
     name="unsent-answers",
@@ -298,7 +298,7 @@ PROGRAM_ERROR_LINE: Final = Limit(
     counts="bytes of one line on the standard error of a stdio server",
     share="message",
     beyond="the rest of the line is discarded",
-    test="test_a_flood_of_stderr_holds_nothing_up_and_is_not_kept",
+    test="test_a_flood_of_stderr_does_not_block_messages_and_is_not_buffered",
 )
 PROGRAM_ERROR_LINES: Final = Limit(
     name="program-error-lines",
@@ -340,7 +340,7 @@ CLIENT_KINDS: Final = Limit(
     " known to keep no session, or for which sessions are kept warm",
     "backend",
     "the oldest kind of the client with the most kinds is forgotten, and determined again",
-    "test_clients_of_many_kinds_do_not_make_those_of_others_forgotten",
+    "test_clients_with_many_list_variants_do_not_evict_those_of_others",
 )
 TEMPLATE_LENGTH: Final = Limit(
     name="template-length",

@@ -83,7 +83,7 @@ LOG_RECORDS: Final = Limit(
     counts="log lines that wait for standard error to be read",
     share="process",
     beyond="further lines are dropped, and their number is logged",
-    test="test_a_standard_error_that_is_not_read_holds_nothing_up",
+    test="test_an_unread_standard_error_does_not_block_the_program",
 )
 
 # Information that clients send about themselves
@@ -228,7 +228,7 @@ STANDING_ANSWER: Final = Limit(
     "time that a client has to respond to a backend's request outside of any call",
     "request",
     "the backend gets an error, and a later response is dropped",
-    "test_a_question_outside_of_any_request_ends_without_an_answer",
+    "test_a_server_request_outside_of_any_request_ends_without_a_response",
 )
 STREAM_EVENTS: Final = Limit(
     "events-of-a-stream",
@@ -246,7 +246,7 @@ ALL_EVENTS: Final = Limit(
     "bytes of the events of all streams that are kept for resumption",
     "process",
     "the oldest stream of the client with the most kept bytes is emptied",
-    "test_a_client_with_much_kept_does_not_empty_the_streams_of_others",
+    "test_a_client_with_many_stored_events_does_not_evict_those_of_others",
 )
 EVENT_STREAMS: Final = Limit(
     "event-streams",
@@ -291,7 +291,7 @@ NAME_LENGTH: Final = Limit(
     counts="characters of the name or URI of the requested component",
     share="request",
     beyond="JSON-RPC error -32602, which names the field and the limit",
-    test="test_a_name_or_uri_beyond_the_limit_is_refused_with_an_error_that_names_the_field",
+    test="test_an_overlong_name_or_uri_is_refused_with_the_name_of_its_field",
 )
 URI_MATCHING: Final = Limit(
     name="uri-matching",

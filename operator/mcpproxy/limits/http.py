@@ -89,7 +89,7 @@ SMALL_BODY: Final = Limit(
     counts="bytes up to which a body does not count towards the limits on large bodies",
     share="request",
     beyond="the whole body counts as a large one",
-    test="test_large_bodies_that_are_held_back_leave_room_for_small_ones",
+    test="test_large_bodies_that_are_paused_leave_room_for_small_ones",
 )
 SMALL_BODIES: Final = Limit(
     name="small-bodies",
@@ -107,7 +107,7 @@ LARGE_BODIES: Final = Limit(
     counts="bytes of all large bodies in memory",
     share="process",
     beyond="HTTP 503 with Retry-After, and the connection is closed",
-    test="test_large_bodies_that_are_held_back_leave_room_for_small_ones",
+    test="test_large_bodies_that_are_paused_leave_room_for_small_ones",
 )
 LARGE_BODIES_SHARE: Final = Limit(
     name="large-bodies-share",
@@ -143,7 +143,7 @@ STALLED_TIME: Final = Limit(
     counts="time in which a client reads less of a response than `taken-bytes`",
     share="connection",
     beyond="the connection is closed",
-    test="test_a_client_that_takes_an_answer_a_byte_at_a_time_is_dropped",
+    test="test_a_client_that_reads_one_byte_at_a_time_is_disconnected",
 )
 TAKEN_BYTES: Final = Limit(
     name="taken-bytes",
@@ -152,7 +152,7 @@ TAKEN_BYTES: Final = Limit(
     counts="minimum bytes of a response that a client reads within `stalled-time`",
     share="connection",
     beyond="the connection is closed",
-    test="test_a_client_that_takes_an_answer_a_byte_at_a_time_is_dropped",
+    test="test_a_client_that_reads_one_byte_at_a_time_is_disconnected",
 )
 WAITING_REQUESTS: Final = Limit(
     name="waiting-requests",
@@ -161,7 +161,7 @@ WAITING_REQUESTS: Final = Limit(
     counts="requests that are sent before the response to an earlier one was read",
     share="connection",
     beyond="further input is neither parsed nor read until one of them has its response",
-    test="test_requests_that_are_sent_ahead_in_one_packet_are_parsed_as_they_are_served",
+    test="test_pipelined_requests_in_one_packet_are_parsed_as_they_are_served",
 )
 ENVELOPE_MEMBERS: Final = Limit(
     name="envelope-members",

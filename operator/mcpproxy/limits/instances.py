@@ -23,7 +23,7 @@ HANDSHAKE: Final = Limit(
     counts="time of a connection's TLS handshake, in which both ends prove the sealing key",
     share="connection",
     beyond="the connection is closed",
-    test="test_a_handshake_that_stalls_ends_at_its_deadline",
+    test="test_a_stalled_handshake_ends_at_its_deadline",
 )
 HANDSHAKES: Final = Limit(
     name="instance-handshakes",
@@ -96,7 +96,7 @@ SILENCE: Final = Limit(
     counts="time without a byte of a response; instances send a comment every 15 s",
     share="request",
     beyond="HTTP 504, or the response is cut off; the session continues",
-    test="test_an_instance_that_falls_silent_ends_the_request_and_not_the_session",
+    test="test_a_silent_instance_ends_the_request_and_not_the_session",
 )
 ANSWER: Final = Limit(
     name="instance-answer",
@@ -105,7 +105,7 @@ ANSWER: Final = Limit(
     counts="time of an exchange about a session between instances for which no client waits",
     share="request",
     beyond="the exchange is abandoned; the session continues",
-    test="test_an_instance_that_never_answers_an_introduction_holds_no_request_up",
+    test="test_an_instance_that_never_confirms_a_session_does_not_delay_requests",
 )
 ANSWER_SIZE: Final = Limit(
     name="instance-answer-size",
@@ -114,7 +114,7 @@ ANSWER_SIZE: Final = Limit(
     counts="response body of an exchange about a session between instances",
     share="request",
     beyond="the exchange is abandoned; the session continues",
-    test="test_an_answer_about_a_session_that_is_too_large_is_abandoned",
+    test="test_an_oversized_session_state_of_an_instance_is_abandoned",
 )
 SHARED_WITH: Final = Limit(
     name="instances-of-a-session",

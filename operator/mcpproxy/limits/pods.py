@@ -22,7 +22,7 @@ POD_CONNECT: Final = Limit(
     counts="time to open a connection to a pod",
     share="connection",
     beyond="the pod counts as unreachable; retries are up to 5 s apart",
-    test="test_a_pod_that_is_not_there_is_unavailable",
+    test="test_a_missing_pod_is_unavailable",
 )
 FIRST_REPORT: Final = Limit(
     name="first-report",
@@ -67,7 +67,7 @@ POD_SEGMENT: Final = Limit(
     counts="receive buffer of the socket, and therefore the input of one step of the event loop",
     share="connection",
     beyond="TCP flow control slows the pod down",
-    test="test_a_flood_is_taken_in_small_steps",
+    test="test_a_flood_of_input_is_processed_in_small_steps",
 )
 REPORT_LINE: Final = Limit(
     name="report-line",
@@ -94,7 +94,7 @@ POD_LINES: Final = Limit(
     counts="lines of one pod within 10 s, including blank ones",
     share="pod",
     beyond=_CLOSED,
-    test="test_a_pod_that_sends_lines_without_end_is_closed_and_left_alone_for_longer_each_time",
+    test="test_the_stream_of_a_pod_that_sends_too_many_lines_is_closed_with_growing_pauses",
 )
 PROXY_LINES: Final = Limit(
     name="proxy-lines",
@@ -223,7 +223,7 @@ STATUS_SIZE: Final = Limit(
     counts="the whole status as JSON, as the API server stores it",
     share="proxy",
     beyond="messages of backends are cut further, then servers and messages are omitted",
-    test="test_a_status_fits_for_every_report_of_pods",
+    test="test_a_status_accepts_every_report_of_pods",
 )
 REPORT_PASSES: Final = Limit(
     name="report-passes",
@@ -232,5 +232,5 @@ REPORT_PASSES: Final = Limit(
     counts="reconciliations of one MCPProxy that its pods' reports cause; the first is immediate",
     share="proxy",
     beyond="changes wait for the next reconciliation",
-    test="test_changes_that_come_fast_share_a_pass",
+    test="test_rapid_changes_share_one_pass",
 )

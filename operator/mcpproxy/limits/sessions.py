@@ -29,7 +29,7 @@ INITIALIZED_TIME: Final = Limit(
     counts="time to the HTTP response to notifications/initialized",
     share="session",
     beyond="requests are sent without further waiting",
-    test="test_a_backend_that_holds_back_its_response_to_initialized_is_used_all_the_same",
+    test="test_a_backend_that_does_not_respond_to_initialized_is_used",
 )
 SESSION_CHECK_TIME: Final = Limit(
     name="session-check-time",
@@ -38,7 +38,7 @@ SESSION_CHECK_TIME: Final = Limit(
     counts="time to find out whether a session that refused a request still exists",
     share="request",
     beyond="the refusal is passed on unchanged",
-    test="test_a_refusal_is_forwarded_where_the_session_cannot_be_asked",
+    test="test_a_refusal_is_forwarded_if_the_session_cannot_be_pinged",
 )
 COOKIES: Final = Limit(
     name="cookies",
@@ -57,7 +57,7 @@ GREETING: Final = Limit(
     " instructions reach all clients",
     share="session",
     beyond="the session is not opened: the error NotMCP",
-    test="test_a_backend_that_introduces_itself_at_too_great_a_length_is_not_used",
+    test="test_a_backend_with_an_oversized_initialize_result_is_not_used",
 )
 SPARE_PROGRAMS: Final = Limit(
     "spare-programs",
@@ -87,7 +87,7 @@ RESUMED_STREAMS: Final = Limit(
     counts="times that the stream of a response ends early and is resumed",
     share="request",
     beyond="the request ends with an error",
-    test="test_a_stream_that_ends_early_again_and_again_is_abandoned",
+    test="test_a_stream_that_repeatedly_ends_early_is_abandoned",
 )
 STANDING_MESSAGES: Final = Limit(
     name="standing-messages",

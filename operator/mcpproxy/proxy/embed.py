@@ -41,9 +41,11 @@ from mcpproxy.proxy.core.translation.uri_templates import Uri
 from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls
 from mcpproxy.proxy.downstream.modern.requests import server_discover
 from mcpproxy.proxy.downstream.standard_streams import NothingToServe
+from mcpproxy.proxy.downstream.stdio import StdioServer
 from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
 from mcpproxy.proxy.gateway.external_decisions import ExternalDecisions
 from mcpproxy.proxy.gateway.gateway import Gateway
+from mcpproxy.proxy.http1 import asgi
 from mcpproxy.proxy.protocol import jsonrpc, revisions
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError
 from mcpproxy.proxy.protocol.kinds import (
@@ -133,6 +135,7 @@ __all__ = [
     "ServerDescription",
     "SessionNotFound",
     "StdioConnector",
+    "StdioServer",
     "SuspendedCalls",
     "TaskSet",
     "TimedOut",
@@ -141,6 +144,7 @@ __all__ = [
     "UpstreamRequest",
     "UpstreamSession",
     "Uri",
+    "asgi",
     "build_audited_requests",
     "build_backend_context",
     "build_connector",

@@ -8,7 +8,8 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from mcpproxy.api.authority import join_host_port
@@ -192,10 +193,7 @@ class Runtime:
             tasks = [asyncio.create_task(admin.serve(sockets=[listening]))]
         self._prepare_process()
         key_watch = None if self._keys is None else asyncio.create_task(self._keys.run())
-        self._start_gateway()
-        if self._authentication is not None:
-            self._authentication.start()
-        front.start()
+        self._start(front)
         await server.start(sockets)
         await for_instances.start(())
         serving()
@@ -210,6 +208,33 @@ class Runtime:
             await self._end_admin(admin, tasks)
         if key_watch is not None:
             key_watch.cancel()
+        await self._close(front)
+
+    @asynccontextmanager
+    async def serving_connections(self) -> AsyncIterator[Callable[[], asyncio.Protocol]]:
+        """Serve the connections whose protocols the yielded function returns.
+
+        This opens no ports and handles no signals. At the end, the calls in flight are finished.
+        Raise ValueError.
+        """
+        front = self._front = self._endpoint(build_host_policy(self._configuration, self._options))
+        server = HttpServer(front)
+        self._start(front)
+        await server.start(())
+        try:
+            yield server.new_connection
+        finally:
+            front.drain()
+            await asyncio.gather(front.leave(), server.drain(self._options.drain))
+            await self._close(front)
+
+    def _start(self, front: Endpoint) -> None:
+        self._start_gateway()
+        if self._authentication is not None:
+            self._authentication.start()
+        front.start()
+
+    async def _close(self, front: Endpoint) -> None:
         if self._authentication is not None:
             await self._authentication.close()
         front.close()

@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
 
@@ -10,7 +11,8 @@ from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.cluster.client import Cluster
-from mcpproxy.cluster.resources import SECRET, ProxyKey, kind_of
+from mcpproxy.cluster.resources import SECRET, SERVICE, ProxyKey, kind_of
+from mcpproxy.cluster.turns import Turns
 from mcpproxy.desired import config_map
 from mcpproxy.reconcile.field_conflicts import FieldConflicts
 from mcpproxy.reconcile.object_views import deployment_view, mounted_config_map
@@ -47,6 +49,7 @@ class ChildWriter:
         self._secrets = SealingSecrets(cluster, now)
         self._mutations = ServerMutations()
         self._conflicts = FieldConflicts(now, reverted)
+        self._allocations = Turns()
         self._written: Counter[str] = Counter()
         self._writing: dict[ProxyKey, str] = {}
 
@@ -130,7 +133,9 @@ class ChildWriter:
         if step.hand_over is not None and step.uid is not None:
             await self._cluster.hand_over(step.hand_over, step.uid)
         kind = self._writing[key] = step.manifest["kind"]
-        stored = await self._cluster.apply(step.manifest, step.uid)
+        allocates = kind == SERVICE.name and step.uid is None
+        async with self._allocations.take() if allocates else nullcontext():
+            stored = await self._cluster.apply(step.manifest, step.uid)
         self._written[kind] += 1
         log.info("applied %s %s of %s/%s", *kind_and_name(stored), *key)
         self._conflicts.applied(key, step.manifest, before)

@@ -289,12 +289,12 @@ async def _unlabelled_maps(
     cluster: Cluster, proxy: MCPProxy, key: ProxyKey, listed: list[Object], reads: _Reads
 ) -> list[Object]:
     """Return the ConfigMaps of the proxy that the list by labels did not include."""
-    found: list[Object] = []
+    result: list[Object] = []
     empty: list[Object] = []
     for name in _config_maps(proxy):
         unlabelled = _unlabelled(cluster, CONFIG_MAP, key, name, listed)
-        found += await reads.of(CONFIG_MAP, unlabelled, empty)
-    return found
+        result += await reads.of(CONFIG_MAP, unlabelled, empty)
+    return result
 
 
 async def _unlabelled(

@@ -34,7 +34,7 @@ class FakePods:
         self._said[uid].put_nowait(None)
 
     async def lines(self, pod: PodAddress) -> AsyncGenerator[bytes]:
-        """What the pod sends."""
+        """Lines that the pod sends."""
         self.opened.append(pod.uid)
         if pod.uid in self.lost:
             raise Unavailable("connection refused")

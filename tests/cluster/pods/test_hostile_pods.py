@@ -134,7 +134,9 @@ async def test_the_text_of_an_error_is_cleaned_whatever_it_is(body: bytes) -> No
     assert "\x1b" not in str(error)
 
 
-async def test_a_flood_is_taken_in_small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_flood_of_input_is_processed_in_small_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     steps: list[int] = []
     receive = ResponseHandler.data_received
 
@@ -191,7 +193,7 @@ async def test_other_tasks_run_between_any_two_lines_of_a_pod() -> None:
     assert counting.most <= len(pods), "each pod has one line a turn at most"
 
 
-async def test_a_pod_that_sends_lines_without_end_is_closed_and_left_alone_for_longer_each_time(
+async def test_the_stream_of_a_pod_that_sends_too_many_lines_is_closed_with_growing_pauses(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     before = POD_LINES.reached
@@ -268,7 +270,7 @@ async def test_no_line_ends_the_task_of_its_stream(line: bytes) -> None:
     await scene.fleet.close()
 
 
-async def test_a_reader_that_fails_in_an_unknown_way_is_opened_again(
+async def test_a_stream_that_fails_unexpectedly_is_reopened(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = Scene()

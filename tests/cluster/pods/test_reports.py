@@ -53,10 +53,10 @@ class Scene:
 @pytest.fixture
 async def scene() -> AsyncIterator[Scene]:
     """A fleet that follows one pod."""
-    found = Scene()
-    found.fleet.follow("tools", [POD])
-    yield found
-    await found.fleet.close()
+    result = Scene()
+    result.fleet.follow("tools", [POD])
+    yield result
+    await result.fleet.close()
 
 
 async def test_a_pod_without_a_first_attempt_is_not_settled(scene: Scene) -> None:
@@ -109,7 +109,9 @@ async def test_the_first_error_stays_while_attempts_fail_in_other_ways(scene: Sc
     assert scene.changes.empty()
 
 
-async def test_a_report_outlives_a_short_loss_and_not_a_long_one(scene: Scene) -> None:
+async def test_a_report_is_kept_during_a_short_interruption_and_dropped_after_a_long_one(
+    scene: Scene,
+) -> None:
     scene.pods.say("p1", a_report(weather="Healthy"))
     await scene.change()
     scene.pods.lost.add("p1")
@@ -124,7 +126,7 @@ async def test_a_report_outlives_a_short_loss_and_not_a_long_one(scene: Scene) -
     assert scene.states("p1") == []
 
 
-async def test_a_stream_that_comes_back_in_time_changes_nothing(scene: Scene) -> None:
+async def test_a_stream_that_reconnects_in_time_keeps_the_report(scene: Scene) -> None:
     scene.pods.say("p1", a_report(weather="Healthy"))
     await scene.change()
     scene.pods.hang_up("p1")
@@ -178,7 +180,7 @@ async def test_fields_of_a_newer_runtime_are_passed_over(scene: Scene) -> None:
     assert report.version == "9"
 
 
-async def test_following_again_keeps_streams_and_drops_those_of_pods_that_left(
+async def test_watching_again_keeps_streams_and_closes_those_of_removed_pods(
     scene: Scene,
 ) -> None:
     scene.pods.say("p1", a_report(weather="Healthy"))

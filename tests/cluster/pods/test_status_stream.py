@@ -71,6 +71,6 @@ async def test_an_error_of_the_pod_is_reported_unchanged() -> None:
             await read("direct", at(port))
 
 
-async def test_a_pod_that_is_not_there_is_unavailable() -> None:
+async def test_a_missing_pod_is_unavailable() -> None:
     with pytest.raises(Unavailable):
         await read("direct", at(1))

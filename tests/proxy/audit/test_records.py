@@ -117,9 +117,9 @@ async def test_a_service_account_is_recorded_with_its_namespace() -> None:
 
 
 async def test_equal_arguments_have_equal_digests_whatever_their_order_and_spacing() -> None:
-    one = await _one(b'{"a": 1, "b": [2, "\\u00e9"]}')
+    item = await _one(b'{"a": 1, "b": [2, "\\u00e9"]}')
     other = await _one('{"b":[2,"é"],"a":1}'.encode())
-    assert one["argumentsDigest"] == other["argumentsDigest"]
+    assert item["argumentsDigest"] == other["argumentsDigest"]
 
 
 async def test_arguments_are_omitted_if_the_policy_says_none() -> None:

@@ -102,5 +102,5 @@ class Stage:
         raise AssertionError("the token is accepted")
 
     def result(self, name: str) -> int:
-        """How many authentications had this result."""
+        """Return the number of authentications with this result."""
         return sum(count for (_, result), count in self.authenticator.results() if result == name)

@@ -174,7 +174,7 @@ async def test_without_any_keys_tokens_get_503_and_later_ones_do_not_wait() -> N
     assert (status.keys, status.message, status.keys_from) == (0, "no connection", None)
 
 
-async def test_while_an_issuer_is_down_its_known_keys_go_on() -> None:
+async def test_the_known_keys_of_an_unreachable_issuer_stay_valid() -> None:
     stage = Stage()
     await stage.keys.refresh()
     before = stage.changes

@@ -1,4 +1,4 @@
-"""Which tokens are accepted, and whose they are."""
+"""Accepted tokens, and their subjects."""
 
 import json
 from typing import Any
@@ -156,7 +156,7 @@ async def test_a_public_key_is_never_used_as_an_hmac_secret() -> None:
 
 
 @pytest.mark.parametrize("name", ["jwk", "jku", "x5u", "x5c"])
-async def test_a_key_that_the_token_itself_brings_is_ignored(name: str) -> None:
+async def test_a_key_in_the_header_of_a_token_is_ignored(name: str) -> None:
     stage = Stage()
     own = {"jwk": jwk(OTHER_RSA), "jku": "https://evil.example", "x5u": "https://evil.example"}
     header = {name: own.get(name, ["AAAA"])}
@@ -188,7 +188,7 @@ async def test_text_other_than_a_token_is_refused(text: str) -> None:
     assert stage.fetches == 0
 
 
-async def test_a_token_has_one_spelling() -> None:
+async def test_a_token_has_one_encoding() -> None:
     stage = Stage(document=key_set(jwk(ED25519)))
     token = Issuer(now=NOW, key=ED25519, algorithm="EdDSA").token()
     assert await stage.identify(token)

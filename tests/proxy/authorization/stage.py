@@ -66,7 +66,7 @@ def token(
     subject: str = "alice", *, groups: Iterable[str] = (), scopes: Iterable[str] = (), **more: Any
 ) -> Identity:
     """The identity of a caller with a token."""
-    given = {"issuer": ISSUER, **more}
+    value = {"issuer": ISSUER, **more}
     return Identity(
-        "jwt", subject=subject, groups=frozenset(groups), scopes=frozenset(scopes), **given
+        "jwt", subject=subject, groups=frozenset(groups), scopes=frozenset(scopes), **value
     )

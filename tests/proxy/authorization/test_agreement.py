@@ -20,6 +20,7 @@ from mcpproxy.proxy.protocol.kinds import KINDS, PROMPTS, RESOURCES, TEMPLATES, 
 from tests.proxy.authorization.random_policies import CALLERS, authorizations
 from tests.proxy.authorization.stage import put
 from tests.support.builders import an_mcpproxy
+from tests.support.examples import examples
 
 NAMES = {
     TOOLS: ["get_a", "get_admin", "set_a", "x"],
@@ -36,7 +37,7 @@ _LISTS = st.fixed_dictionaries(
 catalogs = st.fixed_dictionaries(dict.fromkeys("ab", _LISTS))
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(250), deadline=None)
 @given(
     authorizations(),
     catalogs,

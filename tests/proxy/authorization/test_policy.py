@@ -134,7 +134,7 @@ def test_absent_annotations_have_the_defaults_of_mcp(
     assert ", ".join(shown(access, TOOLS)) == names
 
 
-def test_a_tool_that_is_read_only_for_some_clients_alone_is_not_read_only() -> None:
+def test_a_tool_that_is_read_only_for_some_clients_does_not_count_as_read_only() -> None:
     catalog = Catalog()
     put(catalog, "a", TOOLS, ["x"], {"x": {"readOnlyHint": True}})
     put(catalog, "a", TOOLS, ["x"], {}, seen=b"{}")
@@ -263,7 +263,7 @@ def test_entries_that_cover_nothing_are_named() -> None:
     assert rules.unused() == ["one: may[1]", "two: may[0]"]
 
 
-def test_a_backend_is_within_reach_if_a_rule_may_allow_something_of_it() -> None:
+def test_a_backend_is_reachable_if_a_rule_may_allow_one_of_its_components() -> None:
     rules = policy(
         _catalog(),
         rule("all", DEV, {"backends": ["a"]}),

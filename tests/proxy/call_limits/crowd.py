@@ -42,8 +42,8 @@ def call_limits(
     store: Store, clock: Clock, *rules: LimitRule, allows_on_failure: bool = True
 ) -> CallLimits:
     """The limits of one instance."""
-    found = RuleSet(rules or [a_rule(calls=600, window="60s")])
-    return CallLimits(found, store, allows_on_failure=allows_on_failure, clock=clock)
+    result = RuleSet(rules or [a_rule(calls=600, window="60s")])
+    return CallLimits(result, store, allows_on_failure=allows_on_failure, clock=clock)
 
 
 async def admitted(

@@ -27,7 +27,7 @@ def _limits(*rules: Any, clock: Clock | None = None) -> CallLimits:
 
 
 async def _count(limits: CallLimits, times: int, **about: Any) -> int:
-    """How many of these calls are admitted."""
+    """Return the number of these calls that are admitted."""
     permits = [await admitted(limits, **about) for _ in range(times)]
     return sum(permit is not None for permit in permits)
 
@@ -59,7 +59,7 @@ async def test_a_rule_with_patterns_counts_only_tools_that_match() -> None:
     assert permit is not None, "a resource with the name of a tool is no tool"
 
 
-async def test_a_call_that_one_rule_refuses_costs_nothing_of_another() -> None:
+async def test_a_call_refused_by_one_rule_does_not_count_against_another() -> None:
     clock = Clock()
     limits = _limits(
         a_rule("all", calls=10, window="1m"),
@@ -83,7 +83,7 @@ async def test_calls_in_flight_are_counted_until_each_of_them_ends() -> None:
     assert await admitted(limits) is not None
 
 
-async def test_a_call_that_is_forgotten_is_no_longer_in_flight() -> None:
+async def test_a_permit_that_is_garbage_collected_frees_its_slot() -> None:
     limits = _limits(a_rule(inFlight=1))
     permit = await admitted(limits)
     assert await admitted(limits) is None

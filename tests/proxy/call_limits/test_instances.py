@@ -24,7 +24,7 @@ MINUTES = 10
 
 @dataclass
 class Traffic:
-    """What became of calls at three times the limit."""
+    """Results of calls at three times the limit."""
 
     times: list[float]
     offered: int
@@ -203,7 +203,7 @@ async def test_unused_calls_of_a_lease_come_back(crowds: Callable[..., Any]) -> 
 
 
 @pytest.mark.parametrize("allows", [True, False])
-async def test_an_owner_that_only_others_reach_lets_the_policy_decide(
+async def test_the_failure_policy_decides_if_the_owner_is_unreachable_for_one_instance(
     crowds: Callable[..., Any], allows: bool
 ) -> None:
     crowd = await crowds(3, allows_on_failure=allows)

@@ -37,7 +37,7 @@ class Server:
     process: asyncio.subprocess.Process
 
     async def accepts(self) -> bool:
-        """Whether connections are accepted."""
+        """True if connections are accepted."""
         with contextlib.suppress(OSError):
             _, writer = await asyncio.open_connection("127.0.0.1", self.port)
             writer.close()
@@ -63,10 +63,10 @@ async def server(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Server
         process = await asyncio.create_subprocess_exec(
             *command, cwd=tmp_path, stdout=asyncio.subprocess.DEVNULL
         )
-        found = Server(port, process)
-        started.append(found)
-        await eventually(found.accepts, "the server to accept connections")
-        return found
+        result = Server(port, process)
+        started.append(result)
+        await eventually(result.accepts, "the server to accept connections")
+        return result
 
     yield start
     for each in started:
@@ -139,7 +139,7 @@ async def test_calls_are_available_again_when_their_window_has_passed(
 
 @real
 @pytest.mark.parametrize("allows", [True, False])
-async def test_a_server_that_is_killed_lets_the_policy_decide(
+async def test_the_failure_policy_decides_if_the_server_is_killed(
     server: Callable[..., Any], instances: Callable[..., list[CallLimits]], allows: bool
 ) -> None:
     running = await server()
@@ -161,7 +161,7 @@ async def test_a_server_that_is_killed_lets_the_policy_decide(
 
 
 @real
-async def test_a_server_that_comes_back_counts_again(
+async def test_a_recovered_server_counts_calls_again(
     server: Callable[..., Any],
     instances: Callable[..., list[CallLimits]],
     monkeypatch: pytest.MonkeyPatch,
@@ -271,7 +271,7 @@ async def stranger(reply: bytes | None) -> AsyncIterator[int]:
     ],
     ids=repr,
 )
-async def test_an_answer_that_is_not_understood_lets_the_policy_decide(
+async def test_the_failure_policy_decides_about_an_unknown_response(
     instances: Callable[..., list[CallLimits]], reply: bytes
 ) -> None:
     async with stranger(reply) as port:

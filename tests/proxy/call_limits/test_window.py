@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcpproxy.proxy.call_limits.window import GRAINS, MAX_HISTORY, CallWindow, Rate
+from tests.support.examples import examples
 
 GAPS = st.lists(st.floats(0.0, 5.0), min_size=1, max_size=200)
 RATES = st.builds(
@@ -26,7 +27,7 @@ def _taken(window: CallWindow, gaps: list[float]) -> list[float]:
 
 
 @given(RATES, GAPS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_no_period_has_more_calls_than_its_rate_allows(rate: Rate, gaps: list[float]) -> None:
     taken = _taken(CallWindow(rate), gaps)
     most = rate.calls + rate.burst
@@ -36,8 +37,8 @@ def test_no_period_has_more_calls_than_its_rate_allows(rate: Rate, gaps: list[fl
 
 
 @given(st.integers(1, 30), st.floats(1.0, 60.0), st.integers(1, 30), GAPS)
-@settings(max_examples=200, deadline=None)
-def test_a_burst_is_followed_by_evenly_spread_calls(
+@settings(max_examples=examples(200), deadline=None)
+def test_calls_after_a_burst_are_spread_evenly(
     calls: int, period: float, burst: int, gaps: list[float]
 ) -> None:
     taken = _taken(CallWindow(Rate(calls, period, min(burst, calls))), gaps)
@@ -48,7 +49,7 @@ def test_a_burst_is_followed_by_evenly_spread_calls(
 
 
 @given(RATES, GAPS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_a_call_is_admitted_after_the_wait_and_not_before(rate: Rate, gaps: list[float]) -> None:
     window = CallWindow(rate)
     now = _taken(window, gaps)[-1]
@@ -88,7 +89,7 @@ def test_more_than_was_counted_cannot_be_given_back() -> None:
 
 
 @given(GAPS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_a_window_that_adopts_a_history_admits_no_more_than_the_one_it_is_of(
     gaps: list[float],
 ) -> None:

@@ -27,8 +27,8 @@ def test_a_list_of_denied_tools_hides_them(member: str) -> None:
 
 
 def test_several_lists_are_in_force_together() -> None:
-    found = tools(includeTools=["a", "b", "c"], enabled_tools=["b", "c", "d"], excludeTools=["c"])
-    assert found == {"include": ["b", "c"], "exclude": ["c"]}
+    result = tools(includeTools=["a", "b", "c"], enabled_tools=["b", "c", "d"], excludeTools=["c"])
+    assert result == {"include": ["b", "c"], "exclude": ["c"]}
 
 
 def test_all_tools_can_be_allowed_by_a_star() -> None:
@@ -70,7 +70,7 @@ def test_changes_of_tools_become_overrides() -> None:
 
 
 @pytest.mark.parametrize("member", sorted(tool_filters.HARMLESS))
-def test_questions_of_the_client_to_its_user_do_not_restrict_the_proxy(
+def test_members_about_approval_by_the_user_do_not_restrict_the_proxy(
     member: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert tools(**{member: ["a"]}) is None

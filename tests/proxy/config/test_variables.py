@@ -19,20 +19,20 @@ PROMPTS: list[dict[str, Any]] = [
 def backend(server: dict[str, Any], ask: Ask | None = None) -> Any:
     """The backend of a server."""
     content = {"servers": {"a": server}, "inputs": PROMPTS}
-    (found,) = from_mcp_servers(content, ask).proxy.to_manifest()["spec"]["backends"]
-    return found
+    (result,) = from_mcp_servers(content, ask).proxy.to_manifest()["spec"]["backends"]
+    return result
 
 
 def headers(ask: Ask | None = None, **values: str) -> Any:
     """The values of the headers of a backend."""
-    found = backend({"url": "http://a/mcp", "headers": values}, ask)["headers"]
-    return {header["name"]: header["value"] for header in found}
+    result = backend({"url": "http://a/mcp", "headers": values}, ask)["headers"]
+    return {header["name"]: header["value"] for header in result}
 
 
 def env(server: dict[str, Any]) -> Any:
     """The environment of a stdio backend."""
-    found = backend({"command": "x", **server})["stdio"].get("env", [])
-    return {variable["name"]: variable["value"] for variable in found}
+    result = backend({"command": "x", **server})["stdio"].get("env", [])
+    return {variable["name"]: variable["value"] for variable in result}
 
 
 def test_each_input_is_asked_once() -> None:
@@ -42,8 +42,8 @@ def test_each_input_is_asked_once() -> None:
         asked.append(prompt)
         return "answer"
 
-    found = headers(ask, A="${input:my-key}", B="Bearer ${input:my-key}", C="${input:region}")
-    assert found == {"A": "answer", "B": "Bearer answer", "C": "answer"}
+    result = headers(ask, A="${input:my-key}", B="Bearer ${input:my-key}", C="${input:region}")
+    assert result == {"A": "answer", "B": "Bearer answer", "C": "answer"}
     assert [(p.id, p.is_secret, p.options) for p in asked] == [
         ("my-key", True, ()),
         ("region", False, ("eu", "us")),
@@ -66,7 +66,7 @@ def test_an_environment_variable_answers_an_input(monkeypatch: pytest.MonkeyPatc
     assert headers(A="${input:my-key}", B="${input:region}") == {"A": "k", "B": "eu"}
 
 
-def test_an_answer_with_a_variable_in_it_stays_as_it_is() -> None:
+def test_an_answer_that_contains_a_variable_is_not_expanded() -> None:
     assert headers(lambda prompt: "${HOME}", A="${input:my-key}") == {"A": "${HOME}"}
 
 
@@ -75,8 +75,8 @@ def test_an_env_file_is_read_and_env_takes_precedence(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text("# keys\nexport A=1\nB='two words' # note\nC=\"x\\ny\"\nD=\n")
-    found = env({"envFile": "${workspaceFolder}/.env", "env": {"A": "own"}})
-    assert found == {"A": "own", "B": "two words", "C": "x\ny", "D": ""}
+    result = env({"envFile": "${workspaceFolder}/.env", "env": {"A": "own"}})
+    assert result == {"A": "own", "B": "two words", "C": "x\ny", "D": ""}
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_an_unhealthy_backend_becomes_healthy_after_enough_good_checks() -> None
     assert [health.record_success(), health.record_success()] == [False, True]
 
 
-def test_a_doubt_is_seen_both_ways() -> None:
+def test_a_single_contrary_check_requires_a_recheck_in_both_states() -> None:
     health = _health(unhealthy_after=2, healthy_after=2)
     health.record_success()
     _bad(health)
@@ -97,7 +97,7 @@ def test_failing_in_another_way_takes_as_many_checks_as_failing_at_all() -> None
         assert health.finding.state == state
 
 
-def test_a_backend_that_fails_now_in_one_way_now_in_another_stays_in_its_state() -> None:
+def test_alternating_failures_of_a_backend_do_not_change_its_state() -> None:
     health = _health(unhealthy_after=2)
     health.record_success()
     states = ("RateLimited", "Unauthorized", "Unhealthy")
@@ -118,7 +118,7 @@ def test_a_reason_or_message_that_changes_with_each_check_is_not_reported_each_t
     assert health.finding == HealthState("Unhealthy", "TimedOut", "late")
 
 
-def test_a_good_check_forgets_how_others_failed() -> None:
+def test_a_successful_check_resets_the_failure_history() -> None:
     health = _health(unhealthy_after=2, healthy_after=2)
     _bad(health)
     assert [_bad(health, "Unauthorized"), health.record_success()] == [False, False]

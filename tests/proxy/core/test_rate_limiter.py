@@ -22,7 +22,7 @@ def test_senders_wait_one_behind_the_other() -> None:
     assert [round(rate.take(10), 6) for _ in range(3)] == [0.1, 0.2, 0.3]
 
 
-def test_after_a_pause_no_more_comes_ahead_than_may() -> None:
+def test_a_pause_admits_no_more_calls_than_the_burst() -> None:
     clock = Clock()
     rate = SharedRate(100, 50, clock)
     rate.take(1000)

@@ -36,7 +36,7 @@ GUARD = HostOriginPolicy(
         "plain.example.net:80",
     ],
 )
-def test_a_host_that_names_us_is_admitted(host: str) -> None:
+def test_a_host_that_names_this_proxy_is_admitted(host: str) -> None:
     assert GUARD.admits_host(host.encode())
 
 
@@ -231,14 +231,14 @@ def test_s2_hosts_are_parsed_by_the_grammar_of_rfc_3986(text: str) -> None:
 
 @given(TEXTS | TEXTS.map(lambda text: f"http://{text}"))
 def test_s1_origins_are_parsed_by_the_grammar_of_rfc_6454(text: str) -> None:
-    found = parse_origin(text)
+    origin = parse_origin(text)
     short = re.search(r":[0-9]{6,}$", text) is None
     strict = STRICT_ORIGIN.fullmatch(text) is not None and _port_fits(text) and short
-    assert (found is not None) == (strict and not re.search(r"://\.(:[0-9]*)?$", text))
+    assert (origin is not None) == (strict and not re.search(r"://\.(:[0-9]*)?$", text))
 
 
 @given(TEXTS)
-def test_s1_no_text_makes_the_guard_fail(text: str) -> None:
+def test_s1_no_header_makes_the_host_check_fail(text: str) -> None:
     header = text.encode("utf-8", "surrogatepass")
     GUARD.admits_host(header)
     GUARD.admits_origin(header, header)

@@ -24,10 +24,10 @@ CONTENT = b"line\n" * 20_000
 
 
 async def _all_of(source: InputStream) -> bytes:
-    found = b""
+    result = b""
     while chunk := await source.read():
-        found += chunk
-    return found
+        result += chunk
+    return result
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ async def test_the_mode_of_an_open_file_stays_as_it_was(pipe: tuple[int, int]) -
     output.close()
 
 
-async def test_a_file_takes_all_that_is_written(tmp_path: Path) -> None:
+async def test_all_output_is_written_to_a_file(tmp_path: Path) -> None:
     path = tmp_path / "out"
     output = OutputStream(os.open(path, os.O_WRONLY | os.O_CREAT))
     await asyncio.gather(*(output.write(b"%d\n" % number) for number in range(100)))
@@ -123,7 +123,7 @@ async def test_a_file_takes_all_that_is_written(tmp_path: Path) -> None:
     assert path.read_bytes() == b"".join(b"%d\n" % number for number in range(100))
 
 
-async def test_a_message_that_is_cancelled_is_written_whole(pipe: tuple[int, int]) -> None:
+async def test_a_cancelled_write_of_a_message_completes(pipe: tuple[int, int]) -> None:
     inward, outward = pipe
     output = OutputStream(os.dup(outward))
     writing = asyncio.create_task(output.write(CONTENT))
@@ -131,10 +131,10 @@ async def test_a_message_that_is_cancelled_is_written_whole(pipe: tuple[int, int
     writing.cancel()
     behind = asyncio.create_task(output.write(b"behind\n"))
     source = InputStream(os.dup(inward))
-    found = b""
-    while not found.endswith(b"behind\n"):
-        found += await source.read()
-    assert found == CONTENT + b"behind\n"
+    result = b""
+    while not result.endswith(b"behind\n"):
+        result += await source.read()
+    assert result == CONTENT + b"behind\n"
     await behind
     assert writing.cancelled()
     source.close()

@@ -164,11 +164,11 @@ async def test_a_line_that_is_not_a_message_is_refused_and_the_next_one_served(
 
 
 async def test_blank_lines_and_line_ends_of_windows_are_accepted() -> None:
-    found = await _answers(b"\n\r\n  \n", PING.replace(b"\n", b"\r\n"), PING.strip())
-    assert found == [{"jsonrpc": "2.0", "id": 1, "result": {}}] * 2
+    result = await _answers(b"\n\r\n  \n", PING.replace(b"\n", b"\r\n"), PING.strip())
+    assert result == [{"jsonrpc": "2.0", "id": 1, "result": {}}] * 2
 
 
-async def test_a_batch_is_answered_by_a_batch_in_the_revision_that_has_them() -> None:
+async def test_a_batch_gets_a_batch_in_revision_2025_03_26() -> None:
     items = [json.loads(PING), {"jsonrpc": "2.0", "method": "notifications/x"}, 5]
     batch = json.dumps([*items, {**json.loads(PING), "id": 2}]).encode() + b"\n"
     greeted = _initialize("2025-03-26")
@@ -180,23 +180,23 @@ async def test_a_batch_is_answered_by_a_batch_in_the_revision_that_has_them() ->
 
 async def test_a_batch_beyond_the_limit_is_refused() -> None:
     batch = b"[" + b",".join([PING.strip()] * (limits.STDIO_BATCH.value + 1)) + b"]\n"
-    found = await _answers(_initialize("2025-03-26"), batch, PING)
-    assert [m["error"]["code"] for m in found if m["id"] is None] == [-32600]
-    assert {"jsonrpc": "2.0", "id": 1, "result": {}} in found
+    result = await _answers(_initialize("2025-03-26"), batch, PING)
+    assert [m["error"]["code"] for m in result if m["id"] is None] == [-32600]
+    assert {"jsonrpc": "2.0", "id": 1, "result": {}} in result
 
 
 async def test_initialize_is_refused_in_a_batch() -> None:
     batch = b"[" + _initialize("2025-03-26").strip() + b"]\n"
-    found = await _answers(_initialize("2025-03-26"), batch)
-    (refused,) = next(m for m in found if isinstance(m, list))
+    result = await _answers(_initialize("2025-03-26"), batch)
+    (refused,) = next(m for m in result if isinstance(m, list))
     assert "must not be part of a batch" in refused["error"]["message"]
 
 
 async def test_streams_beyond_the_limit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "STDIO_STREAMS", replace(limits.STDIO_STREAMS, value=2))
     lines = [_line("subscriptions/listen", n, notifications={}, _meta=META) for n in range(1, 4)]
-    found = await _answers(*lines)
-    ended = {m["id"]: m for m in found if "id" in m}
+    result = await _answers(*lines)
+    ended = {m["id"]: m for m in result if "id" in m}
     assert [("error" in ended[n]) for n in (1, 2, 3)] == [False, False, True]
     assert ended[3]["error"]["code"] == -32000
 
@@ -253,7 +253,7 @@ async def test_a_request_that_sdk_servers_accept_is_served(line: bytes) -> None:
     assert await _answers(line) == [{"jsonrpc": "2.0", "id": 1, "result": {}}]
 
 
-async def test_a_request_of_another_shape_is_refused_under_its_id() -> None:
+async def test_a_malformed_request_is_refused_under_its_id() -> None:
     wrong = b'{"jsonrpc":"2.0","id":"w","method":"ping","params":[1]}\n'
     refused, served = await _answers(wrong, PING)
     assert (refused["id"], refused["error"]["code"]) == ("w", -32600)
@@ -263,6 +263,6 @@ async def test_a_request_of_another_shape_is_refused_under_its_id() -> None:
 async def test_members_of_a_batch_are_refused_under_their_ids() -> None:
     wrong = b'{"jsonrpc":"2.0","id":"w","method":"ping","params":[1]}'
     batch = b"[%b,%b]\n" % (wrong, PING.strip())
-    found = await _answers(_initialize("2025-03-26"), batch)
-    (answer,) = [m for m in found if isinstance(m, list)]
+    result = await _answers(_initialize("2025-03-26"), batch)
+    (answer,) = [m for m in result if isinstance(m, list)]
     assert [(m["id"], "result" in m) for m in answer] == [("w", False), (1, True)]

@@ -37,8 +37,8 @@ async def running(**openers: PlainOpener) -> AsyncIterator[Gateway]:
 
 async def tools(gateway: Gateway) -> list[str]:
     """The tools that a client is listed."""
-    found = jsonrpc.decode(await gateway.listing(TOOLS, None, modern=False))
-    return [tool["name"] for tool in found["tools"]]
+    document = jsonrpc.decode(await gateway.listing(TOOLS, None, modern=False))
+    return [tool["name"] for tool in document["tools"]]
 
 
 def offering(*names: str) -> PlainOpener:
@@ -66,7 +66,7 @@ async def test_the_first_list_waits_for_every_backend_to_answer() -> None:
         assert await listing == ["a", "b"]
 
 
-async def test_a_backend_that_fails_at_once_delays_no_first_list() -> None:
+async def test_a_backend_that_fails_immediately_does_not_delay_the_first_list() -> None:
     good, bad = offering("a"), offering("b")
     bad.error = Unreachable("connection refused")
     async with running(good=good, bad=bad) as gateway:
@@ -91,7 +91,7 @@ async def test_a_backend_must_start_within_the_time_limit(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])
-async def test_a_greeting_waits_for_no_backend_that_hangs(
+async def test_initialize_does_not_wait_for_a_hung_backend(
     monkeypatch: pytest.MonkeyPatch, era: str
 ) -> None:
     for module in (requests, modern_requests):
@@ -103,10 +103,10 @@ async def test_a_greeting_waits_for_no_backend_that_hangs(
             greeting = requests.initialize(gateway, ClientIdentity(LATEST_LEGACY))
         else:
             greeting = modern_requests.server_discover(gateway)
-        found = asyncio.create_task(greeting)
+        task = asyncio.create_task(greeting)
         await turns(50)
-        assert found.done()
-        offered = jsonrpc.decode(found.result())["capabilities"]
+        assert task.done()
+        offered = jsonrpc.decode(task.result())["capabilities"]
         assert {"tools", "prompts", "resources", "logging", "completions"} <= offered.keys()
 
 
@@ -133,9 +133,9 @@ async def test_a_call_waits_for_the_backend_of_its_tool_alone() -> None:
 async def test_a_list_of_backends_that_all_failed_is_an_error_that_names_them(
     modern_era: bool,
 ) -> None:
-    one, two = offering("a"), offering("b")
-    one.error, two.error = Unreachable("connection refused"), Unreachable("no such host")
-    async with running(one=one, two=two) as gateway:
+    item, two = offering("a"), offering("b")
+    item.error, two.error = Unreachable("connection refused"), Unreachable("no such host")
+    async with running(one=item, two=two) as gateway:
         with pytest.raises(RpcError) as caught:
             await gateway.listing(TOOLS, None, modern=modern_era)
         assert caught.value.code == jsonrpc.UNAVAILABLE
@@ -156,8 +156,8 @@ async def test_a_list_contains_the_components_of_working_backends() -> None:
 
 async def test_a_kind_that_no_backend_offers_is_an_empty_list() -> None:
     async with running(good=offering("a")) as gateway:
-        found = await gateway.listing(PROMPTS, None, modern=False)
-        assert jsonrpc.decode(found) == {"prompts": []}
+        result = await gateway.listing(PROMPTS, None, modern=False)
+        assert jsonrpc.decode(result) == {"prompts": []}
 
 
 async def test_a_list_that_fails_alone_is_an_error_and_others_are_not() -> None:
@@ -177,7 +177,7 @@ async def test_a_backend_that_answers_429_from_the_start_makes_no_empty_list() -
             await tools(gateway)
 
 
-async def test_an_explicit_list_asks_a_backend_at_once_that_was_down() -> None:
+async def test_an_explicit_list_requests_the_list_of_a_recovered_backend_at_once() -> None:
     backend = offering("a")
     backend.error = Unreachable("connection refused")
     async with running(b=backend) as gateway:
@@ -241,8 +241,8 @@ async def test_the_ttl_of_a_list_never_exceeds_that_of_the_backend() -> None:
         "result": {"tools": [{"name": "a"}], "ttlMs": 5000, "cacheScope": "public"}
     }
     async with running(b=backend) as gateway:
-        found: Any = jsonrpc.decode(await gateway.listing(TOOLS, None, modern=True))
-        assert 0 < found["ttlMs"] <= 5000
+        document: Any = jsonrpc.decode(await gateway.listing(TOOLS, None, modern=True))
+        assert 0 < document["ttlMs"] <= 5000
 
 
 @pytest.mark.parametrize("ttl", [0, 5000])
@@ -261,20 +261,20 @@ async def test_the_time_that_a_list_takes_counts_as_its_age(
         listing = asyncio.create_task(gateway.listing(TOOLS, None, modern=True))
         await asyncio.wait([listing], timeout=0.1)
         gate.set()
-        found: Any = jsonrpc.decode(await listing)
-        assert [tool["name"] for tool in found["tools"]] == ["new"]
-        assert found["ttlMs"] <= max(ttl - 90, 0)
+        document: Any = jsonrpc.decode(await listing)
+        assert [tool["name"] for tool in document["tools"]] == ["new"]
+        assert document["ttlMs"] <= max(ttl - 90, 0)
 
 
-async def test_a_list_that_lacks_a_failed_backend_may_not_be_kept() -> None:
+async def test_a_list_without_a_failed_backend_must_not_be_cached() -> None:
     good, bad = offering(), offering("b")
     good.answers["tools/list"] = {
         "result": {"tools": [{"name": "a"}], "ttlMs": 5000, "cacheScope": "public"}
     }
     bad.error = Unreachable("connection refused")
     async with running(good=good, bad=bad) as gateway:
-        found: Any = jsonrpc.decode(await gateway.listing(TOOLS, None, modern=True))
-        assert found["ttlMs"] == 0
+        document: Any = jsonrpc.decode(await gateway.listing(TOOLS, None, modern=True))
+        assert document["ttlMs"] == 0
 
 
 def test_a_list_may_take_ten_seconds() -> None:

@@ -28,10 +28,10 @@ def _listed(catalog: Catalog, kind: ComponentKind, audience: ListVariant) -> byt
 
 
 def _shown(catalog: Catalog, audience: ListVariant, kind: ComponentKind = TOOLS) -> list[str]:
-    found = json.loads(
+    document = json.loads(
         b"".join(catalog.list_result_parts(kind, modern=False, now=0.0, audience=audience))
     )
-    return [item[kind.key] for item in found[kind.member]]
+    return [item[kind.key] for item in document[kind.member]]
 
 
 def _two_backends() -> Catalog:
@@ -41,7 +41,7 @@ def _two_backends() -> Catalog:
     return catalog
 
 
-def test_an_audience_is_shown_its_own_lists_in_place_of_everyones() -> None:
+def test_a_list_variant_replaces_the_common_lists() -> None:
     catalog = _two_backends()
     asking = ListVariant({"a": SAMPLING, "b": SAMPLING})
     assert _shown(catalog, asking) == _shown(catalog, EVERYONE) == ["a_x", "b_x"]
@@ -51,7 +51,7 @@ def test_an_audience_is_shown_its_own_lists_in_place_of_everyones() -> None:
     assert _shown(catalog, ListVariant({"a": ROOTS})) == ["a_x", "b_x"]
 
 
-def test_an_audience_sees_the_changes_of_backends_that_list_nothing_else_to_it() -> None:
+def test_a_list_variant_includes_changes_of_backends_without_variants() -> None:
     catalog = _two_backends()
     asking = ListVariant({"a": SAMPLING})
     catalog.put("a", TOOLS, _listing(TOOLS, "a", "sample"), SAMPLING)
@@ -94,11 +94,11 @@ def test_equal_items_and_equal_merged_lists_are_kept_once() -> None:
     assert sampling.items[0] is everyones.items[0]
     assert sampling.items[2] is everyones.items[1]
     audiences = [ListVariant({"a": seen}) for seen in (SAMPLING, ROOTS)]
-    one, other = (catalog._body(TOOLS, audience) for audience in audiences)
-    assert one is other
+    item, other = (catalog._body(TOOLS, audience) for audience in audiences)
+    assert item is other
 
 
-def test_fetching_the_same_again_keeps_the_bytes_that_others_share() -> None:
+def test_fetching_an_equal_list_keeps_the_shared_bytes() -> None:
     catalog = Catalog()
     catalog.put("a", TOOLS, _listing(TOOLS, "a", "x"))
     before = catalog.get("a", TOOLS)
@@ -117,7 +117,7 @@ def test_only_a_change_that_clients_see_is_announced() -> None:
     assert not catalog.put("a", TOOLS, None, SAMPLING)
 
 
-def test_a_name_that_only_some_see_belongs_to_the_backend_that_lists_it() -> None:
+def test_a_component_of_one_list_variant_belongs_to_the_backend_that_lists_it() -> None:
     catalog = Catalog()
     catalog.put("a", TOOLS, _listing(TOOLS, "", "x"))
     catalog.put("b", TOOLS, _listing(TOOLS, "", "y"))
@@ -129,7 +129,7 @@ def test_a_name_that_only_some_see_belongs_to_the_backend_that_lists_it() -> Non
     assert catalog.owner(TOOLS, "sample") is None
 
 
-def test_a_name_that_everyone_sees_is_not_taken_by_one_that_some_see() -> None:
+def test_a_component_of_one_list_variant_does_not_take_the_name_of_a_common_one() -> None:
     catalog = Catalog()
     catalog.put("b", TOOLS, _listing(TOOLS, "", "x"))
     catalog.put("a", TOOLS, _listing(TOOLS, "", "x", "y"), SAMPLING)
@@ -139,7 +139,7 @@ def test_a_name_that_everyone_sees_is_not_taken_by_one_that_some_see() -> None:
     assert catalog.clashes() == ["tools: x of backend a is hidden by backend b"]
 
 
-def test_of_two_that_claim_a_name_for_some_the_first_serves_it() -> None:
+def test_a_clash_in_one_list_variant_is_served_by_the_first_backend() -> None:
     catalog = Catalog()
     catalog.put("b", TOOLS, _listing(TOOLS, "", "x"), SAMPLING)
     catalog.put("a", TOOLS, _listing(TOOLS, "", "x"), ROOTS)
@@ -149,7 +149,7 @@ def test_of_two_that_claim_a_name_for_some_the_first_serves_it() -> None:
     assert catalog.clashes() == ["tools: x of backend b is hidden by backend a"]
 
 
-def test_of_two_that_claim_a_name_for_some_none_serves_it_where_that_is_to_fail() -> None:
+def test_a_clash_in_one_list_variant_is_served_by_no_backend_if_the_policy_is_fail() -> None:
     catalog = Catalog(serves_clashes=False)
     catalog.put("b", TOOLS, _listing(TOOLS, "", "x", "y"), SAMPLING)
     catalog.put("a", TOOLS, _listing(TOOLS, "", "x"), ROOTS)
@@ -164,7 +164,7 @@ def test_of_two_that_claim_a_name_for_some_none_serves_it_where_that_is_to_fail(
     ]
 
 
-def test_a_clash_or_a_long_name_is_noted_once_however_many_see_it() -> None:
+def test_a_clash_or_a_long_name_is_logged_once_regardless_of_the_number_of_variants() -> None:
     catalog = Catalog()
     catalog.put("a", TOOLS, _listing(TOOLS, "", "x"))
     catalog.put("b", TOOLS, _listing(TOOLS, "", "x"))
@@ -184,31 +184,31 @@ def test_counts_and_the_digest_describe_the_common_lists() -> None:
     assert (catalog.digest(), catalog.counts("a")) == (digest, counts)
 
 
-def test_m3_the_hint_is_that_of_the_lists_that_are_shown() -> None:
+def test_m3_the_ttl_hint_is_that_of_the_shown_lists() -> None:
     catalog = Catalog()
     hint: dict[str, Any] = {"ttlMs": 9000, "cacheScope": "public"}
     catalog.put("a", TOOLS, _listing(TOOLS, "a", "x", **hint))
     catalog.put("b", TOOLS, _listing(TOOLS, "b", "x", **hint))
     own: dict[str, Any] = {"ttlMs": 500, "cacheScope": "private"}
     catalog.put("a", TOOLS, _listing(TOOLS, "a", "y", **own), SAMPLING)
-    found = [
+    results = [
         json.loads(
             b"".join(catalog.list_result_parts(TOOLS, modern=True, now=0.0, audience=audience))
         )
         for audience in (EVERYONE, ListVariant({"a": SAMPLING}))
     ]
-    assert [(one["ttlMs"], one["cacheScope"]) for one in found] == [
+    assert [(item["ttlMs"], item["cacheScope"]) for item in results] == [
         (9000, "public"),
         (500, "private"),
     ]
 
 
-def test_arguments_for_headers_are_known_of_tools_that_only_some_see() -> None:
+def test_arguments_for_headers_are_known_for_tools_of_list_variants() -> None:
     def tool(name: str, header: str | None) -> dict[str, Any]:
-        found: dict[str, Any] = {"type": "string"}
+        result: dict[str, Any] = {"type": "string"}
         if header is not None:
-            found["x-mcp-header"] = header
-        return {"name": name, "inputSchema": {"properties": {"r": found}}}
+            result["x-mcp-header"] = header
+        return {"name": name, "inputSchema": {"properties": {"r": result}}}
 
     def put(*tools: dict[str, Any], seen: bytes | None = None) -> None:
         page = jsonrpc.decode_object(json.dumps({"tools": tools}).encode())
@@ -223,7 +223,7 @@ def test_arguments_for_headers_are_known_of_tools_that_only_some_see() -> None:
     assert catalog.header_properties("b", "a_only") == []
 
 
-def test_kinds_do_not_mix() -> None:
+def test_objects_of_different_kinds_are_kept_apart() -> None:
     catalog = Catalog()
     catalog.put("a", RESOURCES, _listing(RESOURCES, "a", "s://x"), SAMPLING)
     asking = ListVariant({"a": SAMPLING})

@@ -14,6 +14,7 @@ from mcpproxy.proxy.http1.errors import HttpError
 from mcpproxy.proxy.http1.head_cache import MAX_HEADS, MAX_SIZE, HeadCache
 from mcpproxy.proxy.http1.server.request import Request, RequestHead
 from mcpproxy.proxy.http1.server.request_parser import RequestParser
+from tests.support.examples import examples
 
 HEADS = (
     b"POST /mcp HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n",
@@ -94,7 +95,7 @@ def _cut(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 @pytest.mark.slow
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(st.lists(st.tuples(chunks, st.lists(st.integers(0, 300), max_size=3)), max_size=4))
 @example([(_request(7, 1), [])])
 @example([(_request(2, 1), [])])
@@ -140,7 +141,7 @@ def test_without_room_for_its_body_a_request_is_refused_although_its_head_is_kno
     assert taken.seen[-1] == 503
 
 
-def test_the_heads_that_are_kept_are_few_and_small() -> None:
+def test_cached_heads_are_few_and_small() -> None:
     heads: HeadCache[int] = HeadCache()
     for number in range(3 * MAX_HEADS):
         data = b"POST /%d HTTP/1.1\r\ncontent-length: 0\r\n\r\n" % number
@@ -189,7 +190,7 @@ def _read(heads: HeadCache[dict[bytes, bytes]], parts: list[bytes]) -> list[obje
     return seen
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(
     st.lists(
         st.tuples(st.sampled_from(ANSWERS), st.lists(st.integers(0, 90), max_size=2)), max_size=4
@@ -208,7 +209,7 @@ def test_answers_are_the_same_whether_their_heads_are_known_or_not(
     assert _read(known, parts) == _read(Forgetful(), parts)
 
 
-def test_heads_are_only_looked_up_between_two_messages() -> None:
+def test_cached_heads_are_used_only_at_the_start_of_a_message() -> None:
     begun: list[str] = []
 
     class Parsed:

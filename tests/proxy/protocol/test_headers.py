@@ -16,7 +16,7 @@ from mcpproxy.proxy.protocol.headers import (
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
-def test_a_value_is_what_it_was_after_the_way_through_a_header(text: str) -> None:
+def test_a_value_survives_encoding_in_a_header(text: str) -> None:
     assert decode_value(encode_value(text)) == text
 
 
@@ -64,7 +64,7 @@ SCHEMA = {
 }
 
 
-def test_properties_with_a_header_are_found_below_properties_alone() -> None:
+def test_properties_with_a_header_are_only_found_below_properties() -> None:
     assert sorted(header_properties(SCHEMA)) == [
         (("limit",), "Limit"),
         (("region",), "Region"),
@@ -73,7 +73,7 @@ def test_properties_with_a_header_are_found_below_properties_alone() -> None:
 
 
 @pytest.mark.parametrize("schema", [None, [], "text", {"properties": 7}, {"properties": {"a": 1}}])
-def test_schemas_of_any_shape_are_searched_without_harm(schema: Any) -> None:
+def test_schemas_of_any_shape_are_searched_without_errors(schema: Any) -> None:
     assert list(header_properties(schema)) == []
 
 

@@ -100,7 +100,7 @@ def test_s4_several_messages_are_an_invalid_request(body: bytes) -> None:
     assert _code(body) == INVALID_REQUEST
 
 
-@given(st.binary(max_size=200) | VALUES.map(lambda found: json.dumps(found).encode()))
+@given(st.binary(max_size=200) | VALUES.map(lambda result: json.dumps(result).encode()))
 def test_s4_any_bytes_are_a_message_or_an_rpc_error(body: bytes) -> None:
     try:
         message = jsonrpc.parse(body)
@@ -133,18 +133,18 @@ def test_s4_numbers_of_any_size_break_no_reader(read: Any) -> None:
 
 
 @given(st.dictionaries(TEXT, VALUES))
-def test_changing_one_member_leaves_the_others_as_they_were(members: dict[str, Any]) -> None:
+def test_changing_one_member_keeps_the_others_unchanged(members: dict[str, Any]) -> None:
     raw = json.dumps(members).encode()
     changed = jsonrpc.replace_member(raw, mcpproxy="x", absent=None)
-    found = jsonrpc.decode_object(changed)
+    document = jsonrpc.decode_object(changed)
     before = jsonrpc.decode_object(raw)
-    assert found.pop("mcpproxy") == Raw(b'"x"')
+    assert document.pop("mcpproxy") == Raw(b'"x"')
     before.pop("mcpproxy", None)
     before.pop("absent", None)
-    assert found == before
+    assert document == before
 
 
-def test_big_integers_and_odd_spellings_survive_a_change() -> None:
+def test_big_integers_and_unusual_encodings_survive_a_change() -> None:
     raw = b'{"a": 123456789012345678901234567890, "b": 1.10, "c": "\\u00e9"}'
     changed = bytes(jsonrpc.replace_member(raw, d=True))
     assert b"123456789012345678901234567890" in changed
@@ -164,10 +164,10 @@ def test_big_integers_and_odd_spellings_survive_a_change() -> None:
 def test_the_error_of_a_response_is_read_whatever_it_looks_like(
     error: Any, expected: tuple[int, str | None, Any]
 ) -> None:
-    found = jsonrpc.error_of({"error": jsonrpc.encode_raw(error)}, understood=True)
-    assert found is not None
-    assert (found.code, found.data) == (expected[0], expected[2])
-    assert expected[1] is None or found.message == expected[1]
+    result = jsonrpc.error_of({"error": jsonrpc.encode_raw(error)}, understood=True)
+    assert result is not None
+    assert (result.code, result.data) == (expected[0], expected[2])
+    assert expected[1] is None or result.message == expected[1]
 
 
 def test_a_failure_of_an_unknown_request_has_a_null_id() -> None:
@@ -179,7 +179,7 @@ def test_a_failure_of_an_unknown_request_has_a_null_id() -> None:
     }
 
 
-def test_numbers_have_one_spelling_except_for_fractions_and_exponents() -> None:
+def test_numbers_have_one_encoding_except_for_fractions_and_exponents() -> None:
     text = b' { "b" : [1.0, 1e999999, 18446744073709551617], "\\u0061" : "\\u00e9" } '
     assert (
         jsonrpc.canonicalize(text) == '{"a":"é","b":[1.0,1e999999,18446744073709551617]}'.encode()
@@ -187,7 +187,7 @@ def test_numbers_have_one_spelling_except_for_fractions_and_exponents() -> None:
     assert jsonrpc.canonicalize(jsonrpc.canonicalize(text)) == jsonrpc.canonicalize(text)
 
 
-def test_a_value_is_spelled_in_room_that_does_not_grow_with_its_depth() -> None:
+def test_a_value_is_encoded_in_memory_independent_of_its_depth() -> None:
     size = 100_000
     text = b'{"a":' * 300 + b'"%b"' % (b"x" * size) + b"}" * 300
     tracemalloc.start()
@@ -210,10 +210,10 @@ def test_the_data_of_an_error_is_not_read() -> None:
     error = b'{"code":-5,"message":"no","data":%b}' % data
     tracemalloc.start()
     try:
-        found = jsonrpc.error_of(jsonrpc.parse(b'{"jsonrpc":"2.0","id":1,"error":%b}' % error))
+        result = jsonrpc.error_of(jsonrpc.parse(b'{"jsonrpc":"2.0","id":1,"error":%b}' % error))
         assert tracemalloc.get_traced_memory()[1] < 5 * size
     finally:
         tracemalloc.stop()
-    assert found is not None
-    assert (found.code, found.message, bytes(found.data)) == (-5, "no", data)
-    assert jsonrpc.error_response(b"1", found) == b'{"jsonrpc":"2.0","id":1,"error":%b}' % error
+    assert result is not None
+    assert (result.code, result.message, bytes(result.data)) == (-5, "no", data)
+    assert jsonrpc.error_response(b"1", result) == b'{"jsonrpc":"2.0","id":1,"error":%b}' % error

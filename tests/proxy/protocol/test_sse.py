@@ -68,7 +68,7 @@ def test_several_data_lines_are_one_message() -> None:
     assert _events(b"data: {\ndata: }\n\n") == [ServerSentEvent(b"{\n}")]
 
 
-def test_an_event_of_an_id_and_a_retry_alone_primes_a_stream() -> None:
+def test_an_event_with_only_an_id_and_a_retry_primes_a_stream() -> None:
     parser = EventStreamParser(LIMIT)
     assert parser.feed(b"id: a-1\nretry: 250\n\n") == []
     assert (parser.last_id, parser.retry) == (b"a-1", 250)
@@ -101,11 +101,11 @@ def test_data_without_content_is_an_event_without_content() -> None:
     assert _events(b"data\n\ndata:\ndata\n\n") == [ServerSentEvent(b""), ServerSentEvent(b"\n")]
 
 
-def test_comments_and_the_names_of_empty_events_leave_no_trace() -> None:
+def test_comments_and_the_names_of_empty_events_are_dropped() -> None:
     assert _events(b": ping\n\nevent: endpoint\n\ndata: x\n\n") == [ServerSentEvent(b"x")]
 
 
-def test_an_event_that_was_not_ended_is_none() -> None:
+def test_an_unterminated_event_is_ignored() -> None:
     assert _events(b"data: x\n") == []
 
 
@@ -170,11 +170,11 @@ def test_the_data_of_an_event_in_parts_is_that_of_the_event(
     lines: list[bytes], end: bytes, size: int, behind: bytes
 ) -> None:
     text = (end + b"data: ").join(lines) + end + behind + end + end + b"data: next"
-    found, data = b"", EventDataStream()
+    result, data = b"", EventDataStream()
     for at in range(0, len(text), size):
         if not data.ended:
-            found += data.feed(text[at : at + size])
-    assert found == b"\n".join(lines)
+            result += data.feed(text[at : at + size])
+    assert result == b"\n".join(lines)
     assert data.ended
 
 

@@ -27,9 +27,9 @@ def _plain(value: Any) -> Any:
         # Two lone halves side by side are one character where they are written as escapes.
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     if isinstance(value, dict):
-        return {_plain(name): _plain(one) for name, one in value.items()}
+        return {_plain(name): _plain(entry) for name, entry in value.items()}
     return value
 
 
@@ -39,8 +39,8 @@ def _message(value: Any) -> bytes:
 
 @given(VALUES)
 def test_all_json_that_python_writes_is_accepted(value: Any) -> None:
-    found = jsonrpc.parse_bounded(_message(value))
-    assert json.loads(bytes(found["result"]))["a"] == _plain(value)
+    bounded = jsonrpc.parse_bounded(_message(value))
+    assert json.loads(bytes(bounded["result"]))["a"] == _plain(value)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mcpproxy.api.v1alpha1 import Results
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.results.result_limit import is_too_large, limit_result
+from tests.support.examples import examples
 
 CALL, READ = "tools/call", "resources/read"
 TEXTS = st.lists(
@@ -30,16 +31,16 @@ def _texts(*texts: str) -> list[dict[str, Any]]:
 
 
 @given(TEXTS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_text_that_is_cut_fits_and_begins_as_before(texts: list[str]) -> None:
     before = {"content": _texts(*texts)}
     size = len(jsonrpc.encode(before))
-    found = limited(CALL, before)["result"]
+    result = limited(CALL, before)["result"]
     if size <= 1024:
-        assert found == before
+        assert result == before
         return
-    assert len(jsonrpc.encode(found)) <= 1024
-    kept = [part["text"] for part in found["content"]]
+    assert len(jsonrpc.encode(result)) <= 1024
+    kept = [part["text"] for part in result["content"]]
     note = f"\n[the proxy has cut this result of {size} bytes to 1024 bytes]"
     assert kept[-1].endswith(note)
     kept[-1] = kept[-1].removesuffix(note)
@@ -49,24 +50,24 @@ def test_text_that_is_cut_fits_and_begins_as_before(texts: list[str]) -> None:
 def test_the_rest_of_a_result_stays_when_its_text_is_cut() -> None:
     image = {"type": "image", "data": "AAAA", "mimeType": "image/png"}
     result = {"content": [image, *_texts("ü" * 5000)], "isError": True, "_meta": {"a/b": 1}}
-    found = limited(CALL, result)["result"]
-    assert found["content"][0] == image
-    assert (found["isError"], found["_meta"]) == (True, {"a/b": 1})
-    assert found["content"][1]["text"].startswith("üüü")
+    actual = limited(CALL, result)["result"]
+    assert actual["content"][0] == image
+    assert (actual["isError"], actual["_meta"]) == (True, {"a/b": 1})
+    assert actual["content"][1]["text"].startswith("üüü")
 
 
 def test_structured_content_is_never_cut() -> None:
-    found = limited(CALL, {"content": _texts("x" * 3000), "structuredContent": {"a": 1}})
-    assert found["result"]["isError"]
-    assert "structuredContent" not in found["result"]
+    result = limited(CALL, {"content": _texts("x" * 3000), "structuredContent": {"a": 1}})
+    assert result["result"]["isError"]
+    assert "structuredContent" not in result["result"]
 
 
 def test_content_other_than_text_that_is_too_large_is_an_error() -> None:
     image = {"type": "image", "data": "A" * 3000, "mimeType": "image/png"}
     for content in ([image], [image, *_texts("short")]):
-        found = limited(CALL, {"content": content})["result"]
-        assert found["isError"]
-        assert "of backend logs has" in found["content"][0]["text"]
+        result = limited(CALL, {"content": content})["result"]
+        assert result["isError"]
+        assert "of backend logs has" in result["content"][0]["text"]
 
 
 def test_a_resource_that_is_too_large_is_a_json_rpc_error_with_both_sizes() -> None:
@@ -86,9 +87,9 @@ def test_the_text_of_a_resource_is_cut() -> None:
 
 def test_the_error_of_a_modern_result_is_complete() -> None:
     result = {"resultType": "complete", "content": _texts("x" * 3000)}
-    found = limited(CALL, result, "Error")["result"]
-    assert found["resultType"] == "complete"
-    assert found["isError"]
+    actual = limited(CALL, result, "Error")["result"]
+    assert actual["resultType"] == "complete"
+    assert actual["isError"]
 
 
 def test_results_of_other_methods_and_small_results_are_left_alone() -> None:
@@ -98,6 +99,6 @@ def test_results_of_other_methods_and_small_results_are_left_alone() -> None:
     assert limited(CALL, small, "Error") == {"result": small}
 
 
-def test_results_of_a_strange_shape_are_errors() -> None:
+def test_results_of_an_unusual_shape_are_errors() -> None:
     for result in ({"content": "x" * 3000}, {"content": ["x" * 3000]}, {"x": "x" * 3000}):
         assert limited(CALL, result)["result"]["isError"]

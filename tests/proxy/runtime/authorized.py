@@ -51,7 +51,7 @@ async def worlds(
     if audit is not None:
         spec |= {"audit": audit}
     async with AsyncExitStack() as stack:
-        urls = [await stack.enter_async_context(serving(one.gate)) for one in shelves]
+        urls = [await stack.enter_async_context(serving(shelve.gate)) for shelve in shelves]
         pairs = zip(names, urls, strict=True)
         backends = [{"name": n, "url": f"{url}/mcp", **(backend or {})} for n, url in pairs]
         async with proxied(*backends, **spec) as proxy, httpx2.AsyncClient(timeout=30) as http:

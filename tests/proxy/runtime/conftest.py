@@ -21,23 +21,23 @@ Start = Callable[..., Any]
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def stack() -> AsyncIterator[AsyncExitStack]:
-    """What a test started, ended in the other order."""
-    async with AsyncExitStack() as found:
-        yield found
+    """Ends everything that a test started, in reverse order."""
+    async with AsyncExitStack() as result:
+        yield result
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="session")
 async def eras() -> AsyncIterator[dict[str, tuple[Peer, Proxy]]]:
     """For each era a peer and a proxy in front of it, for tests that change neither."""
     async with AsyncExitStack() as stack:
-        found = {}
+        result = {}
         for era in ("legacy", "modern", "dual"):
             peer = Peer("p", era)
             base = await stack.enter_async_context(serving(peer.gate))
             proxy = proxied({"name": "p", "url": f"{base}/mcp"})
             peer.url = f"{base}/mcp"
-            found[era] = (peer, await stack.enter_async_context(proxy))
-        yield found
+            result[era] = (peer, await stack.enter_async_context(proxy))
+        yield result
 
 
 @pytest.fixture
@@ -54,9 +54,9 @@ def peer(stack: AsyncExitStack) -> Start:
     """Starts a peer of an era; gives it and its URL."""
 
     async def start(name: str = "peer", era: str = "dual", port: int = 0) -> tuple[Peer, str]:
-        found = Peer(name, era)
-        base = await stack.enter_async_context(serving(found.gate, port))
-        return found, f"{base}/mcp"
+        result = Peer(name, era)
+        base = await stack.enter_async_context(serving(result.gate, port))
+        return result, f"{base}/mcp"
 
     return start
 
@@ -74,8 +74,8 @@ def proxy(stack: AsyncExitStack) -> Start:
 @pytest_asyncio.fixture(loop_scope="session")
 async def http() -> AsyncIterator[httpx2.AsyncClient]:
     """An HTTP client."""
-    async with httpx2.AsyncClient(timeout=30) as found:
-        yield found
+    async with httpx2.AsyncClient(timeout=30) as client:
+        yield client
 
 
 @pytest_asyncio.fixture(loop_scope="session")

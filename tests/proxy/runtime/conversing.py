@@ -16,9 +16,9 @@ SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}, "require
 
 
 def _name(ctx: Context, key: str) -> object:
-    found = (ctx.input_responses or {})[key]
-    assert isinstance(found, ElicitResult)
-    return (found.content or {})["name"]
+    result = (ctx.input_responses or {})[key]
+    assert isinstance(result, ElicitResult)
+    return (result.content or {})["name"]
 
 
 @server.tool()
@@ -33,9 +33,9 @@ async def ask(ctx: Context, rounds: int = 1) -> str | InputRequiredResult:
         return InputRequiredResult(
             input_requests={"name": question}, request_state=f"{done + 1} {os.getpid()}"
         )
-    found = _name(ctx, "name")
+    result = _name(ctx, "name")
     same = state.split(" ")[1] == str(os.getpid())
-    return f"{found} {same}"
+    return f"{result} {same}"
 
 
 @server.tool()

@@ -25,5 +25,5 @@ class Counter:
 
     @property
     def deleted(self) -> int:
-        """How many sessions were ended by us."""
+        """Number of sessions that the proxy ended."""
         return sum(request.method == "DELETE" for request in self.gate.seen)

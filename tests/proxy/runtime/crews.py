@@ -47,11 +47,11 @@ class Crew:
 
     def pid(self, worker: int) -> int:
         """The process of the worker that served last under this number."""
-        found = re.findall(rf"worker {worker} is serving \(process (\d+)\)", self.log.read_text())
-        return int(found[-1])
+        matches = re.findall(rf"worker {worker} is serving \(process (\d+)\)", self.log.read_text())
+        return int(matches[-1])
 
     def serves(self, worker: int) -> bool:
-        """Whether there was a worker of this number that served."""
+        """Return True if a worker of this number has served."""
         return f"worker {worker} is serving (" in self.log.read_text()
 
     async def get(self, path: str) -> httpx2.Response:
@@ -60,7 +60,7 @@ class Crew:
             return await http.get(f"http://127.0.0.1:{self.admin}{path}")
 
     async def report(self) -> PodReport:
-        """What its status says."""
+        """Return its report."""
         return PodReport.model_validate_json((await self.get("/status")).content)
 
     async def total(self, name: str, **labels: str) -> float:
@@ -74,11 +74,11 @@ class Crew:
         )
 
     async def alive(self) -> bool:
-        """Whether the parent is."""
+        """True if the parent is running."""
         return await self._says_ok("/livez")
 
     async def ready(self) -> bool:
-        """Whether all workers are."""
+        """True if all workers are running."""
         return await self._says_ok("/readyz")
 
     async def _says_ok(self, path: str) -> bool:
@@ -125,7 +125,7 @@ class Worker:
 
     @property
     def log(self) -> Path:
-        """What all of the crew say."""
+        """Return the path of the log of all processes."""
         return self.crew.log
 
     async def kill(self) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 
 class Dns:
-    """What the system's resolver knows besides its own names."""
+    """Names of the system's resolver, and additional ones."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.known: set[str] = set()

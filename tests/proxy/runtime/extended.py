@@ -54,24 +54,24 @@ class Extended:
             await asyncio.Event().wait()
         handler = self.handlers.get(method)
         unknown = {"error": {"code": -32601, "message": f"method not found: {method}"}}
-        found = handler(call.message.get("params", {})) if handler else unknown
-        answer = found if "error" in found else {"result": found}
+        result = handler(call.message.get("params", {})) if handler else unknown
+        answer = result if "error" in result else {"result": result}
         await call.finish(json.dumps({"jsonrpc": "2.0", "id": call.message["id"], **answer}))
 
     def headers(self, method: str) -> list[dict[str, str]]:
         """The headers of all requests of a method."""
-        return [one.headers for one in self.backend.seen if one.message["method"] == method]
+        return [item.headers for item in self.backend.seen if item.message["method"] == method]
 
     def params(self, method: str) -> list[dict[str, Any]]:
         """The params of all requests of a method, without `_meta`."""
-        found = [one.message for one in self.backend.seen if one.message["method"] == method]
-        return [{k: v for k, v in m.get("params", {}).items() if k != "_meta"} for m in found]
+        results = [item.message for item in self.backend.seen if item.message["method"] == method]
+        return [{k: v for k, v in m.get("params", {}).items() if k != "_meta"} for m in results]
 
     def declared(self, method: str) -> list[Any]:
         """The extensions that clients declared with requests of a method."""
         key = "io.modelcontextprotocol/clientCapabilities"
-        found = [one.message for one in self.backend.seen if one.message["method"] == method]
-        return [m["params"]["_meta"][key].get("extensions") for m in found]
+        results = [item.message for item in self.backend.seen if item.message["method"] == method]
+        return [m["params"]["_meta"][key].get("extensions") for m in results]
 
 
 @dataclass
@@ -84,33 +84,33 @@ class Asker:
 
     async def messages(self, method: str, params: dict[str, Any] | None = None) -> list[Any]:
         """All messages of the answer to a request."""
-        given = dict(params or {})
+        value = dict(params or {})
         if self.client.era == "modern":
-            given["_meta"] = {
+            value["_meta"] = {
                 "io.modelcontextprotocol/protocolVersion": "2026-07-28",
                 "io.modelcontextprotocol/clientCapabilities": {"extensions": self.extensions},
             }
-        message = {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": given}
+        message = {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": value}
         return [json.loads(m) for m in await self.client.exchange(json.dumps(message).encode())]
 
     async def ask(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
         """The response to a request."""
-        found: dict[str, Any] = (await self.messages(method, params))[-1]
-        return found
+        result: dict[str, Any] = (await self.messages(method, params))[-1]
+        return result
 
     async def result(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
         """The result of a request that succeeds."""
         answer = await self.ask(method, params)
         assert "result" in answer, answer
-        found: dict[str, Any] = answer["result"]
-        return found
+        actual: dict[str, Any] = answer["result"]
+        return actual
 
     async def error(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
         """The error of a request that fails."""
         answer = await self.ask(method, params)
         assert "error" in answer, answer
-        found: dict[str, Any] = answer["error"]
-        return found
+        result: dict[str, Any] = answer["error"]
+        return result
 
 
 @dataclass

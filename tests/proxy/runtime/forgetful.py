@@ -25,7 +25,7 @@ class Forgetful:
         self.capabilities: dict[str, Any] = {"tools": {}}
 
     def forget(self) -> None:
-        """What a restart does."""
+        """Forget all sessions, as a restart does."""
         self.sessions.clear()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a proxy's metrics say is open now."""
+"""Gauges of open things in a proxy's metrics."""
 
 import httpx2
 from prometheus_client.parser import text_string_to_metric_families

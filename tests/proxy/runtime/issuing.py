@@ -67,7 +67,7 @@ async def _answer(send: Send, status: int, body: bytes, headers: list[tuple[byte
 @asynccontextmanager
 async def issuing(path: str = "", **options: Any) -> AsyncIterator[IssuerServer]:
     """Serve an issuer whose URL has this path."""
-    found = IssuerServer(**options)
-    async with serving(found) as base:
-        found.url = f"{base}{path}"
-        yield found
+    server = IssuerServer(**options)
+    async with serving(server) as base:
+        server.url = f"{base}{path}"
+        yield server

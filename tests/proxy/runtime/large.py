@@ -20,7 +20,7 @@ RESULT: dict[str, Any] = {
 }
 SHOWN = [RESULT["content"][0], {**RESULT["content"][1], "uri": "a:p/b"}]
 FORMS = ("length", "chunked", "events", "told")
-"""How the backend writes an answer: `told` is an event stream with a notification before it."""
+"""Form of the backend's response: `told` is an event stream with a notification before it."""
 
 
 def written(
@@ -69,13 +69,13 @@ class Client:
 
     async def read(self) -> bytes:
         """The whole answer, or what there was when it was told to leave."""
-        found = b""
+        result = b""
         async for chunk in self._chunks():
-            found += chunk
+            result += chunk
             self.began.set()
             if self.leave:
                 break
-        return found
+        return result
 
     def request(self) -> tuple[dict[str, str], bytes]:
         """The call: its headers and its body."""

@@ -21,9 +21,9 @@ class InputNeeded(Exception):
     """Ends a handler: its result is the InputRequiredResult."""
 
 
-def text(*found: str, **members: Any) -> t.CallToolResult:
+def text(*result: str, **members: Any) -> t.CallToolResult:
     """A result of text."""
-    content: list[Any] = [t.TextContent(type="text", text=one) for one in found]
+    content: list[Any] = [t.TextContent(type="text", text=item) for item in result]
     return t.CallToolResult(content=content, **members)
 
 
@@ -32,7 +32,7 @@ class Peer:
 
     def __init__(self, name: str = "peer", era: str = "dual") -> None:
         self.url = ""
-        """Where it is served."""
+        """URL of the server."""
         self.bus = InMemorySubscriptionBus()
         self.started = asyncio.Event()
         self.cancelled = asyncio.Event()
@@ -52,7 +52,7 @@ class Peer:
         self.needs: dict[str, str] = {}
         """Tools that are listed only to clients that declare a capability."""
         self.descriptions: dict[str, str] = {}
-        """What tools say of themselves."""
+        """Annotations of the tools."""
         self.server: Server[Any] = Server(
             name,
             version="1.0",
@@ -100,8 +100,8 @@ class Peer:
 
     async def list_templates(self, c: Any, p: Any) -> t.ListResourceTemplatesResult:
         """One template."""
-        found = t.ResourceTemplate(uri_template="note://{id}", name="note")
-        return t.ListResourceTemplatesResult(resource_templates=[found])
+        template = t.ResourceTemplate(uri_template="note://{id}", name="note")
+        return t.ListResourceTemplatesResult(resource_templates=[template])
 
     async def list_prompts(self, c: Any, p: Any) -> t.ListPromptsResult:
         """One prompt."""
@@ -125,10 +125,10 @@ class Peer:
         return t.GetPromptResult(messages=[t.PromptMessage(role="user", content=content)])
 
     async def complete(self, c: Any, p: Any) -> t.CompleteResult:
-        """What was asked for, and what it was asked of."""
+        """Complete with the requested value and its reference."""
         of = getattr(p.ref, "name", None) or getattr(p.ref, "uri", "")
-        found = t.Completion(values=[f"{of}:{p.argument.value}"], total=1, has_more=False)
-        return t.CompleteResult(completion=found)
+        result = t.Completion(values=[f"{of}:{p.argument.value}"], total=1, has_more=False)
+        return t.CompleteResult(completion=result)
 
     async def set_level(self, c: Any, p: Any) -> t.EmptyResult:
         """Taken note of by the SDK."""
@@ -147,31 +147,31 @@ class Peer:
     async def answers(self, c: Any, p: Any, **requests: Any) -> dict[str, Any]:
         """The client's answers: asked for on the spot, or through an InputRequiredResult."""
         if c.protocol_version in MODERN_PROTOCOL_VERSIONS:
-            given = p.input_responses or {}
-            if set(requests) <= set(given):
-                return dict(given)
+            value = p.input_responses or {}
+            if set(requests) <= set(value):
+                return dict(value)
             raise InputNeeded(t.InputRequiredResult(input_requests=requests))
-        found = {}
+        result = {}
         for key, request in requests.items():
             params, session = request.params, c.session
             if isinstance(request, t.ElicitRequest):
-                found[key] = await session.elicit_form(
+                result[key] = await session.elicit_form(
                     params.message, params.requested_schema, related_request_id=c.request_id
                 )
             elif isinstance(request, t.CreateMessageRequest):
-                found[key] = await session.create_message(
+                result[key] = await session.create_message(
                     messages=params.messages, max_tokens=9, related_request_id=c.request_id
                 )
             else:
-                found[key] = await session.list_roots()
-        return found
+                result[key] = await session.list_roots()
+        return result
 
     async def echo(self, c: Any, p: Any) -> t.CallToolResult:
         """The arguments."""
         return text(json.dumps(p.arguments), structured_content=p.arguments or {})
 
     async def sample(self, c: Any, p: Any) -> t.CallToolResult:
-        """What the client's model says."""
+        """Return the reply of the client's model."""
         prompt = t.TextContent(type="text", text=(p.arguments or {}).get("prompt", ""))
         params = t.CreateMessageRequestParams(
             messages=[t.SamplingMessage(role="user", content=prompt)], max_tokens=9
@@ -180,7 +180,7 @@ class Peer:
         return text(f"model: {asked['q'].content.text}")
 
     async def elicit(self, c: Any, p: Any) -> t.CallToolResult:
-        """What the client's user says."""
+        """Return the reply of the client's user."""
         schema: Any = {"type": "object", "properties": {"name": {"type": "string"}}}
         params = t.ElicitRequestFormParams(message="Who?", requested_schema=schema)
         asked = await self.answers(c, p, q=t.ElicitRequest(params=params))
@@ -220,9 +220,9 @@ class Peer:
         return text("it broke", is_error=True)
 
     async def whoami(self, c: Any, p: Any) -> t.CallToolResult:
-        """Which capabilities the client is said to have."""
-        found = c.session.client_capabilities
-        return text(json.dumps(found.model_dump(exclude_none=True) if found else {}))
+        """Return the capabilities that the client declares."""
+        result = c.session.client_capabilities
+        return text(json.dumps(result.model_dump(exclude_none=True) if result else {}))
 
     async def grow(self, name: str, needs: str | None = None) -> None:
         """Add a tool, perhaps only for some clients, and announce it in both eras."""

@@ -60,6 +60,6 @@ async def called(client: Client, tool: str, number: object = 1, **arguments: Any
 
 
 async def told(client: Client, number: object = 1, **arguments: Any) -> dict[str, Any]:
-    """What the program tells, as the backend p."""
-    found: dict[str, Any] = json.loads(await called(client, "p_tell", number, **arguments))
-    return found
+    """Return the replies of the program, as the backend p."""
+    document: dict[str, Any] = json.loads(await called(client, "p_tell", number, **arguments))
+    return document

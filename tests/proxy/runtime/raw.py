@@ -20,8 +20,8 @@ def rpc(method: str, params: Any = None, request_id: Any = 1) -> dict[str, Any]:
 def modern(method: str, request_id: Any = 1, **params: Any) -> dict[str, Any]:
     """A request of the modern era."""
     meta = {f"{META}protocolVersion": MODERN, f"{META}clientCapabilities": {}}
-    given = params.pop("_meta", {})
-    return rpc(method, {**params, "_meta": {**meta, **given}}, request_id)
+    value = params.pop("_meta", {})
+    return rpc(method, {**params, "_meta": {**meta, **value}}, request_id)
 
 
 class Raw:
@@ -34,13 +34,13 @@ class Raw:
 
     async def post(self, message: Any, **headers: str | None) -> httpx2.Response:
         """POST one message; a header that is None is not sent (names with _ for -)."""
-        body, given = self._written(message, headers)
-        return await self.http.post(self.url, content=body, headers=given)
+        body, value = self._written(message, headers)
+        return await self.http.post(self.url, content=body, headers=value)
 
     async def messages(self, message: Any, **headers: str | None) -> AsyncIterator[Any]:
         """POST one message; the messages of the answer as they come."""
-        body, given = self._written(message, headers)
-        async with self.http.stream("POST", self.url, content=body, headers=given) as answer:
+        body, value = self._written(message, headers)
+        async with self.http.stream("POST", self.url, content=body, headers=value) as answer:
             async for line in answer.aiter_lines():
                 if "{" in line:
                     yield json.loads(line.removeprefix("data: "))
@@ -48,14 +48,14 @@ class Raw:
     def _written(
         self, message: Any, headers: dict[str, str | None]
     ) -> tuple[bytes, dict[str, str]]:
-        given = {"accept": ACCEPT, "content-type": "application/json"}
+        argument = {"accept": ACCEPT, "content-type": "application/json"}
         if self.session is not None:
-            given["mcp-session-id"] = self.session
+            argument["mcp-session-id"] = self.session
         for name, value in headers.items():
-            given.pop(name.replace("_", "-"), None)
+            argument.pop(name.replace("_", "-"), None)
             if value is not None:
-                given[name.replace("_", "-")] = value
-        return message if isinstance(message, bytes) else json.dumps(message).encode(), given
+                argument[name.replace("_", "-")] = value
+        return message if isinstance(message, bytes) else json.dumps(message).encode(), argument
 
     async def initialize(
         self, revision: str = "2025-11-25", capabilities: Any = None, **headers: str

@@ -138,8 +138,8 @@ class Request:
     @property
     def rpc(self) -> str | None:
         """The JSON-RPC method."""
-        found = json.loads(self.body) if self.body else {}
-        method: str | None = found.get("method") if isinstance(found, dict) else None
+        result = json.loads(self.body) if self.body else {}
+        method: str | None = result.get("method") if isinstance(result, dict) else None
         return method
 
 
@@ -154,7 +154,7 @@ class Gate:
     seen: list[Request] = field(default_factory=list)
 
     def count(self, method: str) -> int:
-        """How many requests of this JSON-RPC method came."""
+        """Return the number of requests of this JSON-RPC method."""
         return sum(request.rpc == method for request in self.seen)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -201,7 +201,7 @@ class Proxy:
         return f"{self.base}/mcp"
 
     async def report(self) -> PodReport:
-        """What its status says."""
+        """Return its report."""
         async with httpx2.AsyncClient() as http:
             answer = await http.get(f"{self.admin}/status")
         return PodReport.model_validate_json(answer.content)
@@ -209,7 +209,7 @@ class Proxy:
     async def state(self, backend: str) -> str:
         """The state of one backend."""
         report = await self.report()
-        return next(found.state for found in report.backends if found.name == backend)
+        return next(result.state for result in report.backends if result.name == backend)
 
     async def until(self, backend: str, state: str) -> None:
         """Wait until a backend is in a state."""
@@ -217,13 +217,13 @@ class Proxy:
         async def there() -> bool:
             # The report of the admin port says the same, but takes a client and a connection.
             reports = self.runtime.report().backends
-            is_there = any(one.name == backend and one.state == state for one in reports)
+            is_there = any(item.name == backend and item.state == state for item in reports)
             return is_there and await self.state(backend) == state
 
         await eventually(there, f"{backend} to be {state}")
 
     async def stop(self) -> None:
-        """What SIGTERM does."""
+        """Stop it as SIGTERM does."""
         self.runtime.stop()
         await self.serving
 
@@ -243,8 +243,8 @@ async def proxied(
     """A proxy in front of these backends, from its first round on."""
     chosen = {"port": free_port(), "admin_port": free_port(), **(options or {})}
     port, admin = chosen["port"], chosen["admin_port"]
-    given = RuntimeOptions(**chosen)
-    runtime = Runtime(configuration(*backends, **spec), given, admin_server=PromptAdminServer)
+    value = RuntimeOptions(**chosen)
+    runtime = Runtime(configuration(*backends, **spec), value, admin_server=PromptAdminServer)
     serves = asyncio.Event()
     task = asyncio.create_task(runtime.serve_http(serves.set))
     proxy = Proxy(runtime, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}", task)

@@ -98,14 +98,14 @@ class ByHand:
     def __init__(self, kind: str, shape: Callable[[bytes], bytes] | None) -> None:
         self.modern = kind == "modern"
         self.keeps = kind in SESSIONS
-        """Whether it keeps sessions, with a stream for each."""
+        """True if it keeps sessions, with a stream for each."""
         self.shape = shape
         self.result: Any = TEXT
         self.calls: list[Any] = []
         self.told: list[Any] = []
         self.left = asyncio.Event()
         self.opened = 0
-        """How many sessions were opened; an id is the number of its session."""
+        """Number of opened sessions; an id is the number of its session."""
         self.gone: set[bytes] = set()
         """Sessions that it does not know any more."""
         self.asked: list[tuple[bytes, str]] = []
@@ -119,13 +119,13 @@ class ByHand:
         self.resumed = b""
         """The answer to who comes back for what is behind its event 1."""
         self.deadlines: Callable[[], TimerQueue]
-        """Those of the calls to it."""
+        """Timers of the calls."""
         self.answers: list[Any] = []
         """Of clients to its questions."""
         self.writes: Callable[[Any, asyncio.StreamWriter], Awaitable[None]] | None = None
-        """How it answers a call of this id, if not by `shape`."""
+        """Form of the response to a call of this id, if not `shape`."""
         self.before: Callable[[bytes], Awaitable[None]] | None = None
-        """What it does before it answers a call of this session."""
+        """Actions before the response to a call of this session."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
@@ -168,7 +168,7 @@ class ByHand:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        """What has no body: the stream of a session, or its end."""
+        """Handle a request without a body: the stream of a session, or its end."""
         if head.startswith(b"delete"):
             self.asked.append((session, "DELETE"))
         if b"last-event-id: 1" in head:
@@ -182,7 +182,7 @@ class ByHand:
         await reader.read()
 
     def is_warm(self) -> bool:
-        """Whether a session waits for a call."""
+        """Return True if a session waits for a call."""
         return any(warm.links for warm in self.sessions._warm._kinds.values())
 
     def say(self, session: bytes, message: Any) -> None:
@@ -241,11 +241,11 @@ async def stage(
     """A backend by hand, and a client of its era (or another) in front of the proxy."""
     backend = ByHand(kind, shape)
     async with served(backend.serve) as port:
-        given: dict[str, Any] = {"timeouts": {"request": timeout, "idle": "1ms"}}
+        value: dict[str, Any] = {"timeouts": {"request": timeout, "idle": "1ms"}}
         if kind == "Reused":
-            given["session"] = {"stateless": True}
+            value["session"] = {"stateless": True}
         spec = {"session": {"mode": kind}} if kind in SESSIONS else {}
-        running = await proxy({"name": "p", "url": f"http://127.0.0.1:{port}/mcp", **given}, **spec)
+        running = await proxy({"name": "p", "url": f"http://127.0.0.1:{port}/mcp", **value}, **spec)
         backend.sessions = running.runtime.gateway.backends["p"].sessions
         backend.reap = backend.sessions.close_idle
         upstream = running.runtime.gateway.backends["p"]

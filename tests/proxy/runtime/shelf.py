@@ -48,7 +48,7 @@ SELECTED: dict[str, Any] = {
 
 
 class Shelf(Peer):
-    """What it is asked for by name it answers with that name."""
+    """Responses contain the requested name."""
 
     def __init__(self, name: str = "shelf", era: str = "dual") -> None:
         super().__init__(name, era)
@@ -70,5 +70,5 @@ class Shelf(Peer):
         return t.ListResourcesResult(resources=[t.Resource(uri=u, name="r") for u in RESOURCES])
 
     async def list_templates(self, c: Any, p: Any) -> t.ListResourceTemplatesResult:
-        found = [t.ResourceTemplate(uri_template=one, name="t") for one in TEMPLATES]
-        return t.ListResourceTemplatesResult(resource_templates=found)
+        results = [t.ResourceTemplate(uri_template=template, name="t") for template in TEMPLATES]
+        return t.ListResourceTemplatesResult(resource_templates=results)

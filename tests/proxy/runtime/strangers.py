@@ -15,7 +15,7 @@ KEY, ANOTHER_KEY = b"k" * 32, b"x" * 32
 
 @dataclass
 class Stranger:
-    """What one of these programs has received."""
+    """Bytes that one of these programs has received."""
 
     received: bytearray = field(default_factory=bytearray)
     connections: int = 0

@@ -35,7 +35,7 @@ async def list_resources(ctx: Any, params: Any) -> t.ListResourcesResult:
 
 
 async def call_tool(ctx: Any, params: Any) -> t.CallToolResult:
-    """Which process this is."""
+    """Return the pid of this process."""
     return t.CallToolResult(content=[], structured_content={"result": os.getpid()})
 
 

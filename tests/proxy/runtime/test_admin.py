@@ -37,11 +37,11 @@ async def test_a_running_proxy_is_alive_and_ready_and_reports_its_configuration(
     running = await proxy({"name": "p", "url": url})
     for path in ("/livez", "/readyz"):
         assert (await http.get(running.admin + path)).status_code == 200
-    found = (await http.get(f"{running.admin}/status")).json()
-    assert found["configHash"] == "0" * 64
-    assert found["clashes"] == []
-    assert len(found["catalogHash"]) == 64
-    assert found["backends"] == [
+    result = (await http.get(f"{running.admin}/status")).json()
+    assert result["configHash"] == "0" * 64
+    assert result["clashes"] == []
+    assert len(result["catalogHash"]) == 64
+    assert result["backends"] == [
         {
             "name": "p",
             "state": "Healthy",
@@ -164,21 +164,24 @@ async def test_a_watcher_gets_a_report_at_once_and_one_for_each_change(
         async with asyncio.timeout(15):
             assert (await report()).backends[0].state == "Healthy"
             server.gate.status = 401
-            found = await report()
-            assert (found.backends[0].state, found.backends[0].components) == ("Unauthorized", None)
-            assert found.catalog_hash is None
+            result = await report()
+            assert (result.backends[0].state, result.backends[0].components) == (
+                "Unauthorized",
+                None,
+            )
+            assert result.catalog_hash is None
             server.gate.status = None
-            while (found := await report()).backends[0].components is None:
+            while (result := await report()).backends[0].components is None:
                 pass
-            assert found.backends[0].state == "Healthy"
+            assert result.backends[0].state == "Healthy"
             await server.grow("more")
 
-            def tools(found: PodReport) -> int | None:
-                counts = found.backends[0].components
+            def tools(actual: PodReport) -> int | None:
+                counts = actual.backends[0].components
                 return counts.tools if counts else None
 
-            while tools(found) != len(server.tools):
-                found = await report()
+            while tools(result) != len(server.tools):
+                result = await report()
 
 
 async def test_a_watcher_gets_blank_lines_while_nothing_changes(
@@ -190,9 +193,9 @@ async def test_a_watcher_gets_blank_lines_while_nothing_changes(
     await running.until("p", "Healthy")
     async with http.stream("GET", f"{running.admin}/status?watch") as answer:
         lines = _lines(answer)
-        found = [await anext(lines) for _ in range(6)]
-    assert json.loads(found[0])["backends"][0]["state"] == "Healthy"
-    assert found[1:] == [""] * 5
+        results = [await anext(lines) for _ in range(6)]
+    assert json.loads(results[0])["backends"][0]["state"] == "Healthy"
+    assert results[1:] == [""] * 5
 
 
 async def test_metrics_parse_and_their_labels_do_not_grow_with_what_clients_send(

@@ -1,4 +1,4 @@
-"""What a backend asks, logs and reports reaches the right client, in all four pairs of eras."""
+"""Requests, logs and progress of a backend reach the right client, in all four pairs of eras."""
 
 import asyncio
 from typing import Any
@@ -23,7 +23,7 @@ class User:
         self.name = name
         self.prompts: list[str] = []
         self.asked: set[str] = set()
-        """Which features it was asked for."""
+        """Features that the client was asked for."""
         self.logs: list[Any] = []
         self.progress: list[tuple[float, float | None, str | None]] = []
 
@@ -93,8 +93,8 @@ async def test_s9_answers_of_concurrent_clients_never_mix(
             for user, client in zip(users, (a, b), strict=True)
             for number in range(4)
         ]
-        found = [_text(answer) for answer in await asyncio.gather(*calls)]
-    assert found == [f"model: {user.name}/{user.name}-{n}" for user in users for n in range(4)]
+        results = [_text(answer) for answer in await asyncio.gather(*calls)]
+    assert results == [f"model: {user.name}/{user.name}-{n}" for user in users for n in range(4)]
     for user in users:
         assert sorted(user.prompts) == [f"{user.name}-{n}" for n in range(4)]
 

@@ -104,7 +104,7 @@ async def test_s14_the_challenge_does_not_depend_on_the_request(
     assert _challenge(answer).startswith(f'Bearer resource_metadata="{METADATA}"')
 
 
-async def test_a_token_in_the_query_counts_nothing(closed: Any, http: httpx2.AsyncClient) -> None:
+async def test_a_token_in_the_query_is_ignored(closed: Any, http: httpx2.AsyncClient) -> None:
     issuer, _, running = closed
     token = issuer.issuer.token()
     for name in ("access_token", "token"):
@@ -115,7 +115,7 @@ async def test_a_token_in_the_query_counts_nothing(closed: Any, http: httpx2.Asy
     assert answer.status_code == 401
 
 
-async def test_an_api_key_of_another_header_counts_nothing(
+async def test_an_api_key_in_another_header_is_ignored(
     closed: Any, http: httpx2.AsyncClient
 ) -> None:
     issuer, _, running = closed

@@ -35,7 +35,7 @@ def _sign_in(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @eras
-async def test_of_every_kind_lists_show_what_a_caller_may_use(era: str) -> None:
+async def test_lists_of_every_kind_contain_only_usable_components(era: str) -> None:
     rules = (
         rule(
             "dev",
@@ -68,7 +68,9 @@ async def test_of_every_kind_lists_show_what_a_caller_may_use(era: str) -> None:
 
 @eras
 @pytest.mark.parametrize("names", ["ab", "a"])
-async def test_a_denied_name_has_exactly_the_answer_of_an_unknown_one(era: str, names: str) -> None:
+async def test_a_denied_name_gets_the_same_response_as_an_unknown_name(
+    era: str, names: str
+) -> None:
     async with worlds(rule("dev", DEV, READ), names=names) as world:
         alice = await world.caller(era, ALICE)
         for kind, denied, unknown in (
@@ -100,8 +102,8 @@ async def test_a_missing_scope_is_a_challenge_that_names_all_scopes(era: str) ->
         challenge = answer.headers["www-authenticate"]
         assert 'error="insufficient_scope"' in challenge
         assert 'scope="tools:all tools:write"' in challenge
-        given = token(groups=["dev"], scopes=["tools:write", "tools:all", "x"])
-        having = await world.caller(era, given)
+        value = token(groups=["dev"], scopes=["tools:write", "tools:all", "x"])
+        having = await world.caller(era, value)
         assert "a_set_a" in await having.listed("tools")
         assert last(await having.use("tools", "a_set_a"))["result"]
         # A scope would not help these.
@@ -160,15 +162,15 @@ async def test_a_session_has_the_access_of_each_requests_own_token() -> None:
 
 
 @eras
-async def test_instructions_and_capabilities_are_those_of_backends_within_reach(era: str) -> None:
+async def test_instructions_and_capabilities_are_those_of_reachable_backends(era: str) -> None:
     async with worlds(rule("dev", DEV, {"tools": ["a_*"], "backends": ["a"]})) as world:
         alice, bob = await world.caller(era, ALICE), await world.caller(era, BOB)
         method = "server/discover"
         if era == "legacy":
-            found = [last(await who.raw.initialize(**who.headers)) for who in (alice, bob)]
+            result = [last(await who.raw.initialize(**who.headers)) for who in (alice, bob)]
         else:
-            found = [last(await who.send(method)) for who in (alice, bob)]
-        capabilities = [answer["result"]["capabilities"] for answer in found]
+            result = [last(await who.send(method)) for who in (alice, bob)]
+        capabilities = [answer["result"]["capabilities"] for answer in result]
         assert "tools" in capabilities[0]
         assert "tools" not in capabilities[1]
 
@@ -181,7 +183,7 @@ async def test_lists_of_restricted_callers_are_never_public() -> None:
 
 
 @eras
-async def test_a_method_that_names_nothing_needs_access_to_the_whole_backend(era: str) -> None:
+async def test_a_method_without_a_component_requires_access_to_the_whole_backend(era: str) -> None:
     rules = rule("dev", DEV, {"tools": ["*"]}), rule("ops", OPS, {"backends": ["a"]})
     async with worlds(*rules, names="a") as world:
         alice, bob = await world.caller(era, ALICE), await world.caller(era, BOB)
@@ -259,7 +261,7 @@ async def test_two_classes_interleaved_never_see_the_lists_of_each_other() -> No
 _TOOLS = list(enumerate(["get_a", "get_b_admin", "get_off", "set_a"]))
 
 
-async def test_a_session_that_goes_on_under_other_rules_hears_that_its_lists_may_differ() -> None:
+async def test_a_session_whose_rules_changed_is_notified_of_changed_lists() -> None:
     def rules(pattern: str) -> dict[str, Any]:
         return {"rules": [rule("dev", DEV, {"tools": [pattern]}), rule("ops", OPS, READ)]}
 

@@ -19,10 +19,11 @@ from tests.proxy.runtime.serving import LIVE, Proxy, proxied, serving
 from tests.proxy.runtime.shelf import Shelf
 from tests.proxy.runtime.strangers import KEY
 from tests.support.builders import an_mcpproxy
+from tests.support.examples import examples
 
 pytestmark = [*LIVE, pytest.mark.timeout(180)]
 EXAMPLES = settings(
-    max_examples=5,
+    max_examples=examples(5),
     deadline=None,
     derandomize=True,
     # A smaller example is not worth minutes of starting proxies.
@@ -31,7 +32,7 @@ EXAMPLES = settings(
 )
 
 
-@pytest.mark.parametrize("instances", [1, 3])
+@pytest.mark.parametrize("instances", [1, pytest.param(3, marks=pytest.mark.slow)])
 @given(authorization=authorizations())
 @EXAMPLES
 async def test_callers_may_use_the_components_that_are_listed_and_that_a_plan_shows(

@@ -36,9 +36,9 @@ async def test_skills_are_those_whose_resources_a_client_may_read(
     running = await world.proxy(authorization=_rules({"resources": ["skill://a/git*"]}))
     await settled(running)
     client = await world.asker(running, era)
-    found = await client.result("skills/list")
-    assert [skill["uri"] for skill in found["skills"]] == ["skill://a/git/SKILL.md"]
-    assert found.get("cacheScope") != "public"
+    actual = await client.result("skills/list")
+    assert [skill["uri"] for skill in actual["skills"]] == ["skill://a/git/SKILL.md"]
+    assert actual.get("cacheScope") != "public"
     assert (await client.result("skills/get", {"uri": "skill://a/git/SKILL.md"}))["skill"]
     error = await client.error("skills/get", {"uri": "skill://a/secret/SKILL.md"})
     assert error["message"] == "unknown resource: skill://a/secret/SKILL.md"

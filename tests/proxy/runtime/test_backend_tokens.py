@@ -161,8 +161,10 @@ async def test_a_refused_client_is_a_state_with_the_code_of_the_server(
     assert "invalid_client" in (status.message or "")
     assert "secret words" not in (status.message or "")
     error = (await _call(proxy, http))["error"]
-    assert error["data"] == {"backend": "p", "reason": "TokenRefused"}
-    assert error["message"].endswith("refused a token for the backend: invalid_client")
+    assert error["data"] == {"backend": "p", "reason": "TokenRefused", "mayHaveRun": False}
+    assert error["message"].endswith(
+        "refused a token for the backend: invalid_client; the request did not run"
+    )
     assert stage.grants.url not in json.dumps(error)
     assert 'mcpproxy_token_requests_total{backend="p",result="refused"}' in await _metrics(proxy)
 

@@ -40,11 +40,11 @@ async def test_each_request_of_a_batch_gets_its_response(proxy: Any, http: Any, 
         ids = [1, "1", "a"]
         calls = [rpc("tools/call", CALL, own) for own in ids]
         answer = await client.post([calls[0], told, *calls[1:], 5, rpc("initialize", {}, "i")])
-        found = {json.dumps(m["id"]): m for m in _messages(answer)}
-        assert all("result" in found[json.dumps(own)] for own in ids)
-        assert found["null"]["error"]["code"] == -32600
-        assert "must not be part of a batch" in found['"i"']["error"]["message"]
-        assert len(found) == 5
+        result = {json.dumps(m["id"]): m for m in _messages(answer)}
+        assert all("result" in result[json.dumps(own)] for own in ids)
+        assert result["null"]["error"]["code"] == -32600
+        assert "must not be part of a batch" in result['"i"']["error"]["message"]
+        assert len(result) == 5
         assert len(backend.calls) == 3
 
 
@@ -57,9 +57,7 @@ async def test_a_batch_without_requests_is_accepted_without_a_body(eras: Any, ht
 
 
 @pytest.mark.parametrize("revision", LATER)
-async def test_a_batch_is_refused_in_revisions_without_them(
-    eras: Any, http: Any, revision: str
-) -> None:
+async def test_a_batch_is_refused_in_other_revisions(eras: Any, http: Any, revision: str) -> None:
     client = await _client(eras, http, revision)
     assert error(await client.post([rpc("ping")])) == (400, -32600)
 
@@ -125,5 +123,5 @@ async def test_a_request_of_a_batch_can_be_cancelled_by_the_same_batch(
         cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled"}
         cancel["params"] = {"requestId": 1}  # type: ignore[assignment]
         answer = await client.post([rpc("tools/call", CALL), cancel])
-        (found,) = _messages(answer)
-        assert (found["id"], "cancelled" in found["error"]["message"]) == (1, True)
+        (message,) = _messages(answer)
+        assert (message["id"], "cancelled" in message["error"]["message"]) == (1, True)

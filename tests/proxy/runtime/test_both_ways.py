@@ -1,4 +1,4 @@
-"""What a client tells arrives at its own sessions as it is, and what a backend takes back ends."""
+"""Notifications of a client reach its own sessions unchanged, and withdrawn requests end."""
 
 import asyncio
 import json
@@ -54,9 +54,9 @@ class Stage:
 
     async def client(self, who: str = "ann") -> Client:
         """A client with a session."""
-        found = Client(self.http, self.url, "legacy", {"authorization": who})
-        await found.initialize(CAPABILITIES)
-        return found
+        result = Client(self.http, self.url, "legacy", {"authorization": who})
+        await result.initialize(CAPABILITIES)
+        return result
 
     async def answer(self, call: Call) -> None:
         """The tool."""
@@ -105,9 +105,9 @@ def _call(tool: str = "b0_t", request_id: str = "7") -> bytes:
 def _heard(backend: Backend) -> list[tuple[str, str]]:
     """Notifications that a backend got, with their sessions."""
     return [
-        (one.headers.get("mcp-session-id", ""), one.body.decode())
-        for one in backend.seen
-        if "method" in one.message and "id" not in one.message
+        (item.headers.get("mcp-session-id", ""), item.body.decode())
+        for item in backend.seen
+        if "method" in item.message and "id" not in item.message
     ]
 
 
@@ -121,7 +121,7 @@ async def test_a_vendors_notification_arrives_unchanged_in_a_session_of_the_clie
     assert body == VENDOR
     stage.release.set()
     await client.exchange(_call())
-    (called,) = [one for one in backend.seen if "id" in one.message]
+    (called,) = [item for item in backend.seen if "id" in item.message]
     assert called.headers["mcp-session-id"] == session
 
 
@@ -140,7 +140,7 @@ async def test_s9_a_notification_reaches_only_the_sessions_of_its_client(
     assert await ann.tell(told.encode()) == 202
     isolated, held, stateless = stage.backends
     for backend in (isolated, held):
-        anns = next(one for one in backend.seen if "id" in one.message)
+        anns = next(item for item in backend.seen if "id" in item.message)
         assert _heard(backend) == [(anns.headers["mcp-session-id"], told)]
     assert _heard(stateless) in ([("", told)], [])
     stage.release.set()
@@ -172,7 +172,7 @@ async def test_withdrawing_a_capability_keeps_the_others(stage: Stage) -> None:
     backend = await stage.start("PerClient", forward={"roots": False})
     stage.release.set()
     await (await stage.client()).exchange(_call())
-    greetings = [one.body.decode() for one in backend.greetings]
+    greetings = [greeting.body.decode() for greeting in backend.greetings]
     assert sum('{"sampling":{},"x-more":[1e400]}' in body for body in greetings) == 1
 
 
@@ -241,14 +241,14 @@ async def test_progress_on_a_server_request_reaches_the_backend_with_its_token(
     }
 
 
-async def test_a_question_that_is_withdrawn_ends_with_the_id_that_the_client_knows(
+async def test_a_cancelled_server_request_ends_with_the_id_that_the_client_received(
     stage: Stage,
 ) -> None:
     backend = await stage.start("PerClient")
     stage.asks = stage.withdraws = True
     client = await stage.client()
-    found = [json.loads(one) for one in await client.exchange(_call())]
-    question, withdrawal, response = found
+    results = [json.loads(item) for item in await client.exchange(_call())]
+    question, withdrawal, response = results
     assert withdrawal == {
         "jsonrpc": "2.0",
         "x-e": 2,
@@ -258,10 +258,10 @@ async def test_a_question_that_is_withdrawn_ends_with_the_id_that_the_client_kno
     assert response["id"] == 7
     # An answer that comes all the same is nobody's any more.
     assert await client.tell(_answer(question)) == 202
-    assert not [one for one in backend.seen if "result" in one.message]
+    assert not [entry for entry in backend.seen if "result" in entry.message]
 
 
-async def test_an_answer_counts_however_its_id_is_spelled(stage: Stage) -> None:
+async def test_a_response_is_matched_regardless_of_the_encoding_of_its_id(stage: Stage) -> None:
     await stage.start("PerClient")
     stage.asks = True
 

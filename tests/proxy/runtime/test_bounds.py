@@ -54,8 +54,8 @@ class Library:
         if "id" not in message:
             return Response(status_code=202)
         answer = {"jsonrpc": "2.0", "id": message["id"]}
-        found = self._result(message["method"], message.get("params", {}))
-        return JSONResponse({**answer, **found})
+        result = self._result(message["method"], message.get("params", {}))
+        return JSONResponse({**answer, **result})
 
     def _result(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         if method == "initialize":
@@ -154,11 +154,11 @@ async def test_a_client_with_many_subscriptions_leaves_room_for_others(
     assert ALL_SUBSCRIPTIONS.reached == before + 12
     victim = Raw(running.url, http)
     await victim.initialize(authorization="Bearer victim")
-    found = await _subscribe(victim, "x://1", authorization="Bearer victim")
-    assert "result" in found
+    result = await _subscribe(victim, "x://1", authorization="Bearer victim")
+    assert "result" in result
 
 
-async def test_a_subscription_that_the_backend_refuses_takes_no_place(
+async def test_a_refused_subscription_does_not_count_towards_the_limit(
     stack: AsyncExitStack, http: httpx2.AsyncClient
 ) -> None:
     library, running = await _library(stack)
@@ -174,7 +174,7 @@ def _shortened(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> None:
     monkeypatch.setattr(module, name, replace(getattr(module, name), value=0))
 
 
-async def test_a_question_outside_of_any_request_ends_without_an_answer(
+async def test_a_server_request_outside_of_any_request_ends_without_a_response(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert STANDING_ANSWER.value == 600

@@ -86,7 +86,7 @@ async def test_lookups_and_fresh_lists_send_no_requests_to_the_backend(
     assert server.gate.count("tools/list") == before
 
 
-async def test_an_explicit_list_asks_again_once_the_snapshot_is_not_young(
+async def test_an_explicit_list_refreshes_a_snapshot_that_is_no_longer_recent(
     peer: Any, proxy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(list_cache, "MIN_REFRESH_AGE", 0.0)
@@ -106,10 +106,10 @@ async def test_concurrent_lists_are_one_flight(
     async with Client(running.url, mode="legacy") as client:
         before = server.gate.count("tools/list")
         gateway = running.runtime.gateway
-        found = await asyncio.gather(
+        result = await asyncio.gather(
             *(gateway.listing(TOOLS, None, modern=False) for _ in range(20))
         )
-        assert len(set(found)) == 1
+        assert len(set(result)) == 1
         assert server.gate.count("tools/list") == before + PAGES
         assert await _names(client)
 

@@ -62,18 +62,18 @@ async def test_several_servers_of_a_file_have_their_keys_as_prefixes(
 ) -> None:
     _, url = await peer("p")
     stdio = {"command": sys.executable, "args": [str(small)]}
-    several, one = tmp_path / "several.json", tmp_path / "one.json"
+    several, item = tmp_path / "several.json", tmp_path / "one.json"
     several.write_text(json.dumps({"mcpServers": {"small": stdio, "My Peer": {"url": url}}}))
-    one.write_text(json.dumps({"mcpServers": {"peer": {"url": url, "type": "http"}}}))
+    item.write_text(json.dumps({"mcpServers": {"peer": {"url": url, "type": "http"}}}))
     args = ["run", str(several), "--transport", "stdio"]
     async with Client(StdioServerParameters(command=COMMAND, args=args), mode="legacy") as client:
 
         async def both() -> bool:
-            found = await _tools(client)
-            return {"small_shout", "My_Peer_echo"} <= set(found)
+            result = await _tools(client)
+            return {"small_shout", "My_Peer_echo"} <= set(result)
 
         await eventually(both, "the tools of both servers")
-    parameters = StdioServerParameters(command=COMMAND, args=["run", str(one)])
+    parameters = StdioServerParameters(command=COMMAND, args=["run", str(item)])
     async with Client(parameters, mode="legacy") as client:
         assert "echo" in await _tools(client)
 
@@ -93,28 +93,29 @@ async def test_standard_output_carries_messages_and_nothing_else(peer: Any) -> N
     )
     assert process.stdin is not None
     assert process.stdout is not None
-    given = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "c"}}
+    value = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "c"}}
     messages = [
         b"this is no message",
-        json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": given}).encode(),
+        json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": value}).encode(),
         b'{"jsonrpc":"2.0","id":2,"method":"tools/list"}',
     ]
-    found = []
+    results = []
     async with asyncio.timeout(30):
         for message in messages:
             process.stdin.write(message + b"\n")
-            found.append(json.loads(await process.stdout.readline()))
+            results.append(json.loads(await process.stdout.readline()))
         process.stdin.close()
         rest, errors = await process.communicate()
     assert rest == b""
-    assert [message["id"] for message in found] == [None, 1, 2]
-    assert found[0]["error"]["code"] == -32700
-    assert "echo" in [tool["name"] for tool in found[2]["result"]["tools"]]
+    assert [message["id"] for message in results] == [None, 1, 2]
+    assert results[0]["error"]["code"] == -32700
+    assert "echo" in [tool["name"] for tool in results[2]["result"]["tools"]]
     assert process.returncode == 0
     for line in errors.splitlines():
         assert {"time", "level", "logger", "message"} <= json.loads(line).keys()
 
 
+@pytest.mark.slow
 async def test_a_manifest_is_served_over_http_until_sigterm(peer: Any, tmp_path: Path) -> None:
     _, url = await peer("p")
     manifest = tmp_path / "mcpproxy.yaml"

@@ -1,4 +1,4 @@
-"""What `mcpproxy run` says when its configuration can't be used."""
+"""Messages of `mcpproxy run` about unusable configurations."""
 
 from pathlib import Path
 

@@ -59,8 +59,8 @@ async def test_an_immediate_request_of_a_stdio_server_reaches_its_client(
         key: {"action": "accept", "content": {"name": "ann"}} for key in asked["inputRequests"]
     }
     retry = {**call, "inputResponses": answers, "requestState": asked["requestState"]}
-    found = last(await client.call("tools/call", **retry))["result"]
-    assert found["content"][0]["text"] == "one=ann two=ann True"
+    result = last(await client.call("tools/call", **retry))["result"]
+    assert result["content"][0]["text"] == "one=ann two=ann True"
 
 
 @pytest.mark.slow
@@ -126,8 +126,8 @@ async def test_structured_results_of_any_shape_reach_legacy_clients(proxy: Any, 
         tools = {tool.name for tool in (await client.list_tools()).tools}
         assert tools == {f"p_{name}" for name in VALUES}
         for name, (_, value) in VALUES.items():
-            found = (await client.call_tool(f"p_{name}", {})).structured_content
-            assert found == (value if isinstance(value, dict) else {"result": value})
+            result = (await client.call_tool(f"p_{name}", {})).structured_content
+            assert result == (value if isinstance(value, dict) else {"result": value})
 
 
 async def test_log_messages_reach_a_legacy_client_that_set_no_level(proxy: Any, stack: Any) -> None:

@@ -48,11 +48,11 @@ async def test_a_page_of_an_admitted_origin_passes_its_preflight(
     answer = await _preflight(running.url, http, wanted)
     assert answer.status_code == 204
     assert _readable(answer)
-    found = _cors(answer)
-    assert found["access-control-allow-methods"] == "GET, POST, DELETE"
-    assert found["access-control-allow-headers"] == wanted.lower()
-    assert int(found["access-control-max-age"]) > 0
-    assert "access-control-allow-credentials" not in found
+    result = _cors(answer)
+    assert result["access-control-allow-methods"] == "GET, POST, DELETE"
+    assert result["access-control-allow-headers"] == wanted.lower()
+    assert int(result["access-control-max-age"]) > 0
+    assert "access-control-allow-credentials" not in result
 
 
 @pytest.mark.parametrize("origin", [OTHER, "null", "http://app.example.com", f"{PAGE}:8443"])
@@ -100,28 +100,28 @@ async def test_a_page_reads_every_answer_of_both_eras_also_errors_and_streams(
     _, url = await peer("p")
     running = await proxy({"name": "p", "url": url, "prefix": ""}, allowedOrigins=[PAGE])
     raw = Raw(running.url, http)
-    found = [await raw.initialize(origin=PAGE)]
-    found.append(await raw.post(rpc("tools/list"), origin=PAGE))
+    result = [await raw.initialize(origin=PAGE)]
+    result.append(await raw.post(rpc("tools/list"), origin=PAGE))
     echo = rpc("tools/call", {"name": "echo", "arguments": {}})
     # The same head twice: what was read of it before keeps its headers.
-    found += [await raw.post(echo, origin=PAGE) for _ in range(2)]
+    result += [await raw.post(echo, origin=PAGE) for _ in range(2)]
     noisy = rpc("tools/call", {"name": "noisy", "arguments": {}})
-    found.append(await raw.post(noisy, origin=PAGE))
-    assert "result" in last(found[-1])
+    result.append(await raw.post(noisy, origin=PAGE))
+    assert "result" in last(result[-1])
     headers = {"mcp_protocol_version": MODERN, "mcp_method": "server/discover", "origin": PAGE}
-    found.append(await raw.post(rpc("server/discover"), **headers))
-    assert found[-1].status_code == 400
-    found.append(await raw.post("not json", origin=PAGE))
-    found.append(await raw.post(rpc("ping"), origin=PAGE, mcp_session_id="none"))
-    assert found[-1].status_code == 404
+    result.append(await raw.post(rpc("server/discover"), **headers))
+    assert result[-1].status_code == 400
+    result.append(await raw.post("not json", origin=PAGE))
+    result.append(await raw.post(rpc("ping"), origin=PAGE, mcp_session_id="none"))
+    assert result[-1].status_code == 404
     for method in ("PUT", "DELETE"):
-        found.append(await http.request(method, running.url, headers={"origin": PAGE}))
-    found.append(await http.post(f"{running.base}/other", headers={"origin": PAGE}))
-    found.append(await http.post(running.url, headers={"origin": PAGE, "content-type": "a/b"}))
-    found.append(await http.post(running.url, headers={"origin": PAGE, "host": "other.example"}))
+        result.append(await http.request(method, running.url, headers={"origin": PAGE}))
+    result.append(await http.post(f"{running.base}/other", headers={"origin": PAGE}))
+    result.append(await http.post(running.url, headers={"origin": PAGE, "content-type": "a/b"}))
+    result.append(await http.post(running.url, headers={"origin": PAGE, "host": "other.example"}))
     large = b" " * (MAX_BODY + 1)
-    found.append(await http.post(running.url, headers={"origin": PAGE}, content=large))
-    assert found[-1].status_code == 413
+    result.append(await http.post(running.url, headers={"origin": PAGE}, content=large))
+    assert result[-1].status_code == 413
     async with http.stream(
         "GET",
         running.url,
@@ -132,8 +132,8 @@ async def test_a_page_reads_every_answer_of_both_eras_also_errors_and_streams(
         },
     ) as stream:
         assert stream.status_code == 200
-        found.append(stream)
-    for answer in found:
+        result.append(stream)
+    for answer in result:
         assert _readable(answer), (answer.request.method, answer.status_code, answer.headers)
 
 

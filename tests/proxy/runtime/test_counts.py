@@ -1,4 +1,4 @@
-"""What is counted of backends that don't have every kind of component."""
+"""Counts of backends that lack some kinds of components."""
 
 from typing import Any
 
@@ -23,20 +23,20 @@ async def no_resources(c: Any, p: Any) -> t.ListResourcesResult:
 
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])
-async def test_an_empty_list_is_zero_and_a_kind_that_is_not_there_is_named(
+async def test_an_empty_list_is_zero_and_an_unsupported_kind_is_named(
     proxy: Any, stack: Any, era: str
 ) -> None:
     bare: Server[Any] = Server("bare", on_list_tools=no_tools, on_list_resources=no_resources)
     base = await stack.enter_async_context(serving(Gate(bare.streamable_http_app(), era)))
     running = await proxy({"name": "p", "url": f"{base}/mcp"})
-    (found,) = (await running.report()).backends
-    assert found.state == "Healthy"
-    assert found.components == ComponentCounts(tools=0, resources=0)
+    (backend,) = (await running.report()).backends
+    assert backend.state == "Healthy"
+    assert backend.components == ComponentCounts(tools=0, resources=0)
     # It has resources, but knows no request for templates.
-    assert found.not_offered == ["prompts", "resourceTemplates"]
+    assert backend.not_offered == ["prompts", "resourceTemplates"]
 
 
 async def test_components_of_a_failed_backend_are_not_reported_as_missing(proxy: Any) -> None:
     running = await proxy({"name": "p", "url": f"http://127.0.0.1:{free_port()}/mcp"})
-    (found,) = (await running.report()).backends
-    assert (found.components, found.not_offered) == (None, None)
+    (backend,) = (await running.report()).backends
+    assert (backend.components, backend.not_offered) == (None, None)

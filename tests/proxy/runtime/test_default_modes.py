@@ -20,7 +20,7 @@ from tests.proxy.runtime.program import PROGRAM
 from tests.proxy.runtime.serving import LIVE, serving
 from tests.proxy.runtime.waiting import soon
 
-pytestmark = LIVE
+pytestmark = [*LIVE, pytest.mark.slow]
 MCPPROXY = str(Path(sys.executable).with_name("mcpproxy"))
 ERAS = ("legacy", "2026-07-28")
 
@@ -43,8 +43,8 @@ async def _told(client: Client, tool: str = "p_tell") -> tuple[int, int]:
     """The process that answered, and its number of calls."""
     result = await client.call_tool(tool, {})
     (content,) = result.content
-    found = json.loads(content.text)  # type: ignore[union-attr]
-    return found["pid"], found["told"]
+    document = json.loads(content.text)  # type: ignore[union-attr]
+    return document["pid"], document["told"]
 
 
 class SlowProgram:
@@ -92,7 +92,7 @@ async def test_a_slow_program_starts_for_its_first_client_while_it_starts_for_th
 
 
 @pytest.mark.parametrize("mode", ERAS)
-async def test_the_one_client_of_a_pipe_costs_one_process_besides_that_of_the_lists(
+async def test_the_client_of_a_pipe_costs_one_process_in_addition_to_that_of_the_lists(
     tmp_path: Path, mode: Any
 ) -> None:
     slow = SlowProgram(tmp_path)
@@ -104,13 +104,13 @@ async def test_the_one_client_of_a_pipe_costs_one_process_besides_that_of_the_li
     async with Client(stdio_client(parameters), mode=mode) as client:
         await soon(lambda: len(slow.pids) == 2, "a second process")
         with slow.opened():
-            found = [await _told(client, "tell") for _ in range(3)]
-    assert [told for _, told in found] == [1, 2, 3]
-    assert {pid for pid, _ in found} < set(slow.pids)
+            results = [await _told(client, "tell") for _ in range(3)]
+    assert [told for _, told in results] == [1, 2, 3]
+    assert {pid for pid, _ in results} < set(slow.pids)
     assert len(slow.pids) == 2
 
 
-async def test_a_clients_calls_reach_one_process_that_is_its_own(
+async def test_the_calls_of_one_client_reach_a_process_that_serves_no_other_client(
     proxy: Any, tmp_path: Path
 ) -> None:
     running = await proxy(_backend(tmp_path))
@@ -146,27 +146,25 @@ async def test_a_client_without_session_and_identity_finds_a_fresh_process(
 ) -> None:
     running = await proxy(_backend(tmp_path))
     async with Client(running.url, mode="2026-07-28") as client:
-        found = [await _told(client) for _ in range(3)]
-    assert [told for _, told in found] == [1, 1, 1]
-    assert len({pid for pid, _ in found}) == 3
+        results = [await _told(client) for _ in range(3)]
+    assert [told for _, told in results] == [1, 1, 1]
+    assert len({pid for pid, _ in results}) == 3
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mode", ERAS)
-async def test_the_one_client_of_a_pipe_keeps_the_state_of_a_program_of_mcp_json(
+async def test_the_client_of_a_pipe_keeps_the_state_of_a_program_of_mcp_json(
     tmp_path: Path, mode: Any
 ) -> None:
     path = tmp_path / "mcp.json"
     path.write_text(json.dumps({"mcpServers": {"p": _program(tmp_path)}}))
     parameters = StdioServerParameters(command=MCPPROXY, args=["run", str(path)])
     async with Client(stdio_client(parameters), mode=mode) as client:
-        found = [await _told(client, "tell") for _ in range(3)]
-        found += await asyncio.gather(*(_told(client, "tell") for _ in range(3)))
-    assert sorted(told for _, told in found) == [1, 2, 3, 4, 5, 6]
-    assert len({pid for pid, _ in found}) == 1
+        result = [await _told(client, "tell") for _ in range(3)]
+        result += await asyncio.gather(*(_told(client, "tell") for _ in range(3)))
+    assert sorted(told for _, told in result) == [1, 2, 3, 4, 5, 6]
+    assert len({pid for pid, _ in result}) == 1
 
 
-@pytest.mark.slow
 async def test_the_mode_of_a_server_of_mcp_json_is_the_one_it_sets(tmp_path: Path) -> None:
     server = {**_program(tmp_path), "session": {"mode": "Isolated"}}
     path = tmp_path / "mcp.json"

@@ -76,7 +76,7 @@ async def test_a_call_that_fails_is_not_sent_again(
         await called(client, kind)
         backend.shape = shape
         answer = await called(client, kind)
-        assert answer["error"]["data"] == {"backend": "p", "reason": reason}
+        assert answer["error"]["data"] == {"backend": "p", "reason": reason, "mayHaveRun": True}
         assert len(backend.calls) == 2
         if shape is None:
             async with asyncio.timeout(5):
@@ -120,7 +120,7 @@ async def test_a_modern_client_that_goes_ends_the_call(proxy: Any, http: Any) ->
 
 @pytest.mark.parametrize(("kind", "client_kind"), BETWEEN)
 @pytest.mark.parametrize("shape", [plain, chunked, closing, events])
-async def test_between_the_eras_a_call_is_sent_once_whatever_shape_its_answer_has(
+async def test_a_call_between_eras_is_sent_once_for_every_shape_of_response(
     proxy: Any, http: Any, kind: str, client_kind: str, shape: Callable[[bytes], bytes]
 ) -> None:
     async with stage(proxy, http, kind, shape, client_kind=client_kind) as (backend, client):
@@ -141,7 +141,7 @@ async def test_between_the_eras_a_call_is_sent_once_whatever_shape_its_answer_ha
 @pytest.mark.parametrize(
     ("shape", "reason"), [(lost, "Unreachable"), (refused, "Unreachable"), (None, "TimedOut")]
 )
-async def test_between_the_eras_a_call_that_fails_is_not_sent_again(
+async def test_a_failed_call_between_eras_is_not_sent_again(
     proxy: Any,
     http: Any,
     kind: str,
@@ -153,12 +153,12 @@ async def test_between_the_eras_a_call_that_fails_is_not_sent_again(
         await called(client, client_kind)
         backend.shape = shape
         answer = await called(client, client_kind)
-        assert answer["error"]["data"] == {"backend": "p", "reason": reason}
+        assert answer["error"]["data"] == {"backend": "p", "reason": reason, "mayHaveRun": True}
         assert len(backend.calls) == 2
 
 
 @pytest.mark.parametrize(("kind", "client_kind"), BETWEEN)
-async def test_between_the_eras_a_call_takes_no_task(
+async def test_a_call_between_eras_needs_no_task(
     proxy: Any, http: Any, kind: str, client_kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with stage(proxy, http, kind, plain, client_kind=client_kind) as (_, client):
@@ -183,7 +183,7 @@ async def test_a_server_request_across_eras_is_forwarded_without_a_waiting_task(
                 backend.result = TEXT
                 answer = {"jsonrpc": "2.0", "id": message["id"], "result": {"action": "decline"}}
                 assert (await client.post(answer)).status_code == 202
-        assert [one.get("method") for one in heard] == ["elicitation/create", None]
+        assert [item.get("method") for item in heard] == ["elicitation/create", None]
         assert heard[1]["result"]["content"] == TEXT["content"]
         assert len(backend.calls) == 3
         assert backend.calls[2]["params"]["inputResponses"] == {"q": {"action": "decline"}}
@@ -213,7 +213,7 @@ async def test_a_cached_list_requires_no_task_and_keeps_its_type(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_once_a_connection_is_open_a_call_takes_no_task(
+async def test_a_call_over_an_open_connection_needs_no_task(
     proxy: Any, http: Any, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with stage(proxy, http, kind, plain) as (backend, client):

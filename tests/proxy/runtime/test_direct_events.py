@@ -43,7 +43,7 @@ def _tasks(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [named, nameless])
-async def test_a_response_as_the_only_event_takes_no_task(
+async def test_a_response_as_the_only_event_needs_no_task(
     proxy: Any,
     http: Any,
     kind: str,
@@ -63,7 +63,7 @@ async def test_a_response_as_the_only_event_takes_no_task(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("in_one", [True, False])
-async def test_a_response_counts_when_it_is_there_and_not_when_its_stream_ends(
+async def test_a_response_completes_when_it_arrives_and_not_when_its_stream_ends(
     proxy: Any, http: Any, kind: str, in_one: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(response_module, "DRAIN", 0.05)
@@ -114,7 +114,7 @@ async def test_a_stream_without_a_response_is_an_error_and_the_call_is_not_sent_
         await _warm(backend, client, kind)
         backend.writes = writes
         answer = await called(client, kind)
-        assert answer["error"]["data"] == {"backend": "p", "reason": reason}
+        assert answer["error"]["data"] == {"backend": "p", "reason": reason, "mayHaveRun": True}
         assert len(backend.calls) == 2
 
 
@@ -153,7 +153,7 @@ async def test_bytes_after_a_response_are_dropped_and_the_connection_is_reused(
         assert writers[0] is writers[1]
 
 
-async def test_a_stream_that_ends_early_again_and_again_is_abandoned(proxy: Any, http: Any) -> None:
+async def test_a_stream_that_repeatedly_ends_early_is_abandoned(proxy: Any, http: Any) -> None:
     async def writes(_: Any, writer: asyncio.StreamWriter) -> None:
         writer.write(HEAD + chunk(b"id: 1\nretry: 0\ndata: \n\n") + END)
 
@@ -164,6 +164,10 @@ async def test_a_stream_that_ends_early_again_and_again_is_abandoned(proxy: Any,
         backend.resumed = HEAD + chunk(b"id: 1\nretry: 0\ndata: \n\n") + END
         reached = RESUMED_STREAMS.reached
         answer = await called(client, "legacy")
-        assert answer["error"]["data"] == {"backend": "p", "reason": "Unreachable"}
+        assert answer["error"]["data"] == {
+            "backend": "p",
+            "reason": "Unreachable",
+            "mayHaveRun": True,
+        }
         assert RESUMED_STREAMS.reached == reached + 1
         assert len(backend.calls) == 1

@@ -31,7 +31,7 @@ async def test_messages_on_the_session_stream_during_a_call_reach_the_calling_cl
         backend.before = before
         async for message in client.messages(rpc("tools/call", {"name": "p_x"}, "mine")):
             heard += [message]
-        assert [one["params"]["data"] for one in heard[:2]] == [1, 2]
+        assert [item["params"]["data"] for item in heard[:2]] == [1, 2]
         assert heard[2]["result"]["content"] == TEXT["content"]
         assert len(heard) == 3
         assert len(backend.calls) == 2
@@ -55,7 +55,7 @@ async def test_a_server_request_on_the_session_stream_reaches_the_calling_client
             if "method" in message:
                 answer = {"jsonrpc": "2.0", "id": message["id"], "result": {"action": "decline"}}
                 assert (await client.post(answer)).status_code == 202
-        assert [one.get("method") for one in heard] == ["elicitation/create", None]
+        assert [item.get("method") for item in heard] == ["elicitation/create", None]
         assert backend.answers == [{"jsonrpc": "2.0", "id": "q", "result": {"action": "decline"}}]
         assert len(backend.calls) == 2
 
@@ -115,7 +115,7 @@ async def test_a_session_lasts_while_calls_that_take_no_task_use_it_and_no_longe
         await soon(ended, "the end of the session")
 
 
-async def test_isolated_calls_that_take_no_task_have_a_session_each_that_ends(
+async def test_isolated_calls_without_a_task_each_get_a_session_that_is_ended(
     proxy: Any, http: Any
 ) -> None:
     async with stage(proxy, http, "Isolated", plain) as (backend, client):
@@ -129,8 +129,8 @@ async def test_isolated_calls_that_take_no_task_have_a_session_each_that_ends(
             lambda: {session for session, method in backend.asked if method == "DELETE"} >= {*used},
             "the end of all that were used",
         )
-        found = backend.sessions.acquisitions
-        assert (found["warm"], found["cold"]) == (5, 1)
+        result = backend.sessions.acquisitions
+        assert (result["warm"], result["cold"]) == (5, 1)
 
 
 async def test_an_isolated_call_whose_session_was_forgotten_is_made_again_in_a_new_one(

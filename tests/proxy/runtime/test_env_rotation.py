@@ -20,7 +20,7 @@ from tests.proxy.runtime.serving import LIVE, Proxy, proxied
 from tests.proxy.runtime.waiting import eventually, soon
 from tests.support.kubelet import Volume
 
-pytestmark = LIVE
+pytestmark = [*LIVE, pytest.mark.slow]
 SOURCE = {"secretKeyRef": {"name": "token", "key": "value"}}
 
 
@@ -63,7 +63,7 @@ class World:
     def living(self, token: str) -> list[int]:
         """The processes that were started with this value and still run."""
         lines = self._starts.read_text().splitlines() if self._starts.exists() else []
-        return [pid for pid, found in map(json.loads, lines) if found == token and _runs(pid)]
+        return [pid for pid, result in map(json.loads, lines) if result == token and _runs(pid)]
 
     async def all_gone(self, token: str) -> None:
         """Wait until no process with this value is left."""
@@ -74,7 +74,7 @@ class World:
         await soon(Path(f"{self.pipe}-awaited").exists, "a call that lasts")
 
     def release(self) -> None:
-        """That call may end."""
+        """Let the slow call end."""
         os.close(os.open(self.pipe, os.O_WRONLY | os.O_NONBLOCK))
 
 
@@ -115,7 +115,6 @@ def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REAP_EVERY", 0.05)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "session",
     [{"mode": "Isolated"}, {"mode": "Reused", "stateless": True}],
@@ -157,7 +156,7 @@ async def test_the_process_that_lists_are_from_is_replaced(tmp_path: Path) -> No
         await world.all_gone("one")
 
 
-async def test_a_clients_own_process_keeps_its_state_and_values_until_the_client_ends_it(
+async def test_the_process_of_a_client_lasts_until_the_client_ends_the_session(
     tmp_path: Path,
 ) -> None:
     world = World(tmp_path)

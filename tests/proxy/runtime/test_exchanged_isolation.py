@@ -25,7 +25,7 @@ LIFETIME = 2
 
 @dataclass
 class Results:
-    """What callers got."""
+    """Results of the callers."""
 
     failed: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)

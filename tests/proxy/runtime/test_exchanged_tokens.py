@@ -60,7 +60,7 @@ async def test_s15_each_caller_is_itself_at_the_backend(
     assert not any(token.removeprefix("Bearer ") in sent for token in backend.tokens)
 
 
-async def test_the_check_tells_that_the_lists_belong_to_callers(
+async def test_the_check_reports_that_lists_depend_on_the_caller(
     stage: Stage, issuer: IssuerServer
 ) -> None:
     backend = await stage.backend(actor=CLIENT)

@@ -78,12 +78,12 @@ async def test_the_resource_that_the_tool_of_an_app_names_can_be_read(
     running = await world.proxy()
     await settled(running)
     client = await world.asker(running, era)
-    (found,) = [t for t in (await client.result("tools/list"))["tools"] if t["name"] == "a_draw"]
-    assert found["_meta"] == SHOWN_LINKS
+    (actual,) = [t for t in (await client.result("tools/list"))["tools"] if t["name"] == "a_draw"]
+    assert actual["_meta"] == SHOWN_LINKS
     called = await client.result("tools/call", {"name": "a_draw"})
     assert called["_meta"] == SHOWN_LINKS
     assert called["content"][0]["_meta"] == SHOWN_LINKS
-    read = await client.result("resources/read", {"uri": found["_meta"]["ui"]["resourceUri"]})
+    read = await client.result("resources/read", {"uri": actual["_meta"]["ui"]["resourceUri"]})
     assert read["contents"][0]["uri"] == SHOWN
 
 
@@ -143,7 +143,7 @@ async def test_an_app_calls_tools_by_the_names_that_its_backend_has_for_them(
     assert (await client.error("tools/call", {"name": "hide"}))["code"] == -32602
 
 
-async def test_a_tool_that_is_hidden_has_no_bare_name(world: World) -> None:
+async def test_a_hidden_tool_cannot_be_called_by_its_original_name(world: World) -> None:
     hidden = {"names": {"bare": "Accept"}, "tools": {"exclude": ["draw"]}}
     await world.add("a", _app("modern", "draw", "paint"), **hidden)
     await world.add("b", _app("modern", "other"))
@@ -159,12 +159,12 @@ async def test_a_tool_that_is_hidden_has_no_bare_name(world: World) -> None:
 
 
 def _everything() -> Extended:
-    found = with_skills("modern", [a_skill("git")])
-    found.extensions |= {TASKS: {}, APPS: {}, "com.example/odd": {}}
-    found.handlers["tools/call"] = lambda params: {"content": []}
-    found.handlers["tasks/get"] = lambda params: {"taskId": params["taskId"]}
-    found.handlers["odd/look"] = lambda params: {"seen": params}
-    return found
+    result = with_skills("modern", [a_skill("git")])
+    result.extensions |= {TASKS: {}, APPS: {}, "com.example/odd": {}}
+    result.handlers["tools/call"] = lambda params: {"content": []}
+    result.handlers["tasks/get"] = lambda params: {"taskId": params["taskId"]}
+    result.handlers["odd/look"] = lambda params: {"seen": params}
+    return result
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -187,7 +187,7 @@ async def test_a_denied_extension_is_neither_advertised_nor_routed(
         assert "spec.extensions.deny" in error["message"] or method == "tasks/get"
     await client.result("tools/call", {"name": "a_t"})
     assert backends[0].declared("tools/call") == [{APPS: {}}]
-    assert {one.message["method"] for one in backends[0].backend.seen} == {"tools/call"}
+    assert {item.message["method"] for item in backends[0].backend.seen} == {"tools/call"}
 
 
 async def test_a_legacy_client_does_not_wait_for_tasks_that_are_denied(world: World) -> None:
@@ -215,15 +215,15 @@ async def _looked(client: Asker, params: dict[str, Any]) -> Any:
 async def test_an_unknown_method_is_routed_by_the_component_that_it_names(
     world: World,
 ) -> None:
-    one, two = await world.add("a", _odd()), await world.add("b", _odd())
+    item, two = await world.add("a", _odd()), await world.add("b", _odd())
     client = await world.asker(await world.proxy())
     assert await _looked(client, {"uri": "file://b/x", "k": 1}) == {"uri": "file://x", "k": 1}
     assert await _looked(client, {"name": "b_t"}) == {"name": "t"}
     assert len(two.params("odd/look")) == 2
-    assert one.params("odd/look") == []
+    assert item.params("odd/look") == []
 
 
-async def test_a_method_that_names_nothing_is_refused_where_there_are_several_backends(
+async def test_a_method_without_a_component_is_refused_if_there_are_several_backends(
     world: World,
 ) -> None:
     backends = [await world.add(name, _odd()) for name in ("a", "b")]
@@ -249,8 +249,8 @@ async def test_the_only_backend_gets_every_method_and_its_extensions_are_adverti
 
 
 async def test_a_hidden_tool_is_unreachable_by_unknown_methods(world: World) -> None:
-    one = await world.add("a", _odd(), tools={"exclude": ["t"]})
+    item = await world.add("a", _odd(), tools={"exclude": ["t"]})
     await world.add("b", _odd())
     client = await world.asker(await world.proxy())
     assert (await client.error("odd/look", {"name": "a_t"}))["code"] == -32602
-    assert one.params("odd/look") == []
+    assert item.params("odd/look") == []

@@ -48,7 +48,7 @@ async def instances(address: str, count: int = 2) -> AsyncIterator[list[Proxy]]:
 
 
 async def counted(client: Raw) -> Any:
-    """What a tool says that counts the calls of its session."""
+    """Return the reply of a tool that counts the calls of its session."""
     request = rpc("tools/call", {"name": "c_increment", "arguments": {}})
     return last(await client.post(request))["result"]["content"][0]["text"]
 
@@ -60,12 +60,12 @@ async def test_a_session_is_handed_over_between_instances_at_addresses_of_either
     async with instances(address) as (first, second), httpx2.AsyncClient(timeout=30) as http:
         begun = Raw(at(first.url, address), http)
         await begun.initialize()
-        one = await counted(begun)
+        item = await counted(begun)
         elsewhere = Raw(at(second.url, address), http)
         elsewhere.session = begun.session
         two = await counted(elsewhere)
         # Each answer goes on where the session's own count was.
-        assert [one, two] == ["1", "2"]
+        assert [item, two] == ["1", "2"]
 
 
 @ADDRESSES

@@ -53,9 +53,12 @@ async def test_a_session_sends_back_the_cookies_that_it_began_with(
     base = await stack.enter_async_context(serving(server))
     running = await proxy({"name": "p", "url": f"{base}/mcp", "session": {"mode": mode}})
     await running.until("p", "Healthy")
-    async with Client(running.url, mode="legacy") as one, Client(running.url, mode="legacy") as two:
+    async with (
+        Client(running.url, mode="legacy") as client,
+        Client(running.url, mode="legacy") as two,
+    ):
         for _ in range(3):
-            await _called(one)
+            await _called(client)
             await _called(two)
 
 
@@ -86,8 +89,8 @@ class FailingModern(Failing):
                 },
             )
         if message.get("method") == "tools/list":
-            found = {"tools": TOOLS, "resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
-            return self._result(own, found)
+            result = {"tools": TOOLS, "resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
+            return self._result(own, result)
         return self._served("", message.get("method", request.method), own)
 
 
@@ -154,8 +157,8 @@ async def closing(server: Forgetful) -> AsyncIterator[str]:
             lines = [line.partition(":") for line in head.split("\r\n")[1:] if line]
             headers = {name.lower(): value.strip() for name, _, value in lines}
             body = await reader.readexactly(int(headers.get("content-length", "0")))
-            given = [(name.encode(), value.encode()) for name, value in headers.items()]
-            request = Request({"type": "http", "method": method, "headers": given})
+            argument = [(name.encode(), value.encode()) for name, value in headers.items()]
+            request = Request({"type": "http", "method": method, "headers": argument})
             answer = server._answer(request, json.loads(body) if body else {})
             parts = [f"HTTP/1.1 {answer.status_code} x"]
             parts += [f"{n.decode()}: {v.decode()}" for n, v in answer.raw_headers]

@@ -24,7 +24,7 @@ World = dict[str, tuple[Peer, Proxy]]
 async def world() -> AsyncIterator[World]:
     """For each era a peer and a proxy that has it once for each feature, without that one."""
     async with AsyncExitStack() as stack:
-        found = {}
+        result = {}
         for era in ("legacy", "modern"):
             peer = Peer("p", era)
             base = await stack.enter_async_context(serving(peer.gate))
@@ -34,8 +34,8 @@ async def world() -> AsyncIterator[World]:
             running = await stack.enter_async_context(proxied(*specs))
             for name in FEATURES:
                 await running.until(name, "Healthy")
-            found[era] = (peer, running)
-        yield found
+            result[era] = (peer, running)
+        yield result
 
 
 def _calls(peer: Peer, tool: str) -> list[Request]:

@@ -65,16 +65,16 @@ async def _behind(
     house: House, stack: Any, proxy: Any, mode: str = "Isolated", **backend: Any
 ) -> Proxy:
     base = await stack.enter_async_context(serving(house))
-    given = {"name": "h", "url": f"{base}/mcp", "forwardHeaders": NAMED, **backend}
-    found: Proxy = await proxy(given, session={"mode": mode})
-    return found
+    value = {"name": "h", "url": f"{base}/mcp", "forwardHeaders": NAMED, **backend}
+    result: Proxy = await proxy(value, session={"mode": mode})
+    return result
 
 
 async def _client(http: httpx2.AsyncClient, url: str, era: str, who: str, **more: str) -> Client:
-    found = Client(http, url, era, {"authorization": who, **more})
+    client = Client(http, url, era, {"authorization": who, **more})
     if era == "legacy":
-        await found.initialize()
-    return found
+        await client.initialize()
+    return client
 
 
 def _request(era: str, number: int, method: str, **params: Any) -> bytes:
@@ -87,8 +87,8 @@ def _request(era: str, number: int, method: str, **params: Any) -> bytes:
 
 async def _asked(client: Client, method: str, number: int = 1, **params: Any) -> dict[str, Any]:
     *_, last = await client.exchange(_request(client.era, number, method, **params))
-    found: dict[str, Any] = json.loads(last)
-    return found
+    document: dict[str, Any] = json.loads(last)
+    return document
 
 
 async def _tools(client: Client) -> list[str]:
@@ -97,7 +97,7 @@ async def _tools(client: Client) -> list[str]:
 
 
 async def _told(client: Client, number: int = 1) -> str:
-    """What the backend says of the tenant of a call."""
+    """Return the tenant of a call by the backend."""
     answer = await _asked(client, "tools/call", number, name="h_all", arguments={})
     assert "result" in answer, answer
     text: str = answer["result"]["content"][0]["text"]
@@ -155,9 +155,13 @@ async def test_a_backend_that_requires_client_credentials_is_healthy_with_unknow
 ) -> None:
     house = House(back)
     running = await _behind(house, stack, proxy)
-    (found,) = (await running.report()).backends
-    assert (found.state, found.reason, found.components) == ("Healthy", "ClientCredentials", None)
-    assert "forwardHeaders" in (found.message or "")
+    (backend,) = (await running.report()).backends
+    assert (backend.state, backend.reason, backend.components) == (
+        "Healthy",
+        "ClientCredentials",
+        None,
+    )
+    assert "forwardHeaders" in (backend.message or "")
     # Its sessions are not thrown away with each check that it refuses.
     client = await _client(http, running.url, "legacy", "ann")
     await _told(client)
@@ -168,7 +172,7 @@ async def test_a_backend_that_requires_client_credentials_is_healthy_with_unknow
     assert len(house.rooms["ann"].opened) - opened <= 2
 
 
-async def test_credentials_of_our_own_that_are_refused_are_an_error(stack: Any, proxy: Any) -> None:
+async def test_refused_credentials_of_the_proxy_are_an_error(stack: Any, proxy: Any) -> None:
     own: dict[str, Any] = {
         "headers": [{"name": "Authorization", "value": "eve"}],
         "forwardHeaders": ["X-Tenant"],
@@ -184,7 +188,11 @@ async def test_refused_credentials_affect_no_other_client(
     running = await _behind(House("legacy"), stack, proxy)
     eve = await _client(http, running.url, front, "eve")
     answer = await _asked(eve, "tools/call", name="h_all", arguments={})
-    assert answer["error"]["data"] == {"backend": "h", "reason": "Unauthorized"}
+    assert answer["error"]["data"] == {
+        "backend": "h",
+        "reason": "Unauthorized",
+        "mayHaveRun": False,
+    }
     assert "rejected the credentials" in answer["error"]["message"]
     assert await _told(await _client(http, running.url, front, "ann")) == ""
     assert await running.state("h") == "Healthy"
@@ -267,9 +275,9 @@ async def test_calls_of_the_fast_path_have_the_headers_of_their_clients(
         "forwardHeaders": ["x-tenant"],
     }
     running = await _behind(house, stack, proxy, **own)
-    one, two = [
+    item, two = [
         await _client(http, running.url, era, "ann", **{"x-tenant": tenant})
         for tenant in ("one", "two")
     ]
     for number in range(1, 6):
-        assert [await _told(one, number), await _told(two, number)] == ["one", "two"]
+        assert [await _told(item, number), await _told(two, number)] == ["one", "two"]

@@ -1,4 +1,4 @@
-"""What the endpoint refuses, and with which status."""
+"""Statuses with which the endpoint refuses requests."""
 
 import asyncio
 import json
@@ -113,7 +113,7 @@ async def test_s4_huge_numbers_and_deep_arguments_break_nothing(raw: Raw) -> Non
 
 
 @pytest.mark.parametrize("version", [None, MODERN])
-async def test_types_that_are_not_ours_are_refused(raw: Raw, version: str | None) -> None:
+async def test_unsupported_types_are_refused(raw: Raw, version: str | None) -> None:
     for content_type in ("text/plain", None, "application/jsonx"):
         answer = await raw.post(b"{}", content_type=content_type, mcp_protocol_version=version)
         assert answer.status_code == 415
@@ -127,7 +127,7 @@ async def test_another_path_is_not_found(running: Proxy, raw: Raw) -> None:
         assert (await raw.http.get(running.base + path)).status_code == 404
 
 
-async def test_s7_a_session_is_missing_unknown_ended_or_served(raw: Raw) -> None:
+async def test_s7_a_session_is_missing_unknown_ended_or_active(raw: Raw) -> None:
     assert (await raw.post(rpc("tools/list"))).status_code == 400
     assert (await raw.initialize()).status_code == 200
     session = raw.session
@@ -216,9 +216,9 @@ async def test_an_unknown_method_is_passed_to_a_single_backend_and_refused_by_se
 ) -> None:
     await raw.initialize()
     assert error(await raw.post(rpc("vendor/thing", {"a": 1}))) == (200, -32601)
-    _, one = await peer("one")
+    _, item = await peer("one")
     _, two = await peer("two")
-    several = await proxy({"name": "one", "url": one}, {"name": "two", "url": two})
+    several = await proxy({"name": "one", "url": item}, {"name": "two", "url": two})
     other = Raw(several.url, raw.http)
     await other.initialize()
     assert error(await other.post(rpc("vendor/thing"))) == (200, -32601)
@@ -312,13 +312,13 @@ async def test_s11_a_stream_whose_connection_broke_is_forgotten(raw: Raw, runnin
         await soon(lambda: streams.get() == 1, "the stream")
     await soon(lambda: streams.get() == 0, "the stream to be forgotten")
     listen = modern("subscriptions/listen", notifications={"toolsListChanged": True})
-    given = {
+    value = {
         "accept": ACCEPT,
         "content-type": "application/json",
         "mcp-protocol-version": MODERN,
         "mcp-method": "subscriptions/listen",
     }
-    async with raw.http.stream("POST", raw.url, json=listen, headers=given) as answer:
+    async with raw.http.stream("POST", raw.url, json=listen, headers=value) as answer:
         first = await anext(answer.aiter_lines())
         assert first.startswith(("id:", "event:", "data:"))
         await soon(lambda: streams.get() == 1, "the listener")

@@ -164,7 +164,7 @@ async def _request_everything(world: World, sessions: list[Raw]) -> None:
 
 
 async def _attacked(behaviour: Behaviour, tls: ssl.SSLContext | None = None) -> Stranger:
-    """What a stranger has received at the address of the owner of six sessions."""
+    """Bytes that a stranger has received at the address of the owner of six sessions."""
     async with worlds() as world:
         sessions = [(await world.session(world.second))[0] for _ in range(6)]
         owner = Raw(world.first.url, world.http)
@@ -248,12 +248,12 @@ async def test_headers_that_a_backend_gets_are_sent_to_the_owner_of_its_session(
         for number, client in enumerate((here, there, here, there)):
             answer = await client.post(request, authorization=TOKEN, x_tenant="t", x_other="o")
             assert text(answer) == str(number + 1)
-        seen = [one for one in world.counter.gate.seen if one.rpc == "tools/call"]
+        seen = [entry for entry in world.counter.gate.seen if entry.rpc == "tools/call"]
         assert len(seen) == 4
-        for one in seen:
-            assert one.headers["authorization"] == TOKEN
-            assert one.headers["x-tenant"] == "t"
-            assert "x-other" not in one.headers
+        for item in seen:
+            assert item.headers["authorization"] == TOKEN
+            assert item.headers["x-tenant"] == "t"
+            assert "x-other" not in item.headers
 
 
 async def test_a_client_cannot_pass_for_an_instance(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,10 +352,10 @@ async def test_a_batch_is_served_where_its_session_lives_and_without_state_anywh
         await begun.initialize("2025-03-26", authorization=TOKEN)
         client.session = begun.session
         answer = await client.post(_batch(increment, echoed, increment), **OF_THE_CLIENT)
-        found = _events(answer)
-        counts = {found[n]["result"]["content"][0]["text"] for n in (0, 2)}
+        result = _events(answer)
+        counts = {result[n]["result"]["content"][0]["text"] for n in (0, 2)}
         assert counts == {"1", "2"}
-        assert "result" in found[1]
+        assert "result" in result[1]
         await world.first.stop()
         answer = await client.post(_batch(echoed, rpc("ping")), **OF_THE_CLIENT)
         assert all("result" in message for message in _events(answer).values())

@@ -20,9 +20,9 @@ pytestmark = LIVE
 @pytest_asyncio.fixture(loop_scope="session")
 async def counter(stack: AsyncExitStack) -> tuple[Counter, str]:
     """A counter and its URL."""
-    found = Counter()
-    base = await stack.enter_async_context(serving(found.gate))
-    return found, f"{base}/mcp"
+    result = Counter()
+    base = await stack.enter_async_context(serving(result.gate))
+    return result, f"{base}/mcp"
 
 
 async def _count(client: Client) -> Any:
@@ -55,7 +55,7 @@ async def test_isolated_sessions_are_ended_after_use(
         await soon(lambda: server.deleted >= 5, "used sessions to be deleted")
 
 
-async def test_s9_a_client_keeps_its_own_session_and_only_its_own(
+async def test_s9_a_client_keeps_one_session_that_no_other_client_uses(
     counter: tuple[Counter, str], proxy: Any
 ) -> None:
     server, url = counter
@@ -81,16 +81,16 @@ async def test_s9_a_principal_without_sessions_keeps_its_own_session(
             transport = streamable_http_client(running.url, http_client=http)
             # Two clients with the same ids of requests at the same time.
             async with (
-                Client(transport, mode="2026-07-28") as one,
+                Client(transport, mode="2026-07-28") as item,
                 Client(
                     streamable_http_client(running.url, http_client=http), mode="2026-07-28"
                 ) as two,
             ):
-                both = (_count(client) for _ in range(calls) for client in (one, two))
+                both = (_count(client) for _ in range(calls) for client in (item, two))
                 return sorted(await asyncio.gather(*both))
 
-    found = await asyncio.gather(counts("ann", 10), counts("bo", 10))
-    assert list(found) == [list(range(1, 21))] * 2
+    result = await asyncio.gather(counts("ann", 10), counts("bo", 10))
+    assert list(result) == [list(range(1, 21))] * 2
     assert len(server.counts) == 2
 
 

@@ -43,10 +43,10 @@ def documents(server: IssuerServer, **more: Any) -> KeyDocuments:
 @pytest_asyncio.fixture(loop_scope="session")
 async def server(stack: AsyncExitStack) -> AsyncIterator[IssuerServer]:
     """An issuer whose URL has a path."""
-    async with issuing("/realms/a") as found:
-        found.metadata_at = f"/realms/a{OPENID}"
-        found.metadata = {"jwks_uri": found.url.removesuffix("/realms/a") + KEYS_PATH}
-        yield found
+    async with issuing("/realms/a") as result:
+        result.metadata_at = f"/realms/a{OPENID}"
+        result.metadata = {"jwks_uri": result.url.removesuffix("/realms/a") + KEYS_PATH}
+        yield result
 
 
 async def test_metadata_is_looked_for_where_both_standards_put_it() -> None:
@@ -102,7 +102,7 @@ async def test_a_configured_key_set_needs_no_metadata(server: IssuerServer) -> N
         ({"jwks_uri": None}, "not an https URL"),
     ],
 )
-async def test_metadata_that_could_be_of_somebody_else_is_not_used(
+async def test_metadata_that_does_not_match_the_issuer_is_not_used(
     server: IssuerServer, metadata: dict[str, Any], words: str
 ) -> None:
     server.metadata |= metadata
@@ -180,10 +180,10 @@ async def test_only_the_authorities_of_the_spec_are_trusted(tmp_path: Path) -> N
     chain.write_text(key + certificate)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(chain)
-    found = IssuerServer(metadata_at=OPENID)
-    async with serving(found, tls=tls) as base:
-        found.url = "https://login.example.com"
-        entry = JwtIssuer.model_validate({"issuer": found.url})
+    result = IssuerServer(metadata_at=OPENID)
+    async with serving(result, tls=tls) as base:
+        result.url = "https://login.example.com"
+        entry = JwtIssuer.model_validate({"issuer": result.url})
         ca = {"caFrom": {"configMapKeyRef": {"name": "ca", "key": "ca.crt"}}}
         context = TlsContext(Tls.model_validate(ca), MountedValues(tmp_path, lambda: 0.0))
         resolve = {"login.example.com": base.removeprefix("https://")}
@@ -193,7 +193,7 @@ async def test_only_the_authorities_of_the_spec_are_trusted(tmp_path: Path) -> N
         with pytest.raises(IssuerError, match=remedy):
             await keys.fetch_keys()
         mounted.trust(authority)
-        assert await keys.fetch_keys() == found.keys
+        assert await keys.fetch_keys() == result.keys
         (tmp_path / "configmap" / "ca" / "ca.crt").unlink()
         with pytest.raises(IssuerError, match="ConfigMap ca has no readable key"):
             await keys.fetch_keys()

@@ -28,7 +28,7 @@ PER_CLIENT = {"mode": "PerClient"}
 
 
 class Looks:
-    """What each instance has found in its directory the last time."""
+    """Keys that each instance read last from its directory."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._found: dict[Path, list[bytes]] = {}
@@ -67,8 +67,8 @@ class Traffic:
 
         async def counted(number: int) -> None:
             assert int(await called(client, "state_increment", number)) == number
-            found = await told(client, number)
-            assert (found["pid"], found["told"]) == (pid, number + 1)
+            result = await told(client, number)
+            assert (result["pid"], result["told"]) == (pid, number + 1)
 
         await self._again(who, counted)
 
@@ -124,7 +124,7 @@ async def backends(directory: Path, chatter: Chatter) -> AsyncIterator[list[dict
 
 
 async def sealed_with(key: bytes, url: str, http: httpx2.AsyncClient) -> bool:
-    """Whether a session that begins now is sealed with this key."""
+    """Return True if a new session is sealed with this key."""
     client = await begun(http, url)
     try:
         Sealer([key], lambda size: b"r" * size).open("session", client.session or "")
@@ -148,7 +148,7 @@ async def test_no_session_is_lost_and_no_call_fails_while_two_instances_change_t
         for volume in volumes:
             options = {"sealing_keys": volume.directory}
             pair.append(await stack.enter_async_context(proxied(*specs, options=options)))
-        ports = [int(one.base.rpartition(":")[2]) for one in pair]
+        ports = [int(entry.base.rpartition(":")[2]) for entry in pair]
         url = await stack.enter_async_context(balanced(tmp_path, ports))
         # Each request has a connection of its own, and so its turn.
         limits = httpx2.Limits(max_keepalive_connections=0)
@@ -169,8 +169,10 @@ async def test_no_session_is_lost_and_no_call_fails_while_two_instances_change_t
                 assert await sealed_with(OLD, pair[0].url, http)
             # Both know it long enough.
             monkeypatch.setattr(key_rotation, "SETTLE", 0.0)
-            for one in pair:
-                await eventually(lambda one=one: sealed_with(NEW, one.url, http), "the new key")  # type: ignore[misc]
+            for item in pair:
+                await eventually(
+                    lambda element=item: sealed_with(NEW, element.url, http), "the new key"
+                )  # type: ignore[misc]
             late = asyncio.create_task(traffic.count("late"))
             await soon(lambda: "late" in traffic.rounds, "a client that came later")
             await traffic.goes_on()

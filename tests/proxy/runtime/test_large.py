@@ -38,7 +38,7 @@ def in_halves(form: str, client: Client) -> Callable[[Any, asyncio.StreamWriter]
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_large_answer_reaches_the_client_while_it_comes(
+async def test_a_large_response_is_forwarded_as_it_arrives(
     proxy: Any, http: Any, kind: str, form: str
 ) -> None:
     async with stage(proxy, http, kind, plain, "30s") as (backend, raw):
@@ -71,7 +71,7 @@ class Patient(asyncio.Event):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_large_answer_that_breaks_off_does_so_for_the_client(
+async def test_a_truncated_large_response_is_truncated_for_the_client(
     proxy: Any, http: Any, kind: str, form: str
 ) -> None:
     async with stage(proxy, http, kind, plain, "30s") as (backend, raw):
@@ -97,7 +97,7 @@ async def test_a_large_answer_that_breaks_off_does_so_for_the_client(
 )
 @pytest.mark.parametrize("form", ["length", "events"])
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_large_answer_that_turns_out_to_be_no_json_breaks_off(
+async def test_a_large_response_with_invalid_json_is_aborted(
     proxy: Any, http: Any, kind: str, form: str, change: Callable[[bytes], bytes]
 ) -> None:
     async with stage(proxy, http, kind, plain, "30s") as (backend, raw):
@@ -149,7 +149,7 @@ async def test_a_client_that_disconnected_earlier_cancels_the_request_to_the_bac
 @pytest.mark.parametrize(
     "kind", ["legacy", "modern", *(pytest.param(kind, marks=pytest.mark.slow) for kind in SESSIONS)]
 )
-async def test_a_client_that_takes_nothing_holds_the_backend_back(
+async def test_a_client_that_does_not_read_pauses_the_backend(
     proxy: Any, http: Any, kind: str, form: str
 ) -> None:
     async with stage(proxy, http, kind, plain, "30s") as (backend, raw):
@@ -282,7 +282,7 @@ async def test_a_truncated_large_response_is_requested_again_if_possible(
 
 @pytest.mark.parametrize("form", ["length", "events"])
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_large_answer_has_time_as_long_as_more_of_it_comes(
+async def test_a_large_response_has_no_time_limit_while_it_makes_progress(
     proxy: Any, http: Any, kind: str, form: str
 ) -> None:
     async with stage(proxy, http, kind, plain, "30s") as (backend, raw):

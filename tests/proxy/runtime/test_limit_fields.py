@@ -58,15 +58,15 @@ async def called(proxy: Proxy, http: httpx2.AsyncClient, *tools: str, **headers:
     """The messages that answer calls of these tools, in one session."""
     client = Raw(proxy.url, http)
     await client.initialize(**headers)
-    found = []
+    results = []
     for tool in tools:
         request = rpc("tools/call", {"name": tool, "arguments": {}})
-        found.append(last(await client.post(request, **headers)))
-    return found
+        results.append(last(await client.post(request, **headers)))
+    return results
 
 
 def admitted(answers: list[Any]) -> list[bool]:
-    """Which of the calls were admitted."""
+    """Return True for each admitted call."""
     return ["error" not in answer for answer in answers]
 
 
@@ -103,7 +103,7 @@ async def test_a_rule_counts_calls_of_its_tools_only() -> None:
         assert admitted(await called(proxy, http, *tools)) == [True, False, True, True]
 
 
-async def test_a_burst_is_smaller_than_the_calls_of_a_window() -> None:
+async def test_a_burst_is_limited_to_less_than_a_window() -> None:
     rule = {"calls": 100, "window": "1h", "burst": 2}
     async with started(rule) as (_, (proxy,), http):
         answers = await called(proxy, http, *3 * ["p_echo"])
@@ -177,7 +177,7 @@ async def test_a_server_counts_for_all_instances(tmp_path: Path) -> None:
 
 
 async def _passes(port: int, values: Path, **valkey: Any) -> bool:
-    """Whether a proxy counts a call on the server at a port."""
+    """Return True if a proxy counts a call on the server at a port."""
     shared = {"valkey": {"address": f"localhost:{port}", **valkey}}
     rule = {"calls": 3, "window": "1h"}
     about = started(rule, values=values, shared=shared, onStoreFailure="Deny")
@@ -219,7 +219,7 @@ async def test_the_store_has_a_certificate_of_the_authority(tmp_path: Path, kind
         assert not await _passes(port, tmp_path)
 
 
-async def test_the_policy_decides_while_the_store_fails() -> None:
+async def test_the_failure_policy_decides_while_the_store_fails() -> None:
     shared = {"valkey": {"address": f"127.0.0.1:{free_port()}"}}
     rule = {"calls": 2, "window": "1h"}
     for policy, outcome in (("Allow", [True, True, False]), ("Deny", [False] * 3)):

@@ -65,10 +65,10 @@ async def test_a_legacy_client_gets_a_json_rpc_error_and_keeps_its_session() -> 
         answer = await client.post(_echo())
         # The Python SDK 1.x ends the session on HTTP 429.
         assert error(answer) == (200, -32000)
-        found = last(answer)["error"]
-        assert found["message"].startswith("rule r0 of spec.limits allows 2 calls in 1h")
-        assert found["data"]["limit"] == "r0"
-        assert 3_500_000 < found["data"]["retryAfterMs"] <= 3_600_000
+        result = last(answer)["error"]
+        assert result["message"].startswith("rule r0 of spec.limits allows 2 calls in 1h")
+        assert result["data"]["limit"] == "r0"
+        assert 3_500_000 < result["data"]["retryAfterMs"] <= 3_600_000
         assert (await client.post(rpc("ping"))).status_code == 200
         assert len(last(await client.post(rpc("tools/list")))["result"]["tools"]) > 0
         assert peer.gate.count("tools/call") == 2
@@ -131,7 +131,7 @@ async def test_lists_and_pings_do_not_count() -> None:
         assert await _outcomes(client, 2) == [True, False]
 
 
-async def test_a_call_that_is_not_allowed_costs_nothing_of_the_callers_calls() -> None:
+async def test_a_denied_call_does_not_count_against_the_limit_of_its_caller() -> None:
     async with limited({"calls": 1, "window": "1h"}) as (_, proxy, http):
         client = await _session(proxy, http)
         for _ in range(3):
@@ -240,7 +240,7 @@ async def instances(
 
 
 def store(proxy: Proxy) -> OwnerStore:
-    """What counts for an instance."""
+    """Return the store that counts for an instance."""
     limits = proxy.runtime.gateway.limits
     assert limits is not None
     assert isinstance(limits.store, OwnerStore)

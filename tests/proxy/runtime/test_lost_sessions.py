@@ -35,7 +35,7 @@ async def _told(client: Client) -> str:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_forgotten_session_is_followed_by_a_new_one_however_it_is_refused(
+async def test_a_forgotten_session_is_replaced_after_any_form_of_refusal(
     proxy: Any, stack: Any, way: str, mode: str
 ) -> None:
     server = Forgetful(*WAYS[way])
@@ -69,8 +69,8 @@ async def test_a_check_finds_out_that_its_session_is_lost_and_gets_a_new_one(
     async with Client(running.url, mode="legacy") as client:
 
         async def listed() -> bool:
-            found = await client.list_tools()
-            return "p_another" in {tool.name for tool in found.tools}
+            result = await client.list_tools()
+            return "p_another" in {tool.name for tool in result.tools}
 
         await eventually(listed, "the new list")
     assert await running.state("p") == "Healthy"

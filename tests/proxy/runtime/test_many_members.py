@@ -46,9 +46,9 @@ async def test_a_request_with_too_many_members_is_answered_under_its_id(
     method, params = _requests({})[place]
     answer = await raw.post(rpc(method, params, 7))
     assert answer.status_code < 500, answer.text
-    found = last(answer)
-    assert found["id"] == 7
-    assert found.get("error", {}).get("code") != -32603, found
+    result = last(answer)
+    assert result["id"] == 7
+    assert result.get("error", {}).get("code") != -32603, result
 
 
 @pytest.mark.parametrize("place", range(8))
@@ -63,9 +63,9 @@ async def test_a_modern_request_with_too_many_members_is_answered_under_its_id(
         headers["mcp_name"] = params["uri"]
     answer = await raw.post(rpc(method, params, 7), **headers)
     assert answer.status_code < 500, answer.text
-    found = json.loads(answer.text) if answer.text.startswith("{") else last(answer)
-    assert found["id"] == 7
-    assert found.get("error", {}).get("code") != -32603, found
+    result = json.loads(answer.text) if answer.text.startswith("{") else last(answer)
+    assert result["id"] == 7
+    assert result.get("error", {}).get("code") != -32603, result
 
 
 async def test_an_envelope_with_too_many_members_is_an_invalid_request(raw: Raw) -> None:

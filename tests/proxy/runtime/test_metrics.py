@@ -1,4 +1,4 @@
-"""What metrics say is open: sessions, streams, calls in flight and parked ones."""
+"""Gauges of the metrics: sessions, streams, calls in flight and parked ones."""
 
 import asyncio
 import re
@@ -30,8 +30,8 @@ async def until(running: Proxy, what: str, **numbers: int) -> None:
     """Wait until these gauges have these values."""
 
     async def there() -> bool:
-        found = await gauges(running.admin)
-        return all(found[f"mcpproxy_{name}"] == value for name, value in numbers.items())
+        result = await gauges(running.admin)
+        return all(result[f"mcpproxy_{name}"] == value for name, value in numbers.items())
 
     await eventually(there, what)
 
@@ -92,11 +92,11 @@ async def _counted(running: Proxy, name: str) -> dict[str, float]:
     """A counter by how it went, added up over the rest."""
     async with httpx2.AsyncClient() as http:
         text = (await http.get(f"{running.admin}/metrics")).text
-    found = re.findall(
+    matches = re.findall(
         rf'^{name}_total{{(?:cache|.*session)="(\w+)".*}} ([0-9.]+)$', text, re.MULTILINE
     )
     sums: dict[str, float] = {}
-    for label, count in found:
+    for label, count in matches:
         sums[label] = sums.get(label, 0) + float(count)
     return sums
 
@@ -131,5 +131,5 @@ async def test_isolated_requests_are_counted_by_whether_a_session_was_open_for_t
 
 
 async def _some_warm(running: Proxy) -> bool:
-    found = running.runtime.gateway.backends["p"].sessions._warm
-    return any(warm.links for warm in found._kinds.values())
+    result = running.runtime.gateway.backends["p"].sessions._warm
+    return any(warm.links for warm in result._kinds.values())

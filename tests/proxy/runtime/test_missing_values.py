@@ -35,8 +35,8 @@ def _source(kind: str) -> dict[str, Any]:
 
 
 async def _status(running: Proxy) -> BackendStatus:
-    (found,) = (await running.report()).backends
-    return found
+    (backend,) = (await running.report()).backends
+    return backend
 
 
 async def _called(client: Client, tool: str) -> dict[str, Any]:
@@ -44,8 +44,8 @@ async def _called(client: Client, tool: str) -> dict[str, Any]:
     params = {"name": f"t_{tool}", "arguments": {}}
     message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
     *_, last = await client.exchange(json.dumps(message).encode())
-    found: dict[str, Any] = json.loads(last)
-    return found
+    document: dict[str, Any] = json.loads(last)
+    return document
 
 
 @asynccontextmanager
@@ -71,13 +71,13 @@ async def _named_and_healed(
         async with _client(running) as client:
 
             async def named(name: str = name) -> bool:
-                found = await _status(running)
-                return found.reason == "ValueMissing" and name in (found.message or "")
+                actual = await _status(running)
+                return actual.reason == "ValueMissing" and name in (actual.message or "")
 
             volume.write({key: value for key, value in files.items() if key != path})
             await eventually(named, f"{name} to be named")
-            found = await _status(running)
-            assert (found.state, found.components) == ("Unhealthy", None)
+            result = await _status(running)
+            assert (result.state, result.components) == ("Unhealthy", None)
             assert name in (await _called(client, tool))["error"]["message"]
             volume.write(files)
             await running.until("t", "Healthy")
@@ -119,6 +119,7 @@ async def test_tls_without_its_files_is_named_and_heals(tmp_path: Path, era: str
 
 @pytest.mark.parametrize(("kind", "folder", "named"), KINDS)
 @pytest.mark.parametrize("mode", ["Isolated", "PerClient", "Reused"])
+@pytest.mark.slow
 async def test_a_program_without_its_variable_is_named_and_heals(
     tmp_path: Path, kind: str, folder: str, named: str, mode: str
 ) -> None:

@@ -15,7 +15,7 @@ BOM = b"\xef\xbb\xbf"
 
 
 async def _echoed(eras: Any, http: Any, era: str, written: str, prefix: bytes = b"") -> Any:
-    """What the tool got as the argument `a`, which is written in this way."""
+    """Return the argument `a` as the tool received it, which the request encodes in this way."""
     client = Raw(eras[era][1].url, http)
     headers = {}
     if era == "legacy":

@@ -12,7 +12,7 @@ from mcp import Client
 from tests.proxy.runtime.serving import LIVE
 from tests.proxy.runtime.waiting import eventually, soon
 
-pytestmark = LIVE
+pytestmark = [*LIVE, pytest.mark.slow]
 PROGRAM = """
 import json, sys
 
@@ -66,13 +66,13 @@ async def test_a_client_lists_tools_that_a_call_added_to_its_session(
     async def roots(context: Any) -> t.ListRootsResult:
         return t.ListRootsResult(roots=[])
 
-    given: dict[str, Any] = {"mode": "legacy"}
+    value: dict[str, Any] = {"mode": "legacy"}
     if capable:
-        given["list_roots_callback"] = roots
+        value["list_roots_callback"] = roots
     streams = running.runtime.gateway.metrics.streams._value
     async with (
-        Client(running.url, message_handler=handler("ann"), **given) as ann,
-        Client(running.url, message_handler=handler("bo"), **given) as bo,
+        Client(running.url, message_handler=handler("ann"), **value) as ann,
+        Client(running.url, message_handler=handler("bo"), **value) as bo,
     ):
         await soon(lambda: streams.get() == 2, "their streams")
         assert await _names(ann) == await _names(bo) == ["p_grow"]

@@ -75,6 +75,7 @@ async def test_ready_has_the_status_and_the_reason_of_the_condition(
     assert "BackendsUnhealthy" in page
 
 
+@pytest.mark.slow
 async def test_addresses_have_no_query_and_no_arguments(
     stack: AsyncExitStack, proxy: Any, http: httpx2.AsyncClient
 ) -> None:
@@ -249,7 +250,7 @@ async def test_deep_json_is_shown_without_indentation(
     assert len(answer.content) < 200_000
 
 
-async def test_a_name_that_is_too_long_makes_no_link(
+async def test_an_overlong_name_creates_no_link(
     stack: AsyncExitStack, proxy: Any, http: httpx2.AsyncClient
 ) -> None:
     _, url = await _listing(stack, a_tool("n" * 100_000))

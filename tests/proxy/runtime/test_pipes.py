@@ -13,7 +13,7 @@ import pytest
 from tests.proxy.runtime.serving import LIVE
 from tests.support.builders import a_manifest
 
-pytestmark = LIVE
+pytestmark = [*LIVE, pytest.mark.slow]
 COMMAND = str(Path(sys.executable).with_name("mcpproxy"))
 PROGRAM = """
 import json, sys
@@ -112,8 +112,8 @@ async def _piped(tmp_path: Path, mode: str) -> AsyncIterator[Pipes]:
     "mode",
     [
         "Isolated",
-        pytest.param("PerClient", marks=pytest.mark.slow),
-        pytest.param("Reused", marks=pytest.mark.slow),
+        "PerClient",
+        "Reused",
     ],
 )
 async def test_progress_withdrawals_and_vendors_notifications_pass_between_pipes(

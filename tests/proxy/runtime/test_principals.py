@@ -33,7 +33,7 @@ async def _ping(raw: Raw, **headers: str) -> int:
         ("token", UNKNOWN),
     ],
 )
-async def test_the_spelling_of_the_scheme_makes_no_other_principal(
+async def test_the_case_of_the_scheme_does_not_change_the_principal(
     peer: Any, proxy: Any, http: httpx2.AsyncClient, spelling: str, status: int
 ) -> None:
     _, url = await peer("p")
@@ -78,11 +78,11 @@ async def test_a_client_whose_token_is_refreshed_continues_with_its_parked_call(
     running = await proxy({"name": "p", "url": url, "prefix": ""}, **FROM_GATEWAY)
     raw = Raw(running.url, http)
     about = {"mcp_protocol_version": MODERN, "mcp_method": "tools/call", "mcp_name": "elicit"}
-    given = {"name": "elicit", "arguments": {}}
+    value = {"name": "elicit", "arguments": {}}
     able: Any = {f"{META}clientCapabilities": {"elicitation": {"form": {}}}}
 
     async def call(token: str, user: str, **more: Any) -> Any:
-        request = modern("tools/call", **given, **more, _meta=able)
+        request = modern("tools/call", **value, **more, _meta=able)
         headers = {**about, "authorization": token, USER: user}
         return last(await raw.post(request, **headers))
 
@@ -120,7 +120,7 @@ async def test_s8_a_request_with_two_users_is_refused(
     assert answer.status_code == 400
 
 
-async def test_s8_the_word_of_a_gateway_counts_only_where_it_is_configured(
+async def test_s8_the_user_header_of_a_gateway_counts_only_if_it_is_configured(
     peer: Any, proxy: Any, http: httpx2.AsyncClient
 ) -> None:
     _, url = await peer("p")

@@ -16,10 +16,10 @@ SCRIPT = Path(telling.__file__)
 
 def _program(directory: Path) -> Path:
     """The server as a program of its own."""
-    found = directory / "telling"
-    found.write_text(f"#!{sys.executable}\n{SCRIPT.read_text('utf-8')}", encoding="utf-8")
-    found.chmod(0o755)
-    return found
+    result = directory / "telling"
+    result.write_text(f"#!{sys.executable}\n{SCRIPT.read_text('utf-8')}", encoding="utf-8")
+    result.chmod(0o755)
+    return result
 
 
 async def _told(running: Any) -> Any:
@@ -59,7 +59,7 @@ async def test_a_stdio_server_runs_as_the_spec_defines(proxy: Any, tmp_path: Pat
     }
 
 
-async def test_without_a_directory_a_program_begins_where_the_proxy_does(proxy: Any) -> None:
+async def test_a_program_without_a_directory_starts_in_that_of_the_proxy(proxy: Any) -> None:
     running = await proxy(
         {"name": "p", "stdio": {"command": sys.executable, "args": [str(SCRIPT)]}}
     )

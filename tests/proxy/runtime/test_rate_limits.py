@@ -44,8 +44,8 @@ class Limiter:
 
 def only(report: PodReport) -> BackendStatus:
     """The one backend there is."""
-    (found,) = report.backends
-    return found
+    (backend,) = report.backends
+    return backend
 
 
 async def approved(running: Proxy) -> dict[str, Any]:
@@ -119,9 +119,9 @@ async def test_lists_of_a_backend_that_responds_with_429_for_hours_are_dropped(
             await client.list_tools()
     server.gate.status = None
     await running.until("p", "Healthy")
-    found = only(await running.report())
-    assert found.components is not None
-    assert found.protocol_version is not None
+    result = only(await running.report())
+    assert result.components is not None
+    assert result.protocol_version is not None
 
 
 async def test_a_failed_backend_that_answers_429_then_has_nothing_listed(
@@ -139,8 +139,8 @@ async def test_a_failed_backend_that_answers_429_then_has_nothing_listed(
     server.gate.status = None
 
     async def whole() -> bool:
-        found = await running.report()
-        return only(found).components is not None and found.catalog_hash is not None
+        result = await running.report()
+        return only(result).components is not None and result.catalog_hash is not None
 
     await eventually(whole, "everything to be listed")
     assert await running.state("p") == "Healthy"

@@ -1,4 +1,4 @@
-"""Where a backend is, what is spoken to it, and by which name its components go."""
+"""Addresses of a backend, its protocol, and the names of its components."""
 
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ async def test_a_service_is_called_by_its_name_namespace_port_and_path(
     port = urlsplit(await stack.enter_async_context(serving(server))).port
     running = await proxy({"name": "p", "service": {**service, "port": port}})
     await running.until("p", "Healthy")
-    assert {(one.headers["host"], one.path) for one in server.seen} == {(f"{host}:{port}", path)}
+    assert {(item.headers["host"], item.path) for item in server.seen} == {(f"{host}:{port}", path)}
 
 
 async def test_headers_are_those_of_the_spec_of_secrets_and_of_config_maps(
@@ -87,19 +87,19 @@ async def test_headers_are_those_of_the_spec_of_secrets_and_of_config_maps(
     running = await proxy(backend, options={"values": tmp_path})
     await running.until("p", "Healthy")
     names = ("x-tenant", "authorization", "x-region")
-    found = {tuple(one.headers.get(name) for name in names) for one in server.seen}
-    assert found == {("a", "Bearer s3cret", "north")}
+    result = {tuple(item.headers.get(name) for name in names) for item in server.seen}
+    assert result == {("a", "Bearer s3cret", "north")}
 
 
 @pytest.mark.parametrize(
-    ("given", "outward"),
+    ("value", "outward"),
     [({}, "p_echo"), ({"prefix": "my"}, "my_echo"), ({"prefix": ""}, "echo")],
 )
 async def test_components_have_the_name_of_their_backend_or_its_prefix(
-    peer: Any, proxy: Any, given: dict[str, Any], outward: str
+    peer: Any, proxy: Any, value: dict[str, Any], outward: str
 ) -> None:
     _, url = await peer()
-    running = await proxy({"name": "p", "url": url, **given})
+    running = await proxy({"name": "p", "url": url, **value})
     await running.until("p", "Healthy")
     async with Client(running.url, mode="legacy") as client:
         assert outward in [tool.name for tool in (await client.list_tools()).tools]
@@ -159,7 +159,7 @@ async def test_a_backend_is_used_with_the_configured_protocol(
         server.gate.seen.clear()
         async with Client(running.url, mode=mode) as client:
             assert not (await client.call_tool("p_echo", {})).is_error
-        (call,) = [one for one in server.gate.seen if one.rpc == "tools/call"]
+        (call,) = [item for item in server.gate.seen if item.rpc == "tools/call"]
         expected = spoken if protocol != "auto" else {"legacy": "2025-11-25"}.get(mode, mode)
         assert call.headers["mcp-protocol-version"] == expected
 

@@ -41,8 +41,8 @@ async def refused(
     Dns(monkeypatch).known.add(HOST)
     port = int((await stack.enter_async_context(serving(app))).rpartition(":")[2])
     running: Proxy = await proxy({"name": "p", "service": {"name": "weather", "port": port}})
-    (found,) = (await running.report()).backends
-    return found, port
+    (backend,) = (await running.report()).backends
+    return backend, port
 
 
 async def test_a_server_of_the_sdk_that_does_not_know_the_name_is_reported_with_the_remedy(
@@ -50,9 +50,9 @@ async def test_a_server_of_the_sdk_that_does_not_know_the_name_is_reported_with_
 ) -> None:
     local = TransportSecuritySettings(allowed_hosts=["localhost:*"], allowed_origins=[])
     app = MCPServer("strict").streamable_http_app(transport_security=local)
-    found, port = await refused(app, proxy, stack, monkeypatch)
-    assert (found.state, found.reason) == ("Unhealthy", "HostRefused")
-    assert found.message == (
+    result, port = await refused(app, proxy, stack, monkeypatch)
+    assert (result.state, result.reason) == ("Unhealthy", "HostRefused")
+    assert result.message == (
         f"HTTP 421 (Invalid Host header): the backend does not serve the host {HOST}:{port};"
         " add it, with its port, to the allowed hosts of the server"
     )
@@ -77,18 +77,18 @@ TYPESCRIPT = {"jsonrpc": "2.0", "error": {"code": -32000, "message": "Invalid Ho
 async def test_a_refused_host_is_distinguished_from_refused_credentials(
     proxy: Any, stack: Any, monkeypatch: pytest.MonkeyPatch, response: ASGIApp, reason: str
 ) -> None:
-    found, _ = await refused(Refusing(response), proxy, stack, monkeypatch)
-    assert found.reason == reason
+    result, _ = await refused(Refusing(response), proxy, stack, monkeypatch)
+    assert result.reason == reason
 
 
 async def test_no_more_than_the_beginning_of_a_refusal_is_repeated_in_printable_characters(
     proxy: Any, stack: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     body = Response("Invalid\r\n\x1b[31mHost " + "x" * 100_000, 421)
-    found, _ = await refused(Refusing(body), proxy, stack, monkeypatch)
-    assert found.message is not None
-    assert found.message.startswith("HTTP 421 (Invalid \ufffd[31mHost xxx")
-    assert len(found.message) < 250
+    result, _ = await refused(Refusing(body), proxy, stack, monkeypatch)
+    assert result.message is not None
+    assert result.message.startswith("HTTP 421 (Invalid \ufffd[31mHost xxx")
+    assert len(result.message) < 250
 
 
 async def test_a_refusal_whose_body_never_comes_is_reported_without_it(
@@ -102,10 +102,10 @@ async def test_a_refusal_whose_body_never_comes_is_reported_without_it(
 
     limit = smaller(monkeypatch, endpoint_module, limits.REFUSAL_TIME, "REFUSAL_TIME", 0)
     reached = limit.reached
-    found, _ = await refused(silent, proxy, stack, monkeypatch)
-    assert found.reason == "HostRefused"
-    assert found.message is not None
-    assert found.message.startswith("HTTP 421: the backend does not serve")
+    result, _ = await refused(silent, proxy, stack, monkeypatch)
+    assert result.reason == "HostRefused"
+    assert result.message is not None
+    assert result.message.startswith("HTTP 421: the backend does not serve")
     assert limit.reached > reached
 
 
@@ -115,8 +115,11 @@ async def test_a_refused_connection_is_reported_with_its_address_which_clients_d
     Dns(monkeypatch).known.add(HOST)
     port = free_port()
     running = await proxy({"name": "p", "service": {"name": "weather", "port": port}})
-    (found,) = (await running.report()).backends
-    assert (found.reason, found.message) == ("Unreachable", f"{HOST}:{port}: connection refused")
+    (backend,) = (await running.report()).backends
+    assert (backend.reason, backend.message) == (
+        "Unreachable",
+        f"{HOST}:{port}: connection refused",
+    )
     async with Client(running.url, mode="legacy") as client:
         with pytest.raises(MCPError, match="backend p: connection refused") as caught:
             await client.call_tool("p_x", {})
@@ -128,8 +131,8 @@ async def test_a_name_that_does_not_resolve_is_reported_with_it(
 ) -> None:
     Dns(monkeypatch)
     running = await proxy({"name": "p", "service": {"name": "absent", "port": 8080}})
-    (found,) = (await running.report()).backends
-    assert found.message == ("absent.team.svc:8080: the host name does not resolve")
+    (backend,) = (await running.report()).backends
+    assert backend.message == ("absent.team.svc:8080: the host name does not resolve")
 
 
 SEVERAL: Mapping[str, str] = {

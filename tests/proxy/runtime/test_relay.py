@@ -35,12 +35,12 @@ def _sse_app() -> Any:
 
 async def _components(client: Client) -> dict[str, list[str]]:
     return {
-        "tools": [found.name for found in (await client.list_tools()).tools],
-        "prompts": [found.name for found in (await client.list_prompts()).prompts],
-        "resources": [found.uri for found in (await client.list_resources()).resources],
+        "tools": [tool.name for tool in (await client.list_tools()).tools],
+        "prompts": [prompt.name for prompt in (await client.list_prompts()).prompts],
+        "resources": [resource.uri for resource in (await client.list_resources()).resources],
         "templates": [
-            found.uri_template
-            for found in (await client.list_resource_templates()).resource_templates
+            template.uri_template
+            for template in (await client.list_resource_templates()).resource_templates
         ],
     }
 
@@ -64,10 +64,10 @@ async def test_three_transports_are_one_server_in_every_mode(
         ("notes", "stdio"),
         ("old", "sse"),
     ]
-    found = {}
+    result = {}
     for mode in MODES:
         async with Client(running.url, mode=mode) as client:
-            found[mode] = await _components(client)
+            result[mode] = await _components(client)
             added = await client.call_tool("old_add", {"a": 2, "b": 3})
             assert added.structured_content == {"result": 5}
             noted = await client.call_tool("notes_search_notes", {"text": "olives"})
@@ -75,10 +75,10 @@ async def test_three_transports_are_one_server_in_every_mode(
             read = await client.read_resource("old://old/thing")
             assert isinstance(read.contents[0], t.TextResourceContents)
             assert (read.contents[0].uri, read.contents[0].text) == ("old://old/thing", "old thing")
-    assert found["legacy"] == found["2026-07-28"] == found["auto"]
-    assert {name.split("_")[0] for name in found["auto"]["tools"]} == {"http", "notes", "old"}
+    assert result["legacy"] == result["2026-07-28"] == result["auto"]
+    assert {name.split("_")[0] for name in result["auto"]["tools"]} == {"http", "notes", "old"}
     counts = [b.components.to_manifest() for b in report.backends if b.components]
-    assert sum(count.get("tools", 0) for count in counts) == len(found["auto"]["tools"])
+    assert sum(count.get("tools", 0) for count in counts) == len(result["auto"]["tools"])
 
 
 async def test_the_names_of_a_backend_do_not_depend_on_other_backends(
@@ -89,13 +89,13 @@ async def test_the_names_of_a_backend_do_not_depend_on_other_backends(
     beside = await proxy(
         {"name": "a", "url": other}, {"name": "p", "url": url}, {"name": "z", "url": other}
     )
-    found = []
+    results = []
     for running in (alone, beside):
         async with Client(running.url) as client:
-            found.append(await _components(client))
-    assert len(found[1]["tools"]) == 3 * len(found[0]["tools"])
-    for kind, names in found[0].items():
-        assert set(names) < set(found[1][kind]), kind
+            results.append(await _components(client))
+    assert len(results[1]["tools"]) == 3 * len(results[0]["tools"])
+    for kind, names in results[0].items():
+        assert set(names) < set(results[1][kind]), kind
 
 
 @pytest.mark.parametrize("era", ["legacy", "modern", "dual"])
@@ -198,9 +198,9 @@ async def test_an_unknown_name_is_an_error_and_never_an_empty_success(
 async def test_instructions_and_capabilities_of_all_backends_are_offered(
     peer: Any, proxy: Any
 ) -> None:
-    _, one = await peer("one", "legacy")
+    _, item = await peer("one", "legacy")
     _, two = await peer("two", "modern")
-    running = await proxy({"name": "one", "url": one}, {"name": "two", "url": two})
+    running = await proxy({"name": "one", "url": item}, {"name": "two", "url": two})
     await running.until("one", "Healthy")
     await running.until("two", "Healthy")
     for mode in ("legacy", "2026-07-28", "auto"):

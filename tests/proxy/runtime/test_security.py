@@ -64,7 +64,7 @@ class Temptation:
             "inputSchema": {"type": "object", "$ref": f"{url}/schema.json"},
         }
         resource = {"uri": f"{url}/resource", "name": "r", "icons": [{"src": f"{url}/r.png"}]}
-        found: dict[str, dict[str, Any]] = {
+        actual: dict[str, dict[str, Any]] = {
             "server/discover": {
                 "supportedVersions": [MODERN],
                 "capabilities": {"tools": {}, "resources": {}},
@@ -74,7 +74,7 @@ class Temptation:
             "resources/list": {"resources": [resource]},
             "resources/read": {"contents": [{"uri": f"{url}/resource", "text": "t"}]},
         }
-        return found.get(method, {})
+        return actual.get(method, {})
 
 
 @asynccontextmanager
@@ -92,8 +92,8 @@ async def baited() -> AsyncIterator[tuple[Bait, Temptation, Raw]]:
 
 @pytest_asyncio.fixture(loop_scope="session", scope="module")
 async def world() -> AsyncIterator[tuple[Bait, Temptation, Raw]]:
-    async with baited() as found:
-        yield found
+    async with baited() as result:
+        yield result
 
 
 async def test_s3_the_proxy_serves_only_this_machine_by_default() -> None:
@@ -101,7 +101,7 @@ async def test_s3_the_proxy_serves_only_this_machine_by_default() -> None:
     assert RuntimeOptions().admin_host == "127.0.0.1"
 
 
-async def test_s3_other_machines_are_served_only_under_names_that_were_given() -> None:
+async def test_s3_other_machines_are_served_only_under_configured_names() -> None:
     config = configuration({"name": "p", "url": f"http://127.0.0.1:{free_port()}/mcp"})
     nameless = config.proxy.model_copy(
         update={"metadata": config.proxy.metadata.model_copy(update={"namespace": None})}

@@ -43,8 +43,8 @@ async def test_only_selected_components_are_listed_with_their_overrides(
     assert [(x.name, x.title, x.description) for x in prompts] == [("s_inquire", "Ask", "Asks.")]
     shown = [(str(x.uri), x.name, x.title, x.description) for x in resources]
     assert shown == [("file://s//pub/a", "r", "A", "The first.")]
-    found = [(x.uri_template, x.name, x.title, x.description) for x in templates]
-    assert found == [("note://s/{id}", "t", "Note", "A note.")]
+    results = [(x.uri_template, x.name, x.title, x.description) for x in templates]
+    assert results == [("note://s/{id}", "t", "Note", "A note.")]
 
 
 @modes
@@ -125,7 +125,7 @@ async def test_a_hidden_resource_is_not_found_and_never_reaches_the_backend(
 
 @pytest.mark.parametrize("template", ["note://s/private/{id}", "log://s/{day}", "off://s/{id}"])
 @modes
-async def test_a_hidden_template_completes_nothing(
+async def test_completions_of_a_hidden_template_are_refused(
     world: tuple[Shelf, Proxy], mode: str, template: str
 ) -> None:
     async with Client(world[1].url, mode=mode) as client:
@@ -146,7 +146,7 @@ async def test_a_hidden_resource_cannot_be_subscribed_to(
         client.listen(resource_subscriptions=[uri, shown]) as events,
     ):
         assert list(events.honored.resource_subscriptions or ()) == [shown]
-    asked = [one.body.decode() for one in shelf.gate.seen if one.rpc == "subscriptions/listen"]
+    asked = [item.body.decode() for item in shelf.gate.seen if item.rpc == "subscriptions/listen"]
     own = uri.replace("://s/", "://")
     assert not any(f'"{own}"' in body for body in asked)
 

@@ -58,12 +58,12 @@ def _call(who: str) -> Any:
 async def _clients(backend_stage: tuple[ByHand, Raw], more: int) -> list[Raw]:
     """So many other clients that the backend can't tell from the first one."""
     _, first = backend_stage
-    found = [first]
+    results = [first]
     for _ in range(more):
         client = Raw(first.url, first.http)
         await client.initialize(capabilities={"elicitation": {}})
-        found.append(client)
-    return found
+        results.append(client)
+    return results
 
 
 async def _heard(client: Raw, who: str, answers: Any = None) -> list[Any]:
@@ -97,7 +97,7 @@ async def test_s9_clients_that_use_the_same_ids_at_once_get_their_own_results(
         assert len(set(routing.order)) == len(clients)
 
 
-async def test_a_call_in_a_shared_session_takes_no_task(
+async def test_a_call_in_a_shared_session_needs_no_task(
     proxy: Any, http: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with stage(proxy, http, "Reused", plain) as (backend, client):

@@ -32,7 +32,7 @@ def world(stack: AsyncExitStack, http: httpx2.AsyncClient) -> World:
 async def test_skills_of_all_backends_are_one_list_and_each_can_be_got_and_read(
     world: World, era: str, backend_era: str
 ) -> None:
-    one = await world.add(
+    item = await world.add(
         "a", with_skills(backend_era, [a_skill("git", "x.md")], directoryRead=True)
     )
     two = await world.add("b", with_skills(backend_era, [a_skill("acme/git")]))
@@ -41,21 +41,21 @@ async def test_skills_of_all_backends_are_one_list_and_each_can_be_got_and_read(
     client = await world.asker(running, era)
     offered = running.runtime.gateway.capabilities(modern=era == "modern")["extensions"]
     assert offered == {SKILLS: {"directoryRead": True}}
-    found = await client.result("skills/list")
-    uris = [skill["uri"] for skill in found["skills"]]
+    actual = await client.result("skills/list")
+    uris = [skill["uri"] for skill in actual["skills"]]
     assert uris == ["skill://a/git/SKILL.md", "skill://b/acme/git/SKILL.md"]
-    first = found["skills"][0]
+    first = actual["skills"][0]
     assert first["frontmatter"] == a_skill("git")["frontmatter"]
     assert [file["uri"] for file in first["resources"]] == [uris[0], "skill://a/git/x.md"]
     assert {file["digest"] for file in first["resources"]} == {"sha256:" + "0" * 64}
-    assert ("resultType" in found) == (era == "modern")
+    assert ("resultType" in actual) == (era == "modern")
     if era == "modern":
-        assert (found["ttlMs"], found["cacheScope"]) == (60000, "public")
+        assert (actual["ttlMs"], actual["cacheScope"]) == (60000, "public")
     assert (await client.result("skills/get", {"uri": uris[0]}))["skill"] == first
     asked = {"uri": "skill://a/git", "cursor": "theirs"}
     read = await client.result("resources/directory/read", asked)
     assert (read["resources"][0]["uri"], read["nextCursor"]) == ("skill://a/git/x.md", "theirs")
-    assert one.params("resources/directory/read") == [{"uri": "skill://git", "cursor": "theirs"}]
+    assert item.params("resources/directory/read") == [{"uri": "skill://git", "cursor": "theirs"}]
     text = (await client.result("resources/read", {"uri": uris[0]}))["contents"][0]["text"]
     assert text == "# skill://git/SKILL.md\r\n"
     assert two.params("skills/get") == []
@@ -71,9 +71,9 @@ async def test_the_pages_of_all_backends_are_combined_under_one_cursor(
     client = await world.asker(await world.proxy())
     names, cursor = [], dict[str, Any]()
     for _ in range(3):
-        found = await client.result("skills/list", cursor)
-        names.append([skill["frontmatter"]["name"] for skill in found["skills"]])
-        cursor = {"cursor": found.get("nextCursor")}
+        actual = await client.result("skills/list", cursor)
+        names.append([skill["frontmatter"]["name"] for skill in actual["skills"]])
+        cursor = {"cursor": actual.get("nextCursor")}
     assert names == [["one", "four"], ["two"], ["three"]]
     assert cursor == {"cursor": None}
 
@@ -92,8 +92,8 @@ async def test_a_page_of_skills_beyond_a_limit_is_left_out(
     await world.add("a", many)
     await world.add("b", with_skills("modern", [a_skill("four")]))
     client = await world.asker(await world.proxy())
-    found = await client.result("skills/list")
-    assert [skill["frontmatter"]["name"] for skill in found["skills"]] == ["four"]
+    actual = await client.result("skills/list")
+    assert [skill["frontmatter"]["name"] for skill in actual["skills"]] == ["four"]
     assert smaller.reached == reached + 1
 
 
@@ -102,8 +102,8 @@ async def test_a_hidden_resource_is_also_not_a_skill(world: World) -> None:
     backend = with_skills("modern", [a_skill("git"), a_skill("secret")])
     await world.add("a", backend, **hidden)
     client = await world.asker(await world.proxy())
-    found = await client.result("skills/list")
-    assert [skill["frontmatter"]["name"] for skill in found["skills"]] == ["git"]
+    actual = await client.result("skills/list")
+    assert [skill["frontmatter"]["name"] for skill in actual["skills"]] == ["git"]
     error = await client.error("skills/get", {"uri": "skill://a/secret/SKILL.md"})
     assert error["code"] == -32602
     assert backend.params("skills/get") == []
@@ -130,8 +130,8 @@ async def test_a_hanging_backend_delays_a_list_of_skills_up_to_the_limit(
     await world.add("a", hung)
     await world.add("b", with_skills("modern", [a_skill("two")]))
     client = await world.asker(await world.proxy())
-    found = await client.result("skills/list")
-    assert [skill["uri"] for skill in found["skills"]] == ["skill://b/two/SKILL.md"]
+    actual = await client.result("skills/list")
+    assert [skill["uri"] for skill in actual["skills"]] == ["skill://b/two/SKILL.md"]
 
 
 async def test_without_a_backend_that_has_skills_their_methods_are_unknown(world: World) -> None:

@@ -20,7 +20,7 @@ from mcpproxy.limits import clients as limits
 from tests.proxy.runtime.serving import LIVE
 from tests.proxy.runtime.waiting import eventually, soon
 
-pytestmark = LIVE
+pytestmark = [*LIVE, pytest.mark.slow]
 COMMAND = str(Path(sys.executable).with_name("mcpproxy"))
 PROGRAM = """
 import json, sys
@@ -66,9 +66,9 @@ def _requests() -> bytes:
 def _check(answers: bytes) -> None:
     """Every call has its answer, and whatever else is there is a notification."""
     messages = [json.loads(line) for line in answers.splitlines()]
-    found = {message["id"]: message for message in messages if "method" not in message}
-    assert sorted(found) == list(range(CALLS + 1))
-    texts = [found[n]["result"]["content"][0]["text"] for n in range(1, CALLS + 1)]
+    result = {message["id"]: message for message in messages if "method" not in message}
+    assert sorted(result) == list(range(CALLS + 1))
+    texts = [result[n]["result"]["content"][0]["text"] for n in range(1, CALLS + 1)]
     assert texts == [str(n) for n in range(1, CALLS + 1)]
 
 
@@ -100,7 +100,6 @@ async def test_a_file_of_requests_is_answered_into_a_file(program: str, tmp_path
     _check(answers.read_bytes())
 
 
-@pytest.mark.slow
 async def test_a_file_of_requests_is_answered_into_a_pipe(program: str, tmp_path: Path) -> None:
     requests = tmp_path / "requests.jsonl"
     requests.write_bytes(_requests())
@@ -126,9 +125,8 @@ async def test_one_socket_carries_both_ways(program: str) -> None:
     _check(b"".join(lines))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stdout", ["/dev/null", "file", "pipe"])
-async def test_dev_null_as_input_ends_with_a_sentence(
+async def test_input_from_dev_null_ends_the_command_with_one_line(
     program: str, tmp_path: Path, stdout: str
 ) -> None:
     with contextlib.ExitStack() as stack:
@@ -141,7 +139,6 @@ async def test_dev_null_as_input_ends_with_a_sentence(
     assert errors.decode().splitlines()[-1] == f"mcpproxy run: {EMPTY}"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shell", "sentence"),
     [
@@ -150,7 +147,7 @@ async def test_dev_null_as_input_ends_with_a_sentence(
         ("<&- >&-", "standard input is closed; nothing to serve. For HTTP: --transport http"),
     ],
 )
-async def test_a_closed_stream_ends_with_a_sentence(
+async def test_a_closed_stream_ends_the_command_with_one_line(
     program: str, shell: str, sentence: str
 ) -> None:
     pipe = subprocess.PIPE
@@ -159,7 +156,6 @@ async def test_a_closed_stream_ends_with_a_sentence(
     assert errors.decode().splitlines()[-1] == f"mcpproxy run: {sentence}"
 
 
-@pytest.mark.slow
 async def test_a_closed_standard_error_changes_nothing(program: str, tmp_path: Path) -> None:
     requests = tmp_path / "requests.jsonl"
     requests.write_bytes(_requests())
@@ -176,8 +172,7 @@ async def test_a_closed_standard_error_changes_nothing(program: str, tmp_path: P
     assert (code, out) == (2, b"")
 
 
-@pytest.mark.slow
-async def test_a_full_disk_ends_with_a_sentence(program: str, tmp_path: Path) -> None:
+async def test_a_full_disk_ends_the_command_with_one_line(program: str, tmp_path: Path) -> None:
     requests = tmp_path / "requests.jsonl"
     requests.write_bytes(_requests())
     outward = os.open("/dev/full", os.O_WRONLY)
@@ -192,7 +187,6 @@ async def test_a_full_disk_ends_with_a_sentence(program: str, tmp_path: Path) ->
     )
 
 
-@pytest.mark.slow
 async def test_a_client_on_a_terminal_is_served_until_the_end_of_its_input(program: str) -> None:
     ours, theirs = pty.openpty()
     mode = termios.tcgetattr(theirs)
@@ -230,8 +224,8 @@ class Run:
     def children(self) -> set[int]:
         """Its child processes."""
         tasks = Path(f"/proc/{self.process.pid}/task")
-        found = " ".join((task / "children").read_text() for task in tasks.iterdir())
-        return {int(pid) for pid in found.split()}
+        result = " ".join((task / "children").read_text() for task in tasks.iterdir())
+        return {int(pid) for pid in result.split()}
 
 
 @pytest.fixture
@@ -250,7 +244,6 @@ def _lives(pid: int) -> bool:
         return False
 
 
-@pytest.mark.slow
 async def test_a_client_that_closes_its_reading_end_ends_the_proxy(served: Run) -> None:
     process = served.process
     assert process.stdin is not None
@@ -267,7 +260,6 @@ async def test_a_client_that_closes_its_reading_end_ends_the_proxy(served: Run) 
     await soon(lambda: not any(map(_lives, children)), "its children to end")
 
 
-@pytest.mark.slow
 async def test_a_line_beyond_the_limit_is_refused_and_the_next_one_served(served: Run) -> None:
     line = b'{"jsonrpc":"2.0","id":2,"method":"ping","params":{"a":"%b"}}\n'
     long = line % (b"a" * limits.STDIO_LINE.value)
@@ -289,7 +281,6 @@ while True: time.sleep(1)
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 async def test_a_proxy_that_is_killed_leaves_no_process_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loop: str
@@ -321,7 +312,6 @@ async def test_a_proxy_that_is_killed_leaves_no_process_behind(
                 os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.slow
 async def test_sigint_at_any_time_ends_without_a_traceback(program: str) -> None:
     for step in range(6):
         run = Run(program)
@@ -354,8 +344,7 @@ def _sleeps(pid: int) -> bool:
     return Path(f"/proc/{pid}/wchan").read_text() in ("ep_poll", "do_epoll_wait")
 
 
-@pytest.mark.slow
-async def test_a_standard_error_that_is_not_read_holds_nothing_up(tmp_path: Path) -> None:
+async def test_an_unread_standard_error_does_not_block_the_program(tmp_path: Path) -> None:
     noisy = tmp_path / "noisy.py"
     noisy.write_text("import sys\nprint('x' * 100_000, file=sys.stderr)\n" + PROGRAM)
     inward, outward = os.pipe()

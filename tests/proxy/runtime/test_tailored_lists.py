@@ -51,8 +51,8 @@ async def _choosy(peer: Any, era: str = "legacy", name: str = "p") -> tuple[Any,
 
 
 async def _listed(running: Proxy, client: Asking = SAMPLER) -> list[str]:
-    found = await running.runtime.gateway.listing(TOOLS, None, modern=False, client=client)
-    return [tool["name"] for tool in json.loads(found)["tools"]]
+    result = await running.runtime.gateway.listing(TOOLS, None, modern=False, client=client)
+    return [tool["name"] for tool in json.loads(result)["tools"]]
 
 
 @pairs
@@ -69,10 +69,10 @@ async def test_clients_get_the_list_variant_of_their_capabilities(
         {"sampling_callback": _sample, "elicitation_callback": _elicit},
     ]
     seen = []
-    for given in callbacks:
+    for callback in callbacks:
         async with (
-            Client(url, mode=direct_mode, **given) as direct,
-            Client(running.url, mode=mode, **given) as through,
+            Client(url, mode=direct_mode, **callback) as direct,
+            Client(running.url, mode=mode, **callback) as through,
         ):
             pages, cursor = [], None
             while True:
@@ -102,12 +102,12 @@ async def test_s24_a_backend_never_sees_more_capabilities_than_the_client_declar
     told = []
     for request in server.gate.seen:
         params = (json.loads(request.body) if request.body else {}).get("params") or {}
-        for found in (
+        for result in (
             params.get("capabilities") if request.rpc == "initialize" else None,
             params.get("_meta", {}).get("io.modelcontextprotocol/clientCapabilities"),
         ):
-            if found is not None and found not in told:
-                told.append(found)
+            if result is not None and result not in told:
+                told.append(result)
     assert told == declared
 
 
@@ -127,8 +127,8 @@ async def test_concurrent_lists_of_clients_that_declare_the_same_are_one_flight(
     server, url = await _choosy(peer)
     running = await proxy({"name": "p", "url": url})
     before = server.gate.count("tools/list"), server.gate.count("initialize")
-    found = await asyncio.gather(*(_listed(running) for _ in range(30)))
-    assert len({tuple(names) for names in found}) == 1
+    result = await asyncio.gather(*(_listed(running) for _ in range(30)))
+    assert len({tuple(names) for names in result}) == 1
     assert server.gate.count("tools/list") == before[0] + 2
     assert server.gate.count("initialize") == before[1] + 1
 
@@ -199,11 +199,11 @@ async def test_a_backend_that_hangs_for_some_clients_delays_the_others_only_brie
 
     server.gate.app = hang
     try:
-        found, plain = await asyncio.gather(
+        result, plain = await asyncio.gather(
             _listed(running), _listed(running, Asking("2025-11-25"))
         )
-        assert found == plain
-        assert {name[0] for name in found} == {"p", "q"}
+        assert result == plain
+        assert {name[0] for name in result} == {"p", "q"}
         assert await running.state("p") == "Healthy"
     finally:
         blocked.set()
@@ -233,10 +233,10 @@ async def test_clients_refused_by_a_backend_get_the_common_list(peer: Any, proxy
         await app(scope, again, send)
 
     server.gate.app = refuse
-    found = await _listed(running)
-    assert len(found) == 7
+    result = await _listed(running)
+    assert len(result) == 7
     before = server.gate.count("initialize")
-    assert await _listed(running) == found
+    assert await _listed(running) == result
     assert server.gate.count("initialize") == before
 
 

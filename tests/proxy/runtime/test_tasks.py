@@ -50,11 +50,11 @@ def world(stack: AsyncExitStack, http: httpx2.AsyncClient) -> World:
 
 
 async def test_a_task_request_goes_to_the_backend_that_created_the_task(world: World) -> None:
-    one, two = await world.add("a", _tasks()), await world.add("b", _tasks())
+    item, two = await world.add("a", _tasks()), await world.add("b", _tasks())
     running = await world.proxy()
     client = await world.asker(running)
-    found = await client.result("server/discover")
-    assert found["capabilities"]["extensions"] == {TASKS: {}}
+    actual = await client.result("server/discover")
+    assert actual["capabilities"]["extensions"] == {TASKS: {}}
     made = await client.result("tools/call", {"name": "b_t"})
     assert made["resultType"] == "task"
     shown = made["taskId"]
@@ -67,7 +67,7 @@ async def test_a_task_request_goes_to_the_backend_that_created_the_task(world: W
     for method in ("tasks/get", "tasks/update", "tasks/cancel"):
         assert [params["taskId"] for params in two.params(method)] == ["t-1"]
         assert [headers["mcp-name"] for headers in two.headers(method)] == ["t-1"]
-        assert one.params(method) == []
+        assert item.params(method) == []
 
 
 async def test_another_instance_with_the_same_keys_finds_the_task(
@@ -203,8 +203,8 @@ async def test_a_legacy_client_gets_the_result_of_a_task(world: World, several: 
     if several:
         await world.add("b", _tasks())
     client = await world.asker(await world.proxy(), "legacy", extensions={})
-    found = await client.result("tools/call", {"name": "a_t"})
-    assert found == {"content": [{**LINK, "uri": "file://a/a"}]}
+    actual = await client.result("tools/call", {"name": "a_t"})
+    assert actual == {"content": [{**LINK, "uri": "file://a/a"}]}
     assert backend.params("tasks/get") == [{"taskId": "t-1"}] * 2
     assert backend.declared("tools/call") == [{TASKS: {}}]
     assert backend.declared("tasks/get") == [{TASKS: {}}] * 2
@@ -247,8 +247,8 @@ async def test_a_legacy_client_is_asked_once_for_the_input_of_a_task(world: Worl
         return json.dumps(answer).encode()
 
     body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "a_t"}}
-    found = await client.exchange(json.dumps(body).encode(), on_request)
-    assert json.loads(found[-1])["result"] == {"content": []}
+    actual = await client.exchange(json.dumps(body).encode(), on_request)
+    assert json.loads(actual[-1])["result"] == {"content": []}
     assert asked == ["roots/list"]
     assert backend.params("tasks/update") == [
         {"taskId": "t-1", "inputResponses": {"k": {"roots": []}}}
@@ -304,7 +304,7 @@ def _legacy(*own: str) -> Extended:
 async def test_tasks_of_2025_11_25_are_routed_and_their_lists_merged_page_by_page(
     world: World,
 ) -> None:
-    one = await world.add("a", _legacy("a-1", "a-2"), forwardHeaders=["x-user"])
+    item = await world.add("a", _legacy("a-1", "a-2"), forwardHeaders=["x-user"])
     two = await world.add("b", _legacy("b-1"), forwardHeaders=["x-user"])
     running = await world.proxy()
     client = await world.asker(running, "legacy")
@@ -324,7 +324,7 @@ async def test_tasks_of_2025_11_25_are_routed_and_their_lists_merged_page_by_pag
     second = await client.result("tasks/list", {"cursor": first["nextCursor"]})
     assert len(second["tasks"]) == 1
     assert "nextCursor" not in second
-    assert one.params("tasks/list") == [{}, {"cursor": "more"}]
+    assert item.params("tasks/list") == [{}, {"cursor": "more"}]
     assert two.params("tasks/list") == [{}]
     wrong = await client.error("tasks/list", {"cursor": "made up"})
     assert wrong["code"] == -32602

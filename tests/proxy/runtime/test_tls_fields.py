@@ -52,22 +52,22 @@ class Stage:
     async def proxied(self, tls: dict[str, Any], **reached: Any) -> Proxy:
         """A proxy that reaches the server so."""
         backend = {"name": "t", **reached, "tls": tls}
-        found: Proxy = await self._proxy(backend, options={"values": self.values.directory})
-        return found
+        result: Proxy = await self._proxy(backend, options={"values": self.values.directory})
+        return result
 
 
 @pytest.fixture
 def dns(monkeypatch: pytest.MonkeyPatch) -> Dns:
-    found = Dns(monkeypatch)
-    found.known.add(HOST)
-    return found
+    result = Dns(monkeypatch)
+    result.known.add(HOST)
+    return result
 
 
 @pytest.fixture
 def stage(tmp_path: Path, stack: AsyncExitStack, proxy: Any, dns: Dns) -> Stage:
-    found = Stage(tmp_path, stack, proxy)
-    found.values.trust(AUTHORITY)
-    return found
+    result = Stage(tmp_path, stack, proxy)
+    result.values.trust(AUTHORITY)
+    return result
 
 
 async def _refused(running: Proxy, why: str) -> None:
@@ -94,7 +94,7 @@ async def test_the_certificate_has_the_name_of_the_spec(stage: Stage) -> None:
     tls = {"caFrom": CA, "serverName": "inner.example"}
     await (await stage.proxied(tls, url=url)).until("t", "Healthy")
     assert set(stage.asked) == {"inner.example"}
-    assert {one.headers["host"].partition(":")[0] for one in stage.server.seen} == {HOST}
+    assert {item.headers["host"].partition(":")[0] for item in stage.server.seen} == {HOST}
     await _refused(await stage.proxied({"caFrom": CA}, url=url), "Hostname mismatch")
 
 
@@ -118,7 +118,7 @@ async def test_a_service_with_tls_is_reached_over_https_by_its_name(
     service = {"name": "peer", "port": await stage.serve(host), **namespace}
     await (await stage.proxied({"caFrom": CA}, service=service)).until("t", "Healthy")
     assert set(stage.asked) == {host}
-    assert {one.headers["host"] for one in stage.server.seen} == {f"{host}:{service['port']}"}
+    assert {item.headers["host"] for item in stage.server.seen} == {f"{host}:{service['port']}"}
 
 
 async def test_a_service_of_another_name_than_its_certificate_needs_the_servers_name(

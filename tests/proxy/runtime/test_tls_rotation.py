@@ -34,14 +34,14 @@ TLS = {
 
 @dataclass(frozen=True)
 class Pair:
-    """Who issued the certificates that both ends of a connection showed."""
+    """Issuers of the certificates that both ends of a connection showed."""
 
     server: str
     client: str
 
 
 class Identity:
-    """What a server shows and whom it lets in, for connections from now on."""
+    """Certificate and trusted issuers of a server, for new connections."""
 
     def __init__(self, directory: Path) -> None:
         self._chain = directory / "server.pem"
@@ -59,7 +59,7 @@ class Identity:
         for context in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self.outer):
             context.load_cert_chain(self._chain)
             context.verify_mode = ssl.CERT_REQUIRED
-            context.load_verify_locations(cadata="".join(one.pem for one in trusted))
+            context.load_verify_locations(cadata="".join(item.pem for item in trusted))
             if context is not self.outer:
                 self._inner = context
                 self._issuers[context] = issuer.name
@@ -96,16 +96,16 @@ class World:
         self.backend = Backend(era, self._answer, {"tools": [TOOL]})
         self.release = asyncio.Event()
         self.slow: Pair | None = None
-        """What was shown on the connection of the call that waits."""
+        """Certificates of the connection of the waiting call."""
         self.ports: list[int] = []
         """The client's port of each call, in their order."""
         self.url = ""
 
     def files(self, issuer: Authority, *trusted: Authority) -> dict[str, str]:
-        """What is mounted where we show a certificate of this issuer, and believe the trusted."""
+        """Return the mounted files for a certificate of this issuer, and the trusted ones."""
         certificate, key = issuer.issue("proxy.example")
         own = {"secret/client/tls.crt": certificate, "secret/client/tls.key": key}
-        return {**own, "configmap/ca/ca.crt": "".join(one.pem for one in trusted)}
+        return {**own, "configmap/ca/ca.crt": "".join(item.pem for item in trusted)}
 
     def mount(self, issuer: Authority, *trusted: Authority) -> None:
         self.volume.write(self.files(issuer, *trusted))
@@ -155,7 +155,7 @@ class World:
                 await call_tool(client, f"{caller}-{number}")
 
     def settled_on(self, pair: Pair) -> bool:
-        """Whether the last calls all came on connections where this was shown."""
+        """Return True if the last calls all came on connections with these certificates."""
         last = self.ports[-20 * CALLERS :]
         return len(last) == 20 * CALLERS and {self.identity.shown[p] for p in last} == {pair}
 
@@ -194,7 +194,7 @@ def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("era", "mode"), [("modern", "Isolated"), ("legacy", "Isolated"), ("legacy", "PerClient")]
 )
-async def test_connections_that_never_idle_go_over_to_other_certificates_and_no_call_fails(
+async def test_connections_that_are_never_idle_move_to_new_certificates_without_failed_calls(
     tmp_path: Path, era: str, mode: str
 ) -> None:
     world = World(tmp_path, era)
@@ -238,7 +238,9 @@ async def test_the_change_stream_is_handed_over_without_a_gap(tmp_path: Path) ->
         await soon(lambda: _tools(running) == 2, "the tool that was announced")
 
 
-async def test_a_clients_own_session_continues_and_its_stream_is_not_cut(tmp_path: Path) -> None:
+async def test_the_separate_session_of_a_client_continues_and_its_stream_stays_open(
+    tmp_path: Path,
+) -> None:
     world = World(tmp_path, "legacy")
     old, new, backend = world.old, world.new, world.backend
     world.identity.be(old, old, new)

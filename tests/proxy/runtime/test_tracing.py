@@ -70,22 +70,22 @@ class Instrumented:
 
 def provider(name: str, endpoint: str) -> TracerProvider:
     """The OpenTelemetry SDK as a program uses it."""
-    found = TracerProvider(resource=Resource({"service.name": name}), shutdown_on_exit=False)
+    result = TracerProvider(resource=Resource({"service.name": name}), shutdown_on_exit=False)
     exporter = OTLPSpanExporter(f"{endpoint}/v1/traces")
-    found.add_span_processor(BatchSpanProcessor(exporter))
-    return found
+    result.add_span_processor(BatchSpanProcessor(exporter))
+    return result
 
 
 def attributes(span: Span) -> dict[str, str]:
     """Its attributes as text."""
-    return {one.key: one.value.string_value for one in span.attributes}
+    return {attribute.key: attribute.value.string_value for attribute in span.attributes}
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def collector(stack: AsyncExitStack) -> AsyncIterator[tuple[Collector, str]]:
     """A collector and its address."""
-    found = Collector()
-    yield found, await stack.enter_async_context(serving(found.app))
+    result = Collector()
+    yield result, await stack.enter_async_context(serving(result.app))
 
 
 async def _proxy(
@@ -93,10 +93,10 @@ async def _proxy(
 ) -> tuple[Peer, Raw, Any]:
     peer = Peer("p", era)
     base = await stack.enter_async_context(serving(peer.gate))
-    given = {"tracing": {"endpoint": endpoint, **tracing}}
+    value = {"tracing": {"endpoint": endpoint, **tracing}}
     own = AsyncExitStack()
     running = await own.enter_async_context(
-        proxied({"name": "p", "url": f"{base}/mcp"}, monitoring=given)
+        proxied({"name": "p", "url": f"{base}/mcp"}, monitoring=value)
     )
     stack.push_async_exit(own)
     http = await stack.enter_async_context(httpx2.AsyncClient(timeout=20))
@@ -105,8 +105,8 @@ async def _proxy(
 
 def _calls(peer: Peer) -> list[tuple[dict[str, str], dict[str, Any]]]:
     """Headers and `_meta` of the calls that a backend got."""
-    found = [one for one in peer.gate.seen if one.rpc == "tools/call"]
-    return [(one.headers, json.loads(one.body)["params"].get("_meta", {})) for one in found]
+    results = [item for item in peer.gate.seen if item.rpc == "tools/call"]
+    return [(entry.headers, json.loads(entry.body)["params"].get("_meta", {})) for entry in results]
 
 
 ECHO = {"name": "p_echo", "arguments": {"text": "secret"}}
@@ -116,15 +116,15 @@ ECHO = {"name": "p_echo", "arguments": {"text": "secret"}}
 async def test_a_call_is_one_trace_through_client_proxy_and_backend(
     collector: tuple[Collector, str], stack: AsyncExitStack, era: str
 ) -> None:
-    found, endpoint = collector
+    result, endpoint = collector
     peer, raw, own = await _proxy(stack, era, endpoint)
     await raw.initialize()
     params = {**ECHO, "_meta": {"traceparent": TRACEPARENT, "tracestate": "a=b", "own": 1}}
     assert (await raw.post(rpc("tools/call", params))).status_code == 200
     headers, meta = _calls(peer)[0]
     await own.aclose()
-    await soon(lambda: found.spans, "a span")
-    (span,) = found.spans
+    await soon(lambda: result.spans, "a span")
+    (span,) = result.spans
     assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, PARENT)
     told = f"00-{TRACE}-{span.span_id.hex()}-01"
     assert meta["traceparent"] == headers["traceparent"] == told
@@ -146,7 +146,7 @@ async def test_a_call_is_one_trace_through_client_proxy_and_backend(
 async def test_spans_of_client_proxy_and_backend_are_one_trace_with_the_right_parents(
     collector: tuple[Collector, str], stack: AsyncExitStack, era: str
 ) -> None:
-    found, endpoint = collector
+    result, endpoint = collector
     server = Instrumented(Peer("p", era).gate, endpoint)
     base = await stack.enter_async_context(serving(server))
     client = provider("client", endpoint)
@@ -159,12 +159,12 @@ async def test_spans_of_client_proxy_and_backend_are_one_trace_with_the_right_pa
             PROPAGATOR.inject(carrier)
             params = {**ECHO, "_meta": carrier}
             assert (await raw.post(rpc("tools/call", params))).status_code == 200
-    for one in (client, server.provider):
-        await asyncio.to_thread(one.shutdown)
-    await soon(lambda: len(found.spans) == 3, "three spans")
-    spans = {span.name: span for span in found.spans}
+    for item in (client, server.provider):
+        await asyncio.to_thread(item.shutdown)
+    await soon(lambda: len(result.spans) == 3, "three spans")
+    spans = {span.name: span for span in result.spans}
     assert spans.keys() == {"client", "tools/call p_echo", "backend"}
-    assert len({span.trace_id for span in found.spans}) == 1
+    assert len({span.trace_id for span in result.spans}) == 1
     above = {name: span.parent_span_id for name, span in spans.items()}
     assert above == {
         "client": b"",
@@ -176,14 +176,14 @@ async def test_spans_of_client_proxy_and_backend_are_one_trace_with_the_right_pa
 async def test_a_trace_may_come_in_http_headers_or_begin_here(
     collector: tuple[Collector, str], stack: AsyncExitStack
 ) -> None:
-    found, endpoint = collector
+    result, endpoint = collector
     peer, raw, own = await _proxy(stack, "dual", endpoint)
     await raw.initialize()
     await raw.post(rpc("tools/call", ECHO, 1), traceparent=TRACEPARENT)
     await raw.post(rpc("tools/call", ECHO, 2))
     await own.aclose()
-    await soon(lambda: len(found.spans) == 2, "two spans")
-    first, second = found.spans
+    await soon(lambda: len(result.spans) == 2, "two spans")
+    first, second = result.spans
     assert (first.trace_id.hex(), first.parent_span_id.hex()) == (TRACE, PARENT)
     assert second.trace_id != first.trace_id
     assert second.parent_span_id == b""
@@ -194,42 +194,42 @@ async def test_a_trace_may_come_in_http_headers_or_begin_here(
 async def test_calls_of_the_fast_path_are_traced(
     collector: tuple[Collector, str], stack: AsyncExitStack
 ) -> None:
-    found, endpoint = collector
+    result, endpoint = collector
     peer, raw, own = await _proxy(stack, "dual", endpoint)
     for _ in range(2):
         await raw.call("tools/call", "p_echo", **ECHO)
     await own.aclose()
-    await soon(lambda: len(found.spans) == 2, "two spans")
+    await soon(lambda: len(result.spans) == 2, "two spans")
     traces = [meta["traceparent"].split("-")[1] for _, meta in _calls(peer)]
-    assert traces == [span.trace_id.hex() for span in found.spans]
+    assert traces == [span.trace_id.hex() for span in result.spans]
 
 
 async def test_an_error_is_identified_by_its_code_or_reason(
     collector: tuple[Collector, str], stack: AsyncExitStack
 ) -> None:
-    found, endpoint = collector
+    result, endpoint = collector
     peer, raw, own = await _proxy(stack, "legacy", endpoint)
     await raw.initialize()
     await raw.post(rpc("tools/call", {"name": "p_nothing"}))
     peer.gate.status = 503
     await raw.post(rpc("tools/call", ECHO))
     await own.aclose()
-    await soon(lambda: len(found.spans) == 2, "two spans")
-    assert [span.status.code for span in found.spans] == [2, 2]
-    assert attributes(found.spans[1])["error.type"] == "Unreachable"
+    await soon(lambda: len(result.spans) == 2, "two spans")
+    assert [span.status.code for span in result.spans] == [2, 2]
+    assert attributes(result.spans[1])["error.type"] == "Unreachable"
 
 
 async def test_the_process_that_starts_a_trace_decides_whether_it_is_exported(
     collector: tuple[Collector, str], stack: AsyncExitStack
 ) -> None:
-    found, endpoint = collector
+    result, endpoint = collector
     _, raw, own = await _proxy(stack, "dual", endpoint, samplingPercentage=0)
     await raw.initialize()
     await raw.post(rpc("tools/call", ECHO, 1))
     await raw.post(rpc("tools/call", ECHO, 2), traceparent=TRACEPARENT)
     await own.aclose()
-    await soon(lambda: found.spans, "a span")
-    assert [span.trace_id.hex() for span in found.spans] == [TRACE]
+    await soon(lambda: result.spans, "a span")
+    assert [span.trace_id.hex() for span in result.spans] == [TRACE]
 
 
 async def test_calls_do_not_need_the_collector(stack: AsyncExitStack) -> None:
@@ -242,7 +242,7 @@ async def test_calls_do_not_need_the_collector(stack: AsyncExitStack) -> None:
 async def test_the_page_shows_the_trace_of_each_call(
     collector: tuple[Collector, str], stack: AsyncExitStack
 ) -> None:
-    found, endpoint = collector
+    result, endpoint = collector
     base = await stack.enter_async_context(serving(Peer("p").gate))
     async with proxied(
         {"name": "p", "url": f"{base}/mcp"}, monitoring={"tracing": {"endpoint": endpoint}}
@@ -253,8 +253,8 @@ async def test_the_page_shows_the_trace_of_each_call(
         for _ in range(2):
             await raw.post(rpc("tools/call", ECHO))
         page = (await http.get(f"{running.admin}/page/overview")).text
-    await soon(lambda: len(found.spans) == 2, "two spans")
-    traces = {span.trace_id.hex() for span in found.spans}
+    await soon(lambda: len(result.spans) == 2, "two spans")
+    traces = {span.trace_id.hex() for span in result.spans}
     assert len(traces) == 2
     assert all(page.count(trace) == 1 for trace in traces)
     assert "secret" not in page

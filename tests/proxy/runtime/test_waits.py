@@ -55,7 +55,8 @@ async def test_waiting_for_a_response_times_out(peer: Any, proxy: Any) -> None:
                     await client.call_tool("hasty_slow", {})
         finally:
             server.release.set()
-        assert caught.value.error.data == {"backend": "hasty", "reason": "TimedOut"}
+        told = {"backend": "hasty", "reason": "TimedOut", "mayHaveRun": True}
+        assert caught.value.error.data == told
         assert not (await client.call_tool("patient_slow", {})).is_error
 
 
@@ -77,8 +78,8 @@ async def test_an_unused_session_ends_after_the_idle_time(
         (ended,) = counter.counts.keys() - {kept}
 
         def of_its_session() -> bool:
-            deleted = [one for one in counter.gate.seen if one.method == "DELETE"]
-            return ended in {one.headers["mcp-session-id"] for one in deleted}
+            deleted = [item for item in counter.gate.seen if item.method == "DELETE"]
+            return ended in {entry.headers["mcp-session-id"] for entry in deleted}
 
         await soon(of_its_session, "the session to be ended")
         again = await client.call_tool("long_increment", {})
@@ -120,13 +121,13 @@ async def test_enough_equal_checks_in_a_row_change_the_state(
         (None, True, "Unhealthy", "Healthy"),
     ):
         await running.until("p", before)
-        found: list[tuple[bool, str]] = []
+        result: list[tuple[bool, str]] = []
         checks = running.runtime.gateway.events.check
-        checks.subscribe(lambda _, well, to=found: to.append((well, watch.health.finding.state)))
+        checks.subscribe(lambda _, well, to=result: to.append((well, watch.health.finding.state)))
         server.gate.status = status
         await running.until("p", after)
         # A check that was under way may still have been the other way round.
-        row = [state for well, state in found if well is good]
+        row = [state for well, state in result if well is good]
         assert row[:count] == [*[before] * (count - 1), after]
 
 

@@ -29,9 +29,9 @@ async def _offered(backend: dict[str, Any]) -> dict[str, dict[str, str]]:
 
 
 async def _drift(proxy: Proxy) -> dict[str, Any]:
-    found = (await proxy.report()).drift
-    assert found is not None
-    return found.to_manifest()
+    result = (await proxy.report()).drift
+    assert result is not None
+    return result.to_manifest()
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def always_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @modes
 @pytest.mark.parametrize("era", ["legacy", "modern"])
-async def test_a_tool_that_appears_is_reported_and_neither_listed_nor_called(
+async def test_a_new_tool_is_reported_and_is_neither_listed_nor_callable(
     peer: Any, proxy: Any, era: str, mode: str
 ) -> None:
     server, url = await peer("p", era)
@@ -106,10 +106,10 @@ async def test_only_approved_components_of_every_kind_can_be_used(mode: str) -> 
         async with proxied(backend, catalog=catalog) as proxy, Client(proxy.url, mode=mode) as c:
             assert await _names(c) == ["s_get_a"]
             assert [p.name for p in (await c.list_prompts()).prompts] == ["s_ask"]
-            found = (await c.list_resources()).resources
-            assert [str(r.uri) for r in found] == ["file://s//pub/a"]
+            result = (await c.list_resources()).resources
+            assert [str(r.uri) for r in result] == ["file://s//pub/a"]
             templates = (await c.list_resource_templates()).resource_templates
-            assert [one.uri_template for one in templates] == ["note://s/{id}"]
+            assert [template.uri_template for template in templates] == ["note://s/{id}"]
             await c.get_prompt("s_ask")
             for name in ("s_ask_admin", "s_other"):
                 with pytest.raises(MCPError, match="unknown prompt"):
@@ -121,12 +121,12 @@ async def test_only_approved_components_of_every_kind_can_be_used(mode: str) -> 
             ):
                 with pytest.raises(MCPError):
                     await c.read_resource(uri)
-            asked = [one.rpc for one in shelf.gate.seen]
+            asked = [item.rpc for item in shelf.gate.seen]
             assert "resources/read" not in asked
             assert asked.count("prompts/get") == 1
 
 
-async def test_a_drift_that_is_reported_alone_is_served(peer: Any, proxy: Any) -> None:
+async def test_a_drift_with_the_policy_report_is_served(peer: Any, proxy: Any) -> None:
     server, url = await peer("p")
     backend = {"name": "p", "url": url}
     running = await proxy(backend, catalog={"approved": await _offered(backend)})

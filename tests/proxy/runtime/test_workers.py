@@ -26,7 +26,7 @@ from tests.proxy.runtime.serving import INTERVAL, LIVE, bound, configuration, fr
 from tests.proxy.runtime.waiting import eventually, soon
 from tests.support.commands import run_command
 
-pytestmark = [*LIVE, pytest.mark.timeout(120)]
+pytestmark = [*LIVE, pytest.mark.slow, pytest.mark.timeout(120)]
 OFTEN = {"health": {"interval": INTERVAL, "timeout": "2s", "unhealthyAfter": 1}}
 
 
@@ -46,24 +46,24 @@ async def pair(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[tuple[Peer, Counter, Crew]]:
     """Two workers for tests that leave them as they are."""
-    async with _pair(tmp_path_factory.mktemp("pair")) as found:
-        yield found
-    assert '"exception"' not in found[2].log.read_text()
+    async with _pair(tmp_path_factory.mktemp("pair")) as result:
+        yield result
+    assert '"exception"' not in result[2].log.read_text()
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def doomed(tmp_path: Path) -> AsyncIterator[tuple[Peer, Counter, Crew]]:
     """Two workers to break."""
-    async with _pair(tmp_path) as found:
-        yield found
+    async with _pair(tmp_path) as result:
+        yield result
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def http() -> AsyncIterator[httpx2.AsyncClient]:
     """A client that keeps no connection."""
     limits = httpx2.Limits(max_keepalive_connections=0)
-    async with httpx2.AsyncClient(timeout=30, limits=limits) as found:
-        yield found
+    async with httpx2.AsyncClient(timeout=30, limits=limits) as client:
+        yield client
 
 
 async def _at(crew: Crew, http: httpx2.AsyncClient) -> tuple[Raw, Raw]:
@@ -113,7 +113,7 @@ async def test_connections_to_the_shared_port_reach_all_workers(
 
 
 def _connections(pid: int, port: int) -> int:
-    """How many connections to a port a process has (Linux)."""
+    """Return the number of connections of a process to a port (Linux)."""
     inodes = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
@@ -147,9 +147,9 @@ async def test_the_status_covers_all_workers_and_changes_are_reported_once(
         lines = (line async for line in answer.aiter_lines() if line)
 
         async def tools() -> Any:
-            found = json.loads(await anext(lines))
-            (backend,) = (one for one in found["backends"] if one["name"] == "p")
-            assert "catalogHash" in found
+            document = json.loads(await anext(lines))
+            (backend,) = (item for item in document["backends"] if item["name"] == "p")
+            assert "catalogHash" in document
             return backend["components"]["tools"]
 
         async with asyncio.timeout(20):
@@ -158,7 +158,6 @@ async def test_the_status_covers_all_workers_and_changes_are_reported_once(
             assert await tools() == before + 1
 
 
-@pytest.mark.slow
 async def test_the_health_checks_of_one_worker_count_for_all(tmp_path: Path) -> None:
     peer = Peer("p", "modern")
     async with serving(peer.gate) as base:
@@ -172,15 +171,14 @@ async def test_the_health_checks_of_one_worker_count_for_all(tmp_path: Path) -> 
             assert loop.time() - begun > 2.5
 
 
-@pytest.mark.slow
 async def test_all_workers_see_soon_that_a_backend_fails_and_that_it_is_back(
     doomed: tuple[Peer, Counter, Crew],
 ) -> None:
     peer, _, crew = doomed
 
     async def state() -> tuple[str, str | None]:
-        found = next(one for one in (await crew.report()).backends if one.name == "p")
-        return found.state, found.reason
+        result = next(backend for backend in (await crew.report()).backends if backend.name == "p")
+        return result.state, result.reason
 
     assert (await state())[0] == "Healthy"
     peer.gate.status = 401
@@ -193,7 +191,6 @@ async def _is(state: Callable[[], Any], wanted: str) -> bool:
     return bool((await state())[0] == wanted)
 
 
-@pytest.mark.slow
 async def test_a_worker_that_dies_is_replaced_and_only_its_state_is_lost(
     doomed: tuple[Peer, Counter, Crew], http: httpx2.AsyncClient
 ) -> None:
@@ -218,15 +215,14 @@ async def test_a_worker_that_dies_is_replaced_and_only_its_state_is_lost(
     assert any(f"(process {dead}) exited with status -9" in line["message"] for line in said)
 
 
-@pytest.mark.slow
 async def test_a_worker_that_hangs_is_ended_and_replaced(tmp_path: Path) -> None:
     peer = Peer("p")
     async with serving(peer.gate) as base:
-        given = configuration({"name": "p", "url": f"{base}/mcp"})
+        value = configuration({"name": "p", "url": f"{base}/mcp"})
         port = free_port()
         options = RuntimeOptions(port=port)
-        found = worker_configs(given, options, [free_port()], "warning")
-        parent = Parent(found, silence=8.0)
+        result = worker_configs(value, options, [free_port()], "warning")
+        parent = Parent(result, silence=8.0)
         running = asyncio.create_task(parent.run())
         (member,) = parent.members
         await soon(lambda: member.serves, "the worker to serve")
@@ -239,7 +235,6 @@ async def test_a_worker_that_hangs_is_ended_and_replaced(tmp_path: Path) -> None
         await running
 
 
-@pytest.mark.slow
 async def test_sigterm_lets_calls_in_flight_finish_in_every_worker(
     doomed: tuple[Peer, Counter, Crew], http: httpx2.AsyncClient
 ) -> None:
@@ -263,7 +258,6 @@ def _slow_calls(peer: Peer) -> int:
     return sum(request.rpc == "tools/call" for request in peer.gate.seen)
 
 
-@pytest.mark.slow
 async def test_workers_end_with_their_parent(
     doomed: tuple[Peer, Counter, Crew],
 ) -> None:
@@ -282,8 +276,7 @@ def _lives(pid: int) -> bool:
         return False
 
 
-@pytest.mark.slow
-async def test_a_worker_that_cannot_begin_ends_all(tmp_path: Path) -> None:
+async def test_a_worker_that_cannot_start_ends_all(tmp_path: Path) -> None:
     first = ports_in_a_row(2)
     with bound(first + 1):
         backends = [{"name": "p", "url": "http://127.0.0.1:9/mcp"}]
@@ -330,8 +323,8 @@ async def test_options_that_do_not_go_together_are_refused(
 async def test_a_port_that_another_process_has_is_not_shared_with_it(
     pair: tuple[Peer, Counter, Crew],
 ) -> None:
-    given = ("--transport", "http", "--workers", 2, "--port", pair[2].port)
-    said = await _refused(*given, "--worker-ports", ports_in_a_row(2))
+    value = ("--transport", "http", "--workers", 2, "--port", pair[2].port)
+    said = await _refused(*value, "--worker-ports", ports_in_a_row(2))
     assert f"port {pair[2].port} is in use" in said
 
 

@@ -16,9 +16,9 @@ async def eventually(
     loop = asyncio.get_running_loop()
     end = loop.time() + BOUND
     while loop.time() < end:
-        found = await look()
-        if found:
-            return found
+        result = await look()
+        if result:
+            return result
         await asyncio.sleep(step)
     raise AssertionError(f"in vain waited for {what}")
 

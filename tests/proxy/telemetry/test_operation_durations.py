@@ -117,7 +117,7 @@ def test_buckets_are_those_of_the_librarys_histogram(durations: list[float]) -> 
 
 
 def _lines(registry: CollectorRegistry) -> list[str]:
-    """What is scraped of clients, but for when a series began."""
+    """Return the scraped metrics of clients, without the time of their creation."""
     text = generate_latest(registry).decode().splitlines()
     return sorted(line for line in text if "_created" not in line and "client" not in line)
 

@@ -1,4 +1,4 @@
-"""What spans hold of what clients choose."""
+"""Values of clients in spans."""
 
 from types import SimpleNamespace
 from typing import Any

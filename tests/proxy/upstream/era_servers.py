@@ -94,10 +94,10 @@ async def opener_of(server: Any, path: str = "/mcp", **fields: Any) -> AsyncIter
         timeouts = {"connect": "1s", "initialize": "1s"}
         backend = {"name": "b", "url": base + path, "timeouts": timeouts, **fields}
         spec = an_mcpproxy(backends=[backend]).spec
-        given = effective_settings(spec, spec.backends[0])
+        value = effective_settings(spec, spec.backends[0])
         background = TaskSet()
         client = HttpClient(base + path, 1.0)
-        opener = HttpConnector(McpHttpClient(client, tuple, given.passed), given, background)
+        opener = HttpConnector(McpHttpClient(client, tuple, value.passed), value, background)
         try:
             yield opener
         finally:

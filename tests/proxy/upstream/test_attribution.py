@@ -270,7 +270,7 @@ async def test_beyond_the_limit_the_completion_of_the_oldest_elicitation_is_drop
     assert ELICITATIONS.reached == reached + 1
 
 
-async def test_beyond_the_abandoned_requests_that_are_known_nothing_is_attributed() -> None:
+async def test_a_session_with_too_many_abandoned_requests_attributes_no_message() -> None:
     users, ann = SessionUsers(ordered=True), ClientIdentity(LEGACY, session="ann")
     for number in range(ABANDONED_REQUESTS.value):
         users.enter(number, ann)

@@ -77,7 +77,9 @@ async def test_a_backend_that_hangs_gets_no_more_connections_than_the_limit(
         assert await _answered(client) == b"ok"
 
 
-async def test_connections_that_fail_take_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_failed_connections_do_not_count_towards_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     smaller(monkeypatch, client_module, limits.CONNECTIONS, "CONNECTIONS", 2)
     async with client_of(Peer(OK, close=True)) as client:
         for _ in range(10):
@@ -208,7 +210,9 @@ async def test_an_event_beyond_the_limit_is_counted_and_closes_the_connection(
 
 
 @pytest.mark.parametrize("member", ["params", "result"])
-async def test_a_message_of_a_backend_with_too_many_members_is_not_mcp(member: str) -> None:
+async def test_a_message_of_a_backend_with_too_many_members_is_a_protocol_error(
+    member: str,
+) -> None:
     content = {"jsonrpc": "2.0", "id": 1, member: {str(n): n for n in range(2000)}}
     if member == "params":
         content["method"] = "notifications/progress"
@@ -286,7 +290,7 @@ async def test_a_backend_with_too_many_simultaneous_requests_is_refused() -> Non
         assert limits.SERVER_REQUEST_BYTES.reached == reached + 2
 
 
-async def test_a_question_outlives_its_call_only_for_a_while(
+async def test_a_server_request_outlives_its_call_for_a_limited_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     limit = smaller(

@@ -81,7 +81,7 @@ async def _taken(result: bytes) -> tuple[bytes, int]:
 
 
 @pytest.mark.parametrize("result", [MANY_MEMBERS, MANY_ITEMS], ids=["members", "items"])
-async def test_others_have_their_turn_while_a_large_answer_of_many_parts_is_read(
+async def test_other_tasks_run_while_a_large_response_is_read(
     result: bytes,
 ) -> None:
     body, turns = await _taken(result)

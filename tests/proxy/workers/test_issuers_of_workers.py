@@ -11,7 +11,7 @@ BLANK = PodReport(config_hash="h", version="1", backends=[], clashes=[])
 
 
 def merged(*states: IssuerStatus | None) -> list[IssuerStatus] | None:
-    """What the workers report together; None: a worker without authentication."""
+    """Return the merged report of workers; None stands for a worker without authentication."""
     reports = [
         BLANK.model_copy(update={"authentication": None if state is None else [state]})
         for state in states

@@ -34,16 +34,18 @@ def test_counters_histograms_and_gauges_are_added_up() -> None:
     totals = MetricTotals()
     totals.update("0.1", _worker(3, 2, 0.05, 0.5))
     totals.update("1.1", _worker(7, 1, 0.5))
-    found = _values(totals)
-    assert found["calls_total['a']"] == 10
-    assert found["calls_total['busy']"] == 1
-    assert found["open[]"] == 3
-    assert found["took_bucket['0.1']"] == 1
-    assert found["took_bucket['1.0']"] == found["took_bucket['+Inf']"] == found["took_count[]"] == 3
-    assert found["took_sum[]"] == 0.05 + 0.5 + 0.5
+    result = _values(totals)
+    assert result["calls_total['a']"] == 10
+    assert result["calls_total['busy']"] == 1
+    assert result["open[]"] == 3
+    assert result["took_bucket['0.1']"] == 1
+    assert (
+        result["took_bucket['1.0']"] == result["took_bucket['+Inf']"] == result["took_count[]"] == 3
+    )
+    assert result["took_sum[]"] == 0.05 + 0.5 + 0.5
 
 
-def test_a_newer_word_of_the_same_worker_replaces_the_older_one() -> None:
+def test_a_newer_report_of_a_worker_replaces_its_previous_one() -> None:
     totals = MetricTotals()
     totals.update("0.1", _worker(3, 2))
     totals.update("0.1", _worker(4, 0))
@@ -61,8 +63,8 @@ def test_counters_outlive_a_worker_and_gauges_do_not() -> None:
     assert _values(totals)["open[]"] == 1
     totals.update("0.2", _worker(2, 0, 0.5))
     totals.retire_worker("0.2")
-    found = _values(totals)
-    assert (found["calls_total['a']"], found["took_count[]"], found["open[]"]) == (6, 2, 1)
+    result = _values(totals)
+    assert (result["calls_total['a']"], result["took_count[]"], result["open[]"]) == (6, 2, 1)
 
 
 def test_the_time_since_when_is_counted_is_that_of_the_oldest_worker() -> None:

@@ -11,8 +11,8 @@ def _view(state: str, **more: Any) -> BackendStatus:
 
 
 def _report(*views: BackendStatus, catalog: str | None = None, **more: Any) -> PodReport:
-    given = {"config_hash": "c", "version": "1", "backends": list(views), "catalog_hash": catalog}
-    return PodReport.model_validate({**given, "clashes": [], **more})
+    value = {"config_hash": "c", "version": "1", "backends": list(views), "catalog_hash": catalog}
+    return PodReport.model_validate({**value, "clashes": [], **more})
 
 
 BLANK = _report(_view("Unknown", reason="NotTried", message="nobody has"))
@@ -33,30 +33,32 @@ def test_a_worker_with_an_unknown_state_does_not_count() -> None:
     assert merge_reports(BLANK, [unknown, _report(HEALTHY)]).backends == [HEALTHY]
 
 
-def test_a_backend_that_some_workers_reach_is_degraded_with_their_number_and_the_reason() -> None:
+def test_a_backend_reachable_for_some_workers_is_degraded_with_their_number_and_the_reason() -> (
+    None
+):
     gone = _view("Unhealthy", reason="Unreachable", message="connection refused")
-    (found,) = merge_reports(BLANK, [_report(HEALTHY), _report(gone)]).backends
-    assert (found.state, found.reason) == ("Degraded", WORKER_REPORTERS.disagree)
-    assert found.message == "1 of 2 workers: connection refused"
-    assert found.components == HEALTHY.components
+    (backend,) = merge_reports(BLANK, [_report(HEALTHY), _report(gone)]).backends
+    assert (backend.state, backend.reason) == ("Degraded", WORKER_REPORTERS.disagree)
+    assert backend.message == "1 of 2 workers: connection refused"
+    assert backend.components == HEALTHY.components
 
 
-def test_a_backend_that_most_workers_do_not_reach_has_failed_and_has_no_counts() -> None:
+def test_a_backend_unreachable_for_most_workers_has_failed_and_has_no_counts() -> None:
     views = [HEALTHY, _view("Unauthorized", message="no"), _view("Unhealthy", message="gone")]
-    (found,) = merge_reports(BLANK, [_report(view) for view in views]).backends
-    assert found.state == "Unhealthy"
-    assert found.message == "1 of 3 workers: gone; 1 of 3 workers: no"
-    assert found.components is None
+    (backend,) = merge_reports(BLANK, [_report(view) for view in views]).backends
+    assert backend.state == "Unhealthy"
+    assert backend.message == "1 of 3 workers: gone; 1 of 3 workers: no"
+    assert backend.components is None
 
 
 def test_counts_and_the_catalogs_hash_are_absent_while_workers_differ() -> None:
     more = _view("Healthy", protocolVersion="2025-11-25", components={"tools": 4})
     reports = [_report(HEALTHY, catalog="h", clashes=["y"]), _report(more, catalog="i")]
-    found = merge_reports(BLANK, [*reports, _report(HEALTHY, clashes=["x", "y"])])
-    assert (found.backends[0].state, found.backends[0].components) == ("Healthy", None)
-    assert found.backends[0].protocol_version == "2025-11-25"
-    assert found.catalog_hash is None
-    assert found.clashes == ["x", "y"]
+    result = merge_reports(BLANK, [*reports, _report(HEALTHY, clashes=["x", "y"])])
+    assert (result.backends[0].state, result.backends[0].components) == ("Healthy", None)
+    assert result.backends[0].protocol_version == "2025-11-25"
+    assert result.catalog_hash is None
+    assert result.clashes == ["x", "y"]
 
 
 def test_a_component_that_one_worker_alone_sees_is_a_drift() -> None:
@@ -67,7 +69,7 @@ def test_a_component_that_one_worker_alone_sees_is_a_drift() -> None:
         _report(HEALTHY).model_copy(update={"drift": drift})
         for drift in (drifting("tools: a"), CatalogDrift(), drifting("tools: b"))
     ]
-    found = merge_reports(BLANK, reports).drift
-    assert found is not None
-    assert found.new == DriftedComponents(count=2, names=["tools: a", "tools: b"])
+    result = merge_reports(BLANK, reports).drift
+    assert result is not None
+    assert result.new == DriftedComponents(count=2, names=["tools: a", "tools: b"])
     assert merge_reports(BLANK, [_report(HEALTHY)]).drift is None

@@ -1,4 +1,4 @@
-"""Where a token is read from, and the syntax of the Authorization header."""
+"""Places from which a token is read, and the syntax of the Authorization header."""
 
 import base64
 

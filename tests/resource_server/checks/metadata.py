@@ -200,8 +200,8 @@ def challenge_with_hostile_headers(target: Target) -> None:
         response = target.send(headers=lines)
         _expect_no_trace(target, response, f"{what} of POST")
         if response.status == 401:
-            found = target.challenge(response).get("resource_metadata")
-            if found != expected:
-                raise Failed(f"{what}: resource_metadata is {found!r}, not {expected!r}")
+            result = target.challenge(response).get("resource_metadata")
+            if result != expected:
+                raise Failed(f"{what}: resource_metadata is {result!r}, not {expected!r}")
         elif not 400 <= response.status < 500:
             raise Failed(f"{what} of POST: {describe(response)}")

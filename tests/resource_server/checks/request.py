@@ -114,9 +114,15 @@ def batch(target: Target) -> None:
     target.expect_accepted(target.main.token(), "the good token")
     bad = target.main.token(aud="https://other.example/mcp")
     for message in _probes(target):
-        one = json.loads(message.body)
+        document = json.loads(message.body)
         bodies: tuple[list[Any], ...]
-        bodies = ([one], [one, one], [], [[one]], [one, {"jsonrpc": "2.0", "method": "ping"}])
+        bodies = (
+            [document],
+            [document, document],
+            [],
+            [[document]],
+            [document, {"jsonrpc": "2.0", "method": "ping"}],
+        )
         for body in bodies:
             sent = Message(message.era, json.dumps(body).encode(), message.headers)
             for token in (None, bad):

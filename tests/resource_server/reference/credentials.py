@@ -27,7 +27,7 @@ class Unauthorized(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """What a token may be read from."""
+    """Places from which a token may be read."""
 
     method: str
     path: str

@@ -129,8 +129,8 @@ class KeyStore:
 
     def find_anywhere(self, kid: str) -> jwt.PyJWK | None:
         """Return a key of any issuer."""
-        found = (entry.keys.get(kid) for entry in reversed(self._entries.values()))
-        return next((key for key in found if key is not None), None)
+        result = (entry.keys.get(kid) for entry in reversed(self._entries.values()))
+        return next((key for key in result if key is not None), None)
 
     def refresh_old(self, age: float) -> None:
         """Fetch the key sets that are older."""

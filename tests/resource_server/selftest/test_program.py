@@ -36,7 +36,9 @@ def _report(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return content
 
 
-def test_a_good_server_ends_with_0_and_a_report(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_compliant_server_is_exit_code_0_with_a_report(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with _server(_free_port()) as arguments:
         assert main([*arguments, *FEW, "--json"]) == EXIT_OK
     content = _report(capsys)
@@ -45,7 +47,7 @@ def test_a_good_server_ends_with_0_and_a_report(capsys: pytest.CaptureFixture[st
     assert all(item["source"] and item["severity"] for item in content["checks"])
 
 
-def test_a_broken_must_ends_with_1_and_a_reason(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_violated_must_is_exit_code_1_with_a_reason(capsys: pytest.CaptureFixture[str]) -> None:
     with _server(_free_port(), "aud") as arguments:
         assert main([*arguments, *FEW, "--json"]) == EXIT_FAILED
     wrong = next(item for item in _report(capsys)["checks"] if item["id"] == "aud-wrong")
@@ -53,7 +55,7 @@ def test_a_broken_must_ends_with_1_and_a_reason(capsys: pytest.CaptureFixture[st
     assert "other.example" in wrong["reason"]
 
 
-def test_a_broken_should_ends_with_0(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_violated_should_is_exit_code_0(capsys: pytest.CaptureFixture[str]) -> None:
     with _server(_free_port(), "aud-case") as arguments:
         assert main([*arguments, *FEW]) == EXIT_OK
     assert "FAIL SHOULD aud-host-case" in capsys.readouterr().out

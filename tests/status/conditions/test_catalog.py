@@ -21,8 +21,8 @@ NEW = CatalogDrift(new=DriftedComponents(count=2, names=["tools: weather_a", "to
 def seen(*hashes: str | None, drift: CatalogDrift | None = None, **catalog: Any) -> StatusInput:
     """A proxy with this catalog approved and a pod for each hash; the first reports the drift."""
     reports = [
-        a_report(a_view(), catalog=found, drift=drift if not number else None)
-        for number, found in enumerate(hashes)
+        a_report(a_view(), catalog=result, drift=drift if not number else None)
+        for number, result in enumerate(hashes)
     ]
     pods = [a_pod(f"tools-{number}", report=report) for number, report in enumerate(reports)]
     return observed(*pods, spec=an_mcpproxy(catalog=catalog).spec)
@@ -30,8 +30,8 @@ def seen(*hashes: str | None, drift: CatalogDrift | None = None, **catalog: Any)
 
 def told(before: StatusInput, after: StatusInput) -> list[tuple[str, str]]:
     """Type and reason of each Event."""
-    found = find_transitions(status_of(before), status_of(after))
-    return [(one.type, one.reason) for one in found]
+    transitions = find_transitions(status_of(before), status_of(after))
+    return [(item.type, item.reason) for item in transitions]
 
 
 def test_without_an_approved_catalog_there_is_no_condition() -> None:
@@ -78,19 +78,19 @@ def test_drift_is_unknown_without_a_report_or_with_an_unknown_backend() -> None:
 
 def test_one_pod_that_sees_another_catalog_is_a_drift_with_the_numbers() -> None:
     status = status_of(seen(OTHER, HASH, HASH, drift=NEW, approved=TOOLS))
-    found = condition(status, "CatalogDrift")
-    assert (found.status, found.message[:12]) == ("True", "1 of 3 pods:")
+    result = condition(status, "CatalogDrift")
+    assert (result.status, result.message[:12]) == ("True", "1 of 3 pods:")
     assert status.catalog_hash is None
 
 
-def test_a_drift_does_not_make_the_proxy_less_ready() -> None:
+def test_a_drift_does_not_change_ready() -> None:
     status = status_of(seen(OTHER, drift=NEW, approved=TOOLS, onDrift="Withhold"))
     assert verdict(status, "Ready") == ("True", "Serving")
     assert find_condition(status, "Stalled") is None
 
 
 def test_a_drift_is_reported_once_when_it_begins_and_when_it_ends() -> None:
-    good, bad, unknown = (seen(one, approvedHash=HASH) for one in (HASH, OTHER, None))
+    good, bad, unknown = (seen(item, approvedHash=HASH) for item in (HASH, OTHER, None))
     assert told(good, bad) == [("Warning", "CatalogDiffers")]
     assert told(bad, seen("c" * 64, approvedHash=HASH)) == []
     assert told(bad, good) == [("Normal", "CatalogApproved")]

@@ -24,7 +24,7 @@ def seen(
 ) -> StatusInput:
     """A proxy that was rolled out once: so many ready pods, and others that are not."""
     pods = [a_pod(f"tools-{number}", a_view()) for number in range(ready)]
-    pods += [a_pod(f"late-{number}", ready=False, **one) for number, one in enumerate(others)]
+    pods += [a_pod(f"late-{number}", ready=False, **item) for number, item in enumerate(others)]
     count = len(pods)
     deployment = a_deployment(
         count if desired is None else desired,
@@ -40,7 +40,7 @@ def seen(
 
 
 def tool(status: MCPProxyStatus) -> str:
-    """What kstatus makes of it."""
+    """Return the status that kstatus computes."""
     return kstatus({"metadata": {"generation": 3}, "status": status.to_manifest()})
 
 
@@ -69,7 +69,7 @@ def test_a_pod_that_crashed_once_is_not_reported_as_stalled() -> None:
     assert find_condition(status, "Reconciling") is None
 
 
-def test_a_pod_that_only_lost_its_readiness_is_not_called_a_rollout() -> None:
+def test_a_pod_that_lost_its_readiness_is_not_a_rollout() -> None:
     status = status_of(seen(0, {}))
     assert verdict(status, "Available") == ("False", "PodsNotReady")
     assert find_condition(status, "Reconciling") is None
@@ -103,12 +103,12 @@ def test_pods_added_or_removed_by_an_autoscaler_are_not_a_change_in_progress(des
     assert tool(status) == "Current"
 
 
-def test_a_deployment_that_was_not_seen_is_a_rollout_where_the_spec_has_changed() -> None:
-    found = seen(2)
-    assert found.deployment is not None
-    unseen = replace(found, deployment=replace(found.deployment, settled=False))
+def test_an_unobserved_deployment_is_a_rollout_if_the_spec_changed() -> None:
+    result = seen(2)
+    assert result.deployment is not None
+    unseen = replace(result, deployment=replace(result.deployment, settled=False))
     assert verdict(status_of(unseen), "Reconciling") == ("True", "RollingOut")
-    before = status_of(replace(found, generation=2))
+    before = status_of(replace(result, generation=2))
     assert verdict(status_of(unseen, before), "Reconciling") == ("True", "RollingOut")
     rolling = status_of(unseen)
     assert verdict(status_of(unseen, rolling), "Reconciling") == ("True", "RollingOut")
@@ -141,7 +141,7 @@ def test_a_deletion_names_the_finalizers_that_it_waits_for() -> None:
         "the MCPProxy or its namespace is being deleted, including its pods; the deletion waits"
         " for the controllers of these finalizers: example.com/held, foregroundDeletion"
     )
-    conditions = {one.type: one.message for one in status_of(seen).conditions or []}
+    conditions = {item.type: item.message for item in status_of(seen).conditions or []}
     assert conditions["Ready"] == conditions["Reconciling"] == message
 
 
@@ -149,7 +149,7 @@ def test_serving_pods_of_an_earlier_template_are_named_before_the_problem_of_new
     failure = ConditionReason("ReplicaFailure", "ResourceQuota small is used up")
     older = a_pod("tools-0", a_view(), superseded=True, problem=None)
     seen = observed(older, deployment=a_deployment(1, updated=0, failure=failure))
-    conditions = {one.type: one for one in status_of(seen).conditions or []}
+    conditions = {item.type: item for item in status_of(seen).conditions or []}
     serves = "1 pod serves from the previous pod template until pods from the new one are ready"
     assert conditions["Ready"].status == "True"
     assert conditions["Available"].message == f"{serves}: {failure.message}"
@@ -166,7 +166,7 @@ def test_problems_of_pods_of_an_earlier_template_are_not_mixed_with_those_of_the
         a_pod("tools-0", ready=False, superseded=True, problem=old),
         a_pod("tools-1", ready=False, problem=new),
     )
-    conditions = {one.type: one for one in status_of(observed(*pods)).conditions or []}
+    conditions = {item.type: item for item in status_of(observed(*pods)).conditions or []}
     assert conditions["Available"].reason == "ImagePullBackOff"
     assert conditions["Available"].message.endswith(" pods ready: new")
 

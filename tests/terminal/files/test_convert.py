@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from mcpproxy.api.manifest import load
 from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.terminal.files.conversion import convert_content
 from mcpproxy.terminal.files.convert_command import render_conversion
 from mcpproxy.terminal.files.secret_values import is_secret_name, is_secret_value
+from scripts.yaml_files import parse_documents
 from tests.support.commands import Ended, run_command
 
 
@@ -60,14 +60,14 @@ def test_a_value_that_looks_like_a_secret_becomes_a_reference(value: str) -> Non
     "value", ["eu-west-1", "https://api.example.com/v1", "/var/lib/data", "true", "${X:-plain}", ""]
 )
 def test_an_ordinary_value_stays(value: str) -> None:
-    (found,) = _backend({"command": "x", "env": {"MODE": value}})["stdio"]["env"]
-    assert found == {"name": "MODE", "value": "plain" if value.startswith("$") else value}
+    (result,) = _backend({"command": "x", "env": {"MODE": value}})["stdio"]["env"]
+    assert result == {"name": "MODE", "value": "plain" if value.startswith("$") else value}
 
 
 @pytest.mark.parametrize("name", ["Authorization", "X-Api-Key", "GITHUB_TOKEN", "DB_PASSWORD"])
 def test_a_name_of_credentials_makes_any_value_a_secret(name: str) -> None:
-    (found,) = _backend({"command": "x", "env": {name.replace("-", "_"): "x"}})["stdio"]["env"]
-    assert "value" not in found
+    (result,) = _backend({"command": "x", "env": {name.replace("-", "_"): "x"}})["stdio"]["env"]
+    assert "value" not in result
     assert is_secret_name(name)
 
 
@@ -110,7 +110,7 @@ async def test_hostile_names_and_values_stay_inert(tmp_path: Path) -> None:
     assert ended.code == 0, ended
     assert "\x1b" not in ended.out
     assert all(c.isprintable() or c == "\n" for c in ended.out)
-    documents = list(yaml.safe_load_all(ended.out))
+    documents = parse_documents(ended.out)
     assert [document["kind"] for document in documents] == ["Secret", "MCPProxy"]
     assert set(documents[0]["stringData"].values()) == {"REPLACE_ME"}
 

@@ -11,6 +11,7 @@ from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.proxy.config.targets import from_target
 from mcpproxy.terminal.files.conversion import convert_file
 from mcpproxy.terminal.files.convert_command import render_conversion
+from scripts.yaml_files import parse_yaml
 from tests.terminal.files.readme_snippets import SNIPPETS
 
 
@@ -44,7 +45,7 @@ def test_a_readme_snippet_is_served_or_refused_with_the_text_to_write(
         assert str(path) in line
         return
     (backend,) = from_target(str(path)).proxy.to_manifest()["spec"]["backends"]
-    expected = yaml.safe_load(yaml.safe_dump(snippet.expected).replace("CWD", str(tmp_path)))
+    expected = parse_yaml(yaml.safe_dump(snippet.expected).replace("CWD", str(tmp_path)))
     assert _contains(backend, expected), backend
 
 

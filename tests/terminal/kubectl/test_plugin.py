@@ -78,8 +78,8 @@ sys.exit(1)
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file with the commands that kubectl was given."""
 
-    def items(*found: Any) -> str:
-        return json.dumps({"items": found})
+    def items(*result: Any) -> str:
+        return json.dumps({"items": result})
 
     answers = {
         "get mcpproxies.mcpproxy.dev tools": json.dumps(PROXY),
@@ -172,11 +172,11 @@ def test_an_error_of_the_plugin_is_one_line(
     asked: Path, capsys: pytest.CaptureFixture[str], words: list[str], code: int, message: str
 ) -> None:
     try:
-        found = cli.plugin(words)
+        result = cli.plugin(words)
     except SystemExit as end:
-        found = int(end.code or 0)
+        result = int(end.code or 0)
     lines = [line for line in capsys.readouterr().err.splitlines() if "usage:" not in line]
-    assert found == code
+    assert result == code
     assert len(lines) == 1
     assert message in lines[0]
 

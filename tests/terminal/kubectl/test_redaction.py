@@ -125,7 +125,7 @@ def test_references_and_ordinary_fields_remain() -> None:
     assert Redactor().take_object(content) == content
 
 
-def test_a_deep_or_strange_object_is_taken() -> None:
+def test_a_deeply_nested_or_unusual_object_is_accepted() -> None:
     deep: Any = "x"
     for _ in range(200):
         deep = [{"a": deep}]

@@ -24,8 +24,8 @@ ClaimName = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00
 
 
 class TokenClaims(ApiModel):
-    """Claims in which an issuer names the caller. A name with dots that the token does not have
-    leads into objects, such as realm_access.roles."""
+    """Claims in which an issuer names the caller. If the token has no claim of this name, dots in
+    the name lead into objects, such as realm_access.roles."""
 
     subject: ClaimName | None = None
     """Claim that names the user or program. Sessions belong to it. Tokens without it are refused.
@@ -53,12 +53,12 @@ class JwtIssuer(ApiModel):
     """URL of the key set (JWKS). Default: the jwks_uri in the issuer's metadata (RFC 8414, then
     OpenID Connect Discovery)."""
     ca_from: ValueFrom | None = None
-    """Certificates of the authorities that are trusted for the issuer's servers, in PEM. Default:
+    """CA certificates that are trusted for the issuer's servers, in PEM. Default:
     those of the system."""
     insecure_http: bool | None = None
     """true permits http for an issuer that is a Service of the cluster (a host such as
-    keycloak.sso.svc) or runs on the same machine. Whoever can change traffic between the pods and
-    that Service can then forge any identity. Default: false."""
+    keycloak.sso.svc) or runs on the same machine. Anyone who can change the traffic between the
+    pods and that Service can then forge any identity. Default: false."""
     claims: TokenClaims | None = None
     """Claims that name the caller. Default: each field's own default."""
 
@@ -122,7 +122,7 @@ class ResourceMetadata(ApiModel):
     """Scopes that clients should request. They are also in the challenge of HTTP 401. Default:
     none."""
     documentation: DocumentUrl | None = None
-    """URL of a page for developers of clients. Default: none."""
+    """URL of documentation for developers of clients. Default: none."""
 
 
 class Authentication(ApiModel):

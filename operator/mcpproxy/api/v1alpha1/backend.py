@@ -120,6 +120,22 @@ class BackendSession(Session):
     cannot detect it. Default: false."""
 
 
+class CircuitBreaker(ApiModel):
+    """Refusal of calls while the backend can't be reached.
+
+    A refused call is not sent. Its error says so, and when the next check of the backend is. One
+    check or call that succeeds ends the refusals. Errors of tools, HTTP errors and slow calls
+    never cause them while checks of the backend succeed.
+    """
+
+    mode: Literal["Enabled", "Disabled"] | None = None
+    """Enabled refuses calls at once after failures. Disabled lets each call run into its own
+    timeouts. Default: Enabled."""
+    failures: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Consecutive failures to open a connection or session, over a second or longer, after which
+    calls are refused. Default: 5."""
+
+
 class BackendNames(ApiModel):
     """Names by which clients may call this backend's components."""
 
@@ -158,7 +174,7 @@ _AUTHORIZES_TWICE = (
 )
 _UNAUTHENTICATED_STDIO = "auth requires url or service and is not allowed with stdio"
 _NO_EXCHANGE_OVER_SSE = (
-    "auth.tokenExchange requires Streamable HTTP, because a session of transport sse can not follow"
+    "auth.tokenExchange requires Streamable HTTP, because a session of transport sse cannot follow"
     " the tokens of its caller; remove transport"
 )
 _OWN_TOKENS = (
@@ -261,6 +277,8 @@ class BackendSpec(ApiModel):
     certificate."""
     timeouts: Timeouts | None = None
     """Timeouts for operations on this backend. Default: each field's own default."""
+    circuit_breaker: CircuitBreaker | None = None
+    """Refusal of calls while the backend can't be reached. Default: each field's own default."""
     session: BackendSession | None = None
     """Overrides spec.session for this backend. Default: the value of spec.session."""
     cache: Cache | None = None

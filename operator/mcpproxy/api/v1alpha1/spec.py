@@ -250,8 +250,8 @@ class MCPProxySpec(ApiModel):
     public_url: BaseUrl | None = None
     """URL at which clients reach the proxy, such as https://mcp.example.com/tools. It is the
     resource and the default audience of tokens, and the status shows it. Its host is added to
-    allowedHosts, and its path is served besides /mcp. Nothing is derived from headers of requests
-    instead. Default: none; the status shows the Service's own URL."""
+    allowedHosts, and its path is served in addition to /mcp. The proxy never derives it from
+    headers of requests. Default: none; the status shows the Service's own URL."""
     expose: Expose | None = None
     """Creates the HTTPRoute or Ingress that leads from publicUrl to the proxy; the condition
     Exposed reports its state. Default: none; the Service alone leads to the proxy."""

@@ -132,8 +132,8 @@ class BackendStatus(ApiModel):
     """Origin of the session mode: Backend (the backend's session.mode), Proxy (the mode of
     spec.session) or Transport (the default, which is PerClient for stdio and Isolated for HTTP)."""
     components: ComponentCounts | None = None
-    """Number of components that the backend offers; absent while it is unknown, for the cause in
-    reason and message."""
+    """Number of components that the backend offers. While it is unknown, the field is absent, and
+    reason and message state the cause."""
     not_offered: Annotated[list[_Word], _cut_list(REPORT_KINDS)] | None = None
     """Kinds of components that the backend does not offer and that therefore have no count."""
 

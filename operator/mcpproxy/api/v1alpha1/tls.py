@@ -58,7 +58,7 @@ class Tls(ApiModel):
         )
     )
     ca_from: ValueFrom | None = None
-    """Certificates of the trusted authorities, in PEM. Default: those of the system."""
+    """CA certificates that are trusted, in PEM. Default: those of the system."""
     client_certificate_from: CertificateFrom | None = None
     """Client certificate that the proxy presents to the backend (mTLS). Default: none."""
     server_name: (

@@ -96,9 +96,9 @@ def parse_caller(text: str, spec: MCPProxySpec) -> PlannedCaller:
         if key not in KEYS or not separator or not value:
             raise ManifestError(f"--as {text!r}: {pair!r} is not understood; {_FORM}")
         values.setdefault(key, []).append(value)
-    for key, given in values.items():
-        if len(given) > 1 and key not in ("groups", "scopes"):
-            raise ManifestError(f"--as {text!r}: {key} is there {len(given)} times; {_FORM}")
+    for key, argument in values.items():
+        if len(argument) > 1 and key not in ("groups", "scopes"):
+            raise ManifestError(f"--as {text!r}: {key} is there {len(argument)} times; {_FORM}")
     return PlannedCaller(text, _identity(text, values, spec))
 
 

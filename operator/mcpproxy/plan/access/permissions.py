@@ -58,12 +58,12 @@ def _components(kind: ComponentKind, access: AccessClass, plan: Plan) -> Plan:
             conditional.append(entry["name"])
         if verdict.scopes and not verdict.shown:
             scopes[entry["name"]] = list(verdict.scopes)
-    found: Plan = {"names": names}
+    result: Plan = {"names": names}
     if conditional:
-        found[CONDITIONAL] = conditional
+        result[CONDITIONAL] = conditional
     if scopes:
-        found[SCOPES] = scopes
-    return found
+        result[SCOPES] = scopes
+    return result
 
 
 def access_differences(before: Plan | None, after: Plan) -> list[Plan]:
@@ -79,7 +79,7 @@ def access_differences(before: Plan | None, after: Plan) -> list[Plan]:
         for plan in (before or {}, after)
         for caller in (plan.get("access") or {}).get("callers", ())
     )
-    found = []
+    results = []
     for label in labels:
         kinds = {}
         for kind in KINDS:
@@ -91,8 +91,8 @@ def access_differences(before: Plan | None, after: Plan) -> list[Plan]:
             if any(change.values()):
                 kinds[kind.member] = change
         if kinds:
-            found.append({"caller": label, **kinds})
-    return found
+            results.append({"caller": label, **kinds})
+    return results
 
 
 _OTHERS = ("any other caller", "anonymous")

@@ -84,9 +84,9 @@ def read_calls(path: Path) -> Iterator[NumberedCall | BadLine]:
     """Yield the calls of all proxies in a log; skip other records. Raise OSError."""
     with path.open("rb") as file:
         for number, line in enumerate(_lines(file), 1):
-            found = _read_line(number, line)
-            if found is not None:
-                yield found
+            result = _read_line(number, line)
+            if result is not None:
+                yield result
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes | None]:

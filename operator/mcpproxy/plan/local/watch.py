@@ -53,7 +53,7 @@ def _wait_for_change(path: Path, before: Stamp, sleep: Callable[[float], None]) 
 def stamp_of(path: Path) -> Stamp:
     """Return the identity, the time and the size of a file; None if it cannot be read."""
     try:
-        found = os.stat(path)
+        result = os.stat(path)
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return result.st_ino, result.st_mtime_ns, result.st_size

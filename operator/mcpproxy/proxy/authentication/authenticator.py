@@ -153,9 +153,9 @@ class Authenticator:
 
         `known` tokens were verified before; a `last` attempt fetches no keys.
         """
-        found = self._find_api_key(digest)
-        if found is not None:
-            return found
+        api_key = self._find_api_key(digest)
+        if api_key is not None:
+            return api_key
         if not (self._issuers and looks_signed(credentials)):
             raise CredentialsRefused(
                 "malformed", "the credentials are neither a valid token nor a known API key"

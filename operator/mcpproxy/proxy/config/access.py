@@ -26,21 +26,21 @@ def read_access_file(path: Path) -> dict[str, Any]:
     """Return the fields in a YAML or JSON file. Raise ManifestError."""
     try:
         documents = read_documents(path.read_text(encoding="utf-8"))
-        found = [document.content for document in documents]
+        results = [document.content for document in documents]
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ManifestError(f"--access {path}: {reason}") from None
     except ManifestError as error:
         raise ManifestError(f"--access {path}: {error}") from None
-    if len(found) != 1 or not isinstance(found[0], dict):
+    if len(results) != 1 or not isinstance(results[0], dict):
         raise ManifestError(f"--access {path}: expected one mapping of {_listed()}")
-    unknown = [str(name) for name in found[0] if name not in ACCESS_FIELDS]
+    unknown = [str(name) for name in results[0] if name not in ACCESS_FIELDS]
     if unknown:
         raise ManifestError(
             f"--access {path}: {', '.join(unknown)}: unknown field; the fields are {_listed()}, as"
             " in the spec of an MCPProxy"
         )
-    return found[0]
+    return results[0]
 
 
 def add_access(

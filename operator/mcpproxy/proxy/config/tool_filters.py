@@ -65,10 +65,10 @@ def tools_of(server: Mapping[str, Any], where: str) -> dict[str, Any]:
     if isinstance(server.get(_CHANGES), Mapping):
         tools["overrides"] = _overrides(server.pop(_CHANGES), f"{where}.{_CHANGES}")
     includes = [_names(server, member, where) for member in INCLUDE]
-    given = [set(names) for names in includes if names is not None]
-    if given:
+    restrictions = [set(names) for names in includes if names is not None]
+    if restrictions:
         # Several lists are in force together.
-        included = set.intersection(*given)
+        included = set.intersection(*restrictions)
         if not included:
             present = next(
                 m for m, names in zip(INCLUDE, includes, strict=True) if names is not None

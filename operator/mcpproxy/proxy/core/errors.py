@@ -2,6 +2,7 @@
 
     BackendError              the backend sent no response to the request
     ├─ Unreachable            no connection, or the connection broke
+    │  └─ HttpFailed          HTTP 5xx
     ├─ TimedOut               no response in time
     ├─ Unauthorized           HTTP 401 or 403: the backend rejected the credentials
     ├─ TokenRefused           the authorization server refused a token for the backend
@@ -12,6 +13,8 @@
     ├─ SessionNotFound        the upstream session no longer exists
     ├─ HostRefused            the server does not serve the requested host
     └─ ProtocolError          a response that is not MCP
+
+Each says whether the backend may have run the request: see `BackendError.may_have_run`.
 
 Messages name the backend and the failure. They may quote the first bytes of a malformed message,
 but never the text of an error page.
@@ -36,8 +39,12 @@ class BackendError(Exception):
     state: ClassVar[Failure] = "Unhealthy"
     reason: ClassVar[str] = "BackendError"
     code: ClassVar[int] = UNAVAILABLE
+    refused: ClassVar[bool] = False
+    """True if the error proves that the backend did not run the request."""
+    answered: ClassVar[bool] = False
+    """True if the backend, or a gateway in front of it, sent an HTTP response."""
     reached = True
-    """False if the request could not be sent because there was no connection."""
+    """False if the request was not sent."""
 
     def __init__(self, text: str = "", *, finding: str = "") -> None:
         """Create an error with `text` for clients.
@@ -48,12 +55,18 @@ class BackendError(Exception):
         super().__init__(text)
         self.finding = finding or text
 
+    @property
+    def may_have_run(self) -> bool:
+        """True unless it is certain that the backend did not run the request."""
+        return self.reached and not self.refused
+
     def rpc(self, backend: str) -> RpcError:
         """Return the JSON-RPC error that clients get."""
+        outcome = "may have run" if self.may_have_run else "did not run"
         return RpcError(
             self.code,
-            f"backend {backend}: {self}",
-            {"backend": backend, "reason": self.reason},
+            f"backend {backend}: {self}; the request {outcome}",
+            {"backend": backend, "reason": self.reason, "mayHaveRun": self.may_have_run},
         )
 
     def unsent(self) -> Self:
@@ -68,6 +81,12 @@ class Unreachable(BackendError):
     reason = "Unreachable"
 
 
+class HttpFailed(Unreachable):
+    """HTTP 5xx without a JSON-RPC response, or a redirect that is not followed."""
+
+    answered = True
+
+
 class TimedOut(BackendError):
     """No response in time."""
 
@@ -80,6 +99,7 @@ class Unauthorized(BackendError):
 
     state = "Unauthorized"
     reason = "Unauthorized"
+    refused = True
 
 
 class TokenRefused(BackendError):
@@ -87,6 +107,7 @@ class TokenRefused(BackendError):
 
     state = "Unauthorized"
     reason = "TokenRefused"
+    refused = True
     concerns_client = False
     """True if the server does not accept the proxy as a client."""
 
@@ -101,6 +122,7 @@ class TokenUnavailable(BackendError):
 
     state = "Unauthorized"
     reason = "TokenUnavailable"
+    refused = True
 
 
 class NoCallerToken(BackendError):
@@ -108,6 +130,7 @@ class NoCallerToken(BackendError):
 
     state = "Unauthorized"
     reason = "NoCallerToken"
+    refused = True
 
 
 class SlowClient(BackendError):
@@ -121,18 +144,21 @@ class RateLimited(BackendError):
 
     state = "RateLimited"
     reason = "RateLimited"
+    refused = True
 
 
 class SessionNotFound(BackendError):
     """The upstream session no longer exists. The backend did not execute the request."""
 
     reason = "SessionGone"
+    refused = True
 
 
 class HostRefused(BackendError):
     """The server does not serve the host that the request names."""
 
     reason = "HostRefused"
+    refused = True
 
 
 class ProtocolError(BackendError):
@@ -145,12 +171,14 @@ class MissingReference(BackendError):
     """A Secret, ConfigMap or key that a header or variable refers to does not exist."""
 
     reason = "ValueMissing"
+    refused = True
 
 
 class TlsInvalid(BackendError):
     """A certificate or key for TLS exists but cannot be used."""
 
     reason = "TLSInvalid"
+    refused = True
 
 
 class ProcessFailed(BackendError):
@@ -163,9 +191,11 @@ class ReuseNotAllowed(BackendError):
     """Sessions are configured to be reused, but the backend keeps state in them."""
 
     reason = "StatefulBackend"
+    refused = True
 
 
 class TooManySessions(BackendError):
     """A limit on sessions or processes is reached."""
 
     reason = "Overloaded"
+    refused = True

@@ -61,20 +61,22 @@ class StdioServer:
     """Server that reads messages line by line and responds to each in a separate task."""
 
     def __init__(
-        self, gateway: Gateway, target: LineTarget, identity: Identity = ANONYMOUS
+        self,
+        gateway: Gateway,
+        target: LineTarget,
+        identity: Identity = ANONYMOUS,
+        session: str = SESSION,
     ) -> None:
-        """`identity` is that of the client."""
+        """`identity` is that of the client, and `session` is unique among those of the gateway."""
         self._gateway = gateway
         self._identity = identity
         self._target = target
         sealer = gateway.sealer
-        self._sessions = SessionRegistry(sealer, SESSION, float("inf"))
-        self._parking = SuspendedCalls(sealer, SESSION, time.time)
-        self._live = self._sessions.get_or_create(SESSION, 0.0)
+        self._session = session
+        self._sessions = SessionRegistry(sealer, session, float("inf"))
+        self._parking = SuspendedCalls(sealer, session, time.time)
+        self._live = self._sessions.get_or_create(session, 0.0)
         self._live.attach(MessageQueue())
-        gateway.provide_session_contexts(
-            lambda client: SessionStreamContext(client, self._sessions)
-        )
         self._modern: bool | None = None
         self._client: ClientIdentity | None = None
         self._initialized = False
@@ -86,7 +88,10 @@ class StdioServer:
     async def run(self, source: LineSource) -> None:
         """Serve until the client closes its end. Raise NothingToServe or OutputFailed."""
         unsubscribe = self._gateway.subscribe(
-            self._announce_change, SESSION, self._identified(NOBODY)
+            self._announce_change, self._session, self._identified(NOBODY)
+        )
+        withdraw = self._gateway.provide_session_contexts(
+            lambda client: SessionStreamContext(client, self._sessions), self._session
         )
         pump = asyncio.create_task(self._pump())
         serving = asyncio.create_task(self._serve(source))
@@ -101,6 +106,7 @@ class StdioServer:
                 raise OutputFailed(why)
         finally:
             unsubscribe()
+            withdraw()
             for task in (pump, serving):
                 task.cancel()
             await asyncio.gather(pump, serving, return_exceptions=True)
@@ -270,7 +276,7 @@ class StdioServer:
     async def _respond_legacy(self, message: Message) -> bytes:
         if jsonrpc.decode_str(message["method"]) == "initialize":
             params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
-            client = requests.client_of_session(params, "", SESSION)
+            client = requests.client_of_session(params, "", self._session)
             client = self._identified(client)
             # The client may send requests without waiting for the response.
             self._client = client
@@ -314,7 +320,7 @@ class StdioServer:
         params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
         client, level = validation.parse_client("", params, None, "")
         # The pipe has one client, so all state is that client's.
-        client = self._identified(replace(client, session=SESSION))
+        client = self._identified(replace(client, session=self._session))
         caller = modern_requests.ModernCallContext(client, level, self._emit)
         self._client = client
         request_id = jsonrpc.id_key(message["id"])

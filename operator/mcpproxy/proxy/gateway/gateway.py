@@ -189,9 +189,15 @@ class Gateway(RoutedAggregate):
             return self._only_backend(method), upstream
         return route.backend, upstream_request_of(request["id"], method, params or {}, route, extra)
 
-    def provide_session_contexts(self, build: ContextFactory) -> None:
-        """Set the factory of contexts that receive what backends send outside of requests."""
-        self._session_contexts.provide(build)
+    def provide_session_contexts(
+        self, build: ContextFactory, session: str | None = None
+    ) -> Callable[[], None]:
+        """Set the factory of contexts that receive what backends send outside of requests.
+
+        The factory is for one session, or for all that have none of their own. Return its
+        canceller.
+        """
+        return self._session_contexts.provide(build, session)
 
     async def notify_backends(
         self, client: ClientIdentity, message: Message, *, running_only: bool = False

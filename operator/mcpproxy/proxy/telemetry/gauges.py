@@ -33,6 +33,12 @@ def register_gauges(
         functools.partial(_isolated_requests, backends),
     )
     metrics.count(
+        "mcpproxy_circuit_openings",
+        "Number of times that the proxy began to refuse calls to a backend",
+        ("backend",),
+        lambda: [((one.name,), one.circuit.openings) for one in backends.values()],
+    )
+    metrics.count(
         "mcpproxy_unattributed_messages",
         "Messages of backends that the proxy dropped because they named no request and the"
         " session served several clients",

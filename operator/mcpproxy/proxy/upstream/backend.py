@@ -17,10 +17,12 @@ from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.revisions import LATEST_MODERN
 from mcpproxy.proxy.timers import TimerQueue
 from mcpproxy.proxy.upstream.call_context import NameMappingContext
+from mcpproxy.proxy.upstream.circuit.circuit import Circuit
 from mcpproxy.proxy.upstream.client_features import EVERYTHING, FeaturePolicy
 from mcpproxy.proxy.upstream.connect.negotiation import Connector
 from mcpproxy.proxy.upstream.context import BackendContext
 from mcpproxy.proxy.upstream.monitor.backend_status import backend_status
+from mcpproxy.proxy.upstream.monitor.check_schedule import CheckSchedule
 from mcpproxy.proxy.upstream.monitor.monitor import LISTS_TIME, BackendMonitor
 from mcpproxy.proxy.upstream.sessions.client_sessions import ClientSessions, session_key
 from mcpproxy.proxy.upstream.sessions.pool import SessionPool
@@ -61,7 +63,7 @@ class Backend:
         self.asks = asks or forwarding.answers_itself
         self.forwarding = forwarding
         """Policy for the client features that the backend may use."""
-        self._catalog = context.catalog
+        self._catalog, self._events = context.catalog, context.events
         self._session_contexts = context.session_contexts
         self.background = TaskSet()
         """Tasks that no call waits for."""
@@ -70,8 +72,12 @@ class Backend:
         self.sessions = self._session_pool(warm_each)
         self.clients = ClientSessions(self.sessions, settings, forwarding)
         own_identity = ClientIdentity(LATEST_MODERN, info=context.info, identity=PROXY)
+        self.circuit = self._build_circuit(context.policy.interval)
+        rounds = CheckSchedule(
+            context.policy, context.probe_delay_factor, self.circuit.record_check
+        )
         self.watch = BackendMonitor(
-            name, settings, context, self._opener, self.clients, own_identity
+            name, settings, context, self._opener, self.clients, own_identity, rounds
         )
         self.polls_tasks = TASKS_EXTENSION.name not in settings.denied
         """True if the proxy polls tasks for legacy clients."""
@@ -80,6 +86,16 @@ class Backend:
     def timers(self) -> TimerQueue:
         """Timers with the request timeout, from the backend's last message to its response."""
         return TimerQueue(asyncio.get_running_loop(), self.settings.deadlines.request)
+
+    def _build_circuit(self, interval: float) -> Circuit:
+        return Circuit(
+            self.settings.circuit_failures,
+            interval,
+            lambda: asyncio.get_running_loop().time(),
+            lambda: self._opener.answered_at,
+            lambda at: asyncio.get_running_loop().call_at(at, self.watch.rounds.wake),
+            lambda: self._events.list_change.publish(set(), ""),
+        )
 
     def _session_pool(self, warm_each: int) -> SessionPool:
         return SessionPool(
@@ -168,5 +184,10 @@ class Backend:
     def status(self) -> BackendStatus:
         """Return the backend's entry in the status. A failed backend has no counts."""
         return backend_status(
-            self.name, self.settings, self.watch, self._catalog, self._opener.transport
+            self.name,
+            self.settings,
+            self.watch,
+            self._catalog,
+            self._opener.transport,
+            self.circuit.finding,
         )

@@ -66,15 +66,22 @@ class SessionContexts:
     """
 
     def __init__(self) -> None:
-        self._build: ContextFactory = NullContext
+        self._factories: dict[str | None, ContextFactory] = {None: NullContext}
 
-    def provide(self, build: ContextFactory) -> None:
-        """Use `build` for sessions that are opened from now on."""
-        self._build = build
+    def provide(self, build: ContextFactory, session: str | None = None) -> Callable[[], None]:
+        """Use `build` for contexts from now on: those of one session, or of all that have no
+        factory of their own. Return its canceller."""
+        self._factories[session] = build
+
+        def withdraw() -> None:
+            if session is not None:
+                self._factories.pop(session, None)
+
+        return withdraw
 
     def context_of(self, client: ClientIdentity) -> CallContext:
         """Return the context of a client's session."""
-        return self._build(client)
+        return self._factories.get(client.session, self._factories[None])(client)
 
 
 @dataclass(frozen=True, slots=True)

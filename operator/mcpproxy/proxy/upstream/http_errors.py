@@ -6,6 +6,7 @@ from typing import Final
 
 from mcpproxy.proxy.core.errors import (
     BackendError,
+    HttpFailed,
     ProtocolError,
     RateLimited,
     TimedOut,
@@ -71,4 +72,4 @@ def check_status(response: ClientResponse) -> None:
         raise RateLimited("HTTP 429: too many requests")
     if (status >= 500 and response.media_type != h.JSON) or 300 <= status < 400:
         response.close()
-        raise Unreachable(f"the backend responded with HTTP {status}")
+        raise HttpFailed(f"the backend responded with HTTP {status}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from mcpproxy.proxy.core.errors import SessionNotFound, TimedOut, Unreachable
+from mcpproxy.proxy.core.errors import BackendError, SessionNotFound, TimedOut, Unreachable
 from mcpproxy.proxy.core.exchange import CallContext
 from mcpproxy.proxy.http1.client.client import asking
 from mcpproxy.proxy.protocol.jsonrpc import Message
@@ -36,7 +36,7 @@ class SentRequest:
 class RequestInTask:
     """One request of a client, which the current task sends, or for whose response it waits."""
 
-    __slots__ = ("_backend", "_resolves_input", "_sent", "_sink")
+    __slots__ = ("_backend", "_is_sent", "_resolves_input", "_sent", "_sink")
 
     def __init__(
         self,
@@ -53,30 +53,45 @@ class RequestInTask:
         self._backend = backend
         self._resolves_input = resolves_input
         self._sent = sent
+        self._is_sent = sent is not None
+        """True once a session transmits the request, so that the backend may run it."""
         self._sink = sink
 
     async def run(self, request: UpstreamRequest, caller: CallContext) -> Message:
         """Return the response, with the names that clients see. Raises BackendError, RpcError."""
-        policy = self._backend.forwarding
         if self._resolves_input or not self._backend.polls_tasks:
             request = replace(
                 request,
                 resolves_input=self._resolves_input,
                 polls=self._backend.polls_tasks,
             )
+        circuit = self._backend.circuit
+        if circuit.is_open and self._sent is None:
+            raise circuit.refusal()
         try:
-            if policy.passes_all:
-                return await self._run_in_time(request, caller)
-            # The policy has to decode the response, so the response is not relayed in parts.
-            self._sink = None
-            answer = await policy.call(self._run_in_time, request, caller)
-            results = self._backend.settings.results
-            if results is not None and is_too_large(results, request.method, answer):
-                limit_result(results, request.method, self._backend.name, answer)
-            return answer
-        except Unreachable:
-            self._backend.watch.recheck_now()
+            answer = await self._answer(request, caller)
+        except BackendError as error:
+            if not self._is_sent:
+                error.unsent()
+            if isinstance(error, Unreachable):
+                self._backend.watch.recheck_now()
+            circuit.record_failure(error)
             raise
+        if circuit.failures:
+            circuit.record_success()
+        return answer
+
+    async def _answer(self, request: UpstreamRequest, caller: CallContext) -> Message:
+        policy = self._backend.forwarding
+        if policy.passes_all:
+            return await self._run_in_time(request, caller)
+        # The policy has to decode the response, so the response is not relayed in parts.
+        self._sink = None
+        answer = await policy.call(self._run_in_time, request, caller)
+        results = self._backend.settings.results
+        if results is not None and is_too_large(results, request.method, answer):
+            limit_result(results, request.method, self._backend.name, answer)
+        return answer
 
     async def _run_in_time(self, request: UpstreamRequest, caller: CallContext) -> Message:
         backend, client = self._backend, caller.client
@@ -107,13 +122,18 @@ class RequestInTask:
         exchange, lease = None, sessions.try_acquire(context.client, stateless_only=True)
         if sent is not None:
             exchange, lease = sent.exchange, sent.lease
+        was_sent = self._is_sent
         if lease is not None and not lease.link.stateful:
+            self._is_sent = True
             return await send_request(lease.link, request, context, background, exchange)
         try:
             async with sessions.acquire(context.client, lease) as link:
+                self._is_sent = True
                 return await send_request(link, request, context, background, exchange)
         except SessionNotFound:
             # The backend has lost the session and executed nothing, so the request is sent again.
+            self._is_sent = was_sent and exchange is None
             sessions.on_backend_failure()
             async with sessions.acquire(context.client) as link:
+                self._is_sent = True
                 return await send_request(link, request, context, background)

@@ -63,7 +63,7 @@ def _verdict(live: Object, entries: list[Object]) -> Verdict:
 
 def _verdict_of(live: Object, entry: Object) -> Verdict:
     newest, served = live["metadata"]["generation"], True
-    by_type = {str(one.get("type")): one for one in _objects(entry.get("conditions"))}
+    by_type = {str(item.get("type")): item for item in _objects(entry.get("conditions"))}
     for type_, reason in _REASONS.items():
         condition = by_type.get(type_, {})
         if _is_stale(condition, newest) or condition.get("status") not in ("True", "False"):
@@ -82,7 +82,7 @@ def _is_stale(condition: Object, newest: int) -> bool:
 def _ingress(live: Object) -> _View:
     balancer = _object(_object(live.get("status")).get("loadBalancer"))
     entries = _objects(balancer.get("ingress"))
-    addresses = [_text(one.get("hostname") or one.get("ip")) for one in entries]
+    addresses = [_text(entry.get("hostname") or entry.get("ip")) for entry in entries]
     name = live["spec"].get("ingressClassName")
     class_ = "the default IngressClass" if name is None else f"the IngressClass {name}"
     return "Ingress", [], [] if addresses else [class_], addresses
@@ -160,4 +160,4 @@ def _object(value: Any) -> Object:
 
 
 def _objects(value: Any) -> list[Object]:
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -74,8 +74,8 @@ class Kubectl:
 
     def items(self, *words: str) -> list[dict[str, Any]]:
         """Return the objects of a list. Raise KubectlFailed."""
-        found = self.read(*words)
-        items = found.get("items", [found]) if isinstance(found, dict) else []
+        result = self.read(*words)
+        items = result.get("items", [result]) if isinstance(result, dict) else []
         return [item for item in items if isinstance(item, dict)]
 
     def _options(self) -> Sequence[str]:

@@ -79,7 +79,9 @@ class ReportBuilder:
             self._failures.append(f"operator: {error}")
             return
         self._take("operator/deployments.json", deployments)
-        spaces = {str((one.get("metadata") or {}).get("namespace")) for one in deployments}
+        spaces = {
+            str((deployment.get("metadata") or {}).get("namespace")) for deployment in deployments
+        }
         for namespace in sorted(spaces):
             there = Kubectl(namespace, self._kubectl.context, self._kubectl.timeout)
             self._pods("operator", there, OPERATOR)

@@ -71,21 +71,27 @@ def _ready(proxy: Mapping[str, Any]) -> str:
 
 
 def _conditions(proxy: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
-    for one in _entries(proxy, "status", "conditions"):
-        yield tuple(_at(one, key) for key in ("type", "status", "reason", "message"))
+    for entry in _entries(proxy, "status", "conditions"):
+        yield tuple(_at(entry, key) for key in ("type", "status", "reason", "message"))
 
 
 def _backends(proxy: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
-    for one in _entries(proxy, "status", "backends"):
-        tools = _at(one, "components", "tools")
-        yield (_at(one, "name"), _at(one, "state"), tools, _at(one, "reason"), _at(one, "message"))
+    for entry in _entries(proxy, "status", "backends"):
+        tools = _at(entry, "components", "tools")
+        yield (
+            _at(entry, "name"),
+            _at(entry, "state"),
+            tools,
+            _at(entry, "reason"),
+            _at(entry, "message"),
+        )
 
 
 def _pod(pod: Any) -> Sequence[Any]:
     containers = _entries(pod, "status", "containerStatuses")
-    ready = sum(_at(one, "ready") is True for one in containers)
-    restarts = sum(n for one in containers if isinstance(n := _at(one, "restartCount"), int))
-    waiting = [_at(one, "state", "waiting", "reason") for one in containers]
+    ready = sum(_at(container, "ready") is True for container in containers)
+    restarts = sum(n for item in containers if isinstance(n := _at(item, "restartCount"), int))
+    waiting = [_at(entry, "state", "waiting", "reason") for entry in containers]
     return (
         _at(pod, "metadata", "name"),
         _at(pod, "status", "phase"),
@@ -119,9 +125,11 @@ def _last(event: Any) -> str:
 
 def _operator_lines(operators: Sequence[Any]) -> list[str]:
     lines = []
-    for one in operators:
-        images = [_at(c, "image") for c in _entries(one, "spec", "template", "spec", "containers")]
-        ready = _at(one, "status", "readyReplicas")
-        place = f"{_at(one, 'metadata', 'namespace')}/{_at(one, 'metadata', 'name')}"
+    for operator in operators:
+        images = [
+            _at(c, "image") for c in _entries(operator, "spec", "template", "spec", "containers")
+        ]
+        ready = _at(operator, "status", "readyReplicas")
+        place = f"{_at(operator, 'metadata', 'namespace')}/{_at(operator, 'metadata', 'name')}"
         lines.append(f"  Operator {place}: {ready} ready, {', '.join(map(str, images))}")
     return lines or ["  Operator not found, or its namespace cannot be read"]

@@ -41,22 +41,22 @@ def _approved(approved: CatalogDigests, on_offer: Callable[[], None] = lambda: N
 
 
 def _shown(catalog: Catalog, kind: ComponentKind) -> list[Any]:
-    found = json.loads(catalog.result(kind, modern=False, now=0.0))
-    return [item[kind.key] for item in found[kind.member]]
+    document = json.loads(catalog.result(kind, modern=False, now=0.0))
+    return [item[kind.key] for item in document[kind.member]]
 
 
-def test_a_digest_does_not_depend_on_the_order_of_members_or_on_spelling() -> None:
-    one = component_digest('{"name":"é","inputSchema":{"a":1,"b":[1,2]}}'.encode())
-    assert one == component_digest(b'{ "inputSchema": {"b":[1, 2],"a":1}, "name" : "\\u00e9"}')
-    assert one != component_digest('{"name":"é","inputSchema":{"a":1,"b":[2,1]}}'.encode())
+def test_a_digest_does_not_depend_on_the_order_of_members_or_on_the_encoding() -> None:
+    item = component_digest('{"name":"é","inputSchema":{"a":1,"b":[1,2]}}'.encode())
+    assert item == component_digest(b'{ "inputSchema": {"b":[1, 2],"a":1}, "name" : "\\u00e9"}')
+    assert item != component_digest('{"name":"é","inputSchema":{"a":1,"b":[2,1]}}'.encode())
 
 
 def test_values_too_large_to_parse_are_equal_only_if_their_bytes_are() -> None:
     before = COMPARED_VALUE.reached
     large = "x" * COMPARED_VALUE.value
-    one = component_digest(f'{{"name":"a","description":"{large}"}}'.encode())
-    assert one == component_digest(f'{{"name":"a","description":"{large}"}}'.encode())
-    assert one != component_digest(f'{{"description":"{large}","name":"a"}}'.encode())
+    item = component_digest(f'{{"name":"a","description":"{large}"}}'.encode())
+    assert item == component_digest(f'{{"name":"a","description":"{large}"}}'.encode())
+    assert item != component_digest(f'{{"description":"{large}","name":"a"}}'.encode())
     assert COMPARED_VALUE.reached == before + 3
 
 
@@ -69,7 +69,7 @@ def test_the_hash_of_a_catalog_is_that_of_its_digests_whatever_their_order() -> 
     assert changed.digest() != catalog.digest()
 
 
-def test_a_second_component_of_the_same_name_is_a_change() -> None:
+def test_a_duplicate_component_changes_the_digest() -> None:
     catalog = _offering(tools=_listing(TOOLS, "a"))
     before = catalog.digest()
     doubled = _listing(TOOLS, "a", a="evil")
@@ -81,17 +81,17 @@ def test_a_second_component_of_the_same_name_is_a_change() -> None:
 
 def test_new_changed_and_removed_components_are_named() -> None:
     approved = _offering(tools=_listing(TOOLS, "same", "changed", "gone")).digests()
-    found = _offering(
+    result = _offering(
         tools=_listing(TOOLS, "same", "changed", "new", changed="x"), prompts=_listing(PROMPTS, "q")
     ).digests()
-    drift = differences(approved, found, whole=True)
+    drift = differences(approved, result, whole=True)
     assert drift.new is not None
     assert drift.new.names == ["prompts: p_q", "tools: p_new"]
     assert drift.changed is not None
     assert drift.changed.names == ["tools: p_changed"]
     assert drift.gone is not None
     assert drift.gone.names == ["tools: p_gone"]
-    assert differences(approved, found, whole=False).gone is None
+    assert differences(approved, result, whole=False).gone is None
     assert not differences(approved, approved, whole=True).to_manifest()
 
 

@@ -1,4 +1,4 @@
-"""What clients are shown: merged lists, who owns a name, what changed."""
+"""Lists of clients: merged lists, owners of names, changes."""
 
 import json
 from typing import Any
@@ -31,22 +31,24 @@ def _shown(catalog: Catalog, kind: ComponentKind, *, modern: bool = False, now: 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_items_of_all_pages_are_shown_with_their_outward_names(kind: ComponentKind) -> None:
+def test_items_of_all_pages_have_their_downstream_names(kind: ComponentKind) -> None:
     own = ["s://a", "s://b"] if kind.by_uri else ["a", "b"]
     shown = ("s://fs/a", "s://fs/b") if kind.by_uri else ("fs_a", "fs_b")
-    found = parse_component_list(
+    component_list = parse_component_list(
         kind, PrefixMapping("fs"), [_page(kind, own[0]), _page(kind, own[1])], 0.0
     )
-    assert found.names == shown
-    assert [json.loads(item) for item in found.items] == [
+    assert component_list.names == shown
+    assert [json.loads(item) for item in component_list.items] == [
         {kind.key: name, "extra": [1]} for name in shown
     ]
 
 
 def test_without_a_prefix_items_are_the_bytes_they_were() -> None:
     raw = b'{"tools":[{"name" : "a", "x": 1.10, "y": "\\u00e9"}]}'
-    found = parse_component_list(TOOLS, PrefixMapping(""), [jsonrpc.decode_object(raw)], 0.0)
-    assert found.items == (b'{"name" : "a", "x": 1.10, "y": "\\u00e9"}',)
+    component_list = parse_component_list(
+        TOOLS, PrefixMapping(""), [jsonrpc.decode_object(raw)], 0.0
+    )
+    assert component_list.items == (b'{"name" : "a", "x": 1.10, "y": "\\u00e9"}',)
 
 
 @pytest.mark.parametrize("tools", ["text", {"a": 1}, None, [7], ["a"]])
@@ -78,7 +80,7 @@ def test_backends_come_in_the_order_of_their_names_each_in_its_own_order() -> No
     ]
 
 
-def test_of_two_that_claim_a_name_the_first_serves_it_and_the_clash_is_noted() -> None:
+def test_a_clash_is_logged_and_served_by_the_first_backend() -> None:
     catalog = Catalog()
     catalog.put("two", TOOLS, _listing(TOOLS, "", "a_x", "y"))
     catalog.put("one", TOOLS, _listing(TOOLS, "a", "x"))
@@ -87,7 +89,7 @@ def test_of_two_that_claim_a_name_the_first_serves_it_and_the_clash_is_noted() -
     assert catalog.clashes() == ["tools: a_x of backend two is hidden by backend one"]
 
 
-def test_a_name_that_two_claim_is_served_by_none_where_that_is_to_fail() -> None:
+def test_a_clashing_name_is_served_by_no_backend_if_the_policy_is_fail() -> None:
     catalog = Catalog(serves_clashes=False)
     catalog.put("two", TOOLS, _listing(TOOLS, "", "a_x", "y"))
     catalog.put("one", TOOLS, _listing(TOOLS, "a", "x", "z"))
@@ -102,7 +104,7 @@ def test_a_name_that_two_claim_is_served_by_none_where_that_is_to_fail() -> None
     assert catalog.clashes() == []
 
 
-def test_a_clash_is_warned_of_once_with_both_backends_and_the_remedy(
+def test_a_clash_logs_one_warning_with_both_backends_and_the_remedy(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     catalog = Catalog()
@@ -172,17 +174,17 @@ def test_m3_the_ttl_hint_is_the_remaining_ttl_of_the_backend(
 ) -> None:
     catalog = Catalog()
     catalog.put("a", TOOLS, _listing(TOOLS, "a", "x", ttlMs=ttl, cacheScope=scope))
-    found = _shown(catalog, TOOLS, modern=True, now=now)
-    assert (found["ttlMs"], found["cacheScope"]) == expected
-    assert found["resultType"] == "complete"
+    result = _shown(catalog, TOOLS, modern=True, now=now)
+    assert (result["ttlMs"], result["cacheScope"]) == expected
+    assert result["resultType"] == "complete"
 
 
-def test_m3_the_shortest_time_holds_and_one_private_part_makes_all_private() -> None:
+def test_m3_the_shortest_ttl_applies_and_one_private_part_makes_the_list_private() -> None:
     catalog = Catalog()
     catalog.put("a", TOOLS, _listing(TOOLS, "a", "x", ttlMs=9000, cacheScope="public"))
     catalog.put("b", TOOLS, _listing(TOOLS, "b", "x", ttlMs=400, cacheScope="private"))
-    found = _shown(catalog, TOOLS, modern=True)
-    assert (found["ttlMs"], found["cacheScope"]) == (400, "private")
+    result = _shown(catalog, TOOLS, modern=True)
+    assert (result["ttlMs"], result["cacheScope"]) == (400, "private")
 
 
 def test_m3_pages_of_one_list_agree_on_the_shortest_time() -> None:
@@ -190,37 +192,37 @@ def test_m3_pages_of_one_list_agree_on_the_shortest_time() -> None:
         _page(TOOLS, "x", ttlMs=900, cacheScope="public"),
         _page(TOOLS, "y", ttlMs=100, cacheScope="private"),
     ]
-    found = parse_component_list(TOOLS, PrefixMapping("a"), pages, 0.0)
-    assert (found.ttl_ms, found.public) == (100, False)
+    component_list = parse_component_list(TOOLS, PrefixMapping("a"), pages, 0.0)
+    assert (component_list.ttl_ms, component_list.public) == (100, False)
 
 
-def test_m3_an_empty_list_of_no_backend_is_not_to_be_kept() -> None:
-    found = _shown(Catalog(), TOOLS, modern=True)
-    assert (found["ttlMs"], found["cacheScope"]) == (0, "private")
+def test_m3_an_empty_list_without_a_backend_must_not_be_cached() -> None:
+    result = _shown(Catalog(), TOOLS, modern=True)
+    assert (result["ttlMs"], result["cacheScope"]) == (0, "private")
 
 
-def test_counts_are_absent_where_nothing_is_known_and_zero_means_empty() -> None:
+def test_unknown_counts_are_absent_and_zero_means_empty() -> None:
     catalog = Catalog()
     assert catalog.counts("a") is None
     catalog.put("a", TOOLS, _listing(TOOLS, "a", "x", "y"))
     catalog.put("a", TEMPLATES, _listing(TEMPLATES, "a"))
-    found = catalog.counts("a")
-    assert found is not None
-    assert found.to_manifest() == {"tools": 2, "resourceTemplates": 0}
+    result = catalog.counts("a")
+    assert result is not None
+    assert result.to_manifest() == {"tools": 2, "resourceTemplates": 0}
 
 
 def test_the_digest_changes_only_with_visible_definitions() -> None:
     catalog = Catalog()
     empty = catalog.digest()
     catalog.put("a", TOOLS, _listing(TOOLS, "a", "x"))
-    one = catalog.digest()
+    item = catalog.digest()
     catalog.put("a", TOOLS, _listing(TOOLS, "a", "x", now=5.0, ttlMs=7))
-    assert catalog.digest() == one != empty
+    assert catalog.digest() == item != empty
     catalog.put("a", TOOLS, None)
     assert catalog.digest() == empty
 
 
-def test_arguments_for_headers_are_known_by_outward_name() -> None:
+def test_arguments_for_headers_are_known_by_the_downstream_name() -> None:
     schema = {"properties": {"r": {"type": "string", "x-mcp-header": "Region"}}}
     content = {"tools": [{"name": "x", "inputSchema": schema}, {"name": "y"}]}
     page = jsonrpc.decode_object(json.dumps(content).encode())
@@ -235,9 +237,9 @@ def test_merging_nothing_is_an_empty_list() -> None:
 
 
 def test_capabilities_are_the_union_of_all() -> None:
-    one = {"tools": {"listChanged": False}, "logging": {}, "experimental": {"a": {"x": 1}}}
+    item = {"tools": {"listChanged": False}, "logging": {}, "experimental": {"a": {"x": 1}}}
     other = {"resources": {"subscribe": True}, "experimental": {"b": {}}}
-    assert merge_capabilities([one, other]) == {
+    assert merge_capabilities([item, other]) == {
         "tools": {"listChanged": True},
         "logging": {},
         "resources": {"subscribe": True, "listChanged": True},
@@ -250,13 +252,13 @@ def test_lists_can_change_even_if_the_only_server_denies_it() -> None:
     assert merge_capabilities([offer]) == {"tools": {"listChanged": True}, "completions": {}}
 
 
-def test_a_flag_is_offered_when_one_offers_it_whatever_the_order() -> None:
+def test_a_capability_flag_is_offered_if_any_backend_offers_it() -> None:
     yes, no = {"resources": {"subscribe": True}}, {"resources": {"subscribe": False}}
     for offers in ([yes, no], [no, yes]):
         assert merge_capabilities(offers)["resources"]["subscribe"] is True
 
 
-def test_a_server_that_was_not_reached_yet_may_bring_lists() -> None:
+def test_an_unreached_server_may_add_list_capabilities() -> None:
     assert merge_capabilities([UNKNOWN, {"tools": {}}]) == {
         "tools": {"listChanged": True},
         "prompts": {"listChanged": True},

@@ -1,4 +1,4 @@
-"""Which components clients see, and by which names: include, exclude, overrides."""
+"""Components that clients see, and their names: include, exclude, overrides."""
 
 import json
 from typing import Any
@@ -18,17 +18,17 @@ from mcpproxy.proxy.protocol.jsonrpc import RpcError
 from mcpproxy.proxy.protocol.kinds import RESOURCES, TOOLS
 
 
-def _selection(**given: Any) -> ComponentFilter:
-    return ComponentFilter.of(NamedComponents.model_validate(given))
+def _selection(**fields: Any) -> ComponentFilter:
+    return ComponentFilter.of(NamedComponents.model_validate(fields))
 
 
 def _tools(selection: ComponentFilter, *items: dict[str, Any]) -> list[Any]:
     page = jsonrpc.decode_object(json.dumps({"tools": items}).encode())
-    found = parse_component_list(TOOLS, PrefixMapping("sky"), [page], 0.0, selection)
-    return [json.loads(item) for item in found.items]
+    component_list = parse_component_list(TOOLS, PrefixMapping("sky"), [page], 0.0, selection)
+    return [json.loads(item) for item in component_list.items]
 
 
-def test_without_a_selection_everything_is_listed_unchanged() -> None:
+def test_a_backend_without_a_filter_is_listed_unchanged() -> None:
     assert ComponentFilter.of(None) is EVERYTHING
     assert EVERYTHING.allows("x")
     assert EVERYTHING.displayed_name("x") == "x"
@@ -36,7 +36,7 @@ def test_without_a_selection_everything_is_listed_unchanged() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "shown"),
+    ("value", "shown"),
     [
         ({"include": ["get_*"]}, ["get_a", "get_b_admin"]),
         ({"exclude": ["*_admin"]}, ["get_a", "set_a", "[x]"]),
@@ -47,10 +47,10 @@ def test_without_a_selection_everything_is_listed_unchanged() -> None:
     ],
 )
 def test_only_selected_components_are_listed_and_callable(
-    given: dict[str, Any], shown: list[str]
+    value: dict[str, Any], shown: list[str]
 ) -> None:
     names = ["get_a", "get_b_admin", "set_a", "[x]"]
-    selection = _selection(**given)
+    selection = _selection(**value)
     listed = _tools(selection, *({"name": name} for name in names))
     assert [tool["name"] for tool in listed] == [f"sky_{name}" for name in shown]
     for name in names:
@@ -103,8 +103,8 @@ def test_a_listed_component_can_be_called_by_its_listed_name(renames: dict[str, 
 def test_resources_are_selected_by_their_own_uris() -> None:
     selection = ComponentFilter.of(Components.model_validate({"include": ["file:///a/*"]}))
     page = jsonrpc.decode_object(b'{"resources":[{"uri":"file:///a/x"},{"uri":"file:///b/x"}]}')
-    found = parse_component_list(RESOURCES, PrefixMapping("fs"), [page], 0.0, selection)
-    assert found.names == ("file://fs//a/x",)
+    component_list = parse_component_list(RESOURCES, PrefixMapping("fs"), [page], 0.0, selection)
+    assert component_list.names == ("file://fs//a/x",)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_a_removed_key_opens_tokens_until_they_expire() -> None:
     assert keyring.active_keys(1000.0 + LIFETIME) == (B,)
 
 
-def test_a_key_that_comes_back_is_one_key() -> None:
+def test_a_key_that_is_readded_is_one_key() -> None:
     keyring = KeyRotation([A], 0.0)
     keyring.update([B, A], 1000.0)
     keyring.update([A], 2000.0)

@@ -100,12 +100,12 @@ def test_after_a_rotation_both_keys_open_and_the_new_one_seals() -> None:
 
 
 def test_two_keys_with_the_same_mark_both_open() -> None:
-    found: dict[str, bytes] = {}
+    result: dict[str, bytes] = {}
     for number in range(1000):
         key = number.to_bytes(16, "big")
         # The mark is the first byte: a letter and a half of the token.
         mark = Sealer([key], lambda n: bytes(n)).seal("p", 1)[:2]
-        other = found.setdefault(mark, key)
+        other = result.setdefault(mark, key)
         if other != key:
             rotated = Sealer([key, other], os.urandom)
             assert rotated.open("p", Sealer([other], os.urandom).seal("p", 1)) == 1
@@ -121,7 +121,7 @@ def test_keys_too_short_are_refused(keys: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("later", [0, 1, LIFETIME, -CLOCK_SKEW])
-def test_a_session_id_brings_its_ticket_back(later: float) -> None:
+def test_a_session_id_decodes_to_its_session_token(later: float) -> None:
     assert (
         decode_session_token(SEALER, encode_session_token(SEALER, TICKET), "digest", NOW + later)
         == TICKET
@@ -171,7 +171,7 @@ def test_the_order_of_capabilities_makes_no_difference() -> None:
     ) == session_token.canonical_capabilities(Raw(b'{"b":{},"a":{}}'))
 
 
-def test_capabilities_that_are_too_large_are_not_even_read() -> None:
+def test_oversized_capabilities_are_refused_before_they_are_parsed() -> None:
     deep = b'{"a":' * 300 + b'"%b"' % (b"x" * CLIENT_CAPABILITIES.value) + b"}" * 300
     with pytest.raises(RpcError, match="the maximum is 8192"):
         canonical_capabilities(Raw(deep))
@@ -201,11 +201,11 @@ def test_every_issued_session_id_is_short_and_accepted(
         assert size > 2000
         return
     assert len(token) <= SESSION_ID.value
-    found = decode_session_token(SEALER, token, "d" * 32, NOW)
-    assert found.client.capabilities == capabilities
-    assert found.client.network == "127.0.0.1"
+    result = decode_session_token(SEALER, token, "d" * 32, NOW)
+    assert result.client.capabilities == capabilities
+    assert result.client.network == "127.0.0.1"
     if len(about) <= CLIENT_INFO.value and len(about) + size < 2000:
-        assert found.client.info == about
+        assert result.client.info == about
 
 
 @given(JSON_OBJECTS | st.integers() | st.text() | st.lists(st.text(max_size=3000)))

@@ -33,8 +33,8 @@ def _params(content: dict[str, Any]) -> jsonrpc.Message:
     return jsonrpc.decode_object(json.dumps(content).encode())
 
 
-def _plain(found: jsonrpc.Message | Raw | None) -> Any:
-    return None if found is None else json.loads(jsonrpc.encode(found))
+def _plain(result: jsonrpc.Message | Raw | None) -> Any:
+    return None if result is None else json.loads(jsonrpc.encode(result))
 
 
 def test_a_legacy_request_gets_client_information_for_a_modern_backend() -> None:
@@ -52,9 +52,9 @@ def test_a_legacy_request_gets_client_information_for_a_modern_backend() -> None
     }
 
 
-def test_s24_capabilities_are_the_clients_own_and_a_level_only_where_it_set_one() -> None:
-    found = _plain(add_client_meta(None, ClientIdentity("2025-11-25"), "2026-07-28", None))
-    assert found == {
+def test_s24_capabilities_are_those_of_the_client_and_the_log_level_is_the_one_it_set() -> None:
+    result = _plain(add_client_meta(None, ClientIdentity("2025-11-25"), "2026-07-28", None))
+    assert result == {
         "_meta": {
             f"{PREFIX}protocolVersion": "2026-07-28",
             f"{PREFIX}clientCapabilities": {},
@@ -64,8 +64,8 @@ def test_s24_capabilities_are_the_clients_own_and_a_level_only_where_it_set_one(
 
 def test_s24_a_client_cannot_claim_more_in_its_params_than_it_declared() -> None:
     params = _params({"_meta": {f"{PREFIX}clientCapabilities": {"roots": {}, "sampling": {}}}})
-    found = _plain(add_client_meta(params, ClientIdentity("2025-11-25"), "2026-07-28", None))
-    assert found["_meta"][f"{PREFIX}clientCapabilities"] == {}
+    result = _plain(add_client_meta(params, ClientIdentity("2025-11-25"), "2026-07-28", None))
+    assert result["_meta"][f"{PREFIX}clientCapabilities"] == {}
 
 
 def test_s26_a_modern_request_loses_only_fields_unknown_to_a_legacy_backend() -> None:
@@ -88,7 +88,7 @@ def test_s26_a_modern_request_loses_only_fields_unknown_to_a_legacy_backend() ->
     }
 
 
-def test_an_empty_meta_goes_and_absent_params_stay_absent() -> None:
+def test_an_empty_meta_is_removed_and_absent_params_stay_absent() -> None:
     params = _params({"_meta": {f"{PREFIX}protocolVersion": "2026-07-28"}})
     assert _plain(strip_modern_fields(params)) == {}
     assert strip_modern_fields(None) is None
@@ -107,7 +107,7 @@ def test_a_modern_result_loses_modern_fields_for_a_legacy_client() -> None:
     assert _plain(to_legacy_result(result)) == {"content": [], "_meta": {"vendor": 1}}
 
 
-def test_a_result_that_is_legacy_already_keeps_its_bytes() -> None:
+def test_a_result_in_the_legacy_form_keeps_its_bytes() -> None:
     result = Raw(b'{ "content" : [] }')
     assert to_legacy_result(result) is result
 
@@ -120,7 +120,9 @@ def test_a_result_that_is_legacy_already_keeps_its_bytes() -> None:
         ("tools/list", {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}),
     ],
 )
-def test_a_legacy_result_is_complete_and_not_to_be_kept(method: str, added: Any) -> None:
+def test_a_legacy_result_becomes_a_complete_result_that_must_not_be_cached(
+    method: str, added: Any
+) -> None:
     assert _plain(to_modern_result(method, _raw({"x": 1}))) == {"x": 1, **added}
 
 
@@ -145,9 +147,11 @@ def test_an_unparsed_result_is_equal_for_a_modern_client(
     value: Any, ascii_only: bool, compact: bool
 ) -> None:
     result = _spelt(value, ascii_only, compact)
-    found = to_modern_result_bytes("tools/call", result)
-    if found is not None:
-        assert json.loads(found) == _plain(to_modern_result("tools/call", Raw(result)))
+    modern_result_bytes = to_modern_result_bytes("tools/call", result)
+    if modern_result_bytes is not None:
+        assert json.loads(modern_result_bytes) == _plain(
+            to_modern_result("tools/call", Raw(result))
+        )
 
 
 @given(st.dictionaries(_TEXTS, _VALUES, max_size=3), st.sampled_from((0, 1)), _ASCII, _COMPACT)
@@ -158,9 +162,9 @@ def test_an_unparsed_result_is_equal_for_a_legacy_client(
     complete = {"resultType": "complete"}
     value = {**complete, **others} if where == 0 else {**others, **complete}
     for result in (_spelt(value, ascii_only, compact), _spelt(members, ascii_only, compact)):
-        found = to_legacy_result_bytes(result)
-        if found is not None:
-            assert json.loads(found) == _plain(to_legacy_result(Raw(result)))
+        legacy_result_bytes = to_legacy_result_bytes(result)
+        if legacy_result_bytes is not None:
+            assert json.loads(legacy_result_bytes) == _plain(to_legacy_result(Raw(result)))
 
 
 @pytest.mark.parametrize("last", [False, True])

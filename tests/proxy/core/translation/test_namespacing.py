@@ -25,9 +25,9 @@ def test_every_uri_comes_back_as_it_was(prefix: str, uri: str) -> None:
 
 
 @given(PREFIXES, URIS, URIS)
-def test_two_uris_never_become_one(prefix: str, one: str, other: str) -> None:
+def test_two_uris_never_become_one(prefix: str, text: str, other: str) -> None:
     names = PrefixMapping(prefix)
-    assert (names.uri_to_downstream(one) == names.uri_to_downstream(other)) == (one == other)
+    assert (names.uri_to_downstream(text) == names.uri_to_downstream(other)) == (text == other)
 
 
 @given(PREFIXES, SCHEMES, TEXT)
@@ -63,12 +63,12 @@ def test_without_a_prefix_nothing_changes() -> None:
 
 
 @pytest.mark.parametrize("name", ["add", "fsadd", "Fs_add", "other_fs_add", ""])
-def test_a_name_of_others_is_not_ours(name: str) -> None:
+def test_a_name_without_the_prefix_has_no_upstream_name(name: str) -> None:
     assert PrefixMapping("fs").to_upstream(name) is None
 
 
 @pytest.mark.parametrize("uri", ["a://b/c", "a://fs", "a://fsx/c", "fs", "", "a:b/fs/c"])
-def test_a_uri_of_others_is_not_ours(uri: str) -> None:
+def test_a_uri_without_the_prefix_has_no_upstream_uri(uri: str) -> None:
     assert PrefixMapping("fs").uri_to_upstream(uri) is None
 
 
@@ -94,7 +94,7 @@ def test_a_name_without_a_known_prefix_has_no_owner() -> None:
 
 
 @given(st.lists(PREFIXES, min_size=1, max_size=6, unique=True), TEXT, st.data())
-def test_an_outward_name_always_finds_a_backend_that_can_undo_it(
+def test_a_downstream_name_always_maps_back_to_its_backend(
     prefixes: list[str], name: str, data: st.DataObject
 ) -> None:
     names = {prefix: PrefixMapping(prefix) for prefix in prefixes}

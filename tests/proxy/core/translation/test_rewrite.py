@@ -46,14 +46,14 @@ def test_a_result_of_too_many_items_is_refused_before_any_is_rewritten() -> None
 
 
 @given(OTHERS, TEXT)
-def test_inward_only_the_name_changes(others: dict[str, Any], name: str) -> None:
+def test_only_the_name_changes_towards_the_backend(others: dict[str, Any], name: str) -> None:
     params = _params({**others, "name": f"fs_{name}"})
-    found = to_upstream_params("tools/call", params, NAMES, f"fs_{name}")
-    assert jsonrpc.decode_str(found["name"]) == name
-    assert {k: v for k, v in found.items() if k != "name"} == {
+    upstream_params = to_upstream_params("tools/call", params, NAMES, f"fs_{name}")
+    assert jsonrpc.decode_str(upstream_params["name"]) == name
+    assert {k: v for k, v in upstream_params.items() if k != "name"} == {
         k: v for k, v in params.items() if k != "name"
     }
-    assert list(found) == list(params)
+    assert list(upstream_params) == list(params)
 
 
 @pytest.mark.parametrize(
@@ -84,11 +84,11 @@ def test_every_routed_method_names_the_component_in_its_own_member(
 )
 def test_a_completion_is_routed_by_its_reference(ref: dict[str, Any], own: dict[str, Any]) -> None:
     params = _params({"ref": ref, "argument": {"name": "a", "value": "b"}})
-    found = to_upstream_params(
+    upstream_params = to_upstream_params(
         "completion/complete", params, NAMES, component_ref("completion/complete", params)[0]
     )
-    assert json.loads(bytes(found["ref"])) == {**ref, **own}
-    assert found["argument"] == params["argument"]
+    assert json.loads(bytes(upstream_params["ref"])) == {**ref, **own}
+    assert upstream_params["argument"] == params["argument"]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_a_request_that_names_no_component_is_refused(method: str, params: dict[
         ("completion/complete", "params.ref.uri"),
     ],
 )
-def test_a_name_or_uri_beyond_the_limit_is_refused_with_an_error_that_names_the_field(
+def test_an_overlong_name_or_uri_is_refused_with_the_name_of_its_field(
     method: str, field: str
 ) -> None:
     def asked(size: int) -> jsonrpc.Message:
@@ -199,8 +199,8 @@ RESULTS: list[tuple[str, Any, Any]] = [
 
 @pytest.mark.parametrize(("method", "own", "shown"), RESULTS)
 def test_results_name_uris_as_clients_know_them(method: str, own: Any, shown: Any) -> None:
-    found = to_downstream_result(method, _result(own), NAMES)
-    assert json.loads(bytes(found)) == (own if shown is None else shown)
+    downstream_result = to_downstream_result(method, _result(own), NAMES)
+    assert json.loads(bytes(downstream_result)) == (own if shown is None else shown)
 
 
 @pytest.mark.parametrize(("method", "own", "shown"), RESULTS)
@@ -217,28 +217,28 @@ def test_a_field_name_with_escapes_is_also_rewritten() -> None:
 
 
 @given(OTHERS, st.lists(VALUES, max_size=3))
-def test_s26_all_that_names_no_uri_keeps_its_bytes(
+def test_s26_every_value_that_contains_no_uri_keeps_its_bytes(
     others: dict[str, Any], extra: list[Any]
 ) -> None:
     link = b'{"type":"resource_link","uri":"s://a"}'
     block = json.dumps({"type": "text", "text": extra}).encode()
     rest = json.dumps({**others, "big": 10**40, "float": "1.10"}).encode()[1:]
     raw = Raw(b'{"content":[%b,%b],' % (link, block) + rest)
-    found = jsonrpc.decode_object(to_downstream_result("tools/call", raw, NAMES))
+    document = jsonrpc.decode_object(to_downstream_result("tools/call", raw, NAMES))
     before = jsonrpc.decode_object(raw)
     if "content" not in others:
-        shown, kept = jsonrpc.decode_array(found.pop("content"))
+        shown, kept = jsonrpc.decode_array(document.pop("content"))
         assert bytes(kept) == block
         assert bytes(shown) == link.replace(b"s://a", b"s://fs/a")
     before.pop("content")
-    found.pop("content", None)
-    assert found == before
+    document.pop("content", None)
+    assert document == before
 
 
 @pytest.mark.parametrize(
     "content", [None, 7, "text", {"uri": "s://a"}, [7, None, "uri"], [[{"uri": "s://a"}]]]
 )
-def test_a_result_of_an_odd_shape_is_forwarded_unchanged(content: Any) -> None:
+def test_a_result_of_an_unusual_shape_is_forwarded_unchanged(content: Any) -> None:
     own = {"content": content, "uri": "s://a"}
     assert json.loads(bytes(to_downstream_result("tools/call", _result(own), NAMES))) == own
 
@@ -259,8 +259,8 @@ def test_a_result_that_is_not_an_object_is_forwarded_unchanged(result: bytes) ->
 def test_an_error_about_a_missing_resource_names_it_as_the_client_did(
     error: dict[str, Any], shown: str
 ) -> None:
-    found = json.loads(bytes(to_downstream_error(_result(error), NAMES)))
-    assert found == {**error, "data": {**error["data"], "uri": shown}}
+    document = json.loads(bytes(to_downstream_error(_result(error), NAMES)))
+    assert document == {**error, "data": {**error["data"], "uri": shown}}
 
 
 @pytest.mark.parametrize("data", [["uri"], "uri", {"x": "uri"}, 7])

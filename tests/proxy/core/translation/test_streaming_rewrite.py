@@ -15,6 +15,7 @@ from mcpproxy.proxy.core.translation.streaming_rewrite import (
     MalformedJson,
     StreamingRewriter,
 )
+from tests.support.examples import examples
 
 MINE = Raw(b'"mine"')
 TEXT = st.text(max_size=12)
@@ -33,7 +34,7 @@ URI = st.sampled_from(["file:///a", "note:b", "x", "note://ü/\u2028", 'q:"\\'])
 def typed(kind: str, **members: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
     """Objects that begin with their type."""
     rest = st.fixed_dictionaries({**members, "_meta": VALUE})
-    return rest.map(lambda found: {"type": kind, **found})
+    return rest.map(lambda result: {"type": kind, **result})
 
 
 BLOCK = st.one_of(
@@ -61,17 +62,17 @@ METHOD = st.sampled_from(sorted(RESULTS))
 def streamed(
     body: bytes, sizes: list[int], method: str, prefix: str
 ) -> tuple[bytes, StreamingRewriter]:
-    """What comes out of parts of these sizes, over and over again."""
-    found = StreamingRewriter(MINE, method, PrefixMapping(prefix))
+    """Return the output for parts of these sizes, repeated."""
+    rewriter = StreamingRewriter(MINE, method, PrefixMapping(prefix))
     out, at, turn = b"", 0, 0
     while at < len(body):
         size = sizes[turn % len(sizes)]
-        out += found.feed(body[at : at + size])
+        out += rewriter.feed(body[at : at + size])
         at, turn = at + size, turn + 1
-    return out, found
+    return out, rewriter
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(
     st.data(),
     METHOD,
@@ -81,7 +82,7 @@ def streamed(
     st.sampled_from([None, 2]),
     st.permutations(["jsonrpc", "id", "result"]),
 )
-def test_in_whatever_parts_it_comes_it_is_what_rewriting_the_whole_gives(
+def test_rewriting_any_chunks_equals_rewriting_the_whole(
     data: st.DataObject,
     method: str,
     sizes: list[int],
@@ -94,15 +95,15 @@ def test_in_whatever_parts_it_comes_it_is_what_rewriting_the_whole_gives(
     members = {"jsonrpc": "2.0", "id": 7, "result": result}
     message = {name: members[name] for name in order}
     body = json.dumps(message, ensure_ascii=ascii_only, indent=indent).encode()
-    out, found = streamed(body, sizes, method, prefix)
+    out, actual = streamed(body, sizes, method, prefix)
     whole = to_downstream_result(method, Raw(json.dumps(result).encode()), PrefixMapping(prefix))
     assert json.loads(out) == {**message, "id": "mine", "result": json.loads(bytes(whole))}
     assert list(json.loads(out)) == order
-    assert found.complete
-    assert found.kind == "result"
+    assert actual.complete
+    assert actual.kind == "result"
 
 
-def test_all_but_ids_and_uris_stays_the_bytes_it_was() -> None:
+def test_all_values_except_ids_and_uris_keep_their_bytes() -> None:
     body = b'{ "id" :1e0,"x":1.50, "result":{"content" : [ {"type":"resource_link","uri":"a:b"} ,\n'
     body += b'{"type":"text","text":"\\u0041"}],"content2":[{"uri":"a:b"}] }}\r\n'
     out, _ = streamed(body, [3], "tools/call", "p")
@@ -110,10 +111,10 @@ def test_all_but_ids_and_uris_stays_the_bytes_it_was() -> None:
 
 
 def test_a_long_string_is_not_held() -> None:
-    found = StreamingRewriter(MINE, "tools/call", PrefixMapping("p"))
-    found.feed(b'{"id":1,"result":{"content":[{"type":"text","text":"')
+    rewriter = StreamingRewriter(MINE, "tools/call", PrefixMapping("p"))
+    rewriter.feed(b'{"id":1,"result":{"content":[{"type":"text","text":"')
     for _ in range(100):
-        assert len(found.feed(b"x" * 5000)) == 5000
+        assert len(rewriter.feed(b"x" * 5000)) == 5000
 
 
 @pytest.mark.parametrize(
@@ -127,8 +128,8 @@ def test_a_long_string_is_not_held() -> None:
     ],
 )
 def test_the_fields_of_a_message_determine_its_kind(message: Any, kind: str) -> None:
-    _, found = streamed(json.dumps(message).encode(), [4], "tools/call", "p")
-    assert found.kind == kind
+    _, result = streamed(json.dumps(message).encode(), [4], "tools/call", "p")
+    assert result.kind == kind
 
 
 @pytest.mark.parametrize(
@@ -174,13 +175,13 @@ def test_a_truncated_message_is_incomplete(cut: int) -> None:
         ),
     ],
 )
-def test_a_type_that_comes_behind_a_uri_decides_about_it_all_the_same(
+def test_a_type_member_after_a_uri_member_still_decides_about_it(
     block: Any, shown: Any, cut: int
 ) -> None:
     blocks = [block, {"type": "text", "text": "between"}, block]
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"content": blocks}}).encode()
     streamed = StreamingRewriter(Raw(b"7"), "tools/call", PrefixMapping("p"))
     parts = [body[at : at + cut] for at in range(0, len(body), cut)]
-    found = json.loads(b"".join(map(streamed.feed, parts)))
+    document = json.loads(b"".join(map(streamed.feed, parts)))
     assert streamed.complete
-    assert found["result"]["content"] == [shown, blocks[1], shown]
+    assert document["result"]["content"] == [shown, blocks[1], shown]

@@ -19,8 +19,8 @@ INT_LIST = {"type": "array", "items": {"type": "integer"}}
 
 def _translated(schema: Any) -> Any:
     tool = {"name": "t", "inputSchema": {"type": "object"}, "outputSchema": schema}
-    (found,) = json.loads(to_legacy_tools(json.dumps([tool]).encode()))
-    return found.get("outputSchema")
+    (load,) = json.loads(to_legacy_tools(json.dumps([tool]).encode()))
+    return load.get("outputSchema")
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def _translated(schema: Any) -> Any:
         {"allOf": [{"type": "string"}, {"minLength": 1}]},
     ],
 )
-def test_a_schema_that_admits_no_object_becomes_a_field_of_one(schema: Any) -> None:
+def test_a_schema_that_admits_no_object_becomes_the_schema_of_a_field(schema: Any) -> None:
     wanted = {"type": "object", "properties": {"result": schema}, "required": ["result"]}
     assert _translated(schema) == wanted
 
@@ -94,13 +94,13 @@ def test_definitions_and_dialect_stay_where_references_find_them() -> None:
         [{"name": "t", "outputSchema": None}],
     ],
 )
-def test_a_list_that_legacy_knows_stays_the_same_object(tools: Any) -> None:
+def test_a_list_without_modern_fields_stays_the_same_object(tools: Any) -> None:
     body = json.dumps(tools).encode()
     assert to_legacy_tools(body) is body
 
 
 @pytest.mark.parametrize("value", [[1], "x", 1, False])
-def test_content_that_is_not_an_object_becomes_a_field_of_one(value: Any) -> None:
+def test_content_other_than_an_object_becomes_the_field_of_an_object(value: Any) -> None:
     content = json.dumps(value).encode()
     assert json.loads(bytes(to_legacy_content(Raw(content)))) == {"result": value}
     assert may_hold_other_values(b'{"structuredContent": ' + content + b"}")

@@ -1,4 +1,4 @@
-"""What waits for a client's streams, and what is kept of them."""
+"""Queues of a client's streams, and stored events."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,13 +20,13 @@ from mcpproxy.proxy.downstream.message_queue import MessageQueue
 
 async def _all(outbox: MessageQueue) -> list[bytes]:
     outbox.end()
-    found = []
+    results = []
     while (message := await outbox.get(1)) is not None:
-        found.append(message)
-    return found
+        results.append(message)
+    return results
 
 
-async def test_a_change_waits_once_and_other_messages_as_often_as_they_come() -> None:
+async def test_a_list_change_is_queued_once_and_other_messages_each_time() -> None:
     outbox = MessageQueue()
     for _ in range(2):
         outbox.announce(b"changed")
@@ -75,7 +75,7 @@ async def test_s11_all_streams_together_keep_a_bounded_amount() -> None:
     assert _size(logs) == 0
 
 
-async def test_a_client_with_much_kept_does_not_empty_the_streams_of_others() -> None:
+async def test_a_client_with_many_stored_events_does_not_evict_those_of_others() -> None:
     logs = EventStore()
     victim = logs.open("v", "victim", ("net", "victim"))
     victim.append(b"for the victim")
@@ -95,7 +95,7 @@ async def test_a_client_with_much_kept_does_not_empty_the_streams_of_others() ->
         assert own.has(-1)
 
 
-async def test_small_events_are_counted_as_what_they_take() -> None:
+async def test_small_events_count_with_their_overhead() -> None:
     log = EventStore().open("s", "session")
     for _ in range(STREAM_EVENTS.value // 64 + 10):
         log.append(b"")
@@ -155,5 +155,5 @@ async def _read(reading: AsyncIterator[tuple[bytes, bytes]]) -> list[bytes]:
 
 
 @pytest.mark.parametrize("number", ["", "+1", "²", "1e3", "9" * 5000, "٣"])
-def test_an_event_id_with_another_number_is_none_of_ours(number: str) -> None:
+def test_an_event_id_with_a_malformed_number_is_ignored(number: str) -> None:
     assert parse_event_id(f"stream-{number}".encode()) is None

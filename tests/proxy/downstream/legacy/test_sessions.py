@@ -46,12 +46,12 @@ async def test_an_ended_session_is_remembered_as_long_as_its_id_could_be_valid()
     assert "two" in sessions.ended
 
 
-async def test_of_sessions_that_ended_the_latest_are_remembered() -> None:
+async def test_the_most_recently_ended_sessions_are_remembered() -> None:
     sessions = _sessions()
     sessions._enders.limit = 3
     for number, session in enumerate(("a", "b", "c", "a", "d")):
         await sessions.end(_client(session), float(number))
-    assert [one for one in "abcd" if one in sessions.ended] == ["a", "c", "d"]
+    assert [letter for letter in "abcd" if letter in sessions.ended] == ["a", "c", "d"]
 
 
 async def test_a_client_that_ends_many_sessions_does_not_revive_those_of_others() -> None:
@@ -134,7 +134,7 @@ async def test_a_backend_that_does_not_end_subscriptions_keeps_no_session_alive(
     assert len(cancelled) == 2
 
 
-async def test_sessions_that_keep_nothing_are_not_held() -> None:
+async def test_sessions_without_state_are_not_kept() -> None:
     sessions = _sessions()
     for number in range(100):
         _use(sessions, _client(f"{number}"), 0.0)
@@ -174,14 +174,14 @@ async def _subscribe(gateway: Any, live: SessionState, uri: str, method: str = "
     await requests._handle_subscription(gateway, live, f"resources/{method}", params, _client("s"))
 
 
-async def test_subscriptions_of_one_session_are_bounded_also_when_they_come_at_once() -> None:
+async def test_simultaneous_subscriptions_of_one_session_are_bounded() -> None:
     gateway, live = _Gateway(), SessionState()
     before = SUBSCRIPTIONS.reached
     results = await asyncio.gather(
         *(_subscribe(gateway, live, f"x://{n}") for n in range(SUBSCRIPTIONS.value + 50)),
         return_exceptions=True,
     )
-    assert sum(isinstance(found, RpcError) for found in results) == 50
+    assert sum(isinstance(result, RpcError) for result in results) == 50
     assert gateway.open == len(live.subscriptions) == SUBSCRIPTIONS.value
     assert SUBSCRIPTIONS.reached == before + 50
     await live.unsubscribe()
@@ -196,7 +196,7 @@ async def test_a_resource_that_is_subscribed_to_twice_at_once_is_subscribed_to_o
     assert gateway.open == 0
 
 
-async def test_a_subscription_that_is_ended_before_it_is_made_does_not_stay() -> None:
+async def test_a_subscription_that_is_cancelled_before_it_opens_is_closed() -> None:
     gateway, live = _Gateway(), SessionState()
     making = asyncio.create_task(_subscribe(gateway, live, "x://y"))
     await asyncio.sleep(0)
@@ -206,7 +206,7 @@ async def test_a_subscription_that_is_ended_before_it_is_made_does_not_stay() ->
     assert not live.subscriptions
 
 
-async def test_a_subscription_that_fails_takes_no_place() -> None:
+async def test_a_failed_subscription_does_not_count_towards_the_limit() -> None:
     gateway, live = _Gateway(), SessionState()
     gateway.error = RpcError(-32002, "no")
     with pytest.raises(RpcError):
@@ -239,7 +239,7 @@ async def test_messages_that_wait_for_all_clients_are_bounded() -> None:
     for stream in (*hostile, *hostile):
         stream.put(message)
         assert streams._size <= ALL_OUTBOX_BYTES.value
-        assert streams._size == sum(one.size for one in (victim, *hostile))
+        assert streams._size == sum(item.size for item in (victim, *hostile))
     assert not victim.ended
     assert await victim.get(1) == b"for the victim"
     assert ALL_OUTBOX_BYTES.reached > before

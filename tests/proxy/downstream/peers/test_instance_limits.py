@@ -55,8 +55,8 @@ async def pairs(served: Served) -> AsyncIterator[tuple[Pair, Clock]]:
 @pytest_asyncio.fixture
 async def pair(served: Served) -> AsyncIterator[Pair]:
     """Two instances with one sealing key."""
-    async with pairs(served) as (found, _):
-        yield found
+    async with pairs(served) as (result, _):
+        yield result
 
 
 class Silence:
@@ -76,7 +76,7 @@ def _hello(pair: Pair) -> bytes:
     return client_hello(pair.other.credentials.own.name_of(pair.owner.owner))
 
 
-async def test_a_handshake_that_stalls_ends_at_its_deadline(
+async def test_a_stalled_handshake_ends_at_its_deadline(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changed = limit(monkeypatch, "HANDSHAKE", 1)
@@ -201,7 +201,7 @@ async def test_the_instance_used_longest_ago_is_forgotten(
     assert changed.reached == before + 3
 
 
-async def test_an_instance_that_falls_silent_ends_the_request_and_not_the_session(
+async def test_a_silent_instance_ends_the_request_and_not_the_session(
     pair: Pair, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changed = limit(monkeypatch, "SILENCE", 1)
@@ -225,7 +225,7 @@ async def test_an_instance_that_falls_silent_ends_the_request_and_not_the_sessio
     assert changed.reached == before + 2
 
 
-async def test_an_instance_that_never_answers_an_introduction_holds_no_request_up(
+async def test_an_instance_that_never_confirms_a_session_does_not_delay_requests(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changed = limit(monkeypatch, "ANSWER", 1)
@@ -243,7 +243,7 @@ async def test_an_instance_that_never_answers_an_introduction_holds_no_request_u
     assert changed.reached == before + 1
 
 
-async def test_an_answer_about_a_session_that_is_too_large_is_abandoned(pair: Pair) -> None:
+async def test_an_oversized_session_state_of_an_instance_is_abandoned(pair: Pair) -> None:
     async def answers_much(inbound: Request, reply: ResponseWriter) -> None:
         await reply.finish(b" " * (limits.ANSWER_SIZE.value + 1))
 

@@ -27,10 +27,10 @@ OWNER = "127.0.0.1:8080#abc"
 @pytest_asyncio.fixture
 async def pair(served: Served) -> AsyncIterator[Pair]:
     """Two instances with one sealing key."""
-    found = Pair(served)
-    await found.start(sealer(), sealer())
-    yield found
-    await found.stop()
+    result = Pair(served)
+    await result.start(sealer(), sealer())
+    yield result
+    await result.stop()
 
 
 async def test_one_connection_serves_many_requests(pair: Pair) -> None:
@@ -100,7 +100,7 @@ async def test_a_tls_hello_that_is_too_long_is_refused_as_a_malformed_request(pa
     assert limits.HELLO.reached == before + 1
 
 
-async def test_tls_is_accepted_as_the_first_thing_of_a_connection_alone(pair: Pair) -> None:
+async def test_tls_is_accepted_only_as_the_first_bytes_of_a_connection(pair: Pair) -> None:
     client = await pair.accepted.client()
     assert (await client.ask("/")).status == 200
     pair.accepted.app.handlers["/waits"] = gate = Gate()
@@ -189,7 +189,7 @@ async def test_an_address_of_ipv6_is_connected_to(served: Served) -> None:
         await pair.stop()
 
 
-async def test_a_process_at_our_own_address_before_us_is_gone() -> None:
+async def test_a_predecessor_at_the_same_address_counts_as_gone() -> None:
     peers = PeerForwarder(sealer(), "127.0.0.1:8080", "/mcp")
     with pytest.raises(PeerUnavailable):
         await peers.send("127.0.0.1:8080#before", "POST", an_inbound(), b"{}")

@@ -66,11 +66,11 @@ class Peer:
 async def client_of(peer: Peer) -> AsyncIterator[HttpClient]:
     """A client of a peer."""
     async with served(peer.serve) as port:
-        found = HttpClient(f"http://127.0.0.1:{port}/mcp?a=b c", 5)
+        client = HttpClient(f"http://127.0.0.1:{port}/mcp?a=b c", 5)
         try:
-            yield found
+            yield client
         finally:
-            found.close()
+            client.close()
 
 
 async def get(client: HttpClient, limit: int = 10**9) -> bytes:
@@ -164,7 +164,7 @@ async def test_a_body_that_ends_with_its_connection_is_read() -> None:
         b"",
     ],
 )
-async def test_an_answer_that_breaks_off_is_an_error_and_never_a_short_body(answer: bytes) -> None:
+async def test_a_truncated_response_is_an_error_and_never_a_short_body(answer: bytes) -> None:
     async with client_of(Peer(answer, close=True)) as client:
         with pytest.raises(ConnectionLost):
             await get(client)
@@ -236,7 +236,7 @@ async def test_an_abandoned_body_closes_its_connection() -> None:
     assert peer.connections == 2
 
 
-async def test_a_slow_reader_holds_the_peer_back() -> None:
+async def test_a_slow_reader_pauses_the_peer() -> None:
     sent = 0
     total = 64 * 1024 * 1024
     chunk = b"x" * 65536
@@ -282,7 +282,7 @@ async def test_an_unknown_name_is_reported() -> None:
         await get(client)
 
 
-async def test_a_name_is_connected_to_where_it_was_resolved_to() -> None:
+async def test_connections_use_the_configured_address_of_a_host() -> None:
     peer = Peer(OK)
     async with served(peer.serve) as port:
         client = HttpClient("http://a.b.svc:80/mcp", 5, None, {"a.b.svc": f"127.0.0.1:{port}"})
@@ -354,7 +354,7 @@ def _certificates(directory: Path, name: str) -> tuple[Path, Path]:
         ("good.example", False, "TLS failed|certificate"),
     ],
 )
-async def test_a_server_is_believed_only_with_its_certificate(
+async def test_a_server_is_trusted_only_with_its_certificate(
     tmp_path: Path, name: str, trusted: bool, error: str | None
 ) -> None:
     ca, chain = _certificates(tmp_path, name)

@@ -77,7 +77,7 @@ async def test_a_large_body_with_a_content_coding_is_decoded_whole(transport: st
 
 @pytest.mark.parametrize("transport", ON_HTTP)
 @pytest.mark.parametrize("code", [gzipped, zlib.compress])
-async def test_a_body_that_grows_without_measure_when_decoded_is_refused(
+async def test_a_decompression_bomb_is_refused(
     transport: str, code: Callable[[bytes], bytes]
 ) -> None:
     before = DECODED_RATIO.reached

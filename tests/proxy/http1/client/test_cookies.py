@@ -7,7 +7,7 @@ from mcpproxy.proxy.http1.client.cookies import cookies_of, one_cookie_line
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"),
+    ("value", "kept"),
     [
         (b"a=1", b"a=1"),
         (b"a=1; Expires=Wed, 21 Oct 2099 07:28:00 GMT, b=2", b"a=1; b=2"),
@@ -25,8 +25,8 @@ from mcpproxy.proxy.http1.client.cookies import cookies_of, one_cookie_line
         (b"a=\xff", b""),
     ],
 )
-def test_cookies_are_stored_by_name(given: bytes, kept: bytes) -> None:
-    assert cookies_of(given, "/mcp?key=1", secure=False) == kept
+def test_cookies_are_stored_by_name(value: bytes, kept: bytes) -> None:
+    assert cookies_of(value, "/mcp?key=1", secure=False) == kept
 
 
 def test_a_secure_cookie_is_sent_over_tls() -> None:
@@ -36,8 +36,8 @@ def test_a_secure_cookie_is_sent_over_tls() -> None:
 def test_cookies_beyond_the_limit_are_not_sent_back() -> None:
     before = COOKIES.reached
     value = b"x" * (COOKIES.value // 2)
-    found = cookies_of(b"a=" + value + b", b=" + value + b", c=1", "/", secure=False)
-    assert found == b"a=" + value
+    cookies = cookies_of(b"a=" + value + b", b=" + value + b", c=1", "/", secure=False)
+    assert cookies == b"a=" + value
     assert COOKIES.reached == before + 1
 
 

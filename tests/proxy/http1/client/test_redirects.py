@@ -34,13 +34,13 @@ async def test_s20_no_redirect_leads_off_the_origin(location: str) -> None:
     assert len(peer.requests) == 1
 
 
-async def test_a_redirect_in_a_circle_ends() -> None:
+async def test_a_redirect_loop_ends() -> None:
     async with client_of(Peer(_redirect("/mcp"))) as client:
         with pytest.raises(InvalidRedirect, match="too many redirects"):
             await get(client)
 
 
-async def test_a_redirect_that_changes_the_method_is_the_answer_itself() -> None:
+async def test_a_redirect_that_would_change_the_method_is_returned_unfollowed() -> None:
     peer = Peer(_redirect("/other", 302))
     async with client_of(peer) as client:
         response = await client.request(b"POST", [], b"x")

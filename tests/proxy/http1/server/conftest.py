@@ -19,7 +19,7 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> F
 @pytest_asyncio.fixture
 async def served() -> AsyncIterator[Served]:
     """A server of a small app; at the end nothing of what was asked may be left."""
-    found = Served()
-    await found.start()
-    yield found
-    await found.stop()
+    result = Served()
+    await result.start()
+    yield result
+    await result.stop()

@@ -65,8 +65,8 @@ class App:
             name.decode(): value.decode("latin-1") for name, value in inbound.headers.items()
         }
         body = inbound.body.decode("latin-1")
-        found = {"method": inbound.method, "path": inbound.path, "headers": headers, "body": body}
-        reply.complete(json.dumps(found).encode())
+        result = {"method": inbound.method, "path": inbound.path, "headers": headers, "body": body}
+        reply.complete(json.dumps(result).encode())
         return True
 
     def serve(self, inbound: Request, reply: ResponseWriter) -> Awaitable[None]:
@@ -83,7 +83,7 @@ class Answer:
 
     @property
     def echo(self) -> Any:
-        """What the app says was asked."""
+        """Return the request as the app received it."""
         return json.loads(self.body)
 
 
@@ -122,13 +122,13 @@ class Client:
 
     async def answer(self) -> Answer:
         """The next answer."""
-        found = await self.head()
+        result = await self.head()
         async with asyncio.timeout(BOUND):
-            if "content-length" in found.headers:
-                found.body = await self.reader.readexactly(int(found.headers["content-length"]))
-        while found.headers.get("transfer-encoding") == "chunked" and (part := await self.chunk()):
-            found.body += part
-        return found
+            if "content-length" in result.headers:
+                result.body = await self.reader.readexactly(int(result.headers["content-length"]))
+        while result.headers.get("transfer-encoding") == "chunked" and (part := await self.chunk()):
+            result.body += part
+        return result
 
     async def ask(self, *args: Any, **named: Any) -> Answer:
         """The answer to a request."""
@@ -141,7 +141,7 @@ class Client:
             return await self.reader.read()
 
     async def broken(self) -> bool:
-        """Whether the connection ends without another byte."""
+        """Return True if the connection ends without another byte."""
         try:
             return await self.rest() == b""
         except ConnectionError:
@@ -205,9 +205,9 @@ class Served:
             sock.close()
             raise
         reader, writer = await asyncio.open_connection(sock=sock, limit=2**16)
-        found = Client(reader, writer)
-        self.clients.append(found)
-        return found
+        result = Client(reader, writer)
+        self.clients.append(result)
+        return result
 
     def sweep(self, times: int = 1) -> None:
         """Let so many times five seconds pass."""
@@ -217,8 +217,8 @@ class Served:
 
     def connection(self) -> ServerConnection:
         """The only connection."""
-        (found,) = self.server.connections
-        return found
+        (result,) = self.server.connections
+        return result
 
 
 class Gate:

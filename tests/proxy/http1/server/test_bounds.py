@@ -1,4 +1,4 @@
-"""What a client can make the server hold, open or wait for, and what it gets beyond that."""
+"""Bounds of a client: bytes that the server holds, connections, and time."""
 
 import asyncio
 import dataclasses
@@ -117,7 +117,7 @@ async def test_an_unsupported_content_coding_is_refused_with_the_supported_ones(
 
 
 @pytest.mark.parametrize("body", [b"", b"\r\n\r\n" * 50])
-async def test_requests_that_are_sent_ahead_in_one_packet_are_parsed_as_they_are_served(
+async def test_pipelined_requests_in_one_packet_are_parsed_as_they_are_served(
     served: Served, body: bytes
 ) -> None:
     gate = served.app.handlers["/gate"] = Gate()
@@ -142,7 +142,7 @@ async def test_requests_that_are_sent_ahead_in_one_packet_are_parsed_as_they_are
     ],
     ids=["requests", "chunks", "refused requests"],
 )
-async def test_other_connections_have_their_turn_while_one_packet_is_parsed(
+async def test_other_connections_are_served_while_one_packet_is_parsed(
     served: Served, packet: bytes
 ) -> None:
     turns = 0
@@ -165,14 +165,14 @@ async def test_other_connections_have_their_turn_while_one_packet_is_parsed(
     assert not served.connection()._rest
 
 
-async def test_a_body_of_known_length_takes_one_turn(served: Served) -> None:
+async def test_a_large_body_of_known_length_is_read_whole(served: Served) -> None:
     client = await served.client()
     body = b"x" * 5_000_000
     await client.send(request("/large", body))
     assert (await client.answer()).echo["body"].encode() == body
 
 
-async def test_chunks_that_are_sent_ahead_arrive_whole(served: Served) -> None:
+async def test_pipelined_chunks_arrive_complete(served: Served) -> None:
     gate = served.app.handlers["/gate"] = Gate()
     client = await served.client()
     body = b"\r\n\r\n" * 5000
@@ -194,7 +194,7 @@ async def test_input_after_an_unreadable_request_is_dropped(served: Served) -> N
     assert await client.rest() == b""
 
 
-async def test_a_client_that_takes_an_answer_a_byte_at_a_time_is_dropped(served: Served) -> None:
+async def test_a_client_that_reads_one_byte_at_a_time_is_disconnected(served: Served) -> None:
     served.app.at_once_handlers["/large"] = lambda _, reply: reply.complete(b"x" * 2**24)
     client = await served.client(buffer=2**12)
     await client.send(request("/large"))
@@ -205,9 +205,9 @@ async def test_a_client_that_takes_an_answer_a_byte_at_a_time_is_dropped(served:
     unsent = transport.get_write_buffer_size()
     for taken in range(1, STALLED_SWEEPS + 2):
         connections = list(served.server.connections)
-        for one in connections:
-            one._transport = _Draining(transport, unsent - taken)  # type: ignore[assignment]
-            one.sweep()
+        for item in connections:
+            item._transport = _Draining(transport, unsent - taken)  # type: ignore[assignment]
+            item.sweep()
     await soon(lambda: not served.server.connections, "the connection to end")
 
 
@@ -228,20 +228,20 @@ class _Draining:
 # Memory for bodies
 
 
-async def test_large_bodies_that_are_held_back_leave_room_for_small_ones(
+async def test_large_bodies_that_are_paused_leave_room_for_small_ones(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(body_memory, "LARGE_BODIES", _with(limits.LARGE_BODIES, 300_000))
     hostile = [await served.client() for _ in range(3)]
-    for one in hostile:
-        await one.send(request("/", b"x" * 140_000)[:-1])
+    for item in hostile:
+        await item.send(request("/", b"x" * 140_000)[:-1])
     await _refused(hostile[2], 503)
     client = await served.client()
     assert (await client.ask("/", b"y" * 60_000)).status == 200
     await client.send(request("/", b"y" * 140_000))
     await _refused(client, 503)
-    for one in hostile:
-        one.reset()
+    for item in hostile:
+        item.reset()
     await soon(lambda: served.server.held == 0, "the room to be free")
     assert (await (await served.client()).ask("/", b"y" * 140_000)).status == 200
 
@@ -306,7 +306,7 @@ async def test_a_body_counts_until_its_request_has_ended_though_its_client_has_g
 # Connections
 
 
-def test_a_part_of_the_descriptors_is_not_for_clients() -> None:
+def test_a_share_of_the_descriptors_is_reserved() -> None:
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     clients = connections_of_clients()
     assert 0 < clients < most
@@ -317,8 +317,8 @@ async def test_clients_leave_descriptors_for_backends_and_the_admin_port(served:
     served.server._most = 4
     gate = served.app.handlers["/gate"] = Gate()
     busy = [await served.client() for _ in range(2)]
-    for one in busy:
-        await one.send(request("/gate"))
+    for item in busy:
+        await item.send(request("/gate"))
     idle = [await served.client() for _ in range(2)]
     await soon(lambda: len(served.server.connections) == 4, "the connections")
     before = limits.DESCRIPTORS.reached
@@ -327,9 +327,9 @@ async def test_clients_leave_descriptors_for_backends_and_the_admin_port(served:
     assert limits.DESCRIPTORS.reached > before
     assert len(served.server.connections) <= 4
     gate.opened.set()
-    for one in busy:
-        assert (await one.answer()).body == b'"late"'
-    ended = [one.reader.at_eof() or one.reader.exception() is not None for one in idle]
+    for item in busy:
+        assert (await item.answer()).body == b'"late"'
+    ended = [entry.reader.at_eof() or entry.reader.exception() is not None for entry in idle]
     assert any(ended)
 
 
@@ -337,11 +337,13 @@ async def test_a_new_client_is_refused_if_every_connection_serves_one(served: Se
     served.server._most = 2
     gate = served.app.handlers["/gate"] = Gate()
     busy = [await served.client() for _ in range(2)]
-    for one in busy:
-        await one.send(request("/gate"))
-    await soon(lambda: all(one.answering for one in served.server.connections), "both")
+    for item in busy:
+        await item.send(request("/gate"))
+    await soon(
+        lambda: all(connection.answering for connection in served.server.connections), "both"
+    )
     await soon(lambda: len(served.server.connections) == 2, "both")
     assert await (await served.client()).broken()
     gate.opened.set()
-    for one in busy:
-        assert (await one.answer()).body == b'"late"'
+    for item in busy:
+        assert (await item.answer()).body == b'"late"'

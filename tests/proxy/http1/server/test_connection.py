@@ -42,7 +42,7 @@ def _connected(served: Served) -> tuple[ServerConnection, Transport]:
 # Whole answers
 
 
-async def test_a_plain_answer_is_one_write(served: Served) -> None:
+async def test_a_plain_response_is_one_write(served: Served) -> None:
     connection, transport = _connected(served)
     connection.data_received(request("/", b"hello"))
     assert transport.calls == ["write"]
@@ -50,7 +50,7 @@ async def test_a_plain_answer_is_one_write(served: Served) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 16 * 1024, 16 * 1024 + 1, 2**20, 2**24])
-async def test_an_answer_of_any_size_is_whole(served: Served, size: int) -> None:
+async def test_a_response_of_any_size_is_complete(served: Served, size: int) -> None:
     body = bytes(range(256)) * (size // 256 + 1)
     served.app.at_once_handlers["/large"] = lambda _, reply: reply.complete(body[:size])
     client = await served.client()
@@ -91,7 +91,7 @@ async def test_input_after_the_last_request_is_not_served(
 
 
 @pytest.mark.parametrize("line", ["Accept: */*", "Connection: keep-alive"])
-async def test_an_old_client_gets_one_answer(served: Served, line: str) -> None:
+async def test_a_client_of_http_10_gets_one_response(served: Served, line: str) -> None:
     client = await served.client()
     await client.send(b"GET /a HTTP/1.0\r\nHost: h\r\n%b\r\n\r\n" % line.encode())
     answer = await client.answer()
@@ -99,7 +99,7 @@ async def test_an_old_client_gets_one_answer(served: Served, line: str) -> None:
     assert await client.rest() == b""
 
 
-async def test_an_old_client_gets_a_stream_without_chunks(served: Served) -> None:
+async def test_a_client_of_http_10_gets_a_stream_without_chunks(served: Served) -> None:
     served.app.handlers["/stream"] = _three_events
     client = await served.client()
     await client.send(b"GET /stream HTTP/1.0\r\nHost: h\r\nConnection: keep-alive\r\n\r\n")
@@ -108,7 +108,7 @@ async def test_an_old_client_gets_a_stream_without_chunks(served: Served) -> Non
     assert _data(await client.rest()) == [b"0", b"1", b"2", b"3"]
 
 
-async def test_an_old_client_behind_another_request_changes_nothing_of_its_answer(
+async def test_a_pipelined_request_of_http_10_does_not_change_the_earlier_response(
     served: Served,
 ) -> None:
     gate = served.app.handlers["/stream"] = Streaming()
@@ -123,7 +123,7 @@ async def test_an_old_client_behind_another_request_changes_nothing_of_its_answe
     assert await client.rest() == b""
 
 
-async def test_head_gets_the_head_alone(served: Served) -> None:
+async def test_head_requests_get_the_headers_alone(served: Served) -> None:
     served.app.handlers["/stream"] = _three_events
     client = await served.client()
     for path in ("/", "/stream", "/unwanted"):
@@ -149,7 +149,7 @@ async def test_an_answer_without_content_has_no_chunks(served: Served) -> None:
 
 
 def _data(stream: bytes) -> list[bytes]:
-    """What the events of a stream hold."""
+    """Return the data of the events of a stream."""
     lines = stream.splitlines()
     return [line.removeprefix(b"data: ") for line in lines if line.startswith(b"data: ")]
 
@@ -263,7 +263,7 @@ async def test_a_reader_that_stops_gets_no_pings(served: Served) -> None:
 # Requests sent ahead
 
 
-async def test_requests_sent_ahead_are_answered_in_order(served: Served) -> None:
+async def test_pipelined_requests_get_responses_in_order(served: Served) -> None:
     gate = served.app.handlers["/slow"] = Gate()
     served.app.handlers["/stream"] = _three_events
     client = await served.client()
@@ -294,7 +294,7 @@ async def test_an_unreadable_request_is_refused_after_earlier_responses(served: 
 
 
 @pytest.mark.parametrize("path", ["/", "/unwanted"])
-async def test_thousands_may_wait(served: Served, path: str) -> None:
+async def test_thousands_of_requests_may_wait(served: Served, path: str) -> None:
     gate = served.app.handlers["/slow"] = Gate()
     client = await served.client()
     await client.send(request("/slow") + request(path) * 3000)
@@ -334,7 +334,7 @@ async def test_the_next_request_waits_until_the_client_has_taken_the_answer(
     connection.connection_lost(None)
 
 
-async def test_a_message_in_parts_has_no_pings_and_no_events_in_it(served: Served) -> None:
+async def test_a_message_in_parts_is_not_interrupted_by_pings_or_events(served: Served) -> None:
     async def handler(inbound: Request, reply: ResponseWriter) -> None:
         reply.keep_alive()
         assert served.server.pings.running

@@ -1,4 +1,4 @@
-"""How connections end: too slow, idle, broken off by the client, or because the server stops."""
+"""Ends of connections: too slow, idle, aborted by the client, or because the server stops."""
 
 import asyncio
 import gc
@@ -53,7 +53,7 @@ async def test_an_idle_connection_is_closed(served: Served, used: bool) -> None:
     assert await client.rest() == b""
 
 
-async def test_an_answer_may_take_its_time(served: Served) -> None:
+async def test_a_slow_response_is_awaited(served: Served) -> None:
     gate = served.app.handlers["/gate"] = Gate()
     client = await served.client()
     await client.send(request("/gate"))
@@ -69,7 +69,7 @@ async def _flood(_: Request, reply: ResponseWriter) -> None:
 
 
 @pytest.mark.parametrize("path", ["/flood", "/large"])
-async def test_a_client_that_takes_nothing_is_cut_off(served: Served, path: str) -> None:
+async def test_a_client_that_does_not_read_is_disconnected(served: Served, path: str) -> None:
     served.app.handlers["/flood"] = _flood
     served.app.at_once_handlers["/large"] = lambda _, reply: reply.complete(LARGE)
     client = await served.client(buffer=2**16)
@@ -84,7 +84,7 @@ async def test_a_client_that_takes_nothing_is_cut_off(served: Served, path: str)
 
 
 @pytest.mark.parametrize("lines", [(), ("Connection: close",)])
-async def test_a_client_that_takes_its_answer_slowly_gets_all_of_it(
+async def test_a_slow_client_gets_its_whole_response(
     served: Served, lines: tuple[str, ...]
 ) -> None:
     served.app.at_once_handlers["/large"] = lambda _, reply: reply.complete(LARGE)
@@ -117,7 +117,7 @@ async def test_a_refused_client_that_does_not_close_is_disconnected(served: Serv
 
 @pytest.mark.parametrize("end", ["close", "reset"])
 @pytest.mark.parametrize("part", [b"GET / HT", b"GET / HTTP/1.1\r\nX:", request("/", b"abc")[:-1]])
-async def test_a_client_may_go_in_the_middle_of_a_request(
+async def test_a_client_may_disconnect_in_the_middle_of_a_request(
     served: Served, part: bytes, end: str
 ) -> None:
     client = await served.client()
@@ -217,12 +217,12 @@ async def test_a_connection_that_has_ended_needs_no_collector(served: Served) ->
     await client.ask("/", b"x")
     await client.send(request("/", b"abc")[:-1])
     await soon(lambda: not served.connection().idle, "the request")
-    found = weakref.ref(served.connection())
+    result = weakref.ref(served.connection())
     gc.collect()
     gc.disable()
     try:
         client.close()
-        await soon(lambda: found() is None, "the connection to be freed")
+        await soon(lambda: result() is None, "the connection to be freed")
     finally:
         gc.enable()
 
@@ -255,7 +255,7 @@ async def test_answers_in_flight_are_completed_when_the_server_stops(served: Ser
     assert len(served.app.served) == 1
 
 
-async def test_a_request_on_its_way_is_answered_when_the_server_stops(served: Served) -> None:
+async def test_a_request_in_flight_is_completed_when_the_server_stops(served: Served) -> None:
     client = await served.client()
     await client.send(request("/", b"abc")[:-1])
     await soon(lambda: served.server.connections and not served.connection().idle, "the request")
@@ -286,7 +286,7 @@ async def test_streams_end_properly_when_the_server_stops(served: Served) -> Non
     await asyncio.wait_for(draining, 5)
 
 
-async def test_a_large_answer_is_taken_in_full_when_the_server_stops(served: Served) -> None:
+async def test_a_large_response_is_completed_when_the_server_stops(served: Served) -> None:
     served.app.at_once_handlers["/large"] = lambda _, reply: reply.complete(LARGE)
     client = await served.client(buffer=2**16)
     await client.send(request("/large"))

@@ -1,4 +1,4 @@
-"""What becomes of answers whose handlers fail."""
+"""Responses whose handlers fail."""
 
 import logging
 
@@ -79,7 +79,7 @@ async def test_a_handler_that_fails_is_answered_with_500(
         assert (await client.ask("/after")).status == 200
 
 
-async def test_an_answer_that_fails_in_the_middle_breaks_off(
+async def test_a_response_that_fails_in_the_middle_is_aborted(
     served: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
     served.app.handlers["/fails"] = _raise_during

@@ -1,4 +1,4 @@
-"""What can't be read, or is too much, is refused; then the connection ends."""
+"""Unreadable and oversized requests are refused; then the connection ends."""
 
 import asyncio
 
@@ -52,9 +52,7 @@ async def _refused(client: Client, status: int) -> None:
         "Host: other",
     ],
 )
-async def test_heads_that_readers_could_take_differently_are_refused(
-    served: Served, lines: str
-) -> None:
+async def test_ambiguous_heads_are_refused(served: Served, lines: str) -> None:
     client = await served.client()
     await client.send(request("/", b"", lines) + SMUGGLED)
     await _refused(client, 400)
@@ -149,7 +147,7 @@ async def test_a_body_may_be_as_large_as_the_limit(served: Served) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/unwanted"])
 @pytest.mark.parametrize("announced", [True, False], ids=["length", "chunks"])
-async def test_a_client_that_sends_too_much_gets_the_answer_and_no_reset(
+async def test_a_client_with_an_oversized_body_gets_the_response_before_the_connection_closes(
     served: Served, path: str, announced: bool
 ) -> None:
     client = await served.client()
@@ -163,13 +161,13 @@ async def test_a_client_that_sends_too_much_gets_the_answer_and_no_reset(
     assert served.server.held == 0
 
 
-async def test_a_body_that_is_announced_as_too_large_is_not_awaited(served: Served) -> None:
+async def test_a_body_with_too_large_a_content_length_is_not_awaited(served: Served) -> None:
     client = await served.client()
     await client.send(request("/", b"", f"Content-Length: {MAX_BODY + 1}"))
     await _refused(client, 413)
 
 
-async def test_bodies_sent_ahead_count_one_by_one(served: Served) -> None:
+async def test_pipelined_bodies_count_one_by_one(served: Served) -> None:
     gate = served.app.handlers["/gate"] = Gate()
     served.app.at_once_handlers["/size"] = _size
     client = await served.client()

@@ -60,7 +60,7 @@ async def test_a_client_that_expects_100_continue_is_refused_before_the_body(
     assert await client.rest() == b""
 
 
-async def test_an_old_client_is_not_invited(served: Served) -> None:
+async def test_a_client_of_http_10_gets_no_100_continue(served: Served) -> None:
     client = await served.client()
     head = b"POST / HTTP/1.0\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
     await client.send(head)
@@ -69,7 +69,7 @@ async def test_an_old_client_is_not_invited(served: Served) -> None:
     assert (await client.answer()).echo["body"] == "abc"
 
 
-async def test_an_invitation_comes_after_the_answers_that_are_due_before(served: Served) -> None:
+async def test_100_continue_is_sent_after_the_pending_responses(served: Served) -> None:
     gate = served.app.handlers["/gate"] = Gate()
     client = await served.client()
     await client.send(request("/gate"))
@@ -87,7 +87,7 @@ async def test_an_invitation_comes_after_the_answers_that_are_due_before(served:
 OFFER = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAAAAIAAAAB")
 
 
-async def test_an_offer_of_another_protocol_is_read_as_if_without_it(served: Served) -> None:
+async def test_an_offer_to_upgrade_is_ignored(served: Served) -> None:
     client = await served.client()
     answer = await client.ask("/a", b"hello", *OFFER)
     assert (answer.status, answer.echo["body"]) == (200, "hello")
@@ -98,7 +98,7 @@ async def test_an_offer_of_another_protocol_is_read_as_if_without_it(served: Ser
     assert (await client.ask("/c", b"x")).echo["body"] == "x"
 
 
-async def test_an_offer_may_have_chunks_come_in_pieces_and_be_followed_by_more(
+async def test_an_offer_to_upgrade_may_have_a_chunked_body_and_be_followed_by_more_requests(
     served: Served,
 ) -> None:
     client = await served.client()
@@ -113,7 +113,9 @@ async def test_an_offer_may_have_chunks_come_in_pieces_and_be_followed_by_more(
         assert bodies == ["hello", "two", "three"]
 
 
-async def test_many_offers_at_once_are_served_one_after_the_other(served: Served) -> None:
+async def test_simultaneous_offers_to_upgrade_are_served_one_after_the_other(
+    served: Served,
+) -> None:
     client = await served.client()
     await client.send(request("/", b"", *OFFER) * 200)
     assert {(await client.answer()).status for _ in range(200)} == {200}

@@ -100,7 +100,7 @@ async def test_a_response_that_proves_no_era_is_an_error_and_not_cached(
         assert await _revision(opener) == "2026-07-28"
 
 
-async def test_a_silent_server_is_an_error_in_time() -> None:
+async def test_a_silent_server_is_an_error_within_the_timeout() -> None:
     async def silent(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
             await asyncio.Event().wait()
@@ -132,7 +132,7 @@ async def test_each_client_is_served_in_its_era_if_the_backend_supports_both() -
 
 
 @pytest.mark.parametrize("protocol", ["modern", "2026-07-28"])
-async def test_modern_pinned_is_never_given_up(protocol: str) -> None:
+async def test_a_pinned_modern_revision_is_never_abandoned(protocol: str) -> None:
     server = Server(status(404), legacy)
     async with opener_of(server, protocol=protocol) as opener:
         for client in (MODERN, LEGACY):
@@ -171,7 +171,7 @@ async def test_an_unknown_revision_is_not_mcp(revision: str) -> None:
 
 
 @pytest.mark.parametrize("session", ["a b", "ü", "x" * 3000])
-async def test_s7_a_session_id_that_can_be_none_is_refused(session: str) -> None:
+async def test_s7_a_malformed_session_id_is_refused(session: str) -> None:
     def odd(method: str, message: Any) -> Response:
         answer = initialized(message)
         answer.raw_headers.append((b"mcp-session-id", session.encode("latin-1")))

@@ -159,7 +159,7 @@ def _advance(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now() + seconds)
 
 
-async def test_a_backend_is_probed_ever_more_rarely_and_once_an_hour_at_least(
+async def test_the_interval_of_probes_grows_up_to_one_hour(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server = Server(status(503), legacy)
@@ -254,7 +254,7 @@ ODD_ANSWERS: dict[str, Answer] = {
 
 @pytest.mark.parametrize("case", ODD_ANSWERS)
 @pytest.mark.parametrize("initialize", [legacy, _without_session])
-async def test_however_initialized_is_answered_the_session_is_used(
+async def test_a_session_is_used_regardless_of_the_response_to_initialized(
     case: str, initialize: Answer
 ) -> None:
     server = Server(status(404), initialize)
@@ -263,7 +263,7 @@ async def test_however_initialized_is_answered_the_session_is_used(
         assert (await opener.open(LEGACY)).greeting.revision == "2025-11-25"
 
 
-async def test_a_backend_that_holds_back_its_response_to_initialized_is_used_all_the_same(
+async def test_a_backend_that_does_not_respond_to_initialized_is_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("mcpproxy.proxy.upstream.connect.negotiation.INITIALIZED_TIME", Short())
@@ -289,7 +289,7 @@ async def test_an_error_of_json_rpc_with_http_5xx_is_not_taken_for_a_greeting() 
             await opener.open(LEGACY)
 
 
-async def test_a_greeting_of_no_known_revision_is_still_refused() -> None:
+async def test_an_initialize_result_with_an_unknown_revision_is_refused() -> None:
     def odd(method: str, message: Any) -> Response:
         return result_of(message, protocolVersion="2030-01-01", capabilities={})
 
@@ -301,7 +301,7 @@ async def test_a_greeting_of_no_known_revision_is_still_refused() -> None:
 @pytest.mark.parametrize(
     "read", [parse_discover_result, lambda message: parse_initialize_result(message, None)]
 )
-def test_a_backend_that_introduces_itself_at_too_great_a_length_is_not_used(
+def test_a_backend_with_an_oversized_initialize_result_is_not_used(
     read: Callable[[Message], Any],
 ) -> None:
     reached = GREETING.reached

@@ -103,7 +103,7 @@ class Stage:
         return sum(not program.ended for program in self.started)
 
 
-async def test_the_second_program_was_started_before_it_was_needed() -> None:
+async def test_a_spare_program_starts_before_it_is_needed() -> None:
     stage = Stage()
     assert await stage.taken() is stage.started[0]
     assert len(stage.started) == 2

@@ -32,9 +32,9 @@ class Stage:
 
     async def line(self, client: ClientIdentity) -> bytes:
         """Return the header of a request of a client."""
-        found = await self.tokens.of(client).obtain()
-        assert found is not None
-        return found[1]
+        result = await self.tokens.of(client).obtain()
+        assert result is not None
+        return result[1]
 
 
 def a_client(subject: str, token: str, network: str = "n", **claims: Any) -> ClientIdentity:

@@ -1,4 +1,4 @@
-"""What metadata of a backend leads to."""
+"""Authorization servers that the metadata of a backend names."""
 
 import ssl
 

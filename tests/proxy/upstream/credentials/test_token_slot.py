@@ -22,7 +22,7 @@ async def test_requests_at_the_same_time_cause_one_fetch() -> None:
     assert len(source.fetches) == 1
 
 
-async def test_a_request_that_is_given_up_does_not_end_the_fetch_of_others() -> None:
+async def test_a_cancelled_waiter_does_not_end_the_fetch_for_others() -> None:
     source = Source(Clock())
     slot = _slot(source)
     first, second = asyncio.create_task(slot.obtain()), asyncio.create_task(slot.obtain())
@@ -101,7 +101,7 @@ async def test_after_a_failure_requests_fail_without_another_fetch() -> None:
     assert (await slot.obtain())[1].startswith(b"Bearer t")
 
 
-async def test_a_token_that_the_backend_refuses_is_replaced_once() -> None:
+async def test_a_refused_token_is_replaced_once() -> None:
     clock = Clock()
     source = Source(clock)
     slot = _slot(source)

@@ -89,7 +89,7 @@ async def test_announcements_cancel_no_list_and_are_followed_by_one_more(at_once
     assert stage.asked == 2
 
 
-async def test_a_list_that_takes_longer_than_announcements_are_apart_comes_all_the_same(
+async def test_a_list_slower_than_the_announcements_still_completes(
     at_once: None,
 ) -> None:
     stage = Stage()
@@ -153,7 +153,7 @@ async def test_a_next_page_without_a_name_that_is_refused_ends_the_list() -> Non
     assert not stage.lists.failures
 
 
-async def test_a_cursor_that_does_not_advance_shows_nothing_twice() -> None:
+async def test_a_repeated_cursor_does_not_repeat_items() -> None:
     stage = Stage()
     page = listed("tools", "a", "b", nextCursor="x")
     _paged(stage, {None: page, "x": page})

@@ -95,7 +95,7 @@ async def test_simultaneous_subscriptions_share_one_stream(stage: Stage) -> None
     await soon(lambda: len(stage.link.open) == 1, "the stream before to end")
 
 
-async def test_a_backend_that_makes_no_stream_ready_gets_no_more_than_two(stage: Stage) -> None:
+async def test_a_backend_with_unresponsive_streams_gets_at_most_two(stage: Stage) -> None:
     for number in range(20):
         await stage.wanted(f"x://{number}")
         await soon(functools.partial(stage.link.has_been_asked, number + 2), "another stream")

@@ -98,7 +98,7 @@ async def test_with_a_cache_concurrent_requests_for_a_list_share_one() -> None:
     assert stage.link.asked == 1
 
 
-async def test_a_list_that_is_announced_while_a_client_waits_is_awaited() -> None:
+async def test_a_list_announced_during_a_wait_is_awaited() -> None:
     stage = Stage(cache_ttl=0.0)
     listing = asyncio.create_task(stage.listed())
     await stage.link.asking.wait()
@@ -133,7 +133,7 @@ def test_a_list_waits_as_long_as_lists_of_this_backend_usually_take() -> None:
     assert waits.seconds(TOOLS) == LIST_WAIT.value
 
 
-def test_after_one_list_has_waited_in_vain_others_need_not() -> None:
+def test_later_lists_do_not_wait_for_a_backend_that_timed_out() -> None:
     waits = ListWait(ttl=300.0)
     waits.came(TOOLS, 2.0)
     waits.missed(TOOLS)

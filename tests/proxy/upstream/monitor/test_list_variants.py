@@ -137,7 +137,7 @@ async def test_lists_of_all_kinds_at_once_need_one_session() -> None:
     assert stage.asked == ["tools/list", "prompts/list"]
 
 
-async def test_a_late_list_is_announced_if_it_differs(
+async def test_a_late_list_that_differs_is_announced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _impatient(monkeypatch, 0.0)
@@ -181,7 +181,7 @@ async def test_a_request_for_a_known_list_waits_up_to_the_limit(
     stage.tailored.withdraw()
 
 
-async def test_a_list_that_changed_since_is_announced_once(
+async def test_a_list_that_changed_in_the_meantime_is_announced_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "MIN_REFRESH_AGE", 0.0)
@@ -222,7 +222,7 @@ async def test_a_change_during_a_fetch_is_included_in_the_list() -> None:
     assert not stage.old()
 
 
-async def test_a_backend_that_announces_a_change_at_every_list_causes_no_endless_requests() -> None:
+async def test_announcements_at_every_list_cause_a_bounded_number_of_requests() -> None:
     stage = Stage()
     stage.on_request = lambda: stage.tailored.announced(TOOLS)
     await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)

@@ -13,7 +13,7 @@ from tests.proxy.runtime.waiting import soon
 from tests.proxy.upstream.stage import ANN, BO, Stage, settled
 
 
-async def test_a_session_that_was_looked_into_is_the_next_calls() -> None:
+async def test_a_session_used_for_a_list_serves_the_next_call() -> None:
     stage = Stage()
     for _ in range(2):
         async with stage.sessions.acquire_for_lists(ANN) as looked:
@@ -22,7 +22,7 @@ async def test_a_session_that_was_looked_into_is_the_next_calls() -> None:
     await asyncio.wait_for(stage.opened[0].closed.wait(), 5)
 
 
-async def test_s9_looking_takes_no_session_of_another_kind_of_client_nor_one_in_use() -> None:
+async def test_s9_lists_use_no_session_of_another_pool_and_none_in_use() -> None:
     stage = Stage()
     async with stage.sessions.acquire(ANN) as used, stage.sessions.acquire_for_lists(ANN) as looked:
         assert looked is not used
@@ -31,7 +31,7 @@ async def test_s9_looking_takes_no_session_of_another_kind_of_client_nor_one_in_
     assert (await stage.used(BO)).client == BO
 
 
-async def test_s9_the_session_of_a_client_is_not_looked_into() -> None:
+async def test_s9_lists_never_use_the_session_of_a_client() -> None:
     stage = Stage("PerClient")
     own = await stage.used(ANN)
     async with stage.sessions.acquire_for_lists(ANN) as looked:
@@ -39,7 +39,7 @@ async def test_s9_the_session_of_a_client_is_not_looked_into() -> None:
     assert await stage.used(ANN) is own
 
 
-async def test_reused_sessions_and_backends_without_sessions_are_looked_into_as_they_are() -> None:
+async def test_lists_use_reused_sessions_and_sessionless_backends_without_a_lease() -> None:
     stage = Stage("Reused", declared=True)
     own = await stage.used(ANN)
     async with stage.sessions.acquire_for_lists(ANN) as looked:
@@ -52,7 +52,7 @@ async def test_reused_sessions_and_backends_without_sessions_are_looked_into_as_
     assert len(stage.opened) == 1
 
 
-async def test_a_session_in_which_looking_failed_is_ended() -> None:
+async def test_a_session_in_which_a_list_failed_is_ended() -> None:
     stage = Stage()
     with pytest.raises(Unreachable):
         async with stage.sessions.acquire_for_lists(ANN):
@@ -61,7 +61,7 @@ async def test_a_session_in_which_looking_failed_is_ended() -> None:
     assert stage.open_now == 0
 
 
-async def test_sessions_that_waited_with_one_that_is_gone_are_ended() -> None:
+async def test_warm_sessions_of_a_lost_backend_session_are_ended() -> None:
     stage = Stage()
     async with stage.sessions.acquire_for_lists(ANN), stage.sessions.acquire_for_lists(ANN):
         pass
@@ -71,7 +71,7 @@ async def test_sessions_that_waited_with_one_that_is_gone_are_ended() -> None:
     await soon(lambda: stage.open_now == 0, "sessions to end")
 
 
-async def test_nothing_waits_where_nothing_is_to_be_kept_warm() -> None:
+async def test_no_session_is_kept_warm_if_the_number_is_zero() -> None:
     stage = Stage()
     stage.sessions = stage.pool("Isolated", 0)
     async with stage.sessions.acquire_for_lists(ANN):
@@ -79,7 +79,7 @@ async def test_nothing_waits_where_nothing_is_to_be_kept_warm() -> None:
     await asyncio.wait_for(stage.opened[0].closed.wait(), 5)
 
 
-async def test_s11_sessions_that_were_looked_into_are_bounded_in_all_and_reaped(
+async def test_s11_sessions_used_for_lists_are_bounded_and_closed_when_idle(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "WARM_SESSIONS", replace(WARM_SESSIONS, value=3))

@@ -135,7 +135,7 @@ def test_the_pause_between_attempts_grows_up_to_its_limit() -> None:
     ],
     ids=repr,
 )
-async def test_a_list_that_fails_hides_no_other(answer: Any) -> None:
+async def test_a_failed_list_does_not_hide_other_lists(answer: Any) -> None:
     opener = PlainOpener(ALL, tools_list=listed("tools", "a"))
     opener.answers["resources/list"] = listed("resources", "x:1")
     opener.answers["resources/templates/list"] = answer
@@ -168,7 +168,7 @@ async def test_unreadable_messages_are_not_reported_as_errors_of_the_backend() -
     assert "cannot parse the result of tools/list" in (finding.message or "")
 
 
-async def test_a_list_that_hangs_hides_no_other() -> None:
+async def test_a_hung_list_does_not_hide_other_lists() -> None:
     opener = PlainOpener(ALL, tools_list=listed("tools", "a"))
     opener.answers["resources/templates/list"] = asyncio.Event()
     async with running(b=opener) as gateway:

@@ -85,7 +85,7 @@ async def _get(client: HttpClient) -> str:
     return (await response.read(100)).decode()
 
 
-async def test_a_server_of_the_given_authority_is_believed(
+async def test_a_server_of_the_configured_authority_is_trusted(
     mounted: Mounted, server: Server
 ) -> None:
     authority = Authority("One")
@@ -110,7 +110,7 @@ async def test_the_server_has_the_requested_name(
                 await _get(client)
 
 
-async def test_a_server_of_another_authority_is_not_believed_unless_none_is_verified(
+async def test_a_server_of_another_authority_is_trusted_only_with_verification_disabled(
     mounted: Mounted, server: Server
 ) -> None:
     mounted.trust(Authority("One"))

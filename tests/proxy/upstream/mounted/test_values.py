@@ -98,7 +98,7 @@ def test_a_missing_value_is_named_and_heals(tmp_path: Path, kind: str, folder: s
     assert headers() == ((b"authorization", b"there"),)
 
 
-def test_a_value_that_is_gone_is_not_used_any_longer_than_one_that_changed(tmp_path: Path) -> None:
+def test_a_removed_value_is_dropped_as_soon_as_a_changed_one(tmp_path: Path) -> None:
     clock = Clock()
     headers = _headers(tmp_path, clock=clock)
     _write(tmp_path, "one")
@@ -197,7 +197,7 @@ def test_values_are_renewed_together_whenever_each_was_read(tmp_path: Path) -> N
         assert {value for _, value in headers()} == {text.encode()}
 
 
-def test_a_file_that_vanishes_with_the_state_before_is_not_missing(tmp_path: Path) -> None:
+def test_a_file_removed_together_with_its_volume_state_is_not_missing(tmp_path: Path) -> None:
     volume = Volume(tmp_path)
     volume.write(_state("one"))
 

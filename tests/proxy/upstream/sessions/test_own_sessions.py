@@ -26,7 +26,7 @@ async def test_a_principal_without_sessions_gets_a_separate_session(era: str) ->
     assert stage.sessions.persistent_session(ann) is own
 
 
-async def test_a_clients_own_session_may_have_waited_for_one_of_its_kind() -> None:
+async def test_a_separate_session_may_be_one_that_was_opened_for_a_list() -> None:
     stage = Stage("PerClient")
     async with stage.sessions.acquire_for_lists(ANN) as looked:
         pass

@@ -100,7 +100,7 @@ async def test_requests_that_found_no_warm_session_leave_more_of_them_behind() -
     await soon(lambda: stage.open_now == 2, "two warm sessions")
 
 
-async def test_a_session_in_time_for_each_request_leaves_the_number_as_it_is() -> None:
+async def test_the_number_of_warm_sessions_is_unchanged_if_each_request_found_one() -> None:
     stage = Stage(warm_each=1)
     for number in range(2, 7):
         await stage.used(ANN)
@@ -143,7 +143,7 @@ async def test_sessions_that_wait_for_their_end_are_ended_with_all_others() -> N
     assert used.closed.is_set()
 
 
-async def test_nothing_is_isolated_from_a_backend_that_keeps_no_sessions() -> None:
+async def test_requests_to_a_sessionless_backend_are_not_isolated() -> None:
     stage = Stage()
     stage.stateful = False
     links = {id(await stage.used(ANN)) for _ in range(5)}
@@ -298,7 +298,7 @@ async def test_closing_ends_every_session() -> None:
         assert stage.open_now == 0
 
 
-async def test_a_session_held_for_a_request_that_is_not_sent_waits_for_the_next() -> None:
+async def test_a_leased_session_without_a_request_returns_to_the_pool() -> None:
     stage = Stage()
     assert stage.sessions.try_acquire(ANN) is None
     await stage.used(ANN)
@@ -341,7 +341,7 @@ async def test_renewed_requests_get_no_session_that_waited_or_was_being_opened(
     assert await stage.used(ANN) is stage.opened[2]
 
 
-async def test_a_reused_session_is_left_for_another_one_once_its_requests_are_over() -> None:
+async def test_a_retired_shared_session_closes_when_its_requests_have_ended() -> None:
     stage = Stage("Reused", declared=True)
     async with stage.sessions.acquire(ANN) as before:
         stage.sessions.retire()
@@ -370,7 +370,7 @@ async def test_a_reused_session_serves_only_the_clients_that_waited_for_it() -> 
     await soon(lambda: stage.open_now == 1, "the end of the session before")
 
 
-async def test_a_clients_own_session_stays_when_values_change() -> None:
+async def test_the_separate_session_of_a_client_stays_open_when_values_change() -> None:
     stage = Stage("PerClient")
     before = await stage.used(ANN)
     stage.sessions.retire()
@@ -378,7 +378,7 @@ async def test_a_clients_own_session_stays_when_values_change() -> None:
     assert (await stage.used(BO)) is not before
 
 
-async def test_sessions_that_were_left_are_closed_with_the_others() -> None:
+async def test_abandoned_sessions_are_closed_with_the_others() -> None:
     stage = Stage("Reused", declared=True)
     async with stage.sessions.acquire(ANN):
         stage.sessions.retire()

@@ -67,7 +67,7 @@ async def test_sessions_in_use_do_not_end_and_leave_room_for_others() -> None:
     await asyncio.gather(*calls)
 
 
-async def test_a_backend_that_ends_no_session_does_not_make_us_open_more_and_more(
+async def test_a_backend_that_never_ends_sessions_does_not_accumulate_open_sessions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stage = Stage("PerClient")
@@ -90,7 +90,7 @@ async def test_a_backend_that_ends_no_session_does_not_make_us_open_more_and_mor
     await settled()
 
 
-async def test_nothing_is_kept_of_sessions_that_could_not_be_opened() -> None:
+async def test_sessions_that_failed_to_open_leave_no_state() -> None:
     stage = Stage("PerClient")
     stage.error = Unreachable("refused")
     for number in range(20):
@@ -101,7 +101,7 @@ async def test_nothing_is_kept_of_sessions_that_could_not_be_opened() -> None:
     assert stage.sessions.upstream.count == 0
 
 
-async def test_clients_of_many_kinds_do_not_make_those_of_others_forgotten() -> None:
+async def test_clients_with_many_list_variants_do_not_evict_those_of_others() -> None:
     stage = Stage()
     stage.stateful = False
     await stage.used(ANN)

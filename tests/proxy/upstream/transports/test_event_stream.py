@@ -66,7 +66,7 @@ async def test_a_malformed_json_rpc_message_ends_the_stream() -> None:
         await _messages(_reader(b'data: {"jsonrpc":"2.0","id":1}\n\n' + ANSWER))
 
 
-async def test_other_work_has_its_turn_between_the_parts_of_a_chunk() -> None:
+async def test_other_tasks_run_between_the_parts_of_a_chunk() -> None:
     turns = 0
 
     async def count() -> None:

@@ -44,7 +44,7 @@ def answered(method: str, message: Any) -> Response:
     return result_of(message)
 
 
-async def test_a_refusal_is_forwarded_where_the_session_cannot_be_asked(
+async def test_a_refusal_is_forwarded_if_the_session_cannot_be_pinged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     limit = Short()
@@ -59,7 +59,7 @@ async def test_a_refusal_is_forwarded_where_the_session_cannot_be_asked(
 
 
 @pytest.mark.parametrize("ping", [status(400), status(503), error(-32603), error(-32600, 400)])
-async def test_a_refusal_is_forwarded_where_a_ping_is_refused_in_another_way(ping: Answer) -> None:
+async def test_a_refusal_is_forwarded_if_a_ping_is_refused_differently(ping: Answer) -> None:
     async with opener_of(_server(error(-32600), ping)) as opener:
         answer = await _called(await opener.open(LEGACY))
     assert "error" in answer
@@ -78,7 +78,7 @@ def _uninitialized(method: str, message: Any) -> Response:
     return JSONResponse({"jsonrpc": "2.0", "id": message["id"], "error": content})
 
 
-async def test_a_session_that_answers_to_pings_alone_is_lost() -> None:
+async def test_a_session_that_responds_only_to_pings_is_lost() -> None:
     server = _server(_uninitialized, answered, _uninitialized)
     async with opener_of(server) as opener:
         link = await opener.open(LEGACY)

@@ -105,7 +105,7 @@ async def test_the_acknowledgement_of_our_own_listening_reaches_no_caller() -> N
 
 
 @pytest.mark.parametrize("spelled", ["1", "1.0", "1e0", "10E-1"])
-async def test_ids_and_progress_tokens_count_however_the_backend_spells_them(
+async def test_ids_and_progress_tokens_are_matched_regardless_of_their_encoding(
     pipe: Pipe, link: MultiplexedSession, spelled: str
 ) -> None:
     caller = Listener()
@@ -179,7 +179,7 @@ async def test_a_long_progress_token_counts_with_each_message_that_carries_it(
     assert not stuck.done()
 
 
-async def test_an_only_caller_that_is_slow_holds_the_backend_back_and_loses_nothing(
+async def test_a_single_slow_caller_pauses_the_backend_and_loses_no_message(
     pipe: Pipe, link: MultiplexedSession
 ) -> None:
     slow = Slow()

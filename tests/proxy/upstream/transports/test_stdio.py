@@ -60,7 +60,7 @@ async def test_the_error_of_an_exited_process_has_its_status_and_last_output() -
     await channel.close()
 
 
-async def test_a_request_to_a_process_that_ends_is_an_error_with_its_last_words() -> None:
+async def test_a_request_to_an_exiting_process_is_an_error_with_its_last_output() -> None:
     channel = await _started("import sys; input(); sys.exit('no licence')")
     background = TaskSet()
     link = MultiplexedSession(channel, background)
@@ -182,7 +182,7 @@ async def test_a_flood_of_lines_that_are_not_messages_does_not_block_others(
     await channel.close()
 
 
-async def test_a_flood_of_stderr_holds_nothing_up_and_is_not_kept() -> None:
+async def test_a_flood_of_stderr_does_not_block_messages_and_is_not_buffered() -> None:
     code = (
         "import sys\nfor _ in range(3000): print('e' * 1000, file=sys.stderr)\n"
         "print('y' * 10**7, file=sys.stderr)\nprint('{}')\ninput()"

@@ -27,21 +27,21 @@ def seen(*unused: list[str] | None, authorization: Any = RULES) -> StatusInput:
 
 def test_without_rules_there_is_no_condition() -> None:
     for authorization in (None, {"default": "Allow"}):
-        found = status_of(seen([], authorization=authorization))
-        assert find_condition(found, "RulesUnused") is None
+        status = status_of(seen([], authorization=authorization))
+        assert find_condition(status, "RulesUnused") is None
 
 
 def test_a_rule_that_covers_nothing_in_any_pod_is_named() -> None:
-    found = status_of(seen(["all: may[0]", "old: may[1]"], ["old: may[1]"], None))
-    assert verdict(found, "RulesUnused") == ("True", "RulesCoverNothing")
-    message = condition(found, "RulesUnused").message
+    status = status_of(seen(["all: may[0]", "old: may[1]"], ["old: may[1]"], None))
+    assert verdict(status, "RulesUnused") == ("True", "RulesCoverNothing")
+    message = condition(status, "RulesUnused").message
     assert "old: may[1]" in message
     assert "all" not in message
 
 
 def test_rules_that_match_components_are_not_reported() -> None:
-    found = status_of(seen([], ["all: may[0]"]))
-    assert verdict(found, "RulesUnused") == ("False", "RulesCoverComponents")
+    status = status_of(seen([], ["all: may[0]"]))
+    assert verdict(status, "RulesUnused") == ("False", "RulesCoverComponents")
 
 
 def test_until_a_pod_knows_the_whole_catalog_the_condition_is_unknown() -> None:

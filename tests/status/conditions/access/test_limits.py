@@ -19,31 +19,31 @@ def seen(*reports: LimitsReport | None, limits: Any = LIMITS) -> StatusInput:
 
 
 def test_a_proxy_without_limits_lacks_the_condition() -> None:
-    found = status_of(seen(LimitsReport(rules=0), limits=None))
-    assert find_condition(found, "LimitsEnforced") is None
+    status = status_of(seen(LimitsReport(rules=0), limits=None))
+    assert find_condition(status, "LimitsEnforced") is None
 
 
 def test_rules_that_cover_tools_are_enforced() -> None:
-    found = status_of(seen(LimitsReport(rules=2, unused=[]), LimitsReport(rules=2)))
-    assert verdict(found, "LimitsEnforced") == ("True", "LimitsApply")
-    assert condition(found, "LimitsEnforced").message == "2 rules limit calls"
+    status = status_of(seen(LimitsReport(rules=2, unused=[]), LimitsReport(rules=2)))
+    assert verdict(status, "LimitsEnforced") == ("True", "LimitsApply")
+    assert condition(status, "LimitsEnforced").message == "2 rules limit calls"
 
 
 def test_a_rule_that_covers_no_tool_in_any_pod_is_named() -> None:
     reports = LimitsReport(rules=2, unused=["old", "new"]), LimitsReport(rules=2, unused=["old"])
-    found = status_of(seen(*reports))
-    assert verdict(found, "LimitsEnforced") == ("False", "LimitsCoverNothing")
-    message = condition(found, "LimitsEnforced").message
+    status = status_of(seen(*reports))
+    assert verdict(status, "LimitsEnforced") == ("False", "LimitsCoverNothing")
+    message = condition(status, "LimitsEnforced").message
     assert "old" in message
     assert "new" not in message
 
 
 def test_a_store_that_one_pod_cannot_reach_is_reported_first() -> None:
     failing = LimitsReport(rules=1, unused=["old"], failure="valkey:6379: connection refused")
-    found = status_of(seen(LimitsReport(rules=1, unused=["old"]), failing))
-    assert verdict(found, "LimitsEnforced") == ("False", "StoreUnreachable")
-    assert "valkey:6379: connection refused" in condition(found, "LimitsEnforced").message
-    assert verdict(found, "Ready")[0] == "True"
+    status = status_of(seen(LimitsReport(rules=1, unused=["old"]), failing))
+    assert verdict(status, "LimitsEnforced") == ("False", "StoreUnreachable")
+    assert "valkey:6379: connection refused" in condition(status, "LimitsEnforced").message
+    assert verdict(status, "Ready")[0] == "True"
 
 
 def test_until_a_pod_reports_its_limits_the_condition_is_unknown() -> None:

@@ -56,9 +56,9 @@ _ANYONE = "(has(self.anonymous) && self.anonymous)", "(has(self.any) && self.any
 
 
 class Callers(ApiModel):
-    """The callers of a rule. A caller with a token matches if the token has one of the values of
-    each of issuers, subjects, groups and clients that is given. Callers that match serviceAccounts,
-    apiKeys or anonymous belong to the rule as well."""
+    """The callers of a rule. A caller with a token matches if the token has one of the listed values
+    of every field that is set, among issuers, subjects, groups and clients. Callers in
+    serviceAccounts or apiKeys match as well, and with anonymous those without credentials."""
 
     model_config = ConfigDict(
         json_schema_extra=cel(
@@ -73,7 +73,7 @@ class Callers(ApiModel):
     subjects: Words | None = None
     """Subjects of tokens. A subject is unique for its issuer only. Default: any subject."""
     groups: Words | None = None
-    """Groups, of which the token must name one. Default: any groups, or none."""
+    """Groups, of which the token must contain at least one. Default: any groups, or none."""
     clients: Words | None = None
     """OAuth clients to which tokens were issued. Default: any client."""
     service_accounts: Annotated[list[AccountPattern], Field(min_length=1, max_length=64)] | None = (
@@ -108,9 +108,9 @@ class Callers(ApiModel):
 
 
 class ToolAnnotations(ApiModel):
-    """Annotations that a tool must have. They are claims of its backend. A tool without an
-    annotation has the default of MCP; a read-only tool is neither destructive nor has it effects
-    that a second call would repeat."""
+    """Annotations that a tool must have. Annotations are statements of the backend, which nothing
+    verifies. If a tool lacks an annotation, MCP's default applies. A read-only tool counts as
+    idempotent and not as destructive."""
 
     model_config = ConfigDict(
         json_schema_extra=cel(
@@ -159,8 +159,8 @@ class Grant(ApiModel):
     resources: Patterns | None = None
     """Patterns of the URIs of resources, as clients see them. Default: none."""
     resource_templates: Patterns | None = None
-    """Patterns of URI templates, as clients see them. Whoever may use a template may use all
-    resources whose URIs it can produce. Default: none."""
+    """Patterns of URI templates, as clients see them. A caller who may use a template may use all
+    resources whose URIs the template can produce. Default: none."""
     annotations: ToolAnnotations | None = None
     """Annotations that tools must have. Default: any."""
 
@@ -180,12 +180,12 @@ class AuthorizationRule(ApiModel):
     name: Annotated[
         str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     ]
-    """Name of the rule, for messages and the audit."""
+    """Name of the rule, in messages and audit records."""
     who: Callers
     """The callers to which the rule applies."""
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=32)] | None = None
-    """OAuth scopes that the caller's token must have, all of them. A caller who lacks some gets
-    HTTP 403 with the error insufficient_scope, which names them. Default: none."""
+    """OAuth scopes that the caller's token must have. If one is missing, the caller gets HTTP 403
+    with the error insufficient_scope, which names all of them. Default: none."""
     may: Annotated[list[Grant], Field(min_length=1, max_length=32)]
     """The components that the callers may list and use."""
     when: (
@@ -196,8 +196,9 @@ class AuthorizationRule(ApiModel):
     ) = None
     """Condition in CEL that each call must meet, such as args.repo.startsWith("acme/"). The
     variables are args (the arguments of a tool or prompt, or the uri of a resource), claims (of the
-    token) and tool (name, backend and annotations). An error in its evaluation counts as false.
-    Lists show the components regardless of it. Default: none; every call is allowed."""
+    token) and tool (name, backend and annotations). If its evaluation fails, the call is denied.
+    Lists show the components whether or not calls of them would meet the condition. Default: none;
+    every call is allowed."""
 
 
 class ExternalDecision(ApiModel):
@@ -208,18 +209,19 @@ class ExternalDecision(ApiModel):
         Field(max_length=2048, pattern=r"^https?://[^\x00-\x20\x7f/?#@]+(/[^\x00-\x20\x7f?#]*)?$"),
         AfterValidator(check_url),
     ]
-    """URL for a POST of {"input": {...}} in the form of the Open Policy Agent, such as
+    """URL for a POST of {"input": {...}} in the format of the Open Policy Agent, such as
     http://opa.policy/v1/data/mcp/allow. The answer allows the call if its result is true, or an
     object in which allow is true."""
     timeout: UpToAMinute | None = None
     """Time to wait for the decision. Default: 1s."""
     on_failure: Default | None = None
-    """Decision if there is none in time, or an answer that is not understood. Default: Deny."""
+    """Decision if the service does not answer in time, or if the proxy does not understand the
+    answer. Default: Deny."""
 
 
 class Authorization(ApiModel):
     """Permissions of callers to list and use components. A component that a caller may not use is
-    missing from the caller's lists, and its use has the answer of an unknown name."""
+    missing from the caller's lists, and its use returns the same error as an unknown name."""
 
     default: Default | None = None
     """Deny allows only what a rule allows. Allow also allows everyone to use the components that
@@ -232,6 +234,6 @@ class Authorization(ApiModel):
         ]
         | None
     ) = None
-    """The rules; a caller may do what any of them allows. Default: none."""
+    """Rules; a caller may use every component that at least one of them allows. Default: none."""
     external: ExternalDecision | None = None
     """A service that decides on each call that the rules allow. Default: none."""

@@ -38,8 +38,8 @@ ClientId = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[\x20-
 
 
 class ServiceAccountToken(ApiModel):
-    """A token of the ServiceAccount of the pods, which the kubelet mounts and renews. No Secret
-    exists, and the token is valid for its audience alone."""
+    """A token of the ServiceAccount of the pods, which the kubelet mounts and renews. There is no
+    Secret, and the token is valid only for its audience."""
 
     audience: Audience
     """Audience of the token, which the receiver must require."""
@@ -56,12 +56,12 @@ class TokenClient(ApiModel):
     """URL of the token endpoint, for a server without metadata. The secret is then sent in the
     header Authorization. Default: none."""
     ca_from: ValueFrom | None = None
-    """Certificates of the authorities that are trusted for the authorization server, in PEM.
+    """CA certificates that are trusted for the authorization server, in PEM.
     Default: those of the system."""
     insecure_http: bool | None = None
     """true permits http for an authorization server that is a Service of the cluster (a host such
-    as keycloak.sso.svc) or runs on the same machine. Whoever can read the traffic between the pods
-    and that Service gets the client's secret and the tokens. Default: false."""
+    as keycloak.sso.svc) or runs on the same machine. Anyone who can read the traffic between the
+    pods and that Service gets the client's secret and the tokens. Default: false."""
     client_id: ClientId
     """Identifier of the proxy as a client."""
     client_secret_from: ValueFrom | None = None
@@ -179,10 +179,10 @@ class BackendAuth(ApiModel):
     )
     passthrough: bool | None = None
     """true permits that forwardHeaders sends the client's Authorization to the backend although the
-    proxy authenticates clients (spec.authentication). MCP forbids a server to accept or pass on
-    tokens that were not issued for it: a backend that gets the token of a user can call the proxy,
-    and everything else that accepts the token, in the user's name. Use it only if the tokens are
-    issued for the backend as well. Default: false."""
+    proxy authenticates clients (spec.authentication). MCP forbids servers to accept or forward
+    tokens that were not issued for them. A backend that gets a user's token can use it as that
+    user, at the proxy and at every other server that accepts the token. Use it only if the tokens
+    are issued for the backend as well. Default: false."""
     client_credentials: ClientCredentials | None = None
     """Tokens of the proxy as a client of an authorization server. Default: none."""
     token_exchange: TokenExchange | None = None

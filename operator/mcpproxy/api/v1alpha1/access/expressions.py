@@ -109,10 +109,10 @@ def _is_unknown(function: str) -> bool:
 
 
 def _describe(error: str) -> str:
-    found = _POSITION.search(error)
-    if found is None:
+    match = _POSITION.search(error)
+    if match is None:
         return error[:_MAX_SHOWN]
-    return f"line {found[1]}, column {found[2]}: {found[3][:_MAX_SHOWN]}"
+    return f"line {match[1]}, column {match[2]}: {match[3][:_MAX_SHOWN]}"
 
 
 def _nested(code: str, macros: Iterable[re.Match[str]]) -> Iterator[str]:

@@ -65,17 +65,17 @@ class LimitRule(ApiModel):
     """Patterns of the downstream names of tools whose calls are counted; `*` matches any text.
     Default: none; every request that is forwarded to a backend is counted."""
     calls: Amount | None = None
-    """Maximum number of calls within any period as long as window; with burst, the number that is
-    admitted per window on average. Requires window. Default: none; the number is not limited."""
+    """Maximum number of calls in any period of the length of window. With burst, it is the average
+    number per window. Requires window. Default: none; the number is not limited."""
     window: PositiveDuration | None = None
     """Length of the period of calls, such as 1m; at least 1s. Default: none."""
     burst: Amount | None = None
-    """Number of calls that are admitted at once after a pause; others are admitted one by one,
-    spread evenly over window. Default: none; calls are admitted as they come, until there are calls
-    of them within window."""
+    """Number of calls that are admitted immediately after a pause. Further calls are admitted one
+    by one, spread evenly over window. Default: none; calls are admitted immediately until window
+    contains as many as calls permits."""
     in_flight: Amount | None = None
-    """Maximum number of calls without a response so far, in each pod. A call that waits for input
-    of its client counts. Default: none; the number is not limited."""
+    """Maximum number of calls in flight in each pod. A call that waits for input from its client
+    counts. Default: none; the number is not limited."""
 
     @model_validator(mode="after")
     def _check_amounts(self) -> Self:
@@ -101,8 +101,8 @@ class ValkeyServer(ApiModel):
     address: StoreAddress
     """Host and port of the server, such as valkey.limits.svc:6379."""
     tls_from: ValueFrom | None = None
-    """Certificates, in PEM, of the authorities that are trusted for the server; connections then
-    use TLS. Default: none; connections are not encrypted."""
+    """CA certificates that are trusted for the server, in PEM; connections then use TLS. Default:
+    none; connections are not encrypted."""
     password_from: ValueFrom | None = None
     """Password of the server. Default: none."""
 
@@ -118,7 +118,8 @@ class SharedLimits(ApiModel):
     others ask it for a share. None: each pod counts for itself, so that the limits multiply with
     the pods. Exactly one of mode and valkey is required. Default: none."""
     valkey: ValkeyServer | None = None
-    """A server that counts. Exactly one of mode and valkey is required. Default: none."""
+    """Valkey or Redis server that counts the calls. Exactly one of mode and valkey is required.
+    Default: none."""
 
     @model_validator(mode="after")
     def _check_one_store(self) -> Self:

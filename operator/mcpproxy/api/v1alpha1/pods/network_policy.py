@@ -112,10 +112,9 @@ class NetworkPolicySpec(ApiModel):
     """A NetworkPolicy that allows only traffic of clients, the operator and the backends.
 
     For a backend with a Service, the pods may connect to the pods behind the Service, on the port
-    that those listen on. If the operator cannot read the Service, they may connect to all pods of
-    its namespace. For a backend with a url, they may connect to the url's port at any address.
-    Destinations of stdio servers must be listed in egress.
-    """
+    at which those pods listen. If the operator cannot read the Service, they may connect to all
+    pods of its namespace. For a backend with a url, they may connect to the url's port at any
+    address. Destinations of stdio servers must be listed in egress."""
 
     clients: _Peers | None = None
     """Peers that may use the proxy. Default: all pods in the namespace of the MCPProxy."""

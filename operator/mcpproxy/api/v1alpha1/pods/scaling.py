@@ -40,7 +40,7 @@ class Autoscaling(ApiModel):
     """Target for the average memory utilization of the pods, in percent of the memory that the
     runtime's container requests. Default: none."""
     scale_down_after: UpToAnHour | None = None
-    """Time for which fewer pods must have been sufficient before pods are removed; at most 1h.
+    """Time for which fewer pods must be sufficient before pods are removed; at most 1h.
     Default: 5m."""
 
     @property

@@ -125,20 +125,20 @@ class Members:
 
     async def find(self) -> None:
         """Look up the other instances once, and greet those from which nothing came lately."""
-        found = set(self._heard)
+        result = set(self._heard)
         for host, port in self._names:
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(LOOKUP):
-                    found.update(await self._look(host, port))
-        found.discard(self.own)
+                    result.update(await self._look(host, port))
+        result.discard(self.own)
         known: set[str] = set()
-        while pending := sorted(found - known)[: KNOWN.value]:
+        while pending := sorted(result - known)[: KNOWN.value]:
             known.update(pending)
             room = asyncio.Semaphore(AT_ONCE)
             told = await asyncio.gather(*(self._meet(address, room) for address in pending))
             # Instances that started at the same time may not be found by their name yet.
-            found.update(address for others in told for address in others if _is_address(address))
-            found.discard(self.own)
+            result.update(address for others in told for address in others if _is_address(address))
+            result.discard(self.own)
             if len(known) >= KNOWN.value:
                 break
 

@@ -217,6 +217,11 @@ class HttpClient:
             raise
 
     @property
+    def answered_at(self) -> float:
+        """Time of the loop at which the last response on an open connection was complete."""
+        return max((one.idle_since for one in self._all), default=float("-inf"))
+
+    @property
     def _opening(self) -> int:
         """Number of connections that are being opened."""
         return len(self._shares) - len(self._all)

@@ -66,6 +66,10 @@ class HttpConnector(Connector):
         """Seconds that a probe may take in addition to the time to initialize."""
         self._time_limit = TimeLimit(deadline.connect + self._probe + deadline.initialize)
 
+    @property
+    def answered_at(self) -> float:
+        return self._endpoint.client.answered_at
+
     def forget(self) -> None:
         super().forget()
         self._sse_only = self._fixed_transport == "sse"

@@ -64,6 +64,11 @@ class Connector:
         """True if each session is opened with a spare process, which suits any client."""
         return False
 
+    @property
+    def answered_at(self) -> float:
+        """Time of the loop at which the last response on an open connection was complete."""
+        return float("-inf")
+
     def forget(self) -> None:
         """Discard what is known of the backend, because it may return with another era."""
         self._unsupported.clear()

@@ -197,10 +197,10 @@ async def _is_public(host: str) -> bool:
 async def _lookup(host: str) -> list[Address]:
     loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        result = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:
         return []
-    return [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
+    return [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in result]
 
 
 def covers(resource: str, url: str) -> bool:

@@ -18,9 +18,13 @@ def backend_status(
     monitor: BackendMonitor,
     catalog: Catalog,
     transport: TransportName | None,
+    refusal: HealthState | None = None,
 ) -> BackendStatus:
-    """Return the entry of a backend. A failed backend has no counts."""
-    state = _state_of(settings, monitor)
+    """Return the entry of a backend. A failed backend has no counts.
+
+    `refusal` is set while calls are refused.
+    """
+    state = _state_of(settings, monitor, refusal)
     greeting = monitor.greeting
     server = greeting.member("serverInfo") if greeting else None
     if greeting and not isinstance(server, dict):
@@ -53,8 +57,13 @@ def _message(settings: BackendSettings, state: HealthState) -> str | None:
     return "; ".join(text for text in (state.message, SKIPPED) if text)
 
 
-def _state_of(settings: BackendSettings, monitor: BackendMonitor) -> HealthState:
+def _state_of(
+    settings: BackendSettings, monitor: BackendMonitor, refusal: HealthState | None
+) -> HealthState:
     state = monitor.finding
+    # The result of a check names the cause better than the calls before it.
+    if refusal is not None and monitor.health.is_usable:
+        return refusal
     refused = (
         settings.session_mode == "Reused" and monitor.stateful and not settings.declared_stateless
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Final
 
 from mcpproxy.api.defaults import HealthPolicy
@@ -14,8 +15,17 @@ APART: Final = 1.0
 class CheckSchedule:
     """Schedule of one backend's checks, which run one at a time."""
 
-    def __init__(self, policy: HealthPolicy, delay_factor: float = 1.0) -> None:
-        """`delay_factor` is the multiple of the interval to wait for another process's check."""
+    def __init__(
+        self,
+        policy: HealthPolicy,
+        delay_factor: float = 1.0,
+        on_result: Callable[[bool], None] = lambda good: None,
+    ) -> None:
+        """`delay_factor` is the multiple of the interval to wait for another process's check.
+
+        `on_result` is called with the result of each check that sent a request.
+        """
+        self._on_result = on_result
         self._delay_factor = delay_factor
         self.began_at = float("-inf")
         """Start of the last check, in monotonic seconds."""
@@ -53,6 +63,8 @@ class CheckSchedule:
         self._hangs = not good and took >= REFRESH_WAIT
         completed, self._completed = self._completed, asyncio.Event()
         completed.set()
+        if self._requested_at == self.began_at:
+            self._on_result(good)
 
     def hang(self) -> None:
         """Record that the backend hangs: no client waits for it until a check is complete."""

@@ -53,6 +53,7 @@ class BackendMonitor:
         opener: Connector,
         clients: ClientSessions,
         identity: ClientIdentity,
+        rounds: CheckSchedule,
     ) -> None:
         """`identity` introduces the proxy in its own requests."""
         self.health = BackendHealth(context.policy)
@@ -76,7 +77,7 @@ class BackendMonitor:
         self._asker = asker = Requester(clients.context_of(identity))
         self._clients = clients
         self.lists, self.tailored = self._build_lists(context, asker)
-        self.rounds = CheckSchedule(context.policy, context.probe_delay_factor)
+        self.rounds = rounds
         self._change_stream = self._build_change_stream(asker)
         self._subscriptions = UpstreamSubscriptions(self._asker, self._change_stream.renew)
         self._link: UpstreamSession | None = None
@@ -295,8 +296,7 @@ class BackendMonitor:
             self._opener.forget()
             self._clients.on_backend_failure()
         if changed:
-            if before.state != self.health.finding.state:
-                state = self.health.finding.state
+            if before.state != (state := self.health.finding.state):
                 log.warning("backend %s is %s: %s", self._name, state, error.finding)
             withdrawn = set() if self.health.is_usable else self._withdraw()
             self._events.list_change.publish(withdrawn, "")

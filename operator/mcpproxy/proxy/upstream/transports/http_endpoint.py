@@ -12,9 +12,9 @@ from mcpproxy.api.untrusted_text import clean_text
 from mcpproxy.limits.backends import MESSAGE, OWN_REQUEST_TIME, REFUSAL_TIME
 from mcpproxy.proxy.core.errors import (
     HostRefused,
+    HttpFailed,
     ProtocolError,
     TimedOut,
-    Unreachable,
 )
 from mcpproxy.proxy.core.exchange import BackendCredentials, ClientIdentity
 from mcpproxy.proxy.http1.client.client import Headers, HttpClient, encode_request
@@ -272,7 +272,7 @@ class McpHttpClient:
             raise TimedOut(f"no HTTP response within {OWN_REQUEST_TIME.value} s") from None
         response.leave()
         if response.status >= 500:
-            raise Unreachable(f"the backend responded with HTTP {response.status}")
+            raise HttpFailed(f"the backend responded with HTTP {response.status}")
         return response.status
 
     async def delete(self, headers: Headers) -> None:
@@ -307,11 +307,11 @@ async def _first_words(response: ClientResponse) -> str:
     return clean_text(" ".join(chunk[:_WORDS].decode(errors="replace").split()), _WORDS)
 
 
-def failed(response: ClientResponse, message: Message | None) -> Unreachable | None:
+def failed(response: ClientResponse, message: Message | None) -> HttpFailed | None:
     """Return the error for HTTP status 5xx, unless the body is a JSON-RPC error; else None."""
     if response.status < 500 or (message is not None and "error" in message):
         return None
-    return Unreachable(f"the backend responded with HTTP {response.status}")
+    return HttpFailed(f"the backend responded with HTTP {response.status}")
 
 
 async def read_json(

@@ -78,7 +78,7 @@ def _describe_issuer(observed: StatusInput, state: IssuerStatus) -> str:
     """Return an issuer's problem, how many pods have it, and the age of the keys in use."""
     reports = [report.authentication or [] for report in observed.reports]
     affected = sum(
-        any(one.issuer == state.issuer and one.message for one in report) for report in reports
+        any(item.issuer == state.issuer and item.message for item in report) for report in reports
     )
     who = "" if affected == len(reports) else f"{affected} of {len(reports)} pods: "
     kept = f"; keys of {state.keys_from} are used for up to a day" if state.keys_from else ""

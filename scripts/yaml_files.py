@@ -1,0 +1,17 @@
+"""Reading of the repository's YAML files, by libyaml if PyYAML has it: ten times as fast."""
+
+from typing import Any, Final
+
+import yaml
+
+LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def parse_yaml(text: str) -> Any:
+    """Return the only document of a YAML text. Raises yaml.YAMLError."""
+    return yaml.load(text, Loader=LOADER)
+
+
+def parse_documents(text: str) -> list[Any]:
+    """Return all documents of a YAML text. Raises yaml.YAMLError."""
+    return list(yaml.load_all(text, Loader=LOADER))
