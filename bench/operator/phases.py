@@ -90,12 +90,12 @@ class StatusWatch:
     def condition(self, name: str, type_: str) -> str | None:
         """Return the status of a condition; None if there is none."""
         conditions = self._statuses.get(name, {}).get("conditions") or []
-        return next((str(one["status"]) for one in conditions if one["type"] == type_), None)
+        return next((str(item["status"]) for item in conditions if item["type"] == type_), None)
 
 
 @dataclass(slots=True)
 class Usage:
-    """What the operator and the API server had used at one moment."""
+    """Resources that the operator and the API server had used at one moment."""
 
     metrics: dict[str, float]
     cpu: float
@@ -214,8 +214,8 @@ class Phases:
         await self._say(name, "Healthy")
         await self._until(lambda: name in self.seen.ready, "the status tells that it is back")
         after = await self.rest(operator)
-        others = [one for one in versions if one != name]
-        changed = [one for one in others if versions[one] != self.seen.versions[one]]
+        others = [item for item in versions if item != name]
+        changed = [item for item in others if versions[item] != self.seen.versions[item]]
         return {"lost s": lost, **after.since(before), "others": float(len(changed))}
 
     async def restarted(self, operator: OperatorUnderTest, ready: float) -> Figures:
@@ -249,16 +249,16 @@ class Phases:
         await self.stub.stdin.drain()
 
     async def _all_available(self) -> bool:
-        found = await self.api.list(DEPLOYMENT, _CHILDREN)
-        available = [one for one in found if one.get("status", {}).get("availableReplicas")]
+        listed = await self.api.list(DEPLOYMENT, _CHILDREN)
+        available = [item for item in listed if item.get("status", {}).get("availableReplicas")]
         return len(available) == self.count
 
     async def _verify(self) -> None:
         """Raise ValueError unless every MCPProxy has one child of each kind and one pod."""
         for kind in (*ALWAYS, POD):
-            found = len(await self.api.list(kind, _CHILDREN if kind != POD else ""))
-            if found != self.count:
-                raise ValueError(f"{found} {kind.plural} exist, not {self.count}")
+            listed = len(await self.api.list(kind, _CHILDREN if kind != POD else ""))
+            if listed != self.count:
+                raise ValueError(f"{listed} {kind.plural} exist, not {self.count}")
 
     async def _until(self, is_so: Callable[[], object], what: str, pause: float = 0.05) -> None:
         end = time.monotonic() + _PATIENCE

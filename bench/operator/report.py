@@ -11,7 +11,7 @@ Value = Callable[["Run"], float | None]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one round with one number of MCPProxies gave."""
+    """Results of one round with one number of MCPProxies."""
 
     size: int
     figures: Mapping[str, Phase]

@@ -6,7 +6,7 @@ import pytest
 
 from mcpproxy.cluster.errors import Conflict, Unavailable
 from mcpproxy.cluster.resources import ProxyKey
-from mcpproxy.cluster.response_times import BUSY, NEWEST, ResponseTimes
+from mcpproxy.cluster.write_pace import BUSY, NEWEST, ResponseTimes
 from mcpproxy.controller.work_queue import WorkQueue
 from mcpproxy.controller.worker import Result, run_worker
 from tests.reconcile.clock import FakeClock

@@ -21,47 +21,47 @@ def state_of(objects: Iterable[Object], names: Mapping[str, str]) -> dict[str, O
     `names` are texts of this run, and what to put in their place. Names of ConfigMaps end in a
     hash, which depends on the namespace.
     """
-    live = [normalized(one) for one in objects]
+    live = [normalized(item) for item in objects]
     hashes = {
         match[1]
-        for one in live
-        if one["kind"] == CONFIG_MAP.name
-        and (match := _HASHED.search(one["metadata"]["name"])) is not None
+        for item in live
+        if item["kind"] == CONFIG_MAP.name
+        and (match := _HASHED.search(item["metadata"]["name"])) is not None
     }
     text = json.dumps(live)
     for number, value in enumerate(sorted(hashes)):
         text = text.replace(value, f"HASH-{number}")
     for value, name in names.items():
         text = text.replace(value, name)
-    return {f"{one['kind']}/{one['metadata']['name']}": one for one in json.loads(text)}
+    return {f"{item['kind']}/{item['metadata']['name']}": item for item in json.loads(text)}
 
 
 def normalized(live: Object) -> Object:
     """Return an object without its identity, its times and the values of random keys."""
-    metadata = {key: one for key, one in live["metadata"].items() if key not in _OF_ONE_RUN}
+    metadata = {key: item for key, item in live["metadata"].items() if key not in _OF_ONE_RUN}
     metadata["managedFields"] = sorted(
         (_managed(entry) for entry in metadata.get("managedFields") or []), key=str
     )
-    content = {key: _timeless(one) for key, one in live.items() if key != "metadata"}
+    content = {key: _timeless(item) for key, item in live.items() if key != "metadata"}
     if live["kind"] == SECRET.name:
         content["data"] = sorted(live["data"])
     return {**content, "metadata": metadata}
 
 
 def _managed(entry: Object) -> Object:
-    return {key: one for key, one in entry.items() if key != "time"}
+    return {key: item for key, item in entry.items() if key != "time"}
 
 
 def _timeless(value: object) -> object:
     if isinstance(value, dict):
-        return {key: _timeless(one) for key, one in value.items() if key not in _OMITTED}
+        return {key: _timeless(item) for key, item in value.items() if key not in _OMITTED}
     if isinstance(value, list):
-        return [_timeless(one) for one in value]
+        return [_timeless(item) for item in value]
     return value
 
 
 def differences(want: dict[str, Object], found: dict[str, Object]) -> list[str]:
-    """Return what differs between two states, one line for each field."""
+    """Return what differs between two states, item line for each field."""
     lines: list[str] = []
     _compare("", want, found, lines)
     return lines
@@ -72,7 +72,7 @@ def _compare(path: str, want: object, found: object, lines: list[str]) -> None:
         for key in sorted(want.keys() | found.keys()):
             _compare(f"{path}.{key}", want.get(key), found.get(key), lines)
     elif isinstance(want, list) and isinstance(found, list) and len(want) == len(found):
-        for number, (one, other) in enumerate(zip(want, found, strict=True)):
-            _compare(f"{path}[{number}]", one, other, lines)
+        for number, (item, other) in enumerate(zip(want, found, strict=True)):
+            _compare(f"{path}[{number}]", item, other, lines)
     elif want != found:
         lines.append(f"{path}: {str(found)[:200]} instead of {str(want)[:200]}")

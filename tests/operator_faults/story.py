@@ -91,7 +91,7 @@ def supervised(wire: Wire, namespace: str, log: Path) -> Iterator[Supervisor]:
 
 
 class Story:
-    """What happens to one MCPProxy, and the state at the end of each chapter."""
+    """Events in the life of one MCPProxy, and the state at the end of each chapter."""
 
     def __init__(
         self, client: httpx2.Client, namespace: str, supervisor: Supervisor, pod: StatusServer
@@ -110,14 +110,14 @@ class Story:
         self._roll_out()
 
     def update(self) -> None:
-        """Its configuration changes, and it asks for fewer children."""
+        """The configuration changes, and asks for fewer children."""
         before = self._mounted()
         self._patch(MCP_PROXY, NAME, "", {"spec": CHANGED})
         self._supervisor.until(lambda: self._mounted() != before, "the Deployment changes")
         self._roll_out()
 
     def delete(self) -> None:
-        """It is deleted; nobody collects the children here."""
+        """The MCPProxy is deleted; nobody collects the children here."""
         answer = self._client.delete(MCP_PROXY.path(self._namespace, NAME))
         assert answer.is_success, answer.text
         self._supervisor.until(lambda: self.find(MCP_PROXY) is None, "it is gone")

@@ -1,7 +1,7 @@
 """Whatever disturbs the operator, the end state equals that of an undisturbed run.
 
 A sample by default, everything with STRESS=1, a third of it with STRESS=3. The seed is part of the
-test's name; SEED=... repeats another one.
+test's name; SEED=... repeats another entry.
 """
 
 import os
@@ -51,7 +51,7 @@ class Run:
         want: dict[str, Object] | None,
         end: Callable[[], None] = lambda: None,
     ) -> dict[str, Object]:
-        """Run one chapter and return the state at its end, which `want` is waited for.
+        """Run entry chapter and return the state at its end, which `want` is waited for.
 
         `end` is called when user, controllers and kubelet have done their part.
         """
@@ -64,17 +64,17 @@ class Run:
         return state
 
     def _converge(self, chapter: str, want: dict[str, Object]) -> None:
-        found: dict[str, Object] = {}
+        state: dict[str, Object] = {}
 
         def is_equal() -> bool:
-            found.clear()
-            found.update(self.story.state())
-            return found == want
+            state.clear()
+            state.update(self.story.state())
+            return state == want
 
         try:
             self.supervisor.until(is_equal, chapter)
         except AssertionError:
-            assert differences(want, found) == [], chapter
+            assert differences(want, state) == [], chapter
             raise
 
     def _rest(self) -> dict[str, Object]:
@@ -90,8 +90,8 @@ class Run:
         """Return a function that returns True once the operator has listed everything again."""
         count = len(self.wire.requests)
         return lambda: any(
-            one.path.endswith("/ingresses") and not one.watches
-            for one in self.wire.requests[count:]
+            entry.path.endswith("/ingresses") and not entry.watches
+            for entry in self.wire.requests[count:]
         )
 
 
@@ -123,14 +123,18 @@ def test_an_undisturbed_run_makes_every_child_and_leaves_no_old_one(
     undisturbed: tuple[States, dict[str, int]],
 ) -> None:
     states, writes = undisturbed
-    kinds = {name: sorted({one.split("/")[0] for one in states[name]}) for name in CHAPTERS}
+    kinds = {name: sorted({entry.split("/")[0] for entry in states[name]}) for name in CHAPTERS}
     assert "HorizontalPodAutoscaler" in kinds["create"]
     assert "HorizontalPodAutoscaler" not in kinds["update"]
     for chapter in ("create", "update"):
-        names = [one for one in states[chapter] if one.startswith("ConfigMap/")]
+        names = [entry for entry in states[chapter] if entry.startswith("ConfigMap/")]
         assert len(names) == 1, names
-        (proxy,) = [one for name, one in states[chapter].items() if name.startswith("MCPProxy/")]
-        ready = [one["status"] for one in proxy["status"]["conditions"] if one["type"] == "Ready"]
+        (proxy,) = [
+            entry for name, entry in states[chapter].items() if name.startswith("MCPProxy/")
+        ]
+        ready = [
+            entry["status"] for entry in proxy["status"]["conditions"] if entry["type"] == "Ready"
+        ]
         assert ready == ["True"], proxy["status"]
     assert 0 < writes["create"] < writes["update"] <= writes["delete"]
 

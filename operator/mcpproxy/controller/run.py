@@ -18,7 +18,7 @@ from mcpproxy.cluster.errors import ClusterError
 from mcpproxy.cluster.kubeconfig import ClusterConfig
 from mcpproxy.cluster.pods.status_stream import HttpPodStatusReader, PodAccess
 from mcpproxy.cluster.resources import MCP_PROXY
-from mcpproxy.cluster.response_times import ResponseTimes
+from mcpproxy.cluster.write_pace import ResponseTimes
 from mcpproxy.controller.healthz import application
 from mcpproxy.controller.kopf_settings import STOP_SECONDS, kopf_settings, register_login
 from mcpproxy.controller.kopf_watches import register_watches

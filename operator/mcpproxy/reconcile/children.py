@@ -12,7 +12,7 @@ from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.cluster.client import Cluster
 from mcpproxy.cluster.resources import SECRET, SERVICE, ProxyKey, kind_of
-from mcpproxy.cluster.turns import Turns
+from mcpproxy.cluster.write_pace import Turns
 from mcpproxy.desired import config_map
 from mcpproxy.reconcile.field_conflicts import FieldConflicts
 from mcpproxy.reconcile.object_views import deployment_view, mounted_config_map

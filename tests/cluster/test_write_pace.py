@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-from mcpproxy.cluster.turns import Turns
+from mcpproxy.cluster.write_pace import Turns
 
 
 async def test_a_turn_begins_when_an_earlier_one_ends() -> None:

@@ -1,8 +1,10 @@
-"""Response times of writes: they distinguish a busy API server from a single slow write."""
+"""Pace of writes: a busy API server is distinguished from a single slow write, and some writes take turns."""
 
+import asyncio
 import statistics
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Final
 
 NEWEST: Final = 16
@@ -11,6 +13,10 @@ BUSY: Final = 0.5
 """Median of these response times, in seconds, from which on the server is busy."""
 FRESH: Final = 10.0
 """Seconds for which response times say something about the load."""
+AT_ONCE: Final = 2
+"""Simultaneous writes that take turns: more of them only repeat each other's work."""
+PATIENCE: Final = 2.0
+"""Seconds for which a write waits for its turn at most."""
 
 
 class ResponseTimes:
@@ -39,3 +45,29 @@ class ResponseTimes:
             and statistics.median(newest) >= BUSY
             for kind, newest in self._newest.items()
         )
+
+
+class Turns:
+    """Limit on simultaneous writes, which never stops one.
+
+    The API server allocates the addresses of Services in a single object. Creations at the same
+    time conflict there, and the server repeats them: 16 at once take half as long again as two.
+    """
+
+    def __init__(self, at_once: int = AT_ONCE, patience: float = PATIENCE) -> None:
+        self._semaphore = asyncio.Semaphore(at_once)
+        self._patience = patience
+
+    @asynccontextmanager
+    async def take(self) -> AsyncIterator[None]:
+        """Wait for a turn, but not longer than writes that hang may take it."""
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._semaphore.acquire()
+        except TimeoutError:
+            yield
+            return
+        try:
+            yield
+        finally:
+            self._semaphore.release()
