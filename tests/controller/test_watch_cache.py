@@ -86,8 +86,8 @@ def test_events_in_transit_during_a_list_do_not_count_as_lag(
 
 
 def test_an_event_that_is_older_than_a_known_one_changes_nothing(watched: WatchCache) -> None:
-    watched.heard(found(3), KEY, deleted=False)
-    watched.heard(found(2), KEY, deleted=True)
+    watched.heard(an_object(3), KEY, deleted=False)
+    watched.heard(an_object(2), KEY, deleted=True)
     assert watched.compare({NAME: ObjectVersion(3, KEY)}) == set()
     assert watched.owners() == {KEY}
 
@@ -97,7 +97,7 @@ def test_a_deletion_that_the_watch_has_lost_is_noticed_once_it_goes_on(
 ) -> None:
     """Kopf lists again after an error, and then reports no deletion that came before."""
     other = ("team", "y")
-    gone, kept = found(1), found(2)
+    gone, kept = an_object(1), an_object(2)
     kept["metadata"]["name"] = "y"
     watched.heard(gone, KEY, deleted=False)
     watched.heard(kept, None, deleted=False)

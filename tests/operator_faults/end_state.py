@@ -60,19 +60,19 @@ def _timeless(value: object) -> object:
     return value
 
 
-def differences(want: dict[str, Object], found: dict[str, Object]) -> list[str]:
+def differences(want: dict[str, Object], state: dict[str, Object]) -> list[str]:
     """Return what differs between two states, item line for each field."""
     lines: list[str] = []
-    _compare("", want, found, lines)
+    _compare("", want, state, lines)
     return lines
 
 
-def _compare(path: str, want: object, found: object, lines: list[str]) -> None:
-    if isinstance(want, dict) and isinstance(found, dict):
-        for key in sorted(want.keys() | found.keys()):
-            _compare(f"{path}.{key}", want.get(key), found.get(key), lines)
-    elif isinstance(want, list) and isinstance(found, list) and len(want) == len(found):
-        for number, (item, other) in enumerate(zip(want, found, strict=True)):
+def _compare(path: str, want: object, state: object, lines: list[str]) -> None:
+    if isinstance(want, dict) and isinstance(state, dict):
+        for key in sorted(want.keys() | state.keys()):
+            _compare(f"{path}.{key}", want.get(key), state.get(key), lines)
+    elif isinstance(want, list) and isinstance(state, list) and len(want) == len(state):
+        for number, (item, other) in enumerate(zip(want, state, strict=True)):
             _compare(f"{path}[{number}]", item, other, lines)
-    elif want != found:
-        lines.append(f"{path}: {str(found)[:200]} instead of {str(want)[:200]}")
+    elif want != state:
+        lines.append(f"{path}: {str(state)[:200]} instead of {str(want)[:200]}")

@@ -1,7 +1,7 @@
 """Whatever disturbs the operator, the end state equals that of an undisturbed run.
 
 A sample by default, everything with STRESS=1, a third of it with STRESS=3. The seed is part of the
-test's name; SEED=... repeats another entry.
+test's name; SEED=... repeats another one.
 """
 
 import os
@@ -51,7 +51,7 @@ class Run:
         want: dict[str, Object] | None,
         end: Callable[[], None] = lambda: None,
     ) -> dict[str, Object]:
-        """Run entry chapter and return the state at its end, which `want` is waited for.
+        """Run one chapter and return the state at its end, which `want` is waited for.
 
         `end` is called when user, controllers and kubelet have done their part.
         """
@@ -129,13 +129,9 @@ def test_an_undisturbed_run_makes_every_child_and_leaves_no_old_one(
     for chapter in ("create", "update"):
         names = [entry for entry in states[chapter] if entry.startswith("ConfigMap/")]
         assert len(names) == 1, names
-        (proxy,) = [
-            entry for name, entry in states[chapter].items() if name.startswith("MCPProxy/")
-        ]
-        ready = [
-            entry["status"] for entry in proxy["status"]["conditions"] if entry["type"] == "Ready"
-        ]
-        assert ready == ["True"], proxy["status"]
+        conditions = states[chapter]["MCPProxy/tools"]["status"]["conditions"]
+        ready = [entry["status"] for entry in conditions if entry["type"] == "Ready"]
+        assert ready == ["True"], conditions
     assert 0 < writes["create"] < writes["update"] <= writes["delete"]
 
 

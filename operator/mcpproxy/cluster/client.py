@@ -20,8 +20,8 @@ TIMEOUT: Final = 15.0
 """Seconds that one request may take."""
 READ_TIMEOUT: Final = 5.0
 """Seconds that one read may take."""
-PAGE: Final = 500
-"""Objects in one page of a list."""
+PAGE: Final = 200
+"""Objects in one page of a list, of which a thousand in memory at once would take 20 MiB."""
 HEIR: Final = f"{constants.FIELD_MANAGER}-handed-over"
 """Field manager of fields that the operator has set and now leaves to others."""
 
@@ -126,7 +126,11 @@ class KubeClient:
             page = await self._read(kind, "list", kind.path(namespace), query, accept)
             # The items of a list have no kind.
             typed = {"apiVersion": kind.api_version, "kind": kind.name}
-            items += [{**item, **typed} for item in page["items"] or []]
+            for item in page["items"] or []:
+                if accept == _HEADS:
+                    # They are most of the metadata, and only matter beside the fields.
+                    item["metadata"].pop("managedFields", None)
+                items.append({**item, **typed})
             token = page["metadata"].get("continue")
             if not token:
                 return items

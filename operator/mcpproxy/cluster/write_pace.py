@@ -1,4 +1,4 @@
-"""Pace of writes: a busy API server is distinguished from a single slow write, and some writes take turns."""
+"""Pace of writes at a busy API server, as distinguished from a single slow write."""
 
 import asyncio
 import statistics

@@ -5,6 +5,7 @@ from typing import Any, Final, cast
 
 import kopf
 
+from mcpproxy.cluster.client import PAGE
 from mcpproxy.cluster.kubeconfig import ClusterConfig
 from mcpproxy.controller.kopf_watches import selectors
 
@@ -72,7 +73,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.networking.error_backoffs = Backoffs()
     settings.watching.connect_timeout = 10
     settings.watching.server_timeout = 300
-    settings.watching.chunk_size = 500
+    settings.watching.chunk_size = PAGE
     settings.queueing.idle_timeout = IDLE
     settings.persistence.diffbase_storage = NoDifferences()
     settings.persistence.progress_storage = NoProgress()

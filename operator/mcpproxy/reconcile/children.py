@@ -63,7 +63,7 @@ class ChildWriter:
     def progress(self, key: ProxyKey) -> tuple[str, int]:
         """Return the kind that is being written for an MCPProxy, and how many were in total.
 
-        A server that answers other writes of this kind meanwhile is busy, and will respond.
+        A server that responds to other writes of this kind is busy, and will respond to this one.
         """
         kind = self._writing.get(key, "")
         return kind, self._written[kind]
