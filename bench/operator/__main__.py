@@ -9,16 +9,23 @@ and then an operator makes the same children of the MCPProxies, each in a cluste
 import argparse
 import asyncio
 import json
+import os
 import signal
 import sys
 import tempfile
 from contextlib import AsyncExitStack
+from datetime import date
 from pathlib import Path
+from typing import Final
 
 from bench.operator.api import connected
 from bench.operator.bare_cluster import Cluster, bare_cluster, missing, operating
 from bench.operator.phases import Figures, Phases, install_crd, stub_of_pods
 from bench.operator.report import Run, document
+from scripts.generated import between
+
+BEGIN: Final = "<!-- measured, by make bench-operator -->\n"
+END: Final = "<!-- end -->\n"
 
 
 def main() -> int:
@@ -30,7 +37,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=1, help="runs of each size (1)")
     parser.add_argument("--idle", type=float, default=60.0, help="seconds of rest (60)")
     parser.add_argument("--json", type=Path, help="file for the figures of each run")
-    parser.add_argument("--write", type=Path, help="page to write the tables to")
+    parser.add_argument("--write", type=Path, help="page between whose marks the table is written")
     parser.add_argument("--skip-plain", action="store_true", help="leave the script out")
     args = parser.parse_args()
     lack = missing()
@@ -50,7 +57,9 @@ def main() -> int:
     text = document(runs)
     sys.stdout.write(text)
     if args.write is not None:
-        args.write.write_text(text)
+        page = args.write.read_text(encoding="utf-8")
+        about = f"{date.today().isoformat()}, {os.cpu_count()} cores, {args.rounds} round(s).\n\n"
+        args.write.write_text(between(page, BEGIN, END, about + text), encoding="utf-8")
     return 0
 
 

@@ -15,7 +15,7 @@ import httpx2
 from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.api.manifest import config_hash
-from mcpproxy.api.v1alpha1.status import BackendStatus, ComponentCounts, PodReport
+from mcpproxy.api.v1alpha1.status import BackendState, BackendStatus, ComponentCounts, PodReport
 from mcpproxy.cluster.resources import (
     ALWAYS,
     CONFIG_MAP,
@@ -33,7 +33,7 @@ from tests.apiserver.wire import Wire
 from tests.operator_faults.end_state import state_of
 from tests.reconcile.stage import controlled_by
 from tests.support.builders import a_manifest
-from tests.support.on_demand import ASKED, ASKING, AT_ONCE
+from tests.support.on_demand import ASKED, ASKING
 
 NAME: Final = "tools"
 MERGE: Final = "application/merge-patch+json"
@@ -79,9 +79,9 @@ class Supervisor:
 
 
 @contextmanager
-def supervised(wire: Wire, namespace: str, log: Path) -> Iterator[Supervisor]:
-    """Run an operator for one namespace until the block ends."""
-    args = ("--namespace", namespace, "--resync-interval", "1s")
+def supervised(wire: Wire, namespace: str, log: Path, *more: str) -> Iterator[Supervisor]:
+    """Run an operator for one namespace until the block ends, with `more` arguments."""
+    args = ("--namespace", namespace, "--resync-interval", "1s", *more)
     supervisor = Supervisor(partial(starting, wire.kubeconfig, *args, log=log))
     try:
         supervisor.until(lambda: supervisor.operator.get("/readyz")[0] == 200, "it is ready")
@@ -122,6 +122,11 @@ class Story:
         assert answer.is_success, answer.text
         self._supervisor.until(lambda: self.find(MCP_PROXY) is None, "it is gone")
 
+    def report(self, state: BackendState) -> None:
+        """Let the pod report its only backend in a state."""
+        config = self.find(CONFIG_MAP, self._mounted() or "") or {}
+        self._pod.say(_report(config["data"][constants.CONFIG_FILE], state))
+
     def find(self, kind: ResourceKind, name: str = NAME) -> Object | None:
         """One object; None if there is none."""
         answer = self._client.get(kind.path(self._namespace, name))
@@ -160,8 +165,7 @@ class Story:
         self._supervisor.until(self._has_config, "the ConfigMap exists")
         deployment = self.find(DEPLOYMENT) or {}
         template = deployment["spec"]["template"]
-        config = self.find(CONFIG_MAP, mounted_config_map(template["spec"], NAME) or "") or {}
-        self._pod.say(_report(config["data"][constants.CONFIG_FILE]))
+        self.report("Healthy")
         labels, name = template["metadata"]["labels"], f"{NAME}-{self._rollouts}"
         metadata = {"name": name, "labels": labels}
         owner = {"ownerReferences": [controlled_by({**deployment, "kind": DEPLOYMENT.name})]}
@@ -200,10 +204,7 @@ class Story:
         assert answer.is_success, answer.text
 
 
-def _report(config: str) -> PodReport:
-    counts = ComponentCounts(tools=2, prompts=0)
-    backend = BackendStatus(name="weather", state="Healthy", components=counts)
+def _report(config: str, state: BackendState = "Healthy") -> PodReport:
+    counts = ComponentCounts(tools=2, prompts=0) if state == "Healthy" else None
+    backend = BackendStatus(name="weather", state=state, components=counts)
     return PodReport(config_hash=config_hash(config), version="1", clashes=[], backends=[backend])
-
-
-EVERY_CHILD: Final = (*ALWAYS, *AT_ONCE)
