@@ -20,7 +20,7 @@ from scripts.machine import KIND_UP, ROOT
 BARE: Final = KIND_UP.parent.parent / "kind-addons" / "bare-cluster"
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _KIB: Final = 1024
-_START: Final = 60.0
+_START: Final = 300.0
 """Seconds that the operator may take to start."""
 
 

@@ -45,8 +45,8 @@ class Wire:
         self.holds: Callable[[Request], bool] = lambda request: False
         self.fault: Callable[[Request], int | str | None] = lambda request: None
         """Gives the HTTP status of a refusal, "hang", "cut", or None for requests that pass."""
-        self.answered: Callable[[Request], None] = lambda request: None
-        """Called when the API server has answered, before the operator is told."""
+        self.answered: Callable[[Request, int], None] = lambda request, status: None
+        """Called with the HTTP status of the API server, before the operator gets the response."""
         self.replays: Callable[[Request], bool] = lambda request: False
         """Chooses reads that get the answer of the time before."""
         self.events: Callable[[Request, bytes], Iterable[bytes | None]] | None = None
@@ -154,7 +154,7 @@ class Wire:
         read: tuple[str, str],
     ) -> web.Response:
         response = web.Response(status=answer.status, headers=headers, body=await answer.read())
-        self.answered(request)
+        self.answered(request, answer.status)
         await self._wait(request)
         if request.method == "GET":
             self._answers[read] = response

@@ -39,7 +39,7 @@ NAME: Final = "tools"
 MERGE: Final = "application/merge-patch+json"
 CHANGED: Final = {"cache": {"ttl": "7s"}, "disruptionBudget": None, "autoscaling": None}
 """A change that makes another ConfigMap and removes two children."""
-_PATIENCE: Final = 4
+_PATIENCE: Final = 8
 """Times 20 seconds for each step: an operator may start again in it."""
 
 

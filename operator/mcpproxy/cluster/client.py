@@ -20,8 +20,8 @@ TIMEOUT: Final = 15.0
 """Seconds that one request may take."""
 READ_TIMEOUT: Final = 5.0
 """Seconds that one read may take."""
-PAGE: Final = 200
-"""Objects in one page of a list, of which a thousand in memory at once would take 20 MiB."""
+PAGE: Final = 500
+"""Objects in one page of a list."""
 HEIR: Final = f"{constants.FIELD_MANAGER}-handed-over"
 """Field manager of fields that the operator has set and now leaves to others."""
 
