@@ -1,14 +1,17 @@
 """The soak: `make soak`, or
 
-    python -m bench.soak [--seconds 600] [--clients 32] [--workers 1]
+    python -m bench.soak [--seconds 600] [--clients 32] [--workers 1] [--seed N] [--calm]
 
 Clients of both eras come, call as fast as replies come, and go: with a DELETE, or without a word.
-Once warm, the resident memory of the proxy's processes is flat within 5 %, and no reply is wrong;
-else the exit code is 1.
+Meanwhile backends are killed, restarted and stopped at random times from a printed seed, one at a
+time; `--calm` leaves them alone. Once warm, the resident memory of the proxy's processes is flat
+within 5 %, no reply is wrong, and calls fail only at disturbed backends, with an error that says
+whether they may have run; else the exit code is 1. `make soak DURATION=3600` takes an hour.
 """
 
 import argparse
 import asyncio
+import functools
 import itertools
 import json
 import os
@@ -23,6 +26,7 @@ from typing import Final
 
 from bench import client, replies, targets
 from bench.client import Connection
+from bench.disturbances import Disturbances
 from bench.memory import resident
 from bench.messages import Operation, Requests
 from bench.processes import Processes, free_port
@@ -35,6 +39,10 @@ WARM: Final = 0.25
 """Part of the time that is ignored."""
 WINDOWS: Final = 6
 _SAMPLES: Final = 60
+_RETRY: Final = 0.5
+"""Seconds that a client waits after a call that failed."""
+_SAYS: Final = b'"mayHaveRun"'
+"""Member of errors that says whether a call may have run."""
 _TOOLS: Final = 10
 _BACKENDS: Final[dict[str, tuple[bool, str]]] = {
     "plain": (False, "Isolated"),
@@ -48,9 +56,12 @@ _MIX: Final[tuple[Operation, ...]] = (*(("echo",) * 16), "list", "progress", "la
 class Clients:
     """Comes and goes in a number of places at once."""
 
-    def __init__(self, url: str, end: float) -> None:
+    def __init__(self, url: str, end: float, faults: Disturbances | None = None) -> None:
         """Until `end`, in seconds of time.monotonic."""
         self.url, self._end = url, end
+        self._faults = faults
+        self.lost = 0
+        """Number of calls that failed at a backend that was disturbed."""
         self.lives = itertools.count()
         self.calls = 0
         self.errors: list[str] = []
@@ -103,8 +114,24 @@ class Clients:
         name = f"{backends[number % len(backends)]}_{tool}"
         reply = await connection.exchange(requests.operation(operation, number, name))
         self.calls += 1
-        if not replies.is_right(operation, number, reply, _TOOLS * len(_BACKENDS)):
+        if replies.is_right(operation, number, reply, _TOOLS * len(_BACKENDS)):
+            return
+        if not self._explains(operation, name, reply):
             raise BadReply(f"{operation} of {name}", reply)
+        self.lost += 1
+        # As other clients, it waits before it tries again.
+        await asyncio.sleep(_RETRY)
+
+    def _explains(self, operation: Operation, name: str, reply: Reply) -> bool:
+        """Return True if a fault of a backend explains a reply that has no result."""
+        faults = self._faults
+        if faults is None or reply.status not in (200, 400, 404):
+            return False
+        if operation == "list":
+            # The list is that of the backends that are left.
+            return faults.any_lately
+        backend = name.partition("_")[0]
+        return faults.concern(backend) and _SAYS in reply.body and b'"result"' not in reply.body
 
 
 def _calls(number: int) -> Iterator[int]:
@@ -125,22 +152,26 @@ def spread(samples: Sequence[float]) -> float:
     return max(medians) / min(medians) - 1
 
 
-async def _proxy(processes: Processes, directory: Path, workers: int) -> tuple[str, int]:
-    """The proxy's URL and process, ready."""
-    backends = []
+async def _proxy(
+    processes: Processes, directory: Path, workers: int, seed: int
+) -> tuple[str, int, Disturbances]:
+    """The proxy's URL and process, and the faults of its backends, which run."""
+    backends, starts = [], {}
     for name, (sessions, mode) in _BACKENDS.items():
         port = free_port()
         command = targets.stub_command(Behaviour("both", sessions=sessions, tools=_TOOLS), port)
-        await processes.start(f"stub-{name}", command, processes.others)
+        starts[name] = functools.partial(processes.start, f"stub-{name}", command, processes.others)
         url = f"http://127.0.0.1:{port}/mcp"
         backends.append({"name": name, "url": url, "session": {"mode": mode}})
+    faults = Disturbances(starts, seed)
+    await faults.start()
     path = directory / "mcpproxy.yaml"
     # JSON is YAML.
     path.write_text(json.dumps(targets.manifest_of({"backends": backends})), encoding="utf-8")
     port, pin = free_port(), processes.tested if workers == 1 else None
     command = targets.run_command(path, port, workers)
     process = await processes.start("mcpproxy", command, pin)
-    return f"http://127.0.0.1:{port}/mcp", process.pid
+    return f"http://127.0.0.1:{port}/mcp", process.pid, faults
 
 
 async def _ready(url: str) -> None:
@@ -171,25 +202,29 @@ async def _watched(clients: Clients, pid: int, seconds: float) -> list[float]:
         samples.append(resident(pid) / 2**20)
         rate, before = (clients.calls - before) / pause, clients.calls
         shown = f"{number * pause:6.0f} s  {samples[-1]:6.1f} MiB  {rate:6.0f} calls/s"
-        print(f"{shown}  {len(clients.errors)} errors", flush=True)
+        print(f"{shown}  {len(clients.errors)} errors  {clients.lost} lost", flush=True)
     return samples
 
 
-async def soak(seconds: float, places: int, workers: int) -> int:
-    """Run it; 0, or 1 when memory is not flat or a reply is wrong."""
+async def soak(seconds: float, places: int, workers: int, seed: int | None) -> int:
+    """Run it; 0, or 1 when memory is not flat or a reply is wrong. Without a seed, no faults."""
+    print(f"seed {seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="soak-") as directory:
         async with Processes(Path(directory)) as processes:
             if processes.pinned:
                 os.sched_setaffinity(0, {processes.others})
-            url, pid = await _proxy(processes, Path(directory), workers)
+            url, pid, faults = await _proxy(processes, Path(directory), workers, seed or 0)
             await _ready(url)
-            clients = Clients(url, time.monotonic() + seconds)
+            end = time.monotonic() + seconds
+            clients = Clients(url, end, None if seed is None else faults)
             work = asyncio.gather(*(clients.place() for _ in range(places)))
+            disturbing = asyncio.create_task(faults.run(0.0 if seed is None else end))
             samples = await _watched(clients, pid, seconds)
-            await work
+            await asyncio.gather(work, disturbing)
     grown = spread(samples)
     lives = next(clients.lives)
     print(f"{clients.calls} calls of {lives} clients, {len(clients.errors)} errors")
+    print(f"faults: {dict(faults.made)}; {clients.lost} calls failed at disturbed backends")
     print(
         f"memory once warm: {grown:.1%} between the emptiest and the fullest part; {FLAT:.0%} may"
     )
@@ -204,8 +239,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600.0, help="%(default)s")
     parser.add_argument("--clients", type=int, default=32, help="at once (%(default)s)")
     parser.add_argument("--workers", type=int, default=1, help="of the proxy (%(default)s)")
+    parser.add_argument("--seed", type=int, default=random.randrange(2**32), help="of the faults")
+    parser.add_argument("--calm", action="store_true", help="without faults")
     args = parser.parse_args()
-    return asyncio.run(soak(args.seconds, args.clients, args.workers))
+    seed = None if args.calm else args.seed
+    return asyncio.run(soak(args.seconds, args.clients, args.workers, seed))
 
 
 if __name__ == "__main__":

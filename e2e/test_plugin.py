@@ -48,10 +48,10 @@ def test_status_shows_the_operator_and_the_proxy(plugged: World) -> None:
     everything = _plugin(plugged, "status")
     assert everything.returncode == 0, everything.stderr
     assert b"Operator mcpproxy-system/mcpproxy-operator: 1 ready" in everything.stdout
-    one = _plugin(plugged, "status", NAME)
-    assert one.returncode == 0, one.stderr
+    single = _plugin(plugged, "status", NAME)
+    assert single.returncode == 0, single.stderr
     for text in (b"teller  Healthy", b"Ready", b"Running"):
-        assert text in one.stdout
+        assert text in single.stdout
 
 
 def test_list_and_call_reach_the_tools_of_a_proxy(plugged: World) -> None:

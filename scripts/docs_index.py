@@ -25,10 +25,10 @@ class IndexedPage:
 
 def title_of(path: str) -> str:
     """Return the first heading of a page. Raise ValueError if it has none."""
-    found = _HEADING.search((DOCS / path).read_text(encoding="utf-8"))
-    if found is None:
+    heading = _HEADING.search((DOCS / path).read_text(encoding="utf-8"))
+    if heading is None:
         raise ValueError(f"docs/{path} has no heading")
-    return found[1]
+    return heading[1]
 
 
 def sections() -> Iterator[tuple[str, list[IndexedPage]]]:

@@ -106,7 +106,6 @@ def write_or_check(directory: Path, files: Mapping[str, str], arguments: list[st
 
 def main(arguments: list[str]) -> int:
     """Write or check the manifests. Sources of other manifests come first."""
-    write = arguments != ["--check"]
     sources = {
         "base/leases.yaml": leases(),
         "overlays/cluster/role.yaml": role("ClusterRole"),
@@ -114,12 +113,10 @@ def main(arguments: list[str]) -> int:
         "monitoring/dashboard.json": dashboard(),
         "argocd/argocd-cm.yaml": argocd_settings(),
     }
-    results = [differs(MANIFESTS / path, text, write=write) for path, text in sources.items()]
-    results += [
-        differs(MANIFESTS / path, install(overlay), write=write)
-        for overlay, path in INSTALLS.items()
-    ]
-    return 1 if any(results) and not write else 0
+    code = write_or_check(MANIFESTS, sources, arguments)
+    # Overlays contain the sources.
+    installs = {path: install(overlay) for overlay, path in INSTALLS.items()}
+    return max(code, write_or_check(MANIFESTS, installs, arguments))
 
 
 if __name__ == "__main__":

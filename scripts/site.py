@@ -49,8 +49,8 @@ def build() -> None:
 def loaded_from_elsewhere(site: Path) -> Iterator[str]:
     """Yield the page and the address of everything that pages load from other hosts."""
     for page in sorted(site.rglob("*.html")):
-        for found in _LOADED.finditer(page.read_text(encoding="utf-8")):
-            yield f"{page.relative_to(site)}: {found['src'] or found['href']}"
+        for match in _LOADED.finditer(page.read_text(encoding="utf-8")):
+            yield f"{page.relative_to(site)}: {match['src'] or match['href']}"
 
 
 def _run(*command: str, env: Mapping[str, str] | None = None) -> None:

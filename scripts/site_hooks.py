@@ -31,7 +31,7 @@ def on_page_markdown(markdown: str, page: Any, **others: Any) -> str:
     """Adapt the links of a page that lead out of docs/."""
     parts = _CODE.split(markdown)
     for index in range(0, len(parts), 2):
-        parts[index] = _LINK.sub(lambda found: _adapted(found, page.file.src_uri), parts[index])
+        parts[index] = _LINK.sub(lambda match: _adapted(match, page.file.src_uri), parts[index])
     return "".join(parts)
 
 

@@ -88,7 +88,6 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
             "plan/approval.py",
             "plan/local/remedies.py",
             "plan/local/watch.py",
-            "terminal/files/secret_values.py",
             "terminal/version_command.py",
             "proxy/authorization/callers.py",
             "proxy/admin/page/addresses.py",
@@ -125,7 +124,6 @@ WIDE: Final[Mapping[str, frozenset[str]]] = {
             "plan/collect.py",
             "proxy/bootstrap.py",
             "proxy/downstream/app.py",
-            "proxy/gateway/gateway.py",
             "proxy/runtime.py",
             "proxy/upstream/backend.py",
             "proxy/upstream/monitor/monitor.py",
@@ -179,8 +177,8 @@ FOREIGN: Final[Mapping[str, frozenset[str]]] = {
     ),
     "a session over streams is older than the handshake on it": frozenset(
         {
-            "proxy/upstream/connect/handshake.py:greeting",
-            "proxy/upstream/connect/stdio_connector.py:greeting",
+            "proxy/upstream/connect/handshake.py:server",
+            "proxy/upstream/connect/stdio_connector.py:server",
         }
     ),
     "state of requests under way; to be moved into one class": frozenset(

@@ -7,11 +7,11 @@ import yaml
 LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def parse_yaml(text: str) -> Any:
+def parse_yaml(text: str | bytes) -> Any:
     """Return the only document of a YAML text. Raises yaml.YAMLError."""
     return yaml.load(text, Loader=LOADER)
 
 
-def parse_documents(text: str) -> list[Any]:
+def parse_documents(text: str | bytes) -> list[Any]:
     """Return all documents of a YAML text. Raises yaml.YAMLError."""
     return list(yaml.load_all(text, Loader=LOADER))

@@ -1,8 +1,14 @@
-"""MCP proxies as Kubernetes resources.
+"""MCP proxies as Kubernetes resources, and in Python programs.
 
-Reading order: `api` (the contract), `desired` (MCPProxy → manifests), `reconcile.reconciler` (the
-operator's main path), `controller` (its triggers), `proxy.runtime` (the program in the pods),
-`library.create` (proxies in Python programs).
+In a program, create a proxy and serve it (docs/library.md):
+
+    from mcpproxy import create_proxy
+
+    create_proxy("https://weather.example.com/mcp").run(transport="http")
+
+Reading order of the source: `api` (the contract), `desired` (MCPProxy → manifests),
+`reconcile.reconciler` (the operator's main path), `controller` (its triggers), `proxy.runtime` (the
+program in the pods), `library.create` (proxies in Python programs).
 """
 
 from importlib import import_module
@@ -35,3 +41,8 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"mcpproxy.library.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """Return the names of the library, without loading it."""
+    return __all__

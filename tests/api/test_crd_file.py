@@ -1,5 +1,6 @@
 """The generated CRD: what it says, and that the committed file is what is generated."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,14 @@ import yaml
 
 from mcpproxy.api.crd import definition
 from mcpproxy.cli import main
+from scripts.yaml_files import LOADER
 
 CRD_FILE = Path(__file__).parents[2] / "crds" / "mcpproxies.mcpproxy.dev.yaml"
 # What KEP-1111 and KEP-2335 forbid or what would drift under GitOps.
 FORBIDDEN = {"$ref", "$defs", "title", "const", "default", "nullable", "oneOf", "allOf"}
 
 
+@functools.cache
 def version() -> dict[str, Any]:
     (result,) = definition.definition()["spec"]["versions"]
     assert isinstance(result, dict)
@@ -31,21 +34,30 @@ def schemas(schema: dict[str, Any], path: str = "") -> list[tuple[str, dict[str,
     return [(path, schema), *[result for at, item in below for result in schemas(item, at)]]
 
 
+@functools.cache
+def rendered() -> str:
+    """The text of the CRD, which takes a second."""
+    return definition.render()
+
+
+@functools.cache
 def all_schemas() -> list[tuple[str, dict[str, Any]]]:
     return schemas(version()["schema"]["openAPIV3Schema"])
 
 
 def test_the_committed_crd_matches_the_models() -> None:
-    assert CRD_FILE.read_text() == definition.render(), "run: mcpproxy crd > crds/" + CRD_FILE.name
+    assert CRD_FILE.read_text() == rendered(), "run: mcpproxy crd > crds/" + CRD_FILE.name
 
 
 def test_the_file_has_no_anchors() -> None:
-    assert not any(isinstance(token, yaml.AnchorToken) for token in yaml.scan(definition.render()))
+    assert not any(
+        isinstance(token, yaml.AnchorToken) for token in yaml.scan(rendered(), Loader=LOADER)
+    )
 
 
 def test_the_command_prints_the_crd(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["crd"]) == 0
-    assert capsys.readouterr().out == definition.render()
+    assert capsys.readouterr().out == rendered()
 
 
 def test_the_schema_has_nothing_that_is_not_structural_and_no_default_but_that_of_the_status() -> (

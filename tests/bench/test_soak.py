@@ -1,11 +1,15 @@
 """The soak: what it does, and what it finds."""
 
 import asyncio
+import functools
 import time
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 
+from bench import disturbances, targets
+from bench.processes import Processes, free_port
 from bench.soak import Clients, spread
 from bench.stub import Behaviour
 from tests.bench.stubs import served
@@ -36,6 +40,33 @@ async def test_clients_come_and_go_through_a_proxy_without_an_error() -> None:
     assert result.errors == []
     assert next(result.lives) > 8
     assert result.calls > 8
+
+
+@pytest.mark.slow
+async def test_backends_that_are_killed_and_stopped_lose_calls_and_cause_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disturbances, "PAUSES", (0.2, 0.3))
+    monkeypatch.setattr(disturbances, "OUTAGES", (0.2, 0.4))
+    monkeypatch.setattr(disturbances, "AFTERMATH", 2.0)
+    async with Processes(tmp_path) as processes, AsyncExitStack() as stack:
+        starts, specs = {}, []
+        for name in ("plain", "fresh", "held"):
+            port = free_port()
+            command = targets.stub_command(Behaviour("both"), port)
+            starts[name] = functools.partial(processes.start, name, command, None)
+            specs.append({"name": name, "url": f"http://127.0.0.1:{port}/mcp"})
+        faults = disturbances.Disturbances(starts, seed=1)
+        await faults.start()
+        proxy = await stack.enter_async_context(proxied(*specs))
+        for name in starts:
+            await proxy.until(name, "Healthy")
+        end = time.monotonic() + 6.0
+        clients = Clients(proxy.url, end, faults)
+        await asyncio.gather(faults.run(end), *(clients.place() for _ in range(8)))
+    assert faults.made.total() > 2
+    assert clients.errors == []
+    assert clients.calls > 8
 
 
 async def test_a_wrong_reply_is_an_error() -> None:

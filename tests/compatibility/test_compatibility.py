@@ -106,11 +106,11 @@ def test_tokens_are_opened_and_sealed_to_the_very_same_text(version: str) -> Non
     sealer = Sealer([tokens["key"].encode()], lambda size: bytes(range(size)))
     info = b'{"name":"c","version":"1"}'
     client = ClientIdentity("2025-11-25", b'{"roots":{}}', info, principal="p", session="s")
-    ticket = SessionToken(client, tokens["time"], tokens["owner"])
+    token = SessionToken(client, tokens["time"], tokens["owner"])
     assert (
-        session_token.decode_session_token(sealer, tokens["session"], "p", tokens["time"]) == ticket
+        session_token.decode_session_token(sealer, tokens["session"], "p", tokens["time"]) == token
     )
-    assert session_token.encode_session_token(sealer, ticket) == tokens["session"]
+    assert session_token.encode_session_token(sealer, token) == tokens["session"]
 
 
 def test_state_in_a_pod_of_another_version_is_found(version: str) -> None:

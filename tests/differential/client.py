@@ -116,7 +116,8 @@ class Client:
                 if "method" in message and "id" in message and on_request is not None:
                     reply = on_request(message)
                     if reply is not None:
-                        assert await self.tell(reply) == 202
+                        status = await self.tell(reply)
+                        assert status == 202, f"HTTP {status} to {reply!r}"
         return results
 
     async def stream(self, last: str | None = None) -> AsyncIterator[tuple[str | None, bytes]]:

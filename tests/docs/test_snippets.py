@@ -25,10 +25,10 @@ def _snippets(language: str) -> Iterator[Any]:
     """The contents of all blocks of a language, each with its page and line."""
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        for found in _BLOCK.finditer(text):
-            if found[2] == language:
-                line = text[: found.start()].count("\n") + 1
-                yield pytest.param(found[3], id=f"{page.name}:{line}")
+        for block in _BLOCK.finditer(text):
+            if block[2] == language:
+                line = text[: block.start()].count("\n") + 1
+                yield pytest.param(block[3], id=f"{page.name}:{line}")
 
 
 @pytest.mark.parametrize("text", list(_snippets("yaml")))

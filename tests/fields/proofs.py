@@ -304,6 +304,9 @@ PROOFS: Final[dict[str, str]] = {
         f"{_RUNTIME}/test_principals.py"
         "::test_a_client_whose_token_is_refreshed_keeps_its_session_and_state"
     ),
+    ".monitoring.profiling": (
+        f"{_RUNTIME}/test_profile.py::test_a_profile_shows_the_functions_that_serve_calls"
+    ),
     ".monitoring.tracing.endpoint": (
         f"{_TRACING}::test_a_call_is_one_trace_through_client_proxy_and_backend"
     ),

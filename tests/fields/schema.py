@@ -7,7 +7,11 @@ from mcpproxy.api.crd import definition
 from mcpproxy.api.manifest import RUNTIME_FIELDS
 from tests.samples.test_samples import fields
 
-_OF_THE_RUNTIME: Final = (*(f".{name}" for name in RUNTIME_FIELDS), ".monitoring.tracing")
+_OF_THE_RUNTIME: Final = (
+    *(f".{name}" for name in RUNTIME_FIELDS),
+    ".monitoring.profiling",
+    ".monitoring.tracing",
+)
 _OF_THE_OPERATOR: Final = {
     ".backends[].optional",
     ".catalog.approvedHash",

@@ -15,7 +15,9 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
+import mcpproxy
 from mcpproxy import Identity, Server, create_proxy
+from mcpproxy.proxy.embed import asgi
 from tests.library.conftest import ERAS, in_its_own_task, names, text
 from tests.proxy.runtime.serving import free_port
 from tests.proxy.runtime.waiting import eventually
@@ -227,6 +229,29 @@ async def test_an_ambiguous_header_is_refused(header: tuple[bytes, bytes]) -> No
     assert sent[0]["status"] == 400
 
 
+async def test_a_client_that_does_not_take_a_response_is_disconnected_in_the_end() -> None:
+    protocol, taken = _Talker(), asyncio.Event()
+
+    async def send(event: Any) -> None:
+        taken.set()
+        await asyncio.Event().wait()
+
+    async def receive() -> Any:
+        if protocol.requested:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": b"{}"}
+
+    scope = {"type": "http", "method": "POST", "path": "/mcp", "headers": []}
+    serving = asyncio.create_task(asgi.serve_request(protocol, scope, receive, send))
+    await asyncio.wait_for(taken.wait(), 10)
+    assert protocol.transport.get_write_buffer_size() > asgi.MAX_UNSENT
+    assert protocol.paused
+    protocol.transport.abort()
+    with pytest.raises(ConnectionAbortedError, match="before it was complete"):
+        await asyncio.wait_for(serving, 10)
+    assert protocol.lost
+
+
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 async def test_a_client_connects_within_the_process(peer: Any, mode: str) -> None:
     _, url = await peer()
@@ -301,6 +326,11 @@ async def test_a_strict_list_fails_if_one_backend_is_down(peer: Any) -> None:
     assert await complete.list_tools(strict=True)
 
 
+def test_dir_shows_the_names_that_a_program_imports() -> None:
+    assert {"Proxy", "Server", "create_proxy", "mount"} < set(dir(mcpproxy))
+    assert "import_module" not in dir(mcpproxy)
+
+
 def test_decorators_keep_the_types_of_functions() -> None:
     server = Server("typed")
     added = assert_type(server.tool(_add)(1, 2), int)
@@ -310,6 +340,28 @@ def test_decorators_keep_the_types_of_functions() -> None:
 
 def _add(a: int, b: int) -> int:
     return a + b
+
+
+class _Talker(asyncio.Protocol):
+    """A connection of a server that responds to everything with a large body."""
+
+    transport: Any = None
+    requested = paused = lost = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.requested = True
+        size = 2 * asgi.MAX_UNSENT
+        self.transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size)
+        self.transport.write(b"a" * size)
+
+    def pause_writing(self) -> None:
+        self.paused = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
 
 
 def _modern_call(name: str, **arguments: Any) -> dict[str, Any]:

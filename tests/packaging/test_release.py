@@ -90,12 +90,12 @@ def test_every_image_has_the_name_that_the_setting_gives_it(built: tuple[Path, P
         assert container["image"] == f"{PREFIX}/operator:{images.TAG}"
         assert f"--image={PREFIX}/runtime:{images.TAG}" in container["args"]
     chart = contents(only(place, f"mcpproxy-operator-{images.TAG}.tgz"))
-    values = parse_yaml(chart["mcpproxy-operator/values.yaml"])
+    values = parse_yaml(chart["mcpproxy-operator/values.yaml"].decode())
     assert values["image"]["repository"] == f"{PREFIX}/operator"
     assert values["runtime"]["image"]["repository"] == f"{PREFIX}/runtime"
     bundle = contents(only(place, "*bundle*.tgz"))
     version = bundle["bundle/manifests/mcpproxy-operator.clusterserviceversion.yaml"]
-    annotations = parse_yaml(version)["metadata"]["annotations"]
+    annotations = parse_yaml(version.decode())["metadata"]["annotations"]
     assert annotations["containerImage"] == f"{PREFIX}/operator:{images.TAG}"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", annotations["createdAt"])
     assert re.search(rf"(?<!team/)\b{images.PREFIX}/operator:".encode(), version) is None

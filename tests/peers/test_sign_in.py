@@ -24,7 +24,7 @@ from scripts.demo_local import free_ports
 from scripts.machine import ROOT
 from tests.peers.browser import Browser
 from tests.peers.sdk_sign_in import Storage, interactive, list_tools
-from tests.peers.world import CLIENT_SECONDS, NODE, Server, ask
+from tests.peers.world import CLIENT_SECONDS, INSPECTOR, NODE, Server, ask
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(180)]
 
@@ -207,5 +207,28 @@ def test_mcp_remote_signs_in_for_a_client_without_oauth(
     command = ["env", *variables, NODE, REMOTE, protected.url, str(port), "--allow-http"]
     answers = ask(Server("stdio", json.dumps(command)), mode, [("tools/list", {})])
     listed = answers["answers"][0]["result"]["tools"]
+    assert sorted(tool["name"] for tool in listed) == TOOLS
+    assert (tmp_path / "browser.log").read_text(encoding="utf-8").count(protected.issuer) == 1
+
+
+def test_the_inspector_registers_itself_and_signs_in(
+    protected: Protected, browser: dict[str, str], tmp_path: Path
+) -> None:
+    [port] = free_ports(1)
+    callback = f"http://127.0.0.1:{port}/callback"
+    command = [NODE, INSPECTOR, "--cli", protected.url, "--transport", "http"]
+    command += ["--callback-url", callback, "--method", "tools/list", "--format", "json"]
+    opens = {"MCP_AUTO_OPEN_ENABLED": "true", "MCP_INSPECTOR_SECRET_STORE": "memory"}
+    done = subprocess.run(
+        command,
+        env={**browser, **opens},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=CLIENT_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    listed = json.loads(done.stdout)["result"]["tools"]
     assert sorted(tool["name"] for tool in listed) == TOOLS
     assert (tmp_path / "browser.log").read_text(encoding="utf-8").count(protected.issuer) == 1

@@ -38,15 +38,15 @@ async def test_a_slow_typescript_stdio_server_is_used_in_the_era_of_its_client(
 
     spec = an_mcpproxy(backends=[{"name": "slow", "stdio": {"command": NODE}}]).spec
     background, client = TaskSet(), CLIENTS[era]
-    opener = StdioConnector(spawn, effective_settings(spec, spec.backends[0]), background)
-    link = await opener.open(client)
+    connector = StdioConnector(spawn, effective_settings(spec, spec.backends[0]), background)
+    link = await connector.open(client)
     try:
         params = {"name": Raw(b'"era"'), "arguments": jsonrpc.EMPTY}
-        if link.greeting.modern:
-            params = add_client_meta(params, client, link.greeting.revision, None)
+        if link.server.modern:
+            params = add_client_meta(params, client, link.server.revision, None)
         caller = NullContext(client)
         answer = await link.request(UpstreamRequest(Raw(b"1"), "tools/call", params), caller)
-        assert link.greeting.modern is client.modern
+        assert link.server.modern is client.modern
         assert jsonrpc.decode(answer["result"])["content"][0]["text"] == era
     finally:
         await link.close()

@@ -38,6 +38,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--tool", default="", help="a tool that may be called without arguments, and often")
     add("--scoped-tool", default="", help="a tool that needs scopes")
     add("--scoped-tool-scopes", default="", help="these scopes, separated by spaces")
+    add("--token-bytes", type=int, default=0, help="size of the largest token that it reads")
     add("--browser-origin", default="", help="an origin of pages that the server admits")
     add("--main-issuer-only", action="store_true", help="the server trusts the issuer main alone")
     add("--slow", action="store_true", help="also run the checks that take a minute")
@@ -78,6 +79,7 @@ def _run(values: argparse.Namespace) -> int:
         tool=values.tool,
         scoped_tool=values.scoped_tool,
         scoped_tool_scopes=tuple(values.scoped_tool_scopes.split()),
+        token_bytes=values.token_bytes,
         browser_origin=values.browser_origin,
         main_issuer_only=values.main_issuer_only,
         slow=values.slow,

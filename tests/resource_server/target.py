@@ -40,6 +40,8 @@ class Options:
     scoped_tool: str = ""
     """A tool whose calls require `scoped_tool_scopes`."""
     scoped_tool_scopes: tuple[str, ...] = ()
+    token_bytes: int = 0
+    """Size of the largest token that it reads; 0 if it is unknown."""
     browser_origin: str = ""
     """The origin of pages whose requests it admits, other than its own."""
     main_issuer_only: bool = False

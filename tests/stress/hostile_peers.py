@@ -76,7 +76,8 @@ class Session:
         method = message.get("method")
         if method is None:
             waiting = self.waiting.pop(message["id"], None)
-            if waiting is not None:
+            # The call that asked may have been cancelled meanwhile.
+            if waiting is not None and not waiting.done():
                 waiting.set_result(message)
         elif method == "tools/call":
             task = asyncio.create_task(self._script.answer(PipeTurn(self, message)))

@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,23 +64,30 @@ async def instances(
     directory: Path, count: int, backends: list[dict[str, Any]], **spec: Any
 ) -> AsyncIterator[list[Instance]]:
     """So many proxies of these backends, ready; they are killed at the end."""
+    manifest, keys = prepared(directory, backends, **spec)
+    async with AsyncExitStack() as stack:
+        results = []
+        for number in range(count):
+            instance = await started(manifest, keys, directory / f"{number}.log")
+            stack.push_async_callback(instance.kill)
+            results.append(instance)
+        for instance in results:
+            await eventually(partial(is_ready, instance), "an instance to be ready")
+        yield results
+
+
+def prepared(directory: Path, backends: list[dict[str, Any]], **spec: Any) -> tuple[Path, Path]:
+    """Write the manifest of a proxy and its sealing keys; return their paths."""
     manifest = directory / "mcpproxy.json"
     manifest.write_text(json.dumps(a_manifest(backends=backends, **spec)), encoding="utf-8")
     keys = directory / "sealing"
     keys.mkdir(exist_ok=True)
     (keys / "current").write_bytes(bytes(range(32)))
-    async with AsyncExitStack() as stack:
-        results = []
-        for number in range(count):
-            item = await _started(manifest, keys, directory / f"{number}.log")
-            stack.push_async_callback(item.kill)
-            results.append(item)
-        for item in results:
-            await eventually(lambda item=item: _ready(item), "an instance to be ready")  # type: ignore[misc]
-        yield results
+    return manifest, keys
 
 
-async def _started(manifest: Path, keys: Path, log: Path) -> Instance:
+async def started(manifest: Path, keys: Path, log: Path) -> Instance:
+    """Start one process."""
     port, admin = free_port(), free_port()
     arguments = ["-f", manifest, "--port", port, "--admin-port", admin, "--sealing-keys", keys]
     with log.open("wb") as errors:
@@ -89,7 +97,8 @@ async def _started(manifest: Path, keys: Path, log: Path) -> Instance:
     return Instance(process, port, admin, log)
 
 
-async def _ready(instance: Instance) -> bool:
+async def is_ready(instance: Instance) -> bool:
+    """Return True if it is ready. Raise AssertionError if it has ended."""
     assert instance.process.returncode is None, instance.log.read_text()
     async with httpx2.AsyncClient() as http:
         try:

@@ -39,6 +39,8 @@ LIFETIME = 15
 """Seconds for which a token of this test is accepted."""
 RENEWED_AFTER = 1.0
 """Seconds after which a caller takes a new token."""
+PATIENT = {"timeout": "2m", "interval": "2m"}
+"""Health checks that wait as long as requests: a backend that is late is not one that has failed."""
 CREDENTIALS = "credentials"
 """Backend that gets the tokens of the callers."""
 
@@ -181,6 +183,7 @@ async def test_nothing_of_a_caller_reaches_another_while_tokens_are_refreshed(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(2**32))
+    print(f"SEED={seed}")  # noqa: T201
     async with AsyncExitStack() as stack:
         issuer = await stack.enter_async_context(issuing())
         director = Director(seed)
@@ -196,7 +199,7 @@ async def test_nothing_of_a_caller_reaches_another_while_tokens_are_refreshed(
         authorization, allowed = _rules(list(scripts))
         every = {name for names in allowed.values() for name in names}
         running = await stack.enter_async_context(
-            proxied(*specs, **issuer.spec(), authorization=authorization, audit={})
+            proxied(*specs, **issuer.spec(), authorization=authorization, audit={}, health=PATIENT)
         )
         limits = httpx2.Limits(max_connections=1024, max_keepalive_connections=0)
         http = await stack.enter_async_context(httpx2.AsyncClient(timeout=150, limits=limits))
@@ -220,7 +223,6 @@ async def test_nothing_of_a_caller_reaches_another_while_tokens_are_refreshed(
         for task in listening:
             task.cancel()
         await asyncio.gather(*listening, return_exceptions=True)
-        print(f"SEED={seed}")  # noqa: T201
         _check(list(members), scripts)
         assert min(member.tokens for member in members) > 1
     _check_credentials(peer)

@@ -242,15 +242,15 @@ async def test_a_stream_that_is_lost_with_its_instance_leaves_the_others_open(
     async with _call(other, "isolated_t", close=True) as answer:
         heard = await Heard().read(answer)
     assert heard.logs == ["one"]
-    standing = here.stream()
-    assert (await anext(standing))[1] == b"200"
+    session_context = here.stream()
+    assert (await anext(session_context))[1] == b"200"
     await eventually(lambda: _open(doomed.instances[0]), "the stream to be open")
     await doomed.instances[1].kill()
     refused = await _again(here, Heard(), heard.last_id)
     assert refused.status == 400
     assert await _open(doomed.instances[0])
-    assert isinstance(standing, AsyncGenerator)
-    await standing.aclose()
+    assert isinstance(session_context, AsyncGenerator)
+    await session_context.aclose()
 
 
 async def _open(instance: Instance) -> bool:

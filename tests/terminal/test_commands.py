@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,48 @@ def url() -> Iterator[str]:
         finally:
             server.terminate()
             server.stderr.read()
+
+
+class _Replies(BaseHTTPRequestHandler):
+    """A server whose tool has content of a type that MCP does not have."""
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        result = {
+            "initialize": {
+                "protocolVersion": "2025-11-25",
+                "capabilities": {"tools": {}},
+                "serverInfo": {"name": "s", "version": "1"},
+            },
+            "tools/list": {"tools": [{"name": "t", "inputSchema": {"type": "object"}}]},
+            "tools/call": {"content": [{"type": "hologram"}]},
+        }.get(request["method"])
+        reply = {"jsonrpc": "2.0", "id": request.get("id"), "result": result}
+        if result is None:
+            del reply["result"]
+            reply["error"] = {"code": -32601, "message": "Method not found"}
+        body = json.dumps(reply).encode()
+        self.send_response(200 if "id" in request else 202)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+def test_a_reply_that_is_not_mcp_ends_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Replies) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            target = f"http://127.0.0.1:{server.server_port}/mcp"
+            assert _run("call", target, "t") == 1
+        finally:
+            server.shutdown()
+    error = capsys.readouterr().err
+    assert error.startswith(f"mcpproxy call: {target}: the reply is not valid MCP: ")
+    assert error.count("\n") == 1
 
 
 def _run(*words: str) -> int:

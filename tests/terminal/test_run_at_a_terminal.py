@@ -1,5 +1,6 @@
 """`mcpproxy run` on a real pseudo terminal, and its log elsewhere."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -199,11 +200,25 @@ from mcpproxy.cli import main
 try:
     main()
 finally:
-    sys.stdout.write(repr(sorted({"rich", "difflib", "tomllib", "typer"} & set(sys.modules))))
+    sys.stdout.write(" ".join(sys.modules))
 """
+FOR_PEOPLE = frozenset({"rich", "difflib", "tomllib", "typer"})
+FEATURES = (
+    "audit",
+    "authentication",
+    "authorization",
+    "call_limits",
+    "gateway.access_guard",
+    "gateway.audited_requests",
+    "gateway.external_decisions",
+    "issuers",
+    "telemetry.tracing",
+    "upstream.credentials",
+)
+"""Packages and modules of the runtime for features that most proxies do not configure."""
 
 
-def test_a_pod_does_not_import_what_only_a_person_needs(tmp_path: Path) -> None:
+def test_a_pod_imports_no_module_for_people_or_for_absent_features(tmp_path: Path) -> None:
     manifest = tmp_path / "mcpproxy.yaml"
     manifest.write_text(
         "apiVersion: mcpproxy.dev/v1alpha1\nkind: MCPProxy\nmetadata: {name: tools}\n"
@@ -217,7 +232,15 @@ def test_a_pod_does_not_import_what_only_a_person_needs(tmp_path: Path) -> None:
         assert any("connection refused" in line for line in running.stderr)
         running.terminate()
         out, _ = running.communicate(timeout=50)
-    assert out == "[]"
+    imported = set(out.split())
+    assert imported & FOR_PEOPLE == set()
+    assert {name for name in imported if name.startswith(tuple(map(_module, FEATURES)))} == set()
+    # A renamed feature would be missing here as well.
+    assert all(importlib.util.find_spec(_module(feature)) for feature in FEATURES)
+
+
+def _module(feature: str) -> str:
+    return f"mcpproxy.proxy.{feature}"
 
 
 def test_a_closed_reader_of_the_output_ends_a_command_quietly(tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ PORT_SERVICE: Final = 80
 MCP_PATH: Final = "/mcp"
 METADATA_PATH: Final = "/.well-known/oauth-protected-resource"
 """Path of the metadata of a protected resource (RFC 9728); the path of the resource follows."""
+LIMITS_PATH: Final = "/.mcpproxy/limits"
+"""Path of messages about `spec.limits`, at the endpoint for instances."""
 
 CONFIG_DIR: Final = "/etc/mcpproxy"
 CONFIG_FILE: Final = "mcpproxy.yaml"

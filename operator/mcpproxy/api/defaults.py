@@ -236,6 +236,11 @@ def health_policy(spec: MCPProxySpec) -> HealthPolicy:
     )
 
 
+def profiles_are_enabled(spec: MCPProxySpec) -> bool:
+    """Return True if the admin port takes profiles."""
+    return spec.monitoring is not None and spec.monitoring.profiling == "Enabled"
+
+
 def service_port(spec: MCPProxySpec) -> int:
     """Return the port of the Service."""
     return (spec.service and spec.service.port) or constants.PORT_SERVICE

@@ -116,8 +116,9 @@ def runtime_manifest(proxy: MCPProxy) -> str:
     """
     spec = proxy.spec.to_manifest()
     fields = {field: spec[field] for field in RUNTIME_FIELDS if field in spec}
-    if "tracing" in spec.get("monitoring", {}):
-        fields["monitoring"] = {"tracing": spec["monitoring"]["tracing"]}
+    monitoring = spec.get("monitoring", {})
+    if monitored := {key: monitoring[key] for key in ("profiling", "tracing") if key in monitoring}:
+        fields["monitoring"] = monitored
     fields["backends"] = _by_name([_normalized(backend) for backend in fields["backends"]])
     # Only the operator compares the hash, so that approving by hash restarts no pod.
     fields.get("catalog", {}).pop("approvedHash", None)

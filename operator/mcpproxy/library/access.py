@@ -11,16 +11,16 @@ from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.api.v1alpha1 import Audit, Authentication, Authorization, MCPProxySpec
 from mcpproxy.proxy.embed import (
     ANONYMOUS,
+    AccessGuard,
     AuditedRequests,
     Catalog,
     ClientIdentity,
     ExternalDecisions,
     Identity,
-    Policy,
     ProxyConfig,
     RuntimeOptions,
     build_audited_requests,
-    build_policy,
+    build_guard,
     from_backends,
     with_access,
 )
@@ -87,9 +87,9 @@ class AccessSettings:
         if self.authentication is not None:
             self.configuration(base)
 
-    def policy(self, catalog: Catalog) -> tuple[Policy | None, ExternalDecisions | None]:
-        """Return the policy for the components in a catalog."""
-        return build_policy(self.authorization, catalog, {})
+    def guard(self, catalog: Catalog) -> tuple[AccessGuard | None, ExternalDecisions | None]:
+        """Return the guard of the components in a catalog, and its external service."""
+        return build_guard(self.authorization, catalog, {})
 
     def audited_requests(
         self, name: str, catalog: Catalog, descriptor: int

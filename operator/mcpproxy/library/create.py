@@ -73,7 +73,7 @@ def create_proxy(
         proxy.add_provider(target)
     elif configuration is not None:
         for part, source in server_targets(configuration):
-            proxy.add_part(BackendDefinition(part, source.settings, source.opener))
+            proxy.add_part(BackendDefinition(part, source.settings, source.make_connector))
     else:
         _add_client(proxy, target if isinstance(target, ProxyClient) else ProxyClient(target))
     return proxy
@@ -84,7 +84,9 @@ def _add_client(proxy: Proxy, client: ProxyClient) -> None:
         proxy.add_provider(ProxyProvider(lambda: client))
         return
     source = client.source
-    part = BackendDefinition("backend", source.settings, source.opener, 1, client.forwarding)
+    part = BackendDefinition(
+        "backend", source.settings, source.make_connector, 1, client.forwarding
+    )
     proxy.add_part(part)
 
 

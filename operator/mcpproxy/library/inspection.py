@@ -37,7 +37,7 @@ CALL = "tools/call"
 
 def client_of(gateway: Gateway, identity: Identity) -> ClientIdentity:
     """Return the client for requests on behalf of a caller."""
-    return gateway.restrict(identified(ClientIdentity(LATEST_LEGACY), identity))
+    return gateway.routing.restrict(identified(ClientIdentity(LATEST_LEGACY), identity))
 
 
 async def call_tool(
@@ -50,13 +50,13 @@ async def call_tool(
         "method": jsonrpc.encode_raw(CALL),
         "params": jsonrpc.encode_raw(params),
     }
-    await gateway.wait_for_route(CALL, params)
+    await gateway.routing.wait_for_route(CALL, params)
     try:
         caller = NullContext(client_of(gateway, identity))
         answer = await relay_request(gateway, request, CALL, params, caller)
         error = jsonrpc.error_of(answer, understood=True)
     except RpcError as raised:
-        gateway.record_refusal(raised, request)
+        gateway.routing.record_refusal(raised, request)
         error = raised
     if error is not None:
         raise MCPError(error.code, error.message, error.data)
@@ -69,7 +69,7 @@ async def list_components(
     """Return the components that a caller may use. Raise MCPError."""
     client = client_of(gateway, identity)
     try:
-        listing = await gateway.listing(kind, None, modern=False, client=client)
+        listing = await gateway.aggregate.listing(kind, None, modern=False, client=client)
     except RpcError as error:
         raise MCPError(error.code, error.message, error.data) from None
     items: list[dict[str, Any]] = jsonrpc.decode(listing)[kind.member]

@@ -169,7 +169,9 @@ class _Mounted:
         client, gateway = self._caller(ctx).client, self.inner.gateway
         items = list(own.get(kind.member, ()))
         try:
-            listed = jsonrpc.decode(await gateway.listing(kind, None, modern=modern, client=client))
+            listed = jsonrpc.decode(
+                await gateway.aggregate.listing(kind, None, modern=modern, client=client)
+            )
         except RpcError as error:
             if items:
                 return {**own, "ttlMs": 0} if "ttlMs" in own else own
@@ -185,12 +187,12 @@ class _Mounted:
     ) -> bool:
         """True if the mounted server has the component and the server itself does not."""
         gateway = self.inner.gateway
-        await gateway.wait_for_route(ctx.method, params)
+        await gateway.routing.wait_for_route(ctx.method, params)
         try:
-            gateway.route(ctx.method, params, self._caller(ctx).client)
+            gateway.routing.route(ctx.method, params, self._caller(ctx).client)
         except AccessDenied as denied:
             if not await self._has(name, kind, ctx):
-                gateway.record_refusal(denied, _message_of(ctx, params))
+                gateway.routing.record_refusal(denied, _message_of(ctx, params))
             return False
         except RpcError:
             return False
@@ -260,7 +262,7 @@ class _SdkCaller:
             if client_params is None
             else jsonrpc.encode(to_wire(client_params.client_info)),
         )
-        self.client = gateway.restrict(identified(client, identity))
+        self.client = gateway.routing.restrict(identified(client, identity))
         meta: Any = (ctx.params or {}).get("_meta") or {}
         self.log_level: str | None = meta.get("io.modelcontextprotocol/logLevel")
         self._ctx = ctx

@@ -58,10 +58,10 @@ class ProxyProvider:
         """Return the definition of the provider's backend."""
         settings = replace(default_settings(), cache_ttl=self.cache_ttl)
 
-        def opener(
+        def make_connector(
             settings: BackendSettings, context: BackendContext, background: TaskSet
         ) -> Connector:
             return FactoryConnector(self.client, settings, context, background)
 
         # The factory chooses a client for each request, so no session is opened in advance.
-        return BackendDefinition("backend", settings, opener, warm_each=0, asks=True)
+        return BackendDefinition("backend", settings, make_connector, warm_each=0, asks=True)

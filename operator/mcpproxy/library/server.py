@@ -109,12 +109,12 @@ class Server(LocalComponents, HostedServer):
         mounted: Server = server
         settings = replace(default_settings(), prefix=prefix, cache_ttl=mounted.cache_ttl)
 
-        def opener(
+        def make_connector(
             settings: BackendSettings, context: BackendContext, background: TaskSet
         ) -> Connector:
             return GatewayConnector(lambda: mounted.gateway, settings, background)
 
-        self.add_part(BackendDefinition(mounted.name, settings, opener, asks=True))
+        self.add_part(BackendDefinition(mounted.name, settings, make_connector, asks=True))
         self._depend_on(mounted)
 
     @property
@@ -229,7 +229,7 @@ class Server(LocalComponents, HostedServer):
         access, catalog = self.access, context.catalog
         return Gateway(
             *(self.name, VERSION, [part.backend(context) for part in parts], context, (), None),
-            *access.policy(catalog),
+            *access.guard(catalog),
             access.audited_requests(self.name, catalog, self.audit_descriptor),
             visibility,
         )
@@ -239,7 +239,7 @@ class Server(LocalComponents, HostedServer):
         own: list[BackendDefinition] = []
         if self._local is not None:
             source = target_of(self._local)
-            own.append(BackendDefinition(LOCAL, source.settings, source.opener))
+            own.append(BackendDefinition(LOCAL, source.settings, source.make_connector))
         if self._copies:
             own.append(copied_components.part_of(self._copies))
         return [*own, *self._parts]

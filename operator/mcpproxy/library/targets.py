@@ -22,7 +22,7 @@ from pydantic import AnyUrl
 
 from mcpproxy.api.defaults import BackendSettings, effective_settings
 from mcpproxy.api.manifest_errors import ManifestError
-from mcpproxy.library.sessions.backend_factory import OpenerOf, default_settings
+from mcpproxy.library.sessions.backend_factory import ConnectorFactory, default_settings
 from mcpproxy.proxy.embed import (
     BackendContext,
     Connector,
@@ -48,7 +48,7 @@ class ServerTarget:
     key: Hashable
     """Equal for targets that reach the same server in the same way."""
     settings: BackendSettings
-    opener: OpenerOf
+    make_connector: ConnectorFactory
     once: bool = False
     """True if only one session can ever be opened, because the transport cannot be entered
     again."""
@@ -110,7 +110,7 @@ def server_targets(configuration: ProxyConfig) -> list[tuple[str, ServerTarget]]
 def _backend_target(configuration: ProxyConfig, index: int) -> ServerTarget:
     proxy, spec = configuration.proxy, configuration.proxy.spec.backends[index]
 
-    def opener(
+    def make_connector(
         settings: BackendSettings, context: BackendContext, background: TaskSet
     ) -> Connector:
         return build_connector(proxy, spec, settings, context, background)
@@ -119,7 +119,7 @@ def _backend_target(configuration: ProxyConfig, index: int) -> ServerTarget:
     if settings.session_mode_from == "Transport":
         # All servers of the library use a new session for each request, including stdio servers.
         settings = replace(settings, session_mode="Isolated")
-    return ServerTarget(spec.model_dump_json(), settings, opener)
+    return ServerTarget(spec.model_dump_json(), settings, make_connector)
 
 
 def _single_target(
@@ -200,12 +200,12 @@ def _streams_target(
     spec = from_backends([{"name": "backend", "prefix": "", "url": url, **fields}]).proxy.spec
     settings = effective_settings(spec, spec.backends[0]) if fields else default_settings()
 
-    def opener(
+    def make_connector(
         settings: BackendSettings, context: BackendContext, background: TaskSet
     ) -> Connector:
         return StdioConnector(lambda: connect(make()), settings, background)
 
-    return ServerTarget(("streams", key), settings, opener, once)
+    return ServerTarget(("streams", key), settings, make_connector, once)
 
 
 def named_headers(headers: Mapping[str, str]) -> list[dict[str, str]]:

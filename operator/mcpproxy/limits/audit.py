@@ -85,3 +85,30 @@ METERED_NAMES: Final = Limit(
     beyond="further names, and names of more than 128 characters, are counted as _OTHER",
     test="test_names_beyond_the_limit_are_counted_together",
 )
+PROFILE_TIME: Final = Limit(
+    name="profile-time",
+    value=10,
+    unit="seconds",
+    counts="duration of one profile at the admin port; one is taken at a time",
+    share="process",
+    beyond="HTTP 400; HTTP 429 while a profile is being taken",
+    test="test_a_profile_takes_ten_seconds_at_most_and_there_is_one_at_a_time",
+)
+PROFILE_STACKS: Final = Limit(
+    name="profile-stacks",
+    value=10_000,
+    unit="count",
+    counts="different stacks in one profile",
+    share="process",
+    beyond="further ones are counted together as (other)",
+    test="test_stacks_beyond_the_limit_are_counted_together",
+)
+PROFILE_DEPTH: Final = Limit(
+    name="profile-depth",
+    value=128,
+    unit="count",
+    counts="functions of one stack in a profile",
+    share="process",
+    beyond="the outermost functions are left out",
+    test="test_a_deep_stack_is_cut_at_its_outer_end",
+)

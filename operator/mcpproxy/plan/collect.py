@@ -135,10 +135,10 @@ def _record_pages(context: BackendContext) -> dict[str, dict[str, list[Message]]
 def _save(
     directory: Path, proxy: MCPProxy, backend: Backend, pages_by_kind: dict[str, list[Message]]
 ) -> None:
-    greeting, metadata = backend.watch.greeting, proxy.metadata
-    if greeting is not None and backend.watch.known:
+    server, metadata = backend.watch.server, proxy.metadata
+    if server is not None and backend.watch.known:
         path = saved_lists.path_of(directory, metadata.namespace, metadata.name, backend.name)
-        saved_lists.write_saved_lists(path, backend.status(), greeting.result, pages_by_kind)
+        saved_lists.write_saved_lists(path, backend.status(), server.result, pages_by_kind)
 
 
 def _status(backend: Backend, deadline: float) -> BackendStatus:

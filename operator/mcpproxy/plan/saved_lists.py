@@ -43,7 +43,7 @@ class SavedLists:
     revision: str
     transport: TransportName
     stateful: bool
-    greeting: Message
+    server: Message
     """The result of initialize or server/discover."""
     pages: dict[str, list[Message]] = field(default_factory=dict)
     """Field of list results (tools, ...) → its pages. Unsupported lists are absent."""
@@ -52,7 +52,7 @@ class SavedLists:
 class _File(msgspec.Struct):
     version: int
     status: Raw
-    greeting: Raw
+    server: Raw = msgspec.field(name="greeting")
     lists: dict[str, list[Raw]]
 
 
@@ -62,12 +62,12 @@ def path_of(directory: Path, namespace: str | None, proxy: str, backend: str) ->
 
 
 def write_saved_lists(
-    path: Path, status: BackendStatus, greeting: Message, lists: Mapping[str, list[Message]]
+    path: Path, status: BackendStatus, server: Message, lists: Mapping[str, list[Message]]
 ) -> None:
     """Write the file of a backend. Raise OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     status_fields = status.model_dump(by_alias=True, exclude_none=True)
-    content = {"version": VERSION, "status": status_fields, "greeting": greeting, "lists": lists}
+    content = {"version": VERSION, "status": status_fields, "greeting": server, "lists": lists}
     path.write_bytes(jsonrpc.encode(content) + b"\n")
 
 
@@ -76,7 +76,7 @@ def read_saved_lists(path: Path) -> SavedLists:
     try:
         file = msgspec.json.decode(path.read_bytes(), type=_File)
         status = BackendStatus.model_validate_json(bytes(file.status))
-        greeting = jsonrpc.decode_object(file.greeting)
+        server = jsonrpc.decode_object(file.server)
         pages = {
             kind: [jsonrpc.decode_object(page) for page in raw_pages]
             for kind, raw_pages in file.lists.items()
@@ -90,7 +90,7 @@ def read_saved_lists(path: Path) -> SavedLists:
             f"{path} was saved by another version of mcpproxy; create it again with --save"
         )
     stateful = status.session == "Stateful"
-    return SavedLists(status.protocol_version, status.transport, stateful, greeting, pages)
+    return SavedLists(status.protocol_version, status.transport, stateful, server, pages)
 
 
 class SavedSession:
@@ -99,7 +99,7 @@ class SavedSession:
     alive: Final = True
 
     def __init__(self, saved: SavedLists) -> None:
-        self.greeting = ServerDescription(saved.revision, saved.greeting)
+        self.server = ServerDescription(saved.revision, saved.server)
         self.stateful = saved.stateful
         self._pages = saved.pages
 
@@ -118,7 +118,7 @@ class SavedSession:
 
     async def listen(
         self,
-        standing: CallContext,
+        session_context: CallContext,
         announced: OnMessage,
         ready: Callable[[], None],
         uris: Sequence[str] = (),

@@ -11,32 +11,32 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from mcpproxy.api.defaults import HealthPolicy, clash_policy, denied_extensions, health_policy
-from mcpproxy.api.v1alpha1 import Audit, Authorization, MCPProxySpec
+from mcpproxy.api.v1alpha1 import Audit, Authorization, MCPProxy, MCPProxySpec
 from mcpproxy.api.v1alpha1 import Tracing as TracingSpec
-from mcpproxy.proxy.audit.factory import build_audit_log
-from mcpproxy.proxy.authorization.policy import Policy
-from mcpproxy.proxy.call_limits.call_limits import build_call_limits
 from mcpproxy.proxy.config.options import RuntimeOptions
 from mcpproxy.proxy.config.targets import ProxyConfig
 from mcpproxy.proxy.core.catalog.approval import ApprovalFilter
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.downstream.host_origin import LOCAL, HostOriginPolicy, service_hosts
-from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
-from mcpproxy.proxy.gateway.external_decisions import ExternalDecisions
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.protocol import jsonrpc
-from mcpproxy.proxy.telemetry.recent_calls import RecentCalls
 from mcpproxy.proxy.upstream.context import BackendContext, BackendEvents
 from mcpproxy.proxy.upstream.factory import build_backend
 from mcpproxy.proxy.upstream.mounted.values import MountedValues
 
 if TYPE_CHECKING:
+    from mcpproxy.proxy.call_limits.call_limits import CallLimits
+    from mcpproxy.proxy.gateway.access_guard import AccessGuard
+    from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
+    from mcpproxy.proxy.gateway.external_decisions import ExternalDecisions
+    from mcpproxy.proxy.telemetry.recent_calls import RecentCalls
     from mcpproxy.proxy.telemetry.tracing import CallTracing
 
 VERSION: Final = version("mcpproxy-operator")
 EXPORT_WITHIN: Final = 3.0
 """Timeout in seconds for an export of spans."""
+# Functions import the modules of features that most proxies do not configure, to save memory.
 
 
 def build_backend_context(
@@ -91,43 +91,63 @@ def build_gateway(configuration: ProxyConfig, options: RuntimeOptions, sealer: S
         context,
         denied_extensions(proxy.spec),
         tracing,
-        *build_policy(proxy.spec.authorization, context.catalog, options.resolve),
+        *build_guard(proxy.spec.authorization, context.catalog, options.resolve),
         build_audited_requests(proxy.spec.audit, proxy.metadata.name, options, context.catalog),
         recent_calls=_recent_calls(options, tracing),
-        limits=build_call_limits(proxy, context.values, options.instances),
+        limits=_build_limits(proxy, context.values, options),
     )
 
 
-def _recent_calls(options: RuntimeOptions, tracing: "CallTracing | None") -> RecentCalls | None:
+def _recent_calls(options: RuntimeOptions, tracing: "CallTracing | None") -> "RecentCalls | None":
     if options.admin_port is None and not options.keeps_calls:
         return None
+    from mcpproxy.proxy.telemetry.recent_calls import RecentCalls
+
     return RecentCalls(None if tracing is None else tracing.trace_id)
 
 
 def build_audited_requests(
     spec: Audit | None, name: str, options: RuntimeOptions, catalog: Catalog
-) -> AuditedRequests | None:
+) -> "AuditedRequests | None":
     """Return the audit log of the proxy `name`; None without one."""
     if spec is None:
         return None
+    from mcpproxy.proxy.audit.factory import build_audit_log
+    from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
+
     log = build_audit_log(spec, name, VERSION, options.audit_descriptor)
     return AuditedRequests(log, catalog)
 
 
-def build_policy(
+def build_guard(
     authorization: Authorization | None, catalog: Catalog, resolve: Mapping[str, str]
-) -> tuple[Policy | None, ExternalDecisions | None]:
-    """Return the policy of a proxy and the client of its external service; None without them."""
+) -> "tuple[AccessGuard | None, ExternalDecisions | None]":
+    """Return the guard of a proxy and the client of its external service; None without them."""
     if authorization is None:
         return None, None
-    external = authorization.external
-    return Policy(authorization, catalog), None if external is None else ExternalDecisions(
-        external, functools.cache(ssl.create_default_context), resolve
-    )
+    from mcpproxy.proxy.authorization.policy import Policy
+    from mcpproxy.proxy.gateway.access_guard import AccessGuard
+
+    guard, external = AccessGuard(Policy(authorization, catalog), catalog), authorization.external
+    if external is None:
+        return guard, None
+    from mcpproxy.proxy.gateway.external_decisions import ExternalDecisions
+
+    tls = functools.cache(ssl.create_default_context)
+    return guard, ExternalDecisions(external, tls, resolve)
+
+
+def _build_limits(
+    proxy: MCPProxy, values: MountedValues, options: RuntimeOptions
+) -> "CallLimits | None":
+    if proxy.spec.limits is None:
+        return None
+    from mcpproxy.proxy.call_limits.call_limits import build_call_limits
+
+    return build_call_limits(proxy, proxy.spec.limits, values, options.instances)
 
 
 def _build_tracing(spec: TracingSpec, name: str) -> "CallTracing":
-    # Both imports are slow, and most proxies have tracing disabled.
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     from mcpproxy.proxy.telemetry.tracing import CallTracing

@@ -1,11 +1,10 @@
 """The part of the runtime that other programs build on: `library` imports nothing else of it."""
 
-from mcpproxy.proxy.authorization.policy import Policy
 from mcpproxy.proxy.bootstrap import (
     VERSION,
     build_audited_requests,
     build_backend_context,
-    build_policy,
+    build_guard,
 )
 from mcpproxy.proxy.config.access import with_access
 from mcpproxy.proxy.config.options import RuntimeOptions
@@ -42,6 +41,7 @@ from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls
 from mcpproxy.proxy.downstream.modern.requests import server_discover
 from mcpproxy.proxy.downstream.standard_streams import NothingToServe
 from mcpproxy.proxy.downstream.stdio import StdioServer
+from mcpproxy.proxy.gateway.access_guard import AccessGuard
 from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
 from mcpproxy.proxy.gateway.external_decisions import ExternalDecisions
 from mcpproxy.proxy.gateway.gateway import Gateway
@@ -104,6 +104,7 @@ __all__ = [
     "TOOLS",
     "VERSION",
     "AccessDenied",
+    "AccessGuard",
     "Answer",
     "AuditedRequests",
     "Backend",
@@ -124,7 +125,6 @@ __all__ = [
     "NotificationHandler",
     "NullContext",
     "OnMessage",
-    "Policy",
     "ProtocolError",
     "ProxyConfig",
     "ResumableStream",
@@ -148,7 +148,7 @@ __all__ = [
     "build_audited_requests",
     "build_backend_context",
     "build_connector",
-    "build_policy",
+    "build_guard",
     "component_ref",
     "connect",
     "from_backends",

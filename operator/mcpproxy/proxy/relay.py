@@ -5,9 +5,8 @@ continues the call after anything else, such as a timeout. A request is not sent
 """
 
 import time
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from mcpproxy.proxy.call_limits.call_limits import CallPermit
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import CallContext, CallState, ClientIdentity
 from mcpproxy.proxy.gateway.gateway import Gateway
@@ -28,6 +27,10 @@ from mcpproxy.proxy.upstream.transports.session import (
     UpstreamRequest,
 )
 
+if TYPE_CHECKING:
+    # Most proxies have no limits, and their modules would take memory.
+    from mcpproxy.proxy.call_limits.call_limits import CallPermit
+
 
 class Responder(Protocol):
     """The client's side of a call that callbacks relay."""
@@ -46,7 +49,7 @@ class Call:
     _lease: SessionLease | None = None
     _exchange: HttpExchange | None = None
     _timer: Timer | None = None
-    _admission: CallPermit | None = None
+    _admission: "CallPermit | None" = None
 
     def __init__(
         self,
@@ -77,7 +80,7 @@ class Call:
         `has_log_level` means that the client has set a log level. Raise RpcError without a route.
         """
         params = message.params or {}
-        route = route or gateway.route(message.method, params, client)
+        route = route or gateway.routing.route(message.method, params, client)
         backend = route.backend
         request = upstream_request_of(message.id, message.method, params, route)
         call, lease, exchange = cls(gateway, backend, request, client, responder), None, None
@@ -88,10 +91,10 @@ class Call:
             stateless_only = has_log_level or client.modern
             lease = backend.sessions.try_acquire(client, stateless_only=stateless_only)
         if lease is not None:
-            session, translates = lease.link, client.modern is not lease.link.greeting.modern
+            session, translates = lease.link, client.modern is not lease.link.server.modern
             if isinstance(session, IMMEDIATE) and not (translates and has_log_level):
                 if translates:
-                    request = translate_request(request, client, session.greeting)
+                    request = translate_request(request, client, session.server)
                 exchange = session.send(request, client, call._on_response, call.detach)
             if exchange is None:
                 backend.sessions.return_unused(lease)
@@ -108,10 +111,10 @@ class Call:
         exchange, lease, timer = self._exchange, self._lease, self._timer
         if self.state is not CallState.SENT or not (exchange and lease and timer):
             return
-        names, greeting, answer = self.backend.names, lease.link.greeting, None
-        body = map_response_bytes(exchange, self.request, greeting, names)
+        names, server, answer = self.backend.names, lease.link.server, None
+        body = map_response_bytes(exchange, self.request, server, names)
         if body is None:
-            answer = map_response(exchange, self.request, greeting, names, self._client.principal)
+            answer = map_response(exchange, self.request, server, names, self._client.principal)
             body = None if answer is None else jsonrpc.encode(answer)
         if body is None or (exchange.number and not exchange.session.try_complete(exchange)):
             self.detach()
@@ -148,8 +151,8 @@ class Call:
         ending: Ending = CANCELLED
         if self._exchange and self._lease and self._timer:
             sent = SentRequest(self._exchange, self._lease, self._timer)
-        elif not gateway.decides_at_once:
-            await gateway.decide(message, backend.name, caller.client)
+        elif not gateway.routing.decides_at_once:
+            await gateway.routing.decide(message, backend.name, caller.client)
         if gateway.limits is not None and self._admission is None:
             self._admission = await gateway.limits.admit(self.request, backend.name, caller.client)
         self.state = CallState.DETACHED
@@ -159,7 +162,7 @@ class Call:
             tracing, send = gateway.tracing, task.run
             traced = send if tracing is None else tracing.traced(send, backend, message)
             answer = await traced(self.request, caller)
-            gateway.restrict_result(self.request.method, backend.name, answer, caller.client)
+            gateway.routing.restrict_result(self.request.method, backend.name, answer, self._client)
             ending, answer["id"], size = answer, message["id"], len(answer.get("result", b""))
             return answer
         except BackendError as error:
@@ -189,6 +192,6 @@ async def relay_request(
     async def send(backend: Backend, request: UpstreamRequest) -> Message:
         return await Call(gateway, backend, request, caller.client).run(message, caller)
 
-    if gateway.lists.has(method):
-        return await gateway.lists.answer(message, method, params or {}, caller, send)
+    if gateway.routing.lists.has(method):
+        return await gateway.routing.lists.answer(message, method, params or {}, caller, send)
     return await send(*gateway.prepare(message, method, params, caller.client))

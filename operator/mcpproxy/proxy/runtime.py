@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from mcpproxy.api.authority import join_host_port
+from mcpproxy.api.defaults import profiles_are_enabled
 from mcpproxy.api.v1alpha1.status import PodReport
 from mcpproxy.proxy import sealing_keys as key_files
 from mcpproxy.proxy.admin.app import AdminApp
@@ -71,7 +72,9 @@ class Runtime:
         self._gauges = BackendGauges()
         self._authentication: ClientAuthentication | None = None
         self._front: Endpoint | None = None
-        self._admin = AdminApp(self, options.admin_page)
+        spec = None if configuration is None else configuration.proxy.spec
+        profiling = spec is not None and profiles_are_enabled(spec)
+        self._admin = AdminApp(self, options.admin_page, profiling=profiling)
         self._page: PageData | None = None
         self._readiness = secrets.token_urlsafe(32).encode()
         self._keys: key_files.SealingKeyWatcher | None = None
@@ -114,7 +117,7 @@ class Runtime:
             else None,
             clashes=catalog.clashes(),
             authentication=self._authentication.statuses() if self._authentication else None,
-            authorization=self.gateway.authorization_report(complete=is_complete),
+            authorization=self.gateway.routing.authorization_report(complete=is_complete),
             limits=self.gateway.limits_report(complete=is_complete),
         )
 
@@ -134,7 +137,7 @@ class Runtime:
             MountedValues(options.values, time.monotonic),
             options.resolve,
             KeyListener(gateway.notify_status_watchers, end_streams),
-            on_refused=gateway.record_failed_authentication,
+            on_refused=gateway.routing.record_failed_authentication,
         )
         gateway.metrics.count(
             "mcpproxy_authentications",
@@ -314,7 +317,7 @@ class Runtime:
         """Return the reason for which clients must not connect, or None."""
         if self._draining:
             return "shutting down"
-        if not self.gateway.initial_round_done:
+        if not self.gateway.aggregate.initial_round_done:
             return "the first check of all backends is in progress"
         if not self._verified:
             why_not = await check_endpoint(

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, TypeVar
 import httpx2
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
+from pydantic import ValidationError
 
 from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.plan.credentials import TOKEN, add_credentials, redact_values, request_headers
@@ -27,7 +28,8 @@ EXAMPLES: Final = "a URL, server.py, server.js, mcp.json, an MCPProxy's YAML fil
 
 
 class ConnectionFailed(Exception):
-    """The server can't be reached or does not answer; the message names it and the reason."""
+    """The server can't be reached, or its reply is missing or not valid; the message names the
+    server and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,8 @@ async def run_client(
         client = await _connect(target, stack, callbacks)
         try:
             result = await work(client)
+        except ValidationError as error:
+            failure = ConnectionFailed(f"{target.name}: {_describe_invalid(error)}")
         except Exception as error:
             failure = error
     if failure is not None:
@@ -107,9 +111,18 @@ async def _connect(target: Target, stack: AsyncExitStack, callbacks: Mapping[str
         raise ConnectionFailed(
             f"{target.name}: no answer within the {target.timeout:g} s of --timeout"
         ) from None
+    except ValidationError as error:
+        raise ConnectionFailed(f"{target.name}: {_describe_invalid(error)}") from None
     except (MCPError, OSError, ExceptionGroup, RuntimeError, httpx2.HTTPError) as error:
         cause = redact_values(_first_cause(error), target.headers)
         raise ConnectionFailed(f"{target.name}: {cause}") from error
+
+
+def _describe_invalid(error: ValidationError) -> str:
+    """Return the first field of a reply that is not as MCP says, and the reason."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    path = ".".join(str(part) for part in first["loc"])
+    return f"the reply is not valid MCP: {error.title}.{path}: {first['msg']}"
 
 
 async def _url(target: Target, stack: AsyncExitStack) -> str | None:

@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 
+from mcpproxy.proxy.authentication.refusals import CredentialsRefused
 from mcpproxy.proxy.authentication.resource_metadata import canonical_url
+from mcpproxy.proxy.authentication.token_rules import ServiceAccountIdentities
+from mcpproxy.proxy.authentication.tokens import Token
 from tests.proxy.authentication.stage import Stage
 from tests.proxy.authentication.tokens import (
     ABSENT,
@@ -267,6 +270,35 @@ async def test_a_principal_is_that_of_issuer_subject_and_client() -> None:
     assert await principal(azp="app", jti="1") != first
     assert await principal(subject="bo", azp="web") != first
     assert await principal(subject="annweb") != await principal(subject="ann", azp="web")
+
+
+def _token_of_the_cluster(subject: object) -> Token:
+    return Token("RS256", "one", {"sub": subject}, b"{}", b"", b"")
+
+
+def test_a_token_of_the_cluster_names_a_service_account() -> None:
+    token = _token_of_the_cluster("system:serviceaccount:agents:reader")
+    identity = ServiceAccountIdentities.identify(token, NOW)
+    assert (identity.method, identity.service_account) == ("serviceAccount", ("agents", "reader"))
+    assert identity.subject == "system:serviceaccount:agents:reader"
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "system:node:worker",
+        "agents:reader",
+        "system:serviceaccount:agents",
+        "system:serviceaccount::reader",
+        "system:serviceaccount:agents:",
+        "system:serviceaccount:agents:reader:more",
+        "",
+        7,
+    ],
+)
+def test_other_subjects_of_the_cluster_are_refused(subject: object) -> None:
+    with pytest.raises(CredentialsRefused):
+        ServiceAccountIdentities.identify(_token_of_the_cluster(subject), NOW)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,15 @@ _BACKENDS = st.sampled_from([["*"], ["a"], ["b"], ["?"], ["c"]])
 _PATTERNS = {
     "tools": ["*", "a_*", "b_get_*", "*_admin", "a_set_a", "a_get_?", "nothing"],
     "prompts": ["*", "a_*", "*_ask", "b_other", "nothing"],
-    "resources": ["*", "file://a//pub/*", "file://*", "*passwd", "nothing"],
+    "resources": [
+        "*",
+        "file://a//pub/*",
+        "file://*",
+        "*passwd",
+        "skill://a/*",
+        "*admin/SKILL.md",
+        "nothing",
+    ],
     "resourceTemplates": ["*", "note://a/{id}", "note://*", "off://b/*", "nothing"],
 }
 _ANNOTATIONS = st.fixed_dictionaries(

@@ -8,8 +8,9 @@ from typing import Any
 from mcpproxy.api.v1alpha1 import LimitRule
 from mcpproxy.proxy.call_limits.call_limits import CallLimits, CallPermit
 from mcpproxy.proxy.call_limits.instances.owner_store import OwnerStore
-from mcpproxy.proxy.call_limits.rules import CallLimitExceeded, RuleSet
+from mcpproxy.proxy.call_limits.rules import RuleSet
 from mcpproxy.proxy.call_limits.store import Store
+from mcpproxy.proxy.core.access import CallLimitExceeded
 from mcpproxy.proxy.core.exchange import ClientIdentity
 
 

@@ -9,8 +9,9 @@ import pytest
 from mcpproxy.limits import clients
 from mcpproxy.proxy.call_limits import call_limits as module
 from mcpproxy.proxy.call_limits.call_limits import CallLimits
-from mcpproxy.proxy.call_limits.rules import KEPT, CallLimitExceeded
+from mcpproxy.proxy.call_limits.rules import KEPT
 from mcpproxy.proxy.call_limits.window_table import LocalStore
+from mcpproxy.proxy.core.access import CallLimitExceeded
 from tests.proxy.call_limits.crowd import (
     Clock,
     a_client,

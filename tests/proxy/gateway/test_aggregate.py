@@ -19,31 +19,31 @@ from mcpproxy.proxy.protocol.revisions import LATEST_LEGACY
 from mcpproxy.proxy.upstream.monitor import check_schedule as rounds_module
 from mcpproxy.proxy.upstream.monitor import list_waits
 from tests.proxy.runtime.waiting import soon
-from tests.proxy.upstream.plain import ALL, PlainOpener, gateway_of, listed, turns
+from tests.proxy.upstream.plain import ALL, PlainConnector, gateway_of, listed, turns
 
 
 @asynccontextmanager
-async def running(**openers: PlainOpener) -> AsyncIterator[Gateway]:
+async def running(**connectors: PlainConnector) -> AsyncIterator[Gateway]:
     """A gateway that runs."""
-    gateway = gateway_of(**openers)
+    gateway = gateway_of(**connectors)
     gateway.start()
     try:
         yield gateway
     finally:
-        for opener in openers.values():
-            opener.gate.set()
+        for connector in connectors.values():
+            connector.gate.set()
         await gateway.close()
 
 
 async def tools(gateway: Gateway) -> list[str]:
     """The tools that a client is listed."""
-    document = jsonrpc.decode(await gateway.listing(TOOLS, None, modern=False))
+    document = jsonrpc.decode(await gateway.aggregate.listing(TOOLS, None, modern=False))
     return [tool["name"] for tool in document["tools"]]
 
 
-def offering(*names: str) -> PlainOpener:
+def offering(*names: str) -> PlainConnector:
     """A backend with tools."""
-    return PlainOpener(tools_list=listed("tools", *names))
+    return PlainConnector(tools_list=listed("tools", *names))
 
 
 def _let_ask(gateway: Gateway, name: str) -> None:
@@ -71,7 +71,7 @@ async def test_a_backend_that_fails_immediately_does_not_delay_the_first_list() 
     bad.error = Unreachable("connection refused")
     async with running(good=good, bad=bad) as gateway:
         assert await tools(gateway) == ["a"]
-        assert gateway.first_round_over
+        assert gateway.aggregate.first_round_over
 
 
 async def test_a_backend_must_start_within_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +95,7 @@ async def test_initialize_does_not_wait_for_a_hung_backend(
     monkeypatch: pytest.MonkeyPatch, era: str
 ) -> None:
     for module in (requests, modern_requests):
-        monkeypatch.setattr(module, "GREETING_WAIT", 0.0, raising=False)
+        monkeypatch.setattr(module, "INITIALIZE_WAIT", 0.0, raising=False)
     hung = offering("b")
     hung.gate.clear()
     async with running(hung=hung) as gateway:
@@ -116,9 +116,9 @@ async def test_a_call_waits_for_the_backend_of_its_tool_alone() -> None:
     async with running(fast=fast, hung=hung) as gateway:
         ours = {"name": jsonrpc.encode_raw("a")}
         async with asyncio.timeout(5):
-            await gateway.wait_for_route("tools/call", ours)
+            await gateway.routing.wait_for_route("tools/call", ours)
         other = asyncio.create_task(
-            gateway.wait_for_route("tools/call", {"name": jsonrpc.encode_raw("b")})
+            gateway.routing.wait_for_route("tools/call", {"name": jsonrpc.encode_raw("b")})
         )
         await turns(50)
         assert not other.done()
@@ -137,7 +137,7 @@ async def test_a_list_of_backends_that_all_failed_is_an_error_that_names_them(
     item.error, two.error = Unreachable("connection refused"), Unreachable("no such host")
     async with running(one=item, two=two) as gateway:
         with pytest.raises(RpcError) as caught:
-            await gateway.listing(TOOLS, None, modern=modern_era)
+            await gateway.aggregate.listing(TOOLS, None, modern=modern_era)
         assert caught.value.code == jsonrpc.UNAVAILABLE
         text = caught.value.message
         assert "backend one: connection refused" in text
@@ -151,22 +151,22 @@ async def test_a_list_contains_the_components_of_working_backends() -> None:
     async with running(good=good, bad=bad) as gateway:
         assert await tools(gateway) == ["a"]
         with pytest.raises(RpcError, match="backend bad: connection refused"):
-            await gateway.listing(PROMPTS, None, modern=False)
+            await gateway.aggregate.listing(PROMPTS, None, modern=False)
 
 
 async def test_a_kind_that_no_backend_offers_is_an_empty_list() -> None:
     async with running(good=offering("a")) as gateway:
-        result = await gateway.listing(PROMPTS, None, modern=False)
+        result = await gateway.aggregate.listing(PROMPTS, None, modern=False)
         assert jsonrpc.decode(result) == {"prompts": []}
 
 
 async def test_a_list_that_fails_alone_is_an_error_and_others_are_not() -> None:
     refusal = {"error": {"code": -32603, "message": "database is locked"}}
-    backend = PlainOpener(ALL, tools_list=listed("tools", "a"), prompts_list=refusal)
+    backend = PlainConnector(ALL, tools_list=listed("tools", "a"), prompts_list=refusal)
     async with running(b=backend) as gateway:
         assert await tools(gateway) == ["a"]
         with pytest.raises(RpcError, match="database is locked"):
-            await gateway.listing(PROMPTS, None, modern=False)
+            await gateway.aggregate.listing(PROMPTS, None, modern=False)
 
 
 async def test_a_backend_that_answers_429_from_the_start_makes_no_empty_list() -> None:
@@ -181,7 +181,7 @@ async def test_an_explicit_list_requests_the_list_of_a_recovered_backend_at_once
     backend = offering("a")
     backend.error = Unreachable("connection refused")
     async with running(b=backend) as gateway:
-        await gateway.settled()
+        await gateway.aggregate.settled()
         backend.error = None
         _let_ask(gateway, "b")
         assert await tools(gateway) == ["a"]
@@ -191,7 +191,7 @@ async def test_list_requests_of_many_clients_reach_a_failed_backend_once_a_secon
     backend = offering("a")
     backend.error = Unreachable("connection refused")
     async with running(b=backend) as gateway:
-        await gateway.settled()
+        await gateway.aggregate.settled()
         opened = backend.opened
         _let_ask(gateway, "b")
         for _ in range(20):
@@ -241,7 +241,7 @@ async def test_the_ttl_of_a_list_never_exceeds_that_of_the_backend() -> None:
         "result": {"tools": [{"name": "a"}], "ttlMs": 5000, "cacheScope": "public"}
     }
     async with running(b=backend) as gateway:
-        document: Any = jsonrpc.decode(await gateway.listing(TOOLS, None, modern=True))
+        document: Any = jsonrpc.decode(await gateway.aggregate.listing(TOOLS, None, modern=True))
         assert 0 < document["ttlMs"] <= 5000
 
 
@@ -258,7 +258,7 @@ async def test_the_time_that_a_list_takes_counts_as_its_age(
         backend.answers["tools/list later"] = {
             "result": {"tools": [{"name": "new"}], "ttlMs": ttl, "cacheScope": "public"}
         }
-        listing = asyncio.create_task(gateway.listing(TOOLS, None, modern=True))
+        listing = asyncio.create_task(gateway.aggregate.listing(TOOLS, None, modern=True))
         await asyncio.wait([listing], timeout=0.1)
         gate.set()
         document: Any = jsonrpc.decode(await listing)
@@ -273,7 +273,7 @@ async def test_a_list_without_a_failed_backend_must_not_be_cached() -> None:
     }
     bad.error = Unreachable("connection refused")
     async with running(good=good, bad=bad) as gateway:
-        document: Any = jsonrpc.decode(await gateway.listing(TOOLS, None, modern=True))
+        document: Any = jsonrpc.decode(await gateway.aggregate.listing(TOOLS, None, modern=True))
         assert document["ttlMs"] == 0
 
 

@@ -25,6 +25,7 @@ HEADS = (
     b"POST /mcp HTTP/1.0\r\nhost: a\r\ncontent-length: %d\r\n\r\n",
     b"POST /mcp HTTP/1.1\r\nhost: a\r\nhost: b\r\ncontent-length: %d\r\n\r\n",
     b"POST /other HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n",
+    b"POST /mcp HTTP/1.1\r\nHost: a\r\nAuthorization: c\r\ncontent-length: %d\r\n\r\n",
 )
 BODIES = (b"", b"{}", b"\r\n\r\n", b"POST /mcp HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n{}")
 ODD = (b"P", b"\r\n", b"GET /mcp HTTP/1.1\r\nhost: a\r\n\r\n", b"\r\n\r\n", b"x\r\n\r\n")
@@ -33,7 +34,7 @@ ODD = (b"P", b"\r\n", b"GET /mcp HTTP/1.1\r\nhost: a\r\n\r\n", b"\r\n\r\n", b"x\
 class Forgetful(HeadCache[Any]):
     """Knows nothing."""
 
-    def look_up(self, data: bytes) -> None: ...
+    def keep(self, data: bytes, headers: Any, head: Any) -> None: ...
 
 
 class Taken(RequestParser):
@@ -101,6 +102,9 @@ def _cut(data: bytes, cuts: list[int]) -> list[bytes]:
 @example([(_request(2, 1), [])])
 @example([(b"P", []), (_request(0, 1), [])])
 @example([(_request(0, 1) + _request(1, 1), []), (_request(0, 1), [])])
+@example([(_request(head, 1), []) for head in (1, 1, 8, 1)])
+@example([(_request(0, body), []) for body in (1, 1, 0, 1)])
+@example([(_request(0, 1), []), (_request(0, 1) + _request(1, 1), []), (_request(0, 1), [])])
 def test_requests_are_equal_with_and_without_cached_heads(
     sent: list[tuple[bytes, list[int]]],
 ) -> None:
@@ -130,6 +134,14 @@ def test_the_same_head_is_not_parsed_twice() -> None:
     assert len(again.seen) == 1
     again.data_received(_request(1, 0))
     assert parsed() == 1
+
+
+def test_a_connection_that_changes_its_credentials_has_those_of_each_request() -> None:
+    taken = Taken(HeadCache())
+    for head in (1, 8, 1, 1, 8, 8, 1):
+        taken.data_received(_request(head, 1))
+    credentials = [seen[3][b"authorization"] for seen in taken.seen if isinstance(seen, tuple)]
+    assert credentials == [b"b", b"c", b"b", b"b", b"c", b"c", b"b"]
 
 
 def test_without_room_for_its_body_a_request_is_refused_although_its_head_is_known() -> None:

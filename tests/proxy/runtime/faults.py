@@ -21,12 +21,12 @@ Write = Callable[[Any, asyncio.StreamWriter], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Fault:
-    """What a backend does with a call, and what becomes of the call."""
+    """A fault of a backend during a call, and the expected result of the call."""
 
     name: str
     write: Write
     reason: str = ""
-    """That of the error; none for a result."""
+    """Reason of the expected error; empty if a result is expected."""
     time: str = "at once"
     """Key of TIMES: when the answer comes."""
     timeout: float = TIMEOUT

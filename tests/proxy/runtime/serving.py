@@ -250,7 +250,7 @@ async def proxied(
     proxy = Proxy(runtime, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}", task)
     try:
         await _first(serves, task)
-        await runtime.gateway.settled()
+        await runtime.gateway.aggregate.settled()
         yield proxy
     finally:
         await proxy.stop()

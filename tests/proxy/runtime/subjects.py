@@ -61,7 +61,7 @@ class Subjects:
                 error = {"code": -32601, "message": "method not found"}
                 await reply(send, 404, {"jsonrpc": "2.0", "id": request["id"], "error": error})
                 return
-            result = self._greeting(is_modern)
+            result = self._server(is_modern)
             if not is_modern:
                 name = secrets.token_hex(8)
                 self.sessions[name] = subject
@@ -78,7 +78,7 @@ class Subjects:
             result["resultType"] = "complete"
         await reply(send, 200, {"jsonrpc": "2.0", "id": request["id"], "result": result}, *more)
 
-    def _greeting(self, is_modern: bool) -> dict[str, Any]:
+    def _server(self, is_modern: bool) -> dict[str, Any]:
         common: dict[str, Any] = {
             "capabilities": {"tools": {}},
             "serverInfo": {"name": "subjects", "version": "1"},

@@ -314,7 +314,7 @@ async def test_list_changes_are_announced_to_those_who_see_them() -> None:
         for name, identity in (("alice", ALICE), ("bob", BOB)):
             who = await world.caller("legacy", identity)
             await who.listed("tools")
-            client = gateway.restrict(_client_of(identity))
+            client = gateway.routing.restrict(_client_of(identity))
             gateway.subscribe(told[name].append, None, client)
         await world.shelves[0].grow("more")
         await eventually(lambda: _async(told["alice"]), "the change to be announced")

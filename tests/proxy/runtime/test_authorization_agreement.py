@@ -55,7 +55,7 @@ async def test_callers_may_use_the_components_that_are_listed_and_that_a_plan_sh
             for _ in range(instances)
         ]
         http = await stack.enter_async_context(httpx2.AsyncClient(timeout=30))
-        planned = _planned(proxies[0], backends, authorization)
+        planned = planned_components(proxies[0], backends, authorization)
         for number, identity in enumerate(CALLERS):
             for era in ("legacy", "modern"):
                 first = await caller(proxies[0].url, http, era, identity)
@@ -92,7 +92,7 @@ async def _may_also_use(who: Any, kind: str, name: str) -> bool:
     return '"message":"unknown ' not in str(answer.text).replace(": ", ":")
 
 
-def _planned(
+def planned_components(
     proxy: Proxy, backends: list[dict[str, Any]], authorization: dict[str, Any]
 ) -> list[dict[str, tuple[list[str], list[str]]]]:
     """For each caller and kind: all names, and those that a plan shows."""

@@ -90,4 +90,4 @@ async def test_tasks_are_for_clients_who_may_use_a_tool_of_their_backend(
     assert error["message"] == f"unknown task: {task}"
     assert len(backends["b"].params("tasks/get")) == before
     with pytest.raises(RpcError):
-        denied.runtime.gateway.route("tasks/get", {})
+        denied.runtime.gateway.routing.route("tasks/get", {})

@@ -107,7 +107,7 @@ async def test_concurrent_lists_are_one_flight(
         before = server.gate.count("tools/list")
         gateway = running.runtime.gateway
         result = await asyncio.gather(
-            *(gateway.listing(TOOLS, None, modern=False) for _ in range(20))
+            *(gateway.aggregate.listing(TOOLS, None, modern=False) for _ in range(20))
         )
         assert len(set(result)) == 1
         assert server.gate.count("tools/list") == before + PAGES

@@ -86,9 +86,9 @@ async def test_the_status_of_a_backend_tells_that_calls_are_refused(
     running.runtime.gateway.watch(lambda: told.append(None))
     for _ in range(5):
         backend.circuit.record_failure(Unreachable("connection refused").unsent())
-    (found,) = (await running.report()).backends
-    assert (found.state, found.reason) == ("Unhealthy", "CircuitOpen")
-    assert found.message == "5 requests in a row failed (connection refused)"
+    (status,) = (await running.report()).backends
+    assert (status.state, status.reason) == ("Unhealthy", "CircuitOpen")
+    assert status.message == "5 requests in a row failed (connection refused)"
     assert told
     await running.until("p", "Healthy")
 

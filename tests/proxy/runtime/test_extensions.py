@@ -119,7 +119,9 @@ async def test_the_extension_for_apps_is_advertised_to_both_eras(world: World) -
     running = await world.proxy()
     await settled(running)
     for modern in (False, True):
-        assert running.runtime.gateway.capabilities(modern=modern)["extensions"] == {APPS: {}}
+        assert running.runtime.gateway.aggregate.capabilities(modern=modern)["extensions"] == {
+            APPS: {}
+        }
 
 
 @eras

@@ -1,4 +1,4 @@
-"""What becomes of a call when its backend fails in the middle of it: docs/faults.md."""
+"""Calls whose backend fails in the middle of them: docs/faults.md."""
 
 import asyncio
 import time
@@ -115,9 +115,9 @@ async def test_a_call_that_finds_no_backend_did_not_run(
 
 @pytest.fixture
 def dns(monkeypatch: pytest.MonkeyPatch) -> Dns:
-    found = Dns(monkeypatch)
-    found.known.add(HOST)
-    return found
+    names = Dns(monkeypatch)
+    names.known.add(HOST)
+    return names
 
 
 @pytest.mark.parametrize("fault", ["expired", "other name", "closed in the handshake"])

@@ -138,7 +138,7 @@ async def test_a_stream_without_response_headers_delays_only_the_first_session(
     await running.until("p", "Healthy")
     upstream = running.runtime.gateway.backends["p"].sessions.upstream
     for _ in range(3):
-        waits.append(upstream._standing_wait)
+        waits.append(upstream._stream_wait_seconds)
         async with Client(running.url, mode="legacy") as client:
             await _called(client)
     assert waits[1:] == [0.0, 0.0]

@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -170,9 +171,7 @@ async def test_no_session_is_lost_and_no_call_fails_while_two_instances_change_t
             # Both know it long enough.
             monkeypatch.setattr(key_rotation, "SETTLE", 0.0)
             for item in pair:
-                await eventually(
-                    lambda element=item: sealed_with(NEW, element.url, http), "the new key"
-                )  # type: ignore[misc]
+                await eventually(partial(sealed_with, NEW, item.url, http), "the new key")
             late = asyncio.create_task(traffic.count("late"))
             await soon(lambda: "late" in traffic.rounds, "a client that came later")
             await traffic.goes_on()

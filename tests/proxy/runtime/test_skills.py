@@ -39,7 +39,7 @@ async def test_skills_of_all_backends_are_one_list_and_each_can_be_got_and_read(
     running = await world.proxy()
     await settled(running)
     client = await world.asker(running, era)
-    offered = running.runtime.gateway.capabilities(modern=era == "modern")["extensions"]
+    offered = running.runtime.gateway.aggregate.capabilities(modern=era == "modern")["extensions"]
     assert offered == {SKILLS: {"directoryRead": True}}
     actual = await client.result("skills/list")
     uris = [skill["uri"] for skill in actual["skills"]]

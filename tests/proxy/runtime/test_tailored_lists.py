@@ -51,7 +51,9 @@ async def _choosy(peer: Any, era: str = "legacy", name: str = "p") -> tuple[Any,
 
 
 async def _listed(running: Proxy, client: Asking = SAMPLER) -> list[str]:
-    result = await running.runtime.gateway.listing(TOOLS, None, modern=False, client=client)
+    result = await running.runtime.gateway.aggregate.listing(
+        TOOLS, None, modern=False, client=client
+    )
     return [tool["name"] for tool in json.loads(result)["tools"]]
 
 
@@ -274,9 +276,9 @@ async def test_capabilities_of_any_size_and_number_are_served_from_a_bounded_mem
         declared = b'{"experimental":{"n%d":{}},"sampling":{}}' % number
         assert "p_sample" in await _listed(running, Asking("2025-11-25", declared))
     assert len(gateway.catalog.known("p", TOOLS)) == LIST_VARIANTS.value + 1
-    assert len(gateway._variants._recent) == list_variants.MAX_VARIANTS
+    assert len(gateway.aggregate._variants._recent) == list_variants.MAX_VARIANTS
     huge = b'{"experimental":{"x":"%b"},"sampling":{}}' % (b"x" * 10_000)
-    assert gateway._variants.of(Asking("2025-11-25", huge)) is EVERYONE
+    assert gateway.aggregate._variants.of(Asking("2025-11-25", huge)) is EVERYONE
 
 
 @pytest.mark.slow

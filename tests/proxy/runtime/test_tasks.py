@@ -276,7 +276,7 @@ async def test_a_backend_that_requests_more_frequent_polling_does_not_get_it() -
 async def test_tasks_are_not_advertised_to_legacy_clients_of_modern_backends(world: World) -> None:
     await world.add("a", _tasks())
     running = await world.proxy()
-    assert "extensions" not in running.runtime.gateway.capabilities(modern=False)
+    assert "extensions" not in running.runtime.gateway.aggregate.capabilities(modern=False)
 
 
 # Up to 2025-11-25 tasks are a capability
@@ -308,8 +308,8 @@ async def test_tasks_of_2025_11_25_are_routed_and_their_lists_merged_page_by_pag
     two = await world.add("b", _legacy("b-1"), forwardHeaders=["x-user"])
     running = await world.proxy()
     client = await world.asker(running, "legacy")
-    assert running.runtime.gateway.capabilities(modern=False)["tasks"]["list"] == {}
-    assert "tasks" not in running.runtime.gateway.capabilities(modern=True)
+    assert running.runtime.gateway.aggregate.capabilities(modern=False)["tasks"]["list"] == {}
+    assert "tasks" not in running.runtime.gateway.aggregate.capabilities(modern=True)
     made = await client.result("tools/call", {"name": "b_t", "task": {}})
     shown = made["task"]["taskId"]
     assert (await client.result("tasks/get", {"taskId": shown}))["taskId"] == shown
@@ -336,7 +336,7 @@ async def test_s9_tasks_are_not_listed_by_backends_that_take_all_clients_for_one
 ) -> None:
     backends = [await world.add(name, _legacy(f"{name}-1")) for name in names]
     running = await world.proxy()
-    offered = running.runtime.gateway.capabilities(modern=False)["tasks"]
+    offered = running.runtime.gateway.aggregate.capabilities(modern=False)["tasks"]
     assert set(offered) == {"cancel", "requests"}
     client = await world.asker(running, "legacy")
     assert (await client.error("tasks/list"))["code"] == -32601

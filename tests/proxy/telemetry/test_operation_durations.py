@@ -43,7 +43,7 @@ class Served:
         default_factory=lambda: SimpleNamespace(
             name="b",
             is_program=False,
-            watch=SimpleNamespace(greeting=SimpleNamespace(revision="2026-07-28")),
+            watch=SimpleNamespace(server=SimpleNamespace(revision="2026-07-28")),
         )
     )
     began_at: float = field(default_factory=time.perf_counter)

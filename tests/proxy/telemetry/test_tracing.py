@@ -19,7 +19,7 @@ def test_methods_and_names_of_any_size_are_cut_and_cleaned() -> None:
         backend: Any = SimpleNamespace(
             name="b",
             is_program=True,
-            watch=SimpleNamespace(greeting=SimpleNamespace(revision="r" * 60_000)),
+            watch=SimpleNamespace(server=SimpleNamespace(revision="r" * 60_000)),
         )
         with tracing.call(
             backend,

@@ -1,4 +1,4 @@
-"""A server that answers the first requests of a session as a test says, and an opener for it."""
+"""A server that answers the first requests of a session as a test says, and a connector for it."""
 
 import json
 from collections.abc import AsyncIterator, Callable
@@ -88,8 +88,10 @@ def error(code: int, http: int = 200, message: str = "no") -> Answer:
 
 
 @asynccontextmanager
-async def opener_of(server: Any, path: str = "/mcp", **fields: Any) -> AsyncIterator[HttpConnector]:
-    """An opener for a server."""
+async def connector_of(
+    server: Any, path: str = "/mcp", **fields: Any
+) -> AsyncIterator[HttpConnector]:
+    """A connector for a server."""
     async with serving(server) as base:
         timeouts = {"connect": "1s", "initialize": "1s"}
         backend = {"name": "b", "url": base + path, "timeouts": timeouts, **fields}
@@ -97,9 +99,9 @@ async def opener_of(server: Any, path: str = "/mcp", **fields: Any) -> AsyncIter
         value = effective_settings(spec, spec.backends[0])
         background = TaskSet()
         client = HttpClient(base + path, 1.0)
-        opener = HttpConnector(McpHttpClient(client, tuple, value.passed), value, background)
+        connector = HttpConnector(McpHttpClient(client, tuple, value.passed), value, background)
         try:
-            yield opener
+            yield connector
         finally:
-            await opener.close()
+            await connector.close()
             await background.close()

@@ -50,10 +50,10 @@ def refused(code: int = -32603, message: str = "database is locked") -> dict[str
 class PlainLink(FakeLink):
     """A session with a backend."""
 
-    def __init__(self, backend: "PlainOpener", client: ClientIdentity = ANN) -> None:
+    def __init__(self, backend: "PlainConnector", client: ClientIdentity = ANN) -> None:
         super().__init__(client)
         capabilities = jsonrpc.encode_raw(backend.capabilities)
-        self.greeting = ServerDescription("2025-11-25", {"capabilities": capabilities})
+        self.server = ServerDescription("2025-11-25", {"capabilities": capabilities})
         self.backend = backend
 
     async def request(self, outgoing: UpstreamRequest, caller: CallContext) -> Message:
@@ -77,7 +77,7 @@ class PlainLink(FakeLink):
 
     async def listen(
         self,
-        standing: CallContext,
+        session_context: CallContext,
         announced: OnMessage,
         ready: Callable[[], None],
         uris: Sequence[str] = (),
@@ -92,7 +92,7 @@ class PlainLink(FakeLink):
         raise self.backend.breaks
 
 
-class PlainOpener(Connector):
+class PlainConnector(Connector):
     """A backend, as the connector that opens its sessions."""
 
     def __init__(self, capabilities: Any = None, **answers: Any) -> None:
@@ -128,13 +128,13 @@ class PlainOpener(Connector):
         return PlainLink(self, client)
 
 
-def gateway_of(**openers: PlainOpener) -> Gateway:
+def gateway_of(**connectors: PlainConnector) -> Gateway:
     """A gateway to these backends, which has not started; their names have no prefix."""
     context = build_backend_context(default_health(), RuntimeOptions(), Path.cwd())
     backends = []
-    for name, opener in openers.items():
+    for name, connector in connectors.items():
         settings = replace(default_settings(), prefix="", cache_ttl=300.0)
-        backends.append(Backend(name, settings, lambda _, o=opener: o, context))  # type: ignore[misc]
+        backends.append(Backend(name, settings, lambda _, o=connector: o, context))  # type: ignore[misc]
     return Gateway("g", "1", backends, context)
 
 

@@ -25,7 +25,7 @@ class FakeLink:
 
     def __init__(self, client: ClientIdentity, stateful: bool = True) -> None:
         self.client = client
-        self.greeting = ServerDescription("2025-11-25", {})
+        self.server = ServerDescription("2025-11-25", {})
         self.stateful = stateful
         self.alive = True
         self.closed = asyncio.Event()
@@ -37,7 +37,7 @@ class FakeLink:
 
     async def listen(
         self,
-        standing: CallContext,
+        session_context: CallContext,
         announced: OnMessage,
         ready: Callable[[], None],
         uris: Sequence[str] = (),
@@ -89,7 +89,7 @@ class Stage:
         if self.error is not None:
             raise self.error
         link = FakeLink(client, self.stateful)
-        link.greeting = ServerDescription(self.era, {})
+        link.server = ServerDescription(self.era, {})
         self.opened.append(link)
         return link
 

@@ -3,7 +3,7 @@
 import base64
 
 from tests.resource_server import messages
-from tests.resource_server.check import Failed, Severity, check
+from tests.resource_server.check import Failed, Severity, Skipped, check
 from tests.resource_server.http_client import HeaderLine, NoResponse, Response, exchange
 from tests.resource_server.target import Target, bearer, describe, expect_unauthorized
 
@@ -210,6 +210,23 @@ def oversized(target: Target) -> None:
         if response.status not in TOO_LARGE:
             raise Failed(f"a token of {size} bytes: {describe(response)}")
     target.expect_accepted(target.main.token(), "the good token after oversized ones")
+
+
+@check("bearer-token-limit", "RFC 9110 section 5.4; RFC 6585 section 5")
+def token_limit(target: Target) -> None:
+    """A valid token of the documented size is accepted, and a larger one is refused."""
+    most = target.options.token_bytes
+    if not most:
+        raise Skipped("the size of the largest token is unknown; --token-bytes")
+    target.expect_accepted(_token_of(target, most - 8), f"a token of {most} bytes at most")
+    response = target.send(token=_token_of(target, most + 1024))
+    expect_unauthorized(response, f"a signed token of more than {most} bytes", TOO_LARGE)
+
+
+def _token_of(target: Target, size: int) -> str:
+    """Return a valid token of this size, or of up to 3 bytes less."""
+    spare = size - len(target.main.token(padding=""))
+    return target.main.token(padding="A" * (spare * 3 // 4))
 
 
 @check("bearer-deep-json", "RFC 8259 section 9")

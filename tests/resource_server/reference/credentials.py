@@ -12,6 +12,7 @@ from tests.resource_server.reference.endpoint import SCOPES, SESSION
 from tests.resource_server.reference.rules import Rules
 
 _CREDENTIALS: Final = re.compile(r"([A-Za-z0-9]+) +([A-Za-z0-9._~+/=-]+)")
+TOKEN_BYTES: Final = 16 * 1024
 ANONYMOUS: Final = "\0anonymous"
 """A token that mutants take for a caller."""
 
@@ -53,7 +54,10 @@ def read_token(request: Request, rules: Rules) -> str:
         raise Unauthorized
     if len(values) > 1 and rules.keep("one-header"):
         raise Unauthorized("invalid_request", "more than one Authorization header", 400)
-    return _parse(str(values[0]), rules)
+    token = _parse(str(values[0]), rules)
+    if len(token) > TOKEN_BYTES and rules.keep("token-size"):
+        raise Unauthorized("invalid_token", "the token is too large")
+    return token
 
 
 def _parse(value: str, rules: Rules) -> str:

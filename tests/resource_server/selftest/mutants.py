@@ -20,6 +20,7 @@ MUTANTS: Final[dict[str, tuple[str, ...]]] = {
     "malformed": ("bearer-malformed",),
     "control-bytes": ("bearer-control-bytes",),
     "oversized": ("bearer-oversized",),
+    "token-size": ("bearer-token-limit",),
     "deep-json": ("bearer-deep-json",),
     "extra-space": ("bearer-extra-space",),
     # Algorithms and signatures.

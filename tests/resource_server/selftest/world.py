@@ -6,6 +6,7 @@ from typing import Final
 
 from tests.resource_server import scenarios
 from tests.resource_server.issuer_server import serving
+from tests.resource_server.reference.credentials import TOKEN_BYTES
 from tests.resource_server.reference.endpoint import SCOPED_TOOL, SCOPES
 from tests.resource_server.reference.rules import Rules
 from tests.resource_server.reference.server import Configuration, running
@@ -38,6 +39,7 @@ def reference(*broken: str) -> Iterator[Target]:
                 timeout=TIMEOUT,
                 scoped_tool=SCOPED_TOOL,
                 scoped_tool_scopes=SCOPES,
+                token_bytes=TOKEN_BYTES,
                 browser_origin="https://pages.example",
                 slow=True,
             )

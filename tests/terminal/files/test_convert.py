@@ -45,6 +45,9 @@ REFERENCE = {"secretKeyRef": {"name": "mcpproxy-credentials", "key": "a.K"}}
         "postgres://me:pw@db/x",
         '{"Authorization": "Bearer x"}',
         "password=abc",
+        "redis://:pw@host",
+        "https://key@errors.example.com/1",
+        '{"apiKey":"abc"}',
     ],
 )
 def test_a_value_that_looks_like_a_secret_becomes_a_reference(value: str) -> None:
@@ -64,14 +67,28 @@ def test_an_ordinary_value_stays(value: str) -> None:
     assert result == {"name": "MODE", "value": "plain" if value.startswith("$") else value}
 
 
-@pytest.mark.parametrize("name", ["Authorization", "X-Api-Key", "GITHUB_TOKEN", "DB_PASSWORD"])
+@pytest.mark.parametrize(
+    "name", ["Authorization", "X-Api-Key", "GITHUB_TOKEN", "DB_PASSWORD", "PGPASS", "CREDS", "PW"]
+)
 def test_a_name_of_credentials_makes_any_value_a_secret(name: str) -> None:
     (result,) = _backend({"command": "x", "env": {name.replace("-", "_"): "x"}})["stdio"]["env"]
     assert "value" not in result
     assert is_secret_name(name)
 
 
-@pytest.mark.parametrize("args", [["--api-key", "abc"], ["--api-key=abc"], ["-k", "sk-abc12345"]])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--api-key", "abc"],
+        ["--api-key=abc"],
+        ["-k", "sk-abc12345"],
+        ["--db-pass", "abc"],
+        ["-p", "abc"],
+        ["-p=abc"],
+        ["--user=root:abc"],
+        ["--config", '{"apiKey":"abc"}'],
+    ],
+)
 def test_a_secret_in_the_arguments_becomes_a_variable_of_a_shell(args: list[str]) -> None:
     stdio = _backend({"command": "my server", "args": ["it's", *args]})["stdio"]
     assert stdio["command"] == "sh"

@@ -7,7 +7,8 @@ from urllib.parse import quote
 
 import pytest
 
-from mcpproxy.terminal.kubectl.redaction import REDACTED, Redactor
+from mcpproxy.terminal.kubectl.credential_patterns import REDACTED
+from mcpproxy.terminal.kubectl.redaction import Redactor
 
 SECRETS = {
     "plain": "correct horse battery",
@@ -81,6 +82,17 @@ TEXTS = {
     "key sk-proj-abcdefgh was refused": "abcdefgh",
     '{"password": "hunter2"}': "hunter2",
     "{'client_secret': 'hunter2'}": "hunter2",
+    "https://host/api/mcp/s/aGVsbG8x0123456789abcdef/mcp": "aGVsbG8x0123456789abcdef",
+    "GET https://host/mcp?key=hunter2&sig=x: 403": "hunter2",
+    "GET https://host/mcp?page=1&sig=hunter2": "hunter2",
+    "https://hunter2@host/1": "hunter2",
+    "redis://:hunter2@host": "hunter2",
+    "https://u:hun/ter2@host": "ter2",
+    "https://host/mcp#hunter2": "hunter2",
+    "cookie: a=b; c=hunter2": "hunter2",
+    "Proxy-Authorization: Digest username=a, hunter2": "hunter2",
+    "token: 'hunter 2'": "hunter 2",
+    '{\\"token\\":\\"hunter2\\"}': "hunter2",
     "-----BEGIN RSA PRIVATE KEY-----\nMIIabc\n-----END RSA PRIVATE KEY-----": "MIIabc",
     "-----BEGIN PRIVATE KEY-----\nMIIcut": "MIIcut",
 }
@@ -91,6 +103,58 @@ def test_known_forms_of_credentials_are_taken_from_logs(text: str) -> None:
     cleaned = Redactor().clean_text(f"before\n{text}\nafter")
     assert TEXTS[text] not in cleaned
     assert "before" in cleaned
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--db-pass", "hunter2"],
+        ["-p", "hunter2"],
+        ["--pin=hunter2"],
+        ["--header", "X-Key: hunter2"],
+        ["--config", '{"apiKey": "hunter2"}'],
+        ["redis://:hunter2@host"],
+        ["https://host/mcp?key=hunter2"],
+        ["-c", "exec server --pass hunter2"],
+        ["-c", "server 'hunter2"],
+    ],
+)
+def test_the_options_of_programs_lose_their_values(args: list[str]) -> None:
+    stdio = {"command": "server", "args": ["run", *args]}
+    taken = Redactor().take_object({"kind": "MCPProxy", "spec": {"backends": [{"stdio": stdio}]}})
+    assert "hunter2" not in json.dumps(taken)
+    assert taken["spec"]["backends"][0]["stdio"]["args"][0] == "run"
+
+
+def test_annotations_of_others_lose_their_values() -> None:
+    annotations = {
+        "deployment.kubernetes.io/revision": "3",
+        "vault.hashicorp.com/agent-inject-template-x": "export P=hunter2",
+        "fakekubernetes.io/x": "hunter2",
+    }
+    taken = Redactor().take_object({"kind": "Pod", "metadata": {"annotations": annotations}})
+    assert list(taken["metadata"]["annotations"].values()) == ["3", REDACTED, REDACTED]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://registry.example.com/@scope/package",
+        "http://10.0.0.1:8080/mcp",
+        "http://[::1]:8080/mcp",
+        '"authorization": {"rules": []}',
+        '"tokens": 1234, "tokens": null',
+    ],
+)
+def test_texts_without_credentials_remain(text: str) -> None:
+    assert Redactor().clean_text(text) == text
+
+
+@pytest.mark.timeout(60)
+def test_texts_are_read_in_time_linear_in_their_length() -> None:
+    for start in ("a-", "token", "cookie", "-----BEGIN A ", "://a:", "a://", "eyJ", "token "):
+        text = start * (1_000_000 // len(start))
+        assert len(Redactor().clean_text(text)) <= 2 * len(text)
 
 
 def test_a_secret_object_loses_its_data_and_its_values_everywhere() -> None:

@@ -1,7 +1,7 @@
 """Models of `spec.monitoring`. Import them from `api.v1alpha1`."""
 
 import re
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
@@ -64,7 +64,7 @@ class Tracing(ApiModel):
 
 
 class Monitoring(ApiModel):
-    """Collection of metrics and traces from the pods."""
+    """Collection of metrics, traces and profiles from the pods."""
 
     pod_monitor: PodMonitor | None = None
     """Lets Prometheus scrape the pods. The scraped metrics have the label mcpproxy with the name of
@@ -72,3 +72,6 @@ class Monitoring(ApiModel):
     reports if that kind is missing. Default: none."""
     tracing: Tracing | None = None
     """Exports traces of calls. Default: none; calls are not traced."""
+    profiling: Literal["Enabled", "Disabled"] | None = None
+    """Enabled lets the admin port take profiles: GET /profile?seconds=10 from the same pod returns
+    where the process spends its time, as folded stacks. Default: Disabled."""

@@ -56,7 +56,7 @@ class CopiedComponentsSession(InProcessSession):
         if kind_to_list is not None:
             return jsonrpc.response(outgoing.id, self._list_result(kind_to_list))
         if method == "server/discover":
-            return jsonrpc.response(outgoing.id, jsonrpc.encode(self.greeting.result))
+            return jsonrpc.response(outgoing.id, jsonrpc.encode(self.server.result))
         if method == "ping":
             return jsonrpc.response(outgoing.id, b"{}")
         if method not in ROUTED and method != COMPLETE:
@@ -71,7 +71,7 @@ class CopiedComponentsSession(InProcessSession):
 
     def _list_result(self, kind: ComponentKind) -> bytes:
         items = [copy.definition for copy in self._copies if copy.kind is kind]
-        more = _COMPLETE_RESULT if self.greeting.modern else {}
+        more = _COMPLETE_RESULT if self.server.modern else {}
         return jsonrpc.encode({**more, kind.member: items})
 
     def _find(self, name: str, kind: ComponentKind) -> CopiedComponent:
@@ -124,11 +124,11 @@ def _with_uri(copy: CopiedComponent, raw: Raw) -> Raw:
 def part_of(copies: Sequence[CopiedComponent]) -> BackendDefinition:
     """Return the definition of the backend that contains the copies."""
 
-    def opener(
+    def make_connector(
         settings: BackendSettings, context: BackendContext, background: TaskSet
     ) -> Connector:
         return InProcessConnector(
             lambda revision: CopiedComponentsSession(copies, revision), settings, background
         )
 
-    return BackendDefinition(COPIES, default_settings(), opener, asks=True)
+    return BackendDefinition(COPIES, default_settings(), make_connector, asks=True)

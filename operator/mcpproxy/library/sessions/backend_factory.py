@@ -15,7 +15,7 @@ from mcpproxy.proxy.embed import (
     TaskSet,
 )
 
-OpenerOf = Callable[[BackendSettings, BackendContext, TaskSet], Connector]
+ConnectorFactory = Callable[[BackendSettings, BackendContext, TaskSet], Connector]
 
 _EMPTY: Final = MCPProxySpec.model_construct(backends=[])
 
@@ -36,7 +36,7 @@ class BackendDefinition:
 
     name: str
     settings: BackendSettings
-    opener: OpenerOf
+    make_connector: ConnectorFactory
     warm_each: int = 1
     """Number of warm sessions for each concurrent request."""
     forwarding: FeaturePolicy = EVERYTHING
@@ -56,7 +56,7 @@ class BackendDefinition:
         return Backend(
             self.name,
             self.settings,
-            lambda background: self.opener(self.settings, context, background),
+            lambda background: self.make_connector(self.settings, context, background),
             context,
             warm_each=self.warm_each,
             forwarding=self.forwarding,

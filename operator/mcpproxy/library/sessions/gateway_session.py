@@ -37,7 +37,7 @@ class InProcessSession:
 
     def __init__(self, revision: str, offered: dict[str, Any]) -> None:
         """Create a session. `offered` is the result of initialize or server/discover."""
-        self.greeting = ServerDescription(revision, jsonrpc.decode_object(jsonrpc.encode(offered)))
+        self.server = ServerDescription(revision, jsonrpc.decode_object(jsonrpc.encode(offered)))
 
     @property
     def alive(self) -> bool:
@@ -58,7 +58,7 @@ class InProcessSession:
 
     async def listen(
         self,
-        standing: CallContext,
+        session_context: CallContext,
         announced: OnMessage,
         ready: Callable[[], None],
         uris: Sequence[str] = (),
@@ -73,21 +73,21 @@ class GatewaySession(InProcessSession):
 
     def __init__(self, gateway: Gateway, revision: str) -> None:
         offered: dict[str, Any] = {
-            "capabilities": gateway.capabilities(modern=is_modern(revision)),
-            "serverInfo": gateway.server_info(),
+            "capabilities": gateway.aggregate.capabilities(modern=is_modern(revision)),
+            "serverInfo": gateway.aggregate.server_info(),
         }
-        if (text := gateway.instructions()) is not None:
+        if (text := gateway.aggregate.instructions()) is not None:
             offered["instructions"] = text
         super().__init__(revision, offered)
         self._gateway = gateway
 
     async def answer(self, outgoing: UpstreamRequest, caller: CallContext) -> bytes:
-        method, modern = outgoing.method, self.greeting.modern
+        method, modern = outgoing.method, self.server.modern
         kind = BY_METHOD.get(method)
         if kind is not None:
             # The rules of the outer server are about its own names.
             client = replace(caller.client, access=None)
-            result = await self._gateway.listing(
+            result = await self._gateway.aggregate.listing(
                 kind, outgoing.params, modern=modern, client=client
             )
             return jsonrpc.response(outgoing.id, result)
@@ -105,7 +105,7 @@ class GatewaySession(InProcessSession):
 
     async def listen(
         self,
-        standing: CallContext,
+        session_context: CallContext,
         announced: OnMessage,
         ready: Callable[[], None],
         uris: Sequence[str] = (),
@@ -150,5 +150,5 @@ class GatewayConnector(Connector):
 
     async def open(self, client: ClientIdentity) -> UpstreamSession:
         gateway = self._gateway()
-        await gateway.settled()
+        await gateway.aggregate.settled()
         return GatewaySession(gateway, client.revision)

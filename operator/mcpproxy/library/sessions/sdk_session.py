@@ -68,7 +68,7 @@ class SdkUpstreamSession:
         session = client.session
         description = session.discover_result or session.initialize_result
         result = {} if description is None else to_wire(description)
-        self.greeting = ServerDescription(
+        self.server = ServerDescription(
             client.protocol_version, jsonrpc.decode_object(jsonrpc.encode(result))
         )
         self._client = client
@@ -148,7 +148,7 @@ class SdkUpstreamSession:
 
     async def listen(
         self,
-        standing: CallContext,
+        session_context: CallContext,
         announced: OnMessage,
         ready: Callable[[], None],
         uris: Sequence[str] = (),
@@ -238,23 +238,23 @@ def target_of_client(client: SdkClient) -> ServerTarget:
     if not any(getattr(client, name) is not None for name in CALLBACKS):
         return target_of(client.server, None if client.mode == "auto" else client.mode)
 
-    def opener(
+    def make_connector(
         settings: BackendSettings, context: BackendContext, background: TaskSet
     ) -> Connector:
         return SdkConnector(client, settings, background)
 
-    return ServerTarget(("client", id(client)), default_settings(), opener)
+    return ServerTarget(("client", id(client)), default_settings(), make_connector)
 
 
 def target_of_session(client: ConnectedClient) -> ServerTarget:
     """Return the target of a connected client, whose only session cannot be replaced."""
 
-    def opener(
+    def make_connector(
         settings: BackendSettings, context: BackendContext, background: TaskSet
     ) -> Connector:
         raise Unreachable("the SDK client, which the caller had connected, is no longer connected")
 
-    return ServerTarget(("client", id(client)), default_settings(), opener, once=True)
+    return ServerTarget(("client", id(client)), default_settings(), make_connector, once=True)
 
 
 class SdkSession:

@@ -59,7 +59,7 @@ class ClientSession(ListenerFlag):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = asyncio.Lock()
         self._background = TaskSet()
-        self._opener: Connector | None = None
+        self._connector: Connector | None = None
         self._link: UpstreamSession | None = None
 
     async def link(self, context: BackendContext) -> UpstreamSession:
@@ -79,13 +79,15 @@ class ClientSession(ListenerFlag):
 
     async def _open(self, context: BackendContext) -> UpstreamSession:
         self.listening = False
-        if self._opener is None:
+        if self._connector is None:
             # In the era without sessions, nothing is shared.
             settings = replace(self._source.settings, session_mode="Reused")
-            self._opener = self._source.opener(settings, context, self._background)
+            self._connector = self._source.make_connector(settings, context, self._background)
         everything = {feature: DECLARED[feature] for feature in ASKED.values()}
         declared = self._forwarding.capabilities(jsonrpc.encode(everything))
-        return await self._opener.open(ClientIdentity(LATEST_MODERN, declared, info=context.info))
+        return await self._connector.open(
+            ClientIdentity(LATEST_MODERN, declared, info=context.info)
+        )
 
     def gone(self, link: UpstreamSession) -> None:
         if self._link is link:
@@ -97,8 +99,8 @@ class ClientSession(ListenerFlag):
         if link is not None:
             await link.close()
         await self._background.close(grace=2.0)
-        if self._opener is not None:
-            await self._opener.close()
+        if self._connector is not None:
+            await self._connector.close()
         self._begin()
 
 
@@ -106,7 +108,7 @@ class FilteredSession:
     """A session that forwards only the features that its client permits."""
 
     def __init__(self, link: UpstreamSession, forwarding: FeaturePolicy) -> None:
-        self.greeting = link.greeting
+        self.server = link.server
         self.stateful = link.stateful
         self._link = link
         self._forwarding = forwarding
@@ -129,12 +131,12 @@ class FilteredSession:
 
     async def listen(
         self,
-        standing: CallContext,
+        session_context: CallContext,
         announced: OnMessage,
         ready: Callable[[], None],
         uris: Sequence[str] = (),
     ) -> None:
-        await self._link.listen(self._forwarding.caller(standing), announced, ready, uris)
+        await self._link.listen(self._forwarding.caller(session_context), announced, ready, uris)
 
     async def close(self) -> None:
         await self._link.close()
@@ -162,7 +164,7 @@ class BorrowedSession(FilteredSession):
 
     async def listen(
         self,
-        standing: CallContext,
+        session_context: CallContext,
         announced: OnMessage,
         ready: Callable[[], None],
         uris: Sequence[str] = (),
@@ -173,7 +175,7 @@ class BorrowedSession(FilteredSession):
             return
         self._session.listening = True
         try:
-            await super().listen(standing, announced, ready, uris)
+            await super().listen(session_context, announced, ready, uris)
         except BaseException:
             self._session.listening = False
             raise
@@ -197,7 +199,7 @@ class FactoryConnector(Connector):
         self._context = context
         self._seen: dict[int, Any] = {}
         self._shared: dict[int, Any] = {}
-        self._openers: dict[Hashable, tuple[Connector, ListenerFlag]] = {}
+        self._connectors: dict[Hashable, tuple[Connector, ListenerFlag]] = {}
         self._first = True
 
     async def open(self, client: ClientIdentity) -> UpstreamSession:
@@ -228,26 +230,26 @@ class FactoryConnector(Connector):
 
     async def _open_unshared(self, chosen: Any, client: ClientIdentity) -> UpstreamSession:
         source: ServerTarget = chosen.source
-        if source.key not in self._openers:
-            if len(self._openers) >= MAX_SOURCES:
-                oldest, _ = self._openers.pop(next(iter(self._openers)))
+        if source.key not in self._connectors:
+            if len(self._connectors) >= MAX_SOURCES:
+                oldest, _ = self._connectors.pop(next(iter(self._connectors)))
                 await oldest.close()
-            opener = source.opener(source.settings, self._context, self._background)
-            self._openers[source.key] = opener, ListenerFlag()
-        opener, listening = self._openers[source.key]
+            connector = source.make_connector(source.settings, self._context, self._background)
+            self._connectors[source.key] = connector, ListenerFlag()
+        connector, listening = self._connectors[source.key]
         forwarding: FeaturePolicy = chosen.forwarding
-        link = await opener.open(forwarding.client(client))
+        link = await connector.open(forwarding.client(client))
         if link.stateful:
             return FilteredSession(link, forwarding)
         return BorrowedSession(link, forwarding, listening)
 
     def forget(self) -> None:
-        for opener, _ in self._openers.values():
-            opener.forget()
+        for connector, _ in self._connectors.values():
+            connector.forget()
 
     async def close(self) -> None:
-        for opener, _ in self._openers.values():
-            await opener.close()
+        for connector, _ in self._connectors.values():
+            await connector.close()
         for chosen in self._shared.values():
             if not chosen.is_connected:
                 await chosen.session.close()

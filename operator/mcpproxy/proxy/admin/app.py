@@ -1,4 +1,4 @@
-"""Admin port: livez, readyz, metrics, status, and a page for people. Never part of the Service."""
+"""Admin port: livez, readyz, metrics, status, profiles, and a page. Never part of the Service."""
 
 import time
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from mcpproxy.api.v1alpha1.status import PodReport
+from mcpproxy.proxy.admin.profile import ProfileEndpoint
 from mcpproxy.proxy.admin.watchers import StatusWatchers
 from mcpproxy.proxy.config.options import AdminPage
 from mcpproxy.proxy.telemetry.metrics import CONTENT_TYPE
@@ -44,19 +45,24 @@ class AdminSource(Protocol):
 class AdminApp:
     """Endpoints for the kubelet, Prometheus, the operator and people."""
 
-    def __init__(self, source: AdminSource, page: AdminPage = "local") -> None:
-        """`page` is the set of visitors to whom the page is served."""
+    def __init__(
+        self, source: AdminSource, page: AdminPage = "local", *, profiling: bool = False
+    ) -> None:
+        """`page` is the set of visitors to whom the page and profiles are served; `profiling`
+        enables profiles."""
         self._source = source
         self._visitors = page
         self._started_at = time.time()
         self._watchers = StatusWatchers(source.watch)
         self._page: StatusPage | None = None
+        self._profile = ProfileEndpoint(enabled=profiling, anywhere=page == "all")
         self.app = Starlette(
             routes=[
                 Route("/livez", self._livez),
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._metrics),
                 Route("/status", self._status),
+                Route("/profile", self._profile.answer),
                 Route("/", self._visit, methods=PAGE_METHODS),
                 Route("/page/{part}", self._visit, methods=PAGE_METHODS),
             ]
@@ -65,6 +71,7 @@ class AdminApp:
     def close(self) -> None:
         """End the streams of reports, so that the server can stop."""
         self._watchers.close()
+        self._profile.close()
 
     async def _livez(self, request: Request) -> Response:
         return PlainTextResponse("ok\n")

@@ -36,7 +36,7 @@ async def check_endpoint(
     client_identity = ClientIdentity(LATEST_MODERN, info=b'{"name":"%b","version":"1"}' % _NAME)
     try:
         session = await connector.open(client_identity)
-        params = add_client_meta(None, client_identity, session.greeting.revision, None)
+        params = add_client_meta(None, client_identity, session.server.revision, None)
         answer = await session.request(
             UpstreamRequest(Raw(b'"list"'), "tools/list", params), NullContext(client_identity)
         )

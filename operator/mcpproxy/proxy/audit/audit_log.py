@@ -1,7 +1,7 @@
 """The audit log of one process."""
 
 from collections.abc import Callable
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 from msgspec import Raw
 
@@ -12,25 +12,19 @@ from mcpproxy.proxy.audit.record import (
     ArgumentsEncoder,
     RequestOutcome,
     Timestamps,
-    encode_outcome,
+    encode_decision,
     encode_text,
 )
 from mcpproxy.proxy.audit.record_queue import BATCH, Delivery, RecordQueue
 from mcpproxy.proxy.audit.redaction import Redaction
 
 Event = Literal["call", "list", "authentication"]
-HEAD: Final = 256
-"""Estimated size in bytes of a record without its caller, subject and arguments."""
+FIXED: Final = 192
+"""Estimated size in bytes of a record without its description and arguments."""
 
-
-class _Entry(NamedTuple):
-    time: float
-    event: Event
-    caller: bytes
-    subject: bytes
-    outcome: RequestOutcome
-    arguments: bytes | None
-    trace_parent: str
+_Entry = tuple[float, bytes, bytes, float | None, int | None, bytes | None, str]
+"""Time, description, decision, duration in seconds, size, arguments and trace parent. Plain tuples
+are created faster than anything with names, and there is one for each call."""
 
 
 class AuditLog:
@@ -55,15 +49,22 @@ class AuditLog:
         self.refuses = policy.on_full == "Refuse"
         """True if requests are refused while their records could not be written."""
         self._queue = RecordQueue(deliver, self._encode, capacity, pause=pause)
+        self._put = self._queue.put
         self._now = now
         self._arguments = ArgumentsEncoder(
             policy.arguments or "Digest", Redaction(policy.redact or ())
         )
+        self._keeps_arguments = self._arguments.records
         self._timestamps = Timestamps()
         self._middle = b'","logger":"%b","proxy":%b,"event":"' % (
             LOGGER.encode("ascii"),
             encode_text(proxy),
         )
+
+    @property
+    def records_arguments(self) -> bool:
+        """True if records have the arguments of calls or their digest."""
+        return self._arguments.records
 
     @property
     def is_refusing(self) -> bool:
@@ -74,6 +75,14 @@ class AuditLog:
     def dropped(self) -> int:
         """Number of records that were not written."""
         return self._queue.dropped
+
+    def describe(self, event: Event, caller: bytes, subject: bytes) -> bytes:
+        """Return the part that all records of a caller and a subject have in common.
+
+        `caller` and `subject` are the results of `encode_caller` and `encode_subject`.
+        """
+        members = b",".join([member for member in (caller, subject) if member])
+        return b'%b%b",%b' % (self._middle, event.encode("ascii"), members)
 
     def record(
         self,
@@ -89,29 +98,51 @@ class AuditLog:
 
         `caller` and `subject` are the results of `encode_caller` and `encode_subject`.
         """
-        # A copy: the arguments may be a part of a large request, which would stay in memory.
-        kept = None if arguments is None or not self._arguments.records else bytes(arguments)
-        size = HEAD + len(caller) + len(subject) + (0 if kept is None else len(kept))
-        entry = _Entry(self._now(), event, caller, subject, outcome, kept, trace_parent)
         # Senders without valid credentials must not make the queue grow.
-        required = self.refuses and event != "authentication"
-        self._queue.put(entry, size, required=required)
+        self.record_described(
+            self.describe(event, caller, subject),
+            encode_decision(outcome.decision, outcome.outcome, outcome.network),
+            *(outcome.seconds, outcome.response_bytes, arguments, trace_parent),
+            required=self.refuses and event != "authentication",
+        )
+
+    def record_described(
+        self,
+        description: bytes,
+        decision: bytes,
+        seconds: float | None,
+        size: int | None,
+        arguments: Raw | bytes | None,
+        trace_parent: str,
+        *,
+        required: bool,
+    ) -> None:
+        """Queue the record of an event with the results of `describe` and `encode_decision`.
+
+        A required record is never dropped.
+        """
+        kept, length = None, FIXED + len(description)
+        if arguments is not None and self._keeps_arguments:
+            # A copy: they may be a part of a large request, which would stay in memory.
+            kept = bytes(arguments)
+            length += len(kept)
+        entry = (self._now(), description, decision, seconds, size, kept, trace_parent)
+        self._put(entry, length, required)
 
     def _encode(self, entry: _Entry) -> bytes:
         """Return the record of an entry as one line of JSON."""
-        seconds, event, caller, subject, outcome, arguments, trace_parent = entry
-        time = self._timestamps.format(seconds)
-        members = (
-            caller,
-            subject,
-            self._arguments.encode(arguments),
-            encode_outcome(outcome),
-            trace_parent and b'"traceparent":' + encode_text(trace_parent),
-        )
-        return b'{"time":"%b%b%b",%b}' % (
-            *(time, self._middle, event.encode("ascii")),
-            b",".join([member for member in members if member]),
-        )
+        at, description, decision, seconds, size, arguments, trace_parent = entry
+        time = self._timestamps.format(at)
+        shown = b"" if arguments is None else self._arguments.encode(arguments)
+        trace = b',"traceparent":%b' % encode_text(trace_parent) if trace_parent else b""
+        if seconds is not None and size is not None:
+            took = seconds * 1000
+            parts = (time, description, shown, decision, took, size, trace)
+            return b'{"time":"%b%b%b%b,"durationMs":%.3f,"responseBytes":%d%b}' % parts
+        duration = b"" if seconds is None else b',"durationMs":%.3f' % (seconds * 1000)
+        length = b"" if size is None else b',"responseBytes":%d' % size
+        end = b"%b%b%b" % (duration, length, trace)
+        return b'{"time":"%b%b%b%b%b}' % (time, description, shown, decision, end)
 
     async def close(self) -> None:
         """Write the remaining records, for a bounded time."""

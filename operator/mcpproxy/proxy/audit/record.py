@@ -1,10 +1,9 @@
 """Audit records as lines of JSON, assembled from encoded parts that recur."""
 
-import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -75,19 +74,6 @@ def encode_subject(subject: Subject) -> bytes:
     return _inside({name: _cut(text) for name, text in members.items() if text})
 
 
-def encode_outcome(outcome: RequestOutcome) -> bytes:
-    """Return the members of a record that describe the end of a request, without braces."""
-    decision, reason, seconds, size, network = outcome
-    text = _encode_decision(decision, reason)
-    if seconds is not None and size is not None:
-        text = b'%b,"durationMs":%.3f,"responseBytes":%d' % (text, seconds * 1000, size)
-    elif seconds is not None:
-        text = b'%b,"durationMs":%.3f' % (text, seconds * 1000)
-    elif size is not None:
-        text = b'%b,"responseBytes":%d' % (text, size)
-    return b'%b,"network":%b' % (text, encode_text(network)) if network else text
-
-
 class ArgumentsEncoder:
     """Encoder of the arguments of a request, as the policy records them."""
 
@@ -100,19 +86,17 @@ class ArgumentsEncoder:
         """True if records have the arguments or their digest."""
         return self._recorded != "None"
 
-    def encode(self, raw: bytes | None) -> bytes:
-        """Return the members of a record for these arguments, without braces; may be empty."""
-        if raw is None or not self.records:
-            return b""
+    def encode(self, raw: bytes) -> bytes:
+        """Return the members of a record for these arguments, each after a comma."""
         if self._recorded == "Full":
             if len(raw) <= AUDITED_ARGUMENTS.value:
                 shown = self._redacted(raw)
                 if shown is not None:
-                    return b'"arguments":' + shown
+                    return b',"arguments":' + shown
             else:
                 AUDITED_ARGUMENTS.record()
-        digest = hashlib.sha256(canonical_json(raw)).hexdigest().encode("ascii")
-        return b'"argumentsDigest":"%b","argumentsBytes":%d' % (digest, len(raw))
+        digest = sha256(canonical_json(raw)).hexdigest()
+        return b',"argumentsDigest":"%b","argumentsBytes":%d' % (digest.encode(), len(raw))
 
     def _redacted(self, raw: bytes) -> bytes | None:
         """Return the arguments without redacted values; None if they are malformed.
@@ -186,10 +170,13 @@ def encode_text(text: str) -> bytes:
     return msgspec.json.encode(_cut(text))
 
 
-@lru_cache(maxsize=64)
-def _encode_decision(decision: str, outcome: str) -> bytes:
-    """Return the members for a decision and an outcome, of which there are few pairs."""
-    return b'"decision":"%b","outcome":%b' % (decision.encode("ascii"), encode_text(outcome))
+def encode_decision(decision: str, outcome: str, network: str = "") -> bytes:
+    """Return the members of a record for a decision and its outcome, each after a comma.
+
+    `network` is that of the sender; empty if it is not recorded.
+    """
+    text = b',"decision":"%b","outcome":%b' % (decision.encode("ascii"), encode_text(outcome))
+    return b'%b,"network":%b' % (text, encode_text(network)) if network else text
 
 
 def _inside(members: Mapping[str, Any]) -> bytes:

@@ -12,7 +12,7 @@ from mcpproxy.limits.audit import AUDIT_BACKLOG
 Delivery = Callable[[Sequence[bytes]], None]
 """Delivers records and blocks until that is done. Raises OSError if they are lost."""
 
-BATCH: Final = 0.02
+BATCH: Final = 0.05
 """Seconds for which records are collected before they are delivered together."""
 TOGETHER: Final = 64
 """Number of entries that are encoded together, which is faster than one by one between calls."""
@@ -59,7 +59,7 @@ class RecordQueue(Generic[Entry]):
         """True if more records are dropped at present."""
         return self._held >= self._capacity
 
-    def put(self, entry: Entry, size: int, *, required: bool = False) -> None:
+    def put(self, entry: Entry, size: int, required: bool = False) -> None:
         """Queue an entry whose record has about `size` bytes.
 
         If too many wait, it is dropped and counted, unless it is required.

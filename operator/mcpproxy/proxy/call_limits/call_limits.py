@@ -13,10 +13,11 @@ from mcpproxy.proxy.call_limits.instances.owner_store import (
     Instances,
     OwnerStore,
 )
-from mcpproxy.proxy.call_limits.rules import RETRY_SOON, CallLimitExceeded, CompiledRule, RuleSet
+from mcpproxy.proxy.call_limits.rules import RETRY_SOON, CompiledRule, RuleSet
 from mcpproxy.proxy.call_limits.store import Store, SubjectKey
 from mcpproxy.proxy.call_limits.valkey.valkey_store import ValkeyStore
 from mcpproxy.proxy.call_limits.window_table import LocalStore
+from mcpproxy.proxy.core.access import CallLimitExceeded
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.upstream.mounted.values import MountedValues
 
@@ -250,12 +251,9 @@ def _withdraw(taken: Iterable[SubjectAccount], admission: CallPermit) -> None:
 
 
 def build_call_limits(
-    proxy: MCPProxy, values: MountedValues, instances: Instances
-) -> CallLimits | None:
-    """Return the limits of a proxy; None without `spec.limits`. Raise ValueError."""
-    spec = proxy.spec.limits
-    if spec is None:
-        return None
+    proxy: MCPProxy, spec: Limits, values: MountedValues, instances: Instances
+) -> CallLimits:
+    """Return the limits of a proxy, which are `spec`. Raise ValueError."""
     prefix = f"mcpproxy:{proxy.metadata.namespace or 'default'}:{proxy.metadata.name}"
     return CallLimits(
         RuleSet(spec.rules),

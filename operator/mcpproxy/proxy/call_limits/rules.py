@@ -1,7 +1,6 @@
 """The rules of `spec.limits`, and the error of a call that one of them does not admit."""
 
 import hashlib
-import math
 from collections.abc import Iterable
 from typing import Final
 
@@ -11,7 +10,6 @@ from mcpproxy.proxy.call_limits.store import SubjectKey
 from mcpproxy.proxy.call_limits.window import Rate
 from mcpproxy.proxy.core.catalog.component_filter import Globs
 from mcpproxy.proxy.core.exchange import ClientIdentity
-from mcpproxy.proxy.protocol.jsonrpc import UNAVAILABLE, RpcError
 
 CALL_TOOL: Final = "tools/call"
 KEPT: Final = 4096
@@ -24,26 +22,6 @@ _TTL: Final = (1.0, 10.0)
 """Shortest and longest time in seconds for which a lease is used."""
 RETRY_SOON: Final = 1.0
 """Seconds after which a call may be tried again if nothing tells when it would be admitted."""
-
-
-class CallLimitExceeded(RpcError):
-    """A call that a rule of `spec.limits` does not admit now."""
-
-    def __init__(
-        self, rule: str, why: str, wait: float, client: ClientIdentity, backend: str
-    ) -> None:
-        """`wait` is the number of seconds after which the call may be admitted."""
-        milliseconds = max(math.ceil(wait * 1000), 1)
-        shown = f"{math.ceil(wait)} s" if wait >= 1 else f"{milliseconds} ms"
-        super().__init__(
-            UNAVAILABLE,
-            f"rule {rule} of spec.limits {why}; try again in {shown}",
-            {"limit": rule, "retryAfterMs": milliseconds},
-        )
-        self.rule = rule
-        self.client, self.backend = client, backend
-        self.retry_after = max(math.ceil(wait), 1)
-        """Whole seconds, as HTTP has them."""
 
 
 class CompiledRule:

@@ -1,13 +1,14 @@
-"""Permission of a client to list and use components; `authorization` decides it.
+"""Permission of a client to list, use and call components, and the errors without it.
 
 Lists and calls take the same object, so that they agree.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from mcpproxy.proxy.protocol.jsonrpc import RpcError
+from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, UNAVAILABLE, RpcError
 from mcpproxy.proxy.protocol.kinds import ComponentKind
 
 if TYPE_CHECKING:
@@ -37,6 +38,39 @@ class AccessDenied(RpcError):
     ) -> "AccessDenied":
         """Return a refusal that clients cannot distinguish from this error."""
         return cls(client, error.code, str(error), error.data, backend)
+
+
+class InsufficientScope(AccessDenied):
+    """The request needs scopes that the client's token lacks; HTTP has a challenge for them."""
+
+    def __init__(
+        self, client: "ClientIdentity | None", scopes: tuple[str, ...], backend: str = ""
+    ) -> None:
+        """`scopes` are all that the request needs."""
+        message = f"the token lacks a scope that this request needs: {' '.join(scopes)}"
+        data = {"scopes": list(scopes)}
+        super().__init__(client, INVALID_PARAMS, message, data, backend)
+        self.scopes = scopes
+
+
+class CallLimitExceeded(RpcError):
+    """A call that a rule of `spec.limits` does not admit now."""
+
+    def __init__(
+        self, rule: str, why: str, wait: float, client: "ClientIdentity", backend: str
+    ) -> None:
+        """`wait` is the number of seconds after which the call may be admitted."""
+        milliseconds = max(math.ceil(wait * 1000), 1)
+        shown = f"{math.ceil(wait)} s" if wait >= 1 else f"{milliseconds} ms"
+        super().__init__(
+            UNAVAILABLE,
+            f"rule {rule} of spec.limits {why}; try again in {shown}",
+            {"limit": rule, "retryAfterMs": milliseconds},
+        )
+        self.rule = rule
+        self.client, self.backend = client, backend
+        self.retry_after = max(math.ceil(wait), 1)
+        """Whole seconds, as HTTP has them."""
 
 
 class CallCondition(Protocol):

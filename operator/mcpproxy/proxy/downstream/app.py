@@ -10,8 +10,8 @@ from collections.abc import Coroutine
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
+from mcpproxy.api.constants import LIMITS_PATH
 from mcpproxy.limits.clients import SESSION_IDLE
-from mcpproxy.proxy.call_limits.instances.peer_messages import PATH as LIMITS_PATH
 from mcpproxy.proxy.core.tokens.session_token import LIFETIME
 from mcpproxy.proxy.downstream.access.principals import Principals
 from mcpproxy.proxy.downstream.batches import BatchEndpoint
@@ -62,14 +62,14 @@ class Endpoint:
         `public_url` is `spec.publicUrl`, at whose path the endpoint is served as well.
         """
         public_path = path if public_url is None else unquote(urlsplit(public_url).path)
-        self._gateway, sealer = gateway, gateway.sealer
+        self._gateway, sealer = gateway, gateway.routing.sealer
         self.guard = guard
-        self._cors = CorsPolicy(guard, gateway.passed)
+        self._cors = CorsPolicy(guard, gateway.aggregate.passed)
         self._principals = principals or Principals()
         self._path = path.rstrip("/")
         self._paths = {self._path, public_path.rstrip("/")}
-        self._landing = LandingPage(gateway.name, public_url, path)
-        self.peers = PeerForwarder(sealer, address, self._path or "/", gateway.passed)
+        self._landing = LandingPage(gateway.aggregate.name, public_url, path)
+        self.peers = PeerForwarder(sealer, address, self._path or "/", gateway.aggregate.passed)
         self.live = SessionRegistry(sealer, self.peers.owner, SESSION_IDLE.value)
         parking = SuspendedCalls(sealer, self.peers.owner, time.time)
         self._streams = OpenStreams()

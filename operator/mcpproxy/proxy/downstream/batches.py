@@ -40,9 +40,9 @@ class BatchEndpoint:
 
     async def serve(self, inbound: Request, reply: ResponseWriter) -> None:
         """Answer a POST whose body is a JSON array. Raises HttpError."""
-        ticket = self._front.ticket(inbound)
+        token = self._front.session_token(inbound)
         context: RequestContext = inbound.head.context
-        if ticket.client.revision != batches.REVISION or not context.carries_message:
+        if token.client.revision != batches.REVISION or not context.carries_message:
             # The handler of single messages refuses the batch with the reason.
             await self._front.serve(inbound, reply)
             return
@@ -50,51 +50,49 @@ class BatchEndpoint:
             messages = batches.of_client(inbound.body, HTTP_BATCH.value, HTTP_BATCH.record)
         except RpcError as error:
             raise rpc_refusal(400, error) from None
-        if await self._handed_over(inbound, ticket, messages, reply):
+        if await self._handed_over(inbound, token, messages, reply):
             return
-        live = self._front.live.get_or_create(ticket.client.session, reply.loop.time())
+        live = self._front.live.get_or_create(token.client.session, reply.loop.time())
         try:
-            await self._serve_all(messages, inbound, ticket, live, reply)
+            await self._serve_all(messages, inbound, token, live, reply)
         finally:
-            self._front.live.release_if_idle(ticket.client)
+            self._front.live.release_if_idle(token.client)
 
     async def _handed_over(
         self,
         inbound: Request,
-        ticket: SessionToken,
+        token: SessionToken,
         messages: list[Message | bytes],
         reply: ResponseWriter,
     ) -> bool:
-        if inbound.head.context.handed_over or self._peers.is_local(ticket.owner):
+        if inbound.head.context.handed_over or self._peers.is_local(token.owner):
             return False
         try:
-            await self._peers.forward(ticket.owner, inbound, reply)
-        except PeerUnavailable:
+            await self._peers.forward(token.owner, inbound, reply)
+        except PeerUnavailable as error:
             if any(
-                self._keeps_state(m, ticket.client) for m in messages if not isinstance(m, bytes)
+                self._keeps_state(m, token.client) for m in messages if not isinstance(m, bytes)
             ):
-                self._front.live.mark_terminated(ticket.client, reply.loop.time())
-                raise HttpError(
-                    404, "the instance of this session is no longer running; initialize again"
-                ) from None
+                self._front.live.mark_terminated(token.client, reply.loop.time())
+                raise error.session_lost() from None
             return False
         return True
 
     def _keeps_state(self, message: Message, client: ClientIdentity) -> bool:
         method = jsonrpc.decode_str(message.get("method"))
-        return self._front.gateway.is_session_bound(method, message, client)
+        return self._front.gateway.routing.is_session_bound(method, message, client)
 
     async def _serve_all(
         self,
         messages: list[Message | bytes],
         inbound: Request,
-        ticket: SessionToken,
+        token: SessionToken,
         live: SessionState,
         reply: ResponseWriter,
     ) -> None:
         requests = [m for m in messages if isinstance(m, bytes) or batches.is_request(m)]
-        known = live.is_synced or self._peers.is_local(ticket.owner)
-        if not known and not await self._session_sync.fetch_session_state(ticket, inbound, live):
+        known = live.is_synced or self._peers.is_local(token.owner)
+        if not known and not await self._session_sync.fetch_session_state(token, inbound, live):
             raise HttpError(404, "this session has ended; initialize again")
         room = asyncio.Semaphore(BATCH_REQUESTS.value)
         if len(requests) > BATCH_REQUESTS.value:
@@ -106,29 +104,29 @@ class BatchEndpoint:
                 if isinstance(message, bytes):
                     await reply.event(message)
                 elif batches.is_request(message):
-                    tasks.create_task(self._answer(message, inbound, ticket, live, reply, room))
+                    tasks.create_task(self._answer(message, inbound, token, live, reply, room))
                     # The request starts before the next message, which may cancel it.
                     await asyncio.sleep(0)
                 else:
-                    await self._note(message, inbound, ticket, live)
+                    await self._note(message, inbound, token, live)
         await (reply.end() if requests else reply.empty(202))
 
     async def _answer(
         self,
         message: Message,
         inbound: Request,
-        ticket: SessionToken,
+        token: SessionToken,
         live: SessionState,
         reply: ResponseWriter,
         room: asyncio.Semaphore,
     ) -> None:
         response = SseResponse(reply)
-        caller = legacy_requests.http_call_context(ticket.client, live, self._front.live, response)
+        caller = legacy_requests.http_call_context(token.client, live, self._front.live, response)
         gateway, task = self._front.gateway, asyncio.current_task()
         async with room:
             try:
                 body = await legacy_requests.handle_request(gateway, live, message, caller, task)
-                await self._spread(message, inbound, ticket, live)
+                await self._spread(message, inbound, token, live)
             except RpcError as error:
                 # A batch has one HTTP status, so that a challenge can't be part of it.
                 body = jsonrpc.error_response(message["id"], error)
@@ -138,7 +136,7 @@ class BatchEndpoint:
             await reply.event(body)
 
     async def _note(
-        self, message: Message, inbound: Request, ticket: SessionToken, live: SessionState
+        self, message: Message, inbound: Request, token: SessionToken, live: SessionState
     ) -> None:
         """Handle a notification or response."""
         method = jsonrpc.decode_str(message.get("method"))
@@ -152,14 +150,14 @@ class BatchEndpoint:
             return
         with contextlib.suppress(RpcError):
             await legacy_requests.handle_notification(
-                self._front.gateway, live, ticket.client, message
+                self._front.gateway, live, token.client, message
             )
-            await self._spread(message, inbound, ticket, live)
+            await self._spread(message, inbound, token, live)
 
     async def _spread(
-        self, message: Message, inbound: Request, ticket: SessionToken, live: SessionState
+        self, message: Message, inbound: Request, token: SessionToken, live: SessionState
     ) -> None:
         """Forward a message to the other instances whose requests it concerns."""
         method = jsonrpc.decode_str(message.get("method"))
         alone = Request(inbound.head, jsonrpc.encode(message))
-        await self._session_sync.broadcast(alone, ticket, method, live)
+        await self._session_sync.broadcast(alone, token, method, live)

@@ -50,8 +50,8 @@ class RequestContext:
         "identity",
         "meta",
         "principal",
-        "ticket",
-        "ticket_ends",
+        "session_token",
+        "session_token_ends",
     )
 
     def __init__(
@@ -74,10 +74,10 @@ class RequestContext:
         json = _is_json(head.headers.get(b"content-type", b""))
         self.carries_message = json and _accepts_both(head.headers.get(b"accept"))
         """True if Content-Type and Accept are those of a POST with a message."""
-        self.ticket: SessionToken | None = None
+        self.session_token: SessionToken | None = None
         """The session that the head names, once it is known."""
-        self.ticket_ends = 0.0
-        """Time at which the ticket expires, in seconds since the epoch."""
+        self.session_token_ends = 0.0
+        """Time at which the session token expires, in seconds since the epoch."""
         self.meta: RequestMeta | None = None
         """The metadata of the latest request with this head."""
 
@@ -85,9 +85,9 @@ class RequestContext:
         """Return the client with the verified identity of the sender."""
         return client if self.identity is ANONYMOUS else replace(client, identity=self.identity)
 
-    def remember_ticket(self, ticket: SessionToken) -> None:
+    def remember_session_token(self, token: SessionToken) -> None:
         """Set the session that the head names."""
-        self.ticket, self.ticket_ends = ticket, ticket.created + LIFETIME
+        self.session_token, self.session_token_ends = token, token.created + LIFETIME
 
     def remember_meta(self, meta: RequestMeta) -> None:
         """Set the metadata of the latest request."""

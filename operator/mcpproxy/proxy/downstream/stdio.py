@@ -71,7 +71,7 @@ class StdioServer:
         self._gateway = gateway
         self._identity = identity
         self._target = target
-        sealer = gateway.sealer
+        sealer = gateway.routing.sealer
         self._session = session
         self._sessions = SessionRegistry(sealer, session, float("inf"))
         self._parking = SuspendedCalls(sealer, session, time.time)
@@ -118,7 +118,7 @@ class StdioServer:
         if self._identity is not ANONYMOUS:
             principal = self._identity.principal
             client = replace(client, identity=self._identity, principal=principal)
-        return self._gateway.restrict(client)
+        return self._gateway.routing.restrict(client)
 
     async def _serve(self, source: LineSource) -> None:
         try:
@@ -266,7 +266,7 @@ class StdioServer:
             return await serve(message)
         except RpcError as refused:
             if self._modern:
-                self._gateway.record_refusal(refused, message)
+                self._gateway.routing.record_refusal(refused, message)
             return jsonrpc.error_response(message["id"], refused)
         except Exception:
             log.exception("a request failed")
@@ -300,7 +300,7 @@ class StdioServer:
     async def _wait_for_route(self, method: str, params: Message) -> None:
         """Wait for the backend of a request; lists and similar requests wait on their own."""
         if method not in BY_METHOD and method not in (modern_requests.DISCOVER, "logging/setLevel"):
-            await self._gateway.wait_for_route(method, params)
+            await self._gateway.routing.wait_for_route(method, params)
 
     async def _listen(self, message: Message, params: Message) -> bytes:
         if len(self._listening) >= limits.STDIO_STREAMS.value:

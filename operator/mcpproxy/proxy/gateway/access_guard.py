@@ -13,16 +13,17 @@ from msgspec import Raw
 
 from mcpproxy.api.untrusted_text import quote
 from mcpproxy.api.v1alpha1.status import AuthorizationReport
-from mcpproxy.proxy.authorization.conditions import arguments_for_conditions, describe_tool
+from mcpproxy.proxy.authorization.call_arguments import arguments_for_conditions
+from mcpproxy.proxy.authorization.conditions import describe_tool
 from mcpproxy.proxy.authorization.policy import Policy
-from mcpproxy.proxy.core.access import Access, AccessDenied, Verdict
+from mcpproxy.proxy.core.access import Access, AccessDenied, InsufficientScope, Verdict
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.core.identity import Identity
 from mcpproxy.proxy.core.translation.request_names import COMPLETE, unknown_component_error
 from mcpproxy.proxy.gateway.router import Route
 from mcpproxy.proxy.protocol import jsonrpc
-from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message
+from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError
 from mcpproxy.proxy.protocol.kinds import RESOURCES, TASKS, TEMPLATES, TOOLS, ComponentKind
 
 DIRECTORY: Final = "resources/directory/read"
@@ -30,19 +31,6 @@ LOGGED: Final = 60.0
 """Seconds between two lines of the log on callers to whom no rule applies."""
 
 log = logging.getLogger("mcpproxy.authorization")
-
-
-class InsufficientScope(AccessDenied):
-    """The request needs scopes that the client's token lacks; HTTP has a challenge for them."""
-
-    def __init__(
-        self, client: ClientIdentity | None, scopes: tuple[str, ...], backend: str = ""
-    ) -> None:
-        """`scopes` are all that the request needs."""
-        message = f"the token lacks a scope that this request needs: {' '.join(scopes)}"
-        data = {"scopes": list(scopes)}
-        super().__init__(client, INVALID_PARAMS, message, data, backend)
-        self.scopes = scopes
 
 
 class AccessGuard:
@@ -109,6 +97,8 @@ class AccessGuard:
                 error = unknown_component_error(TASKS, route.name)
                 raise AccessDenied.like(error, client, route.backend.name)
             return
+        if route.aliases:
+            self._check_aliases(route, method, params, client, access)
         kind = self._completed_kind(route) if method == COMPLETE else route.kind
         verdict = access.judge(kind, route.backend.name, route.name)
         if verdict.allowed or self._meets_condition(verdict, route, method, params, client):
@@ -124,6 +114,28 @@ class AccessGuard:
             )
         error = unknown_component_error(route.kind, route.name)
         raise AccessDenied.like(error, client, route.backend.name)
+
+    def _check_aliases(
+        self,
+        route: Route,
+        method: str,
+        params: Message,
+        client: ClientIdentity | None,
+        access: Access,
+    ) -> None:
+        """Raise RpcError unless the client may use every form of an unlisted URI."""
+        if self._policy.spec.external is not None:
+            why = "the URI is not in its normal form, in which the service would judge it"
+            raise AccessDenied(client, INVALID_PARAMS, why, backend=route.backend.name)
+        for alias in route.aliases:
+            form = route._replace(name=alias, aliases=())
+            try:
+                self.check(form, method, params, client, access)
+            except InsufficientScope:
+                raise
+            except RpcError:
+                error = unknown_component_error(route.kind, route.name)
+                raise AccessDenied.like(error, client, route.backend.name) from None
 
     def _completed_kind(self, route: Route) -> ComponentKind:
         """Return the kind of component that is completed: a URI may be that of a template."""
@@ -142,7 +154,10 @@ class AccessGuard:
     ) -> bool:
         if not verdict.conditions:
             return False
-        arguments = _arguments(route, method, params)
+        try:
+            arguments = _arguments(route, method, params)
+        except RpcError as error:
+            raise AccessDenied.like(error, client, route.backend.name) from None
         if arguments is None:
             return False
         claims: Mapping[str, Any] = client.identity.claims if client is not None else {}
@@ -185,7 +200,10 @@ class AccessGuard:
 
 
 def _arguments(route: Route, method: str, params: Message) -> dict[str, Any] | None:
-    """Return the variable `args` of conditions, or None if the arguments are too large."""
+    """Return the variable `args` of conditions, or None if the arguments are too large.
+
+    Raise RpcError if they are ambiguous.
+    """
     if route.kind is RESOURCES:
         return {"uri": route.name}
     if method == COMPLETE:

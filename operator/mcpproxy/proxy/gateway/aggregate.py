@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mcpproxy.proxy.core.access import Access
 from mcpproxy.proxy.core.catalog import capabilities
@@ -10,7 +10,6 @@ from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.extensions import usable_capabilities
 from mcpproxy.proxy.core.catalog.list_variant import ListVariant
 from mcpproxy.proxy.core.exchange import ClientIdentity
-from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
 from mcpproxy.proxy.gateway.list_variants import ListVariants
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, UNAVAILABLE, Message, RpcError
@@ -18,9 +17,13 @@ from mcpproxy.proxy.protocol.kinds import KINDS, ComponentKind
 from mcpproxy.proxy.protocol.revisions import LATEST_MODERN
 from mcpproxy.proxy.upstream.backend import Backend
 
+if TYPE_CHECKING:
+    # Most proxies have none of these, so only bootstrap imports them, where they are configured.
+    from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
+
 READY_ROUND: Final = 10.0
 """Maximum number of seconds for which an unresponsive backend delays readiness."""
-GREETING_WAIT: Final = 0.5
+INITIALIZE_WAIT: Final = 0.5
 """Maximum number of seconds for which `initialize` waits for backends.
 
 Capabilities that are unknown by then are announced later.
@@ -42,7 +45,7 @@ class Aggregate:
         backends: Iterable[Backend],
         catalog: Catalog,
         denied: Collection[str] = (),
-        audit: AuditedRequests | None = None,
+        audit: "AuditedRequests | None" = None,
     ) -> None:
         self.name = name
         self.audit = audit
@@ -58,16 +61,18 @@ class Aggregate:
         self._variants = ListVariants(self.backends, self.passed)
         self._first_round: asyncio.Task[None] | None = None
         self._started_at = 0.0
-        self._list_requests = {
+        self.list_requests = {
             (kind.method, cache): 0 for kind in KINDS for cache in ("hit", "miss")
         }
         """Number of list requests by method and cache result (hit or miss)."""
 
-    def _begin_round(self) -> None:
+    def begin_round(self) -> None:
+        """Start the first round over the backends."""
         self._started_at = asyncio.get_running_loop().time()
         self._first_round = asyncio.create_task(self._settle())
 
-    def _end_round(self) -> None:
+    def end_round(self) -> None:
+        """Stop to wait for the first round over the backends."""
         if self._first_round is not None:
             self._first_round.cancel()
 
@@ -116,13 +121,13 @@ class Aggregate:
         """
         offers: list[Mapping[str, Any]] = []
         for backend in self._within_reach(access):
-            greeting = backend.watch.greeting
-            if greeting is None:
+            server = backend.watch.server
+            if server is None:
                 offers.append(capabilities.UNKNOWN)
                 continue
             offer = usable_capabilities(
-                greeting.capabilities,
-                modern_backend=greeting.modern,
+                server.capabilities,
+                modern_backend=server.modern,
                 modern_client=modern,
                 alone=len(self.backends) == 1,
                 tells_apart=backend.tells_apart,
@@ -141,8 +146,8 @@ class Aggregate:
         """Return the merged instructions of the backends within reach of a client."""
         texts = []
         for backend in self._within_reach(access):
-            greeting = backend.watch.greeting
-            text = greeting.member("instructions") if greeting else None
+            server = backend.watch.server
+            text = server.member("instructions") if server else None
             if isinstance(text, str):
                 texts.append((backend.settings.prefix, text))
         return capabilities.merge_instructions(texts)
@@ -173,7 +178,7 @@ class Aggregate:
             asyncio.create_task(backend.watch.refresh(kind, client, seen))
             for backend, seen in self._stale_backends(kind, variant, now)
         ]
-        self._list_requests[kind.method, "miss"] += 1
+        self.list_requests[kind.method, "miss"] += 1
         if refreshing:
             await asyncio.wait(refreshing)
         failures, now = self._failures(kind, client.access), asyncio.get_running_loop().time()
@@ -225,7 +230,7 @@ class Aggregate:
         )
         if parts[1] == NOTHING and not whole:
             return None
-        self._list_requests[kind.method, "hit"] += 1
+        self.list_requests[kind.method, "hit"] += 1
         self._record_list(kind, client, parts)
         return parts
 

@@ -1,13 +1,20 @@
 """Audit records of requests: who used or was denied which component."""
 
+from functools import lru_cache
 from typing import Final, Protocol
 
 from msgspec import Raw
 
 from mcpproxy.proxy.audit.audit_log import AuditLog
-from mcpproxy.proxy.audit.record import RequestOutcome, Subject, encode_caller, encode_subject
-from mcpproxy.proxy.call_limits.rules import CallLimitExceeded
-from mcpproxy.proxy.core.access import Access, AccessDenied
+from mcpproxy.proxy.audit.record import (
+    RequestOutcome,
+    Subject,
+    encode_caller,
+    encode_decision,
+    encode_subject,
+)
+from mcpproxy.proxy.authorization.call_arguments import check_readable
+from mcpproxy.proxy.core.access import Access, AccessDenied, CallLimitExceeded
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.digests import component_digest
 from mcpproxy.proxy.core.exchange import ClientIdentity
@@ -20,9 +27,9 @@ from mcpproxy.proxy.upstream.backend import Backend
 from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
 
 KEPT: Final = 1024
-"""Maximum number of clients and of components whose part of a record is kept."""
+"""Maximum number of clients, of components and of pairs of them whose part of a record is kept."""
 MAX_KEPT: Final = 4096
-"""Maximum size in bytes of the part of a record that is kept for a component."""
+"""Maximum size in bytes of the part of a record that is kept for a component or a pair."""
 _TRACE: Final = b"traceparent"
 
 
@@ -48,6 +55,9 @@ class AuditedRequests:
         """Encoded callers by the identity of clients, which requests of one session share."""
         self._subjects: dict[tuple[str, str, str, Access | None], bytes] = {}
         """Encoded subjects by method, backend, downstream name and access, for one catalog."""
+        self._described: dict[tuple[str, str, str, int], tuple[ClientIdentity, bytes]] = {}
+        """Descriptions of calls by method, backend, downstream name and identity of the client,
+        for one catalog."""
         self._version = -1
 
     def check_room(self) -> None:
@@ -55,6 +65,13 @@ class AuditedRequests:
         if self.log.is_refusing:
             why = "the audit log cannot be written as fast as requests arrive; try again later"
             raise RpcError(UNAVAILABLE, why)
+
+    def check_arguments(self, arguments: Raw, client: ClientIdentity | None) -> None:
+        """Raise AccessDenied for arguments that no record could show."""
+        try:
+            check_readable(arguments)
+        except RpcError as error:
+            raise AccessDenied.like(error, client) from None
 
     def record_call(
         self,
@@ -68,14 +85,21 @@ class AuditedRequests:
 
         `error` is the `error.type` of metrics; empty for a success.
         """
-        params = call.request.params or {}
-        self.log.record(
-            "call",
-            self._caller(client),
-            self._subject(call.request, call.backend.name, client.access),
-            _outcome(error, seconds, size),
-            arguments=params.get("arguments"),
-            trace_parent=_trace_parent(params) if "_meta" in params else "",
+        request, backend = call.request, call.backend.name
+        if self._version != self._catalog.version:
+            self._forget_components()
+        known = self._described.get((request.method, backend, request.target, id(client)))
+        if known is None or known[0] is not client:
+            known = self._describe(request, backend, client)
+        params = request.params or {}
+        self.log.record_described(
+            known[1],
+            _decision(error) if error else _OK,
+            seconds,
+            size,
+            params.get("arguments"),
+            _trace_parent(params) if "_meta" in params else "",
+            required=self.log.refuses,
         )
 
     def record_refusal(self, error: RpcError, request: Message) -> None:
@@ -122,10 +146,26 @@ class AuditedRequests:
         self._callers[id(client)] = client, caller
         return caller
 
+    def _forget_components(self) -> None:
+        self._version = self._catalog.version
+        self._subjects.clear()
+        self._described.clear()
+
+    def _describe(
+        self, request: UpstreamRequest, backend: str, client: ClientIdentity
+    ) -> tuple[ClientIdentity, bytes]:
+        """Return the client, and the description of its calls of a component."""
+        subject = self._subject(request, backend, client.access)
+        described = client, self.log.describe("call", self._caller(client), subject)
+        if len(described[1]) <= MAX_KEPT:
+            if len(self._described) >= KEPT:
+                self._described.clear()
+            self._described[request.method, backend, request.target, id(client)] = described
+        return described
+
     def _subject(self, request: UpstreamRequest, backend: str, access: Access | None) -> bytes:
-        """Return the encoded subject of a call, and the rule that allowed it."""
-        if self._version != self._catalog.version or len(self._subjects) >= KEPT:
-            self._version = self._catalog.version
+        """Return the encoded subject of a call, with the rule that allowed it."""
+        if len(self._subjects) >= KEPT:
             self._subjects.clear()
         key = request.method, backend, request.target, access
         known = self._subjects.get(key)
@@ -150,10 +190,13 @@ class AuditedRequests:
 _NOBODY: Final = encode_caller(ANONYMOUS, None, "")
 
 
-def _outcome(error: str, seconds: float, size: int | None) -> RequestOutcome:
-    """Return the outcome of a call with this `error.type`; codes of JSON-RPC are one outcome."""
-    outcome = "error" if error.startswith(("-", "_")) else error or "ok"
-    return RequestOutcome("allowed", outcome, seconds, response_bytes=size)
+_OK: Final = encode_decision("allowed", "ok")
+
+
+@lru_cache(maxsize=64)
+def _decision(error: str) -> bytes:
+    """Return the encoded decision of a call with this `error.type`; codes of JSON-RPC are one."""
+    return encode_decision("allowed", "error" if error.startswith(("-", "_")) else error)
 
 
 def _kind_of(method: str) -> ComponentKind | None:

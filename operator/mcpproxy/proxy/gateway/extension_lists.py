@@ -223,12 +223,12 @@ def _shows_backend(access: Access, backend: str, method: str) -> bool:
 
 
 def _contributes(backend: Backend, method: str, *, modern: bool) -> bool:
-    greeting = backend.watch.greeting
-    if greeting is None:
+    server = backend.watch.server
+    if server is None:
         return False
     if method in SKILLS.lists:
-        return offers(greeting.capabilities, SKILLS)
-    tasks = greeting.capabilities.get("tasks")
+        return offers(server.capabilities, SKILLS)
+    tasks = server.capabilities.get("tasks")
     # A backend that cannot distinguish clients would list the tasks of all clients to each.
     return not modern and backend.tells_apart and isinstance(tasks, Mapping) and "list" in tasks
 

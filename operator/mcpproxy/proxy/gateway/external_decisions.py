@@ -15,14 +15,14 @@ from typing import Any, Final
 from mcpproxy.api.kubernetes.quantities import parse_duration
 from mcpproxy.api.v1alpha1.access.authorization import ExternalDecision
 from mcpproxy.limits.clients import EXTERNAL_ANSWER, EXTERNAL_DECISIONS
+from mcpproxy.proxy.authorization.call_arguments import read_params
 from mcpproxy.proxy.core.access import AccessDenied
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.core.identity import Identity
 from mcpproxy.proxy.fair_shares import FairShares
 from mcpproxy.proxy.http1.client.client import HttpClient
 from mcpproxy.proxy.http1.errors import HttpClientError
-from mcpproxy.proxy.protocol import jsonrpc
-from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, Message
+from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, Message, RpcError
 
 DEFAULT_TIMEOUT: Final = "1s"
 log = logging.getLogger("mcpproxy.authorization")
@@ -58,7 +58,11 @@ class ExternalDecisions:
     ) -> None:
         """Raise RpcError unless the service allows a request with these downstream params."""
         try:
-            allowed = await self._decide(method, params, backend, client)
+            question = _encode_question(method, params, backend, client)
+        except RpcError as error:
+            raise AccessDenied.like(error, client, backend) from None
+        try:
+            allowed = await self._decide(question, client)
         except NoDecision as error:
             allowed = self._allows_on_failure
             if not self._failing:
@@ -79,18 +83,15 @@ class ExternalDecisions:
                 backend=backend,
             )
 
-    async def _decide(
-        self, method: str, params: Message, backend: str, client: ClientIdentity
-    ) -> bool:
+    async def _decide(self, question: bytes, client: ClientIdentity) -> bool:
         if not self._running.admits(client.holder):
             EXTERNAL_DECISIONS.record()
             raise NoDecision("too many calls wait for it")
         number = next(self._numbers)
         self._running.add(number, client.holder)
-        body = json.dumps({"input": _input(method, params, backend, client)}).encode()
         try:
             async with asyncio.timeout(self._timeout):
-                return await self._post(body)
+                return await self._post(question)
         except TimeoutError:
             raise NoDecision(f"no answer within {self._timeout:g} s") from None
         except (HttpClientError, OSError, ssl.SSLError) as error:
@@ -133,14 +134,18 @@ def _parse_decision(answer: bytes) -> bool:
     return result
 
 
-def _input(method: str, params: Message, backend: str, client: ClientIdentity) -> dict[str, Any]:
-    described = {name: jsonrpc.decode(raw) for name, raw in params.items() if name != "_meta"}
-    return {
+def _encode_question(method: str, params: Message, backend: str, client: ClientIdentity) -> bytes:
+    """Return the body of a request to the service. Raise RpcError for ambiguous params."""
+    described = {
         "method": method,
         "backend": backend,
-        "params": described,
+        "params": read_params(params),
         "caller": _caller(client.identity),
     }
+    try:
+        return json.dumps({"input": described}).encode()
+    except RecursionError:
+        raise RpcError(INVALID_PARAMS, "params are nested too deeply; nest them less") from None
 
 
 def _caller(identity: Identity) -> dict[str, Any]:

@@ -8,15 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mcpproxy.api.v1alpha1.status import LimitsReport
-from mcpproxy.proxy.authorization.policy import Policy
-from mcpproxy.proxy.call_limits.call_limits import CallLimits
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.fair_shares import Holder
-from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
-from mcpproxy.proxy.gateway.external_decisions import ExternalDecisions
+from mcpproxy.proxy.gateway.aggregate import Aggregate
 from mcpproxy.proxy.gateway.list_subscribers import ListSubscribers, Subscriber
+from mcpproxy.proxy.gateway.request_routing import RequestRouting
 from mcpproxy.proxy.gateway.resource_subscriptions import ResourceSubscriptions
-from mcpproxy.proxy.gateway.routed_aggregate import RoutedAggregate
 from mcpproxy.proxy.gateway.router import (
     Route,
     Visibility,
@@ -27,17 +24,21 @@ from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.kinds import TOOLS, ComponentKind
 from mcpproxy.proxy.telemetry.gauges import register_gauges
 from mcpproxy.proxy.telemetry.metrics import RuntimeMetrics
-from mcpproxy.proxy.telemetry.recent_calls import RecentCalls
 from mcpproxy.proxy.upstream.backend import Backend
 from mcpproxy.proxy.upstream.context import BackendContext, ContextFactory
 from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
 
 if TYPE_CHECKING:
-    # The import is slow, and most proxies have tracing disabled.
+    # Most proxies have none of these, so only bootstrap imports them, where they are configured.
+    from mcpproxy.proxy.call_limits.call_limits import CallLimits
+    from mcpproxy.proxy.gateway.access_guard import AccessGuard
+    from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
+    from mcpproxy.proxy.gateway.external_decisions import ExternalDecisions
+    from mcpproxy.proxy.telemetry.recent_calls import RecentCalls
     from mcpproxy.proxy.telemetry.tracing import CallTracing
 
 
-class Gateway(RoutedAggregate):
+class Gateway:
     """All backends of one proxy as one server."""
 
     def __init__(
@@ -48,23 +49,25 @@ class Gateway(RoutedAggregate):
         context: BackendContext,
         denied: Collection[str] = (),
         tracing: "CallTracing | None" = None,
-        policy: Policy | None = None,
-        decisions: ExternalDecisions | None = None,
-        audit: AuditedRequests | None = None,
+        guard: "AccessGuard | None" = None,
+        decisions: "ExternalDecisions | None" = None,
+        audit: "AuditedRequests | None" = None,
         visibility: Visibility | None = None,
-        recent_calls: RecentCalls | None = None,
-        limits: CallLimits | None = None,
+        recent_calls: "RecentCalls | None" = None,
+        limits: "CallLimits | None" = None,
     ) -> None:
         """Create a gateway. `context` is that of the backends. Extensions in `denied` are neither
         advertised nor routed.
 
-        `policy` and `decisions` restrict the clients; see `restrict`. `audit` records requests, and
+        `guard` and `decisions` restrict the clients. `audit` records requests, and
         `recent_calls` keeps the last calls. `visibility` locates components that no list shows.
         `limits` admits calls.
         """
-        super().__init__(
-            *(name, version, backends, context, denied, policy, decisions, audit), visibility
+        self.aggregate = Aggregate(name, version, backends, context.catalog, denied, audit)
+        self.routing = RequestRouting(
+            *(self.aggregate, context.sealer, denied, guard, decisions, audit, visibility)
         )
+        self.backends, self.catalog, self._audit = self.aggregate.backends, context.catalog, audit
         self.metrics = RuntimeMetrics(self.catalog.owner)
         self.end_call = self.metrics.operations.end_call
         self.events = context.events
@@ -74,7 +77,7 @@ class Gateway(RoutedAggregate):
         self.call_records = tuple(log.record_call for log in (recent_calls, audit) if log)
         """Functions that record each ended call."""
         self._subscribers = ListSubscribers(self.catalog)
-        self._resources = ResourceSubscriptions(self._decide_route)
+        self._resources = ResourceSubscriptions(self.routing.decide_route)
         self._watchers: set[Callable[[], None]] = set()
         self.events.list_change.subscribe(self._on_change)
         self.events.resource_update.subscribe(self._on_resource_update)
@@ -84,14 +87,15 @@ class Gateway(RoutedAggregate):
         self.events.token_request.subscribe(self._count_token_request)
         self._register_metrics(audit)
 
-    def _register_metrics(self, audit: AuditedRequests | None) -> None:
+    def _register_metrics(self, audit: "AuditedRequests | None") -> None:
         self.metrics.count(
             "mcpproxy_token_requests",
             "Requests of tokens for backends to authorization servers, by result",
             ["backend", "result"],
             self._token_requests.items,
         )
-        register_gauges(self.metrics, self.backends, self._list_requests, lambda: len(self.running))
+        lists = self.aggregate.list_requests
+        register_gauges(self.metrics, self.backends, lists, lambda: len(self.running))
         if self.limits is not None:
             self.limits.register_metrics(self.metrics.count)
         if audit is not None:
@@ -111,20 +115,19 @@ class Gateway(RoutedAggregate):
             backend.start()
         if self.limits is not None:
             self.limits.start(self.notify_status_watchers)
-        self._begin_round()
+        self.aggregate.begin_round()
 
     async def close(self) -> None:
         """Close every session with every backend."""
-        self._end_round()
+        self.aggregate.end_round()
         await asyncio.gather(*(backend.close() for backend in self.backends.values()))
-        if self._decisions is not None:
-            await self._decisions.close()
+        await self.routing.close()
         if self.limits is not None:
             await self.limits.close()
         if self.tracing is not None:
             await asyncio.to_thread(self.tracing.close)
-        if self.audit is not None:
-            await self.audit.log.close()
+        if self._audit is not None:
+            await self._audit.log.close()
 
     def limits_report(self, *, complete: bool) -> LimitsReport | None:
         """Return the state of the limits; `complete` means that all components are known."""
@@ -141,11 +144,10 @@ class Gateway(RoutedAggregate):
         self, client: ClientIdentity, headers: Iterable[tuple[bytes, bytes]]
     ) -> ClientIdentity:
         """Return the client with those of its request headers that some backend gets."""
-        if not self.passed:
+        passed = self.aggregate.passed
+        if not passed:
             return client
-        return replace(
-            client, headers=tuple(header for header in headers if header[0] in self.passed)
-        )
+        return replace(client, headers=tuple(header for header in headers if header[0] in passed))
 
     def list_at_once(
         self,
@@ -156,9 +158,9 @@ class Gateway(RoutedAggregate):
         client: ClientIdentity,
         now: float,
     ) -> tuple[bytes, bytes, bytes] | None:
-        """Return the cached list for a client, and record the request; see `listed`."""
+        """Return the cached list for a client, and record the request; see `Aggregate.listed`."""
         began = time.perf_counter()
-        parts = self.listed(kind, params, modern=modern, client=client, now=now)
+        parts = self.aggregate.listed(kind, params, modern=modern, client=client, now=now)
         if parts is not None:
             seconds = time.perf_counter() - began
             self.metrics.operations.add_served(kind.method, "", client.revision, "", seconds)
@@ -171,8 +173,8 @@ class Gateway(RoutedAggregate):
         instance can reach.
         """
         backend = route.backend
-        greeting = backend.watch.greeting
-        if greeting is None or not greeting.modern:
+        server = backend.watch.server
+        if server is None or not server.modern:
             return True
         # A requestState that the proxy did not seal is the backend's; it identifies the call.
         return (backend.asks or backend.is_program) and "requestState" not in params
@@ -181,12 +183,13 @@ class Gateway(RoutedAggregate):
         self, request: Message, method: str, params: Message | None, client: ClientIdentity
     ) -> tuple[Backend, UpstreamRequest]:
         """Return the backend of a request, and the request in its upstream form. Raise RpcError."""
-        find = self.route if self.is_routed(method) else self.guess_route
+        routing = self.routing
+        find = routing.route if routing.is_routed(method) else routing.guess_route
         route = find(method, params or {}, client)
         extra = extra_fields_of(request)
         if route is None:
             upstream = UpstreamRequest(request["id"], method, params, extra)
-            return self._only_backend(method), upstream
+            return routing.only_backend(method), upstream
         return route.backend, upstream_request_of(request["id"], method, params or {}, route, extra)
 
     def provide_session_contexts(
@@ -231,7 +234,7 @@ class Gateway(RoutedAggregate):
 
         See `ListSubscribers.add`; `client` is the subscriber, and gets only changes that it sees.
         """
-        access = None if self._guard is None else self._guard.access_of(client)
+        access = self.routing.access_of(client)
         return self._subscribers.add(subscriber, session, access, known_rules)
 
     async def subscribe_resource(

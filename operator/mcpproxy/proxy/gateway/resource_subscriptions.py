@@ -107,7 +107,8 @@ def _restricted(listener: Listener, route: Route, access: Access) -> Listener:
     """Return a listener that is not called once the access does not show the resource."""
 
     def listen(message: Message) -> None:
-        if access.shows(route.kind, route.backend.name, route.name):
+        names = (route.name, *route.aliases)
+        if all(access.shows(route.kind, route.backend.name, name) for name in names):
             listener(message)
 
     return listen

@@ -8,21 +8,25 @@ from msgspec import Raw
 from mcpproxy.proxy.core.access import Access
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.extensions import is_denied
+from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.core.translation.namespacing import find_owner
 from mcpproxy.proxy.core.translation.request_names import (
+    KNOWN_PARAMS,
     ROUTED,
     component_ref,
     name_conflict_error,
+    refuse_case_variants,
     replace_name,
     unknown_component_error,
     upstream_name,
 )
 from mcpproxy.proxy.core.translation.task_ids import decode_task_id
+from mcpproxy.proxy.core.translation.uri_forms import other_forms
 from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError
-from mcpproxy.proxy.protocol.kinds import PROMPTS, RESOURCES, TASKS, TOOLS, ComponentKind
+from mcpproxy.proxy.protocol.kinds import PROMPTS, RESOURCES, TASKS, TEMPLATES, TOOLS, ComponentKind
 from mcpproxy.proxy.upstream.backend import Backend
 from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
 
@@ -45,6 +49,8 @@ class Route(NamedTuple):
     """Upstream name or URI as JSON; None if it equals the downstream name."""
     properties: Sequence[tuple[h.Path, str]]
     """Arguments of a tool that headers repeat."""
+    aliases: Sequence[str] = ()
+    """Other downstream forms of an unlisted URI, which must be allowed as well."""
 
 
 class Visibility(Protocol):
@@ -73,15 +79,18 @@ class Router:
         visibility: Visibility | None = None,
         *,
         seals_tasks: bool,
+        restricts: bool = False,
     ) -> None:
         """Create a router. `sealer` opens task ids. Methods of extensions in `denied` are rejected.
 
-        `seals_tasks` means that clients know tasks by sealed ids, not by those of their backend.
+        `seals_tasks` means that clients know tasks by sealed ids, not by those of their backend;
+        `restricts`, that rules decide who may use a route.
         """
         self._sealer = sealer
         self._visibility = visibility
         self.denied = denied
         self._seals_tasks = seals_tasks
+        self._restricts = restricts or visibility is not None
         self._backends = backends
         self._catalog = catalog
         self._names = [(backend.name, backend.names) for backend in backends.values()]
@@ -93,23 +102,25 @@ class Router:
         self,
         method: str,
         params: Message,
-        principal: str | None = None,
+        client: ClientIdentity | None = None,
         access: Access | None = None,
     ) -> Route:
         """Return the route of a request. Raise RpcError.
 
-        `principal` is the client's, if a task must belong to it. With `access`, the choice between
+        Tasks must belong to `client`, unless it is None. With `access`, the choice between
         components and the errors depend only on those that it shows; whether the client may use the
         route is for the caller to check.
         """
         if self._version != self._catalog.version:
             self._version = self._catalog.version
             self._routes.clear()
+        if not params.keys() <= KNOWN_PARAMS:
+            refuse_case_variants(params, KNOWN_PARAMS, "params")
         raw = params.get(ROUTED[method][0]) if method in ROUTED else None
         key = method, b"" if raw is None else bytes(raw)
         route = self._routes.get(key)
         if route is None:
-            route, shared = self._find_route(method, params, principal, access)
+            route, shared = self._find_route(method, params, client, access)
             if raw is not None and len(key[1]) <= MAX_ROUTE and shared:
                 if len(self._routes) >= MAX_ROUTES:
                     self._routes.clear()
@@ -117,21 +128,21 @@ class Router:
         return route
 
     def _find_route(
-        self, method: str, params: Message, principal: str | None, access: Access | None
+        self, method: str, params: Message, client: ClientIdentity | None, access: Access | None
     ) -> tuple[Route, bool]:
         """Return a route, and True if it is the same for all clients."""
         if is_denied(method, self.denied):
             raise denied_method_error(method)
         name, kind = self.named(method, params)
         if kind is TASKS:
-            return self._route_to_task(name, principal), False
+            return self._route_to_task(name, client), False
         route = self._route_to_component(name, kind, access)
         return route, access is None or route.name == name
 
     def _route_to_component(
         self, name: str, kind: ComponentKind, access: Access | None = None
     ) -> Route:
-        owner = self._catalog.owner(kind, name)
+        owner = listed = self._catalog.owner(kind, name)
         if owner is None and self._visibility is not None:
             owner = self._visibility.locate(self._catalog, kind, name)
         if owner is None and kind is TOOLS:
@@ -147,14 +158,42 @@ class Router:
             owner = find_owner(name, self._names, uri=kind.by_uri)
         if owner is None or self._catalog.is_withheld(owner, kind, name):
             raise unknown_component_error(kind, name)
-        return self.route_to(owner, name, kind)
+        route = self.route_to(owner, name, kind)
+        if kind.by_uri and listed is None and self._catalog.owner(TEMPLATES, name) is None:
+            return route._replace(aliases=self._aliases(route))
+        return route
 
-    def _route_to_task(self, downstream_id: str, principal: str | None) -> Route:
+    def _aliases(self, route: Route) -> list[str]:
+        """Return the other downstream forms of an unlisted URI. Raise RpcError if clients may not
+        use one of them."""
+        backend, kind = route.backend, route.kind
+        if backend.selection.shows_all and not self._restricts:
+            return []
+        aliases = []
+        for form in other_forms(backend.names.uri_to_upstream(route.name) or route.name):
+            alias = backend.names.uri_to_downstream(form)
+            hidden = self._catalog.is_withheld(backend.name, kind, alias)
+            if self._visibility is not None and self._catalog.owner(kind, alias) is None:
+                self._visibility.locate(self._catalog, kind, alias)
+            if hidden or not self._selects(backend.name, kind, alias):
+                raise unknown_component_error(kind, route.name)
+            aliases.append(alias)
+        return aliases
+
+    def _selects(self, owner: str, kind: ComponentKind, name: str) -> bool:
+        try:
+            self.route_to(owner, name, kind)
+        except RpcError:
+            return False
+        return True
+
+    def _route_to_task(self, downstream_id: str, client: ClientIdentity | None) -> Route:
         if not self._seals_tasks:
             return Route(next(iter(self._backends.values())), downstream_id, TASKS, None, ())
         decoded = decode_task_id(self._sealer, downstream_id)
         backend = None if decoded is None else self._backends.get(decoded[0])
-        if decoded is None or backend is None or principal not in (None, decoded[2]):
+        is_foreign = decoded is not None and client is not None and client.principal != decoded[2]
+        if decoded is None or backend is None or is_foreign:
             # The error does not reveal that the task belongs to another principal.
             raise unknown_component_error(TASKS, downstream_id)
         return Route(backend, downstream_id, TASKS, jsonrpc.encode_raw(decoded[1]), ())
@@ -192,17 +231,17 @@ class Router:
         self,
         method: str,
         params: Message,
-        principal: str | None,
+        client: ClientIdentity | None,
         access: Access | None = None,
     ) -> Route | None:
         """Return the route of a request of an unknown extension by its params; None without a name.
 
         Raise RpcError.
         """
-        return next(self.guess_routes(method, params, principal, access), None)
+        return next(self.guess_routes(method, params, client, access), None)
 
     def guess_routes(
-        self, method: str, params: Message, principal: str | None, access: Access | None
+        self, method: str, params: Message, client: ClientIdentity | None, access: Access | None
     ) -> Iterator[Route]:
         """Yield the routes to all that the params of an unknown extension may name.
 
@@ -210,12 +249,13 @@ class Router:
         """
         if is_denied(method, self.denied):
             raise denied_method_error(method)
+        refuse_case_variants(params, KNOWN_PARAMS, "params")
         for member, kind in (("taskId", TASKS), ("uri", RESOURCES), ("name", TOOLS)):
             name = jsonrpc.decode_str(params.get(member))
             if name is None:
                 continue
             if kind is TASKS:
-                yield self._route_to_task(name, principal)
+                yield self._route_to_task(name, client)
                 continue
             prompt = kind is TOOLS and self._catalog.owner(PROMPTS, name) is not None
             if prompt:
@@ -227,11 +267,7 @@ class Router:
         """Return True if clients may use a resource of this backend; `uri` is downstream."""
         if self._catalog.is_withheld(owner, RESOURCES, uri):
             return False
-        try:
-            self.route_to(owner, uri, RESOURCES)
-        except RpcError:
-            return False
-        return True
+        return self._selects(owner, RESOURCES, uri)
 
     def named(self, method: str, params: Message) -> tuple[str, ComponentKind]:
         """Return the name or URI in a request, normalized as in lists, and its kind.

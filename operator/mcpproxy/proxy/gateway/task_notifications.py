@@ -104,9 +104,9 @@ class _TaskStream(NullContext):
     async def _listen(self) -> None:
         wanted = jsonrpc.encode_raw({"taskIds": list(self._ids)})
         async with self._backend.sessions.acquire(self.client) as link:
-            if not link.greeting.modern:
+            if not link.server.modern:
                 return
-            revision = link.greeting.revision
+            revision = link.server.revision
             params = era_translation.add_client_meta(
                 {"notifications": wanted}, self.client, revision, None
             )

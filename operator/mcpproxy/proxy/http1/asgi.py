@@ -27,6 +27,7 @@ _REQUEST_ONLY: Final = frozenset(
 """Headers of the connection to the ASGI server, and those that describe the length of the body."""
 _RESPONSE_ONLY: Final = frozenset((b"connection", b"transfer-encoding"))
 _WELL_KNOWN: Final = "/.well-known/"
+_INCOMPLETE: Final = "the response ended before it was complete"
 _BAD_REQUEST: Final = 400
 _UNAVAILABLE: Final = 503
 
@@ -81,6 +82,10 @@ class AsgiTransport(asyncio.Transport):
         self._paused = False
         self._complete = False
         self._closed = False
+        self._begun = False
+        self.aborted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Completed when the server ends the connection without the end of a response that has
+        begun, such as that of a client that does not take it."""
         self._ended = False
         """True once the server knows that the client has disconnected."""
 
@@ -140,6 +145,8 @@ class AsgiTransport(asyncio.Transport):
 
     def abort(self) -> None:
         self.close()
+        if self._begun and not self.aborted.done():
+            self.aborted.set_result(None)
 
     def pause_reading(self) -> None:
         self._may_read.clear()
@@ -184,12 +191,11 @@ class AsgiTransport(asyncio.Transport):
 
         Raise ConnectionAbortedError if the server ended a response that had begun.
         """
-        begun = False
         while True:
             while self._events:
                 event = self._events.popleft()
+                self._begun = True
                 await send(event)
-                begun = True
                 self._count_sent(len(event.get("body", b"")))
                 if event.get("more_body") is False:
                     return
@@ -199,8 +205,8 @@ class AsgiTransport(asyncio.Transport):
             await self._changed.wait()
         if self._ended:
             return
-        if begun:
-            raise ConnectionAbortedError("the response ended before it was complete")
+        if self._begun:
+            raise ConnectionAbortedError(_INCOMPLETE)
         await _refuse(send, _UNAVAILABLE, (b"retry-after", b"1"))
 
     def _count_sent(self, size: int) -> None:
@@ -229,10 +235,13 @@ async def serve_request(
     feeding = asyncio.create_task(transport.feed(scope, receive))
     delivering = asyncio.create_task(transport.deliver(send))
     try:
-        await asyncio.wait([feeding, delivering], return_when=asyncio.FIRST_COMPLETED)
+        ends: list[asyncio.Future[None]] = [feeding, delivering, transport.aborted]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if feeding.done():
             # Without the request there is no response.
             feeding.result()
+        if transport.aborted.done() and not delivering.done():
+            raise ConnectionAbortedError(_INCOMPLETE)
         await delivering
     finally:
         for task in (feeding, delivering):

@@ -11,6 +11,8 @@ MAX_HEADS: Final = 512
 MAX_SIZE: Final = 4096
 """Bytes of the largest head that is cached."""
 HEAD_END: Final = b"\r\n\r\n"
+NO_HEAD: Final = (HEAD_END, None)
+"""A head that no message has, and that is not known."""
 
 H = TypeVar("H")
 

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Raw
 
 _NULL: Final = Raw(b"null")
+_FIELDS: Final = frozenset({"jsonrpc", "id", "method", "params", "result", "error"})
 _MOST: Final = 64 * 1024
 """Maximum size of a malformed error that is parsed, in bytes."""
 _NO_CODE: Final = -32603
@@ -22,6 +23,14 @@ class _Error(msgspec.Struct):
 _error: Final = msgspec.json.Decoder(_Error).decode
 _any: Final = msgspec.json.Decoder().decode
 _encode: Final = msgspec.json.Encoder().encode
+
+
+def has_case_variant(message: dict[str, Raw]) -> bool:
+    """Return True if a field is one of JSON-RPC but for its case.
+
+    A peer whose parser ignores case, such as Go's, would take it for that one.
+    """
+    return any(name not in _FIELDS and name.casefold() in _FIELDS for name in message)
 
 
 def is_error(raw: Raw) -> bool:

@@ -1,6 +1,7 @@
 """Metrics that are read from the gateway and its backends when they are scraped."""
 
 import functools
+import time
 from collections.abc import Callable, Iterator, Mapping
 
 from mcpproxy.proxy.telemetry.metrics import RuntimeMetrics
@@ -32,12 +33,7 @@ def register_gauges(
         ("backend", "session"),
         functools.partial(_isolated_requests, backends),
     )
-    metrics.count(
-        "mcpproxy_circuit_openings",
-        "Number of times that the proxy began to refuse calls to a backend",
-        ("backend",),
-        lambda: [((one.name,), one.circuit.openings) for one in backends.values()],
-    )
+    _register_times(metrics, backends)
     metrics.count(
         "mcpproxy_unattributed_messages",
         "Messages of backends that the proxy dropped because they named no request and the"
@@ -50,12 +46,46 @@ def register_gauges(
         opened.set_function(functools.partial(_open_sessions, backend))
 
 
+def _register_times(metrics: RuntimeMetrics, backends: Mapping[str, Backend]) -> None:
+    metrics.count(
+        "mcpproxy_backend_steps",
+        "Connections (connect) and sessions (open_session) that were opened or failed",
+        ("backend", "step"),
+        functools.partial(_steps, backends, 0),
+    )
+    metrics.count(
+        "mcpproxy_backend_step_seconds",
+        "Time in which connections and sessions were opened or failed; that of a session contains"
+        " that of its connections",
+        ("backend", "step"),
+        functools.partial(_steps, backends, 1),
+    )
+    metrics.count(
+        "mcpproxy_cpu_seconds",
+        "CPU time of the process",
+        (),
+        lambda: [((), time.process_time())],
+    )
+    metrics.count(
+        "mcpproxy_circuit_openings",
+        "Number of times that the proxy began to refuse calls to a backend",
+        ("backend",),
+        lambda: [((name,), backend.circuit.openings) for name, backend in backends.items()],
+    )
+
+
 def _isolated_requests(
     backends: Mapping[str, Backend],
 ) -> Iterator[tuple[tuple[str, str], int]]:
     for backend in backends.values():
         for kind, count in backend.sessions.acquisitions.items():
             yield (backend.name, kind), count
+
+
+def _steps(backends: Mapping[str, Backend], number: int) -> Iterator[tuple[tuple[str, str], float]]:
+    for backend in backends.values():
+        for step, amounts in backend.step_times.items():
+            yield (backend.name, step), amounts[number]
 
 
 def _open_sessions(backend: Backend) -> int:

@@ -14,7 +14,7 @@ from mcpproxy.proxy.telemetry.operation_durations import OperationDurations
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 STATES = ("Healthy", "Degraded", "Unhealthy", "Unauthorized", "RateLimited", "Unknown")
-Read = Callable[[], Iterable[tuple[Sequence[str], int]]]
+Read = Callable[[], Iterable[tuple[Sequence[str], float]]]
 
 
 class LabelledCounter(Collector):

@@ -161,9 +161,9 @@ class OperationDurations(Collector):
         elif (flags := ending.count(_FLAG)) and flags != ending.count(_FLAG + b":false"):
             error = error_type(jsonrpc.decode_object(ending))
         backend, request = call.backend, call.request
-        method, greeting = request.method, backend.watch.greeting
+        method, server = request.method, backend.watch.server
         name = request.target if method in NAMED else ""
-        upstream = "" if greeting is None else greeting.revision
+        upstream = "" if server is None else server.revision
         key = (backend.name, method, name, client.revision, upstream, error)
         pair = self._calls.get(key)
         if pair is None:

@@ -167,11 +167,11 @@ def _attributes(
     backend: Backend, method: str, target: str | None, outgoing: UpstreamRequest
 ) -> dict[str, str]:
     """Return the attributes of a span that are known before the response."""
-    greeting, kind = backend.watch.greeting, NAMED.get(outgoing.method)
+    server, kind = backend.watch.server, NAMED.get(outgoing.method)
     attributes = {
         "mcp.method.name": method,
         "jsonrpc.request.id": clean_text(_id_text(outgoing), LONGEST),
-        "mcp.protocol.version": clean_text(greeting.revision, LONGEST) if greeting else "",
+        "mcp.protocol.version": clean_text(server.revision, LONGEST) if server else "",
         "mcpproxy.backend": backend.name,
         "network.transport": "pipe" if backend.is_program else "tcp",
     }

@@ -42,15 +42,15 @@ class Backend:
         self,
         name: str,
         settings: BackendSettings,
-        opener: Callable[[TaskSet], Connector],
+        make_connector: Callable[[TaskSet], Connector],
         context: BackendContext,
         *,
         warm_each: int = 2,
         forwarding: FeaturePolicy = EVERYTHING,
         asks: bool = False,
     ) -> None:
-        """`opener` builds the connector; `warm_each` sessions are kept warm for each concurrent
-        request.
+        """`make_connector` builds the connector. For each concurrent request, `warm_each` sessions
+        are kept warm.
 
         `asks` means that the backend may send server requests during a call, whatever its era.
         """
@@ -68,7 +68,7 @@ class Backend:
         self.background = TaskSet()
         """Tasks that no call waits for."""
         self._loops = TaskSet()
-        self._opener = opener(self.background)
+        self._connector = make_connector(self.background)
         self.sessions = self._session_pool(warm_each)
         self.clients = ClientSessions(self.sessions, settings, forwarding)
         own_identity = ClientIdentity(LATEST_MODERN, info=context.info, identity=PROXY)
@@ -77,7 +77,7 @@ class Backend:
             context.policy, context.probe_delay_factor, self.circuit.record_check
         )
         self.watch = BackendMonitor(
-            name, settings, context, self._opener, self.clients, own_identity, rounds
+            name, settings, context, self._connector, self.clients, own_identity, rounds
         )
         self.polls_tasks = TASKS_EXTENSION.name not in settings.denied
         """True if the proxy polls tasks for legacy clients."""
@@ -92,14 +92,14 @@ class Backend:
             self.settings.circuit_failures,
             interval,
             lambda: asyncio.get_running_loop().time(),
-            lambda: self._opener.answered_at,
+            lambda: self._connector.answered_at,
             lambda at: asyncio.get_running_loop().call_at(at, self.watch.rounds.wake),
             lambda: self._events.list_change.publish(set(), ""),
         )
 
     def _session_pool(self, warm_each: int) -> SessionPool:
         return SessionPool(
-            self._opener.open,
+            self._connector.open,
             self.settings.session_mode,
             self.settings.declared_stateless,
             self.settings.deadlines.idle,
@@ -109,13 +109,13 @@ class Backend:
             on_broadcast=self._on_broadcast,
             context_of=self._session_context_of,
             # Spare processes suit any client, so no sessions are opened in advance for a pool key.
-            refills=not self._opener.keeps_spares,
+            refills=not self._connector.keeps_spares,
         )
 
     @property
     def is_program(self) -> bool:
         """True if the backend is a stdio server, with a process for each session."""
-        return self._opener.transport == "stdio"
+        return self._connector.transport == "stdio"
 
     @property
     def tells_apart(self) -> bool:
@@ -125,6 +125,15 @@ class Backend:
         Other backends see one client: the owner of the proxy's credentials.
         """
         return bool(self.settings.passed) or self.settings.for_callers
+
+    @property
+    def step_times(self) -> dict[str, tuple[int, float]]:
+        """Number and seconds of the steps before a request can be sent, by step."""
+        opened = self.sessions.upstream
+        return {
+            "connect": self._connector.connecting,
+            "open_session": (opened.openings, opened.opening_seconds),
+        }
 
     def _session_context_of(self, client: ClientIdentity) -> CallContext:
         """Return the context that receives what the backend sends outside of requests, with
@@ -167,7 +176,7 @@ class Backend:
     async def _reap(self) -> None:
         while True:
             await asyncio.sleep(REAP_EVERY)
-            if self._opener.changed():
+            if self._connector.changed():
                 log.info("backend %s: mounted values have changed", self.name)
                 self.sessions.retire()
                 self.watch.renew()
@@ -179,7 +188,7 @@ class Backend:
         await self.watch.close()
         await self.sessions.close()
         await self.background.close(grace=2.0)
-        await self._opener.close()
+        await self._connector.close()
 
     def status(self) -> BackendStatus:
         """Return the backend's entry in the status. A failed backend has no counts."""
@@ -188,6 +197,6 @@ class Backend:
             self.settings,
             self.watch,
             self._catalog,
-            self._opener.transport,
+            self._connector.transport,
             self.circuit.finding,
         )

@@ -47,7 +47,7 @@ def send_request(
     If the request was sent already, `exchange` is continued. `background` runs tasks that the call
     does not wait for.
     """
-    modern_client, modern_backend = caller.client.modern, link.greeting.modern
+    modern_client, modern_backend = caller.client.modern, link.server.modern
     if modern_client == modern_backend:
         if not modern_client and caller.log_level is not None and link.stateful:
             return _with_log_level(link, outgoing, caller, exchange)
@@ -115,7 +115,7 @@ def _innermost_session(link: UpstreamSession) -> UpstreamSession:
 
 async def _set_log_level(link: UpstreamSession, caller: CallContext) -> None:
     """Set the log level of a session to that of the caller, if it differs."""
-    if "logging" not in link.greeting.capabilities:
+    if "logging" not in link.server.capabilities:
         return
     level = _log_levels.setdefault(_innermost_session(link), _LogLevel())
     if level.current == caller.log_level:
@@ -130,7 +130,7 @@ async def _set_log_level(link: UpstreamSession, caller: CallContext) -> None:
 def translate_request(
     outgoing: UpstreamRequest,
     client: ClientIdentity,
-    greeting: ServerDescription,
+    server: ServerDescription,
     log_level: str | None = None,
     *,
     muted: bool = False,
@@ -139,26 +139,26 @@ def translate_request(
 
     `muted` means that log messages are not forwarded to the client.
     """
-    if not greeting.modern:
+    if not server.modern:
         return outgoing.copy_with(era_translation.strip_modern_fields(outgoing.params))
     if log_level is None and not muted:
         # If a legacy client sets no level, its server chooses one. A modern server sends only what
         # the request asks for, and the SDKs' servers log without declaring the capability.
         log_level = LOG_LEVEL
     capabilities = None
-    if greeting.makes_tasks and outgoing.polls and outgoing.method == CALL:
+    if server.makes_tasks and outgoing.polls and outgoing.method == CALL:
         # The proxy polls the task for the client.
         capabilities = declaring(client.capabilities, TASKS_EXTENSION)
-    revision = greeting.revision
+    revision = server.revision
     params = era_translation.add_client_meta(
         outgoing.params, client, revision, log_level, capabilities
     )
     return outgoing.copy_with(params)
 
 
-def translate_result_bytes(method: str, result: bytes, greeting: ServerDescription) -> bytes | None:
+def translate_result_bytes(method: str, result: bytes, server: ServerDescription) -> bytes | None:
     """Translate a result for a client of the other era, or return None if it has to be decoded."""
-    if greeting.modern:
+    if server.modern:
         return era_translation.to_legacy_result_bytes(result)
     return era_translation.to_modern_result_bytes(method, result)
 
@@ -206,9 +206,7 @@ async def _to_legacy(
 ) -> Message:
     if caller.log_level is not None and link.stateful:
         await _set_log_level(link, caller)
-    sent = (
-        exchange.request if exchange else translate_request(outgoing, caller.client, link.greeting)
-    )
+    sent = exchange.request if exchange else translate_request(outgoing, caller.client, link.server)
     return to_modern_response(outgoing, await _request_or_resume(link, sent, caller, exchange))
 
 
@@ -225,7 +223,7 @@ async def _to_modern(
         else translate_request(
             outgoing,
             caller.client,
-            link.greeting,
+            link.server,
             caller.log_level,
             muted=getattr(caller, "muted", False),
         )

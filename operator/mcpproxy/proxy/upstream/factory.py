@@ -26,17 +26,18 @@ def build_backend(
     proxy: MCPProxy,
     spec: BackendSpec,
     context: BackendContext,
-    opener: Callable[[TaskSet], Connector] | None = None,
+    make_connector: Callable[[TaskSet], Connector] | None = None,
 ) -> Backend:
     """Build the backend for an entry of `spec.backends`.
 
-    `opener` replaces the connector that the entry describes.
+    `make_connector` replaces the connector that the entry describes.
     """
     settings = effective_settings(proxy.spec, spec)
     return Backend(
         spec.name,
         settings,
-        opener or (lambda background: build_connector(proxy, spec, settings, context, background)),
+        make_connector
+        or (lambda background: build_connector(proxy, spec, settings, context, background)),
         context,
         # A second warm process would cost more than it saves.
         warm_each=1 if spec.stdio else 2,

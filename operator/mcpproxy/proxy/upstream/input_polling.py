@@ -147,7 +147,7 @@ def _task_request(
     params = era_translation.add_client_meta(
         {"taskId": jsonrpc.encode_raw(task_id), **(more or {})},
         client,
-        link.greeting.revision,
+        link.server.revision,
         caller.log_level,
         declaring(client.capabilities, TASKS_EXTENSION),
     )

@@ -30,7 +30,7 @@ from mcpproxy.proxy.upstream.transports.session import (
 def map_response_bytes(
     exchange: HttpExchange,
     request: UpstreamRequest,
-    greeting: ServerDescription,
+    server: ServerDescription,
     names: PrefixMapping,
 ) -> bytes | None:
     """Return the encoded response for the client, or None if the response has to be decoded.
@@ -47,7 +47,7 @@ def map_response_bytes(
     if body is None or parsed is None or parsed.id != exchange.id:
         return None
     if exchange.request is not request:
-        result = translate_result_bytes(request.method, bytes(parsed.result), greeting)
+        result = translate_result_bytes(request.method, bytes(parsed.result), server)
         if result is None:
             return None
         body = jsonrpc.response(request.id, result)
@@ -61,7 +61,7 @@ def map_response_bytes(
 def map_response(
     exchange: HttpExchange,
     request: UpstreamRequest,
-    greeting: ServerDescription,
+    server: ServerDescription,
     names: PrefixMapping,
     principal: str,
 ) -> Message | None:
@@ -82,9 +82,9 @@ def map_response(
         if "error" in message and exchange.number:
             return None
         if exchange.request is not request:
-            if greeting.modern and is_unfinished(message):
+            if server.modern and is_unfinished(message):
                 return None
-            translate = to_legacy_response if greeting.modern else to_modern_response
+            translate = to_legacy_response if server.modern else to_modern_response
             message = translate(request, message)
         mapped = map_names(request.method, message, names, principal)
     except (BackendError, RpcError):

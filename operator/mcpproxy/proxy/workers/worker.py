@@ -84,7 +84,9 @@ class Worker:
 
     def _report(self) -> None:
         report = self._runtime.report().model_dump_json(by_alias=True, exclude_none=True)
-        message = Reported(msgspec.Raw(report.encode()), self._runtime.gateway.initial_round_done)
+        message = Reported(
+            msgspec.Raw(report.encode()), self._runtime.gateway.aggregate.initial_round_done
+        )
         if message != self._last:
             self._last = message
             self._line.send(message)

@@ -26,12 +26,13 @@ from mcpproxy.terminal.files.deferred_variables import (
 )
 from mcpproxy.terminal.files.images import explain_image
 from mcpproxy.terminal.files.secret_values import (
-    is_secret_name,
+    is_secret,
     is_secret_value,
     secret_part_of_url,
 )
 
 NAME: Final = "mcpproxy"
+_SHORT: Final = {"-p": "--password", "-u": "--user"}
 _OPTION: Final = re.compile(r"(--?[A-Za-z][\w-]*)(?:=(.*))?", re.DOTALL)
 
 
@@ -171,7 +172,7 @@ def _values(
     """Yield headers or environment variables, with references in place of secrets."""
     for item in values:
         name, value = item["name"], item["value"]
-        if value and (has_mark(value) or is_secret_name(name) or is_secret_value(value)):
+        if value and (has_mark(value) or is_secret(name, value)):
             reference = secrets.reference(backend, name, f"{where}.{name}", value)
             yield {"name": name, "valueFrom": reference}
         else:
@@ -189,17 +190,17 @@ def _words(
     for number, arg in enumerate(args):
         match = _OPTION.fullmatch(arg)
         name, value = (match[1], match[2] or "") if match else (option, arg)
-        is_secret = bool(value) and (
-            has_mark(value) or is_secret_value(value) or bool(name and is_secret_name(name))
-        )
+        # Programs use -p for a port or a password, and -u for a user and a password.
+        if name in _SHORT and not value.isdecimal():
+            name = _SHORT[name]
         option = arg if match and not value else ""
-        if not is_secret:
+        if not value or not (has_mark(value) or is_secret(name, value)):
             yield shlex.quote(arg), True
             continue
         variable = _variable(name or f"ARG_{number}", env)
         reference = secrets.reference(backend, variable, f"{where}[{number}]", value)
         env.append({"name": variable, "valueFrom": reference})
-        prefix = shlex.quote(f"{name}=") if match else ""
+        prefix = shlex.quote(f"{match[1]}=") if match else ""
         yield f'{prefix}"${variable}"', False
 
 

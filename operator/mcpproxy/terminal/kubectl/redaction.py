@@ -6,14 +6,14 @@ known form of credentials, is also taken from all texts.
 
 import base64
 import json
-import re
+import shlex
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 from urllib.parse import quote
 
-from mcpproxy.terminal.files.secret_values import is_secret_name, is_secret_value
+from mcpproxy.terminal.files.secret_values import is_secret, is_secret_name, is_secret_value
+from mcpproxy.terminal.kubectl.credential_patterns import REDACTED, redact_patterns
 
-REDACTED: Final = "[redacted]"
 MAX_DEPTH: Final = 100
 """Levels of an object; deeper values are left out."""
 MIN_LENGTH: Final = 4
@@ -22,17 +22,10 @@ _APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 _NAMED: Final = frozenset({"key", "keys", "secretName", "tokenExpirationSeconds", "name", "kind"})
 """Fields that name a place of a secret, and never contain one."""
 _LISTS: Final = frozenset({"env", "headers", "httpHeaders"})
-_TEXTS: Final = re.compile(
-    r"(?P<scheme>\b(?:bearer|basic|token)\s+)[^\s\"',;\\]+"
-    r"|(?P<jwt>\beyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*){0,4})"
-    r"|(?P<pem>-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$))"
-    r"|(?P<user>://)[^/\s:@\"']*:[^/\s@\"']+@"
-    r"|(?P<known>\b(?:gh[pousr]_|github_pat_|glpat-|sk-|sk_|xox[abeprs]-|ntn_|secret_|AKIA|ASIA|AIza"
-    r"|hf_|npm_|pypi-|ctx7sk)[A-Za-z0-9_.=-]{4,})"
-    r"|(?P<pair>\b[\w-]*(?:authorization|token|secret|passw(?:or)?d|api[-_]?key|access[-_]?key"
-    r"|credential|cookie|signature)[\w-]*[\"']?\s*[=:]\s*[\"']?(?:(?:bearer|basic|token)\s+)?)[^\s\"',;&}\\]+",
-    re.I | re.DOTALL,
-)
+_SWITCHES: Final = frozenset({"-y", "--yes", "-m", "-i", "--rm", "--from", "--with", "--package"})
+"""Options of programs that start servers, whose next word is not a secret."""
+_ANNOTATIONS: Final = ("kubernetes.io", "k8s.io", "mcpproxy.dev", "argoproj.io", "helm.sh")
+"""Domains of annotations that keep their values. Those of others can contain anything."""
 
 
 class Redactor:
@@ -54,6 +47,8 @@ class Redactor:
         if depth > MAX_DEPTH:
             return REDACTED
         if isinstance(value, dict):
+            if isinstance(value.get("command"), str) and isinstance(value.get("args"), list):
+                value = {**value, "args": list(self._program_arguments(value["args"]))}
             return {key: self._member(key, inner, field, depth + 1) for key, inner in value.items()}
         if isinstance(value, list):
             if field in ("args", "command"):
@@ -64,7 +59,8 @@ class Redactor:
         return value
 
     def _member(self, key: str, value: Any, field: str, depth: int) -> Any:
-        if key == _APPLIED:
+        if key == _APPLIED or (field == "annotations" and not _is_known_annotation(key)):
+            self._remember(value)
             return REDACTED
         is_secret = key == "value" and field in _LISTS
         if isinstance(value, str) and key not in _NAMED and (is_secret or _names_secret(key)):
@@ -74,21 +70,57 @@ class Redactor:
 
     def _arguments(self, values: list[Any], depth: int) -> Iterator[Any]:
         """Yield arguments without the values of options that name secrets."""
-        follows = False
+        option = ""
         for value in values:
             if not isinstance(value, str):
                 yield self._taken(value, "", depth + 1)
                 continue
-            option, equals, inner = value.partition("=")
-            if equals and option.startswith("-") and is_secret_name(option):
+            name, equals, inner = value.partition("=")
+            if equals and name.startswith("-") and is_secret(name, inner):
                 self._remember(inner)
-                yield f"{option}={REDACTED}"
-            elif follows or is_secret_value(value):
+                yield f"{name}={REDACTED}"
+            elif is_secret(option, value):
                 self._remember(value)
                 yield REDACTED
             else:
                 yield self._text(value)
-            follows = value.startswith("-") and not equals and is_secret_name(option)
+            option = value if value.startswith("-") and not equals else ""
+
+    def _program_arguments(self, values: list[Any]) -> Iterator[Any]:
+        """Yield the arguments of a program of others, without the values of its options.
+
+        Its options are unknown, so the value of each can be a secret.
+        """
+        option = ""
+        for value in values:
+            if not isinstance(value, str):
+                yield REDACTED
+                continue
+            name, equals, inner = value.partition("=")
+            is_option = value.startswith("-")
+            if is_option and equals:
+                self._remember(inner)
+                yield f"{name}={REDACTED}"
+            elif is_option or option in _SWITCHES or value.isdecimal():
+                yield value
+            elif not option and not is_secret_value(value):
+                yield redact_patterns(value)
+            elif option == "-c":
+                yield self._shell_line(value)
+            else:
+                self._remember(value)
+                yield REDACTED
+            option = value if is_option and not equals else ""
+
+    def _shell_line(self, line: str) -> str:
+        try:
+            words = shlex.split(line)
+        except ValueError:
+            words = []
+        if words[:1] != ["exec"]:
+            self._remember(line)
+            return REDACTED
+        return shlex.join(self._program_arguments(words))
 
     def _text(self, value: str) -> str:
         """Return a text without credentials; a text that is JSON itself is read as such."""
@@ -120,6 +152,11 @@ def _names_secret(key: str) -> bool:
     )
 
 
+def _is_known_annotation(key: str) -> bool:
+    domain = key.partition("/")[0]
+    return any(domain == known or domain.endswith(f".{known}") for known in _ANNOTATIONS)
+
+
 def _forms(value: str) -> Iterable[str]:
     """Return the forms in which a value may occur in a text."""
     parts = {value, value.strip(), *value.splitlines()}
@@ -136,15 +173,3 @@ def _forms(value: str) -> Iterable[str]:
         forms |= {json.dumps(part)[1:-1], json.dumps(part, ensure_ascii=False)[1:-1]}
         forms.add(json.dumps(json.dumps(part)[1:-1])[1:-1])
     return {form for form in forms if len(form) >= MIN_LENGTH}
-
-
-def redact_patterns(text: str) -> str:
-    """Return a text without the known forms of credentials."""
-    return _TEXTS.sub(_replace, text)
-
-
-def _replace(match: re.Match[str]) -> str:
-    for group in ("scheme", "user", "pair"):
-        if match[group] is not None:
-            return f"{match[group]}{REDACTED}{'@' if group == 'user' else ''}"
-    return REDACTED

@@ -37,9 +37,9 @@ MAX_PODS: Final = 20
 """Number of pods whose logs are collected, of the proxy and of the operator each."""
 README: Final = """Support bundle of an MCPProxy, made by kubectl mcpproxy report.
 
-Secrets were not read. Values of headers and environment variables, credentials in arguments and
-URLs, and known forms of credentials in logs are replaced by [redacted]. Logs may contain other
-confidential text: read them before you share this file.
+Secrets were not read. Values of headers, environment variables and options of programs, users and
+parameters in URLs, annotations of other tools, and known forms of credentials in logs are replaced
+by [redacted]. Logs may contain other confidential text: read them before you share this file.
 """
 
 

@@ -129,8 +129,8 @@ def test_a_session_id_decodes_to_its_session_token(later: float) -> None:
 
 
 def test_a_client_without_a_name_is_read_back_without_one() -> None:
-    ticket = SessionToken(ClientIdentity("2025-06-18"), NOW, "")
-    assert decode_session_token(SEALER, encode_session_token(SEALER, ticket), "", NOW) == ticket
+    issued = SessionToken(ClientIdentity("2025-06-18"), NOW, "")
+    assert decode_session_token(SEALER, encode_session_token(SEALER, issued), "", NOW) == issued
 
 
 def test_s8_a_session_id_of_another_principal_is_refused() -> None:

@@ -231,12 +231,12 @@ async def test_an_instance_that_never_confirms_a_session_does_not_delay_requests
     changed = limit(monkeypatch, "ANSWER", 1)
     before = changed.reached
     gate = pair.app.handlers["/mcp"] = Gate()
-    session, ticket = (
+    session, session_token = (
         SessionState(),
         SessionToken(ClientIdentity("2025-11-25", session="s"), 0, pair.owner.owner),
     )
     acquaintance = SessionSync(SessionRegistry(sealer(), "here", 1.0), pair.other)
-    assert await acquaintance.fetch_session_state(ticket, an_inbound(), session)
+    assert await acquaintance.fetch_session_state(session_token, an_inbound(), session)
     # It is asked again.
     assert not session.is_synced
     gate.opened.set()
@@ -313,5 +313,5 @@ async def test_opened_session_ids_are_cached_in_a_bounded_number(
         ).encode()
         for _ in range(2):
             assert front._opened(token, "").client == client
-        assert len(front._tickets) <= 2
+        assert len(front._tokens) <= 2
     assert changed.reached == before + 2

@@ -24,29 +24,29 @@ from tests.proxy.upstream.era_servers import (
     LEGACY,
     MODERN,
     Server,
+    connector_of,
     error,
     initialized,
     legacy,
     modern,
-    opener_of,
     result_of,
     status,
 )
 
 
-async def _revision(opener: HttpConnector, client: ClientIdentity = MODERN) -> str:
-    link: UpstreamSession = await opener.open(client)
+async def _revision(connector: HttpConnector, client: ClientIdentity = MODERN) -> str:
+    link: UpstreamSession = await connector.open(client)
     await link.close()
-    return link.greeting.revision
+    return link.server.revision
 
 
 async def test_a_modern_backend_is_asked_once_and_keeps_no_sessions() -> None:
     server = Server(modern, status(404))
-    async with opener_of(server) as opener:
+    async with connector_of(server) as connector:
         for _ in range(3):
-            link = await opener.open(MODERN)
-            assert (link.greeting.revision, link.stateful) == ("2026-07-28", False)
-        assert opener.transport == "streamable-http"
+            link = await connector.open(MODERN)
+            assert (link.server.revision, link.stateful) == ("2026-07-28", False)
+        assert connector.transport == "streamable-http"
     assert server.asked.count("server/discover") == 1
 
 
@@ -71,9 +71,9 @@ async def test_a_backend_without_discover_is_used_in_the_legacy_era(
     case: str,
 ) -> None:
     server = Server(REFUSALS[case], legacy)
-    async with opener_of(server) as opener:
+    async with connector_of(server) as connector:
         for _ in range(3):
-            assert await _revision(opener) == "2025-11-25"
+            assert await _revision(connector) == "2025-11-25"
     assert server.asked.count("server/discover") == 1
     assert server.asked.count("initialize") == 3
 
@@ -92,12 +92,12 @@ async def test_a_response_that_proves_no_era_is_an_error_and_not_cached(
     code: int, kind: type[BackendError]
 ) -> None:
     server = Server(status(code), status(code))
-    async with opener_of(server) as opener:
+    async with connector_of(server) as connector:
         for client in (MODERN, LEGACY):
             with pytest.raises(kind):
-                await opener.open(client)
+                await connector.open(client)
         server.discover = modern
-        assert await _revision(opener) == "2026-07-28"
+        assert await _revision(connector) == "2026-07-28"
 
 
 async def test_a_silent_server_is_an_error_within_the_timeout() -> None:
@@ -105,59 +105,61 @@ async def test_a_silent_server_is_an_error_within_the_timeout() -> None:
         if scope["type"] == "http":
             await asyncio.Event().wait()
 
-    async with opener_of(silent, timeouts={"connect": "200ms", "initialize": "200ms"}) as opener:
+    async with connector_of(
+        silent, timeouts={"connect": "200ms", "initialize": "200ms"}
+    ) as connector:
         with pytest.raises(TimedOut):
-            await asyncio.wait_for(opener.open(MODERN), 5)
-        opener._endpoint.client.close()
+            await asyncio.wait_for(connector.open(MODERN), 5)
+        connector._endpoint.client.close()
 
 
 async def test_a_backend_may_come_back_in_another_era() -> None:
     server = Server(modern, legacy)
-    async with opener_of(server) as opener:
-        assert await _revision(opener) == "2026-07-28"
+    async with connector_of(server) as connector:
+        assert await _revision(connector) == "2026-07-28"
         server.discover = status(404)
-        opener.forget()
-        assert await _revision(opener) == "2025-11-25"
+        connector.forget()
+        assert await _revision(connector) == "2025-11-25"
         server.discover = modern
-        opener.forget()
-        assert await _revision(opener) == "2026-07-28"
+        connector.forget()
+        assert await _revision(connector) == "2026-07-28"
 
 
 async def test_each_client_is_served_in_its_era_if_the_backend_supports_both() -> None:
-    async with opener_of(Server(modern, legacy)) as opener:
-        assert await _revision(opener, MODERN) == "2026-07-28"
-        assert await _revision(opener, LEGACY) == "2025-11-25"
+    async with connector_of(Server(modern, legacy)) as connector:
+        assert await _revision(connector, MODERN) == "2026-07-28"
+        assert await _revision(connector, LEGACY) == "2025-11-25"
         older = ClientIdentity("2025-03-26")
-        assert await _revision(opener, older) == "2025-03-26"
+        assert await _revision(connector, older) == "2025-03-26"
 
 
 @pytest.mark.parametrize("protocol", ["modern", "2026-07-28"])
 async def test_a_pinned_modern_revision_is_never_abandoned(protocol: str) -> None:
     server = Server(status(404), legacy)
-    async with opener_of(server, protocol=protocol) as opener:
+    async with connector_of(server, protocol=protocol) as connector:
         for client in (MODERN, LEGACY):
             with pytest.raises(ProtocolError):
-                await opener.open(client)
+                await connector.open(client)
     assert "initialize" not in server.asked
 
 
 async def test_a_pinned_legacy_revision_never_probes_the_modern_era() -> None:
     server = Server(modern, legacy)
-    async with opener_of(server, protocol="legacy") as opener:
-        assert await _revision(opener) == "2025-11-25"
+    async with connector_of(server, protocol="legacy") as connector:
+        assert await _revision(connector) == "2025-11-25"
     assert "server/discover" not in server.asked
 
 
 async def test_a_pinned_revision_is_offered_and_insisted_on() -> None:
-    async with opener_of(Server(modern, legacy), protocol="2025-06-18") as opener:
-        assert await _revision(opener) == "2025-06-18"
+    async with connector_of(Server(modern, legacy), protocol="2025-06-18") as connector:
+        assert await _revision(connector) == "2025-06-18"
 
     def newer(method: str, message: Any) -> Response:
         return initialized(message, "2025-11-25")
 
-    async with opener_of(Server(modern, newer), protocol="2025-06-18") as opener:
+    async with connector_of(Server(modern, newer), protocol="2025-06-18") as connector:
         with pytest.raises(ProtocolError, match="2025-06-18"):
-            await opener.open(LEGACY)
+            await connector.open(LEGACY)
 
 
 @pytest.mark.parametrize("revision", ["2030-01-01", "", "2026-07-28"])
@@ -165,9 +167,9 @@ async def test_an_unknown_revision_is_not_mcp(revision: str) -> None:
     def odd(method: str, message: Any) -> Response:
         return result_of(message, protocolVersion=revision, capabilities={})
 
-    async with opener_of(Server(status(404), odd)) as opener:
+    async with connector_of(Server(status(404), odd)) as connector:
         with pytest.raises(ProtocolError):
-            await opener.open(LEGACY)
+            await connector.open(LEGACY)
 
 
 @pytest.mark.parametrize("session", ["a b", "ü", "x" * 3000])
@@ -177,9 +179,9 @@ async def test_s7_a_malformed_session_id_is_refused(session: str) -> None:
         answer.raw_headers.append((b"mcp-session-id", session.encode("latin-1")))
         return answer
 
-    async with opener_of(Server(status(404), odd)) as opener:
+    async with connector_of(Server(status(404), odd)) as connector:
         with pytest.raises(ProtocolError):
-            await opener.open(LEGACY)
+            await connector.open(LEGACY)
 
 
 def _old() -> Any:
@@ -194,29 +196,29 @@ def _old() -> Any:
 
 
 async def test_an_sse_backend_is_found_by_auto_and_remembered() -> None:
-    async with opener_of(_old(), "/sse") as opener:
+    async with connector_of(_old(), "/sse") as connector:
         for _ in range(2):
-            assert await _revision(opener, LEGACY) == "2025-11-25"
-            assert opener.transport == "sse"
+            assert await _revision(connector, LEGACY) == "2025-11-25"
+            assert connector.transport == "sse"
 
 
 async def test_over_sse_the_stream_and_every_message_have_the_headers_of_the_client() -> None:
     gate = Gate(_old())
-    async with opener_of(gate, "/sse", forwardHeaders=["X-User"]) as opener:
+    async with connector_of(gate, "/sse", forwardHeaders=["X-User"]) as connector:
         ann = replace(LEGACY, headers=((b"x-user", b"ann"), (b"x-other", b"no")))
-        await _revision(opener, ann)
+        await _revision(connector, ann)
     ways = {(request.method, request.headers.get("x-user")) for request in gate.seen}
     assert ways == {("GET", "ann"), ("POST", "ann")}
     assert all("x-other" not in request.headers for request in gate.seen)
 
 
 async def test_an_sse_backend_is_rejected_if_streamable_http_is_configured() -> None:
-    async with opener_of(_old(), "/sse", transport="streamable-http") as opener:
+    async with connector_of(_old(), "/sse", transport="streamable-http") as connector:
         with pytest.raises(ProtocolError):
-            await opener.open(LEGACY)
+            await connector.open(LEGACY)
 
 
 async def test_a_streamable_backend_is_rejected_if_sse_is_configured() -> None:
-    async with opener_of(Server(modern, legacy), transport="sse") as opener:
+    async with connector_of(Server(modern, legacy), transport="sse") as connector:
         with pytest.raises(BackendError):
-            await opener.open(MODERN)
+            await connector.open(MODERN)

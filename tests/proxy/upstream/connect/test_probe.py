@@ -19,11 +19,11 @@ from tests.proxy.upstream.era_servers import (
     MODERN,
     Answer,
     Server,
+    connector_of,
     error,
     initialized,
     legacy,
     modern,
-    opener_of,
     result_of,
     status,
 )
@@ -99,10 +99,10 @@ SHORT = {"connect": "1s", "initialize": "200ms"}
 async def test_an_inconclusive_probe_is_followed_by_initialize(case: str) -> None:
     server = Server(INCONCLUSIVE[case], legacy)
     timeouts = SHORT if "silent" in case else {"connect": "1s", "initialize": "5s"}
-    async with opener_of(server, timeouts=timeouts) as opener:
+    async with connector_of(server, timeouts=timeouts) as connector:
         for _ in range(3):
-            link = await opener.open(MODERN)
-            assert link.greeting.revision == "2025-11-25"
+            link = await connector.open(MODERN)
+            assert link.server.revision == "2025-11-25"
             await link.close()
     probes = server.asked.count("server/discover")
     # The connection may have broken before the probe arrived, so the probe is repeated once.
@@ -111,9 +111,9 @@ async def test_an_inconclusive_probe_is_followed_by_initialize(case: str) -> Non
 
 async def test_a_rate_limit_on_everything_is_reported_after_one_request_of_each_era() -> None:
     server = Server(status(429), status(429))
-    async with opener_of(server) as opener:
+    async with connector_of(server) as connector:
         with pytest.raises(RateLimited):
-            await opener.open(MODERN)
+            await connector.open(MODERN)
     assert server.asked == ["server/discover", "initialize"]
 
 
@@ -122,22 +122,22 @@ async def test_a_modern_backend_that_refuses_initialize_with_http_5xx_is_used(
     code: int,
 ) -> None:
     server = Server(modern, error(code, 500))
-    async with opener_of(server) as opener:
-        assert (await opener.open(LEGACY)).greeting.modern
+    async with connector_of(server) as connector:
+        assert (await connector.open(LEGACY)).server.modern
 
 
 async def test_a_backend_that_cannot_be_reached_is_not_tried_in_the_other_era() -> None:
     server = Server(modern, legacy)
-    async with opener_of(server) as opener:
-        opener._endpoint.client.origin.address = ("127.0.0.1", 1)
+    async with connector_of(server) as connector:
+        connector._endpoint.client.origin.address = ("127.0.0.1", 1)
         with pytest.raises(Unreachable, match="refused"):
-            await opener.open(MODERN)
+            await connector.open(MODERN)
 
 
 async def test_if_neither_era_works_the_failure_of_the_probe_is_reported() -> None:
-    async with opener_of(Server(status(401), status(400))) as opener:
+    async with connector_of(Server(status(401), status(400))) as connector:
         with pytest.raises(Unauthorized):
-            await opener.open(MODERN)
+            await connector.open(MODERN)
 
 
 @pytest.mark.parametrize("case", ["503", "silent", "200 with an error"])
@@ -145,12 +145,12 @@ async def test_a_modern_backend_that_refused_one_probe_is_probed_again(
     monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
     server = Server({**INCONCLUSIVE, "200 with an error": error(-32603)}[case], legacy)
-    async with opener_of(server, timeouts=SHORT) as opener:
-        assert not (await opener.open(MODERN)).greeting.modern
+    async with connector_of(server, timeouts=SHORT) as connector:
+        assert not (await connector.open(MODERN)).server.modern
         server.discover = modern
-        assert not (await opener.open(MODERN)).greeting.modern
+        assert not (await connector.open(MODERN)).server.modern
         _advance(monkeypatch, PROBE_AGAIN)
-        assert (await opener.open(MODERN)).greeting.modern
+        assert (await connector.open(MODERN)).server.modern
 
 
 def _advance(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
@@ -163,13 +163,13 @@ async def test_the_interval_of_probes_grows_up_to_one_hour(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server = Server(status(503), legacy)
-    async with opener_of(server) as opener:
-        await opener.open(MODERN)
+    async with connector_of(server) as connector:
+        await connector.open(MODERN)
         for seconds in (60, 120, 240, 480, 960, 1920, 3600, 3600):
             for passed in (seconds - 10, 10):
                 probes = server.asked.count("server/discover")
                 _advance(monkeypatch, passed)
-                await opener.open(MODERN)
+                await connector.open(MODERN)
             assert server.asked.count("server/discover") == probes + 1
 
 
@@ -182,25 +182,25 @@ async def test_an_error_of_initialize_that_proves_no_era_is_reported_and_not_cac
 ) -> None:
     text = "not\u202e ready" + "." * 1000
     server = Server(status(503), error(TRANSIENT[case], message=text))
-    async with opener_of(server) as opener:
+    async with connector_of(server) as connector:
         for client in (LEGACY, MODERN):
             with pytest.raises(
                 ProtocolError, match=f"error {TRANSIENT[case]}: not\ufffd ready"
             ) as raised:
-                await opener.open(client)
+                await connector.open(client)
             assert len(str(raised.value)) < 300
         server.initialize = legacy
-        assert not (await opener.open(LEGACY)).greeting.modern
+        assert not (await connector.open(LEGACY)).server.modern
 
 
 async def test_after_a_transient_error_of_initialize_the_other_era_is_for_one_client_alone() -> (
     None
 ):
     server = Server(modern, error(-32603))
-    async with opener_of(server) as opener:
-        assert (await opener.open(LEGACY)).greeting.modern
+    async with connector_of(server) as connector:
+        assert (await connector.open(LEGACY)).server.modern
         server.initialize = legacy
-        assert not (await opener.open(LEGACY)).greeting.modern
+        assert not (await connector.open(LEGACY)).server.modern
 
 
 OF_ERA: dict[str, Answer] = {
@@ -216,19 +216,19 @@ async def test_a_backend_that_rejects_the_legacy_era_is_probed_once(
     case: str,
 ) -> None:
     server = Server(modern, OF_ERA[case])
-    async with opener_of(server) as opener:
+    async with connector_of(server) as connector:
         for _ in range(3):
-            assert (await opener.open(LEGACY)).greeting.modern
+            assert (await connector.open(LEGACY)).server.modern
     assert server.asked.count("initialize") == 1
 
 
 async def test_a_modern_backend_that_refused_one_probe_is_still_found_by_its_refusal() -> None:
     server = Server(status(503), error(-32022, 400))
-    async with opener_of(server) as opener:
+    async with connector_of(server) as connector:
         with pytest.raises(Unreachable):
-            await opener.open(MODERN)
+            await connector.open(MODERN)
         server.discover = modern
-        assert (await opener.open(MODERN)).greeting.modern
+        assert (await connector.open(MODERN)).server.modern
 
 
 def _without_session(method: str, message: Any) -> Response:
@@ -237,8 +237,8 @@ def _without_session(method: str, message: Any) -> Response:
 
 async def test_initialized_is_sent_also_where_there_is_no_session_id() -> None:
     server = Server(status(404), _without_session)
-    async with opener_of(server) as opener:
-        link = await opener.open(LEGACY)
+    async with connector_of(server) as connector:
+        link = await connector.open(LEGACY)
         assert not link.stateful
     assert server.asked == ["initialize", "notifications/initialized"]
 
@@ -259,8 +259,8 @@ async def test_a_session_is_used_regardless_of_the_response_to_initialized(
 ) -> None:
     server = Server(status(404), initialize)
     server.others["notifications/initialized"] = ODD_ANSWERS[case]
-    async with opener_of(server) as opener:
-        assert (await opener.open(LEGACY)).greeting.revision == "2025-11-25"
+    async with connector_of(server) as connector:
+        assert (await connector.open(LEGACY)).server.revision == "2025-11-25"
 
 
 async def test_a_backend_that_does_not_respond_to_initialized_is_used(
@@ -269,8 +269,8 @@ async def test_a_backend_that_does_not_respond_to_initialized_is_used(
     monkeypatch.setattr("mcpproxy.proxy.upstream.connect.negotiation.INITIALIZED_TIME", Short())
     server = Server(status(404), legacy)
     server.others["notifications/initialized"] = silent
-    async with opener_of(server) as opener:
-        assert (await opener.open(LEGACY)).greeting.revision == "2025-11-25"
+    async with connector_of(server) as connector:
+        assert (await connector.open(LEGACY)).server.revision == "2025-11-25"
 
 
 class Short:
@@ -284,18 +284,18 @@ class Short:
 
 
 async def test_an_error_of_json_rpc_with_http_5xx_is_not_taken_for_a_greeting() -> None:
-    async with opener_of(Server(status(404), failed(500))) as opener:
+    async with connector_of(Server(status(404), failed(500))) as connector:
         with pytest.raises(Unreachable, match="500: error -32603: no"):
-            await opener.open(LEGACY)
+            await connector.open(LEGACY)
 
 
 async def test_an_initialize_result_with_an_unknown_revision_is_refused() -> None:
     def odd(method: str, message: Any) -> Response:
         return result_of(message, protocolVersion="2030-01-01", capabilities={})
 
-    async with opener_of(Server(status(500), odd)) as opener:
+    async with connector_of(Server(status(500), odd)) as connector:
         with pytest.raises(ProtocolError):
-            await opener.open(MODERN)
+            await connector.open(MODERN)
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ class Process:
 
 
 class Stage:
-    """An opener of such processes."""
+    """A connector of such processes."""
 
     def __init__(self) -> None:
         self.deaf_to: set[str] = set()
@@ -83,7 +83,7 @@ class Stage:
         backend = {"name": "b", "stdio": {"command": "x"}, "timeouts": timeouts}
         spec = an_mcpproxy(backends=[backend]).spec
         self.background = TaskSet()
-        self.opener = StdioConnector(
+        self.connector = StdioConnector(
             self._spawn, effective_settings(spec, spec.backends[0]), self.background
         )
 
@@ -93,9 +93,9 @@ class Stage:
 
     async def revision(self, client: ClientIdentity = MODERN) -> str:
         """Return the revision of a new session."""
-        link = await self.opener.open(client)
+        link = await self.connector.open(client)
         await link.close()
-        return link.greeting.revision
+        return link.server.revision
 
 
 async def test_a_stdio_server_that_ignores_discover_is_used_in_the_legacy_era() -> None:
@@ -117,7 +117,7 @@ async def test_a_program_that_answered_before_is_slow_to_start_and_not_of_anothe
 async def test_a_program_that_failed_may_come_back_without_the_modern_era() -> None:
     stage = Stage()
     assert await stage.revision() == "2026-07-28"
-    stage.opener.forget()
+    stage.connector.forget()
     stage.deaf_to = {"server/discover"}
     assert await stage.revision() == "2025-11-25"
 

@@ -12,14 +12,14 @@ from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.protocol.kinds import TOOLS, ComponentKind
 from mcpproxy.proxy.upstream.context import BackendEvents
 from mcpproxy.proxy.upstream.monitor import list_waits
-from tests.proxy.upstream.plain import PlainLink, PlainOpener, list_cache, listed, turns
+from tests.proxy.upstream.plain import PlainConnector, PlainLink, list_cache, listed, turns
 
 
 class Stage:
     """The lists of a backend that announces changes."""
 
     def __init__(self) -> None:
-        self.backend = PlainOpener(tools_list=listed("tools", "old"))
+        self.backend = PlainConnector(tools_list=listed("tools", "old"))
         settings = replace(default_settings(), cache_ttl=300.0)
         self.catalog = Catalog()
         events = BackendEvents()

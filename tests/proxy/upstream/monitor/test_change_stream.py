@@ -33,7 +33,7 @@ class Streams:
 
     async def listen(
         self,
-        standing: CallContext,
+        session_context: CallContext,
         announced: OnMessage,
         ready: Callable[[], None],
         uris: Sequence[str] = (),
@@ -52,9 +52,9 @@ class Stage:
     def __init__(self) -> None:
         self.link = Streams()
         self.uris: list[str] = []
-        standing = NullContext(ClientIdentity(LATEST_MODERN))
+        session_context = NullContext(ClientIdentity(LATEST_MODERN))
         self.listening = ChangeStream(
-            "b", standing, _ignored, lambda: self.uris, lambda: None, lambda: None
+            "b", session_context, _ignored, lambda: self.uris, lambda: None, lambda: None
         )
 
     async def begun(self) -> None:

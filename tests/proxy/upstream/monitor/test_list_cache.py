@@ -26,7 +26,7 @@ class SlowLink(FakeLink):
 
     def __init__(self) -> None:
         super().__init__(ANN)
-        self.greeting = ServerDescription("2025-11-25", {"capabilities": Raw(b'{"tools":{}}')})
+        self.server = ServerDescription("2025-11-25", {"capabilities": Raw(b'{"tools":{}}')})
         self.tools = ["old"]
         self.gate = asyncio.Event()
         self.asking = asyncio.Event()

@@ -24,7 +24,7 @@ class Lister:
     """A backend with endless pages, or with `pages` of them."""
 
     def __init__(self, tools: list[Any], pages: int = 10**9) -> None:
-        self.greeting = ServerDescription("2025-11-25", {})
+        self.server = ServerDescription("2025-11-25", {})
         self.asked = 0
         self._tools = tools
         self._pages = pages

@@ -54,7 +54,7 @@ class Stage:
         self.looked: list[ClientIdentity] = []
         self.open = 0
         self.widest = 0
-        self.greeting = ServerDescription("2025-11-25", OFFERED)
+        self.server = ServerDescription("2025-11-25", OFFERED)
         self.on_request: Callable[[], None] = lambda: None
         self.catalog = Catalog()
         settings: BackendSettings = replace(default_settings(), **changed_settings)

@@ -11,7 +11,7 @@ from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.kinds import KINDS, ComponentKind
 from mcpproxy.proxy.upstream.transports.session import UpstreamRequest, UpstreamSession
 from tests.proxy.upstream.monitor.test_monitor import names, running
-from tests.proxy.upstream.plain import ALL, PlainLink, PlainOpener, listed
+from tests.proxy.upstream.plain import ALL, PlainConnector, PlainLink, listed
 from tests.proxy.upstream.stage import ANN
 
 LISTS = {
@@ -35,7 +35,7 @@ class ForgetfulLink(PlainLink):
         return await super().request(outgoing, caller)
 
 
-class ForgetfulOpener(PlainOpener):
+class ForgetfulConnector(PlainConnector):
     """A backend with lists of all kinds that loses each session after `lives` requests."""
 
     def __init__(self, lives: int) -> None:
@@ -66,9 +66,9 @@ async def asked(gateway: Gateway, *kinds: ComponentKind) -> None:
 
 @pytest.mark.parametrize("lives", range(3, 9))
 async def test_lists_are_whole_whenever_their_session_is_lost(lives: int) -> None:
-    opener = ForgetfulOpener(lives)
-    async with running(b=opener) as gateway:
-        await gateway.settled()
+    connector = ForgetfulConnector(lives)
+    async with running(b=connector) as gateway:
+        await gateway.aggregate.settled()
         assert shown(gateway) == LISTS
         for kind in (*KINDS, *KINDS):
             await asked(gateway, kind)
@@ -79,19 +79,19 @@ async def test_lists_are_whole_whenever_their_session_is_lost(lives: int) -> Non
 
 
 async def test_lists_that_lose_their_session_together_open_one_other() -> None:
-    opener = ForgetfulOpener(4)
-    async with running(b=opener) as gateway:
-        await gateway.settled()
-        before = opener.opened
+    connector = ForgetfulConnector(4)
+    async with running(b=connector) as gateway:
+        await gateway.aggregate.settled()
+        before = connector.opened
         await asked(gateway, *KINDS)
-        assert opener.opened == before + 1
+        assert connector.opened == before + 1
 
 
 async def test_a_list_whose_session_cannot_be_opened_again_fails() -> None:
-    opener = ForgetfulOpener(4)
-    async with running(b=opener) as gateway:
-        await gateway.settled()
-        opener.error = Unreachable("it is gone")
+    connector = ForgetfulConnector(4)
+    async with running(b=connector) as gateway:
+        await gateway.aggregate.settled()
+        connector.error = Unreachable("it is gone")
         await asked(gateway, KINDS[0])
         failure = gateway.backends["b"].watch.failure(KINDS[0])
         assert failure is not None

@@ -21,7 +21,7 @@ from mcpproxy.proxy.protocol.kinds import KINDS, PROMPTS, TEMPLATES, TOOLS
 from mcpproxy.proxy.upstream.monitor import request_pace
 from mcpproxy.proxy.upstream.monitor.monitor import BackendMonitor
 from tests.proxy.runtime.waiting import soon
-from tests.proxy.upstream.plain import ALL, PlainOpener, gateway_of, listed, refused, turns
+from tests.proxy.upstream.plain import ALL, PlainConnector, gateway_of, listed, refused, turns
 
 BREAKS = [
     Unauthorized("no"),
@@ -33,16 +33,16 @@ BREAKS = [
 
 
 @asynccontextmanager
-async def watched(opener: PlainOpener) -> AsyncIterator[BackendMonitor]:
+async def watched(connector: PlainConnector) -> AsyncIterator[BackendMonitor]:
     """The running monitor of one backend."""
-    async with running(b=opener) as gateway:
+    async with running(b=connector) as gateway:
         yield gateway.backends["b"].watch
 
 
 @asynccontextmanager
-async def running(**openers: PlainOpener) -> AsyncIterator[Gateway]:
+async def running(**connectors: PlainConnector) -> AsyncIterator[Gateway]:
     """A running gateway."""
-    gateway = gateway_of(**openers)
+    gateway = gateway_of(**connectors)
     gateway.start()
     try:
         yield gateway
@@ -63,20 +63,20 @@ def names(gateway: Gateway, kind: Any = TOOLS) -> list[str]:
 async def test_a_change_stream_that_fails_immediately_is_restarted_after_a_pause(
     error: BackendError,
 ) -> None:
-    opener = PlainOpener(tools_list=listed("tools", "a"))
-    opener.breaks = error
-    async with watched(opener) as watch:
+    connector = PlainConnector(tools_list=listed("tools", "a"))
+    connector.breaks = error
+    async with watched(connector) as watch:
         await turns()
         assert watch.finding.state == "Healthy"
-        assert (opener.listens, opener.asked.count("ping")) == (1, 0)
+        assert (connector.listens, connector.asked.count("ping")) == (1, 0)
 
 
 async def test_a_program_that_ends_at_once_is_not_started_again_at_once() -> None:
-    opener = PlainOpener(tools_list=listed("tools", "a"))
-    opener.breaks, opener.ends = Unreachable("it ended with status 1"), True
-    async with watched(opener):
+    connector = PlainConnector(tools_list=listed("tools", "a"))
+    connector.breaks, connector.ends = Unreachable("it ended with status 1"), True
+    async with watched(connector):
         await turns()
-        assert opener.opened == 1
+        assert connector.opened == 1
 
 
 async def test_a_change_stream_that_has_worked_is_restarted_immediately(
@@ -84,11 +84,11 @@ async def test_a_change_stream_that_has_worked_is_restarted_immediately(
 ) -> None:
     monkeypatch.setattr(request_pace, "BRIEF", 0.0)
     monkeypatch.setattr("mcpproxy.proxy.upstream.monitor.check_schedule.APART", 0.0)
-    opener = PlainOpener(tools_list=listed("tools", "a"))
-    opener.breaks = Unreachable("gone")
-    async with watched(opener) as watch:
-        await soon(lambda: opener.listens == 2, "another stream")
-        assert opener.asked.count("ping") == 1
+    connector = PlainConnector(tools_list=listed("tools", "a"))
+    connector.breaks = Unreachable("gone")
+    async with watched(connector) as watch:
+        await soon(lambda: connector.listens == 2, "another stream")
+        assert connector.asked.count("ping") == 1
         assert watch.finding.state == "Healthy"
 
 
@@ -97,13 +97,13 @@ async def test_the_state_reports_a_broken_change_stream(
 ) -> None:
     monkeypatch.setattr("mcpproxy.proxy.upstream.monitor.change_stream.STREAM_PAUSE", 1e-6)
     monkeypatch.setattr("mcpproxy.proxy.upstream.monitor.check_schedule.APART", 0.0)
-    opener = PlainOpener(tools_list=listed("tools", "a"))
-    opener.breaks = Unreachable("the backend responded with HTTP 503")
-    async with watched(opener) as watch:
+    connector = PlainConnector(tools_list=listed("tools", "a"))
+    connector.breaks = Unreachable("the backend responded with HTTP 503")
+    async with watched(connector) as watch:
         await soon(lambda: watch.finding.state == "Healthy" and watch.finding.reason, "a reason")
         assert (watch.finding.state, watch.finding.reason) == ("Healthy", "ChangesUnheard")
         assert "the backend responded with HTTP 503" in (watch.finding.message or "")
-        assert opener.asked.count("ping") == 0, "the stream alone is begun again"
+        assert connector.asked.count("ping") == 0, "the stream alone is begun again"
 
 
 def test_the_pause_between_attempts_grows_up_to_its_limit() -> None:
@@ -136,11 +136,11 @@ def test_the_pause_between_attempts_grows_up_to_its_limit() -> None:
     ids=repr,
 )
 async def test_a_failed_list_does_not_hide_other_lists(answer: Any) -> None:
-    opener = PlainOpener(ALL, tools_list=listed("tools", "a"))
-    opener.answers["resources/list"] = listed("resources", "x:1")
-    opener.answers["resources/templates/list"] = answer
-    async with running(b=opener) as gateway:
-        await gateway.settled()
+    connector = PlainConnector(ALL, tools_list=listed("tools", "a"))
+    connector.answers["resources/list"] = listed("resources", "x:1")
+    connector.answers["resources/templates/list"] = answer
+    async with running(b=connector) as gateway:
+        await gateway.aggregate.settled()
         watch = gateway.backends["b"].watch
         assert (watch.finding.state, watch.finding.reason) == ("Healthy", "ListFailed")
         assert names(gateway) == ["a"]
@@ -148,9 +148,9 @@ async def test_a_failed_list_does_not_hide_other_lists(answer: Any) -> None:
 
 
 async def test_the_state_has_the_words_of_the_backend_about_a_list_that_fails() -> None:
-    opener = PlainOpener(ALL, tools_list=listed("tools", "a"), prompts_list=refused())
-    async with running(b=opener) as gateway:
-        await gateway.settled()
+    connector = PlainConnector(ALL, tools_list=listed("tools", "a"), prompts_list=refused())
+    async with running(b=connector) as gateway:
+        await gateway.aggregate.settled()
         status = gateway.backends["b"].status()
     assert status.state == "Healthy"
     message = status.message or ""
@@ -159,9 +159,9 @@ async def test_the_state_has_the_words_of_the_backend_about_a_list_that_fails() 
 
 
 async def test_unreadable_messages_are_not_reported_as_errors_of_the_backend() -> None:
-    opener = PlainOpener(tools_list={"result": {"tools": None}})
-    async with running(b=opener) as gateway:
-        await gateway.settled()
+    connector = PlainConnector(tools_list={"result": {"tools": None}})
+    async with running(b=connector) as gateway:
+        await gateway.aggregate.settled()
         finding = gateway.backends["b"].watch.finding
     assert finding.state == "Unhealthy"
     assert "-32602" not in (finding.message or "")
@@ -169,32 +169,32 @@ async def test_unreadable_messages_are_not_reported_as_errors_of_the_backend() -
 
 
 async def test_a_hung_list_does_not_hide_other_lists() -> None:
-    opener = PlainOpener(ALL, tools_list=listed("tools", "a"))
-    opener.answers["resources/templates/list"] = asyncio.Event()
-    async with running(b=opener) as gateway:
+    connector = PlainConnector(ALL, tools_list=listed("tools", "a"))
+    connector.answers["resources/templates/list"] = asyncio.Event()
+    async with running(b=connector) as gateway:
         await soon(lambda: names(gateway), "the tools")
         assert names(gateway, TEMPLATES) == []
 
 
 async def test_a_backend_whose_lists_all_fail_is_unhealthy() -> None:
-    opener = PlainOpener(tools_list=refused(message="no database"))
-    async with running(b=opener) as gateway:
-        await gateway.settled()
+    connector = PlainConnector(tools_list=refused(message="no database"))
+    async with running(b=connector) as gateway:
+        await gateway.aggregate.settled()
         finding = gateway.backends["b"].watch.finding
         assert finding.state == "Unhealthy"
         assert "no database" in (finding.message or "")
 
 
 async def test_a_recovered_list_is_served() -> None:
-    opener = PlainOpener(ALL, tools_list=listed("tools", "a"), prompts_list=refused())
-    async with running(b=opener) as gateway:
-        await gateway.settled()
+    connector = PlainConnector(ALL, tools_list=listed("tools", "a"), prompts_list=refused())
+    async with running(b=connector) as gateway:
+        await gateway.aggregate.settled()
         changed: list[str] = []
         gateway.subscribe(changed.append)
-        opener.answers["prompts/list"] = listed("prompts", "p")
+        connector.answers["prompts/list"] = listed("prompts", "p")
         watch = gateway.backends["b"].watch
         watch.lists.failures[PROMPTS].at = float("-inf")
-        assert b'"p"' in await gateway.listing(PROMPTS, None, modern=False)
+        assert b'"p"' in await gateway.aggregate.listing(PROMPTS, None, modern=False)
         assert changed == ["notifications/prompts/list_changed"]
         assert not watch.lists.failures
 
@@ -204,31 +204,31 @@ async def test_a_recovered_list_is_served() -> None:
 
 @pytest.mark.parametrize("capabilities", [{}, {"logging": {}}, {"prompts": {}}])
 async def test_tools_that_are_not_declared_are_listed(capabilities: Any) -> None:
-    opener = PlainOpener(capabilities, tools_list=listed("tools", "a"))
-    opener.answers["prompts/list"] = listed("prompts", "p")
-    async with running(b=opener) as gateway:
-        await gateway.settled()
+    connector = PlainConnector(capabilities, tools_list=listed("tools", "a"))
+    connector.answers["prompts/list"] = listed("prompts", "p")
+    async with running(b=connector) as gateway:
+        await gateway.aggregate.settled()
         assert names(gateway) == ["a"]
-        assert "tools" in gateway.capabilities(modern=True)
+        assert "tools" in gateway.aggregate.capabilities(modern=True)
 
 
 async def test_a_backend_that_declares_nothing_and_has_nothing_is_healthy() -> None:
-    opener = PlainOpener({})
-    opener.answers |= {kind.method: refused(-32601, "method not found") for kind in KINDS}
-    async with running(b=opener) as gateway:
-        await gateway.settled()
+    connector = PlainConnector({})
+    connector.answers |= {kind.method: refused(-32601, "method not found") for kind in KINDS}
+    async with running(b=connector) as gateway:
+        await gateway.aggregate.settled()
         status = gateway.backends["b"].status()
         assert (status.state, status.reason) == ("Healthy", None)
         assert status.not_offered == [kind.member for kind in KINDS]
-        assert gateway.capabilities(modern=True) == {}
+        assert gateway.aggregate.capabilities(modern=True) == {}
 
 
 async def test_undeclared_lists_are_not_requested_again() -> None:
-    opener = PlainOpener({"prompts": {}}, prompts_list=listed("prompts", "p"))
-    opener.answers["tools/list"] = refused(-32601, "method not found")
-    async with running(b=opener) as gateway:
-        await gateway.settled()
+    connector = PlainConnector({"prompts": {}}, prompts_list=listed("prompts", "p"))
+    connector.answers["tools/list"] = refused(-32601, "method not found")
+    async with running(b=connector) as gateway:
+        await gateway.aggregate.settled()
         for _ in range(3):
-            await gateway.listing(TOOLS, None, modern=False)
-        assert opener.asked.count("tools/list") == 1
-        assert opener.asked.count("resources/list") == 0
+            await gateway.aggregate.listing(TOOLS, None, modern=False)
+        assert connector.asked.count("tools/list") == 1
+        assert connector.asked.count("resources/list") == 0

@@ -19,9 +19,9 @@ from tests.proxy.upstream.era_servers import (
     LEGACY,
     Answer,
     Server,
+    connector_of,
     error,
     legacy,
-    opener_of,
     result_of,
     status,
 )
@@ -51,8 +51,8 @@ async def test_a_refusal_is_forwarded_if_the_session_cannot_be_pinged(
     monkeypatch.setattr(
         "mcpproxy.proxy.upstream.transports.lost_sessions.SESSION_CHECK_TIME", limit
     )
-    async with opener_of(_server(error(-32600), silent)) as opener:
-        answer = await _called(await opener.open(LEGACY))
+    async with connector_of(_server(error(-32600), silent)) as connector:
+        answer = await _called(await connector.open(LEGACY))
     refusal = jsonrpc.error_of(answer)
     assert refusal is not None
     assert (refusal.code, limit.reached) == (-32600, 1)
@@ -60,16 +60,16 @@ async def test_a_refusal_is_forwarded_if_the_session_cannot_be_pinged(
 
 @pytest.mark.parametrize("ping", [status(400), status(503), error(-32603), error(-32600, 400)])
 async def test_a_refusal_is_forwarded_if_a_ping_is_refused_differently(ping: Answer) -> None:
-    async with opener_of(_server(error(-32600), ping)) as opener:
-        answer = await _called(await opener.open(LEGACY))
+    async with connector_of(_server(error(-32600), ping)) as connector:
+        answer = await _called(await connector.open(LEGACY))
     assert "error" in answer
 
 
 @pytest.mark.parametrize("code", [-32601, -32002, -32042])
 async def test_an_error_that_is_about_the_request_costs_no_other_request(code: int) -> None:
     server = _server(error(code), error(code))
-    async with opener_of(server) as opener:
-        assert "error" in await _called(await opener.open(LEGACY))
+    async with connector_of(server) as connector:
+        assert "error" in await _called(await connector.open(LEGACY))
     assert "ping" not in server.asked
 
 
@@ -80,16 +80,16 @@ def _uninitialized(method: str, message: Any) -> Response:
 
 async def test_a_session_that_responds_only_to_pings_is_lost() -> None:
     server = _server(_uninitialized, answered, _uninitialized)
-    async with opener_of(server) as opener:
-        link = await opener.open(LEGACY)
+    async with connector_of(server) as connector:
+        link = await connector.open(LEGACY)
         with pytest.raises(SessionNotFound):
             await _called(link)
 
 
 async def test_an_error_about_sessions_is_forwarded_if_lists_work() -> None:
     server = _server(_uninitialized, answered, lambda method, message: result_of(message, tools=[]))
-    async with opener_of(server) as opener:
-        assert "error" in await _called(await opener.open(LEGACY))
+    async with connector_of(server) as connector:
+        assert "error" in await _called(await connector.open(LEGACY))
 
 
 def test_the_subject_of_a_refusal_is_identified() -> None:
@@ -135,8 +135,8 @@ class OldServer:
 @pytest.mark.parametrize("code", [400, 404, 410])
 async def test_an_old_session_that_accepts_no_messages_is_lost(code: int) -> None:
     server = OldServer()
-    async with opener_of(server, "/sse", transport="sse") as opener:
-        link = await opener.open(LEGACY)
+    async with connector_of(server, "/sse", transport="sse") as connector:
+        link = await connector.open(LEGACY)
         assert link.alive
         server.status = code
         with pytest.raises(SessionNotFound):
@@ -146,7 +146,7 @@ async def test_an_old_session_that_accepts_no_messages_is_lost(code: int) -> Non
 
 async def test_messages_of_an_old_session_carry_the_cookies_of_its_stream() -> None:
     server = OldServer()
-    async with opener_of(server, "/sse", transport="sse") as opener:
-        link = await opener.open(LEGACY)
+    async with connector_of(server, "/sse", transport="sse") as connector:
+        link = await connector.open(LEGACY)
         await link.close()
     assert server.cookies == ["node=a"] * 2

@@ -85,7 +85,7 @@ def _progress(token: Any, text: str) -> dict[str, Any]:
 async def test_the_acknowledgement_of_our_own_listening_reaches_no_caller() -> None:
     pipe, background, caller = Pipe(), TaskSet(), Listener()
     link = MultiplexedSession(pipe, background)
-    link.greeting = ServerDescription(MODERN, {})
+    link.server = ServerDescription(MODERN, {})
 
     async def announced(message: Message) -> None:
         raise AssertionError(message)

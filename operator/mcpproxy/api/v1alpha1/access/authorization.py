@@ -56,8 +56,8 @@ _ANYONE = "(has(self.anonymous) && self.anonymous)", "(has(self.any) && self.any
 
 
 class Callers(ApiModel):
-    """The callers of a rule. A caller with a token matches if the token has one of the listed values
-    of every field that is set, among issuers, subjects, groups and clients. Callers in
+    """The callers of a rule. A caller with a token matches if the token has one of the listed
+    values of every field that is set, among issuers, subjects, groups and clients. Callers in
     serviceAccounts or apiKeys match as well, and with anonymous those without credentials."""
 
     model_config = ConfigDict(

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from mcpproxy.api.constants import LIMITS_PATH
 from mcpproxy.limits.instances import COUNTING_TASKS, LEASE_TIME
 from mcpproxy.proxy.call_limits.instances import peer_messages as messages
 from mcpproxy.proxy.call_limits.instances.members import InstanceUnreachable, Members
@@ -270,9 +271,7 @@ class OwnerStore:
         try:
             # Half of the time, so that a second instance can be asked.
             async with asyncio.timeout(LEASE_TIME.value / 2):
-                body = await self._link.exchange(
-                    address, messages.PATH, msgspec.json.encode(message)
-                )
+                body = await self._link.exchange(address, LIMITS_PATH, msgspec.json.encode(message))
             return messages.ANSWERS.decode(body)
         except (OSError, TimeoutError, ValueError) as error:
             raise InstanceUnreachable(str(error)) from None

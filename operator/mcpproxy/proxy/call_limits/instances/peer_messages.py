@@ -12,8 +12,6 @@ from mcpproxy.proxy.call_limits.window_table import MAX_COUNTERS
 
 MAX_SUBJECTS: Final = 64
 """Subjects in one message."""
-PATH: Final = "/.mcpproxy/limits"
-"""Path of the messages at the endpoint for instances."""
 
 _Text = Annotated[str, Meta(max_length=512)]
 _Address = Annotated[str, Meta(max_length=300)]

@@ -3,11 +3,12 @@
 Only the fields with a name or URI change. All other bytes stay the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from msgspec import Raw
 
+from mcpproxy.api.untrusted_text import quote
 from mcpproxy.limits.clients import NAME_LENGTH
 from mcpproxy.proxy.core.catalog import extensions
 from mcpproxy.proxy.core.catalog.component_filter import EVERYTHING, ComponentFilter
@@ -26,6 +27,14 @@ ROUTED: Final[dict[str, tuple[str, ComponentKind]]] = {
 }
 """Method → the field of params that names the component, and the kind of the component."""
 COMPLETE: Final = "completion/complete"
+KNOWN_PARAMS: Final = frozenset(
+    {
+        *("_meta", "argument", "arguments", "context", "inputResponses", "level", "name"),
+        *("ref", "requestState", "task", "taskId", "uri"),
+    }
+)
+"""Fields of params that MCP defines for requests about components and tasks."""
+_REF: Final = frozenset({"type", "name", "uri"})
 _MAX_NAME: Final = NAME_LENGTH.value
 
 
@@ -58,8 +67,23 @@ def component_name(request: Message) -> str | None:
     return jsonrpc.decode_str(jsonrpc.decode_object(request["params"]).get(kind.key))
 
 
+def refuse_case_variants(members: Message, known: Collection[str], field: str) -> None:
+    """Raise RpcError if a member is a known one but for its case.
+
+    A backend whose parser ignores case, such as Go's, would take it for the known one.
+    """
+    for name in members:
+        if name not in known:
+            folded = name.casefold()
+            meant = next((member for member in known if member.casefold() == folded), None)
+            if meant is not None:
+                why = f"{field} has {quote(name)}; send it as {meant}"
+                raise RpcError(INVALID_PARAMS, why)
+
+
 def _completion_ref(params: Message) -> tuple[str, ComponentKind]:
     ref = jsonrpc.decode_object(params["ref"]) if "ref" in params else {}
+    refuse_case_variants(ref, _REF, "params.ref")
     kind = {"ref/prompt": PROMPTS, "ref/resource": RESOURCES}.get(
         jsonrpc.decode_str(ref.get("type")) or ""
     )

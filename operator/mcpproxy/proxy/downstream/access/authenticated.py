@@ -10,12 +10,12 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from mcpproxy.proxy.core.access import InsufficientScope
 from mcpproxy.proxy.core.identity import ANONYMOUS
 from mcpproxy.proxy.downstream.access.principals import AUTHORIZATION
 from mcpproxy.proxy.downstream.app import Endpoint, misdirected
 from mcpproxy.proxy.downstream.landing import is_browser_visit, show_sign_in
 from mcpproxy.proxy.downstream.request_context import RequestContext, RequestHandler
-from mcpproxy.proxy.gateway.access_guard import InsufficientScope
 from mcpproxy.proxy.http1.errors import HttpError
 from mcpproxy.proxy.http1.server.request import Request, RequestHead
 from mcpproxy.proxy.http1.server.response_writer import ResponseWriter

@@ -58,7 +58,7 @@ class LegacyEndpoint:
         self.live = live
         self._peers = peers
         self._streams = streams
-        self._tickets: dict[tuple[bytes, str], SessionToken] = {}
+        self._tokens: dict[tuple[bytes, str], SessionToken] = {}
         """Decoded session ids; decoding one costs more than the rest of a request head."""
         self._relayed: set[asyncio.Task[Any]] = set()
         self._session_sync = SessionSync(live, peers)
@@ -73,39 +73,39 @@ class LegacyEndpoint:
             return self._delete(inbound, reply)
         return reply.empty(405, _ALLOW)
 
-    def ticket(self, inbound: Request) -> SessionToken:
+    def session_token(self, inbound: Request) -> SessionToken:
         """Return the session that a request names. Raises HttpError."""
         head = inbound.head
         context: RequestContext = head.context
-        ticket = context.ticket
-        if ticket is None or time.time() > context.ticket_ends:
-            token = head.headers.get(h.SESSION_ID)
-            if token is None:
+        token = context.session_token
+        if token is None or time.time() > context.session_token_ends:
+            sealed = head.headers.get(h.SESSION_ID)
+            if sealed is None:
                 raise HttpError(400, "the header Mcp-Session-Id is missing; initialize first")
-            ticket = self._opened(token, context.principal)
-            client = self.gateway.with_forwarded_headers(ticket.client, head.lines)
-            client = self.gateway.restrict(context.identified(client))
-            ticket = ticket if client is ticket.client else replace(ticket, client=client)
-            context.remember_ticket(ticket)
-        if ticket.client.session in self.live.ended:
+            token = self._opened(sealed, context.principal)
+            client = self.gateway.with_forwarded_headers(token.client, head.lines)
+            client = self.gateway.routing.restrict(context.identified(client))
+            token = token if client is token.client else replace(token, client=client)
+            context.remember_session_token(token)
+        if token.client.session in self.live.ended:
             raise HttpError(404, "this session has ended; initialize again")
-        return ticket
+        return token
 
-    def _opened(self, token: bytes, principal: str) -> SessionToken:
-        known = self._tickets.get((token, principal))
+    def _opened(self, sealed: bytes, principal: str) -> SessionToken:
+        known = self._tokens.get((sealed, principal))
         if known is not None and session_token.is_valid_session_token(known, time.time()):
             return known
         try:
-            ticket = session_token.decode_session_token(
-                self._sealer, token.decode("latin-1"), principal, time.time()
+            token = session_token.decode_session_token(
+                self._sealer, sealed.decode("latin-1"), principal, time.time()
             )
         except InvalidToken:
             raise HttpError(404, "this session does not exist; initialize again") from None
-        if len(self._tickets) >= TICKETS.value:
+        if len(self._tokens) >= TICKETS.value:
             TICKETS.record()
-            self._tickets.clear()
-        self._tickets[token, principal] = ticket
-        return ticket
+            self._tokens.clear()
+        self._tokens[sealed, principal] = token
+        return token
 
     # POST
 
@@ -115,18 +115,18 @@ class LegacyEndpoint:
         Raises HttpError.
         """
         call = jsonrpc.parse_request_fast(inbound.body)
-        if call is None or not self.gateway.decides_at_once:
+        if call is None or not self.gateway.routing.decides_at_once:
             return False
         if call.method not in METHODS:
             return call.method in BY_METHOD and self._list(inbound, call, reply)
-        ticket = self.ticket(inbound)
-        if ticket.owner != self._peers.owner:
-            live = self.live.find(ticket.client.session)
-            if self.gateway.holds_state or live is None or not live.is_synced:
+        token = self.session_token(inbound)
+        if token.owner != self._peers.owner:
+            live = self.live.find(token.client.session)
+            if self.gateway.routing.holds_state or live is None or not live.is_synced:
                 return False
-        client, key = ticket.client, jsonrpc.id_key(call.id)
+        client, key = token.client, jsonrpc.id_key(call.id)
         live = self.live.get_or_create(client.session, reply.loop.time())
-        responder = _LegacyResponder(self, inbound, ticket, live, reply, key)
+        responder = _LegacyResponder(self, inbound, token, live, reply, key)
         has_level = live.log_level is not None
         try:
             relayed = Call.start(self.gateway, call, client, responder, has_log_level=has_level)
@@ -140,11 +140,11 @@ class LegacyEndpoint:
 
     def _list(self, inbound: Request, call: RequestEnvelope, reply: ResponseWriter) -> bool:
         """Answer with a list if a recent one is cached. Raises HttpError."""
-        ticket = self.ticket(inbound)
-        if not self._peers.is_local(ticket.owner):
+        token = self.session_token(inbound)
+        if not self._peers.is_local(token.owner):
             return False
         kind, now = BY_METHOD[call.method], reply.loop.time()
-        client, listed = ticket.client, self.gateway.list_at_once
+        client, listed = token.client, self.gateway.list_at_once
         try:
             result = listed(kind, call.params, modern=False, client=client, now=now)
         except RpcError:
@@ -157,16 +157,16 @@ class LegacyEndpoint:
     async def go_on(
         self,
         inbound: Request,
-        ticket: SessionToken,
+        token: SessionToken,
         live: SessionState,
         reply: ResponseWriter,
         call: Call,
     ) -> None:
         """Answer a call that was sent, or that only a task can send."""
         try:
-            await self._answer(inbound, ticket, live, parse_message(inbound), reply, call)
+            await self._answer(inbound, token, live, parse_message(inbound), reply, call)
         finally:
-            self.live.release_if_idle(ticket.client)
+            self.live.release_if_idle(token.client)
 
     async def _post(self, inbound: Request, reply: ResponseWriter) -> None:
         message = parse_message(inbound)
@@ -175,42 +175,42 @@ class LegacyEndpoint:
         if method == "initialize" and "id" in message:
             await self._initialize(inbound, message, reply)
             return
-        ticket = self.ticket(inbound)
-        if await self._handed_over(inbound, ticket, message, method, reply):
+        token = self.session_token(inbound)
+        if await self._handed_over(inbound, token, message, method, reply):
             return
-        session = ticket.client.session
+        session = token.client.session
         live = self.live.get_or_create(session, reply.loop.time())
         try:
             if handed_over and self._session_sync.is_sync_request(message, live):
                 await reply.finish(self._session_sync.answer(message, live))
             elif method is None or "id" not in message:
                 # A notification from the session's owner concerns only calls in this process.
-                spread = handed_over and not self._peers.is_local(ticket.owner)
+                spread = handed_over and not self._peers.is_local(token.owner)
                 await requests.handle_notification(
-                    self.gateway, live, ticket.client, message, running_only=spread
+                    self.gateway, live, token.client, message, running_only=spread
                 )
-                await self._session_sync.broadcast(inbound, ticket, method, live)
+                await self._session_sync.broadcast(inbound, token, method, live)
                 await reply.empty(202)
             else:
-                await self._answer(inbound, ticket, live, message, reply)
+                await self._answer(inbound, token, live, message, reply)
         finally:
-            self.live.release_if_idle(ticket.client)
+            self.live.release_if_idle(token.client)
 
     async def _answer(
         self,
         inbound: Request,
-        ticket: SessionToken,
+        token: SessionToken,
         live: SessionState,
         message: Message,
         reply: ResponseWriter,
         call: Call | None = None,
     ) -> None:
         method = jsonrpc.decode_str(message["method"])
-        known = live.is_synced or self._peers.is_local(ticket.owner)
-        if not known and not await self._session_sync.fetch_session_state(ticket, inbound, live):
+        known = live.is_synced or self._peers.is_local(token.owner)
+        if not known and not await self._session_sync.fetch_session_state(token, inbound, live):
             raise HttpError(404, "this session has ended; initialize again")
         response = SseResponse(reply)
-        caller = requests.http_call_context(ticket.client, live, self.live, response)
+        caller = requests.http_call_context(token.client, live, self.live, response)
         reply.keep_alive()
         task = asyncio.current_task(reply.loop)
         try:
@@ -218,7 +218,7 @@ class LegacyEndpoint:
                 self.gateway, live, message, caller, task, call, response if call else None
             )
             if live.shared_with:
-                await self._session_sync.broadcast(inbound, ticket, method, live)
+                await self._session_sync.broadcast(inbound, token, method, live)
             # Servers of this era stream their lists, and clients may rely on that. The SDK's
             # client fails if the response to a request that it cancelled is not a stream.
             response.finish(body, streamed=method in BY_METHOD or caller.cancelled)
@@ -232,9 +232,9 @@ class LegacyEndpoint:
             session = secrets.token_urlsafe(16)
             client = requests.client_of_session(params, context.principal, session)
             client = replace(client, network=reply.network)
-            client = self.gateway.restrict(context.identified(client))
-            ticket = SessionToken(client, int(time.time()), self._peers.owner, client.rules)
-            session_id = session_token.encode_session_token(self._sealer, ticket)
+            client = self.gateway.routing.restrict(context.identified(client))
+            token = SessionToken(client, int(time.time()), self._peers.owner, client.rules)
+            session_id = session_token.encode_session_token(self._sealer, token)
             with self.gateway.metrics.operations.serve(message, client.revision):
                 result = await requests.initialize(self.gateway, client)
         except RpcError as error:
@@ -248,7 +248,7 @@ class LegacyEndpoint:
     async def _handed_over(
         self,
         inbound: Request,
-        ticket: SessionToken,
+        token: SessionToken,
         message: Message,
         method: str | None,
         reply: ResponseWriter,
@@ -256,47 +256,45 @@ class LegacyEndpoint:
         """Let another instance answer if it owns the state that the message concerns."""
         if inbound.head.context.handed_over:
             return False
-        owner = self._home(ticket, message, method)
+        owner = self._home(token, message, method)
         if owner is None or self._peers.is_local(owner):
             return False
         try:
             await self._peers.forward(owner, inbound, reply)
-        except PeerUnavailable:
-            if self.gateway.is_session_bound(method, message, ticket.client):
-                self.live.mark_terminated(ticket.client, reply.loop.time())
-                raise HttpError(
-                    404, "the instance of this session is no longer running; initialize again"
-                ) from None
+        except PeerUnavailable as error:
+            if self.gateway.routing.is_session_bound(method, message, token.client):
+                self.live.mark_terminated(token.client, reply.loop.time())
+                raise error.session_lost() from None
             return False
         return True
 
-    def _home(self, ticket: SessionToken, message: Message, method: str | None) -> str | None:
+    def _home(self, token: SessionToken, message: Message, method: str | None) -> str | None:
         """Return the owner of the state that a message concerns; None if there is none."""
         if method is None:
             return self.live.owner_of_request(message["id"])
         if method == PROGRESS:
             return self.live.owner_of_request(progress_token(message))
         if "id" not in message or method in requests.OF_THE_SESSION:
-            return ticket.owner
-        bound = self.gateway.is_session_bound(method, message, ticket.client)
-        return ticket.owner if bound else None
+            return token.owner
+        bound = self.gateway.routing.is_session_bound(method, message, token.client)
+        return token.owner if bound else None
 
     # GET
 
     async def _get(self, inbound: Request, reply: ResponseWriter) -> None:
         if not h.accepts(inbound.headers.get(b"accept"), h.EVENT_STREAM):
             raise HttpError(406, "the header Accept of a GET must include text/event-stream")
-        ticket = self.ticket(inbound)
+        token = self.session_token(inbound)
         if self.closing:
             raise HttpError(503, "the proxy is shutting down")
         where = parse_event_id(inbound.headers.get(h.LAST_EVENT_ID, b""))
         keeper = self.live.owner_of_stream(where[0]) if where else None
-        owner = keeper or ticket.owner
+        owner = keeper or token.owner
         if not inbound.head.context.handed_over and not self._peers.is_local(owner):
             with contextlib.suppress(PeerUnavailable):
                 await self._relay(owner, inbound, reply)
                 return
-        session = ticket.client.session
+        session = token.client.session
         if where is not None and keeper is not None:
             log = self.live.logs.find(where[0], session)
             if log is None or not log.has(where[1]):
@@ -305,7 +303,7 @@ class LegacyEndpoint:
             await resume(log, where[1], reply, inbound.head.context.identity)
         else:
             live = self.live.get_or_create(session, reply.loop.time())
-            await self._stream(ticket, live, reply)
+            await self._stream(token, live, reply)
 
     async def _relay(self, owner: str, inbound: Request, reply: ResponseWriter) -> None:
         """Forward the stream of another instance until one of the two stops."""
@@ -328,10 +326,8 @@ class LegacyEndpoint:
         for task in self._relayed:
             task.cancel()
 
-    async def _stream(
-        self, ticket: SessionToken, live: SessionState, reply: ResponseWriter
-    ) -> None:
-        client = ticket.client
+    async def _stream(self, token: SessionToken, live: SessionState, reply: ResponseWriter) -> None:
+        client = token.client
         if live.stream is not None:
             # The client reconnected before its disconnect was noticed.
             live.stream.end()
@@ -339,7 +335,7 @@ class LegacyEndpoint:
         live.attach(stream)
         unsubscribe = self.gateway.subscribe(
             lambda method: stream.announce(jsonrpc.notification(method)),
-            *(client.session, client, ticket.rules),
+            *(client.session, client, token.rules),
         )
         self.gateway.metrics.streams.inc()
         reply.on_disconnect(stream.end)
@@ -355,29 +351,29 @@ class LegacyEndpoint:
     # DELETE
 
     async def _delete(self, inbound: Request, reply: ResponseWriter) -> None:
-        ticket = self.ticket(inbound)
-        session = ticket.client.session
+        token = self.session_token(inbound)
+        session = token.client.session
         live = self.live.find(session)
-        await self._session_sync.broadcast(inbound, ticket, "DELETE", live)
-        await self.live.end(ticket.client, reply.loop.time())
+        await self._session_sync.broadcast(inbound, token, "DELETE", live)
+        await self.live.end(token.client, reply.loop.time())
         self.gateway.end_client(session)
-        if not inbound.head.context.handed_over and not self._peers.is_local(ticket.owner):
+        if not inbound.head.context.handed_over and not self._peers.is_local(token.owner):
             # If the owner is unreachable, its state is gone with it.
             with contextlib.suppress(PeerUnavailable, HttpError):
-                await self._peers.send(ticket.owner, "DELETE", inbound, b"")
+                await self._peers.send(token.owner, "DELETE", inbound, b"")
         await reply.empty(204)
 
 
 class _LegacyResponder:
     """The side of a client with a session in a call that callbacks relay."""
 
-    __slots__ = ("_front", "_inbound", "_key", "_live", "_reply", "_ticket")
+    __slots__ = ("_front", "_inbound", "_key", "_live", "_reply", "_token")
 
     def __init__(
         self,
         front: LegacyEndpoint,
         inbound: Request,
-        ticket: SessionToken,
+        token: SessionToken,
         live: SessionState,
         reply: ResponseWriter,
         key: bytes,
@@ -385,16 +381,16 @@ class _LegacyResponder:
         """`key` is the one under which the client may cancel the call."""
         self._front = front
         self._inbound = inbound
-        self._ticket = ticket
+        self._token = token
         self._live = live
         self._reply = reply
         self._key = key
 
     def respond(self, body: bytes, answer: Message | None) -> None:
         self._live.in_flight.pop(self._key, None)
-        self._front.live.release_if_idle(self._ticket.client)
+        self._front.live.release_if_idle(self._token.client)
         self._reply.complete(body)
 
     def run_in_task(self, call: Call) -> None:
-        about = (self._inbound, self._ticket, self._live, self._reply, call)
+        about = (self._inbound, self._token, self._live, self._reply, call)
         self._reply.go_on(self._front.go_on(*about))

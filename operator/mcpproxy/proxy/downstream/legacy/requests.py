@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from typing import Any, Final, Protocol
 
 from mcpproxy.limits.clients import SUBSCRIPTIONS
+from mcpproxy.proxy.core.access import InsufficientScope
 from mcpproxy.proxy.core.exchange import (
     CANCELLED,
     INITIALIZED,
@@ -19,8 +20,7 @@ from mcpproxy.proxy.core.tokens.session_token import canonical_capabilities
 from mcpproxy.proxy.core.translation.era_translation import to_legacy_rpc_error
 from mcpproxy.proxy.downstream.legacy.sessions import RunningRequest, SessionRegistry, SessionState
 from mcpproxy.proxy.downstream.legacy.sse_response import Resumption, SseResponse
-from mcpproxy.proxy.gateway.access_guard import InsufficientScope
-from mcpproxy.proxy.gateway.aggregate import GREETING_WAIT
+from mcpproxy.proxy.gateway.aggregate import INITIALIZE_WAIT
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import (
@@ -76,13 +76,13 @@ def client_of_session(params: Message, principal: str, session: str) -> ClientId
 
 async def initialize(gateway: Gateway, client: ClientIdentity) -> bytes:
     """Return the result of initialize."""
-    await gateway.settled(GREETING_WAIT)
+    await gateway.aggregate.settled(INITIALIZE_WAIT)
     result: dict[str, Any] = {
         "protocolVersion": client.revision,
-        "capabilities": gateway.capabilities(modern=False, access=client.access),
-        "serverInfo": gateway.server_info(),
+        "capabilities": gateway.aggregate.capabilities(modern=False, access=client.access),
+        "serverInfo": gateway.aggregate.server_info(),
     }
-    instructions = gateway.instructions(client.access)
+    instructions = gateway.aggregate.instructions(client.access)
     if instructions is not None:
         result["instructions"] = instructions
     return jsonrpc.encode(result)
@@ -161,11 +161,11 @@ async def handle_request(
             operation.end(answer)
         return answer if isinstance(answer, bytes) else jsonrpc.encode(answer)
     except InsufficientScope as error:
-        gateway.record_refusal(error, request)
+        gateway.routing.record_refusal(error, request)
         # The front of the request has its own response: over HTTP, a challenge.
         raise
     except RpcError as error:
-        gateway.record_refusal(error, request)
+        gateway.routing.record_refusal(error, request)
         return jsonrpc.error_response(request_id, to_legacy_rpc_error(error))
     except asyncio.CancelledError:
         if not running.cancelled:
@@ -190,7 +190,7 @@ async def _result(
     params = jsonrpc.decode_object(request["params"]) if "params" in request else None
     kind = BY_METHOD.get(method)
     if kind is not None:
-        merged = await gateway.listing(kind, params, modern=False, client=caller.client)
+        merged = await gateway.aggregate.listing(kind, params, modern=False, client=caller.client)
         return jsonrpc.response(request["id"], merged)
     if method == "ping":
         return jsonrpc.response(request["id"], b"{}")
@@ -205,8 +205,8 @@ async def _result(
         raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
     if call is not None:
         return await call.run(request, caller, sink)
-    if not gateway.first_round_over and gateway.is_routed(method):
-        await gateway.wait_for_route(method, params)
+    if not gateway.aggregate.first_round_over and gateway.routing.is_routed(method):
+        await gateway.routing.wait_for_route(method, params)
     return await relay_request(gateway, request, method, params, caller)
 
 

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from msgspec import Raw
 
-from mcpproxy.proxy.call_limits.rules import CallLimitExceeded
+from mcpproxy.proxy.core.access import CallLimitExceeded, InsufficientScope
 from mcpproxy.proxy.core.exchange import CallState, ClientIdentity
 from mcpproxy.proxy.core.translation.era_translation import MAX_KEPT
 from mcpproxy.proxy.downstream.modern import requests, validation
@@ -19,7 +19,6 @@ from mcpproxy.proxy.downstream.request_context import (
     parse_message,
 )
 from mcpproxy.proxy.downstream.stream_shares import OpenStreams
-from mcpproxy.proxy.gateway.access_guard import InsufficientScope
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.gateway.router import Route
 from mcpproxy.proxy.http1.server.request import Request, RequestHead
@@ -74,7 +73,7 @@ class ModernEndpoint:
             with self._operation(message, inbound) as operation:
                 operation.end(await self._request(message, inbound, reply))
         except RpcError as error:
-            self.gateway.record_refusal(error, message)
+            self.gateway.routing.record_refusal(error, message)
             if isinstance(error, InsufficientScope):
                 raise
             _fail(reply, request_id, error)
@@ -98,7 +97,7 @@ class ModernEndpoint:
             with operations.serve(message, revision, call.began_at) as operation:
                 operation.end(await self._answer(message, asked, reply, call))
         except RpcError as error:
-            self.gateway.record_refusal(error, message)
+            self.gateway.routing.record_refusal(error, message)
             _fail(reply, message["id"], error)
 
     def _operation(self, message: Message, inbound: Request) -> ServedOperation:
@@ -120,7 +119,7 @@ class ModernEndpoint:
                 return self._list(kind, call.id, asked, reply)
             if asked.owner is not None or asked.route is None or asked.route.backend.asks:
                 return False
-            if not self.gateway.decides_at_once:
+            if not self.gateway.routing.decides_at_once:
                 return False
             responder = _ModernResponder(self, inbound, asked, reply)
             relayed = Call.start(self.gateway, call, asked.client, responder, asked.route)
@@ -144,11 +143,11 @@ class ModernEndpoint:
         """Answer a request; return the response as `ServedOperation.end` expects it."""
         method = jsonrpc.decode_str(message["method"]) or ""
         params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
-        if not self.gateway.first_round_over and self.gateway.is_routed(method):
-            await self.gateway.wait_for_route(method, params)
+        if not self.gateway.aggregate.first_round_over and self.gateway.routing.is_routed(method):
+            await self.gateway.routing.wait_for_route(method, params)
         asked = self._validate(params, method, inbound)
         if asked.owner is not None and not self._peers.is_local(asked.owner):
-            await self._hand_over(asked.owner, inbound, reply)
+            await self._hand_over(asked.owner, message, asked, inbound, reply)
             return b""
         return await self._answer(message, asked, reply)
 
@@ -177,7 +176,7 @@ class ModernEndpoint:
             validation.reject_duplicate_headers(head.lines)
         client, level = validation.parse_client(method, params, head.headers, context.principal)
         client = context.identified(self.gateway.with_forwarded_headers(client, head.lines))
-        client = self.gateway.restrict(client)
+        client = self.gateway.routing.restrict(client)
         request_meta = RequestMeta(about, client, level)
         if meta is not None and len(bytes(meta)) + len(bytes(name or b"")) <= MAX_KEPT:
             # Copies, because slices would keep the whole message in memory.
@@ -185,14 +184,20 @@ class ModernEndpoint:
             context.remember_meta(request_meta._replace(about=kept))
         return request_meta
 
-    async def _hand_over(self, owner: str, inbound: Request, reply: ResponseWriter) -> None:
+    async def _hand_over(
+        self,
+        owner: str,
+        message: Message,
+        asked: ModernRequest,
+        inbound: Request,
+        reply: ResponseWriter,
+    ) -> None:
         if inbound.head.context.handed_over:
             raise expired_call_error()
         try:
             await self._peers.forward(owner, inbound, reply)
         except PeerUnavailable:
-            # The parked call is lost with the instance.
-            raise expired_call_error() from None
+            raise self._parking.lost_call_error(message, asked.params, asked.client) from None
 
     async def _answer(
         self,

@@ -23,12 +23,15 @@ from mcpproxy.proxy.core.exchange import (
 from mcpproxy.proxy.core.tokens.sealed_tokens import InvalidToken, Sealer
 from mcpproxy.proxy.fair_shares import FairShares
 from mcpproxy.proxy.protocol import jsonrpc
-from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, Message, RpcError
+from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, UNAVAILABLE, Message, RpcError
 
 PURPOSE: Final = "parked"
 MORE_QUESTIONS: Final = 0.02
 """Seconds to wait for further server requests before all of them go to the client."""
 Notify = Callable[[Message], Awaitable[None]]
+CALL_LOST: Final = (
+    "the instance in which this call waited for input has ended; the request may have run"
+)
 _RETRY: Final = ("inputResponses", "requestState", "_meta")
 
 
@@ -242,6 +245,21 @@ class SuspendedCalls:
         if any(not question.waiting.done() for question in exchange.questions.values()):
             exchange.asked.set()
         return exchange
+
+    def lost_call_error(
+        self, request: Message, params: Message, client: ClientIdentity
+    ) -> RpcError:
+        """Return the error for a retry of a call whose process has ended.
+
+        Only the client of the call learns more than of any other unusable requestState.
+        """
+        try:
+            content = self._sealer.open(PURPOSE, jsonrpc.decode_str(params["requestState"]) or "")
+        except InvalidToken:
+            return expired_call_error()
+        if content["p"] != client.principal or content["d"] != _digest(request, params):
+            return expired_call_error()
+        return RpcError(UNAVAILABLE, CALL_LOST, {"reason": "InstanceLost", "mayHaveRun": True})
 
     def owner(self, params: Message) -> str | None:
         """Return the owner in the requestState; None without one, or if it is the backend's."""

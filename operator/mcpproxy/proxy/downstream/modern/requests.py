@@ -17,7 +17,7 @@ from mcpproxy.proxy.core.translation.era_translation import parse_meta
 from mcpproxy.proxy.downstream.message_queue import MessageQueue
 from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls
 from mcpproxy.proxy.fair_shares import Holder
-from mcpproxy.proxy.gateway.aggregate import GREETING_WAIT
+from mcpproxy.proxy.gateway.aggregate import INITIALIZE_WAIT
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.gateway.router import Route, extra_fields_of, upstream_request_of
 from mcpproxy.proxy.gateway.task_notifications import TaskNotifications
@@ -89,16 +89,16 @@ class ModernCallContext:
 
 async def server_discover(gateway: Gateway, access: Access | None = None) -> bytes:
     """Return the result of server/discover."""
-    await gateway.settled(GREETING_WAIT)
+    await gateway.aggregate.settled(INITIALIZE_WAIT)
     result: dict[str, Any] = {
         "resultType": "complete",
         "supportedVersions": list(rev.MODERN),
-        "capabilities": gateway.capabilities(modern=True, access=access),
+        "capabilities": gateway.aggregate.capabilities(modern=True, access=access),
         "ttlMs": 0,
         "cacheScope": "private",
-        "_meta": {rev.META_SERVER_INFO: gateway.server_info()},
+        "_meta": {rev.META_SERVER_INFO: gateway.aggregate.server_info()},
     }
-    instructions = gateway.instructions(access)
+    instructions = gateway.aggregate.instructions(access)
     if instructions is not None:
         result["instructions"] = instructions
     return jsonrpc.encode(result)
@@ -122,7 +122,7 @@ async def handle_modern_request(
     method = jsonrpc.decode_str(request["method"]) or ""
     kind = BY_METHOD.get(method)
     if kind is not None:
-        merged = await gateway.listing(kind, params, modern=True, client=caller.client)
+        merged = await gateway.aggregate.listing(kind, params, modern=True, client=caller.client)
         return jsonrpc.response(request["id"], merged)
     if method == DISCOVER:
         return jsonrpc.response(request["id"], await server_discover(gateway, caller.client.access))
@@ -157,9 +157,9 @@ def find_route(
             return None
         if len(gateway.backends) > 1:
             require_tasks(client)
-    if not gateway.is_routed(method):
-        return gateway.guess_route(method, params, client)
-    return gateway.route(method, params, client)
+    if not gateway.routing.is_routed(method):
+        return gateway.routing.guess_route(method, params, client)
+    return gateway.routing.route(method, params, client)
 
 
 def require_tasks(client: ClientIdentity) -> None:
@@ -243,7 +243,7 @@ class SubscriptionStream:
         for task in self._tasks:
             params = {"taskId": jsonrpc.encode_raw(task)}
             try:
-                route = self._gateway.route("tasks/get", params, self._client)
+                route = self._gateway.routing.route("tasks/get", params, self._client)
             except RpcError:
                 continue
             routes.append(route)

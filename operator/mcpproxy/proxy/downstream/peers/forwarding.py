@@ -48,6 +48,20 @@ Result = TypeVar("Result")
 class PeerUnavailable(Exception):
     """The other instance has terminated, or cannot prove that it has not."""
 
+    def __init__(self, text: str, *, may_have_run: bool = False) -> None:
+        """`may_have_run` means that the instance may have received the request."""
+        super().__init__(text)
+        self.may_have_run = may_have_run
+
+    def session_lost(self) -> HttpError:
+        """Return the error for a request about a session that only this instance could serve."""
+        outcome = "may have run" if self.may_have_run else "did not run"
+        return HttpError(
+            404,
+            f"the instance of this session is no longer running; the request {outcome}; initialize"
+            " again",
+        )
+
 
 class PeerSilent(PeerUnavailable):
     """The other instance has proven its identity, but does not respond in time."""
@@ -101,14 +115,18 @@ class PeerForwarder:
             except TimeoutError:
                 limits.SILENCE.record()
                 raise HttpError(
-                    504, "no response from the instance that serves this request"
+                    504,
+                    "no response from the instance that serves this request; the request may have"
+                    " run",
                 ) from None
             except HttpClientError as error:
                 if reply.is_gone:
                     return
                 await peer.check_alive(error)
                 raise HttpError(
-                    502, "the instance that serves this request closed the connection"
+                    502,
+                    "the instance that serves this request closed the connection; the request may"
+                    " have run",
                 ) from None
             await _stream_response(response, reply)
 
@@ -291,7 +309,7 @@ class _Peer:
             async with self._connecting:
                 connection = await self._connect(client)
         except PeerUnavailable:
-            raise PeerUnavailable(str(error)) from None
+            raise PeerUnavailable(str(error), may_have_run=True) from None
         connection.release()
 
     def close(self) -> None:

@@ -37,13 +37,13 @@ class SessionSync:
         self._peers = peers
 
     async def fetch_session_state(
-        self, ticket: SessionToken, inbound: Request, live: SessionState
+        self, token: SessionToken, inbound: Request, live: SessionState
     ) -> bool:
         """Fetch the session state from its owner. Return False if the session was terminated."""
         params = {"owner": self._peers.owner}
         body = jsonrpc.request("introduce", SYNC_METHOD, params)
         try:
-            status, answer = await self._peers.send(ticket.owner, "POST", inbound, body)
+            status, answer = await self._peers.send(token.owner, "POST", inbound, body)
         except PeerSilent:
             # The next request tries again.
             return True
@@ -52,7 +52,7 @@ class SessionSync:
             live.synchronize(None)
             return True
         if status == 404:
-            await self._live.end(ticket.client, asyncio.get_running_loop().time())
+            await self._live.end(token.client, asyncio.get_running_loop().time())
             return False
         response = jsonrpc.decode(answer)
         result: Any = response.get("result") if isinstance(response, dict) else None
@@ -74,10 +74,10 @@ class SessionSync:
         return jsonrpc.response(message["id"], jsonrpc.encode({"level": live.log_level}))
 
     async def broadcast(
-        self, inbound: Request, ticket: SessionToken, method: str | None, live: SessionState | None
+        self, inbound: Request, token: SessionToken, method: str | None, live: SessionState | None
     ) -> None:
         """Send a change to the other instances that serve the session."""
-        if live is None or not should_broadcast(method) or not self._peers.is_local(ticket.owner):
+        if live is None or not should_broadcast(method) or not self._peers.is_local(token.owner):
             return
         await asyncio.gather(*(self._send(owner, inbound, live) for owner in live.shared_with))
 

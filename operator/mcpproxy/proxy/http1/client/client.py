@@ -107,6 +107,8 @@ class HttpClient:
         self._unkept_until = float("-inf")
         """Time of the loop until which no connection is reused."""
         self._renewals = 0
+        self.connects, self.connect_seconds = 0, 0.0
+        """Number of connections that were opened or failed, and the time that it took."""
 
     async def request(
         self, method: bytes, headers: Headers, body: bytes = b"", path: str | None = None
@@ -208,18 +210,21 @@ class HttpClient:
         if not self._shares.admits(holder):
             CONNECTIONS.record()
             raise TooManyConnections(f"{len(self._shares)} connections are already open")
-        number = next(self._numbers)
+        number, began = next(self._numbers), asyncio.get_running_loop().time()
         self._shares.add(number, holder)
         try:
             return await self._connected(number)
         except BaseException:
             self._shares.discard(number)
             raise
+        finally:
+            self.connects += 1
+            self.connect_seconds += asyncio.get_running_loop().time() - began
 
     @property
     def answered_at(self) -> float:
         """Time of the loop at which the last response on an open connection was complete."""
-        return max((one.idle_since for one in self._all), default=float("-inf"))
+        return max((connection.idle_since for connection in self._all), default=float("-inf"))
 
     @property
     def _opening(self) -> int:

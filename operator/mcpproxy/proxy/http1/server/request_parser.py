@@ -20,7 +20,7 @@ from mcpproxy.limits.http import (
     UNFINISHED_HEAD,
 )
 from mcpproxy.proxy.http1.errors import HttpError
-from mcpproxy.proxy.http1.head_cache import HEAD_END, MAX_SIZE, HeadCache
+from mcpproxy.proxy.http1.head_cache import HEAD_END, MAX_SIZE, NO_HEAD, HeadCache
 from mcpproxy.proxy.http1.server.read_ahead import ReadAhead, has_many_requests
 from mcpproxy.proxy.http1.server.request import MAX_BODY, Request, RequestHead
 
@@ -45,8 +45,9 @@ class RequestParser(ABC):
         self, screened: Callable[[Request], HttpError | None], heads: HeadCache[RequestHead]
     ) -> None:
         """`screened` checks the head of a request, as `Application.screened` does."""
-        self._screened = screened
-        self._heads = heads
+        self._screened, self._heads = screened, heads
+        self._last: tuple[bytes, tuple[RequestHead, int] | None] = NO_HEAD
+        """The last known head, which is faster to compare than to look up."""
         self._between = True
         """True if the parser is between two requests."""
         self._complete: Request | None = None
@@ -54,10 +55,8 @@ class RequestParser(ABC):
         self._parser = httptools.HttpRequestParser(self)
         self._ignoring = False
         """True if the rest of the input is ignored."""
-        self._url = b""
+        self._url, self._head_size, self._line_count = b"", 0, 0
         self._lines: list[tuple[bytes, bytes]] = []
-        self._head_size = 0
-        self._line_count = 0
         self._unread = 0
         """Bytes since the last complete line, chunk or request."""
         self._advanced = False
@@ -116,8 +115,13 @@ class RequestParser(ABC):
         begins = self._between
         if begins and not self._rest.data:
             # A whole request with a known head needs no parser, and most requests are like that.
-            end = data.find(HEAD_END, 0, MAX_SIZE) + 4
-            known = self._heads.known.get(data[:end])
+            head, known = self._last
+            if not data.startswith(head):
+                head = data[: data.find(HEAD_END, 0, MAX_SIZE) + 4]
+                known = self._heads.known.get(head)
+                if known is not None:
+                    self._last = head, known
+            end = len(head)
             if known is not None and len(data) == known[1] and self.has_room(0, known[1] - end):
                 self._sweeps = 0
                 self.received(Request(known[0], data[end:]), None, False, False)

@@ -136,7 +136,7 @@ def parse_initialize_result(message: Message, pinned: str | None) -> ServerDescr
     return ServerDescription(revision, result)
 
 
-def greeting_or_error(message: Message) -> ServerDescription | None:
+def read_description(message: Message) -> ServerDescription | None:
     """Parse the response to `server/discover`. Raises ProtocolError, also for transient errors."""
     introduction = parse_discover_result(message)
     if introduction is None and (error := transient_error(message)) is not None:
@@ -224,7 +224,7 @@ async def initialize(
     """Begin a legacy session. Raises BackendError, including EraNotSupported."""
     try:
         answer = await link.request(initialize_request(client, revision), NullContext(client))
-        link.greeting = parse_initialize_result(answer, pin)
+        link.server = parse_initialize_result(answer, pin)
         await link.notify(jsonrpc.notification_message(INITIALIZED))
     except BaseException:
         await link.close()
@@ -252,7 +252,7 @@ class StdioHandshake:
         """Error of the preferred era's request, if the backend may support that era
         nevertheless."""
 
-    async def greeting(self, patience: float, *, modern_first: bool) -> ServerDescription:
+    async def server(self, patience: float, *, modern_first: bool) -> ServerDescription:
         """Return the server's introduction.
 
         If `modern_first`, `initialize` follows when `server/discover` has no response after

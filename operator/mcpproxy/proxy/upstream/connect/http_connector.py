@@ -17,11 +17,11 @@ from mcpproxy.proxy.upstream.connect.handshake import (
     EraNotSupported,
     discover_request,
     first_response,
-    greeting_or_error,
     initialize,
     initialize_request,
     names_modern_revision,
     parse_initialize_result,
+    read_description,
     send_initialized,
 )
 from mcpproxy.proxy.upstream.connect.negotiation import Connector, TransportName
@@ -59,7 +59,7 @@ class HttpConnector(Connector):
         self._for_callers = settings.for_callers
         if settings.transport == "sse":
             self._pinned_era = "legacy"
-        self._greeting: ServerDescription | None = None
+        self._server: ServerDescription | None = None
         self._sse_only = settings.transport == "sse"
         deadline = self._deadline
         self._probe = min(deadline.initialize / 2, float(PROBE_TIME.value))
@@ -70,10 +70,14 @@ class HttpConnector(Connector):
     def answered_at(self) -> float:
         return self._endpoint.client.answered_at
 
+    @property
+    def connecting(self) -> tuple[int, float]:
+        return self._endpoint.client.connects, self._endpoint.client.connect_seconds
+
     def forget(self) -> None:
         super().forget()
         self._sse_only = self._fixed_transport == "sse"
-        self._greeting = None
+        self._server = None
 
     def changed(self) -> bool:
         # Free connections are closed at once, the others after their response.
@@ -84,17 +88,17 @@ class HttpConnector(Connector):
         return is_changed
 
     async def _modern(self, client: ClientIdentity) -> UpstreamSession | None:
-        if self._greeting is None:
+        if self._server is None:
             message = await self._discover(client)
             if message is not None and names_modern_revision(message):
                 # The backend supports the era, and suggests another revision.
                 message = await self._discover(client)
             if message is not None:
-                self._greeting = greeting_or_error(message)
-        if self._greeting is None:
+                self._server = read_description(message)
+        if self._server is None:
             return None
         self.transport = "streamable-http"
-        return HttpModernSession(self._endpoint.of(client), self._greeting)
+        return HttpModernSession(self._endpoint.of(client), self._server)
 
     async def _discover(self, client: ClientIdentity) -> Message | None:
         outgoing = discover_request(client)
@@ -119,7 +123,7 @@ class HttpConnector(Connector):
             except EraNotSupported as error:
                 # A session over HTTP+SSE could not follow the tokens of its caller.
                 stays = self._fixed_transport != "auto" or self._for_callers
-                if stays or not error.no_post or self._greeting:
+                if stays or not error.no_post or self._server:
                     raise
                 refusal = error
             try:
@@ -145,11 +149,11 @@ class HttpConnector(Connector):
                 if status in _NO_ENDPOINT
                 else ProtocolError(reason)
             )
-        greeting = parse_initialize_result(message, self._pinned)
+        server = parse_initialize_result(message, self._pinned)
         self.transport = "streamable-http"
         link = HttpLegacySession(
             endpoint,
-            greeting,
+            server,
             session_id,
             self._background,
             shared=self._sharing

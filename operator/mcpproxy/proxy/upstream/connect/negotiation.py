@@ -69,6 +69,11 @@ class Connector:
         """Time of the loop at which the last response on an open connection was complete."""
         return float("-inf")
 
+    @property
+    def connecting(self) -> tuple[int, float]:
+        """Number of connections that were opened or failed, and the seconds that it took."""
+        return 0, 0.0
+
     def forget(self) -> None:
         """Discard what is known of the backend, because it may return with another era."""
         self._unsupported.clear()

@@ -13,8 +13,8 @@ from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.upstream.connect.handshake import (
     StdioHandshake,
     discover_request,
-    greeting_or_error,
     initialize,
+    read_description,
 )
 from mcpproxy.proxy.upstream.connect.negotiation import Connector, Era
 from mcpproxy.proxy.upstream.connect.spare_processes import SpareProcesses
@@ -118,16 +118,16 @@ class StdioConnector(Connector):
     async def _modern(self, client: ClientIdentity) -> UpstreamSession | None:
         # None if the server does not know `server/discover`.
         link = await self._start_session()
-        greeting = None
+        server = None
         try:
             answer = await link.request(discover_request(client), NullContext(client))
-            greeting = greeting_or_error(answer)
+            server = read_description(answer)
         finally:
-            if greeting is None:
+            if server is None:
                 await link.close()
-        if greeting is None:
+        if server is None:
             return None
-        link.greeting = greeting
+        link.server = server
         return link
 
     async def _open_probed(self, client: ClientIdentity, *, modern_first: bool) -> UpstreamSession:
@@ -136,15 +136,15 @@ class StdioConnector(Connector):
         handshake = StdioHandshake(link, client, self.revision_for(client), self._pinned)
         try:
             probe_limit = min(self._deadline.initialize / 2, float(PROGRAM_PROBE_TIME.value))
-            link.greeting = await handshake.greeting(probe_limit, modern_first=modern_first)
-            if not link.greeting.modern:
+            link.server = await handshake.server(probe_limit, modern_first=modern_first)
+            if not link.server.modern:
                 await link.notify(jsonrpc.notification_message(INITIALIZED))
         except BaseException:
             await link.close()
             raise
         finally:
             handshake.close()
-        self._record_support("modern" if link.greeting.modern else "legacy", handshake.doubt)
-        if link.greeting.modern is not modern_first and handshake.doubt is None:
+        self._record_support("modern" if link.server.modern else "legacy", handshake.doubt)
+        if link.server.modern is not modern_first and handshake.doubt is None:
             self._unsupported.add("modern" if modern_first else "legacy")
         return link

@@ -25,12 +25,12 @@ def backend_status(
     `refusal` is set while calls are refused.
     """
     state = _state_of(settings, monitor, refusal)
-    greeting = monitor.greeting
-    server = greeting.member("serverInfo") if greeting else None
-    if greeting and not isinstance(server, dict):
-        server = (greeting.member("_meta") or {}).get("io.modelcontextprotocol/serverInfo")
+    server = monitor.server
+    info = server.member("serverInfo") if server else None
+    if server and not isinstance(info, dict):
+        info = (server.member("_meta") or {}).get("io.modelcontextprotocol/serverInfo")
     session = None
-    if greeting is not None:
+    if server is not None:
         session = "Stateful" if monitor.stateful else "Stateless"
     lists = monitor.lists if monitor.known and not monitor.guarded else None
     return BackendStatus.model_validate(
@@ -39,9 +39,9 @@ def backend_status(
             "state": state.state,
             "reason": state.reason,
             "message": _message(settings, state),
-            "protocolVersion": greeting.revision if greeting else None,
-            "transport": transport if greeting else None,
-            "server": _server_info(server),
+            "protocolVersion": server.revision if server else None,
+            "transport": transport if server else None,
+            "server": _server_info(info),
             "session": session,
             "sessionMode": settings.session_mode,
             "sessionModeFrom": settings.session_mode_from,

@@ -33,7 +33,7 @@ class ChangeStream:
     def __init__(
         self,
         name: str,
-        standing: CallContext,
+        session_context: CallContext,
         announced: OnMessage,
         uris: Callable[[], Sequence[str]],
         on_break: Callable[[], None],
@@ -47,7 +47,7 @@ class ChangeStream:
         self._on_break = on_break
         self._on_due = on_due
         self._name = name
-        self._standing = standing
+        self._session_context = session_context
         self._announced = announced
         self._uris = uris
         self._link: UpstreamSession | None = None
@@ -135,7 +135,7 @@ class ChangeStream:
         loop = asyncio.get_running_loop()
         self._began_at = began_at = loop.time()
         try:
-            await link.listen(self._standing, self._announced, ready, self._uris())
+            await link.listen(self._session_context, self._announced, ready, self._uris())
         except (BackendError, RpcError) as error:
             log.info("backend %s: the change stream ended: %s", self._name, error)
             if link is self._link:

@@ -328,4 +328,4 @@ class ListCache:
 
 
 def _declares(link: UpstreamSession, kind: ComponentKind) -> bool:
-    return kind.capability in link.greeting.capabilities
+    return kind.capability in link.server.capabilities

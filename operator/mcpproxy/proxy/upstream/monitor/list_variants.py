@@ -223,7 +223,7 @@ class VariantLists:
 
     async def _fetch_once(self, kind: ComponentKind, caller: CallContext) -> ComponentList | None:
         async with self._clients.for_lists(caller.client) as link:
-            if kind.capability not in link.greeting.capabilities:
+            if kind.capability not in link.server.capabilities:
                 return None
             return await fetch_list(
                 Requester(caller), link, kind, self._names, self._selections[kind]

@@ -50,14 +50,14 @@ class BackendMonitor:
         name: str,
         settings: BackendSettings,
         context: BackendContext,
-        opener: Connector,
+        connector: Connector,
         clients: ClientSessions,
         identity: ClientIdentity,
         rounds: CheckSchedule,
     ) -> None:
         """`identity` introduces the proxy in its own requests."""
         self.health = BackendHealth(context.policy)
-        self.greeting: ServerDescription | None = None
+        self.server: ServerDescription | None = None
         """The latest introduction of the backend; None while it is unknown."""
         self.stateful = False
         """True if the backend has kept a session."""
@@ -73,7 +73,7 @@ class BackendMonitor:
         self._settings = settings
         self._policy = context.policy
         self._events = context.events
-        self._opener = opener
+        self._connector = connector
         self._asker = asker = Requester(clients.context_of(identity))
         self._clients = clients
         self.lists, self.tailored = self._build_lists(context, asker)
@@ -217,7 +217,7 @@ class BackendMonitor:
         """Withdraw all lists, which only clients may see; return the changed kinds."""
         self.guarded = True
         self._disconnect()
-        self.greeting = None
+        self.server = None
         return self.lists.withdraw()
 
     async def _alive(self, asking: bool) -> tuple[UpstreamSession, bool]:
@@ -265,15 +265,15 @@ class BackendMonitor:
             self._disconnect()
         loop = asyncio.get_running_loop()
         started, renewals = loop.time(), self._renewals
-        link = await self._opener.open(self._asker.caller.client)
+        link = await self._connector.open(self._asker.caller.client)
         self.tailored.record_opening(loop.time() - started)
         before, listener = self._link, self._change_stream.leave()
-        self._link, self.greeting, self.guarded = link, link.greeting, False
+        self._link, self.server, self.guarded = link, link.server, False
         self._renewed = renewals
         if not goes_on:
             self.lists.stop()
         self.lists.use(link)
-        self.stateful = link.stateful and not link.greeting.modern
+        self.stateful = link.stateful and not link.server.modern
         self._change_stream.begin(link)
         asyncio.get_running_loop().call_later(LISTS_TIME, self.settled.set)
         try:
@@ -293,7 +293,7 @@ class BackendMonitor:
         if error.state != "RateLimited":
             self._disconnect()
             self._change_stream.start_over()
-            self._opener.forget()
+            self._connector.forget()
             self._clients.on_backend_failure()
         if changed:
             if before.state != (state := self.health.finding.state):
@@ -306,7 +306,7 @@ class BackendMonitor:
 
     def _withdraw(self) -> set[ComponentKind]:
         """Withdraw all lists of a failed backend; return the kinds that changed."""
-        self.greeting = None
+        self.server = None
         return self.lists.withdraw() | self.tailored.withdraw()
 
     def _disconnect(self) -> None:
@@ -379,14 +379,14 @@ class BackendMonitor:
             self._last_result = self._peer_result = None
             await self.rounds.recover()
             return
-        greeting, now = self.greeting, asyncio.get_running_loop().time()
-        is_known = greeting is not None or self.guarded
+        server, now = self.server, asyncio.get_running_loop().time()
+        is_known = server is not None or self.guarded
         if seen is None or not is_known or self.tailored.in_backoff(kind, seen, now):
             await self.lists.refresh(kind)
             return
         if not client.modern and self._clients.own_key(client) is None:
             # The same era as the other lists, with its latest revision.
-            modern = greeting is not None and greeting.modern
+            modern = server is not None and server.modern
             revision = LATEST_MODERN if modern else LATEST_LEGACY
             client = replace(client, revision=revision, session="")
         await self.tailored.refresh(kind, client, seen)

@@ -39,8 +39,8 @@ class Requester:
         Returns None for an error if `any_answer`, and for an unknown method if `optional`. Raises
         BackendError, RpcError.
         """
-        if link.greeting.modern:
-            params = add_client_meta(params, self.caller.client, link.greeting.revision, None)
+        if link.server.modern:
+            params = add_client_meta(params, self.caller.client, link.server.revision, None)
         request_id = Raw(b'"mcpproxy-%d"' % next(_ids))
         outgoing = UpstreamRequest(request_id, method, params, repeatable=True)
         answer = await link.request(outgoing, self.caller)
@@ -62,7 +62,7 @@ async def probe(
 
     Raises BackendError, RpcError.
     """
-    if link.greeting.modern:
+    if link.server.modern:
         await requester.ask(link, "server/discover")
         return
     try:

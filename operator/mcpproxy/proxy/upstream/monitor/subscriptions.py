@@ -28,7 +28,7 @@ class UpstreamSubscriptions:
         if uri not in self._wanted:
             if link is None:
                 raise Unreachable("the backend is unreachable at the moment")
-            if link.greeting.modern:
+            if link.server.modern:
                 self._wanted[uri] = 0
                 self._relisten()
             else:
@@ -43,7 +43,7 @@ class UpstreamSubscriptions:
             return
         if self._wanted.pop(uri, None) is None or link is None:
             return
-        if link.greeting.modern:
+        if link.server.modern:
             self._relisten()
             return
         try:
@@ -54,7 +54,7 @@ class UpstreamSubscriptions:
 
     async def restore(self, link: UpstreamSession) -> None:
         """Subscribe to all URIs again in a new session. Raises BackendError."""
-        if link.greeting.modern:
+        if link.server.modern:
             return
         for uri in self.uris:
             params = {"uri": jsonrpc.encode_raw(uri)}

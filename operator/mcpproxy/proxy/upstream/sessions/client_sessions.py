@@ -97,6 +97,6 @@ def session_key(session: str) -> bytes:
 
 async def _notify(link: UpstreamSession, message: Message, client: ClientIdentity) -> None:
     """The modern era has no notification of changed roots."""
-    modern = link.greeting.modern
+    modern = link.server.modern
     if not modern or jsonrpc.decode_str(message.get("method")) != ROOTS_CHANGED:
         await link.notify(message, client)

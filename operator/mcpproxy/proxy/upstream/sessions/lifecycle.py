@@ -14,7 +14,7 @@ from mcpproxy.proxy.time_limits import TimeLimit
 from mcpproxy.proxy.upstream.transports.session import OnAnnounced, TaskSet, UpstreamSession
 
 CLOSE_GRACE: Final = 0.2
-STANDING_WAIT: Final = 2.0
+STREAM_WAIT: Final = 2.0
 """Seconds that opening a session waits for its standalone stream."""
 FIRST_WAIT: Final = 0.25
 """Seconds to wait with a backend that has not opened such a stream yet."""
@@ -25,18 +25,20 @@ class SessionLifecycle:
 
     def __init__(
         self,
-        opener: Callable[[ClientIdentity], Awaitable[UpstreamSession]],
+        open_session: Callable[[ClientIdentity], Awaitable[UpstreamSession]],
         background: TaskSet,
         on_broadcast: OnAnnounced,
     ) -> None:
         """`on_broadcast` receives broadcasts, with the client that owns the session."""
         self.shares: FairShares[int] = FairShares(UPSTREAM_SESSIONS.value)
         """Owners of the sessions that are open or being opened, by number."""
+        self.openings, self.opening_seconds = 0, 0.0
+        """Number of sessions that were opened or failed, and the time that it took."""
         self._numbers = itertools.count(1)
         self._numbered: dict[int, int] = {}
         self._ending = 0
         self._on_broadcast = on_broadcast
-        self._open_link = opener
+        self._open_link = open_session
         self._background = background
         self._listening: dict[int, asyncio.Task[None]] = {}
         self._close_grace = TimeLimit(CLOSE_GRACE)
@@ -65,13 +67,16 @@ class SessionLifecycle:
 
     async def open(self, client: ClientIdentity) -> UpstreamSession:
         """Open a session, or its equivalent if the backend keeps none. Raises BackendError."""
-        number = next(self._numbers)
+        number, began = next(self._numbers), asyncio.get_running_loop().time()
         self.shares.add(number, client.holder)
         try:
             link = await self._open_shielded(client)
         except BaseException:
             self.shares.discard(number)
             raise
+        finally:
+            self.openings += 1
+            self.opening_seconds += asyncio.get_running_loop().time() - began
         if link.stateful:
             self._numbered[id(link)] = number
         else:
@@ -88,15 +93,17 @@ class SessionLifecycle:
             raise
 
     def _wait_for_stream(self, seconds: float) -> None:
-        self._standing_wait = seconds
+        self._stream_wait_seconds = seconds
         self._stream_wait = TimeLimit(seconds)
 
-    async def open_standalone_stream(self, link: UpstreamSession, standing: CallContext) -> None:
+    async def open_standalone_stream(
+        self, link: UpstreamSession, session_context: CallContext
+    ) -> None:
         """Open the standalone stream of a session before the first request.
 
         A backend that sends the stream's headers with its first message delays one session only.
         """
-        ready = self.listen(link, standing)
+        ready = self.listen(link, session_context)
         deadline = self._stream_wait.start(ready.set)
         try:
             await ready.wait()
@@ -109,14 +116,16 @@ class SessionLifecycle:
             # Requests work without the stream.
             self._wait_for_stream(0.0)
 
-    def listen(self, link: UpstreamSession, standing: CallContext) -> asyncio.Event:
+    def listen(self, link: UpstreamSession, session_context: CallContext) -> asyncio.Event:
         """Start to listen; the event is set once no message can be missed."""
         ready = asyncio.Event()
         before = self._listening.get(id(link))
         if before is not None:
             # The first listener ran until the owner of the session was known.
             before.cancel()
-        self._listening[id(link)] = self._background.spawn(self._listen(link, standing, ready))
+        self._listening[id(link)] = self._background.spawn(
+            self._listen(link, session_context, ready)
+        )
         return ready
 
     def has_listener(self, link: UpstreamSession) -> bool:
@@ -124,18 +133,18 @@ class SessionLifecycle:
         return id(link) in self._listening
 
     async def _listen(
-        self, link: UpstreamSession, standing: CallContext, ready: asyncio.Event
+        self, link: UpstreamSession, session_context: CallContext, ready: asyncio.Event
     ) -> None:
         async def announced(message: Message) -> None:
-            await self._on_broadcast(message, standing.client)
+            await self._on_broadcast(message, session_context.client)
 
         def on_ready() -> None:
-            if self._standing_wait != STANDING_WAIT:
-                self._wait_for_stream(STANDING_WAIT)
+            if self._stream_wait_seconds != STREAM_WAIT:
+                self._wait_for_stream(STREAM_WAIT)
             ready.set()
 
         try:
-            await link.listen(standing, announced, on_ready)
+            await link.listen(session_context, announced, on_ready)
         except (BackendError, RpcError):
             # The next request shows whether the session is lost.
             return

@@ -45,7 +45,7 @@ class SessionPool:
 
     def __init__(
         self,
-        opener: Callable[[ClientIdentity], Awaitable[UpstreamSession]],
+        open_session: Callable[[ClientIdentity], Awaitable[UpstreamSession]],
         mode: SessionMode,
         declared_stateless: bool,
         idle: float,
@@ -61,7 +61,7 @@ class SessionPool:
         request; if `refills`, they are opened in advance. `passed` names the client headers to
         forward. `context_of` returns the context that receives what the backend sends outside of
         requests; `on_broadcast` receives broadcasts."""
-        self.upstream = SessionLifecycle(opener, background, on_broadcast)
+        self.upstream = SessionLifecycle(open_session, background, on_broadcast)
         self._context_of = context_of
         self._mode = mode
         self._declared_stateless = declared_stateless
@@ -213,7 +213,7 @@ class SessionPool:
             UPSTREAM_SESSIONS.record()
             raise TooManySessions(f"{len(self.upstream.shares)} sessions are already in use")
         link = await self.upstream.open(client)
-        self._modern = (client.modern and link.greeting.modern) or self._modern
+        self._modern = (client.modern and link.server.modern) or self._modern
         if not link.stateful:
             self._stateless.add(self._pool_key(client), client, link)
         elif self._mode == "Reused" and not self._declared_stateless:

@@ -71,7 +71,7 @@ class HttpLegacySession:
     def __init__(
         self,
         endpoint: McpHttpClient,
-        greeting: ServerDescription,
+        server: ServerDescription,
         session_id: bytes | None,
         background: TaskSet,
         *,
@@ -79,7 +79,7 @@ class HttpLegacySession:
     ) -> None:
         """If the session is `shared` by several clients, the proxy assigns ids and progress
         tokens. Without a session every POST stands alone, so its id need not be unique."""
-        self.greeting = greeting
+        self.server = server
         self.stateful = session_id is not None
         self._endpoint = endpoint
         self._background = background
@@ -93,7 +93,7 @@ class HttpLegacySession:
         """The standalone GET stream, if it is open."""
         self._delivering = False
         """True while a chunk of the standalone stream is being delivered."""
-        version = (h.PROTOCOL_VERSION, greeting.revision.encode())
+        version = (h.PROTOCOL_VERSION, server.revision.encode())
         self._headers: tuple[tuple[bytes, bytes], ...] = (version,)
         if session_id is not None:
             self._headers += ((h.SESSION_ID, session_id),)
@@ -209,7 +209,7 @@ class HttpLegacySession:
         if refusal is None or not self.stateful:
             return
         lost = refusal.status == 404 or await is_lost(
-            endpoint, self._headers, self.greeting.capabilities, exchange.request.method, refusal
+            endpoint, self._headers, self.server.capabilities, exchange.request.method, refusal
         )
         if lost:
             raise SessionNotFound("the session no longer exists")
@@ -331,7 +331,7 @@ class HttpLegacySession:
 
     async def listen(
         self,
-        standing: CallContext,
+        session_context: CallContext,
         announced: OnMessage,
         ready: Callable[[], None],
         uris: Sequence[str] = (),
@@ -351,25 +351,25 @@ class HttpLegacySession:
             while (messages := await reader.messages()) is not None:
                 self._delivering = True
                 for message in messages:
-                    await self._on_unrelated(message, standing, announced)
+                    await self._on_unrelated(message, session_context, announced)
                 self._delivering = reader.has_more
                 await delay_unrelated(messages, self._endpoint.unrelated_rate)
         finally:
             self._standalone_stream, self._delivering = None, False
             response.close()
 
-    async def _latest_context(self, standing: CallContext) -> CallContext:
+    async def _latest_context(self, session_context: CallContext) -> CallContext:
         """Return the context for messages on the standalone stream."""
         if not self._exchanges:
-            return standing
+            return session_context
         if self._users is not None and not self._users.single:
             return NOBODY
         exchanges = reversed(self._exchanges.values())
         latest = next((e for e in exchanges if not e.request.repeatable), None)
-        return (latest and await latest.move_to_task()) or standing
+        return (latest and await latest.move_to_task()) or session_context
 
     async def _on_unrelated(
-        self, message: Message, standing: CallContext, announced: OnMessage
+        self, message: Message, session_context: CallContext, announced: OnMessage
     ) -> None:
         if is_broadcast(message):
             await announced(message)
@@ -383,7 +383,7 @@ class HttpLegacySession:
             return
         is_completed = jsonrpc.decode_str(message["method"]) == COMPLETED
         context = self._incoming.elicited_by(message) if is_completed else None
-        caller = context or await self._latest_context(standing)
+        caller = context or await self._latest_context(session_context)
         await (self._incoming.forward(message, caller) if asks else caller.notify(message))
 
     async def close(self) -> None:

@@ -49,10 +49,10 @@ class HttpModernSession:
     alive: Final = True
     stateful = False
 
-    def __init__(self, endpoint: McpHttpClient, greeting: ServerDescription) -> None:
-        self.greeting = greeting
+    def __init__(self, endpoint: McpHttpClient, server: ServerDescription) -> None:
+        self.server = server
         self._endpoint = endpoint
-        self._version = (h.PROTOCOL_VERSION, greeting.revision.encode())
+        self._version = (h.PROTOCOL_VERSION, server.revision.encode())
         self._last: tuple[Lines, Lines] = ((), ())
         """The latest routing headers, and all headers of that request."""
 
@@ -145,13 +145,13 @@ class HttpModernSession:
 
     async def listen(
         self,
-        standing: CallContext,
+        session_context: CallContext,
         announced: OnMessage,
         ready: Callable[[], None],
         uris: Sequence[str] = (),
     ) -> None:
         # `subscriptions/listen` for all kinds of lists.
-        outgoing = build_listen_request(standing.client, self.greeting.revision, uris)
+        outgoing = build_listen_request(session_context.client, self.server.revision, uris)
         response = await self._endpoint.post(outgoing.body(), self._request_headers(outgoing))
         try:
             if response.media_type != h.EVENT_STREAM:

@@ -79,7 +79,7 @@ class MultiplexedSession:
     stateful = True
 
     def __init__(self, channel: MessageChannel, background: TaskSet) -> None:
-        self.greeting = ServerDescription("", {})
+        self.server = ServerDescription("", {})
         self._channel = channel
         self._background = background
         self._ids = itertools.count(1)
@@ -94,7 +94,7 @@ class MultiplexedSession:
         self._pending: dict[bytes, PendingRequest] = {}
         self._incoming = ServerRequests(background, channel.send, one_session=True)
         self._users = SessionUsers(ordered=True)
-        self._standing: CallContext | None = None
+        self._session_context: CallContext | None = None
         self._announced: OnMessage | None = None
         self._listening: Raw | None = None
         self._room_available = asyncio.Event()
@@ -169,17 +169,17 @@ class MultiplexedSession:
 
     async def listen(
         self,
-        standing: CallContext,
+        session_context: CallContext,
         announced: OnMessage,
         ready: Callable[[], None],
         uris: Sequence[str] = (),
     ) -> None:
         # The channel itself carries the messages; this returns when it ends.
-        self._standing, self._announced = standing, announced
-        if self.greeting.modern:
+        self._session_context, self._announced = session_context, announced
+        if self.server.modern:
             # Changes come on the channel; the response comes when the subscription ends.
             await self._stop_listening()
-            outgoing = build_listen_request(standing.client, self.greeting.revision, uris)
+            outgoing = build_listen_request(session_context.client, self.server.revision, uris)
             await self._channel.send(outgoing.body())
             self._listening = outgoing.id
         ready()
@@ -334,10 +334,12 @@ class MultiplexedSession:
         if last is not None and not ping:
             await self._enqueue(last, message, size)
         elif asks:
-            standing = self._standing or NullContext(ClientIdentity(self.greeting.revision))
-            await self._incoming.forward(message, standing)
-        elif self._standing is not None:
-            await self._standing.notify(message)
+            session_context = self._session_context or NullContext(
+                ClientIdentity(self.server.revision)
+            )
+            await self._incoming.forward(message, session_context)
+        elif self._session_context is not None:
+            await self._session_context.notify(message)
 
     async def _on_cancelled(self, message: Message) -> None:
         """Cancel a server request, queued or forwarded. Ignored if it is complete."""

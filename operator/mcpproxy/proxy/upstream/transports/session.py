@@ -218,7 +218,7 @@ class SessionLease(Protocol):
 class UpstreamSession(Protocol):
     """An upstream session, or its equivalent in an era or with a backend that keeps none."""
 
-    greeting: ServerDescription
+    server: ServerDescription
     stateful: bool
     """True if the backend keeps a session."""
 
@@ -238,7 +238,7 @@ class UpstreamSession(Protocol):
 
     async def listen(
         self,
-        standing: CallContext,
+        session_context: CallContext,
         announced: OnMessage,
         ready: Callable[[], None],
         uris: Sequence[str] = (),
@@ -246,9 +246,9 @@ class UpstreamSession(Protocol):
         """Forward messages that belong to no request, until the stream ends.
 
         Changes of lists and resources go to `announced`. Other messages go to the caller of the
-        running request, or to `standing` if none runs. `ready` is called once no message can be
-        missed. `uris` are the resources to subscribe to (modern era). Returns immediately if the
-        backend has no such stream. Raises BackendError if the stream breaks.
+        running request, or to `session_context` if none runs. `ready` is called once no message
+        can be missed. `uris` are the resources to subscribe to (modern era). Returns immediately if
+        the backend has no such stream. Raises BackendError if the stream breaks.
         """
 
     async def close(self) -> None:

@@ -1,58 +1,77 @@
 """Routing of the requests of clients, within their access."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from mcpproxy.api.v1alpha1.status import AuthorizationReport
-from mcpproxy.proxy.authorization.policy import Policy
+from mcpproxy.proxy.core.access import Access
 from mcpproxy.proxy.core.catalog.extensions import DOWNSTREAM_METHODS
 from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.core.translation.request_names import COMPLETE, ROUTED
-from mcpproxy.proxy.gateway.access_guard import AccessGuard
 from mcpproxy.proxy.gateway.aggregate import Aggregate
-from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
 from mcpproxy.proxy.gateway.extension_lists import ExtensionLists
-from mcpproxy.proxy.gateway.external_decisions import ExternalDecisions
 from mcpproxy.proxy.gateway.router import Route, Router, Visibility
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import METHOD_NOT_FOUND, Message, RpcError
-from mcpproxy.proxy.protocol.kinds import ComponentKind
 from mcpproxy.proxy.upstream.backend import Backend
-from mcpproxy.proxy.upstream.context import BackendContext
+
+if TYPE_CHECKING:
+    # Most proxies have none of these, so only bootstrap imports them, where they are configured.
+    from mcpproxy.proxy.gateway.access_guard import AccessGuard
+    from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
+    from mcpproxy.proxy.gateway.external_decisions import ExternalDecisions
 
 
-class RoutedAggregate(Aggregate):
-    """Backends of one proxy, to which requests are routed by the components that they name."""
+class RequestRouting:
+    """Backends of requests by the components that they name, and access of clients to these."""
 
     def __init__(
         self,
-        name: str,
-        version: str,
-        backends: Iterable[Backend],
-        context: BackendContext,
+        aggregate: Aggregate,
+        sealer: Sealer,
         denied: Collection[str] = (),
-        policy: Policy | None = None,
-        decisions: ExternalDecisions | None = None,
-        audit: AuditedRequests | None = None,
+        guard: "AccessGuard | None" = None,
+        decisions: "ExternalDecisions | None" = None,
+        audit: "AuditedRequests | None" = None,
         visibility: Visibility | None = None,
     ) -> None:
-        catalog, self.sealer = context.catalog, context.sealer
-        super().__init__(name, version, backends, catalog, denied, audit)
-        self._guard = None if policy is None else AccessGuard(policy, catalog)
+        """`aggregate` has the backends and their catalog. Other arguments are those of Gateway."""
+        self._aggregate, self.sealer = aggregate, sealer
+        self._backends, self._catalog = backends, catalog = aggregate.backends, aggregate.catalog
+        self._guard = guard
         self._visibility = visibility
-        self._decisions = decisions
+        self._decisions, self._audit = decisions, audit
         self.decides_at_once = decisions is None and not (audit and audit.log.refuses)
         """True if calls are sent without asking an external service or the audit log."""
-        seals_tasks = len(self.backends) > 1 or policy is not None
+        restricts = guard is not None
+        seals_tasks = len(backends) > 1 or restricts
         self.router = Router(
-            *(self.backends, catalog, self.sealer, denied, visibility), seals_tasks=seals_tasks
+            *(backends, catalog, sealer, denied, visibility),
+            seals_tasks=seals_tasks,
+            restricts=restricts,
         )
-        self.lists = ExtensionLists(
-            self.backends, self.router, self.sealer, restricts=policy is not None
-        )
-        modes = {backend.settings.session_mode for backend in self.backends.values()}
+        self._recording = audit if audit and audit.log.records_arguments else None
+        checks = guard is not None or self._recording is not None
+        self.route = self._route_checked if checks else self.router.route
+        """Return the route of a client's request about a component or a task.
+
+        Raise RpcError, also if the client may not send it.
+        """
+        self.lists = ExtensionLists(backends, self.router, sealer, restricts=restricts)
+        modes = {backend.settings.session_mode for backend in backends.values()}
         self.holds_state = "PerClient" in modes
         """True if some backend has separate sessions for each client."""
+
+    def access_of(self, client: ClientIdentity | None) -> Access | None:
+        """Return the access of a client; None without `spec.authorization`."""
+        return None if self._guard is None else self._guard.access_of(client)
+
+    async def close(self) -> None:
+        """Close the connections to the external service."""
+        if self._decisions is not None:
+            await self._decisions.close()
 
     def authorization_report(self, *, complete: bool) -> AuthorizationReport | None:
         """Return the state of the rules; `complete` means that all components are known."""
@@ -72,8 +91,8 @@ class RoutedAggregate(Aggregate):
 
         Raise RpcError if it denies the request, or if no record of the request could be written.
         """
-        if self.audit is not None:
-            self.audit.check_room()
+        if self._audit is not None:
+            self._audit.check_room()
         if self._decisions is not None:
             params = jsonrpc.decode_object(request.get("params", jsonrpc.EMPTY))
             method = jsonrpc.decode_str(request["method"]) or ""
@@ -81,13 +100,13 @@ class RoutedAggregate(Aggregate):
 
     def record_refusal(self, error: RpcError, request: Message) -> None:
         """Record the response to a request if it is that `spec.authorization` denies it."""
-        if self.audit is not None:
-            self.audit.record_refusal(error, request)
+        if self._audit is not None:
+            self._audit.record_refusal(error, request)
 
     def record_failed_authentication(self, result: str, network: str) -> None:
         """Record credentials that were not accepted, with the reason and the sender's network."""
-        if self.audit is not None:
-            self.audit.record_failed_authentication(result, network)
+        if self._audit is not None:
+            self._audit.record_failed_authentication(result, network)
 
     def restrict_result(
         self, method: str, backend: str, answer: Message, client: ClientIdentity
@@ -96,20 +115,21 @@ class RoutedAggregate(Aggregate):
         if self._guard is not None:
             self._guard.restrict_result(method, backend, answer, client)
 
-    def route(self, method: str, params: Message, client: ClientIdentity | None = None) -> Route:
-        """Return the route of a client's request about a component or a task.
-
-        Raise RpcError, also if the client may not send it.
-        """
-        guard, principal = self._guard, None if client is None else client.principal
+    def _route_checked(
+        self, method: str, params: Message, client: ClientIdentity | None = None
+    ) -> Route:
+        if self._recording is not None and "arguments" in params:
+            self._recording.check_arguments(params["arguments"], client)
+        guard = self._guard
         if guard is None:
-            return self.router.route(method, params, principal, None)
-        access = guard.access_of(client)
-        route = self.router.route(method, params, principal, access)
+            return self.router.route(method, params, client, None)
+        # As `access_of`, but without a call for each request.
+        access = (client and client.access) or guard.access_of(client)
+        route = self.router.route(method, params, client, access)
         guard.check(route, method, params, client, access)
         return route
 
-    async def _decide_route(
+    async def decide_route(
         self, method: str, params: Message, client: ClientIdentity | None
     ) -> Route:
         """Return a route once the external service, if any, allows the request. Raise RpcError."""
@@ -128,41 +148,41 @@ class RoutedAggregate(Aggregate):
         """
         if method in DOWNSTREAM_METHODS or self.lists.has(method):
             return None
+        if self._recording is not None and "arguments" in params:
+            self._recording.check_arguments(params["arguments"], client)
         if self._visibility is not None:
             self._visibility.check_guess(params)
-        principal = None if client is None else client.principal
         try:
             if self._guard is not None:
                 return self._guess_guarded(self._guard, method, params, client)
-            route = self.router.guess_route(method, params, principal)
+            route = self.router.guess_route(method, params, client)
         except RpcError as error:
-            alone = len(self.backends) == 1 and self._guard is None
+            alone = len(self._backends) == 1 and self._guard is None
             if not alone or error.code == METHOD_NOT_FOUND:
                 raise
             # The backend may have names that the proxy does not know.
             return None
-        if route is None and len(self.backends) != 1:
+        if route is None and len(self._backends) != 1:
             raise _no_target_error(method)
         return route
 
     def _guess_guarded(
-        self, guard: AccessGuard, method: str, params: Message, client: ClientIdentity | None
+        self, guard: "AccessGuard", method: str, params: Message, client: ClientIdentity | None
     ) -> Route | None:
         """Return the route by the first of the names in the params; all of them are checked."""
-        principal = None if client is None else client.principal
         access = guard.access_of(client)
-        routes = [*self.router.guess_routes(method, params, principal, access)]
+        routes = [*self.router.guess_routes(method, params, client, access)]
         for route in routes:
             guard.check(route, method, params, client, access)
         if routes:
             return routes[0]
-        guard.check_method(method, self._only_backend(method).name, client)
+        guard.check_method(method, self.only_backend(method).name, client)
         return None
 
     async def wait_for_route(self, method: str, params: Message | None) -> None:
         """Wait until the route of a request is known or the first round over the backends ends."""
-        while not (self.first_round_over or self._locates(method, params or {})):
-            await self.wait_for_next_backend()
+        while not (self._aggregate.first_round_over or self._locates(method, params or {})):
+            await self._aggregate.wait_for_next_backend()
 
     def _locates(self, method: str, params: Message) -> bool:
         if not self.is_routed(method):
@@ -172,27 +192,23 @@ class RoutedAggregate(Aggregate):
         except RpcError:
             # The request is invalid regardless of the backends.
             return True
-        if self.catalog.owner(kind, name) is not None:
+        if self._catalog.owner(kind, name) is not None:
             return True
         try:
-            backend = self.router.route(method, params, None, None).backend
+            backend = self.router.route(method, params).backend
         except RpcError:
             return False
         # Requests for unlisted components are routed by prefix.
         return bool(backend.settings.prefix) and backend.watch.settled.is_set()
 
-    def route_to(self, owner: str, name: str, kind: ComponentKind) -> Route:
-        """Return the route to a component of a backend. Raise RpcError if clients may not use
-        it."""
-        return self.router.route_to(owner, name, kind)
-
     def is_routed(self, method: str) -> bool:
         """Return True if requests of this method are routed by a component or task."""
         return method in ROUTED or method == COMPLETE
 
-    def _only_backend(self, method: str) -> Backend:
-        if len(self.backends) == 1:
-            return next(iter(self.backends.values()))
+    def only_backend(self, method: str) -> Backend:
+        """Return the backend of methods that name nothing. Raise RpcError if there are several."""
+        if len(self._backends) == 1:
+            return next(iter(self._backends.values()))
         raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
 
     def is_session_bound(
@@ -208,7 +224,7 @@ class RoutedAggregate(Aggregate):
         try:
             params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
             route = find(method, params, client)
-            backend = self._only_backend(method) if route is None else route.backend
+            backend = self.only_backend(method) if route is None else route.backend
         except RpcError:
             return False
         return backend.settings.session_mode == "PerClient"

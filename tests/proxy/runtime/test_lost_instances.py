@@ -1,0 +1,59 @@
+"""An instance ends: the errors of what it held say whether the calls may have run."""
+
+from contextlib import AsyncExitStack
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.proxy.runtime.peer import Peer
+from tests.proxy.runtime.raw import META, MODERN, Raw, last, modern
+from tests.proxy.runtime.serving import LIVE, proxied, serving
+from tests.proxy.runtime.strangers import KEY
+from tests.proxy.runtime.test_instances import called, worlds
+
+pytestmark = [*LIVE, pytest.mark.timeout(120)]
+LOST = {"reason": "InstanceLost", "mayHaveRun": True}
+
+
+async def test_a_call_that_waited_for_input_at_an_instance_that_has_ended_may_have_run() -> None:
+    peer = Peer("p", "legacy")
+    async with AsyncExitStack() as stack:
+        base = await stack.enter_async_context(serving(peer.gate))
+        spec = {"name": "p", "url": f"{base}/mcp"}
+        options = {"keys": (KEY,)}
+        first, second = [
+            await stack.enter_async_context(proxied(spec, options=options)) for _ in range(2)
+        ]
+        limits = httpx2.Limits(max_keepalive_connections=0)
+        http = await stack.enter_async_context(httpx2.AsyncClient(timeout=30, limits=limits))
+        able: Any = {f"{META}clientCapabilities": {"elicitation": {"form": {}}}}
+
+        async def call(url: str, token: str, **more: Any) -> Any:
+            params = {"name": "p_elicit", "arguments": {}}
+            request = modern("tools/call", **params, **more, _meta=able)
+            headers = {"mcp_protocol_version": MODERN, "mcp_method": "tools/call"}
+            headers |= {"mcp_name": "p_elicit", "authorization": token}
+            return last(await Raw(url, http).post(request, **headers))
+
+        parked = (await call(first.url, "Bearer ann"))["result"]
+        assert parked["resultType"] == "input_required"
+        (key,) = parked["inputRequests"]
+        answers = {key: {"action": "accept", "content": {"name": "Ann"}}}
+        retry = {"requestState": parked["requestState"], "inputResponses": answers}
+        await first.stop()
+        error = (await call(second.url, "Bearer ann", **retry))["error"]
+        assert (error["code"], error["data"]) == (-32000, LOST)
+        assert error["message"].endswith("; the request may have run")
+        error = (await call(second.url, "Bearer bo", **retry))["error"]
+        assert error == {"code": -32602, "message": "invalid or expired requestState"}
+
+
+async def test_the_end_of_a_session_tells_that_the_request_did_not_run() -> None:
+    async with worlds() as world:
+        (client,) = await world.session(world.second)
+        await world.first.stop()
+        answer = await called(client, "c_increment")
+        assert answer.status_code == 404
+        assert "the request did not run; initialize again" in answer.text
+        assert not world.counter.counts
