@@ -27,7 +27,7 @@ from mcpproxy.desired import BuildOptions
 from mcpproxy.reconcile.reconciler import Reconciler
 from mcpproxy.reconcile.status_updates.status_write_health import StatusWriteHealth
 
-INITIAL_LISTS: Final = 15.0
+INITIAL_LISTS: Final = 60.0
 """Seconds for which passes wait at most until the watches have delivered what exists."""
 WORKERS: Final = 16
 """Number of passes at once, each of which waits for one request at a time."""
