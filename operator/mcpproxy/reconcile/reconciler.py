@@ -14,14 +14,7 @@ from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.cluster.client import Cluster
 from mcpproxy.cluster.errors import ClusterError, NamespaceTerminating
 from mcpproxy.cluster.pods.reports import PodReportWatcher
-from mcpproxy.cluster.resources import (
-    DEPLOYMENT,
-    MCP_PROXY,
-    POD,
-    REPLICA_SET,
-    ProxyKey,
-    ResourceKind,
-)
+from mcpproxy.cluster.resources import MCP_PROXY, ProxyKey, ResourceKind
 from mcpproxy.cluster.token_keys import TokenKeyReader
 from mcpproxy.desired import BuildOptions, OwnerRef, build
 from mcpproxy.reconcile.children import ChildWriter
@@ -168,7 +161,7 @@ class Reconciler:
 
     def _watch_reports(self, key: ProxyKey, snapshot: Snapshot) -> None:
         """Watch the reports of running pods; keep the watched ones if pods could not be read."""
-        if snapshot.unread.keys().isdisjoint({POD.name, DEPLOYMENT.name, REPLICA_SET.name}):
+        if snapshot.knows_pods:
             self._reports.follow(key, filter(None, map(pod_address, snapshot.pods)))
 
     def _forget(self, key: ProxyKey) -> None:

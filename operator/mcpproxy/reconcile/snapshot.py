@@ -25,6 +25,7 @@ from mcpproxy.cluster.resources import (
     ON_DEMAND,
     POD,
     POD_MONITOR,
+    REPLICA_SET,
     SERVICE,
     SERVICE_ACCOUNT,
     ProxyKey,
@@ -87,6 +88,11 @@ class Snapshot:
     def suspended(self) -> bool:
         """True if the spec suspends reconciliation."""
         return bool(self.proxy and self.proxy.spec.suspend)
+
+    @property
+    def knows_pods(self) -> bool:
+        """True if the pods, and what owns them, could be read."""
+        return self.unread.keys().isdisjoint({POD.name, DEPLOYMENT.name, REPLICA_SET.name})
 
     @property
     def hidden_services(self) -> frozenset[ServiceName]:
