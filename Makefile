@@ -1,5 +1,6 @@
 # Development and demonstration. `make help` lists what there is.
 SHELL := bash
+COMMA := ,
 .SHELLFLAGS := -euo pipefail -c
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -19,7 +20,7 @@ SLOW := $(ANYWHERE) and (slow or apiserver or hypothesis)
 .DEFAULT_GOAL := help
 PART ?= 1
 STORIES ?= e2e
-.PHONY: help install demo demo-clean test test-slow test-all stress acto fields e2e e2e-long conformance peers keycloak browser screenshots netns e2e-keycloak bench bench-quick bench-compare soak hostile check format crds manifests golden images lock charts-test release gateway reference docs
+.PHONY: help install demo demo-clean test test-slow test-all stress acto fields e2e e2e-long conformance peers keycloak browser screenshots netns e2e-keycloak bench bench-quick bench-compare bench-operator soak hostile check format crds manifests golden images lock charts-test release gateway reference docs
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -49,7 +50,7 @@ test-all: test test-slow ## All tests that need no cluster: make test and make t
 
 stress: install ## Hostile peers for 5 minutes; differential, concurrency and fuzz tests in full; make acto (PART=3: a third)
 	@$(BIN)/python -m bench.hostile.soak --untimed --seconds $$((300 / $(PART)))
-	@$(ASSETS); EXAMPLES=all STRESS=$(PART) $(BIN)/pytest -n 2 --dist loadfile tests/differential tests/stress tests/acto $(ARGS)
+	@$(ASSETS); EXAMPLES=all STRESS=$(PART) $(BIN)/pytest -n 2 --dist loadfile tests/differential tests/stress tests/acto tests/operator_faults $(ARGS)
 
 acto: install ## 1500 good and bad changes of an MCPProxy, every field, at a real API server (3 minutes)
 	@$(ASSETS); STRESS=1 $(BIN)/pytest -s tests/acto $(ARGS)
@@ -102,6 +103,9 @@ bench-quick: install ## The same in short, printed only; fails on wrong replies,
 
 bench-compare: install ## This build and another, BEFORE=path/to/mcpproxy, in one run: no median below 0.97
 	@$(BIN)/python -m bench.compare --before $(BEFORE) $(ARGS)
+
+bench-operator: install ## The operator with SIZES MCPProxies (100,1000) next to a script; prints a table (20 minutes; needs ../shared)
+	@$(BIN)/python -m bench.operator --sizes $(or $(SIZES),100$(COMMA)1000) --write docs/scale.md $(ARGS)
 
 soak: install ## Clients that come and go for DURATION seconds (600) while backends fail at random: memory is flat, no wrong reply
 	@$(BIN)/python -m bench.soak --seconds $(or $(DURATION),600) $(ARGS)

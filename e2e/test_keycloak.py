@@ -87,6 +87,9 @@ def exposed(
     trusted.write_bytes(own.read_bytes() + pair[0].read_bytes())
     with exposure.nginx(people.world, ports, pair, tmp_path):
         people.world.wait_ready(exposure.NAME)
+        # The node's port leads to the pod a moment after the pod is Ready.
+        reaches = lambda: httpx2.post(url, json={}, verify=doors.trust).status_code == 401  # noqa: E731
+        eventually("the entrance leads to the pod", reaches)
         yield url, Desktop(tmp_path / "home", people.keycloak, trusted)
     people.world.kubectl("delete", PROXIES, exposure.NAME)
 

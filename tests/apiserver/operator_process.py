@@ -10,7 +10,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -76,6 +76,11 @@ class OperatorProcess:
         except subprocess.TimeoutExpired:
             return
         raise AssertionError(f"the operator ended with {self.process.returncode}")
+
+    def wait_or_end(self, seconds: float = 0.05) -> None:
+        """Let it work a little, or end."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
 
     def until(self, is_so: Callable[[], bool], what: str, times: int = 1) -> None:
         """Wait for something, 20 seconds at the most, or several times that."""

@@ -1,10 +1,11 @@
 """The way from one operator to the API server, on which a test can hold requests up."""
 
 import asyncio
+import itertools
 import re
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,14 @@ class Wire:
         self.holds: Callable[[Request], bool] = lambda request: False
         self.fault: Callable[[Request], int | str | None] = lambda request: None
         """Gives the HTTP status of a refusal, "hang", "cut", or None for requests that pass."""
+        self.answered: Callable[[Request, int], None] = lambda request, status: None
+        """Called with the HTTP status of the API server, before the operator gets the response."""
+        self.replays: Callable[[Request], bool] = lambda request: False
+        """Chooses reads that get the answer of the time before."""
+        self.events: Callable[[Request, bytes], Iterable[bytes | None]] | None = None
+        """Gives the lines that a watch brings in place of one line; None cuts it."""
         self.requests: list[Request] = []
+        self._answers: dict[tuple[str, str], web.Response] = {}
         self._told: dict[str, int] = {}
         self._streams: set[asyncio.Transport] = set()
         self.kubeconfig = directory / "kubeconfig"
@@ -114,12 +122,18 @@ class Wire:
             return web.Response()
         if isinstance(fault, int):
             return web.json_response(refusal(fault), status=fault)
+        read = (request.path_qs, request.headers.get("Accept", ""))
+        if read in self._answers and self.replays(result):
+            old = self._answers[read]
+            return web.Response(status=old.status, body=old.body, headers=old.headers.copy())
         headers = {key: item for key, item in request.headers.items() if key.lower() not in _HOP}
         url = f"{self._target}{request.path_qs}"
         async with session.request(
             request.method, url, headers=headers, data=body or None
         ) as answer:
             kept = {key: entry for key, entry in answer.headers.items() if key.lower() not in _HOP}
+            if not result.watches:
+                return await self._whole(answer, kept, result, read)
             response = web.StreamResponse(status=answer.status, headers=kept)
             await self._wait(result)
             await response.prepare(request)
@@ -132,16 +146,38 @@ class Wire:
                 self._streams.discard(transport)
             return response
 
+    async def _whole(
+        self,
+        answer: aiohttp.ClientResponse,
+        headers: dict[str, str],
+        request: Request,
+        read: tuple[str, str],
+    ) -> web.Response:
+        response = web.Response(status=answer.status, headers=headers, body=await answer.read())
+        self.answered(request, answer.status)
+        await self._wait(request)
+        if request.method == "GET":
+            self._answers[read] = response
+        return web.Response(status=answer.status, headers=headers, body=response.body)
+
     async def _copy(
         self, answer: aiohttp.ClientResponse, response: web.StreamResponse, request: Request
     ) -> None:
-        tail = b""
+        tail = rest = b""
         async for chunk in answer.content.iter_any():
             await self._wait(request)
-            await response.write(chunk)
-            if request.watches:
-                self._note(request.path, tail + chunk)
-                tail = chunk[-_LONGEST:]
+            if self.events is None:
+                await response.write(rest + chunk)
+                rest = b""
+            else:
+                *lines, rest = (rest + chunk).split(b"\n")
+                events = (self.events(request, line) for line in lines)
+                for event in itertools.chain.from_iterable(events):
+                    if event is None:
+                        return
+                    await response.write(event + b"\n")
+            self._note(request.path, tail + chunk)
+            tail = chunk[-_LONGEST:]
 
     def _note(self, path: str, chunk: bytes) -> None:
         versions = [int(version) for version in _VERSION.findall(chunk)]
@@ -155,7 +191,7 @@ class Wire:
 def refusal(code: int) -> dict[str, object]:
     """A metav1.Status as the API server sends it for this code."""
     reasons = {403: "Forbidden", 409: "Conflict", 410: "Expired", 422: "Invalid"}
-    reasons |= {429: "TooManyRequests", 500: "InternalError"}
+    reasons |= {401: "Unauthorized", 429: "TooManyRequests", 500: "InternalError"}
     text = f"injected: {reasons[code]}"
     status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": text}
     return {**status, "reason": reasons[code], "code": code}

@@ -7,7 +7,7 @@ import pytest
 from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.cluster.cached_reads import CachingClient, ObjectCache
-from mcpproxy.cluster.resources import SERVICE, ProxyKey, owner_key
+from mcpproxy.cluster.resources import POD_MONITOR, SERVICE, ProxyKey, owner_key
 from mcpproxy.testing.fake_cluster import FakeCluster
 
 KEY = ProxyKey("team", "tools")
@@ -57,8 +57,27 @@ async def test_an_object_that_no_watch_delivered_is_requested(side: Side) -> Non
     foreign["metadata"]["labels"] = {}
     side.cluster.put(foreign)
     assert await side.get() is not None
+    # It lacks the labels of the watch, and those of the list.
     assert await side.cached.list(SERVICE, KEY.namespace, LABELS) == []
-    assert side.cluster.reads == 3
+    assert side.cluster.reads == 2
+
+
+async def test_an_object_that_only_a_list_had_is_asked_for_until_the_watch_brings_it(
+    side: Side,
+) -> None:
+    side.cluster.put(a_service())
+    assert await side.cached.list(SERVICE, KEY.namespace, LABELS) == []
+    side.store.incomplete = frozenset({KEY})
+    assert len(await side.cached.list(SERVICE, KEY.namespace, LABELS)) == 1
+    assert side.cluster.reads == 1
+
+
+async def test_a_list_of_a_kind_that_may_not_be_installed_is_asked_for(side: Side) -> None:
+    store = ObjectCache()
+    store.is_fresh = True
+    cached = CachingClient(side.cluster, {POD_MONITOR: store})
+    assert await cached.list(POD_MONITOR, KEY.namespace, LABELS) == []
+    assert side.cluster.reads == 1
 
 
 async def test_a_write_is_read_at_once_and_an_older_event_changes_nothing(side: Side) -> None:

@@ -85,6 +85,33 @@ def test_events_in_transit_during_a_list_do_not_count_as_lag(
     assert not watched.lagging
 
 
+def test_an_event_that_is_older_than_a_known_one_changes_nothing(watched: WatchCache) -> None:
+    watched.heard(an_object(3), KEY, deleted=False)
+    watched.heard(an_object(2), KEY, deleted=True)
+    assert watched.compare({NAME: ObjectVersion(3, KEY)}) == set()
+    assert watched.owners() == {KEY}
+
+
+def test_a_deletion_that_the_watch_has_lost_is_noticed_once_it_goes_on(
+    watched: WatchCache, clock: FakeClock
+) -> None:
+    """Kopf lists again after an error, and then reports no deletion that came before."""
+    other = ("team", "y")
+    gone, kept = an_object(1), an_object(2)
+    kept["metadata"]["name"] = "y"
+    watched.heard(gone, KEY, deleted=False)
+    watched.heard(kept, None, deleted=False)
+    assert watched.compare({other: ObjectVersion(2, None)}) == {KEY}
+    # The same version may have been on its way before the deletion.
+    watched.heard(kept, None, deleted=False)
+    assert watched.knows(KEY)
+    kept["metadata"]["resourceVersion"] = "4"
+    watched.heard(kept, None, deleted=False)
+    assert not watched.knows(KEY)
+    clock.advance(LAG)
+    assert not watched.lagging
+
+
 def test_the_age_is_the_time_since_the_last_event(watched: WatchCache, clock: FakeClock) -> None:
     clock.advance(5)
     watched.heard(an_object(1), KEY, deleted=False)

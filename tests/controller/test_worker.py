@@ -6,6 +6,7 @@ import pytest
 
 from mcpproxy.cluster.errors import Conflict, Unavailable
 from mcpproxy.cluster.resources import ProxyKey
+from mcpproxy.cluster.write_pace import BUSY, NEWEST, ResponseTimes
 from mcpproxy.controller.work_queue import WorkQueue
 from mcpproxy.controller.worker import Result, run_worker
 from tests.reconcile.clock import FakeClock
@@ -89,6 +90,37 @@ async def test_a_pass_that_hangs_delays_no_other(monkeypatch: pytest.MonkeyPatch
     worker.cancel()
     await asyncio.gather(worker, return_exceptions=True)
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_passes_do_not_pile_up_at_a_busy_api_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mcpproxy.controller.worker.SLOW", 0.0)
+    queue: WorkQueue[ProxyKey] = WorkQueue(clock := FakeClock())
+    passes, release = Passes(), asyncio.Event()
+    begun: asyncio.Queue[ProxyKey] = asyncio.Queue()
+    keys = [ProxyKey("team", f"slow-{number}") for number in range(3)]
+    times = ResponseTimes(clock.time)
+    for _ in range(NEWEST):
+        times.record("Service", BUSY)
+
+    async def reconcile(key: ProxyKey) -> float | None:
+        begun.put_nowait(key)
+        await release.wait()
+        return None
+
+    parts = (queue, reconcile, passes, clock.time, None, times.is_busy)
+    worker = asyncio.create_task(run_worker(*parts))
+    for key in keys:
+        queue.add(key)
+    assert await begun.get() == keys[0]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert begun.empty()
+    for _ in range(NEWEST):
+        times.record("Service", BUSY / 10)
+    release.set()
+    assert [await begun.get() for _ in keys[1:]] == keys[1:]
+    worker.cancel()
+    await asyncio.gather(worker, return_exceptions=True)
 
 
 async def test_workers_log_the_same_failure_of_one_mcpproxy_once(

@@ -188,7 +188,9 @@ async def test_a_status_is_reduced_until_the_api_server_takes_it(stage: Stage) -
 async def test_a_write_that_takes_long_is_reported_before_it_ends(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mcpproxy.reconcile.status_updates.status_write_health.SLOW", 0.0)
+    health = "mcpproxy.reconcile.status_updates.status_write_health"
+    monkeypatch.setattr(f"{health}.SLOW", 0.0)
+    monkeypatch.setattr(f"{health}.SLOW_WRITES", 0.0)
     apply, reported = stage.cluster.apply, asyncio.Event()
 
     async def wait(manifest: Object, uid: str | None = None) -> Object:

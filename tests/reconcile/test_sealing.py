@@ -1,6 +1,10 @@
 """The Secret with the sealing key is created and never read, so its name says whose it is."""
 
+import pytest
+
 from mcpproxy.api import constants
+from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.cluster.errors import Unavailable
 from mcpproxy.reconcile.object_views import mounts_secret
 from tests.reconcile.stage import KEY, Stage
 
@@ -65,3 +69,27 @@ async def test_a_sealing_secret_that_vanished_is_made_again_when_pods_cannot_sta
     stage.clock.advance(120)
     await stage.reconcile()
     assert secret in stage.cluster.objects
+
+
+async def test_a_pass_that_failed_after_the_sealing_secret_does_not_create_it_again(
+    stage: Stage,
+) -> None:
+    apply, created = stage.cluster.apply, []
+    create = stage.cluster.create
+
+    async def fail(manifest: Object, uid: str | None = None) -> Object:
+        raise Unavailable("no response")
+
+    async def note(manifest: Object) -> bool:
+        created.append(manifest["metadata"]["name"])
+        return await create(manifest)
+
+    stage.cluster.apply, stage.cluster.create = fail, note  # type: ignore[method-assign]
+    stage.user_applies()
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            await stage.reconcile()
+    stage.cluster.apply = apply  # type: ignore[method-assign]
+    await stage.reconcile()
+    assert len(created) == 1
+    assert stage.sealing in stage.cluster.objects

@@ -1,12 +1,44 @@
 """Probes and metrics show that statuses can't be written."""
 
+import asyncio
+
 import pytest
 
 from mcpproxy.cluster.errors import Forbidden, Unavailable
 from mcpproxy.cluster.resources import ProxyKey
-from mcpproxy.reconcile.status_updates.status_write_health import PATIENCE, SLOW, StatusWriteHealth
+from mcpproxy.reconcile.status_updates.status_write_health import (
+    PATIENCE,
+    SLOW,
+    StatusWriteHealth,
+    await_writes,
+)
 from tests.reconcile.clock import FakeClock
 from tests.reconcile.stage import Stage
+
+
+async def test_writes_that_are_answered_one_after_the_other_are_not_slow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    health = "mcpproxy.reconcile.status_updates.status_write_health"
+    monkeypatch.setattr(f"{health}.SLOW_WRITES", 0.0)
+    answered, reports = 0, list[int]()
+
+    async def writes() -> str:
+        nonlocal answered
+        for _ in range(5):
+            answered += 1
+            await asyncio.sleep(0)
+        await reported.wait()
+        return "written"
+
+    async def report() -> None:
+        reports.append(answered)
+        reported.set()
+
+    reported = asyncio.Event()
+    assert await await_writes(writes(), lambda: answered, report) == ("written", True)
+    assert reports == [5]
+
 
 A, B = ProxyKey("team", "a"), ProxyKey("team", "b")
 

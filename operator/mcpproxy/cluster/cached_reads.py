@@ -2,6 +2,8 @@
 
 An object can exist although no watch delivered it: it lacks our labels, or it is a moment old. A
 store therefore never proves that an object is absent: a miss becomes a request to the API server.
+It does prove which of the objects with our labels exist, because the watch has them all, and
+delivers a newer one to the next pass.
 """
 
 import json
@@ -13,7 +15,13 @@ from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object, Objects
 from mcpproxy.api.yaml_safe_json import json_text
 from mcpproxy.cluster.client import Cluster
-from mcpproxy.cluster.resources import ProxyKey, ResourceKind, kind_of, owner_key
+from mcpproxy.cluster.resources import (
+    NOT_BUILT_IN,
+    ProxyKey,
+    ResourceKind,
+    kind_of,
+    owner_key,
+)
 
 _FASTEST: Final = 1
 """Compression level: it shrinks a Deployment from 8 to 2 KiB in 0.1 ms."""
@@ -31,6 +39,8 @@ class ObjectCache:
     def __init__(self) -> None:
         self.is_fresh = False
         """True if the watch that fills the store keeps up, as far as is known."""
+        self.incomplete: frozenset[ProxyKey] = frozenset()
+        """MCPProxies of which a list had an object that the watch had not delivered."""
         self._contents: dict[Name, tuple[int, bytes]] = {}
         self._names: dict[ProxyKey, set[Name]] = {}
         self._owners: dict[Name, ProxyKey] = {}
@@ -82,10 +92,11 @@ class ObjectCache:
         content = self._contents.get(name)
         return None if content is None else _object(content[1])
 
-    def of(self, owner: ProxyKey) -> Objects:
-        """Return copies of all objects of one MCPProxy, sorted by name."""
-        stored = self._names.get(owner, set()) if self.is_fresh else set()
-        return [_object(self._contents[name][1]) for name in sorted(stored)]
+    def of(self, owner: ProxyKey) -> Objects | None:
+        """Return copies of all objects of one MCPProxy, sorted by name; None if some may lack."""
+        if not self.is_fresh or owner in self.incomplete:
+            return None
+        return [_object(self._contents[name][1]) for name in sorted(self._names.get(owner, ()))]
 
 
 class CachingClient:
@@ -110,8 +121,9 @@ class CachingClient:
         store, instance = self._stores.get(kind), (labels or {}).get(constants.LABEL_INSTANCE)
         if store is not None and namespace is not None and labels and instance:
             stored = store.of(ProxyKey(namespace, instance))
-            kept = [live for live in stored if labels.items() <= _labels(live).items()]
-            if kept:
+            kept = [live for live in stored or () if labels.items() <= _labels(live).items()]
+            # A list also tells if the kind is installed.
+            if kept or (stored is not None and kind not in NOT_BUILT_IN):
                 return kept
         return await self._cluster.list(kind, namespace, labels)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
@@ -78,10 +79,12 @@ class KubeClient:
         may_write: Callable[[], bool] = lambda: True,
         wrote: Callable[[str, str, str], None] = lambda kind, verb, result: None,
         read: Callable[[str, str, str], None] = lambda kind, verb, result: None,
+        took: Callable[[str, float], None] = lambda kind, seconds: None,
     ) -> None:
         """`may_write` returns True if a write may be sent.
 
-        `wrote` and `read` receive the kind, the verb and the result of each request.
+        `wrote` and `read` receive the kind, the verb and the result of each request, and `took`
+        the kind and the seconds of each write that succeeded.
         """
         self._client = ApiClient(configuration)
         self._client.user_agent = constants.FIELD_MANAGER
@@ -89,6 +92,7 @@ class KubeClient:
         self._may_write = may_write
         self._wrote = wrote
         self._count_read = read
+        self._took = took
 
     async def close(self) -> None:
         """Close all connections."""
@@ -122,7 +126,11 @@ class KubeClient:
             page = await self._read(kind, "list", kind.path(namespace), query, accept)
             # The items of a list have no kind.
             typed = {"apiVersion": kind.api_version, "kind": kind.name}
-            items += [{**item, **typed} for item in page["items"] or []]
+            for item in page["items"] or []:
+                if accept == _HEADS:
+                    # They are most of the metadata, and only matter beside the fields.
+                    item["metadata"].pop("managedFields", None)
+                items.append({**item, **typed})
             token = page["metadata"].get("continue")
             if not token:
                 return items
@@ -196,12 +204,14 @@ class KubeClient:
             raise Unavailable(
                 f"{method} {path}: not sent, because another operator may have become the leader"
             )
+        began = time.monotonic()
         try:
             stored: Object = await self._request(method, path, query, body, content_type)
         except ClusterError as error:
             self._wrote(kind, verb, error.result)
             raise
         self._wrote(kind, verb, "ok")
+        self._took(kind, time.monotonic() - began)
         return stored
 
     async def _read(

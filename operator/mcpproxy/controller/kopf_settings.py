@@ -1,7 +1,7 @@
 """Settings of Kopf, and its connection to the API server."""
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import kopf
 
@@ -10,6 +10,47 @@ from mcpproxy.controller.kopf_watches import selectors
 
 STOP_SECONDS: Final = 20.0
 """Seconds within which the process ends after a signal. The grace period of its pod is longer."""
+
+
+IDLE: Final = 0.2
+"""Seconds for which Kopf keeps the task of an object without events: it has one for each."""
+
+
+CHUNK: Final = 50
+"""Objects in one page of the lists with which watches begin. Watches list at the same time, and
+hold whole objects until they are stored: a page of 500 of each kind takes 60 MiB."""
+
+
+class NoDifferences(kopf.DiffBaseStorage):
+    """Storage without content: only handlers of changes need copies of objects to compare."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return cast(kopf.BodyEssence, {})
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        raise AssertionError("no handler of changes is registered")
+
+
+class NoProgress(kopf.ProgressStorage):
+    """Storage without content: only handlers of changes have a progress."""
+
+    def fetch(self, **_: Any) -> kopf.ProgressRecord | None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        raise AssertionError("no handler of changes is registered")
+
+    def purge(self, **_: Any) -> None:
+        return
+
+    def touch(self, **_: Any) -> None:
+        return
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        return essence
 
 
 class Backoffs:
@@ -36,7 +77,10 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.networking.error_backoffs = Backoffs()
     settings.watching.connect_timeout = 10
     settings.watching.server_timeout = 300
-    settings.watching.chunk_size = 500
+    settings.watching.chunk_size = CHUNK
+    settings.queueing.idle_timeout = IDLE
+    settings.persistence.diffbase_storage = NoDifferences()
+    settings.persistence.progress_storage = NoProgress()
     settings.process.ultimate_exiting_timeout = STOP_SECONDS
     for resource, selector in selectors().items():
         settings.watching.label_selectors[resource] = selector

@@ -10,6 +10,7 @@ from typing import Any, Final
 import kopf
 
 from mcpproxy.api import constants
+from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.cluster.resources import (
     ALWAYS,
     MCP_PROXY,
@@ -41,20 +42,28 @@ Enqueue = Callable[[ProxyKey, float], None]
 def register_watches(registry: kopf.OperatorRegistry, watches: Watches, enqueue: Enqueue) -> None:
     """Add the event handlers to `registry`: one for each kind of `watches`."""
     for kind, watched in watches.items():
-        delay = 0.0 if kind == MCP_PROXY else BURST
-        handler = _handler(watched, enqueue, delay)
+        handler = _handler(kind, watched, enqueue)
         kopf.on.event(*_resource(kind), id=kind.name.lower(), registry=registry)(handler)
 
 
-def _handler(watched: WatchCache, enqueue: Enqueue, delay: float) -> Callable[..., Any]:
+def _handler(kind: ResourceKind, watched: WatchCache, enqueue: Enqueue) -> Callable[..., Any]:
+    delay = 0.0 if kind == MCP_PROXY else BURST
+    # Only fields of objects that the operator applies have managers that matter.
+    watched_pods = kind == POD
+
     async def handle(body: kopf.Body, type: str | None, **_: Any) -> None:  # noqa: A002
-        live = dict(body)
+        live = _without_managers(body) if watched_pods else dict(body)
         key = owner_key(live)
         watched.heard(live, key, deleted=type == "DELETED")
         if key is not None:
             enqueue(key, delay)
 
     return handle
+
+
+def _without_managers(body: Mapping[str, Any]) -> Object:
+    metadata = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
+    return {**body, "metadata": metadata}
 
 
 def selectors() -> dict[tuple[str, str, str], str]:

@@ -6,6 +6,7 @@ import random
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -26,7 +27,10 @@ from mcpproxy.desired import BuildOptions
 from mcpproxy.reconcile.reconciler import Reconciler
 from mcpproxy.reconcile.status_updates.status_write_health import StatusWriteHealth
 
-WORKERS: Final = 8
+INITIAL_LISTS: Final = 60.0
+"""Seconds for which passes wait at most until the watches have delivered what exists."""
+WORKERS: Final = 16
+"""Number of passes at once, each of which waits for one request at a time."""
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +53,7 @@ class LeaderTasks:
         options: BuildOptions,
         metrics: OperatorMetrics,
         watches: Watches,
+        is_busy: Callable[[], bool],
     ) -> None:
         self.queue: WorkQueue[ProxyKey] = WorkQueue(asyncio.get_running_loop(), jitter, metrics)
         spacing = PassSpacing(time.monotonic, self.queue.add_after)
@@ -64,6 +69,7 @@ class LeaderTasks:
             writes=self.statuses,
         )
         self._metrics = metrics
+        self._is_busy = is_busy
 
     async def run(self) -> None:
         """Reconcile MCPProxies until cancelled."""
@@ -72,7 +78,7 @@ class LeaderTasks:
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(WORKERS):
-                    group.create_task(run_worker(*parts))
+                    group.create_task(run_worker(*parts, self._is_busy))
         finally:
             self.queue.close()
             await self.fleet.close()
@@ -91,11 +97,13 @@ class Manager:
         election: LeaderElector | None,
         pace: ResyncConfig,
         kinds_changed: Callable[[], object] = lambda: None,
+        is_busy: Callable[[], bool] = lambda: False,
     ) -> None:
         """Without an `election`, the operator leads from the start. `kinds_changed` is called when
-        a watched kind was installed or removed."""
+        a watched kind was installed or removed. `is_busy` returns True while the API server is."""
         self._parts = (cluster, reader, options, metrics)
         self._election = election
+        self._is_busy = is_busy
         self._term: LeaderTasks | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.watches: Watches = {
@@ -160,11 +168,15 @@ class Manager:
         return self.wrong() or (self._term.statuses.problem() if self._term else None)
 
     async def _lead(self) -> None:
-        term = self._term = LeaderTasks(*self._parts, self.watches)
+        term = self._term = LeaderTasks(*self._parts, self.watches, self._is_busy)
         try:
             for watched in self.watches.values():
                 for key in watched.owners():
                     term.queue.add(key)
+            # A pass that runs earlier asks the API server for what the watches are about to bring.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(INITIAL_LISTS):
+                    await self._resync.settled.wait()
             await term.run()
         finally:
             self._term = None

@@ -17,7 +17,7 @@ LOOK: Final = 60.0
 """Seconds between two lists, on average."""
 EVERYTHING: Final = 10
 """Number of lists after which every MCPProxy is reconciled."""
-FIRST_LOOK: Final = 1.0
+FIRST_LOOK: Final = 0.5
 """Seconds between two lists until the watches have caught up for the first time."""
 
 
@@ -53,6 +53,8 @@ class Resync:
         self._installed: dict[ResourceKind, bool] = {}
         self.caught_up = False
         """True once every watch has delivered the objects that existed when it began."""
+        self.settled = asyncio.Event()
+        """Set once this is so for all kinds that the API server lists."""
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -88,12 +90,17 @@ class Resync:
             self._kinds_changed()
 
     async def _has_caught_up(self) -> bool:
+        refused = False
         for kind, watched in self._watches.items():
             listed = await self._list(kind)
-            if listed is None or watched.lacks(listed):
+            if listed is None:
+                refused = True
+            elif watched.lacks(listed):
                 return False
-            watched.store.is_fresh = True
-        return True
+            else:
+                watched.store.is_fresh = True
+        self.settled.set()
+        return not refused
 
     async def _list(self, kind: ResourceKind) -> dict[Name, ObjectVersion] | None:
         """Return the objects of one kind; None if the API server does not list them."""

@@ -18,6 +18,7 @@ from mcpproxy.cluster.errors import ClusterError
 from mcpproxy.cluster.kubeconfig import ClusterConfig
 from mcpproxy.cluster.pods.status_stream import HttpPodStatusReader, PodAccess
 from mcpproxy.cluster.resources import MCP_PROXY
+from mcpproxy.cluster.write_pace import ResponseTimes
 from mcpproxy.controller.healthz import application
 from mcpproxy.controller.kopf_settings import STOP_SECONDS, kopf_settings, register_login
 from mcpproxy.controller.kopf_watches import register_watches
@@ -90,14 +91,20 @@ async def run(access: ClusterConfig, configuration: OperatorConfig) -> bool:
     async with AsyncExitStack() as stack:
         election = _election(access, configuration, metrics, stack)
         leads = election.leads if election else lambda: True
+        times = ResponseTimes(time.monotonic)
         cluster = KubeClient(
-            access.configuration, may_write=leads, wrote=metrics.wrote, read=metrics.read
+            access.configuration,
+            may_write=leads,
+            wrote=metrics.wrote,
+            read=metrics.read,
+            took=times.record,
         )
         stack.push_async_callback(cluster.close)
         reader = HttpPodStatusReader(access.configuration, configuration.pod_access)
         stack.push_async_callback(reader.close)
         parts = (configuration.namespaces, configuration.options, metrics, election)
-        machine = Manager(cluster, reader, *parts, configuration.pace, ending.kinds_changed)
+        callbacks = (ending.kinds_changed, times.is_busy)
+        machine = Manager(cluster, reader, *parts, configuration.pace, *callbacks)
         stack.push_async_callback(machine.stop)
 
         def not_ready() -> str | None:

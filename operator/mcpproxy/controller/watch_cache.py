@@ -34,6 +34,8 @@ class WatchCache:
         self._owned: Counter[ProxyKey] = Counter()
         """Numbers of known objects by owner."""
         self._behind: dict[Name, tuple[ObjectVersion | None, float]] = {}
+        self._listed: dict[Name, int] = {}
+        """Versions of the newest list."""
         self._heard_at = clock()
         self.store = ObjectCache()
         """The objects themselves."""
@@ -41,21 +43,38 @@ class WatchCache:
     def heard(self, live: Object, owner: ProxyKey | None, *, deleted: bool) -> None:
         """Record an event of the watch."""
         self._heard_at = self._clock()
-        name = name_of(live)
+        name, version = name_of(live), version_of(live)
+        known = self._known.get(name)
+        if known is not None and version < known.version:
+            return
+        if version > self._listed.get(name, 0):
+            self._forget_deleted()
         # The next comparison decides if this version is new enough.
         self._behind.pop(name, None)
+        self._forget(name)
+        if deleted:
+            self.store.drop(name)
+        else:
+            self.store.put(live, owner)
+            self._known[name] = ObjectVersion(version, owner)
+            if owner is not None:
+                self._owned[owner] += 1
+
+    def _forget_deleted(self) -> None:
+        """Forget objects that the newest list lacks, because the watch has delivered a later event.
+
+        Kopf reports no deletion that happened before it listed the objects again.
+        """
+        for name in [name for name in self._behind if name not in self._listed]:
+            del self._behind[name]
+            self._forget(name)
+
+    def _forget(self, name: Name) -> None:
         before = self._known.pop(name, None)
         if before is not None and before.owner is not None:
             self._owned[before.owner] -= 1
             if not self._owned[before.owner]:
                 del self._owned[before.owner]
-        if deleted:
-            self.store.drop(name)
-        else:
-            self.store.put(live, owner)
-            self._known[name] = ObjectVersion(version_of(live), owner)
-            if owner is not None:
-                self._owned[owner] += 1
 
     def knows(self, owner: ProxyKey) -> bool:
         """Return True if an object of this MCPProxy is known."""
@@ -68,7 +87,8 @@ class WatchCache:
     def compare(self, listed: Mapping[Name, ObjectVersion]) -> set[ProxyKey]:
         """Note the objects that the watch has missed, and return their owners."""
         now = self._clock()
-        self.store.drop_older({name: there.version for name, there in listed.items()})
+        self._listed = {name: there.version for name, there in listed.items()}
+        self.store.drop_older(self._listed)
         behind: dict[Name, tuple[ObjectVersion | None, float]] = {}
         concerned = set()
         for name in listed.keys() | self._known.keys():
@@ -79,6 +99,7 @@ class WatchCache:
             behind[name] = since if since and since[0] == known else (known, now)
             concerned |= {seen.owner for seen in (known, there) if seen and seen.owner}
         self._behind = behind
+        self.store.incomplete = frozenset(concerned)
         return concerned
 
     def behind(self) -> float:

@@ -25,6 +25,8 @@ SLOW: Final = 2.0
 """Seconds after which a worker takes the next key while a pass continues."""
 WAITING: Final = 64
 """Number of unfinished passes of one worker."""
+WAITING_WHEN_BUSY: Final = 1
+"""Number of unfinished passes of one worker while the API server is busy."""
 
 
 async def run_worker(
@@ -33,11 +35,15 @@ async def run_worker(
     recorder: PassRecorder,
     clock: Callable[[], float],
     logged: dict[ProxyKey, str] | None = None,
+    is_busy: Callable[[], bool] = lambda: False,
 ) -> None:
     """Reconcile one key after another until cancelled.
 
     A pass that takes long, for example because of a webhook, does not delay other MCPProxies: it
-    continues beside theirs. Workers share `logged`, the last logged error of each failing MCPProxy.
+    continues beside theirs. While the API server `is_busy`, no pass runs beside a slow one,
+    because it would only make all of them slower.
+
+    Workers share `logged`, the last logged error of each failing MCPProxy.
     """
     logged = {} if logged is None else logged
     waiting: set[asyncio.Task[None]] = set()
@@ -52,7 +58,7 @@ async def run_worker(
 
     try:
         while True:
-            if len(waiting) >= WAITING:
+            while len(waiting) >= (WAITING_WHEN_BUSY if is_busy() else WAITING):
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             task = asyncio.create_task(run(await queue.get()))
             waiting.add(task)

@@ -1,7 +1,9 @@
 """Writer of children: carries out a plan, and prunes ConfigMaps of earlier configurations."""
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
 
@@ -9,7 +11,8 @@ from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.cluster.client import Cluster
-from mcpproxy.cluster.resources import ProxyKey, kind_of
+from mcpproxy.cluster.resources import SECRET, SERVICE, ProxyKey, kind_of
+from mcpproxy.cluster.write_pace import Turns
 from mcpproxy.desired import config_map
 from mcpproxy.reconcile.field_conflicts import FieldConflicts
 from mcpproxy.reconcile.object_views import deployment_view, mounted_config_map
@@ -46,12 +49,24 @@ class ChildWriter:
         self._secrets = SealingSecrets(cluster, now)
         self._mutations = ServerMutations()
         self._conflicts = FieldConflicts(now, reverted)
+        self._allocations = Turns()
+        self._written: Counter[str] = Counter()
+        self._writing: dict[ProxyKey, str] = {}
 
     def forget(self, key: ProxyKey) -> None:
         """Forget an MCPProxy that no longer exists."""
         self._secrets.forget(key)
         self._mutations.forget(key)
         self._conflicts.forget(key)
+        self._writing.pop(key, None)
+
+    def progress(self, key: ProxyKey) -> tuple[str, int]:
+        """Return the kind that is being written for an MCPProxy, and how many were in total.
+
+        A server that responds to other writes of this kind is busy, and will respond to this one.
+        """
+        kind = self._writing.get(key, "")
+        return kind, self._written[kind]
 
     def is_in_sync(self, key: ProxyKey, manifest: Object, live: Object) -> bool:
         """Return True if applying the manifest would change nothing."""
@@ -70,7 +85,9 @@ class ChildWriter:
         """
         if plan.blocked is not None:
             return snapshot, self._conflicts.until_quiet(key)
+        self._writing[key] = SECRET.name
         await self._secrets.ensure(key, proxy, snapshot)
+        self._written[SECRET.name] += 1
         children = {kind_and_name(child): child for child in snapshot.children}
         for child in (*plan.replace, *plan.prune):
             await self._delete(child)
@@ -115,7 +132,11 @@ class ChildWriter:
     async def _apply_step(self, key: ProxyKey, step: ApplyStep, before: Object | None) -> Object:
         if step.hand_over is not None and step.uid is not None:
             await self._cluster.hand_over(step.hand_over, step.uid)
-        stored = await self._cluster.apply(step.manifest, step.uid)
+        kind = self._writing[key] = step.manifest["kind"]
+        allocates = kind == SERVICE.name and step.uid is None
+        async with self._allocations.take() if allocates else nullcontext():
+            stored = await self._cluster.apply(step.manifest, step.uid)
+        self._written[kind] += 1
         log.info("applied %s %s of %s/%s", *kind_and_name(stored), *key)
         self._conflicts.applied(key, step.manifest, before)
         self._mutations.remember(key, step.manifest, stored)

@@ -126,7 +126,11 @@ class Reconciler:
     async def _reconcile_children(self, key: ProxyKey, snapshot: Snapshot) -> Outcome:
         """Build, plan and apply the children; report it if the API server is slow."""
         writes = self._plan_and_apply(key, snapshot)
-        outcome, slow = await await_writes(writes, lambda: self._status.write(snapshot, SLOW_WRITE))
+        outcome, slow = await await_writes(
+            writes,
+            lambda: self._children.progress(key),
+            lambda: self._status.write(snapshot, SLOW_WRITE),
+        )
         if not slow:
             return outcome
         parent = await self._cluster.get(MCP_PROXY, *key) or snapshot.parent

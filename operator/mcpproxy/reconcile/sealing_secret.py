@@ -29,26 +29,33 @@ class SealingSecrets:
         self._cluster = cluster
         self._now = now
         self._attempts: dict[ProxyKey, datetime] = {}
+        self._undeployed: set[ProxyKey] = set()
+        """MCPProxies whose Secret exists, and whose Deployment has not existed since."""
 
     def forget(self, key: ProxyKey) -> None:
         """Forget an MCPProxy that no longer exists."""
         self._attempts.pop(key, None)
+        self._undeployed.discard(key)
 
     async def ensure(self, key: ProxyKey, proxy: MCPProxy, snapshot: Snapshot) -> None:
         """Create the Secret unless the pods prove that it exists."""
         owner = OwnerRef(key.name, snapshot.parent["metadata"]["uid"])
         name = constants.sealing_secret_name(owner.name, owner.uid)
         deployment, now = snapshot.deployment, self._now()
-        if deployment is not None and _is_mounted(deployment, snapshot.pods, name, now):
-            return
+        if deployment is not None:
+            self._undeployed.discard(key)
+            if _is_mounted(deployment, snapshot.pods, name, now):
+                return
         last = self._attempts.get(key)
         recent = last is not None and (now - last).total_seconds() < RETRY
-        if deployment is not None and recent:
+        if recent and (deployment is not None or key in self._undeployed):
             return
         random = secrets.token_bytes(sealing_secret.KEY_BYTES)
         if await self._cluster.create(sealing_secret.build(proxy, owner, random)):
             log.info("created Secret %s of %s/%s", name, *key)
         self._attempts[key] = now
+        if deployment is None:
+            self._undeployed.add(key)
 
 
 def _is_mounted(deployment: Object, pods: Sequence[Object], secret: str, now: datetime) -> bool:

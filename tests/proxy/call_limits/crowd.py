@@ -10,8 +10,12 @@ from mcpproxy.proxy.call_limits.call_limits import CallLimits, CallPermit
 from mcpproxy.proxy.call_limits.instances.owner_store import OwnerStore
 from mcpproxy.proxy.call_limits.rules import RuleSet
 from mcpproxy.proxy.call_limits.store import Store
+from mcpproxy.proxy.call_limits.window import Rate, lease_size
 from mcpproxy.proxy.core.access import CallLimitExceeded
 from mcpproxy.proxy.core.exchange import ClientIdentity
+
+PER_MINUTE = 600
+LEASE = lease_size(Rate(PER_MINUTE, 60.0, 0))
 
 
 class Clock:

@@ -1,24 +1,25 @@
 """Instances that count calls together admit no more than one would, with few messages."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from mcpproxy.limits import instances as limits_of_instances
-from mcpproxy.limits.limit import Limit
-from mcpproxy.proxy.call_limits.instances import members as members_module
 from mcpproxy.proxy.call_limits.instances import owner_store, peers
 from mcpproxy.proxy.call_limits.rules import RuleSet
-from mcpproxy.proxy.call_limits.window import LEASES, Rate, lease_size
-from tests.proxy.call_limits.crowd import Clock, Crowd, a_client, a_request, a_rule, admitted
+from mcpproxy.proxy.call_limits.window import LEASES
+from tests.proxy.call_limits.crowd import (
+    LEASE,
+    PER_MINUTE,
+    Crowd,
+    a_client,
+    a_rule,
+    admitted,
+)
 
-PER_MINUTE = 600
-LEASE = lease_size(Rate(PER_MINUTE, 60.0, 0))
 MINUTES = 10
 
 
@@ -66,25 +67,6 @@ async def flooded(
         crowd.clock.now += 1 / rate
     await crowd.settle()
     return Traffic(times, number)
-
-
-@pytest_asyncio.fixture
-async def crowds() -> AsyncIterator[Callable[..., Any]]:
-    """Starts instances; they end with the test."""
-    started: list[Crowd] = []
-
-    async def start(count: int, *rules: Any, **options: Any) -> Crowd:
-        rules = rules or (a_rule(calls=PER_MINUTE, window="1m"),)
-        crowd = Crowd(Clock(), rules, **options)
-        started.append(crowd)
-        for number in range(count):
-            await crowd.start(number + 1)
-        crowd.messages.clear()
-        return crowd
-
-    yield start
-    for crowd in started:
-        await crowd.stop()
 
 
 @pytest.mark.parametrize("burst", [None, 50])
@@ -303,107 +285,3 @@ async def test_a_call_waits_for_a_silent_store_for_a_bounded_time(
     began = loop.time()
     await admitted(crowd.limits[other])
     assert loop.time() - began < 2.0
-
-
-async def test_an_instance_cannot_have_more_than_a_lease_at_a_time(
-    crowds: Callable[..., Any],
-) -> None:
-    crowd = await crowds(2)
-    owner = crowd.owner()
-    key = RuleSet(crowd.rules).rules[0].key("p", a_client())
-    subject = {"rule": key.rule, "subject": key.subject, "calls": 600, "period": 60.0, "burst": 0}
-    message = {
-        "type": "lease",
-        "sender": "10.9.9.9:1",
-        "subject": subject,
-        "wanted": 1_000_000,
-        "snapshot": [],
-    }
-    answer = json.loads(await crowd.deliver(owner, json.dumps(message).encode()))
-    assert answer["count"] == LEASE
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"wanted": -5},
-        {"wanted": "all"},
-        {"subject": {"rule": "r", "subject": "x" * 600, "calls": 1, "period": 1, "burst": 0}},
-        {"subject": {"rule": "r", "subject": "", "calls": 0, "period": 60, "burst": 0}},
-        {"subject": {"rule": "r", "subject": "", "calls": 5, "period": 0, "burst": 0}},
-        {"snapshot": [{"counter": "c", "sequence": -1, "history": []}]},
-        {"snapshot": [{"counter": "c", "sequence": 1, "history": [[-1.0, 1]]}]},
-        {"snapshot": [{"counter": "c", "sequence": 1, "history": [[1.0, 1]] * 40}]},
-        {"snapshot": [{"counter": "c", "sequence": 1, "history": []}] * 40},
-        {"type": "other"},
-    ],
-    ids=str,
-)
-async def test_a_malformed_message_of_an_instance_is_refused(
-    crowds: Callable[..., Any], change: dict[str, Any]
-) -> None:
-    crowd = await crowds(2)
-    message: dict[str, Any] = {
-        "type": "lease",
-        "sender": "10.9.9.9:1",
-        "subject": {"rule": "r", "subject": "", "calls": 5, "period": 60.0, "burst": 0},
-        "wanted": 1,
-        "snapshot": [],
-        **change,
-    }
-    with pytest.raises(ValueError, match=r"\w"):
-        await crowd.deliver(crowd.addresses[0], json.dumps(message).encode())
-
-
-async def test_an_instance_cannot_give_back_more_than_a_lease_at_a_time(
-    crowds: Callable[..., Any],
-) -> None:
-    crowd = await crowds(2)
-    owner = crowd.owner()
-    key = RuleSet(crowd.rules).rules[0].key("p", a_client())
-    for _ in range(PER_MINUTE):
-        await admitted(crowd.limits[owner])
-    subject = {"rule": key.rule, "subject": key.subject, "calls": 600, "period": 60.0, "burst": 0}
-    message = {
-        "type": "withdraw",
-        "sender": "10.9.9.9:1",
-        "subject": subject,
-        "count": 600,
-        "counter": "another process",
-        "booked": crowd.clock.now,
-    }
-    await crowd.deliver(owner, json.dumps(message).encode())
-    assert await admitted(crowd.limits[owner]) is None, "this process has counted the calls"
-    message["counter"] = crowd.store(owner)._counts.counter
-    await crowd.deliver(owner, json.dumps(message).encode())
-    crowd.clock.now += 1.0
-    (other,) = set(crowd.addresses) - {owner}
-    more = [await admitted(crowd.limits[other]) for _ in range(PER_MINUTE)]
-    assert sum(permit is not None for permit in more) <= LEASE
-
-
-async def test_messages_beyond_the_limit_are_not_sent(
-    crowds: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    crowd = await crowds(2)
-    limit: Limit = replace(limits_of_instances.COUNTING_TASKS, value=2)
-    monkeypatch.setattr(peers, "COUNTING_TASKS", limit)
-    owner = crowd.owner()
-    for _ in range(PER_MINUTE):
-        crowd.limits[owner].admit_at_once(a_request(), "p", a_client())
-    assert limit.reached > 0
-    assert len(crowd.store(owner)._peers._tasks) <= 2
-    await crowd.settle()
-
-
-async def test_instances_beyond_the_limit_are_not_known(
-    crowds: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    crowd = await crowds(1)
-    monkeypatch.setattr(members_module, "KNOWN", replace(limits_of_instances.KNOWN, value=3))
-    for number in range(10):
-        message = {"type": "greet", "sender": f"10.9.9.{number}:1"}
-        await crowd.deliver(crowd.addresses[0], json.dumps(message).encode())
-    members = crowd.store(crowd.addresses[0]).members
-    assert members is not None
-    assert len(members.others) == 3

@@ -8,7 +8,7 @@ from mcpproxy.api.v1alpha1.status import MCPProxyStatus
 from mcpproxy.cluster.resources import ProxyKey
 from mcpproxy.status import reasons
 
-PAUSE: Final = 5.0
+PAUSE: Final = 15.0
 """Seconds between two statuses that differ only in numbers of pods."""
 
 

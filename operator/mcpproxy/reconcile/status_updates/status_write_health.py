@@ -71,22 +71,31 @@ class StatusWriteHealth:
 
 T = TypeVar("T")
 
-SLOW_PASS: Final = 3.0
-"""Seconds that the writes of a pass may take before the status reports them."""
+SLOW_WRITES: Final = 3.0
+"""Seconds without a response to a write after which the status reports it."""
 SLOW_WRITE: Final = ConditionReason(
     reasons.API_SERVER_UNAVAILABLE, "the API server has not yet responded to the write of a child"
 )
 
 
 async def await_writes(
-    writes: Coroutine[Any, Any, T], report_slow: Callable[[], Awaitable[object]]
+    writes: Coroutine[Any, Any, T],
+    progress: Callable[[], object],
+    report_slow: Callable[[], Awaitable[object]],
 ) -> tuple[T, bool]:
-    """Return the result of the writes, and True if `report_slow` was called before they ended."""
+    """Return the result of the writes, and True if `report_slow` was called before they ended.
+
+    `progress` returns a value that changes while the server responds to writes, if only of other
+    MCPProxies. A busy server delays each write a little, which is not worth another write.
+    """
     task = asyncio.ensure_future(writes)
     try:
-        done, _ = await asyncio.wait({task}, timeout=SLOW_PASS)
-        if done:
-            return task.result(), False
+        before: object = None
+        while before != progress():
+            before = progress()
+            done, _ = await asyncio.wait({task}, timeout=SLOW_WRITES)
+            if done:
+                return task.result(), False
         with suppress(ClusterError):
             await report_slow()
         return await task, True

@@ -72,7 +72,7 @@ _OPAQUE: Final = re.compile(
     r"""|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')""",
     re.DOTALL,
 )
-"""Comments and texts, whose content is not code; in raw texts, a backslash escapes nothing."""
+"""Comments and texts, which do not contain code; in raw texts, a backslash escapes nothing."""
 _POSITION: Final = re.compile(r"<input>:(\d+):(\d+): (?:Syntax error: )?([^\n]*)")
 _MAX_SHOWN: Final = 200
 

@@ -1,0 +1,1 @@
+"""Measurement of the operator with many MCPProxies, at an API server without machines."""
