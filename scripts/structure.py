@@ -96,6 +96,7 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
             "proxy/config/start_times.py",
             "proxy/core/catalog/capabilities.py",
             "proxy/core/catalog/class_lists.py",
+            "pages/security.py",
             "proxy/core/catalog/component_selection.py",
             "proxy/core/tokens/key_rotation.py",
             "proxy/core/translation/task_ids.py",

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcpproxy.api.authority import is_loopback, names_this_machine
 from mcpproxy.pages.html import Html, join, tag, untrusted, untrusted_lines
-from mcpproxy.pages.security import Visit, is_loopback, names_this_machine
+from mcpproxy.pages.security import Visit
 
 HOSTILE = (
     "<script>alert(1)</script>",

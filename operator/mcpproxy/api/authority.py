@@ -5,11 +5,13 @@ parsers read a name differently, one web page could pass as another.
 """
 
 import re
-from ipaddress import AddressValueError, IPv6Address
+from ipaddress import AddressValueError, IPv6Address, ip_address
 from typing import Final, NamedTuple
 
 MAX_PORT: Final = 65535
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+LOCALHOST: Final = "localhost"
+FOREIGN_HOST: Final = "the Host header does not name this machine; use localhost or an IP address"
 # unreserved, pct-encoded and sub-delims; an IPv4 address is a registered name as well.
 _NAME: Final = r"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+"
 _LITERAL: Final = r"\[[0-9A-Fa-f:.]+\]"
@@ -70,3 +72,42 @@ def _normalized(host: str) -> str | None:
 def join_host_port(host: str, port: int) -> str:
     """Return `host:port` as in a URL. The host has no brackets and may be an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_loopback(address: str | None) -> bool:
+    """Return True if a connection comes from the same machine or pod."""
+    if address is None:
+        return False
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    return parsed.is_loopback
+
+
+def names_this_machine(host: str | None) -> bool:
+    """Return True if a Host header is `localhost` or an IP address.
+
+    Names of other kinds can be rebound: their owners decide to which address they refer.
+    """
+    authority = None if host is None else parse_authority(host)
+    if authority is None:
+        return False
+    if authority.host == LOCALHOST or authority.host.endswith(f".{LOCALHOST}"):
+        return True
+    try:
+        ip_address(authority.host.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+def is_rebound(local: str | None, host: str | None) -> bool:
+    """Return True for a request to a loopback address by a name that may belong to anyone.
+
+    `local` is the address of this end of the connection, and `host` the Host header. A web page
+    that rebinds its own name to a loopback address sends such requests.
+    """
+    return host is not None and is_loopback(local) and not names_this_machine(host)

@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from mcpproxy.api.authority import FOREIGN_HOST, is_rebound
 from mcpproxy.api.v1alpha1.status import PodReport
-from mcpproxy.pages.security import FOREIGN_HOST, Visit
 from mcpproxy.proxy.admin.watchers import StatusWatchers
 from mcpproxy.proxy.config.options import AdminPage
 from mcpproxy.proxy.telemetry.metrics import CONTENT_TYPE
@@ -43,10 +43,9 @@ class AdminSource(Protocol):
         """Return the result of a `PageRequest`; both are JSON. Raise TimeoutError."""
 
 
-def _visit(request: Request) -> Visit:
+def _is_rebound(request: Request) -> bool:
     server = request.scope.get("server")
-    peer = request.client.host if request.client else None
-    return Visit(peer, server[0] if server else None, request.headers.get("host"))
+    return is_rebound(server[0] if server else None, request.headers.get("host"))
 
 
 class AdminApp:
@@ -92,12 +91,12 @@ class AdminApp:
         return PlainTextResponse(why_not + "\n", status_code=503)
 
     async def _metrics(self, request: Request) -> Response:
-        if _visit(request).is_rebound:
+        if _is_rebound(request):
             return PlainTextResponse(FOREIGN_HOST + "\n", status_code=421)
         return Response(await self._source.metrics(), 200, None, CONTENT_TYPE)
 
     async def _status(self, request: Request) -> Response:
-        if _visit(request).is_rebound:
+        if _is_rebound(request):
             return PlainTextResponse(FOREIGN_HOST + "\n", status_code=421)
         if "watch" in request.query_params:
             address = request.client.host if request.client else ""
