@@ -118,12 +118,9 @@ class Reconciler:
 
     async def _reconcile_children(self, key: ProxyKey, snapshot: Snapshot) -> Outcome:
         """Build, plan and apply the children; report it if the API server is slow."""
-        writes = self._plan_and_apply(key, snapshot)
-        outcome, slow = await await_writes(
-            writes,
-            lambda: self._children.progress(key),
-            lambda: self._status.write(snapshot, SLOW_WRITE),
-        )
+        progress = partial(self._children.progress, key)
+        report = partial(self._status.write, snapshot, SLOW_WRITE)
+        outcome, slow = await await_writes(self._plan_and_apply(key, snapshot), progress, report)
         if not slow:
             return outcome
         parent = await self._cluster.get(MCP_PROXY, *key) or snapshot.parent
@@ -160,7 +157,6 @@ class Reconciler:
         return await self._status.write(outcome.snapshot, outcome.blocked, outcome.pending_changes)
 
     def _watch_reports(self, key: ProxyKey, snapshot: Snapshot) -> None:
-        """Watch the reports of running pods; keep the watched ones if pods could not be read."""
         if snapshot.knows_pods:
             self._reports.follow(key, filter(None, map(pod_address, snapshot.pods)))
 

@@ -388,8 +388,7 @@ async def test_a_web_page_that_rebinds_its_name_reads_neither_status_nor_metrics
 ) -> None:
     _, url = await _listing(stack)
     running = await proxy({"name": "weather", "url": url})
-    foreign = {"host": "attacker.example:9090"}
-    laptop = _visitor(running, "local", "127.0.0.1", "127.0.0.1")
+    foreign, laptop = {"host": "a.example:90"}, _visitor(running, "local", "127.0.0.1", "127.0.0.1")
     # In a cluster, the port is at the address of the pod, and names are those of Services.
     async with laptop as visitor, _visitor(running, "local", "10.0.0.9") as in_cluster:
         for path in ("/status", "/metrics"):
