@@ -347,6 +347,16 @@ EXTERNAL_DECISIONS: Final = Limit(
     beyond="JSON-RPC error -32000, whatever onFailure says; clients with few calls keep a share",
     test="test_one_client_cannot_occupy_all_external_decisions",
 )
+EXTERNAL_TURNS: Final = Limit(
+    name="external-turns",
+    value=8,
+    unit="count",
+    counts="calls of one caller that the service of spec.authorization.external decides at a time",
+    share="principal",
+    beyond="calls wait for their turn; after spec.authorization.external.timeout they get JSON-RPC"
+    " error -32602, whatever onFailure says",
+    test="test_calls_that_wait_for_other_calls_of_their_caller_are_denied_whatever_on_failure_says",
+)
 EXTERNAL_QUESTION: Final = Limit(
     name="external-question",
     value=1024 * 1024,

@@ -40,12 +40,21 @@ class Service:
     status: int = 200
     asked: list[Any] = field(default_factory=list)
     hold: asyncio.Event | None = None
+    capacity: int = 1000
+    """Number of requests at a time; more of them get no answer."""
+    running: int = 0
 
     async def decide(self, request: Request) -> Response:
         """Answer a request for a decision."""
-        self.asked.append(json.loads(await request.body()))
-        if self.hold is not None:
-            await self.hold.wait()
+        self.running += 1
+        try:
+            self.asked.append(json.loads(await request.body()))
+            if self.running > self.capacity:
+                await asyncio.Event().wait()
+            if self.hold is not None:
+                await self.hold.wait()
+        finally:
+            self.running -= 1
         body = self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
         return Response(body, self.status, media_type="application/json")
 
@@ -163,7 +172,7 @@ async def test_one_client_cannot_occupy_all_external_decisions(
         calls = [asyncio.create_task(greedy.use("tools", "a_set_a")) for _ in range(20)]
 
         async def refused() -> bool:
-            return limit.reached > 0 and len(service.asked) > 8
+            return limit.reached > 0 and len(service.asked) == limits.EXTERNAL_TURNS.value
 
         await eventually(refused, "the limit to be reached")
         mine = asyncio.create_task(modest.use("tools", "a_set_a"))
@@ -180,6 +189,20 @@ async def test_one_client_cannot_occupy_all_external_decisions(
             frozenset({"jsonrpc", "id", "result"}),
             frozenset({"jsonrpc", "id", "error"}),
         }
+
+
+async def test_calls_that_wait_for_other_calls_of_their_caller_are_denied_whatever_on_failure_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turns = replace(limits.EXTERNAL_TURNS, value=2)
+    monkeypatch.setattr(external_decisions, "EXTERNAL_TURNS", turns)
+    service = Service({"result": False}, capacity=2)
+    async with world(service, onFailure="Allow", timeout="1s") as make:
+        alice = await make("modern")
+        calls = [alice.use("tools", "a_set_a") for _ in range(12)]
+        answers = [last(answer) for answer in await asyncio.gather(*calls)]
+    assert [answer.get("error", {}).get("code") for answer in answers] == [-32602] * 12
+    assert turns.reached > 0
 
 
 @pytest.mark.parametrize("on_failure", ["Deny", "Allow"])

@@ -9,17 +9,22 @@ import itertools
 import json
 import logging
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
 
 from mcpproxy.api.kubernetes.quantities import parse_duration
 from mcpproxy.api.v1alpha1.access.authorization import ExternalDecision
-from mcpproxy.limits.clients import EXTERNAL_ANSWER, EXTERNAL_DECISIONS, EXTERNAL_QUESTION
+from mcpproxy.limits.clients import (
+    EXTERNAL_ANSWER,
+    EXTERNAL_DECISIONS,
+    EXTERNAL_QUESTION,
+    EXTERNAL_TURNS,
+)
 from mcpproxy.proxy.authorization.call_arguments import read_params
 from mcpproxy.proxy.core.access import AccessDenied
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.core.identity import Identity
-from mcpproxy.proxy.fair_shares import FairShares
+from mcpproxy.proxy.fair_shares import FairShares, Holder
 from mcpproxy.proxy.http1.client.client import HttpClient
 from mcpproxy.proxy.http1.errors import HttpClientError
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, UNAVAILABLE, Message, RpcError
@@ -41,7 +46,8 @@ class NoDecision(Exception):
 
 
 class RefusedByService(Exception):
-    """The service does not accept the request, such as because of its size."""
+    """The request prevents the decision itself: by its content, or because of other requests of
+    its caller."""
 
 
 class ExternalDecisions:
@@ -58,6 +64,8 @@ class ExternalDecisions:
         self._allows_on_failure = spec.on_failure == "Allow"
         self._http = HttpClient(spec.url, self._timeout, tls, resolve)
         self._running: FairShares[int] = FairShares(EXTERNAL_DECISIONS.value)
+        self._turns: dict[Holder, asyncio.Semaphore] = {}
+        """Turns of callers whose calls run or wait. A caller must not make the service fail."""
         self._numbers = itertools.count(1)
         self._failing = False
 
@@ -102,7 +110,7 @@ class ExternalDecisions:
         number = next(self._numbers)
         self._running.add(number, client.holder)
         try:
-            async with asyncio.timeout(self._timeout):
+            async with self._turn(client.holder), asyncio.timeout(self._timeout):
                 return await self._post(question)
         except TimeoutError:
             raise NoDecision(f"no answer within {self._timeout:g} s") from None
@@ -110,6 +118,26 @@ class ExternalDecisions:
             raise NoDecision(str(error)) from None
         finally:
             self._running.discard(number)
+            if not self._running.held(client.holder):
+                self._turns.pop(client.holder, None)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, holder: Holder) -> AsyncIterator[None]:
+        """Wait until few other calls of the caller are decided. Raise RefusedByService."""
+        turns = self._turns.get(holder)
+        if turns is None:
+            turns = self._turns[holder] = asyncio.Semaphore(EXTERNAL_TURNS.value)
+        if turns.locked():
+            EXTERNAL_TURNS.record()
+        try:
+            async with asyncio.timeout(self._timeout):
+                await turns.acquire()
+        except TimeoutError:
+            raise RefusedByService from None
+        try:
+            yield
+        finally:
+            turns.release()
 
     async def _post(self, body: bytes) -> bool:
         response = await self._http.request(b"POST", _HEADERS, body)
