@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from mcpproxy.limits.authentication import CREDENTIALS
+from mcpproxy.limits.access import CREDENTIALS
 from scripts.conformance_servers import manifest_of, proxy
 from tests.resource_server import scenarios
 from tests.resource_server.issuer_server import serving

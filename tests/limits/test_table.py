@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from mcpproxy.limits import (
+    access,
     audit,
-    authentication,
     backends,
     clients,
     extensions,
@@ -38,8 +38,8 @@ SOURCE = "\n".join(
     if path.parent.name != "limits"
 )
 MODULES = (
+    access,
     audit,
-    authentication,
     backends,
     clients,
     extensions,

@@ -4,8 +4,8 @@ from types import ModuleType
 from typing import Final
 
 from mcpproxy.limits import (
+    access,
     audit,
-    authentication,
     backends,
     clients,
     extensions,
@@ -25,7 +25,7 @@ def _defined_in(module: ModuleType) -> tuple[Limit, ...]:
 CLIENTS: Final = (
     *_defined_in(http),
     *_defined_in(clients),
-    *_defined_in(authentication),
+    *_defined_in(access),
     *_defined_in(audit),
 )
 BACKENDS: Final = (

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mcpproxy.api.v1alpha1 import ApiKey
-from mcpproxy.limits.authentication import (
+from mcpproxy.limits.access import (
     ADMISSIONS,
     ADMITTED_FOR,
     CREDENTIALS,

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from mcpproxy.limits.authentication import KEYS, KEYS_KEPT, KEYS_REFETCH
+from mcpproxy.limits.access import KEYS, KEYS_KEPT, KEYS_REFETCH
 from mcpproxy.proxy.authentication.tokens import parse_token
 from mcpproxy.proxy.authentication.verification_keys import InvalidKeySet, parse_key_set
 from tests.proxy.authentication.stage import Stage

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mcpproxy.limits import clients as limits
+from mcpproxy.limits import access as limits
 from mcpproxy.proxy.authorization import policy as policies
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.identity import ANONYMOUS, Identity

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mcpproxy.limits import clients as limits
+from mcpproxy.limits import access as limits
 from mcpproxy.proxy.gateway import external_decisions
 from tests.proxy.runtime.callers import AUTHENTICATION, Caller, caller, rule, sign_in, token
 from tests.proxy.runtime.raw import last

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from mcpproxy.api.v1alpha1 import JwtIssuer, Tls
-from mcpproxy.limits.authentication import KEY_DOCUMENT, KEYS_FETCH
+from mcpproxy.limits.access import KEY_DOCUMENT, KEYS_FETCH
 from mcpproxy.proxy.authentication import remote_keys
 from mcpproxy.proxy.authentication.remote_keys import KeyDocuments
 from mcpproxy.proxy.issuers.documents import IssuerError

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from mcpproxy.limits.authentication import ADMISSIONS, ADMITTED_FOR, FORGERIES, FORGING_NETWORKS
+from mcpproxy.limits.access import ADMISSIONS, ADMITTED_FOR, FORGERIES, FORGING_NETWORKS
 from mcpproxy.proxy.core.identity import ANONYMOUS, CLOCK_SKEW, Identity
 from mcpproxy.proxy.fair_shares import FairShares
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from mcpproxy.api.untrusted_text import quote
-from mcpproxy.limits.authentication import CREDENTIALS, WAITING_FOR_KEYS
+from mcpproxy.limits.access import CREDENTIALS, WAITING_FOR_KEYS
 from mcpproxy.proxy.authentication.admissions import (
     ANONYMOUS_ADMISSION,
     Admission,

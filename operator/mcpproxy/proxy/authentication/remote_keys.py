@@ -10,7 +10,7 @@ from typing import Final
 
 from mcpproxy.api.v1alpha1 import JwtIssuer
 from mcpproxy.api.v1alpha1.status import IssuerStatus
-from mcpproxy.limits.authentication import KEY_DOCUMENT, KEYS_FETCH, KEYS_KEPT, KEYS_REFETCH
+from mcpproxy.limits.access import KEY_DOCUMENT, KEYS_FETCH, KEYS_KEPT, KEYS_REFETCH
 from mcpproxy.proxy.authentication.verification_keys import (
     InvalidKeySet,
     KeyListener,

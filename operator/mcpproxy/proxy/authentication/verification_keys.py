@@ -16,7 +16,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm, get_default_
 from jwt.exceptions import PyJWTError
 
 from mcpproxy.api.v1alpha1.status import IssuerStatus
-from mcpproxy.limits.authentication import KEYS
+from mcpproxy.limits.access import KEYS
 from mcpproxy.proxy.authentication.tokens import Token
 
 _RSA: Final = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})

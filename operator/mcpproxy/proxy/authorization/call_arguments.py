@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import Raw
 
 from mcpproxy.api.untrusted_text import quote
-from mcpproxy.limits.clients import CONDITION_BYTES, CONDITION_VALUES
+from mcpproxy.limits.access import CONDITION_BYTES, CONDITION_VALUES
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, NULL, RpcError
 

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 
 from mcpproxy.api.v1alpha1.access.authorization import Authorization
-from mcpproxy.limits.clients import ACCESS_CLASSES
+from mcpproxy.limits.access import ACCESS_CLASSES
 from mcpproxy.proxy.authorization.rules import (
     ComponentSource,
     Key,

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from mcpproxy.api.kubernetes.quantities import parse_duration
 from mcpproxy.api.v1alpha1.access.authorization import ExternalDecision
-from mcpproxy.limits.clients import (
+from mcpproxy.limits.access import (
     EXTERNAL_ANSWER,
     EXTERNAL_DECISIONS,
     EXTERNAL_QUESTION,

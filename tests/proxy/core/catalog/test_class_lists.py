@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mcpproxy.limits import clients as limits
+from mcpproxy.limits import access as limits
 from mcpproxy.proxy.core.catalog import class_lists
 from mcpproxy.proxy.core.catalog.class_lists import OVERHEAD, ClassLists
 

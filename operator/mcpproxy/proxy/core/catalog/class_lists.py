@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Final
 
-from mcpproxy.limits.clients import CLASS_LISTS
+from mcpproxy.limits.access import CLASS_LISTS
 
 OVERHEAD: Final = 512
 """Assumed size of an entry without its list."""

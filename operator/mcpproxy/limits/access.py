@@ -1,4 +1,4 @@
-"""Limits on credentials of clients, and on the issuers that publish keys."""
+"""Limits on credentials of clients, the issuers that publish keys, and decisions about calls."""
 
 from typing import Final
 
@@ -110,4 +110,80 @@ KEYS_KEPT: Final = Limit(
     share="process",
     beyond="the keys are forgotten, and tokens get HTTP 503",
     test="test_keys_of_an_unreachable_issuer_are_forgotten_after_a_day",
+)
+
+# Decisions about calls
+
+ACCESS_CLASSES: Final = Limit(
+    name="access-classes",
+    value=128,
+    unit="count",
+    counts="sets of rules of spec.authorization that apply to some client, with their decisions",
+    share="process",
+    beyond="the least recently used one is dropped, and computed again for its next client",
+    test="test_classes_beyond_the_limit_are_computed_again",
+)
+CLASS_LISTS: Final = Limit(
+    name="class-lists",
+    value=64 * 1024 * 1024,
+    unit="bytes",
+    counts="bytes of the merged lists of clients whose access spec.authorization restricts",
+    share="process",
+    beyond="the least recently used list is dropped, and merged again for its next client",
+    test="test_lists_of_classes_beyond_the_limit_are_dropped",
+)
+CONDITION_BYTES: Final = Limit(
+    name="condition-bytes",
+    value=65536,
+    unit="bytes",
+    counts="bytes of the arguments of a call that is subject to a condition",
+    share="message",
+    beyond="the condition counts as false; without another rule, JSON-RPC error -32602",
+    test="test_arguments_beyond_a_limit_meet_no_condition",
+)
+CONDITION_VALUES: Final = Limit(
+    name="condition-values",
+    value=1000,
+    unit="count",
+    counts="JSON values in the arguments of a call that is subject to a condition",
+    share="message",
+    beyond="the condition counts as false; without another rule, JSON-RPC error -32602",
+    test="test_arguments_beyond_a_limit_meet_no_condition",
+)
+EXTERNAL_DECISIONS: Final = Limit(
+    name="external-decisions",
+    value=64,
+    unit="count",
+    counts="calls that wait for the service of spec.authorization.external",
+    share="process",
+    beyond="JSON-RPC error -32000, whatever onFailure says; clients with few calls keep a share",
+    test="test_one_client_cannot_occupy_all_external_decisions",
+)
+EXTERNAL_TURNS: Final = Limit(
+    name="external-turns",
+    value=8,
+    unit="count",
+    counts="calls of one caller that the service of spec.authorization.external decides at a time",
+    share="principal",
+    beyond="calls wait for their turn; after spec.authorization.external.timeout they get JSON-RPC"
+    " error -32602, whatever onFailure says",
+    test="test_calls_that_wait_for_other_calls_of_their_caller_are_denied_whatever_on_failure_says",
+)
+EXTERNAL_QUESTION: Final = Limit(
+    name="external-question",
+    value=1024 * 1024,
+    unit="bytes",
+    counts="bytes of the input for the service of spec.authorization.external",
+    share="message",
+    beyond="JSON-RPC error -32602, whatever onFailure says",
+    test="test_a_call_too_large_for_a_decision_is_denied_whatever_on_failure_says",
+)
+EXTERNAL_ANSWER: Final = Limit(
+    name="external-answer",
+    value=65536,
+    unit="bytes",
+    counts="bytes of an answer of the service of spec.authorization.external",
+    share="message",
+    beyond="spec.authorization.external.onFailure decides",
+    test="test_an_unreadable_response_of_the_service_counts_as_no_decision",
 )
