@@ -326,12 +326,12 @@ MUTANTS: Final[dict[str, Mutant]] = {
         "parts = (self.issuer, self.subject", "parts = (self.subject", "session-other-issuer"
     ),
     "principal-subject": _identity(
-        "(self.issuer, self.subject, self.client)",
-        "(self.issuer, self.client)",
+        "(self.issuer, self.subject, client)",
+        "(self.issuer, client)",
         "session-other-subject",
     ),
     "principal-token": _identity(
-        "(self.issuer, self.subject, self.client)",
+        "(self.issuer, self.subject, client)",
         "(self.issuer, self.subject, str(self.expires))",
         "session-refreshed-token",
     ),
