@@ -28,7 +28,7 @@ SERVER = shutil.which("valkey-server") or shutil.which("redis-server")
     ],
     ids=lambda options: " ".join(options) or "owner",
 )
-def test_processes_admit_within_two_percent_of_a_rule(options: tuple[str, ...]) -> None:
+def test_processes_admit_no_more_than_two_percent_above_a_rule(options: tuple[str, ...]) -> None:
     short = ("--flood", "--window", "600", "--calls", "200")
     done = subprocess.run(
         [sys.executable, "-m", "bench.limits", *short, *options],
