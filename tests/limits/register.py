@@ -139,7 +139,6 @@ BOUNDED: Final[dict[str, str]] = {
     "proxy/gateway/resource_subscriptions.py:ResourceSubscriptions._listeners": "streams",
     "proxy/authorization/policy.py:Policy._classes": "access-classes",
     "proxy/gateway/external_decisions.py:ExternalDecisions._turn:wait": "external-decisions",
-    "proxy/gateway/external_decisions.py:ExternalDecisions._turns": "external-decisions",
     "proxy/core/catalog/class_lists.py:ClassLists._lists": "class-lists",
     "proxy/gateway/list_subscribers.py:ListSubscribers._subscribers": "subscriptions-in-all",
     "proxy/gateway/list_subscribers.py:ListSubscribers._users": "subscriptions-in-all",

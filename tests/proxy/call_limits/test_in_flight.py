@@ -2,35 +2,27 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from mcpproxy.limits.instances import HOLD_TIME
 from mcpproxy.proxy.call_limits.call_limits import CallPermit
-from tests.proxy.call_limits.crowd import Clock, Crowd, a_client, a_rule, admitted
+from tests.proxy.call_limits.crowd import Crowd, a_client, a_rule, admitted
 
 Start = Callable[..., Any]
 
 
-@pytest_asyncio.fixture
-async def crowds() -> AsyncIterator[Start]:
+@pytest.fixture
+def crowds(crowds: Start) -> Start:
     """Starts instances with a rule of concurrent calls; they end with the test."""
-    started: list[Crowd] = []
 
-    async def start(count: int, in_flight: int, **options: Any) -> Crowd:
-        crowd = Crowd(Clock(), (a_rule(inFlight=in_flight),), **options)
-        started.append(crowd)
-        for number in range(count):
-            await crowd.start(number + 1)
-        crowd.messages.clear()
+    def start(count: int, in_flight: int, **options: Any) -> Awaitable[Crowd]:
+        crowd: Awaitable[Crowd] = crowds(count, a_rule(inFlight=in_flight), **options)
         return crowd
 
-    yield start
-    for crowd in started:
-        await crowd.stop()
+    return start
 
 
 async def _fill(crowd: Crowd, times: int) -> list[CallPermit]:

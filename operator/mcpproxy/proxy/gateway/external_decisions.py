@@ -11,6 +11,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from mcpproxy.api.kubernetes.quantities import parse_duration
 from mcpproxy.api.v1alpha1.access.authorization import ExternalDecision
@@ -64,8 +65,8 @@ class ExternalDecisions:
         self._allows_on_failure = spec.on_failure == "Allow"
         self._http = HttpClient(spec.url, self._timeout, tls, resolve)
         self._running: FairShares[int] = FairShares(EXTERNAL_DECISIONS.value)
-        self._turns: dict[Holder, asyncio.Semaphore] = {}
-        """Turns of callers whose calls run or wait. A caller must not make the service fail."""
+        self._turns: WeakValueDictionary[Holder, asyncio.Semaphore] = WeakValueDictionary()
+        """Turns of callers, while they have calls here. No caller may overload the service."""
         self._numbers = itertools.count(1)
         self._failing = False
 
@@ -118,8 +119,6 @@ class ExternalDecisions:
             raise NoDecision(str(error)) from None
         finally:
             self._running.discard(number)
-            if not self._running.held(client.holder):
-                self._turns.pop(client.holder, None)
 
     @contextlib.asynccontextmanager
     async def _turn(self, holder: Holder) -> AsyncIterator[None]:
