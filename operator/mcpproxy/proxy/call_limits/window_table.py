@@ -1,7 +1,7 @@
 """Windows of all subjects that one process counts, for itself and for other instances."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from mcpproxy.limits.clients import COUNTED_SUBJECTS
 from mcpproxy.limits.instances import KNOWN
@@ -155,15 +155,20 @@ class WindowTable:
         if subject is not None:
             self._shares.touch(key)
             return subject
-        if self._shares.is_full:
-            COUNTED_SUBJECTS.record()
-            oldest = self._shares.choose()
-            if oldest is not None:
-                self._shares.discard(oldest)
-                del self._subjects[oldest]
+        make_room(self._subjects, self._shares)
         self._shares.add(key, (key.rule,))
         subject = self._subjects[key] = _Subject(rate)
         return subject
+
+
+def make_room(subjects: dict[SubjectKey, Any], shares: FairShares[SubjectKey]) -> None:
+    """Remove a subject that was not used for long if there is no room for another one."""
+    if shares.is_full:
+        COUNTED_SUBJECTS.record()
+        oldest = shares.choose()
+        if oldest is not None:
+            shares.discard(oldest)
+            del subjects[oldest]
 
 
 class LocalStore:

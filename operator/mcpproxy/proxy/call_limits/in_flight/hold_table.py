@@ -7,6 +7,7 @@ again and again, so that those of an instance that was killed become free.
 from mcpproxy.limits.clients import COUNTED_SUBJECTS
 from mcpproxy.limits.instances import HOLD_TIME, KNOWN
 from mcpproxy.proxy.call_limits.store import HoldRequest, SubjectKey
+from mcpproxy.proxy.call_limits.window_table import make_room
 from mcpproxy.proxy.fair_shares import FairShares
 
 
@@ -62,12 +63,7 @@ class HoldTable:
             del self._subjects[key]
 
     def _add(self, key: SubjectKey) -> dict[str, tuple[int, float]]:
-        if self._shares.is_full:
-            COUNTED_SUBJECTS.record()
-            oldest = self._shares.choose()
-            if oldest is not None:
-                self._shares.discard(oldest)
-                del self._subjects[oldest]
+        make_room(self._subjects, self._shares)
         self._shares.add(key, (key.rule,))
         holders = self._subjects[key] = {}
         return holders
