@@ -107,9 +107,25 @@ def test_a_deletion_that_the_watch_has_lost_is_noticed_once_it_goes_on(
     assert watched.knows(KEY)
     kept["metadata"]["resourceVersion"] = "4"
     watched.heard(kept, None, deleted=False)
+    assert watched.compare({other: ObjectVersion(4, None)}) == set()
     assert not watched.knows(KEY)
     clock.advance(LAG)
     assert not watched.lagging
+
+
+def test_a_child_that_only_a_list_has_is_known(watched: WatchCache) -> None:
+    """A pass would not delete a child that the spec requests no more: the watch lost its event."""
+    watched.compare({NAME: ObjectVersion(2, KEY)})
+    assert watched.knows(KEY)
+    watched.compare({})
+    assert not watched.knows(KEY)
+
+
+def test_a_child_that_was_just_written_is_known_before_its_event(watched: WatchCache) -> None:
+    watched.store.put(an_object(2), KEY)
+    assert watched.knows(KEY)
+    watched.store.drop(NAME)
+    assert not watched.knows(KEY)
 
 
 def test_the_age_is_the_time_since_the_last_event(watched: WatchCache, clock: FakeClock) -> None:

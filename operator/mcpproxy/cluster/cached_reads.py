@@ -92,6 +92,10 @@ class ObjectCache:
         content = self._contents.get(name)
         return None if content is None else _object(content[1])
 
+    def may_have(self, owner: ProxyKey) -> bool:
+        """Return True if an object of this MCPProxy is stored, or if a list had one that is not."""
+        return owner in self._names or owner in self.incomplete
+
     def of(self, owner: ProxyKey) -> Objects | None:
         """Return copies of all objects of one MCPProxy, sorted by name; None if some may lack."""
         if not self.is_fresh or owner in self.incomplete:

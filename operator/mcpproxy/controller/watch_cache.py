@@ -77,8 +77,8 @@ class WatchCache:
                 del self._owned[before.owner]
 
     def knows(self, owner: ProxyKey) -> bool:
-        """Return True if an object of this MCPProxy is known."""
-        return owner in self._owned
+        """Return True if an object of this MCPProxy is known from the watch, a list or a write."""
+        return owner in self._owned or self.store.may_have(owner)
 
     def lacks(self, listed: Mapping[Name, ObjectVersion]) -> bool:
         """Return True if the watch has never delivered one of the listed objects."""
