@@ -19,6 +19,7 @@ from mcpproxy.proxy.core.exchange import (
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.kinds import ComponentKind
+from mcpproxy.proxy.results.kept_results import KeptResults
 from mcpproxy.proxy.upstream.mounted.values import MountedValues
 
 P = ParamSpec("P")
@@ -100,6 +101,8 @@ class BackendContext:
     """Base of relative paths of stdio servers."""
     sealer: Sealer
     """Seals task ids and cursors, which clients may send to any instance."""
+    kept_results: KeptResults | None = None
+    """Results that are too large to send; None unless some backend links to them."""
     seals_task_ids: bool = False
     """True if there are several backends, so that task ids have to name theirs."""
     probe_delay_factor: float = 1.0
