@@ -251,7 +251,7 @@ class MCPProxyStatus(ApiModel):
     """Accepted, Available, BackendsHealthy and Ready. Reconciling and Stalled are present only
     while abnormal, Suspended only while suspended, Autoscaled only with autoscaling, Monitored only
     with a PodMonitor, CatalogDrift only with an approved catalog, AuthenticationReady only with
-    authentication, RulesUnused only with rules of authorization, Exposed only with expose, and
+    authentication, RulesUnused only with authorization rules, Exposed only with expose, and
     LimitsEnforced only with limits."""
     summary: str | None = None
     """State of the proxy in short: Serving, Degraded, Updating, Paused, Pending, Stalled, Failing,
