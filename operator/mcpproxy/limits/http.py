@@ -114,7 +114,7 @@ LARGE_BODIES_SHARE: Final = Limit(
     value=128 * _MIB,
     unit="bytes",
     counts="bytes of large bodies from one address",
-    share="principal",
+    share="network",
     beyond="HTTP 503 with Retry-After, and the connection is closed",
     test="test_large_bodies_of_one_address_leave_room_for_those_of_others",
 )

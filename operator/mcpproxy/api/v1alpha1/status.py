@@ -35,7 +35,7 @@ NOT_LISTED: Final = "NotListed"
 """Reason of a backend that became RateLimited before all of its components were listed."""
 LIST_FAILED: Final = "ListFailed"
 """Reason of a Healthy backend some of whose lists could not be fetched."""
-CHANGES_UNHEARD: Final = "ChangesUnheard"
+CHANGE_STREAM_FAILED: Final = "ChangeStreamFailed"
 """Reason of a Healthy backend whose change notifications cannot be received."""
 
 
