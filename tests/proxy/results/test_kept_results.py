@@ -53,10 +53,10 @@ async def test_beyond_the_limit_the_largest_holder_loses_its_oldest_result(
     if limit == "bytes":
         monkeypatch.setattr(kept_results, "KEPT_RESULT_BYTES", _smaller(KEPT_RESULT_BYTES, 64_000))
     text = "x" if limit == "count" else "x" * 7000
-    one = _link(kept, few, text)
+    earlier = _link(kept, few, text)
     count = KEPT_RESULTS.value + 10 if limit == "count" else 20
     uris = [_link(kept, many, text) for _ in range(count)]
-    assert _is_kept(kept, one, few)
+    assert _is_kept(kept, earlier, few)
     assert not _is_kept(kept, uris[0], many)
     assert _is_kept(kept, uris[-1], many)
 

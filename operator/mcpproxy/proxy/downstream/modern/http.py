@@ -158,7 +158,9 @@ class ModernEndpoint:
         route = requests.find_route(self.gateway, method, params, request_meta.client)
         if route is not None and route.properties:
             validation.check_param_headers(route.properties, params, inbound.lines)
-        owner = self._parking.owner(params) or self.gateway.routing.owner_of_result(method, params)
+        owner = self._parking.owner(params)
+        if route is not None and route.kind is RESULTS:
+            owner = self.gateway.routing.owner_of_result(method, params)
         return ModernRequest(params, request_meta.client, request_meta.level, route, owner)
 
     def _read_meta(self, params: Message, method: str, head: RequestHead) -> RequestMeta:
