@@ -50,12 +50,12 @@ class ObjectCache:
         return len(self._contents)
 
     def put(self, live: Object, owner: ProxyKey | None) -> None:
-        """Store an object unless a newer version of it is stored."""
+        """Store an object unless this version of it, or a newer one, is stored."""
         metadata = live["metadata"]
         name = metadata["namespace"], metadata["name"]
         version = int(metadata["resourceVersion"])
         stored = self._contents.get(name)
-        if stored is not None and stored[0] > version:
+        if stored is not None and stored[0] >= version and self._owners.get(name) == owner:
             return
         self.drop(name)
         self._contents[name] = version, zlib.compress(json_text(live).encode(), _FASTEST)
@@ -86,6 +86,11 @@ class ObjectCache:
     def versions(self) -> dict[Name, int]:
         """Return the versions of all stored objects, which may be outdated."""
         return {name: version for name, (version, _) in self._contents.items()}
+
+    def has(self, name: Name, version: int) -> bool:
+        """Return True if this version of an object is stored."""
+        stored = self._contents.get(name)
+        return stored is not None and stored[0] == version
 
     def stored(self, name: Name) -> Object | None:
         """Return a copy of an object, even if it may be outdated; None if it is not stored."""
@@ -139,6 +144,9 @@ class CachingClient:
 
     async def apply(self, manifest: Object, uid: str | None = None) -> Object:
         return self._put(await self._cluster.apply(manifest, uid))
+
+    async def apply_new(self, manifest: Object) -> Object:
+        return self._put(await self._cluster.apply_new(manifest))
 
     async def hand_over(self, manifest: Object, uid: str) -> None:
         await self._cluster.hand_over(manifest, uid)

@@ -40,13 +40,17 @@ class WatchCache:
         self.store = ObjectCache()
         """The objects themselves."""
 
-    def heard(self, live: Object, owner: ProxyKey | None, *, deleted: bool) -> None:
-        """Record an event of the watch."""
+    def heard(self, live: Object, owner: ProxyKey | None, *, deleted: bool) -> bool:
+        """Record an event of the watch, and return True if it may tell something new.
+
+        The result of a write is stored before its event arrives: the pass that wrote knows it.
+        """
         self._heard_at = self._clock()
         name, version = name_of(live), version_of(live)
+        is_new = deleted or not self.store.has(name, version)
         known = self._known.get(name)
         if known is not None and version < known.version:
-            return
+            return is_new
         if version > self._listed.get(name, 0):
             self._forget_deleted()
         # The next comparison decides if this version is new enough.
@@ -59,6 +63,7 @@ class WatchCache:
             self._known[name] = ObjectVersion(version, owner)
             if owner is not None:
                 self._owned[owner] += 1
+        return is_new
 
     def _forget_deleted(self) -> None:
         """Forget objects that the newest list lacks, because the watch has delivered a later event.
@@ -79,6 +84,10 @@ class WatchCache:
     def knows(self, owner: ProxyKey) -> bool:
         """Return True if an object of this MCPProxy is known from the watch, a list or a write."""
         return owner in self._owned or self.store.may_have(owner)
+
+    def has_none(self, owner: ProxyKey) -> bool:
+        """Return True if the watch keeps up, and no object of this MCPProxy is known."""
+        return self.store.is_fresh and not self.knows(owner)
 
     def lacks(self, listed: Mapping[Name, ObjectVersion]) -> bool:
         """Return True if the watch has never delivered one of the listed objects."""
