@@ -5,11 +5,11 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
-from mcpproxy.cluster.cached_reads import Name
+from mcpproxy.cluster.cached_reads import Name, name_of
 from mcpproxy.cluster.client import Cluster
 from mcpproxy.cluster.errors import ClusterError, NotFound
 from mcpproxy.cluster.resources import MCP_PROXY, NOT_BUILT_IN, ProxyKey, ResourceKind, owner_key
-from mcpproxy.controller.watch_cache import ObjectVersion, Watches, name_of, version_of
+from mcpproxy.controller.watch_cache import ObjectVersion, Watches, version_of
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mcpproxy.api.kubernetes.objects import Object
-from mcpproxy.cluster.cached_reads import Name, ObjectCache
+from mcpproxy.cluster.cached_reads import Name, ObjectCache, name_of
 from mcpproxy.cluster.resources import ProxyKey, ResourceKind
 
 LAG: Final = 60.0
@@ -36,6 +36,8 @@ class WatchCache:
         self._behind: dict[Name, tuple[ObjectVersion | None, float]] = {}
         self._listed: dict[Name, int] = {}
         """Versions of the newest list."""
+        self._gone: set[Name] = set()
+        """Names in `_behind` that the newest list lacks."""
         self._heard_at = clock()
         self.store = ObjectCache()
         """The objects themselves."""
@@ -55,6 +57,7 @@ class WatchCache:
             self._forget_deleted()
         # The next comparison decides if this version is new enough.
         self._behind.pop(name, None)
+        self._gone.discard(name)
         self._forget(name)
         if deleted:
             self.store.drop(name)
@@ -70,9 +73,10 @@ class WatchCache:
 
         Kopf reports no deletion that happened before it listed the objects again.
         """
-        for name in [name for name in self._behind if name not in self._listed]:
+        for name in self._gone:
             del self._behind[name]
             self._forget(name)
+        self._gone.clear()
 
     def _forget(self, name: Name) -> None:
         before = self._known.pop(name, None)
@@ -108,6 +112,7 @@ class WatchCache:
             behind[name] = since if since and since[0] == known else (known, now)
             concerned |= {seen.owner for seen in (known, there) if seen and seen.owner}
         self._behind = behind
+        self._gone = behind.keys() - listed.keys()
         self.store.incomplete = frozenset(concerned)
         return concerned
 
@@ -131,11 +136,6 @@ class WatchCache:
 
 
 Watches = dict[ResourceKind, WatchCache]
-
-
-def name_of(live: Object) -> Name:
-    """Return the namespace and name of an object."""
-    return live["metadata"]["namespace"], live["metadata"]["name"]
 
 
 def version_of(live: Object) -> int:
