@@ -221,7 +221,7 @@ class Phases:
     async def restarted(self, operator: OperatorUnderTest, ready: float) -> Figures:
         """Wait until an operator that has just started rests."""
         at_first = cpu_seconds(operator.process.pid)
-        heard = 'mcpproxy_operator_pod_streams{state="heard"}'
+        heard = 'mcpproxy_operator_pod_streams{state="reporting"}'
         await self._until(
             lambda: operator.metrics().get(heard) == self.count, "every pod has reported", 0.5
         )

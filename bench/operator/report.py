@@ -58,7 +58,7 @@ ROWS: Final[Sequence[tuple[str, Value, int]]] = (
     ("× script", _times("API server CPU s"), 2),
     ("memory of the operator without MCPProxies, MiB", _of("create", "empty MiB"), 0),
     ("with all of them, MiB", _of("create", "MiB"), 0),
-    ("most until then, MiB", _of("create", "peak MiB"), 0),
+    ("peak until then, MiB", _of("create", "peak MiB"), 0),
     ("at rest: cores", _of("idle", "cores"), 3),
     ("at rest: writes", _of("idle", "writes"), 0),
     ("a backend dies: seconds until its status says so", _of("lost backend", "lost s"), 2),

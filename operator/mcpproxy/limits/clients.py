@@ -152,7 +152,7 @@ ALL_SUBSCRIPTIONS: Final = Limit(
     8192,
     "count",
     "resources to which all clients are subscribed; the last eighth is reserved for clients with"
-    " few",
+    " few subscriptions",
     "process",
     "JSON-RPC error -32000; subscriptions/listen does not acknowledge further resources",
     "test_a_client_with_many_subscriptions_leaves_room_for_others",
@@ -324,7 +324,7 @@ STORE_ANSWER: Final = Limit(
     name="store-answer",
     value=4096,
     unit="bytes",
-    counts="bytes of one part of an answer of the server of spec.limits.shared.valkey",
+    counts="bytes of one part of a response of the server of spec.limits.shared.valkey",
     share="message",
     beyond="the connection is closed, and spec.limits.onStoreFailure applies",
     test="test_an_answer_of_the_store_beyond_the_limit_closes_the_connection",
