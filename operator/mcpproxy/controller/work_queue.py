@@ -167,6 +167,8 @@ class PassSpacing(Generic[K]):
         due = self._due.get(key)
         if due is not None and due > now:
             REPORT_PASSES.record()
+            # The pass that was due may have come earlier, because of another event.
+            self._add_after(key, due - now)
             return
         spacing = 1 / REPORT_PASSES.value
         # Forget keys without recent changes.
