@@ -220,6 +220,7 @@ class Phases:
 
     async def restarted(self, operator: OperatorUnderTest, ready: float) -> Figures:
         """Wait until an operator that has just started rests."""
+        at_first = cpu_seconds(operator.process.pid)
         heard = 'mcpproxy_operator_pod_streams{state="reporting"}'
         await self._until(
             lambda: operator.metrics().get(heard) == self.count, "every pod has reported", 0.5
@@ -227,6 +228,7 @@ class Phases:
         usage = await self.rest(operator)
         return {
             "ready s": ready,
+            "ready CPU s": at_first,
             **usage.since(Usage({}, 0, usage.apiserver, 0)),
             "MiB": resident(operator.process.pid),
             "peak MiB": resident(operator.process.pid, peak=True),

@@ -64,6 +64,7 @@ ROWS: Final[Sequence[tuple[str, Value, int]]] = (
     ("a backend dies: seconds until its status says so", _of("lost backend", "lost s"), 2),
     ("a backend dies: statuses of others written", _of("lost backend", "others"), 0),
     ("restart: ready, s", _of("restart", "ready s"), 1),
+    ("restart: CPU until ready, s", _of("restart", "ready CPU s"), 1),
     ("restart: writes", _of("restart", "writes"), 0),
     ("restart: reads per MCPProxy", _each("restart", "reads"), 2),
     ("restart: CPU, s", _of("restart", "CPU s"), 1),
