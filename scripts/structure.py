@@ -27,7 +27,6 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
         f"desired/{kind}.py"
         for kind in (
             "autoscaler",
-            "config_map",
             "disruption_budget",
             "exposure/http_route",
             "exposure/ingress",

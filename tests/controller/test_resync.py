@@ -109,7 +109,7 @@ async def test_watches_have_caught_up_when_every_listed_object_was_delivered(
     assert (await rounds(cluster, watches, 1))[1].caught_up
 
 
-async def test_what_the_watches_must_deliver_is_listed_once_while_they_do(
+async def test_the_initial_lists_are_read_once_while_the_watches_catch_up(
     watches: Watches,
 ) -> None:
     cluster = FakeCluster()
