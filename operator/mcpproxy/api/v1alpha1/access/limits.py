@@ -13,7 +13,7 @@ from mcpproxy.api.v1alpha1.references import ValueFrom
 
 Per = Literal["Principal", "Proxy", "Backend"]
 SharedMode = Literal["Owner", "None"]
-OnLarger = Literal["Error", "Truncate"]
+OnLarger = Literal["Error", "Truncate", "Link"]
 
 MIN_WINDOW: Final = 1.0
 """Seconds of the shortest window."""
@@ -161,4 +161,5 @@ class Results(ApiModel):
     on_larger: OnLarger | None = None
     """Handling of larger results. Error: the call fails with an error that names both sizes.
     Truncate: text is cut, with a note at its end; a result with structured or other large content
-    fails. Default: Error."""
+    fails. Link: the proxy keeps the result of a tool for 10 minutes, and the client gets a link, to
+    read it as a resource. Default: Error."""
