@@ -105,7 +105,7 @@ def a_version(kind: ResourceKind, number: int, **status: int) -> Object:
     return {"kind": kind.name, "metadata": metadata, "status": status}
 
 
-async def test_only_what_the_operator_has_not_written_itself_enqueues_an_mcpproxy() -> None:
+async def test_an_event_of_an_own_write_enqueues_no_mcpproxy() -> None:
     watched = Watched(DEPLOYMENT)
     written = a_version(DEPLOYMENT, 2)
     watched.cache.store.put(written, KEY)
@@ -114,7 +114,7 @@ async def test_only_what_the_operator_has_not_written_itself_enqueues_an_mcpprox
     assert await watched.enqueues(a_version(DEPLOYMENT, 3), "DELETED")
 
 
-async def test_a_list_enqueues_even_the_results_of_own_writes() -> None:
+async def test_a_list_enqueues_an_mcpproxy_even_after_an_own_write() -> None:
     """Versions of others, between what a pass has read and what it wrote, are not in it."""
     watched = Watched(DEPLOYMENT)
     written = a_version(DEPLOYMENT, 2)

@@ -111,7 +111,7 @@ async def test_watches_have_caught_up_when_every_listed_object_was_delivered(
     assert (await rounds(cluster, watches, 1))[1].caught_up
 
 
-async def test_objects_are_listed_once_while_the_watches_deliver_them(
+async def test_the_initial_lists_are_read_once_while_the_watches_catch_up(
     watches: Watches,
 ) -> None:
     cluster = FakeCluster()
