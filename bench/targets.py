@@ -198,7 +198,7 @@ def manifest(row: Row, url: str, issuer: TokenIssuer) -> dict[str, object]:
     if row.access or row.signed_in:
         spec |= issuer.access() if row.access else issuer.sign_in()
     if row.limits is not None:
-        spec["limits"] = {"shared": {"mode": row.limits}, "rules": UNREACHED}
+        spec["limits"] = {"shared": {"mode": row.limits}, "rules": [*UNREACHED]}
     if row.session is not None:
         spec["session"] = {"mode": row.session}
     for backend in backends:
