@@ -22,6 +22,10 @@ Entry = tuple[float, bytes, bytes, float | None, int | None, Raw | None, str]
 """Time, description, decision, duration in seconds, size, arguments and trace parent. Plain tuples
 are created faster than anything with names."""
 
+_DIGEST: Final = b',"argumentsDigest":"'
+_BYTES: Final = b'","argumentsBytes":'
+_DURATION: Final = b',"durationMs":'
+_SIZE: Final = b',"responseBytes":'
 _FEW: Final = 1000
 _DECIMALS: Final = tuple(b"%d" % number for number in range(_FEW))
 _FRACTIONS: Final = tuple(b".%03d" % number for number in range(_FEW))
@@ -41,37 +45,57 @@ class RecordEncoder:
 
     def encode(self, entries: Sequence[Entry]) -> list[bytes]:
         """Return the records of entries, each as one line of JSON."""
-        records, join = [], b"".join
-        for at, description, decision, seconds, size, arguments, trace_parent in entries:
+        records, join, is_plain = [], b"".join, not self._shows_arguments
+        for entry in entries:
+            at, description, decision, seconds, size, arguments, trace_parent = entry
             if int(at * 1000) != self._milliseconds:
                 self._set_time(int(at * 1000))
-            parts = [self._time, description]
-            if arguments is not None:
-                shown = self._show(arguments) if self._shows_arguments else None
-                if shown is None:
-                    length = len(arguments)
-                    digest = sha256(canonical_json(arguments)).hexdigest().encode()
-                    number = _DECIMALS[length] if length < _FEW else b"%d" % length
-                    parts += (b',"argumentsDigest":"', digest, b'","argumentsBytes":', number)
-                else:
-                    parts += (b',"arguments":', shown)
-            parts.append(decision)
-            if seconds is not None:
-                microseconds = int(seconds * 1_000_000 + 0.5)
-                whole = microseconds // 1000
-                if 0 <= whole < _FEW:
-                    duration = _DECIMALS[whole], _FRACTIONS[microseconds % 1000]
-                    parts += (b',"durationMs":', *duration)
-                else:
-                    parts.append(b',"durationMs":%.3f' % (seconds * 1000))
-            if size is not None:
-                number = _DECIMALS[size] if 0 <= size < _FEW else b"%d" % size
-                parts += (b',"responseBytes":', number)
-            if trace_parent:
-                parts += (b',"traceparent":', encode_text(trace_parent))
-            parts.append(b"}")
-            records.append(join(parts))
+            if arguments is None or seconds is None or size is None or trace_parent:
+                records.append(self._encode_other(entry))
+                continue
+            length, microseconds = len(arguments), int(seconds * 1_000_000 + 0.5)
+            whole = microseconds // 1000
+            if not (is_plain and length < _FEW and 0 <= whole < _FEW):
+                records.append(self._encode_other(entry))
+                continue
+            # Most records have these members. A tuple is joined faster than a list that grows.
+            record = (
+                self._time,
+                description,
+                _DIGEST,
+                sha256(canonical_json(arguments)).hexdigest().encode(),
+                _BYTES,
+                _DECIMALS[length],
+                decision,
+                _DURATION,
+                _DECIMALS[whole],
+                _FRACTIONS[microseconds % 1000],
+                _SIZE,
+                _DECIMALS[size] if size < _FEW else b"%d" % size,
+                b"}",
+            )
+            records.append(join(record))
         return records
+
+    def _encode_other(self, entry: Entry) -> bytes:
+        """Return a record with any members."""
+        _, description, decision, seconds, size, arguments, trace_parent = entry
+        parts = [self._time, description]
+        if arguments is not None:
+            shown = self._show(arguments) if self._shows_arguments else None
+            if shown is None:
+                digest = sha256(canonical_json(arguments)).hexdigest().encode()
+                parts += (_DIGEST, digest, _BYTES, b"%d" % len(arguments))
+            else:
+                parts += (b',"arguments":', shown)
+        parts.append(decision)
+        if seconds is not None:
+            parts += (_DURATION, b"%.3f" % (seconds * 1000))
+        if size is not None:
+            parts += (_SIZE, b"%d" % size)
+        if trace_parent:
+            parts += (b',"traceparent":', encode_text(trace_parent))
+        return b"%b}" % b"".join(parts)
 
     def _set_time(self, milliseconds: int) -> None:
         """Set the beginning of records of this time since the epoch: RFC 3339, in UTC."""
