@@ -1,15 +1,18 @@
 """Fixtures of all tests."""
 
+import functools
 import gc
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
+import httpcore2
 import pytest
 from hypothesis import settings
 
 from tests.support.authority import Authority
 from tests.support.examples import examples
+from tests.support.seeds import IS_SET, REPEAT, SEED
 
 # An example takes longer on a busy machine. A test that hangs ends at the timeout of all tests.
 settings.register_profile("tests", deadline=None, max_examples=examples(100))
@@ -17,6 +20,22 @@ settings.load_profile("tests")
 
 # Modules and tests live until the end. The collector would visit all of them again and again.
 gc.disable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the seed to property tests if it is set. Without, they also try earlier failures."""
+    if IS_SET and not hasattr(config, "workerinput"):
+        config.option.hypothesis_seed = str(SEED)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Name the seed in every failure."""
+    report = yield
+    if report.failed:
+        report.sections.append(("seed", REPEAT))
+    return report
 
 
 def pytest_collection_finish() -> None:
@@ -39,7 +58,7 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def trusted_authorities(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One certificate authority in place of the machine's.
+    """One certificate authority in place of the machine's, in one TLS context of all HTTP clients.
 
     Each HTTP client loads them all, which takes longer than most of what it is made for.
     """
@@ -48,6 +67,8 @@ def trusted_authorities(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", os.fspath(bundle))
         patch.delenv("SSL_CERT_DIR", raising=False)
+        contexts = functools.cache(httpcore2.default_ssl_context)
+        patch.setattr(httpcore2, "default_ssl_context", contexts)
         yield
 
 

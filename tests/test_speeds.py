@@ -1,4 +1,4 @@
-"""Every test is in one part of the tests, and the fast part needs no API server."""
+"""Every test is in one part of the tests, the fast part needs no API server, seeds repeat runs."""
 
 import re
 from pathlib import Path
@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 from _pytest.mark.expression import Expression
 
+from tests import conftest
 from tests.conftest import pytest_collection_modifyitems
 from tests.support.examples import examples
+from tests.support.seeds import REPEAT, SEED, read_seed
 
-MAKEFILE = (Path(__file__).parents[1] / "Makefile").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 ELSEWHERE = ("browser", "netns", "peers")
 
 
@@ -72,3 +75,38 @@ def test_a_test_with_an_api_server_has_to_be_marked() -> None:
     pytest_collection_modifyitems([marked, collected("tmp_path")])
     with pytest.raises(pytest.UsageError, match="test_x"):
         pytest_collection_modifyitems([collected("namespace", "apiserver", "bare_apiserver")])
+
+
+def test_the_gate_makes_the_same_random_choices_in_each_run() -> None:
+    gate = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert re.search(r"^export SEED=\d+$", gate, re.MULTILINE)
+
+
+@pytest.mark.parametrize("is_set", [True, False])
+def test_property_tests_follow_a_seed_that_is_set(
+    monkeypatch: pytest.MonkeyPatch, is_set: bool
+) -> None:
+    monkeypatch.setattr(conftest, "IS_SET", is_set)
+    config: Any = SimpleNamespace(option=SimpleNamespace())
+    conftest.pytest_configure(config)
+    assert vars(config.option) == ({"hypothesis_seed": str(SEED)} if is_set else {})
+
+
+@pytest.mark.parametrize(("failed", "sections"), [(True, [("seed", REPEAT)]), (False, [])])
+def test_a_failure_names_the_seed_that_repeats_its_choices(
+    failed: bool, sections: list[tuple[str, str]]
+) -> None:
+    report: Any = SimpleNamespace(failed=failed, sections=[])
+    wrapper = conftest.pytest_runtest_makereport()
+    next(wrapper)
+    with pytest.raises(StopIteration) as ended:
+        wrapper.send(report)
+    assert ended.value.value is report
+    assert report.sections == sections
+
+
+@pytest.mark.parametrize("text", ["", "-1", "x", "1.5"])
+def test_a_seed_that_is_not_a_number_is_refused_by_name(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^SEED is .*: set it to a natural number"):
+        read_seed(text)
+    assert read_seed("07") == 7

@@ -271,7 +271,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="a proxy among hostile peers, on loopback")
     parser.add_argument("--seconds", type=float, default=300.0, help="of attacks (%(default)s)")
     parser.add_argument("--quiet", type=float, default=30.0, help="before them (%(default)s)")
-    parser.add_argument("--seed", type=int, default=random.randrange(2**32))
+    seed = os.environ.get("SEED") or random.randrange(10**6)
+    parser.add_argument("--seed", type=int, default=seed, help="default: $SEED, or a random one")
     parser.add_argument("--untimed", action="store_true", help="print the percentiles only")
     args = parser.parse_args()
     slower = math.inf if args.untimed else SLOWER

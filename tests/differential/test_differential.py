@@ -16,7 +16,7 @@ from tests.differential import mapping
 from tests.differential.backend import MODERN, Backend, Call
 from tests.differential.client import Client, header_text
 from tests.differential.corpus import Case, cases, items
-from tests.proxy.runtime.serving import LIVE, proxied, serving
+from tests.proxy.runtime.serving import CALM, LIVE, proxied, serving
 from tests.stress.size import size
 
 pytestmark = [*LIVE, pytest.mark.timeout(150)]
@@ -103,7 +103,7 @@ def _lists() -> dict[str, list[str]]:
     return {member: _generated(key, size(30, 320)) for member, key in MEMBERS.values()}
 
 
-@pytest_asyncio.fixture(loop_scope="session", scope="session")
+@pytest_asyncio.fixture(loop_scope="session", scope="module")
 async def benches() -> AsyncIterator[dict[tuple[str, str], Bench]]:
     """For each era and prefix a bench."""
     lists = _lists()
@@ -116,7 +116,7 @@ async def benches() -> AsyncIterator[dict[tuple[str, str], Bench]]:
                 backend = Backend(era, script.answer, lists)
                 url = await stack.enter_async_context(serving(backend)) + "/mcp"
                 spec = {"name": "b", "url": url, "prefix": prefix, "session": {"mode": "PerClient"}}
-                proxy = await stack.enter_async_context(proxied(spec))
+                proxy = await stack.enter_async_context(proxied(spec, **CALM))
                 clients = (Client(http, at, era) for at in (url, proxy.url))
                 bench = Bench(script, backend, *clients)
                 if era == "legacy":

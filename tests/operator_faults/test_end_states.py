@@ -1,10 +1,8 @@
 """Whatever disturbs the operator, the end state equals that of an undisturbed run.
 
-A sample by default, everything with STRESS=1, a third of it with STRESS=3, which also choose a seed
-at random. Failures name it; SEED=... repeats it.
+A sample by default, everything with STRESS=1, a third of it with STRESS=3.
 """
 
-import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,11 +19,11 @@ from tests.operator_faults import disturbances
 from tests.operator_faults.disturbances import Disturbance
 from tests.operator_faults.end_state import differences
 from tests.operator_faults.story import Story, Supervisor, supervised
-from tests.stress.size import FULL, some
+from tests.stress.size import some
+from tests.support.seeds import SEED
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(600)]
 
-SEED: Final = os.environ.get("SEED") or (str(random.randrange(10**6)) if FULL else "7")
 CHAPTERS: Final = ("create", "update", "delete")
 States = dict[str, dict[str, Object]]
 
@@ -153,8 +151,8 @@ def test_an_operator_that_is_killed_after_a_write_continues_where_it_was(
                 run.supervisor.kill()
 
         run.wire.answered = answered
-        assert run.tell(undisturbed[0]) == undisturbed[0], f"SEED={SEED}"
-        assert run.supervisor.restarts >= 1, f"SEED={SEED}"
+        assert run.tell(undisturbed[0]) == undisturbed[0]
+        assert run.supervisor.restarts >= 1
 
 
 WAYS: Final = {
@@ -171,7 +169,7 @@ WAYS: Final = {
     "no answer": (disturbances.refuse("hang"), 0.05),
     "expired tokens": (disturbances.refuse(401), 0.1),
 }
-SAMPLE: Final = tuple(random.Random(SEED).sample(sorted(WAYS), 3))
+SAMPLE: Final = tuple(random.Random(str(SEED)).sample(sorted(WAYS), 3))
 
 
 @pytest.mark.parametrize("way", some(sorted(WAYS), SAMPLE))
@@ -197,5 +195,5 @@ def test_a_disturbed_operator_reaches_the_end_state_of_an_undisturbed_one(
         for chapter in CHAPTERS:
             disturb()
             states[chapter] = run.chapter(chapter, undisturbed[0][chapter], calm)
-        assert states == undisturbed[0], f"SEED={SEED}"
-        assert disturbance.count > 0, f"SEED={SEED}"
+        assert states == undisturbed[0]
+        assert disturbance.count > 0

@@ -23,6 +23,7 @@ from tests.proxy.runtime.serving import LIVE, proxied, serving
 from tests.proxy.runtime.waiting import soon
 from tests.stress.grammar import request
 from tests.stress.size import size
+from tests.support.seeds import SEED
 
 pytestmark = [*LIVE, pytest.mark.timeout(600), pytest.mark.slow]
 MESSAGES = size(2_000, 200_000)
@@ -240,9 +241,7 @@ async def session(server: HttpServer) -> bytes:
 async def test_each_response_belongs_to_its_request_regardless_of_the_chunking(
     failures: Failures,
 ) -> None:
-    seed = random.randrange(2**32)
-    sys.stdout.write(f"seed {seed}\n")
-    rnd, problems, statuses = random.Random(seed), [], Counter[int]()
+    rnd, problems, statuses = random.Random(SEED), [], Counter[int]()
     asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
     async with fronted() as server:
         tasks, sent = working(), 0
@@ -257,12 +256,12 @@ async def test_each_response_belongs_to_its_request_regardless_of_the_chunking(
             verbs = [raw.lstrip().partition(b" ")[0] for raw, _ in made]
             once = answers(await exchanged(server, [whole]), verbs)
             again = answers(await exchanged(server, cut(rnd, other)), verbs)
-            assert once == again, (seed, once, again, whole)
-            assert len(once) <= len(made), (seed, once, whole)
-            assert belongs(once, [message for _, message in made]), (seed, once, whole)
+            assert once == again, (once, again, whole)
+            assert len(once) <= len(made), (once, whole)
+            assert belongs(once, [message for _, message in made]), (once, whole)
             statuses.update(status for status, _ in once)
             ((status, result),) = answers(await exchanged(server, [PROBE]), [b"POST"])
-            assert status < 500, (seed, status, result, whole)
+            assert status < 500, (status, result, whole)
             if b"DELETE" in verbs:
                 sessions = []
             sent += 2 * len(made)

@@ -1,13 +1,12 @@
 """Clients that all use the same ids and tokens, at once, in every mode, era and transport.
 
 Answers come out of order and late, calls are cancelled, and backends talk on about what is over:
-every answer, progress, log message and question reaches its own client. `SEED` repeats a run.
+every answer, progress, log message and question reaches its own client.
 """
 
 import asyncio
 import contextlib
 import json
-import os
 import random
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from tests.proxy.runtime.waiting import soon
 from tests.stress.hostile import SECRET, Director, Script
 from tests.stress.hostile_peers import backends
 from tests.stress.size import size
+from tests.support.seeds import SEED
 
 pytestmark = [*LIVE, pytest.mark.timeout(size(120, 900)), pytest.mark.slow]
 CLIENTS = 16
@@ -157,10 +157,8 @@ def _check(players: list[Player], scripts: dict[str, Script]) -> None:
 async def test_s9_every_message_reaches_its_own_client_at_any_timing(
     authorization: str | None,
 ) -> None:
-    seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(2**32))
-    print(f"SEED={seed}")  # noqa: T201
     async with AsyncExitStack() as stack:
-        director = Director(seed)
+        director = Director(SEED)
         stack.push_async_callback(director.close)
         specs, scripts = await stack.enter_async_context(backends(director))
         running = await stack.enter_async_context(proxied(*specs))
@@ -170,7 +168,7 @@ async def test_s9_every_message_reaches_its_own_client_at_any_timing(
         players = []
         for number in range(CLIENTS):
             client = Client(http, running.url, ("legacy", "modern")[number % 2], headers)
-            player = Player(number, client, director, random.Random(seed + number))
+            player = Player(number, client, director, random.Random(SEED + number))
             players.append(await player.start())
         listening = [asyncio.create_task(p.listen()) for p in players if p.client.session]
         # Most calls meet in sessions that they share; the other modes are among them all the same.

@@ -2,7 +2,7 @@
 
 Each caller takes a new token of the same subject every now and then, also in the middle of calls
 and streams. Nothing of one caller reaches another: no answer, list, notification, log message,
-question, credential or audit record. `SEED` repeats a run.
+question, credential or audit record.
 """
 
 import asyncio
@@ -10,7 +10,6 @@ import base64
 import contextlib
 import hashlib
 import json
-import os
 import random
 import time
 from contextlib import AsyncExitStack
@@ -29,6 +28,7 @@ from tests.stress.hostile import SECRET, Director
 from tests.stress.hostile_peers import backends
 from tests.stress.size import size
 from tests.stress.test_isolation_hostile import CALLS, CAPABILITIES, Player, _check
+from tests.support.seeds import SEED
 
 pytestmark = [*LIVE, pytest.mark.timeout(size(180, 1500)), pytest.mark.slow]
 CALLERS = 32
@@ -182,11 +182,9 @@ def _check_records(out: str) -> None:
 async def test_nothing_of_a_caller_reaches_another_while_tokens_are_refreshed(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(2**32))
-    print(f"SEED={seed}")  # noqa: T201
     async with AsyncExitStack() as stack:
         issuer = await stack.enter_async_context(issuing())
-        director = Director(seed)
+        director = Director(SEED)
         stack.push_async_callback(director.close)
         specs, scripts = await stack.enter_async_context(backends(director))
         peer = Peer(CREDENTIALS)
@@ -206,7 +204,7 @@ async def test_nothing_of_a_caller_reaches_another_while_tokens_are_refreshed(
         members = []
         for number in range(CALLERS):
             client = Client(http, running.url, ("legacy", "modern")[number % 2], {})
-            chance = random.Random(seed + number)
+            chance = random.Random(SEED + number)
             members.append(await Member(number, client, director, chance, issuer=issuer).start())
         listening = [asyncio.create_task(m.listen()) for m in members if m.client.session]
 

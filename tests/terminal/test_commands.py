@@ -1,10 +1,10 @@
 """`mcpproxy list` and `mcpproxy call` against a real server."""
 
+import asyncio
 import json
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from mcp import types
 
 from mcpproxy import command_line
 from mcpproxy.terminal import questions
-from scripts.ports import ports_in_a_row
+from tests.proxy.runtime.serving import serving
 from tests.terminal import weather
 
 SCRIPT = Path(weather.__file__)
@@ -22,17 +22,21 @@ SCRIPT = Path(weather.__file__)
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    port = ports_in_a_row(1)
-    command = [sys.executable, str(SCRIPT), str(port)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
-        assert server.stderr is not None
-        try:
-            # It reports its address once it listens.
-            assert any("running on" in line for line in server.stderr)
-            yield f"http://127.0.0.1:{port}/mcp"
-        finally:
-            server.terminate()
-            server.stderr.read()
+    """The address of the weather server, which has a thread because each command has a loop."""
+    started: Future[tuple[str, Callable[[], object]]] = Future()
+
+    async def serve() -> None:
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        async with serving(weather.server.streamable_http_app()) as base:
+            started.set_result((f"{base}/mcp", lambda: loop.call_soon_threadsafe(ended.set)))
+            await ended.wait()
+
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(asyncio.run, serve())
+        address, end = started.result(30)
+        yield address
+        end()
+        running.result(30)
 
 
 class _Replies(BaseHTTPRequestHandler):

@@ -13,7 +13,7 @@ from tests.proxy.runtime.granting import SECRET, Grants, granting
 from tests.proxy.runtime.identities import Stage
 from tests.proxy.runtime.issuing import IssuerServer, issuing
 from tests.proxy.runtime.peer import Peer
-from tests.proxy.runtime.serving import Proxy, proxied, serving
+from tests.proxy.runtime.serving import CALM, Proxy, proxied, serving
 from tests.support.authority import Mounted
 
 Start = Callable[..., Any]
@@ -34,7 +34,7 @@ async def eras() -> AsyncIterator[dict[str, tuple[Peer, Proxy]]]:
         for era in ("legacy", "modern", "dual"):
             peer = Peer("p", era)
             base = await stack.enter_async_context(serving(peer.gate))
-            proxy = proxied({"name": "p", "url": f"{base}/mcp"})
+            proxy = proxied({"name": "p", "url": f"{base}/mcp"}, **CALM)
             peer.url = f"{base}/mcp"
             result[era] = (peer, await stack.enter_async_context(proxy))
         yield result

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx2
 import pytest
@@ -28,6 +28,8 @@ from tests.proxy.runtime.waiting import BOUND, eventually, soon
 from tests.support.builders import an_mcpproxy
 
 INTERVAL = "200ms"
+CALM: Final = {"health": {"interval": "1m"}}
+"""Spec of a proxy that many tests share: its checks would take more time than the tests."""
 LIVE = [
     pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning"),
     pytest.mark.asyncio(loop_scope="session"),
@@ -232,8 +234,8 @@ def configuration(*backends: dict[str, Any], **spec: Any) -> ProxyConfig:
     """A configuration of these backends, checked often: what the pods of such a proxy mount."""
     health = {"interval": INTERVAL, "timeout": "2s", "unhealthyAfter": 1}
     spec = {"health": health, **spec, "backends": list(backends)}
-    mounted = manifest.runtime_manifest(an_mcpproxy(**spec))
-    return ProxyConfig(manifest.load(mounted), "0" * 64, Path.cwd())
+    mounted = json.loads(manifest.runtime_manifest(an_mcpproxy(**spec)))
+    return ProxyConfig(manifest.parse(mounted), "0" * 64, Path.cwd())
 
 
 @asynccontextmanager

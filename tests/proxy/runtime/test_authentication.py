@@ -18,7 +18,7 @@ from tests.proxy.runtime.issuing import (
 )
 from tests.proxy.runtime.peer import Peer
 from tests.proxy.runtime.raw import ACCEPT, MODERN, Raw, modern, rpc
-from tests.proxy.runtime.serving import LIVE, proxied, serving
+from tests.proxy.runtime.serving import CALM, LIVE, proxied, serving
 
 pytestmark = LIVE
 CALL = rpc("tools/call", {"name": "echo", "arguments": {}})
@@ -72,7 +72,7 @@ async def closed() -> Any:
         spec = issuer.spec()
         spec["authentication"] |= SCOPED
         backend = {"name": "p", "url": f"{base}/mcp", "prefix": ""}
-        running = await stack.enter_async_context(proxied(backend, **spec))
+        running = await stack.enter_async_context(proxied(backend, **spec, **CALM))
         yield issuer, server, running
 
 

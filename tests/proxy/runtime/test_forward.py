@@ -9,7 +9,7 @@ import pytest_asyncio
 from mcp import Client, MCPError
 
 from tests.proxy.runtime.peer import Peer
-from tests.proxy.runtime.serving import LIVE, Proxy, Request, proxied, serving
+from tests.proxy.runtime.serving import CALM, LIVE, Proxy, Request, proxied, serving
 from tests.proxy.runtime.test_asking import User, pairs
 from tests.proxy.runtime.waiting import soon
 
@@ -31,7 +31,7 @@ async def world() -> AsyncIterator[World]:
             specs = [
                 {"name": name, "url": f"{base}/mcp", "forward": {name: False}} for name in FEATURES
             ]
-            running = await stack.enter_async_context(proxied(*specs))
+            running = await stack.enter_async_context(proxied(*specs, **CALM))
             for name in FEATURES:
                 await running.until(name, "Healthy")
             result[era] = (peer, running)

@@ -13,7 +13,7 @@ import pytest_asyncio
 from mcpproxy.proxy.http1.server import request_parser
 from tests.proxy.runtime.peer import Peer
 from tests.proxy.runtime.raw import ACCEPT, MODERN, Raw, error, last, modern, rpc
-from tests.proxy.runtime.serving import LIVE, Proxy, proxied, serving
+from tests.proxy.runtime.serving import CALM, LIVE, Proxy, proxied, serving
 from tests.proxy.runtime.waiting import soon
 
 pytestmark = LIVE
@@ -25,7 +25,8 @@ async def shared() -> AsyncIterator[tuple[Peer, Proxy]]:
     async with AsyncExitStack() as stack:
         peer = Peer("p", "legacy")
         base = await stack.enter_async_context(serving(peer.gate))
-        running = await stack.enter_async_context(proxied({"name": "p", "url": f"{base}/mcp"}))
+        backend = {"name": "p", "url": f"{base}/mcp"}
+        running = await stack.enter_async_context(proxied(backend, **CALM))
         yield peer, running
 
 

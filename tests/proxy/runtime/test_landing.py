@@ -14,7 +14,7 @@ import pytest_asyncio
 from tests.proxy.runtime.issuing import METADATA, PUBLIC_URL, issuing
 from tests.proxy.runtime.peer import Peer
 from tests.proxy.runtime.raw import MODERN
-from tests.proxy.runtime.serving import LIVE, proxied, serving
+from tests.proxy.runtime.serving import CALM, LIVE, proxied, serving
 
 pytestmark = LIVE
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
@@ -126,7 +126,7 @@ async def closed() -> Any:
         issuer = await stack.enter_async_context(issuing())
         base = await stack.enter_async_context(serving(Peer("secretive").gate))
         backend = {"name": "secretive", "url": f"{base}/mcp"}
-        yield issuer, await stack.enter_async_context(proxied(backend, **issuer.spec()))
+        yield issuer, await stack.enter_async_context(proxied(backend, **issuer.spec(), **CALM))
 
 
 async def test_s16_a_browser_without_credentials_learns_only_how_to_sign_in(

@@ -10,7 +10,7 @@ import pytest_asyncio
 from mcp import Client, MCPError
 
 from mcpproxy.limits.clients import NAME_LENGTH
-from tests.proxy.runtime.serving import LIVE, Proxy, proxied, serving
+from tests.proxy.runtime.serving import CALM, LIVE, Proxy, proxied, serving
 from tests.proxy.runtime.shelf import SELECTED, Shelf
 
 pytestmark = LIVE
@@ -27,7 +27,7 @@ async def world() -> AsyncIterator[tuple[Shelf, Proxy]]:
         shelf = Shelf()
         base = await stack.enter_async_context(serving(shelf.gate))
         spec = {"name": "s", "url": f"{base}/mcp", **SELECTED}
-        yield shelf, await stack.enter_async_context(proxied(spec))
+        yield shelf, await stack.enter_async_context(proxied(spec, **CALM))
 
 
 @modes

@@ -58,7 +58,7 @@ OPERATOR = {
     "spec": {"template": {"spec": {"containers": [{"image": "mcpproxy/operator:0.1.0"}]}}},
     "status": {"readyReplicas": 1},
 }
-KUBECTL = """#!/usr/bin/env python3
+KUBECTL = """#!/usr/bin/env -S python3 -IS
 import json, sys
 answers = json.load(open({path!r}))
 line = " ".join(sys.argv[1:])

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from typing import Any
 from urllib.parse import quote
 
@@ -150,11 +151,13 @@ def test_texts_without_credentials_remain(text: str) -> None:
     assert Redactor().clean_text(text) == text
 
 
-@pytest.mark.timeout(60)
 def test_texts_are_read_in_time_linear_in_their_length() -> None:
+    begun = time.process_time()
     for start in ("a-", "token", "cookie", "-----BEGIN A ", "://a:", "a://", "eyJ", "token "):
-        text = start * (1_000_000 // len(start))
+        text = start * (250_000 // len(start))
         assert len(Redactor().clean_text(text)) <= 2 * len(text)
+    # In time that is quadratic, one of them takes minutes.
+    assert time.process_time() - begun < 12
 
 
 def test_a_secret_object_loses_its_data_and_its_values_everywhere() -> None:
