@@ -33,12 +33,15 @@ class TokenIssuer:
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self._port = free_port()
         self._server: asyncio.Server | None = None
+        self._turn = asyncio.Lock()
         self.url = f"http://127.0.0.1:{self._port}"
 
     async def start(self) -> None:
         """Serve the key, unless it is served already."""
-        if self._server is None:
-            self._server = await asyncio.start_server(self._answer, "127.0.0.1", self._port)
+        # Targets start together.
+        async with self._turn:
+            if self._server is None:
+                self._server = await asyncio.start_server(self._answer, "127.0.0.1", self._port)
 
     def close(self) -> None:
         """Serve the key no longer."""
