@@ -220,13 +220,15 @@ class Phases:
 
     async def restarted(self, operator: OperatorUnderTest, ready: float) -> Figures:
         """Wait until an operator that has just started rests."""
-        heard = 'mcpproxy_operator_pod_streams{state="heard"}'
+        at_first = cpu_seconds(operator.process.pid)
+        heard = 'mcpproxy_operator_pod_streams{state="reporting"}'
         await self._until(
             lambda: operator.metrics().get(heard) == self.count, "every pod has reported", 0.5
         )
         usage = await self.rest(operator)
         return {
             "ready s": ready,
+            "ready CPU s": at_first,
             **usage.since(Usage({}, 0, usage.apiserver, 0)),
             "MiB": resident(operator.process.pid),
             "peak MiB": resident(operator.process.pid, peak=True),

@@ -94,7 +94,7 @@ def test_kubectl_scale_sets_the_replicas(apiserver: ApiServer, tools: str) -> No
 
 def test_kubectl_explain_shows_the_meaning_and_default_of_a_field(apiserver: ApiServer) -> None:
     result = run(apiserver, "explain", "mcpproxies.spec.backends.timeouts.connect")
-    assert "Opening a connection, or starting a process. Default: 5s." in result
+    assert "Timeout for opening a connection or starting a process. Default: 5s." in result
     assert "Isolated uses a new session for each request." in run(
         apiserver, "explain", "mcpproxies.spec.session.mode"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mcpproxy.cluster.resources import MCP_PROXY
+from mcpproxy.cluster.resources import DEPLOYMENT, MCP_PROXY, REPLICA_SET
 from tests.apiserver.operator_process import OperatorProcess, StatusServer, operating
 from tests.apiserver.server import ApiServer
 from tests.apiserver.test_idle import Crowd
@@ -44,7 +44,7 @@ def settle(operator: OperatorProcess) -> None:
         operator.wait(1)
 
 
-def test_a_new_proxy_takes_seven_writes_and_a_pass_at_rest_no_request(
+def test_a_new_proxy_takes_seven_writes_two_reads_and_a_pass_at_rest_no_request(
     apiserver: ApiServer, namespace: str, tmp_path: Path
 ) -> None:
     served = ("--namespace", namespace, "--resync-interval", "10m")
@@ -53,6 +53,8 @@ def test_a_new_proxy_takes_seven_writes_and_a_pass_at_rest_no_request(
         client = stack.enter_context(apiserver.client())
         operator = stack.enter_context(operating(wire.kubeconfig, *served, log=tmp_path / "log"))
         crowd = Crowd(client, namespace, operator)
+        operator.until(lambda: operator.get("/readyz")[0] == 200, "it has listed all kinds")
+        started = len(reads(wire))
         crowd.create(NAME, 0)
         pod = StatusServer()
         stack.callback(pod.stop)
@@ -67,6 +69,10 @@ def test_a_new_proxy_takes_seven_writes_and_a_pass_at_rest_no_request(
         writes = wire.writes()
         kinds = sorted(write.rpartition("/")[2] for write in writes)
         assert len(writes) <= 7, kinds
+        ours = [path for path in reads(wire)[started:] if path.endswith((NAME, REPLICA_SET.plural))]
+        assert sorted(ours) == sorted(
+            [DEPLOYMENT.path(namespace, NAME), REPLICA_SET.path(namespace)]
+        )
         before = len(reads(wire))
         for number in range(5):
             passes = operator.passes

@@ -187,6 +187,25 @@ async def without_a_uid_fields_of_others_are_not_taken(side: Side) -> None:
     assert seen["data"] == {"key": "theirs"}
 
 
+async def what_is_applied_as_new_is_created_and_owned(side: Side) -> None:
+    manifest = a_config_map(side)
+    stored = await side.cluster.apply_new(manifest)
+    assert await side.cluster.get(CONFIG_MAP, side.namespace, "one") == stored
+    assert semantically_equal(
+        intended_fields(manifest), applied_fields(stored, constants.FIELD_MANAGER)
+    )
+
+
+async def an_object_that_exists_is_not_changed_by_applying_it_as_new(side: Side) -> None:
+    """Not even fields that nobody has set, which an apply without force would set."""
+    await side.hand.apply({**a_config_map(side), **_unlabelled("one", side)}, "somebody")
+    before = await side.cluster.get(CONFIG_MAP, side.namespace, "one")
+    for manifest in (a_config_map(side), a_config_map(side, other="ours")):
+        with pytest.raises(Conflict):
+            await side.cluster.apply_new(manifest)
+    assert await side.cluster.get(CONFIG_MAP, side.namespace, "one") == before
+
+
 async def an_object_with_another_uid_is_neither_applied_to_nor_deleted(side: Side) -> None:
     await side.cluster.apply(a_config_map(side))
     other = "00000000-0000-0000-0000-000000000000"
@@ -369,6 +388,8 @@ CONTRACT: Final[tuple[Callable[[Side], Awaitable[None]], ...]] = (
     a_label_taken_away_by_hand_shows_and_comes_back,
     what_others_add_is_kept_and_not_ours,
     without_a_uid_fields_of_others_are_not_taken,
+    what_is_applied_as_new_is_created_and_owned,
+    an_object_that_exists_is_not_changed_by_applying_it_as_new,
     an_object_with_another_uid_is_neither_applied_to_nor_deleted,
     a_uid_of_an_object_that_is_gone_creates_nothing,
     deleting_what_is_gone_is_fine,

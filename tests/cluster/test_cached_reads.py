@@ -113,6 +113,28 @@ async def test_watch_events_older_than_a_list_are_dropped(side: Side) -> None:
     assert side.store.of(KEY) == []
 
 
+async def test_objects_are_readable_after_the_first_of_their_kind_is_gone(side: Side) -> None:
+    first = side.cluster.put(a_service())
+    other = copy.deepcopy(first)
+    other["metadata"]["name"] = "other"
+    for live in (first, other):
+        side.brings(live)
+    side.store.drop((KEY.namespace, KEY.name))
+    assert side.store.get((KEY.namespace, "other")) == other
+    assert side.store.of(KEY) == [other]
+
+
+async def test_a_version_that_is_stored_is_kept(side: Side) -> None:
+    live = side.cluster.put(a_service())
+    version = int(live["metadata"]["resourceVersion"])
+    assert not side.store.has(KEY, version)
+    side.brings(live)
+    side.brings({**live, "spec": "the same version is not stored again"})
+    assert side.store.has(KEY, version)
+    assert not side.store.has(KEY, version + 1)
+    assert await side.get() == live
+
+
 async def test_an_object_that_is_read_is_a_copy(side: Side) -> None:
     live = side.cluster.put(a_service())
     side.brings(live)

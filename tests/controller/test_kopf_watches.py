@@ -1,11 +1,13 @@
 """Events find the MCPProxy that they concern."""
 
+from typing import Any
+
 import kopf
 import pytest
 
 from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object
-from mcpproxy.cluster.resources import ProxyKey, owner_key
+from mcpproxy.cluster.resources import DEPLOYMENT, MCP_PROXY, ProxyKey, ResourceKind, owner_key
 from mcpproxy.controller.kopf_settings import kopf_settings
 from mcpproxy.controller.kopf_watches import SELECTORS, register_watches, selectors
 from mcpproxy.controller.watch_cache import WatchCache
@@ -40,6 +42,57 @@ def test_a_child_leads_to_its_mcpproxy_by_owner_or_by_label(
     child: Object, key: ProxyKey | None
 ) -> None:
     assert owner_key(child) == key
+
+
+class Watched:
+    """The watch of one kind, and the MCPProxies that its events enqueue."""
+
+    def __init__(self, kind: ResourceKind) -> None:
+        registry, self.cache = kopf.OperatorRegistry(), WatchCache(FakeClock().time)
+        self._enqueued: list[ProxyKey] = []
+        add = lambda key, delay: self._enqueued.append(key)  # noqa: E731
+        register_watches(registry, {kind: self.cache}, add)
+        (handler,) = registry._watching.get_all_handlers()
+        self._handle: Any = handler.fn
+
+    async def enqueues(self, live: Object, type_: str | None = "MODIFIED") -> bool:
+        """Return True if an event enqueues the MCPProxy."""
+        self._enqueued.clear()
+        await self._handle(body=live, type=type_)
+        return self._enqueued == [KEY]
+
+
+def a_version(kind: ResourceKind, number: int, **status: int) -> Object:
+    """One version of a live object of `tools`."""
+    metadata = {"namespace": "team", "name": "tools", "resourceVersion": str(number)}
+    labels = {constants.LABEL_INSTANCE: "tools"}
+    metadata |= {"generation": 1, "labels": labels}  # type: ignore[dict-item]
+    return {"kind": kind.name, "metadata": metadata, "status": status}
+
+
+async def test_only_what_the_operator_has_not_written_itself_enqueues_an_mcpproxy() -> None:
+    watched = Watched(DEPLOYMENT)
+    written = a_version(DEPLOYMENT, 2)
+    watched.cache.store.put(written, KEY)
+    assert not await watched.enqueues(written, "ADDED")
+    assert await watched.enqueues(a_version(DEPLOYMENT, 3))
+    assert await watched.enqueues(a_version(DEPLOYMENT, 3), "DELETED")
+
+
+async def test_a_list_enqueues_what_the_operator_has_written_too() -> None:
+    """Versions of others, between what a pass has read and what it wrote, are not in it."""
+    watched = Watched(DEPLOYMENT)
+    written = a_version(DEPLOYMENT, 2)
+    watched.cache.store.put(written, KEY)
+    assert await watched.enqueues(written, None)
+
+
+async def test_a_status_that_was_written_to_a_newer_spec_enqueues_its_mcpproxy() -> None:
+    watched = Watched(MCP_PROXY)
+    for number, observed, enqueues in ((2, 0, True), (3, 1, False)):
+        written = a_version(MCP_PROXY, number, observedGeneration=observed)
+        watched.cache.store.put(written, KEY)
+        assert await watched.enqueues(written) is enqueues
 
 
 def test_no_handler_is_of_a_kind_that_writes_on_users_objects() -> None:

@@ -53,7 +53,7 @@ def test_the_queue_reports_its_depth_and_waiting_times() -> None:
     assert result["workqueue_retries_total", *names] == 1
     assert result["workqueue_queue_duration_seconds_sum", *names] == 0.3
     assert result["mcpproxy_operator_pod_streams", "followed"] == 2
-    assert result["mcpproxy_operator_pod_streams", "heard"] == 1
+    assert result["mcpproxy_operator_pod_streams", "reporting"] == 1
 
 
 def test_writes_watches_and_leadership_have_metrics() -> None:

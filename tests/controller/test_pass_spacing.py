@@ -1,6 +1,6 @@
 """Changes of reports cause passes at a limited rate for each MCPProxy."""
 
-from mcpproxy.controller.work_queue import PassSpacing
+from mcpproxy.controller.work_queue import PassSpacing, WorkQueue
 from mcpproxy.limits.pods import REPORT_PASSES
 from tests.reconcile.clock import FakeClock
 
@@ -16,7 +16,11 @@ class Scene:
         self.spacing: PassSpacing[str] = PassSpacing(self.clock.time, self._add_after)
 
     def _add_after(self, key: str, delay: float) -> None:
-        self.passes.append((key, self.clock.time() + delay))
+        """Ask for a pass, unless one is due earlier, as the queue does."""
+        now = self.clock.time()
+        due = [at for asked, at in self.passes if asked == key and at > now]
+        if not due or due[-1] > now + delay + 1e-9:
+            self.passes.append((key, now + delay))
 
     def changes(self, key: str, times: int, every: float) -> None:
         """Let reports change again and again."""
@@ -43,6 +47,25 @@ def test_the_first_change_after_a_rest_has_its_pass_at_once() -> None:
         scene.spacing.changed("tools")
         assert scene.passes[-1] == ("tools", scene.clock.time())
         scene.clock.advance(2 * INTERVAL)
+
+
+async def test_a_change_after_a_pass_for_another_reason_has_its_pass() -> None:
+    """An event brought the pass forward that a report was waiting for, and then another came."""
+    clock = FakeClock()
+    queue: WorkQueue[str] = WorkQueue(clock)
+    spacing: PassSpacing[str] = PassSpacing(clock.time, queue.add_after)
+    spacing.changed("tools")
+    clock.advance(0)
+    assert await queue.get() == "tools"
+    queue.done("tools")
+    queue.add_after("tools", INTERVAL / 4)
+    spacing.changed("tools")
+    clock.advance(INTERVAL / 2)
+    assert await queue.get() == "tools"
+    queue.done("tools")
+    spacing.changed("tools")
+    clock.advance(INTERVAL)
+    assert len(queue) == 1
 
 
 def test_a_busy_proxy_delays_no_other() -> None:

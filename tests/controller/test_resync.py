@@ -10,7 +10,7 @@ from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.cluster.errors import NotFound, Unavailable
 from mcpproxy.cluster.resources import MCP_PROXY, SERVICE, ProxyKey, owner_key
 from mcpproxy.controller.kopf_watches import CHILD_SELECTOR, SELECTORS
-from mcpproxy.controller.resync import EVERYTHING, FIRST_LOOK, LOOK, Resync
+from mcpproxy.controller.resync import EVERYTHING, FIRST_LOOK, LOOK, RELIST, Resync
 from mcpproxy.controller.watch_cache import WatchCache, Watches
 from mcpproxy.testing.fake_cluster import FakeCluster
 from tests.reconcile.clock import FakeClock
@@ -107,6 +107,36 @@ async def test_watches_have_caught_up_when_every_listed_object_was_delivered(
     assert not (await rounds(cluster, watches, 2))[1].caught_up
     put(cluster, watches, a_service("tools"))
     assert (await rounds(cluster, watches, 1))[1].caught_up
+
+
+async def test_what_the_watches_must_deliver_is_listed_once_while_they_do(
+    watches: Watches,
+) -> None:
+    cluster = FakeCluster()
+    put(cluster, watches, a_manifest("tools"))
+    put(cluster, watches, a_service("tools"), seen=False)
+    await rounds(cluster, watches, RELIST)
+    assert cluster.reads == len(watches)
+
+
+async def test_an_object_that_is_deleted_while_the_watches_catch_up_is_not_awaited(
+    watches: Watches,
+) -> None:
+    cluster = FakeCluster()
+    put(cluster, watches, a_manifest("tools"))
+    put(cluster, watches, a_service("tools"), seen=False)
+    sleep = Rounds(RELIST + 1)
+
+    async def pause(seconds: float) -> None:
+        if cluster.reads == len(watches):
+            cluster.remove(SERVICE, "team", "tools")
+        await sleep(seconds)
+
+    resync = Resync(cluster, (), SELECTORS, watches, lambda key: None, sleep=pause)
+    running = asyncio.create_task(resync.run())
+    await asyncio.wait_for(sleep.over.wait(), 5)
+    running.cancel()
+    assert resync.caught_up
 
 
 class Failing(FakeCluster):

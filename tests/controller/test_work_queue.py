@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mcpproxy.controller.work_queue import LAST_RETRY, WorkQueue
+from mcpproxy.controller.work_queue import LAST_RETRY, PATIENCE, WorkQueue
 from tests.reconcile.clock import FakeClock
 
 
@@ -69,6 +69,41 @@ async def test_a_delayed_key_is_processed_after_its_delay(
     assert await taken(queue) == []
     clock.advance(0.1)
     assert await taken(queue) == ["a"]
+
+
+async def test_keys_without_delay_come_first(queue: WorkQueue[str], clock: FakeClock) -> None:
+    for key in ("a", "b", "c"):
+        queue.add_after(key, 1)
+    clock.advance(1)
+    queue.add("d")
+    queue.add("b")
+    assert len(queue) == 4
+    assert await taken(queue) == ["d", "b", "a", "c"]
+    assert len(queue) == 0
+
+
+async def test_a_delayed_key_waits_for_others_no_longer_than_its_patience(
+    queue: WorkQueue[str], clock: FakeClock
+) -> None:
+    queue.add_after("a", 1)
+    clock.advance(1)
+    clock.advance(PATIENCE - 1)
+    queue.add("b")
+    clock.advance(2)
+    queue.add("c")
+    assert await taken(queue) == ["b", "a", "c"]
+
+
+async def test_a_key_that_became_urgent_during_its_pass_comes_first_afterwards(
+    queue: WorkQueue[str], clock: FakeClock
+) -> None:
+    queue.add_after("a", 1)
+    queue.add_after("b", 1)
+    clock.advance(1)
+    assert await queue.get() == "a"
+    queue.add("a")
+    queue.done("a")
+    assert await taken(queue) == ["a", "b"]
 
 
 async def test_a_key_with_several_delays_is_processed_once_after_the_shortest(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import get_args
 
 from mcpproxy.api.defaults import health_policy
-from mcpproxy.api.v1alpha1.status import CHANGES_UNHEARD, LIST_FAILED, BackendState
+from mcpproxy.api.v1alpha1.status import CHANGE_STREAM_FAILED, LIST_FAILED, BackendState
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.health import FOR_CALLERS, GUARDED, NOT_LISTED, BackendHealth
 from mcpproxy.proxy.workers import report_merge
@@ -54,7 +54,7 @@ def _reasons() -> set[str]:
         FOR_CALLERS.reason,
         NOT_LISTED.reason,
     }
-    own |= {LIST_FAILED, CHANGES_UNHEARD}
+    own |= {LIST_FAILED, CHANGE_STREAM_FAILED}
     return named | _errors(BackendError) | own
 
 

@@ -240,6 +240,7 @@ TOGETHER: Final = "counted by the limit beside it"
 ERROR: Final = "told and counted as the error that it ends with"
 
 UNCOUNTED: Final[dict[str, str]] = {
+    "kept-result-time": TIME,
     "audited-text": SIZE,
     "recent-calls": SIZE,
     "recent-call-text": SIZE,

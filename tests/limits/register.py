@@ -25,6 +25,7 @@ BOUNDED: Final[dict[str, str]] = {
     "proxy/call_limits/window_table.py:WindowTable._subjects": "counted-subjects",
     "proxy/call_limits/window_table.py:_Subject._askers": "instances",
     "proxy/call_limits/window_table.py:_Subject.turns": "instances",
+    "proxy/results/kept_results.py:KeptResults._kept": "kept-results kept-result-bytes",
     "proxy/audit/record_queue.py:RecordQueue._entries": "audit-backlog",
     "proxy/audit/record_queue.py:RecordQueue._records": "audit-backlog",
     "proxy/admin/profile.py:ProfileEndpoint._profile:thread": "profile-time",

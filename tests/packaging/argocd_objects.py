@@ -73,7 +73,7 @@ def _rejected() -> Object:
     return _object(replace(_pods(_view()), rejected=why, generation=2), **bad)
 
 
-def _not_heard() -> StatusInput:
+def _not_reporting() -> StatusInput:
     return observed(a_pod("tools-1", _view()), a_pod("tools-2"), a_pod("tools-3"), generation=1)
 
 
@@ -104,7 +104,7 @@ def objects() -> dict[str, Object]:
         "some_pods": _object(_pods(_view(), _view(), gone)),
         "rate_limited": _object(_pods(limited)),
         "catalogs_differ": _object(_catalogs_differ()),
-        "not_heard": _object(_not_heard()),
+        "not_reporting": _object(_not_reporting()),
         "scaled_to_zero": _object(zero, replicas=0),
         "degraded_backend": _object(_pods(gone)),
         "degraded_most_pods": _object(_pods(_view(), denied, denied)),

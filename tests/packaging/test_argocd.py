@@ -81,7 +81,7 @@ TOOLS = {
     "some_pods": "Current",
     "rate_limited": "Current",
     "catalogs_differ": "Current",
-    "not_heard": "InProgress",
+    "not_reporting": "InProgress",
     "scaled_to_zero": "Current",
     "suspended": "Current",
     "degraded_backend": "InProgress",

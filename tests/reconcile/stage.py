@@ -34,6 +34,8 @@ class Stage:
         self.fleet = PodReportWatcher(self.pods, self.changes.put_nowait, self.clock.time, _forever)
         self.knows = True
         """True if the watches know children of every kind."""
+        self.childless = False
+        """True if the watches are complete and know no child."""
         self.statuses = StatusWriteHealth(self._now)
         self._reconciler = Reconciler(
             self.cluster,
@@ -41,6 +43,7 @@ class Stage:
             OPTIONS,
             now=self._now,
             known=lambda kind, key: self.knows,
+            childless=lambda key: self.childless,
             writes=self.statuses,
         )
 

@@ -148,12 +148,12 @@ async def test_missing_reports_of_ready_pods_are_reported_after_a_while(stage: S
     assert stage.cluster.writes == []
     stage.clock.advance(PATIENCE)
     await restarted.reconcile()
-    assert stage.verdict("BackendsHealthy") == ("Unknown", "PodsNotHeard")
+    assert stage.verdict("BackendsHealthy") == ("Unknown", "PodsNotReporting")
     assert stage.message("BackendsHealthy") == (
         "1 of 1 healthy; reported by 1 of 3 pods; cannot read the report of pod tools-2:"
         " connection refused"
     )
-    assert stage.verdict("Ready") == ("Unknown", "PodsNotHeard")
+    assert stage.verdict("Ready") == ("Unknown", "PodsNotReporting")
     assert "reported by 1 of 3 pods" in stage.message("Ready")
     assert stage.verdict("Available") == ("True", "PodsReady")
     await restarted.close()

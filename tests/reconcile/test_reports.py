@@ -191,13 +191,13 @@ async def test_a_write_that_takes_long_is_reported_before_it_ends(
     health = "mcpproxy.reconcile.status_updates.status_write_health"
     monkeypatch.setattr(f"{health}.SLOW", 0.0)
     monkeypatch.setattr(f"{health}.SLOW_WRITES", 0.0)
-    apply, reported = stage.cluster.apply, asyncio.Event()
+    apply_new, reported = stage.cluster.apply_new, asyncio.Event()
 
-    async def wait(manifest: Object, uid: str | None = None) -> Object:
+    async def wait(manifest: Object) -> Object:
         await reported.wait()
-        return await apply(manifest, uid)
+        return await apply_new(manifest)
 
-    stage.cluster.apply = wait  # type: ignore[method-assign]
+    stage.cluster.apply_new = wait  # type: ignore[method-assign]
 
     def note(request: str) -> None:
         if request.startswith("status") and not reported.is_set():

@@ -74,22 +74,22 @@ async def test_a_sealing_secret_that_vanished_is_made_again_when_pods_cannot_sta
 async def test_a_pass_that_failed_after_the_sealing_secret_does_not_create_it_again(
     stage: Stage,
 ) -> None:
-    apply, created = stage.cluster.apply, []
+    apply_new, created = stage.cluster.apply_new, []
     create = stage.cluster.create
 
-    async def fail(manifest: Object, uid: str | None = None) -> Object:
+    async def fail(manifest: Object) -> Object:
         raise Unavailable("no response")
 
     async def note(manifest: Object) -> bool:
         created.append(manifest["metadata"]["name"])
         return await create(manifest)
 
-    stage.cluster.apply, stage.cluster.create = fail, note  # type: ignore[method-assign]
+    stage.cluster.apply_new, stage.cluster.create = fail, note  # type: ignore[method-assign]
     stage.user_applies()
     for _ in range(3):
         with pytest.raises(Unavailable):
             await stage.reconcile()
-    stage.cluster.apply = apply  # type: ignore[method-assign]
+    stage.cluster.apply_new = apply_new  # type: ignore[method-assign]
     await stage.reconcile()
     assert len(created) == 1
     assert stage.sealing in stage.cluster.objects

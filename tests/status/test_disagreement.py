@@ -105,16 +105,16 @@ def test_one_report_from_three_pods_is_not_enough_to_be_ready() -> None:
     result = three(unheard=2)
     assert find_disagreements(result) == {PODS}
     status = status_of(result)
-    assert verdict(status, "BackendsHealthy") == ("Unknown", "PodsNotHeard")
+    assert verdict(status, "BackendsHealthy") == ("Unknown", "PodsNotReporting")
     assert condition(status, "BackendsHealthy").message == "1 of 1 healthy; reported by 1 of 3 pods"
-    assert verdict(status, "Ready") == ("Unknown", "PodsNotHeard")
+    assert verdict(status, "Ready") == ("Unknown", "PodsNotReporting")
     assert status.catalog_hash is None
     assert reported_disagreements(status) == {PODS}
 
 
 def test_one_missing_report_of_three_is_noted_and_ready_stays_true() -> None:
     status = status_of(three(unheard=1))
-    assert verdict(status, "BackendsHealthy") == ("Unknown", "PodsNotHeard")
+    assert verdict(status, "BackendsHealthy") == ("Unknown", "PodsNotReporting")
     assert verdict(status, "Ready") == ("True", "Serving")
     assert condition(status, "Ready").message == (
         "1 of 1 backends are being served; reported by 2 of 3 pods"

@@ -9,6 +9,8 @@ delivers a newer one to the next pass.
 import json
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
+from sys import intern
 from typing import Any, Final
 
 from mcpproxy.api import constants
@@ -24,16 +26,28 @@ from mcpproxy.cluster.resources import (
 )
 
 _FASTEST: Final = 1
-"""Compression level: it shrinks a Deployment from 8 to 2 KiB in 0.1 ms."""
+"""Compression level."""
+_RAW: Final = -zlib.MAX_WBITS
+"""Form of compressed content without a header."""
+_DICTIONARY: Final = 32 * 1024
+"""Bytes that compression can refer to."""
 
 Name = tuple[str, str]
 """Namespace and name of an object."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    version: int
+    content: bytes
+    owner: ProxyKey | None
+
+
 class ObjectCache:
     """Objects of one kind by name, each with the MCPProxy that it belongs to.
 
-    Objects are stored as compressed JSON, which needs a twentieth of the memory of dictionaries.
+    Objects are stored as JSON that is compressed with the first one as dictionary: objects of one
+    kind differ little, so a Deployment of 8 KiB takes 0.5 KiB, and 0.03 ms.
     """
 
     def __init__(self) -> None:
@@ -41,56 +55,57 @@ class ObjectCache:
         """True if the watch that fills the store keeps up, as far as is known."""
         self.incomplete: frozenset[ProxyKey] = frozenset()
         """MCPProxies of which a list had an object that the watch had not delivered."""
-        self._contents: dict[Name, tuple[int, bytes]] = {}
-        self._names: dict[ProxyKey, set[Name]] = {}
-        self._owners: dict[Name, ProxyKey] = {}
+        self._stored: dict[Name, _Stored] = {}
+        self._names: dict[ProxyKey, tuple[Name, ...]] = {}
+        self._dictionary = b""
 
     def __len__(self) -> int:
         """Return the number of objects."""
-        return len(self._contents)
+        return len(self._stored)
 
     def put(self, live: Object, owner: ProxyKey | None) -> None:
-        """Store an object unless a newer version of it is stored."""
-        metadata = live["metadata"]
-        name = metadata["namespace"], metadata["name"]
-        version = int(metadata["resourceVersion"])
-        stored = self._contents.get(name)
-        if stored is not None and stored[0] > version:
+        """Store an object unless this version of it, or a newer one, is stored."""
+        name, version = name_of(live), int(live["metadata"]["resourceVersion"])
+        stored = self._stored.get(name)
+        if stored is not None and stored.version >= version:
             return
         self.drop(name)
-        self._contents[name] = version, zlib.compress(json_text(live).encode(), _FASTEST)
+        self._stored[name] = _Stored(version, self._compressed(live), owner)
         if owner is not None:
-            self._owners[name] = owner
-            self._names.setdefault(owner, set()).add(name)
+            self._names[owner] = (*self._names.get(owner, ()), name)
 
     def drop(self, name: Name) -> None:
         """Remove an object, if it is stored."""
-        self._contents.pop(name, None)
-        owner = self._owners.pop(name, None)
-        if owner is not None:
-            self._names[owner].discard(name)
-            if not self._names[owner]:
-                del self._names[owner]
+        stored = self._stored.pop(name, None)
+        if stored is None or stored.owner is None:
+            return
+        names = tuple(other for other in self._names.pop(stored.owner) if other != name)
+        if names:
+            self._names[stored.owner] = names
 
     def drop_older(self, versions: Mapping[Name, int]) -> None:
         """Remove objects that are not listed, or only with a newer version."""
-        for name, (version, _) in list(self._contents.items()):
-            if version < versions.get(name, version + 1):
+        for name, stored in list(self._stored.items()):
+            if stored.version < versions.get(name, stored.version + 1):
                 self.drop(name)
 
     def get(self, name: Name) -> Object | None:
         """Return a copy of an object; None if it is not stored or may be outdated."""
-        stored = self._contents.get(name) if self.is_fresh else None
-        return None if stored is None else _object(stored[1])
+        return self.stored(name) if self.is_fresh else None
 
     def versions(self) -> dict[Name, int]:
         """Return the versions of all stored objects, which may be outdated."""
-        return {name: version for name, (version, _) in self._contents.items()}
+        return {name: stored.version for name, stored in self._stored.items()}
+
+    def has(self, name: Name, version: int) -> bool:
+        """Return True if this version of an object is stored."""
+        stored = self._stored.get(name)
+        return stored is not None and stored.version == version
 
     def stored(self, name: Name) -> Object | None:
         """Return a copy of an object, even if it may be outdated; None if it is not stored."""
-        content = self._contents.get(name)
-        return None if content is None else _object(content[1])
+        stored = self._stored.get(name)
+        return None if stored is None else self._object(stored.content)
 
     def may_have(self, owner: ProxyKey) -> bool:
         """Return True if an object of this MCPProxy is stored, or if a list had one that is not."""
@@ -100,7 +115,18 @@ class ObjectCache:
         """Return copies of all objects of one MCPProxy, sorted by name; None if some may lack."""
         if not self.is_fresh or owner in self.incomplete:
             return None
-        return [_object(self._contents[name][1]) for name in sorted(self._names.get(owner, ()))]
+        names = sorted(self._names.get(owner, ()))
+        return [self._object(self._stored[name].content) for name in names]
+
+    def _compressed(self, live: Object) -> bytes:
+        text = json_text(live).encode()
+        self._dictionary = self._dictionary or text[-_DICTIONARY:]
+        compression = zlib.compressobj(_FASTEST, wbits=_RAW, zdict=self._dictionary)
+        return compression.compress(text) + compression.flush()
+
+    def _object(self, content: bytes) -> Object:
+        live: Object = json.loads(zlib.decompressobj(_RAW, self._dictionary).decompress(content))
+        return live
 
 
 class CachingClient:
@@ -140,6 +166,9 @@ class CachingClient:
     async def apply(self, manifest: Object, uid: str | None = None) -> Object:
         return self._put(await self._cluster.apply(manifest, uid))
 
+    async def apply_new(self, manifest: Object) -> Object:
+        return self._put(await self._cluster.apply_new(manifest))
+
     async def hand_over(self, manifest: Object, uid: str) -> None:
         await self._cluster.hand_over(manifest, uid)
 
@@ -162,9 +191,10 @@ class CachingClient:
         return live
 
 
-def _object(content: bytes) -> Object:
-    live: Object = json.loads(zlib.decompress(content))
-    return live
+def name_of(live: Object) -> Name:
+    """Return the namespace and name of an object. Children share that of their MCPProxy."""
+    metadata = live["metadata"]
+    return intern(metadata["namespace"]), intern(metadata["name"])
 
 
 def _labels(live: Object) -> Mapping[str, str]:

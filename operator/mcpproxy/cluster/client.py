@@ -20,10 +20,14 @@ TIMEOUT: Final = 15.0
 """Seconds that one request may take."""
 READ_TIMEOUT: Final = 5.0
 """Seconds that one read may take."""
-PAGE: Final = 500
-"""Objects in one page of a list."""
+PAGE: Final = 200
+"""Objects in one page of a list. Parsed, they take 3 MiB, most of it for the managers of fields."""
 HEIR: Final = f"{constants.FIELD_MANAGER}-handed-over"
 """Field manager of fields that the operator has set and now leaves to others."""
+
+_NO_VERSION: Final = "1"
+"""A version that no object has, because etcd begins with it. It lets an apply create an object, and
+conflicts with every object that exists."""
 
 # With the charset, the client library sends text as it is and doesn't make JSON of it.
 _APPLY: Final = "application/apply-patch+yaml; charset=utf-8"
@@ -53,7 +57,13 @@ class Cluster(Protocol):
         """Apply a manifest on the server side as our field manager, and return the stored object.
 
         With `uid`, it takes over fields of other managers, but only in the object with this uid.
-        Without, it is meant to create an object: fields of other managers raise Conflict.
+        Without, fields of other managers raise Conflict.
+        """
+
+    async def apply_new(self, manifest: Object) -> Object:
+        """Create an object by server-side apply, and return the stored object.
+
+        Raise Conflict if an object of this name exists, which is not changed.
         """
 
     async def hand_over(self, manifest: Object, uid: str) -> None:
@@ -128,8 +138,9 @@ class KubeClient:
             typed = {"apiVersion": kind.api_version, "kind": kind.name}
             for item in page["items"] or []:
                 if accept == _HEADS:
-                    # They are most of the metadata, and only matter beside the fields.
+                    # These are most of the metadata, and only matter beside the fields.
                     item["metadata"].pop("managedFields", None)
+                    item["metadata"].pop("annotations", None)
                 items.append({**item, **typed})
             token = page["metadata"].get("continue")
             if not token:
@@ -138,6 +149,10 @@ class KubeClient:
 
     async def apply(self, manifest: Object, uid: str | None = None) -> Object:
         return await self._apply(manifest, "", uid)
+
+    async def apply_new(self, manifest: Object) -> Object:
+        metadata = {**manifest["metadata"], "resourceVersion": _NO_VERSION}
+        return await self._apply({**manifest, "metadata": metadata}, "", None)
 
     async def hand_over(self, manifest: Object, uid: str) -> None:
         await self._apply(manifest, "", uid, HEIR)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from sys import intern
 from typing import Any, Final, NamedTuple
 
 from mcpproxy.api import constants
@@ -92,10 +93,11 @@ def kind_of(manifest: Object) -> ResourceKind:
 def owner_key(live: Mapping[str, Any]) -> ProxyKey | None:
     """Return the MCPProxy that an object is or belongs to, by its kind, owner or labels."""
     metadata = live["metadata"]
+    namespace = intern(metadata["namespace"])
     if live.get("kind") == constants.KIND:
-        return ProxyKey(metadata["namespace"], metadata["name"])
+        return ProxyKey(namespace, intern(metadata["name"]))
     for reference in metadata.get("ownerReferences") or []:
         if reference.get("controller") and reference["kind"] == constants.KIND:
-            return ProxyKey(metadata["namespace"], reference["name"])
+            return ProxyKey(namespace, intern(reference["name"]))
     instance = (metadata.get("labels") or {}).get(constants.LABEL_INSTANCE)
-    return ProxyKey(metadata["namespace"], instance) if instance else None
+    return ProxyKey(namespace, intern(instance)) if instance else None

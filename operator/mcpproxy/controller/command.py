@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -126,6 +127,9 @@ def main(args: argparse.Namespace) -> int:
         )
         return 2
     configure_logging(args.log_level)
+    # What was imported is never garbage: collections need not search it, and can come often.
+    gc.collect()
+    gc.freeze()
     # Timers of Kopf that would kill the process end with their loop.
     while (code := asyncio.run(_main(args, lease))) == AGAIN:
         pass

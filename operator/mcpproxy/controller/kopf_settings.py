@@ -12,8 +12,9 @@ STOP_SECONDS: Final = 20.0
 """Seconds within which the process ends after a signal. The grace period of its pod is longer."""
 
 
-IDLE: Final = 0.2
-"""Seconds for which Kopf keeps the task of an object without events: it has one for each."""
+IDLE: Final = 0.05
+"""Seconds for which Kopf keeps the task of an object without events: it has one for each, which
+holds the object."""
 
 
 CHUNK: Final = 50

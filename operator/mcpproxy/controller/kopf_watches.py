@@ -54,11 +54,18 @@ def _handler(kind: ResourceKind, watched: WatchCache, enqueue: Enqueue) -> Calla
     async def handle(body: kopf.Body, type: str | None, **_: Any) -> None:  # noqa: A002
         live = _without_managers(body) if watched_pods else dict(body)
         key = owner_key(live)
-        watched.heard(live, key, deleted=type == "DELETED")
-        if key is not None:
+        is_new = watched.heard(live, key, deleted=type == "DELETED")
+        # A list may lack versions between the one that a pass has read and the one that it wrote.
+        if key is not None and (is_new or type is None or _is_unobserved(live)):
             enqueue(key, delay)
 
     return handle
+
+
+def _is_unobserved(live: Object) -> bool:
+    """Return True for an MCPProxy whose spec changed while its status was written."""
+    observed = (live.get("status") or {}).get("observedGeneration")
+    return live["kind"] == MCP_PROXY.name and bool(observed != live["metadata"]["generation"])
 
 
 def _without_managers(body: Mapping[str, Any]) -> Object:

@@ -16,7 +16,7 @@ from mcpproxy.cluster.client import Cluster, KubeClient
 from mcpproxy.cluster.pods.reports import PodReportWatcher
 from mcpproxy.cluster.pods.status_stream import PodStatusReader
 from mcpproxy.cluster.resources import ProxyKey
-from mcpproxy.controller.kopf_watches import SELECTORS
+from mcpproxy.controller.kopf_watches import CHILDREN, SELECTORS
 from mcpproxy.controller.leader_election import LeaderElector
 from mcpproxy.controller.metrics import OperatorMetrics
 from mcpproxy.controller.resync import LOOK, Resync
@@ -65,6 +65,7 @@ class LeaderTasks:
             options,
             instance=socket.gethostname(),
             known=lambda kind, key: watches[kind].knows(key),
+            childless=lambda key: all(watches[kind].has_none(key) for kind in CHILDREN),
             reverted=metrics.reverted,
             writes=self.statuses,
         )

@@ -169,7 +169,7 @@ class OperatorMetrics:
         """Register the gauges of the queue and of the followed pods."""
         self._depth.labels(CONTROLLER, CONTROLLER).set_function(waiting)
         self._pods.labels("followed").set_function(followed)
-        self._pods.labels("heard").set_function(heard)
+        self._pods.labels("reporting").set_function(heard)
 
     def watch(self, resource: str, age: Callable[[], float], behind: Callable[[], float]) -> None:
         """Register the gauges of one watch."""

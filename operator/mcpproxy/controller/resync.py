@@ -5,11 +5,11 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
-from mcpproxy.cluster.cached_reads import Name
+from mcpproxy.cluster.cached_reads import Name, name_of
 from mcpproxy.cluster.client import Cluster
 from mcpproxy.cluster.errors import ClusterError, NotFound
 from mcpproxy.cluster.resources import MCP_PROXY, NOT_BUILT_IN, ProxyKey, ResourceKind, owner_key
-from mcpproxy.controller.watch_cache import ObjectVersion, Watches, name_of, version_of
+from mcpproxy.controller.watch_cache import ObjectVersion, Watches, version_of
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +18,9 @@ LOOK: Final = 60.0
 EVERYTHING: Final = 10
 """Number of lists after which every MCPProxy is reconciled."""
 FIRST_LOOK: Final = 0.5
-"""Seconds between two lists until the watches have caught up for the first time."""
+"""Seconds between two comparisons until the watches have caught up for the first time."""
+RELIST: Final = 10
+"""Number of these comparisons with one list: some of its objects may have been deleted since."""
 
 
 class Resync:
@@ -51,6 +53,8 @@ class Resync:
         self._logged: dict[ResourceKind, str] = {}
         self._kinds_changed = kinds_changed
         self._installed: dict[ResourceKind, bool] = {}
+        self._awaited: dict[ResourceKind, Mapping[Name, ObjectVersion]] = {}
+        """Lists that the watches must deliver before they have caught up."""
         self.caught_up = False
         """True once every watch has delivered the objects that existed when it began."""
         self.settled = asyncio.Event()
@@ -58,9 +62,7 @@ class Resync:
 
     async def run(self) -> None:
         """Run until cancelled."""
-        while not self.caught_up:
-            await self._sleep(FIRST_LOOK)
-            self.caught_up = await self._has_caught_up()
+        await self._catch_up()
         count = 0
         while True:
             await self._sleep(self._look * self._jitter())
@@ -89,15 +91,29 @@ class Resync:
             log.warning("the kind %s was %s", kind.name, "installed" if installed else "removed")
             self._kinds_changed()
 
+    async def _catch_up(self) -> None:
+        count = 0
+        while not self.caught_up:
+            await self._sleep(FIRST_LOOK)
+            if count % RELIST == 0:
+                self._awaited.clear()
+            count += 1
+            self.caught_up = await self._has_caught_up()
+        self._awaited.clear()
+
     async def _has_caught_up(self) -> bool:
         refused = False
         for kind, watched in self._watches.items():
-            listed = await self._list(kind)
+            listed = self._awaited.get(kind)
+            if listed is None:
+                listed = await self._list(kind)
             if listed is None:
                 refused = True
             elif watched.lacks(listed):
+                self._awaited[kind] = listed
                 return False
             else:
+                self._awaited[kind] = {}
                 watched.store.is_fresh = True
         self.settled.set()
         return not refused

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mcpproxy.api.kubernetes.objects import Object
-from mcpproxy.cluster.cached_reads import Name, ObjectCache
+from mcpproxy.cluster.cached_reads import Name, ObjectCache, name_of
 from mcpproxy.cluster.resources import ProxyKey, ResourceKind
 
 LAG: Final = 60.0
@@ -36,21 +36,28 @@ class WatchCache:
         self._behind: dict[Name, tuple[ObjectVersion | None, float]] = {}
         self._listed: dict[Name, int] = {}
         """Versions of the newest list."""
+        self._gone: set[Name] = set()
+        """Names in `_behind` that the newest list lacks."""
         self._heard_at = clock()
         self.store = ObjectCache()
         """The objects themselves."""
 
-    def heard(self, live: Object, owner: ProxyKey | None, *, deleted: bool) -> None:
-        """Record an event of the watch."""
+    def heard(self, live: Object, owner: ProxyKey | None, *, deleted: bool) -> bool:
+        """Record an event of the watch, and return True if it may tell something new.
+
+        The result of a write is stored before its event arrives: the pass that wrote knows it.
+        """
         self._heard_at = self._clock()
         name, version = name_of(live), version_of(live)
+        is_new = deleted or not self.store.has(name, version)
         known = self._known.get(name)
         if known is not None and version < known.version:
-            return
+            return is_new
         if version > self._listed.get(name, 0):
             self._forget_deleted()
         # The next comparison decides if this version is new enough.
         self._behind.pop(name, None)
+        self._gone.discard(name)
         self._forget(name)
         if deleted:
             self.store.drop(name)
@@ -59,15 +66,17 @@ class WatchCache:
             self._known[name] = ObjectVersion(version, owner)
             if owner is not None:
                 self._owned[owner] += 1
+        return is_new
 
     def _forget_deleted(self) -> None:
         """Forget objects that the newest list lacks, because the watch has delivered a later event.
 
         Kopf reports no deletion that happened before it listed the objects again.
         """
-        for name in [name for name in self._behind if name not in self._listed]:
+        for name in self._gone:
             del self._behind[name]
             self._forget(name)
+        self._gone.clear()
 
     def _forget(self, name: Name) -> None:
         before = self._known.pop(name, None)
@@ -79,6 +88,10 @@ class WatchCache:
     def knows(self, owner: ProxyKey) -> bool:
         """Return True if an object of this MCPProxy is known from the watch, a list or a write."""
         return owner in self._owned or self.store.may_have(owner)
+
+    def has_none(self, owner: ProxyKey) -> bool:
+        """Return True if the watch keeps up, and no object of this MCPProxy is known."""
+        return self.store.is_fresh and not self.knows(owner)
 
     def lacks(self, listed: Mapping[Name, ObjectVersion]) -> bool:
         """Return True if the watch has never delivered one of the listed objects."""
@@ -99,6 +112,7 @@ class WatchCache:
             behind[name] = since if since and since[0] == known else (known, now)
             concerned |= {seen.owner for seen in (known, there) if seen and seen.owner}
         self._behind = behind
+        self._gone = behind.keys() - listed.keys()
         self.store.incomplete = frozenset(concerned)
         return concerned
 
@@ -122,11 +136,6 @@ class WatchCache:
 
 
 Watches = dict[ResourceKind, WatchCache]
-
-
-def name_of(live: Object) -> Name:
-    """Return the namespace and name of an object."""
-    return live["metadata"]["namespace"], live["metadata"]["name"]
 
 
 def version_of(live: Object) -> int:

@@ -1,6 +1,7 @@
 """Queue of keys with retries: a key waits once, and one worker at a time processes it."""
 
 import asyncio
+import itertools
 from collections.abc import Callable, Hashable
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -11,6 +12,8 @@ K = TypeVar("K", bound=Hashable)
 
 FIRST_RETRY: Final = 0.5
 """Seconds until the first retry; each further failure doubles them."""
+PATIENCE: Final = 30.0
+"""Seconds for which a key without a hurry waits for others at most."""
 LAST_RETRY: Final = 8.0
 """Longest delay of a retry in seconds: ten seconds after a cause ended, its effects have ended."""
 
@@ -49,7 +52,8 @@ class WorkQueue(Generic[K]):
     """Queue of keys.
 
     A key that is added while it waits is dropped; one that is added while a worker processes it
-    waits until the worker is done.
+    waits until the worker is done. Keys that were added without delay come first, but not before
+    one that has waited for `PATIENCE`.
     """
 
     def __init__(
@@ -62,8 +66,11 @@ class WorkQueue(Generic[K]):
         self._timers = timers
         self._jitter = jitter
         self._recorder = recorder
-        self._ready: asyncio.Queue[K] = asyncio.Queue()
-        self._waiting: dict[K, float] = {}
+        self._ready: asyncio.PriorityQueue[tuple[float, int, K]] = asyncio.PriorityQueue()
+        """Keys by the time at which they are due; a key that became due earlier is in it twice."""
+        self._numbers = itertools.count()
+        self._waiting: dict[K, tuple[float, float]] = {}
+        """Keys with the times since which they wait, and at which they are due."""
         self._working: set[K] = set()
         self._delayed: dict[K, tuple[float, Handle]] = {}
         self._retries: dict[K, Backoff] = {}
@@ -74,13 +81,21 @@ class WorkQueue(Generic[K]):
 
     def add(self, key: K) -> None:
         """Add the key without delay."""
-        if key in self._waiting:
+        self._add(key, 0.0)
+
+    def _add(self, key: K, patience: float) -> None:
+        now = self._timers.time()
+        waiting = self._waiting.get(key)
+        if waiting is not None and waiting[1] <= now + patience:
             return
-        self._waiting[key] = self._timers.time()
-        if self._recorder is not None:
+        if waiting is None and self._recorder is not None:
             self._recorder.added()
+        self._waiting[key] = waiting[0] if waiting else now, now + patience
         if key not in self._working:
-            self._ready.put_nowait(key)
+            self._put(key)
+
+    def _put(self, key: K) -> None:
+        self._ready.put_nowait((self._waiting[key][1], next(self._numbers), key))
 
     def add_after(self, key: K, delay: float) -> None:
         """Add the key in `delay` seconds, unless it is due earlier."""
@@ -109,8 +124,12 @@ class WorkQueue(Generic[K]):
 
     async def get(self) -> K:
         """Return the next key; the caller must call `done` with it."""
-        key = await self._ready.get()
-        since = self._waiting.pop(key)
+        while True:
+            due, _, key = await self._ready.get()
+            since, newest = self._waiting.get(key, (0.0, None))
+            if newest == due and key not in self._working:
+                break
+        del self._waiting[key]
         if self._recorder is not None:
             self._recorder.waited(self._timers.time() - since)
         self._working.add(key)
@@ -120,7 +139,7 @@ class WorkQueue(Generic[K]):
         """End the processing of the key."""
         self._working.discard(key)
         if key in self._waiting:
-            self._ready.put_nowait(key)
+            self._put(key)
 
     def close(self) -> None:
         """Cancel all delayed keys."""
@@ -130,7 +149,7 @@ class WorkQueue(Generic[K]):
 
     def _due(self, key: K) -> None:
         del self._delayed[key]
-        self.add(key)
+        self._add(key, PATIENCE)
 
 
 class PassSpacing(Generic[K]):
@@ -148,6 +167,8 @@ class PassSpacing(Generic[K]):
         due = self._due.get(key)
         if due is not None and due > now:
             REPORT_PASSES.record()
+            # The pass that was due may have come earlier, because of another event.
+            self._add_after(key, due - now)
             return
         spacing = 1 / REPORT_PASSES.value
         # Forget keys without recent changes.

@@ -23,8 +23,8 @@ class PassRecorder(Protocol):
 
 SLOW: Final = 2.0
 """Seconds after which a worker takes the next key while a pass continues."""
-WAITING: Final = 64
-"""Number of unfinished passes of one worker."""
+WAITING: Final = 16
+"""Number of unfinished passes of one worker. Each holds the objects of its MCPProxy: 0.1 MiB."""
 WAITING_WHEN_BUSY: Final = 1
 """Number of unfinished passes of one worker while the API server is busy."""
 

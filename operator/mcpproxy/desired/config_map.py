@@ -3,14 +3,32 @@
 The configuration is an MCPProxy manifest.
 """
 
+from typing import Final
+
 from mcpproxy.api import constants, manifest
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.desired.types import Manifest, OwnerRef, TokenKeys, metadata
 
+_AT_ONCE: Final = 16
+"""Number of MCPProxies whose configuration is kept: those of the passes that run at once."""
+_contents: Final[dict[int, tuple[MCPProxy, str]]] = {}
+"""Configurations by the identity of the model, which never changes."""
+
 
 def name(proxy: MCPProxy) -> str:
     """Return the name, which differs for every configuration."""
-    return constants.config_map_name(proxy.metadata.name, manifest.runtime_manifest(proxy))
+    return constants.config_map_name(proxy.metadata.name, content(proxy))
+
+
+def content(proxy: MCPProxy) -> str:
+    """Return the configuration. A pass needs it five times."""
+    kept = _contents.get(id(proxy))
+    if kept is None or kept[0] is not proxy:
+        kept = proxy, manifest.runtime_manifest(proxy)
+        _contents[id(proxy)] = kept
+        while len(_contents) > _AT_ONCE:
+            del _contents[next(iter(_contents))]
+    return kept[1]
 
 
 def build(proxy: MCPProxy, owner: OwnerRef) -> Manifest:
@@ -20,7 +38,7 @@ def build(proxy: MCPProxy, owner: OwnerRef) -> Manifest:
         "kind": "ConfigMap",
         "metadata": metadata(proxy, owner, name(proxy)),
         "immutable": True,
-        "data": {constants.CONFIG_FILE: manifest.runtime_manifest(proxy)},
+        "data": {constants.CONFIG_FILE: content(proxy)},
     }
 
 

@@ -23,8 +23,8 @@ ADMISSIONS: Final = Limit(
     unit="count",
     counts="verified tokens that are not verified again with each request",
     share="process",
-    beyond="the least recently used token of the principal with the most is verified again when it"
-    " returns",
+    beyond="the least recently used token of the principal with the most tokens is verified again"
+    " at its next use",
     test="test_a_principal_with_many_tokens_displaces_only_its_own",
 )
 ADMITTED_FOR: Final = Limit(
@@ -40,16 +40,16 @@ FORGERIES: Final = Limit(
     name="forged-signatures",
     value=200,
     unit="1/s",
-    counts="tokens from one network whose signature is wrong",
+    counts="tokens with a wrong signature from one network",
     share="network",
-    beyond="HTTP 429 for tokens that were not verified before",
+    beyond="HTTP 429 for requests with tokens that were not verified before",
     test="test_a_network_that_forges_tokens_is_refused_without_verification",
 )
 FORGING_NETWORKS: Final = Limit(
     name="forging-networks",
     value=1024,
     unit="count",
-    counts="networks from which tokens with wrong signatures came lately",
+    counts="networks from which tokens with wrong signatures arrived recently",
     share="process",
     beyond="the network whose last wrong signature is oldest is forgotten",
     test="test_networks_with_forged_tokens_are_evicted_by_the_time_of_the_last_one",
@@ -90,7 +90,8 @@ KEYS_FETCH: Final = Limit(
     unit="seconds",
     counts="time in which the keys of an issuer must arrive, with the metadata that names them",
     share="request",
-    beyond="earlier keys stay in use, and the status says so; without any, tokens get HTTP 503",
+    beyond="earlier keys stay in use, and the status says so; without any keys, requests with"
+    " tokens of the issuer get HTTP 503",
     test="test_an_issuer_that_does_not_answer_is_given_up",
 )
 KEYS_REFETCH: Final = Limit(
@@ -99,7 +100,7 @@ KEYS_REFETCH: Final = Limit(
     unit="seconds",
     counts="time between two fetches of keys because a token names an unknown key",
     share="process",
-    beyond="tokens with unknown keys get HTTP 401 without a fetch",
+    beyond="requests with tokens of unknown keys get HTTP 401 without a fetch",
     test="test_unknown_keys_cause_one_fetch_in_thirty_seconds",
 )
 KEYS_KEPT: Final = Limit(
@@ -108,7 +109,7 @@ KEYS_KEPT: Final = Limit(
     unit="seconds",
     counts="time for which keys are used after their issuer could last be reached",
     share="process",
-    beyond="the keys are forgotten, and tokens get HTTP 503",
+    beyond="the keys are forgotten, and requests with tokens of the issuer get HTTP 503",
     test="test_keys_of_an_unreachable_issuer_are_forgotten_after_a_day",
 )
 
@@ -182,7 +183,7 @@ EXTERNAL_ANSWER: Final = Limit(
     name="external-answer",
     value=65536,
     unit="bytes",
-    counts="bytes of an answer of the service of spec.authorization.external",
+    counts="bytes of a response of the service of spec.authorization.external",
     share="message",
     beyond="spec.authorization.external.onFailure decides",
     test="test_an_unreadable_response_of_the_service_counts_as_no_decision",

@@ -74,7 +74,7 @@ CONNECTIONS: Final = Limit(
     value=1024,
     unit="count",
     counts="busy and idle connections to a backend; the last eighth is reserved for clients with"
-    " few",
+    " few connections",
     share="backend",
     beyond="a request that needs another connection ends with the error Overloaded",
     test="test_a_backend_that_hangs_gets_no_more_connections_than_the_limit",
@@ -317,7 +317,7 @@ UPSTREAM_SESSIONS: Final = Limit(
     512,
     "count",
     "open sessions with one backend, plus up to as many that are closing; the last eighth is"
-    " reserved for clients with few",
+    " reserved for clients with few sessions",
     "backend",
     "the least recently used idle session of the client with the most sessions ends; if no session"
     " is idle, JSON-RPC error -32000 (Overloaded)",

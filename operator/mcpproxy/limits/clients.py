@@ -152,7 +152,7 @@ ALL_SUBSCRIPTIONS: Final = Limit(
     8192,
     "count",
     "resources to which all clients are subscribed; the last eighth is reserved for clients with"
-    " few",
+    " few subscriptions",
     "process",
     "JSON-RPC error -32000; subscriptions/listen does not acknowledge further resources",
     "test_a_client_with_many_subscriptions_leaves_room_for_others",
@@ -284,6 +284,33 @@ PARKED_FOR: Final = Limit(
     "the call is cancelled; its requestState gets -32602",
     "test_a_parked_call_expires",
 )
+KEPT_RESULTS: Final = Limit(
+    "kept-results",
+    256,
+    "count",
+    "large results of tools that are kept for their clients (onLarger: Link)",
+    "process",
+    "the least recently read result of the client with the most results is forgotten",
+    "test_beyond_the_limit_the_largest_holder_loses_its_oldest_result",
+)
+KEPT_RESULT_BYTES: Final = Limit(
+    "kept-result-bytes",
+    64 * 1024 * 1024,
+    "bytes",
+    "bytes of all kept results; one of them may have an eighth",
+    "process",
+    "as for kept-results; a result that is too large to keep is an error",
+    "test_beyond_the_limit_the_largest_holder_loses_its_oldest_result",
+)
+KEPT_RESULT_TIME: Final = Limit(
+    "kept-result-time",
+    600,
+    "seconds",
+    "time for which a large result is kept",
+    "process",
+    "the result is forgotten; reading it gets -32602 or, in the legacy era, -32002",
+    "test_a_result_is_forgotten_after_its_time",
+)
 NAME_LENGTH: Final = Limit(
     name="name-length",
     value=65536,
@@ -324,7 +351,7 @@ STORE_ANSWER: Final = Limit(
     name="store-answer",
     value=4096,
     unit="bytes",
-    counts="bytes of one part of an answer of the server of spec.limits.shared.valkey",
+    counts="bytes of one part of a response of the server of spec.limits.shared.valkey",
     share="message",
     beyond="the connection is closed, and spec.limits.onStoreFailure applies",
     test="test_an_answer_of_the_store_beyond_the_limit_closes_the_connection",

@@ -114,7 +114,7 @@ LARGE_BODIES_SHARE: Final = Limit(
     value=128 * _MIB,
     unit="bytes",
     counts="bytes of large bodies from one address",
-    share="principal",
+    share="network",
     beyond="HTTP 503 with Retry-After, and the connection is closed",
     test="test_large_bodies_of_one_address_leave_room_for_those_of_others",
 )
@@ -158,7 +158,7 @@ WAITING_REQUESTS: Final = Limit(
     name="waiting-requests",
     value=8,
     unit="count",
-    counts="requests that are sent before the response to an earlier one was read",
+    counts="pipelined requests: sent before the response to an earlier request was read",
     share="connection",
     beyond="further input is neither parsed nor read until one of them has its response",
     test="test_pipelined_requests_in_one_packet_are_parsed_as_they_are_served",

@@ -147,7 +147,7 @@ HOLD_TIME: Final = Limit(
     name="hold-time",
     value=10,
     unit="seconds",
-    counts="time for which an instance that no longer confirms them holds slots of inFlight; it"
+    counts="time after its last confirmation for which an instance holds slots of inFlight; it"
     " confirms them every 3 s",
     share="instance",
     beyond="the slots are free for other instances",
@@ -157,7 +157,7 @@ COUNTING_TASKS: Final = Limit(
     name="counting-messages",
     value=256,
     unit="count",
-    counts="messages to other instances about counted calls for whose answer no call waits",
+    counts="messages to other instances about counted calls, if no call waits for the response",
     share="process",
     beyond="the message is not sent; if the owner ends, the calls in it are unknown",
     test="test_messages_beyond_the_limit_are_not_sent",

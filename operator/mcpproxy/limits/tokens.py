@@ -10,7 +10,7 @@ TOKEN_RESPONSE: Final = Limit(
     name="token-response",
     value=256 * _KIB,
     unit="bytes",
-    counts="bytes of a response of an authorization server, or of metadata that leads to it",
+    counts="bytes of a response of an authorization server, or of the metadata that names it",
     share="message",
     beyond="the response is not used, and the request counts as failed",
     test="test_a_hostile_authorization_server_fails_calls_and_nothing_else",
@@ -37,9 +37,9 @@ TOKEN_REQUESTS: Final = Limit(
     name="token-requests",
     value=8,
     unit="count",
-    counts="token requests for one backend at the same time; one while they fail",
+    counts="concurrent token requests for one backend; only one while they fail",
     share="backend",
-    beyond="further requests wait for their turn, in the time of their call",
+    beyond="further requests wait for their turn, within the timeout of their call",
     test="test_a_failing_authorization_server_gets_one_request_a_second_of_all_callers",
 )
 CALLERS: Final = Limit(
@@ -48,8 +48,8 @@ CALLERS: Final = Limit(
     unit="count",
     counts="principals for whom tokens for one backend are kept",
     share="backend",
-    beyond="the tokens of the principal that was idle longest, in the network with the most, are"
-    " exchanged again when it returns",
+    beyond="the tokens of the principal that was idle longest, in the network with the most"
+    " principals, are exchanged again at its next call",
     test="test_callers_beyond_the_limit_displace_the_idlest_of_their_network",
 )
 TOKENS_OF_CALLER: Final = Limit(

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mcpproxy.proxy.gateway.access_guard import AccessGuard
     from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
     from mcpproxy.proxy.gateway.external_decisions import ExternalDecisions
+    from mcpproxy.proxy.results.kept_results import KeptResults
     from mcpproxy.proxy.telemetry.recent_calls import RecentCalls
     from mcpproxy.proxy.telemetry.tracing import CallTracing
 
@@ -47,6 +48,7 @@ def build_backend_context(
     *,
     sealer: Sealer | None = None,
     events: BackendEvents | None = None,
+    kept_results: "KeptResults | None" = None,
     seals_task_ids: bool = False,
 ) -> BackendContext:
     """Return the state that the backends of one proxy share.
@@ -64,6 +66,7 @@ def build_backend_context(
         tls=functools.cache(ssl.create_default_context),
         directory=directory,
         sealer=sealer or Sealer([secrets.token_bytes(32)], secrets.token_bytes),
+        kept_results=kept_results,
         seals_task_ids=seals_task_ids,
         probe_delay_factor=options.probe_delay_factor,
         events=events or BackendEvents(),
@@ -80,6 +83,7 @@ def build_gateway(configuration: ProxyConfig, options: RuntimeOptions, sealer: S
         _build_catalog(proxy.spec, events),
         sealer=sealer,
         events=events,
+        kept_results=_build_kept_results(proxy.spec, sealer),
         seals_task_ids=len(proxy.spec.backends) > 1 or _knows_users(proxy.spec, options),
     )
     monitoring = proxy.spec.monitoring
@@ -142,6 +146,15 @@ def build_guard(
 
     tls = functools.cache(ssl.create_default_context)
     return guard, ExternalDecisions(external, tls, resolve)
+
+
+def _build_kept_results(spec: MCPProxySpec, sealer: Sealer) -> "KeptResults | None":
+    results = [backend.results for backend in spec.backends]
+    if not any(limit is not None and limit.on_larger == "Link" for limit in results):
+        return None
+    from mcpproxy.proxy.results.kept_results import KeptResults
+
+    return KeptResults(sealer)
 
 
 def _build_limits(

@@ -135,7 +135,10 @@ class ChildWriter:
         kind = self._writing[key] = step.manifest["kind"]
         allocates = kind == SERVICE.name and step.uid is None
         async with self._allocations.take() if allocates else nullcontext():
-            stored = await self._cluster.apply(step.manifest, step.uid)
+            if step.uid is None:
+                stored = await self._cluster.apply_new(step.manifest)
+            else:
+                stored = await self._cluster.apply(step.manifest, step.uid)
         self._written[kind] += 1
         log.info("applied %s %s of %s/%s", *kind_and_name(stored), *key)
         self._conflicts.applied(key, step.manifest, before)

@@ -30,6 +30,10 @@ class Failures:
             " details",
         )
 
+    def has(self, key: ProxyKey) -> bool:
+        """Return True if the last pass over an MCPProxy met a Conflict."""
+        return key in self._conflicts
+
     def forget(self, key: ProxyKey) -> None:
         """Forget the Conflict of an MCPProxy that was reconciled or no longer exists."""
         self._conflicts.discard(key)

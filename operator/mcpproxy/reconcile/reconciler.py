@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from mcpproxy.api import constants
+from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.cluster.client import Cluster
 from mcpproxy.cluster.errors import ClusterError, NamespaceTerminating
@@ -30,7 +31,7 @@ from mcpproxy.reconcile.status_updates.status_write_health import (
     StatusWriteHealth,
     await_writes,
 )
-from mcpproxy.reconcile.status_updates.status_writer import StatusWriter
+from mcpproxy.reconcile.status_updates.status_writer import StatusWriter, stored_status
 from mcpproxy.status.inputs import ConditionReason
 
 
@@ -61,19 +62,22 @@ class Reconciler:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         instance: str = constants.FIELD_MANAGER,
         known: Callable[[ResourceKind, ProxyKey], bool] = lambda kind, key: True,
+        childless: Callable[[ProxyKey], bool] = lambda key: False,
         reverted: Callable[[str], None] = lambda kind: None,
         writes: StatusWriteHealth | None = None,
     ) -> None:
         """`instance` names this process in Events.
 
         `known` returns True if the watches know a child of this kind: kinds that neither they know
-        nor the spec requests are not read. `reverted` receives the kind of each child that another
+        nor the spec requests are not read. `childless` returns True if the watches are complete and
+        know no child of an MCPProxy. `reverted` receives the kind of each child that another
         manager keeps changing. `writes` records which statuses can't be written.
         """
         self._cluster = cluster
         self._reports = fleet
         self._options = options
         self._known = known
+        self._childless = childless
         self._writes = StatusWriteHealth(now) if writes is None else writes
         self._status = StatusWriter(cluster, fleet, now, instance, self._writes)
         self._ownership = PodOwnership(cluster)
@@ -110,11 +114,22 @@ class Reconciler:
     async def _take_snapshot(self, key: ProxyKey) -> Snapshot | None:
         """Read and validate the MCPProxy, and read everything that belongs to it."""
         try:
-            snapshot = await take_snapshot(self._cluster, key, self._known, self._token_keys)
+            is_new = partial(self._is_new, key)
+            snapshot = await take_snapshot(
+                self._cluster, key, self._known, self._token_keys, is_new
+            )
         except ClusterError as error:
             self._writes.failed(key, error)
             raise
         return None if snapshot is None else self._deletions.note(key, snapshot)
+
+    def _is_new(self, key: ProxyKey, parent: Object) -> bool:
+        """Return True if no pass has come to the children of an MCPProxy yet, as far as is known.
+
+        If that is wrong, the creation of a child conflicts, and the next pass reads all of them.
+        """
+        has_status = stored_status(parent) is not None
+        return not has_status and not self._failures.has(key) and self._childless(key)
 
     async def _reconcile_children(self, key: ProxyKey, snapshot: Snapshot) -> Outcome:
         """Build, plan and apply the children; report it if the API server is slow."""

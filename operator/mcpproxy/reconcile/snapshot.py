@@ -128,20 +128,29 @@ class _Reads:
 
 
 async def take_snapshot(
-    cluster: Cluster, key: ProxyKey, known: Known, token_keys: TokenKeyReader
+    cluster: Cluster,
+    key: ProxyKey,
+    known: Known,
+    token_keys: TokenKeyReader,
+    is_new: Callable[[Object], bool] = lambda parent: False,
 ) -> Snapshot | None:
     """Read one MCPProxy and everything that belongs to it; return None if it does not exist.
 
     `known` returns True for kinds of which the watches know a child: it is read even if the spec
-    does not request it. Raise ClusterError if the MCPProxy itself can't be read; errors of other
-    reads are in `Snapshot.unread`.
+    does not request it. Of the children of an MCPProxy that `is_new`, only the Deployment is read:
+    a user who has one of this name has other objects as well, and gets none beside them. The name
+    of another child that is taken is found when its creation conflicts.
+
+    Raise ClusterError if the MCPProxy itself can't be read; errors of other reads are in
+    `Snapshot.unread`.
     """
     parent = await cluster.get(MCP_PROXY, *key)
     if parent is None:
         return None
     proxy, rejected = validate(parent)
     reads = _Reads()
-    kinds = (*_NAMED, *_on_demand(proxy, key, known))
+    new = proxy is not None and not proxy.spec.suspend and is_new(parent)
+    kinds = (DEPLOYMENT,) if new else (*_NAMED, *_on_demand(proxy, key, known))
     children, maps, pods = await _owned(cluster, key, kinds, reads)
     services: Mapping[ServiceName, ServiceTarget] = {}
     missing_kinds: frozenset[str] = frozenset()
@@ -153,7 +162,8 @@ async def take_snapshot(
             missing = await reads.of(kind, _is_missing(cluster, kind, proxy), False)
             missing_kinds |= {kind.name} if missing else frozenset()
         routes = await _routes(cluster, proxy, reads, missing_kinds)
-        children += await _unlabelled_maps(cluster, proxy, key, maps, reads)
+        if not new:
+            children += await _unlabelled_maps(cluster, proxy, key, maps, reads)
         if config_map.needs_token_keys(proxy):
             keys, problem = await token_keys.read()
     return Snapshot(

@@ -51,7 +51,7 @@ def reported_disagreements(status: MCPProxyStatus | None) -> frozenset[str]:
         for condition in status.conditions or []
         if condition.type == reasons.BACKENDS_HEALTHY
     }
-    if reasons.PODS_NOT_HEARD in overall:
+    if reasons.PODS_NOT_REPORTING in overall:
         return frozenset({*differing, PODS})
     if reasons.PODS_DIFFER in overall and not differing:
         return frozenset({CATALOG})

@@ -56,7 +56,7 @@ BACKENDS_DEGRADED: Final = "BackendsDegraded"
 BACKENDS_UNKNOWN: Final = "BackendsUnknown"
 PODS_DISAGREE: Final = "PodsDisagree"
 PODS_DIFFER: Final = "PodsDiffer"
-PODS_NOT_HEARD: Final = "PodsNotHeard"
+PODS_NOT_REPORTING: Final = "PodsNotReporting"
 NOT_REPORTED: Final = "NotReported"
 
 SERVING: Final = "Serving"

@@ -13,7 +13,7 @@ _PENDING: Final = frozenset(
     {
         reasons.BACKENDS_UNKNOWN,
         reasons.CREATING,
-        reasons.PODS_NOT_HEARD,
+        reasons.PODS_NOT_REPORTING,
         reasons.PODS_NOT_READY,
         reasons.WAITING_FOR_DELETION,
     }

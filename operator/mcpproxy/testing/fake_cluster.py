@@ -104,6 +104,12 @@ class FakeCluster:
         with self._writing(f"apply {manifest['kind']}"):
             return self.apply_as(constants.FIELD_MANAGER, manifest, uid, force=uid is not None)
 
+    async def apply_new(self, manifest: Object) -> Object:
+        with self._writing(f"apply {manifest['kind']}"):
+            if _key(manifest) in self.objects:
+                raise Conflict(f"{manifest['kind']} {manifest['metadata']['name']} exists")
+            return self.apply_as(constants.FIELD_MANAGER, manifest, None, force=False)
+
     async def hand_over(self, manifest: Object, uid: str) -> None:
         with self._writing(f"hand over {manifest['kind']}"):
             self.apply_as(HEIR, manifest, uid, force=True)

@@ -117,7 +117,7 @@ FAULTS: Final = (
     Fault("reset between events", _sends(HEAD, chunk(b": a\n\n"), end=_reset), "Unreachable"),
     Fault("reset in an event", _sends(HEAD, chunk(b'data: {"js'), end=_reset), "Unreachable"),
     Fault(
-        "reset behind a notification",
+        "reset after a notification",
         _sends(HEAD, chunk(b"data: %b\n\n" % _LOG), end=_reset),
         "Unreachable",
     ),
@@ -135,11 +135,11 @@ FAULTS: Final = (
     ),
     Fault("event stream that ends without a response", _sends(HEAD, END), "Unreachable"),
     Fault("endless event stream without messages", _comments, "TimedOut", "`timeouts.request`"),
-    Fault("no HTTP", _sends(b"SSH-2.0-OpenSSH_9.9\r\n"), "NotMCP"),
+    Fault("response that is not HTTP", _sends(b"SSH-2.0-OpenSSH_9.9\r\n"), "NotMCP"),
     Fault("HTTP 503", _sends(b"HTTP/1.1 503 No\r\ncontent-length: 2\r\n\r\nno"), "Unreachable"),
     Fault("HTTP 500", _sends(b"HTTP/1.1 500 No\r\ncontent-length: 2\r\n\r\nno"), "Unreachable"),
     Fault("invalid JSON", _sends(_PLAIN + b"2\r\n\r\n{,"), "NotMCP"),
-    Fault("answer of 10 MiB", _large, "", "with its last byte", 30.0, 3.0),
+    Fault("response of 10 MiB", _large, "", "with its last byte", 30.0, 3.0),
     Fault("clock in the past", _dated(_PAST)),
     Fault("clock in the future", _dated(_FUTURE)),
 )

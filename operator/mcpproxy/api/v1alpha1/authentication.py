@@ -24,8 +24,8 @@ ClaimName = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00
 
 
 class TokenClaims(ApiModel):
-    """Claims in which an issuer names the caller. If the token has no claim of this name, dots in
-    the name lead into objects, such as realm_access.roles."""
+    """Claims in which an issuer names the caller. If the token has no claim of this name, the
+    dots in the name separate the keys of nested objects, such as realm_access.roles."""
 
     subject: ClaimName | None = None
     """Claim that names the user or program. Sessions belong to it. Tokens without it are refused.
@@ -36,8 +36,8 @@ class TokenClaims(ApiModel):
     """Claim with the OAuth client, such as azp or client_id. With it, sessions belong to the
     subject and the client together. Default: none."""
     scopes: ClaimName | None = None
-    """Claim with the scopes, a list or a text with spaces. Default: scope, or scp in tokens without
-    scope."""
+    """Claim with the scopes, a list or a space-separated string. Default: scope, or scp in tokens
+    without scope."""
 
 
 class JwtIssuer(ApiModel):
@@ -168,8 +168,8 @@ class Authentication(ApiModel):
     ) = None
     """API keys that are accepted. Default: none."""
     resource_metadata: ResourceMetadata | None = None
-    """Additions to the published metadata. It is published if publicUrl and jwt are set. Default:
-    each field's own default."""
+    """Additions to the OAuth protected resource metadata. The proxy publishes it if publicUrl and
+    jwt are set. Default: each field's own default."""
 
     @property
     def references(self) -> Iterator[ValueFrom]:

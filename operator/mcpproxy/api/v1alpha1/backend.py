@@ -85,11 +85,12 @@ class Timeouts(ApiModel):
     """Timeouts for operations on a backend."""
 
     connect: PositiveDuration | None = None
-    """Opening a connection, or starting a process. Default: 5s."""
+    """Timeout for opening a connection or starting a process. Default: 5s."""
     initialize: PositiveDuration | None = None
-    """Opening a session, or listing components. A stdio server has 60s. Default: 10s."""
+    """Timeout for opening a session or listing components. For a stdio server, the default is 60s.
+    Default: 10s."""
     request: PositiveDuration | None = None
-    """A call, from the request to its response. Each progress notification restarts the timeout.
+    """Timeout for a call, from the request to its response. Each progress notification restarts it.
     Default: 300s."""
     idle: PositiveDuration | None = None
     """Time after which an unused session is closed. Default: 30m."""
@@ -108,7 +109,8 @@ class Session(ApiModel):
     mode: SessionMode | None = None
     """Isolated uses a new session for each request. PerClient uses one session for each client
     session, or for each principal if clients have no sessions. Reused uses one session for all
-    clients and is rejected for backends that keep state.
+    clients of a principal; a backend that has sessions is then Unhealthy unless stateless is
+    true.
     Default: Isolated for url and service, PerClient for stdio."""
 
 
@@ -116,31 +118,31 @@ class BackendSession(Session):
     """Sharing of this backend's sessions among client requests."""
 
     stateless: bool | None = None
-    """Declares that the backend keeps no state in its sessions. Reused requires this if the proxy
-    cannot detect it. Default: false."""
+    """Declares that the sessions of the backend hold no state. Reused requires this for a backend
+    that has sessions. Default: false."""
 
 
 class CircuitBreaker(ApiModel):
     """Refusal of calls while the backend can't be reached.
 
-    A refused call is not sent. Its error says so, and when the next check of the backend is. One
-    check or call that succeeds ends the refusals. Errors of tools, HTTP errors and slow calls
-    never cause them while checks of the backend succeed.
+    A refused call is not sent. Its error says so, and states when the proxy checks the backend
+    next. The first check or call that succeeds ends the refusals. Errors of tools, HTTP errors and
+    slow calls never cause refusals while checks of the backend succeed.
     """
 
     mode: Literal["Enabled", "Disabled"] | None = None
     """Enabled refuses calls at once after failures. Disabled lets each call run into its own
     timeouts. Default: Enabled."""
     failures: Annotated[int, Field(ge=1, le=1000)] | None = None
-    """Consecutive failures to open a connection or session, over a second or longer, after which
-    calls are refused. Default: 5."""
+    """Number of consecutive failures to open a connection or session after which calls are refused,
+    if the failures span at least a second. Default: 5."""
 
 
 class BackendNames(ApiModel):
     """Names by which clients may call this backend's components."""
 
     bare: Literal["Accept", "Refuse"] | None = None
-    """Accept lets clients also call a tool by the backend's own name, without the prefix, as apps
+    """Accept lets clients also call a tool by its name at the backend, without the prefix, as apps
     do. If several backends accept the same name, a call with that name reaches none of them. Refuse
     requires the prefix. Default: Refuse."""
 
@@ -166,8 +168,8 @@ def _check_url(url: str) -> str:
 
 
 _IDLE_PASSTHROUGH = (
-    "auth.passthrough has no use unless forwardHeaders names Authorization; add it there or remove"
-    " auth.passthrough"
+    "auth.passthrough has no effect unless forwardHeaders names Authorization; add it there or"
+    " remove auth.passthrough"
 )
 _AUTHORIZES_TWICE = (
     "auth sets the header Authorization; remove it from headers and forwardHeaders, or remove auth"
@@ -304,7 +306,7 @@ class BackendSpec(ApiModel):
     forward: Forward | None = None
     """Features that pass between clients and the backend. Default: all features."""
     optional: bool | None = None
-    """true prevents this backend from making the proxy not Ready. Default: false."""
+    """true means that the proxy can be Ready while this backend is not healthy. Default: false."""
 
     @model_validator(mode="after")
     def _check_sources(self) -> Self:

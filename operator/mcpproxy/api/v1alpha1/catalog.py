@@ -68,8 +68,8 @@ class CatalogSpec(ApiModel):
     """Approved components. With this field, the condition CatalogDrift names the components that
     differ. A component that is not listed here is not approved. Default: none."""
     approved_hash: Digest | None = None
-    """Approved value of status.catalogHash. The condition CatalogDrift reports if the current value
-    differs. Default: none, or the hash of approved."""
+    """Approved value of status.catalogHash. The condition CatalogDrift reports whether the current
+    value differs. Default: none, or the hash of approved."""
     on_drift: OnDrift | None = None
     """Report serves components that differ from the approved ones. Withhold hides them and refuses
     their use until they are approved; it requires approved. Default: Report."""

@@ -29,11 +29,13 @@ class PodMonitor(ApiModel):
     """A PodMonitor, with which the Prometheus Operator scrapes /metrics on the pods' admin port."""
 
     labels: MoreLabels | None = None
-    """Labels of the PodMonitor, by which a Prometheus may select it. Default: none."""
+    """Labels of the PodMonitor, by which a Prometheus server can select it. Default: none."""
     interval: Interval | None = None
-    """Time between two scrapes, such as 30s. Default: the scrape interval of the Prometheus."""
+    """Time between two scrapes, such as 30s. Default: the scrape interval of the Prometheus
+    server."""
     scrape_timeout: Interval | None = None
-    """Timeout of a scrape, such as 10s. Default: the scrape timeout of the Prometheus."""
+    """Timeout of a scrape, such as 10s. Default: the scrape timeout of the Prometheus
+    server."""
 
 
 def check_url(url: str) -> str:
@@ -69,7 +71,7 @@ class Monitoring(ApiModel):
     pod_monitor: PodMonitor | None = None
     """Lets Prometheus scrape the pods. The scraped metrics have the label mcpproxy with the name of
     the MCPProxy. Requires the kind PodMonitor of the Prometheus Operator; the condition Monitored
-    reports if that kind is missing. Default: none."""
+    reports whether that kind is missing. Default: none."""
     tracing: Tracing | None = None
     """Exports traces of calls. Default: none; calls are not traced."""
     profiling: Literal["Enabled", "Disabled"] | None = None

@@ -134,7 +134,8 @@ _NOT_BOTH = "replicas and autoscaling are mutually exclusive; remove one of them
 _NO_REQUEST = "autoscaling by {0} requires resources.requests.{0} (or a limit)"
 
 _NO_SCRAPERS = (
-    "monitoring.podMonitor requires scrapers: the pods of the Prometheus that scrapes the metrics"
+    "monitoring.podMonitor requires scrapers: the pods of the Prometheus server that scrapes the"
+    " metrics"
 )
 _NO_IDENTITY = (
     "without authentication every caller is anonymous, and this rule never applies: add"
@@ -253,16 +254,17 @@ class MCPProxySpec(ApiModel):
     allowedHosts, and its path is served in addition to /mcp. The proxy never derives it from
     headers of requests. Default: none; the status shows the Service's own URL."""
     expose: Expose | None = None
-    """Creates the HTTPRoute or Ingress that leads from publicUrl to the proxy; the condition
-    Exposed reports its state. Default: none; the Service alone leads to the proxy."""
+    """Creates the HTTPRoute or Ingress that routes requests for publicUrl to the proxy; the
+    condition Exposed reports its state. Default: none; clients reach the proxy only through its
+    Service."""
     authentication: Authentication | None = None
     """Authentication of clients. Default: none; every client that reaches the Service is served."""
     authorization: Authorization | None = None
     """Permissions of callers to list and use components. Default: none; every caller may use all of
     them."""
     limits: Limits | None = None
-    """Limits on calls, for each caller, backend or all together. Default: none; the number of calls
-    is not limited."""
+    """Limits on the calls of each caller, to each backend, or of all callers together. Default:
+    none; the number of calls is not limited."""
     audit: Audit | None = None
     """Records of calls, denied calls and failed authentications. Default: none; nothing is
     recorded."""

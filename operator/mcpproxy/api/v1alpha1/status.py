@@ -35,7 +35,7 @@ NOT_LISTED: Final = "NotListed"
 """Reason of a backend that became RateLimited before all of its components were listed."""
 LIST_FAILED: Final = "ListFailed"
 """Reason of a Healthy backend some of whose lists could not be fetched."""
-CHANGES_UNHEARD: Final = "ChangesUnheard"
+CHANGE_STREAM_FAILED: Final = "ChangeStreamFailed"
 """Reason of a Healthy backend whose change notifications cannot be received."""
 
 
@@ -251,7 +251,7 @@ class MCPProxyStatus(ApiModel):
     """Accepted, Available, BackendsHealthy and Ready. Reconciling and Stalled are present only
     while abnormal, Suspended only while suspended, Autoscaled only with autoscaling, Monitored only
     with a PodMonitor, CatalogDrift only with an approved catalog, AuthenticationReady only with
-    authentication, RulesUnused only with rules of authorization, Exposed only with expose, and
+    authentication, RulesUnused only with authorization rules, Exposed only with expose, and
     LimitsEnforced only with limits."""
     summary: str | None = None
     """State of the proxy in short: Serving, Degraded, Updating, Paused, Pending, Stalled, Failing,

@@ -89,6 +89,8 @@ class PodReportWatcher(Generic[K]):
         self._limits = limits or ReportLimits()
         self._jitter = jitter
         self._streams: dict[str, _PodStream[K]] = {}
+        self._followed: dict[K, set[str]] = {}
+        """Uids of the pods that are followed, by key."""
         self._paces: dict[K, ReportRate] = {}
         self._left_out: dict[K, frozenset[str]] = {}
 
@@ -104,8 +106,8 @@ class PodReportWatcher(Generic[K]):
     def follow(self, key: K, pods: Iterable[PodAddress]) -> None:
         """Follow exactly these pods under `key`, and close the streams to others."""
         wanted = self._share(key, {pod.uid: pod for pod in pods})
-        for uid, stream in list(self._streams.items()):
-            if stream.key == key and wanted.get(uid) != stream.address:
+        for uid in list(self._followed.get(key, ())):
+            if wanted.get(uid) != self._streams[uid].address:
                 self._drop(uid)
         if not wanted:
             self._paces.pop(key, None)
@@ -116,6 +118,7 @@ class PodReportWatcher(Generic[K]):
                 stream = self._streams[uid] = _PodStream(
                     key, pod, pace, LineCount(self._clock), RetrySchedule(self._clock)
                 )
+                self._followed.setdefault(key, set()).add(uid)
                 stream.task = asyncio.create_task(self._run(stream), name=f"pod {pod.name}")
 
     def _share(self, key: K, pods: dict[str, PodAddress]) -> dict[str, PodAddress]:
@@ -149,6 +152,10 @@ class PodReportWatcher(Generic[K]):
 
     def _drop(self, uid: str) -> None:
         stream = self._streams.pop(uid)
+        followed = self._followed[stream.key]
+        followed.discard(uid)
+        if not followed:
+            del self._followed[stream.key]
         if stream.task is not None:
             stream.task.cancel()
 

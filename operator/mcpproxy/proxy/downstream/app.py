@@ -87,6 +87,8 @@ class Endpoint:
         self._reaper = asyncio.create_task(self._reap())
         if self._gateway.limits is not None:
             self._gateway.limits.connect(self.peers)
+        if self._gateway.kept_results is not None:
+            self._gateway.kept_results.serve_as(self.peers.owner)
 
     async def _reap(self) -> None:
         while True:

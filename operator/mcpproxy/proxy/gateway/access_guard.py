@@ -24,7 +24,7 @@ from mcpproxy.proxy.core.translation.request_names import COMPLETE, unknown_comp
 from mcpproxy.proxy.gateway.router import Route
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError
-from mcpproxy.proxy.protocol.kinds import RESOURCES, TASKS, TEMPLATES, TOOLS, ComponentKind
+from mcpproxy.proxy.protocol.kinds import RESOURCES, RESULTS, TASKS, TEMPLATES, TOOLS, ComponentKind
 
 DIRECTORY: Final = "resources/directory/read"
 LOGGED: Final = 60.0
@@ -91,10 +91,10 @@ class AccessGuard:
         access: Access,
     ) -> None:
         """Raise RpcError unless the client, which has this access, may send this request."""
-        if route.kind is TASKS:
-            # A task belongs to its principal, and is the result of a tool.
+        if route.kind in (TASKS, RESULTS):
+            # A task or kept result belongs to its principal, and is the result of a tool.
             if not access.uses_tools(route.backend.name):
-                error = unknown_component_error(TASKS, route.name)
+                error = unknown_component_error(route.kind, route.name)
                 raise AccessDenied.like(error, client, route.backend.name)
             return
         if route.aliases:

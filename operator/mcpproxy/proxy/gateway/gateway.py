@@ -66,6 +66,7 @@ class Gateway:
         self.aggregate = Aggregate(name, version, backends, context.catalog, denied, audit)
         self.routing = RequestRouting(
             *(self.aggregate, context.sealer, denied, guard, decisions, audit, visibility),
+            kept_results=context.kept_results,
             seals_tasks=context.seals_task_ids,
         )
         self.backends, self.catalog, self._audit = self.aggregate.backends, context.catalog, audit
@@ -73,7 +74,7 @@ class Gateway:
         self.end_call = self.metrics.operations.end_call
         self.events = context.events
         self._session_contexts = context.session_contexts
-        self.tracing, self.limits = tracing, limits
+        self.tracing, self.limits, self.kept_results = tracing, limits, context.kept_results
         self.recent_calls = recent_calls
         self.call_records = tuple(log.record_call for log in (recent_calls, audit) if log)
         """Functions that record each ended call."""
@@ -123,6 +124,8 @@ class Gateway:
         self.aggregate.end_round()
         await asyncio.gather(*(backend.close() for backend in self.backends.values()))
         await self.routing.close()
+        if self.kept_results is not None:
+            self.kept_results.close()
         if self.limits is not None:
             await self.limits.close()
         if self.tracing is not None:

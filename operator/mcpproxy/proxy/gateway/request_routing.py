@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mcpproxy.proxy.gateway.access_guard import AccessGuard
     from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
     from mcpproxy.proxy.gateway.external_decisions import ExternalDecisions
+    from mcpproxy.proxy.results.kept_results import KeptResults
 
 
 class RequestRouting:
@@ -37,22 +38,25 @@ class RequestRouting:
         audit: "AuditedRequests | None" = None,
         visibility: Visibility | None = None,
         *,
+        kept_results: "KeptResults | None" = None,
         seals_tasks: bool,
     ) -> None:
-        """`aggregate` has the backends and their catalog; `seals_tasks` is that of Router.
+        """`aggregate` has the backends and their catalog. `kept_results` and `seals_tasks` are
+        those of Router.
 
         Other arguments are those of Gateway.
         """
         self._aggregate, self.sealer = aggregate, sealer
         self._backends, self._catalog = backends, catalog = aggregate.backends, aggregate.catalog
-        self._guard = guard
+        self._guard, self._kept_results = guard, kept_results
         self._visibility = visibility
         self._decisions, self._audit = decisions, audit
-        self.decides_at_once = decisions is None and not (audit and audit.log.refuses)
-        """True if calls are sent without asking an external service or the audit log."""
+        self.decides_at_once = not (decisions or kept_results or (audit and audit.log.refuses))
+        """True if calls are sent without asking an external service or the audit log, and without
+        looking for results that another instance keeps."""
         restricts = guard is not None
         self.router = Router(
-            *(backends, catalog, sealer, denied, visibility),
+            *(backends, catalog, sealer, denied, visibility, kept_results),
             seals_tasks=seals_tasks,
             restricts=restricts,
         )
@@ -214,6 +218,10 @@ class RequestRouting:
         if len(self._backends) == 1:
             return next(iter(self._backends.values()))
         raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
+
+    def owner_of_result(self, method: str | None, params: Message) -> str | None:
+        """Return the instance that keeps the result which a request reads; None for others."""
+        return None if self._kept_results is None else self._kept_results.owner_of(method, params)
 
     def is_session_bound(
         self, method: str | None, message: Message, client: ClientIdentity

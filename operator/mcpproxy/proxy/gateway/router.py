@@ -1,7 +1,7 @@
 """Routing of requests by the component or task that they name."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from msgspec import Raw
 
@@ -26,9 +26,20 @@ from mcpproxy.proxy.core.translation.uri_templates import other_forms
 from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError
-from mcpproxy.proxy.protocol.kinds import PROMPTS, RESOURCES, TASKS, TEMPLATES, TOOLS, ComponentKind
+from mcpproxy.proxy.protocol.kinds import (
+    PROMPTS,
+    RESOURCES,
+    RESULTS,
+    TASKS,
+    TEMPLATES,
+    TOOLS,
+    ComponentKind,
+)
 from mcpproxy.proxy.upstream.backend import Backend
 from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
+
+if TYPE_CHECKING:
+    from mcpproxy.proxy.results.kept_results import KeptResults
 
 MAX_ROUTES: Final = 4096
 """Maximum number of cached routes."""
@@ -77,17 +88,20 @@ class Router:
         sealer: Sealer,
         denied: Collection[str] = (),
         visibility: Visibility | None = None,
+        kept_results: "KeptResults | None" = None,
         *,
         seals_tasks: bool,
         restricts: bool = False,
     ) -> None:
         """Create a router. `sealer` opens task ids. Methods of extensions in `denied` are rejected.
 
+        `kept_results` are found by their URIs.
+
         `seals_tasks` means that clients know tasks by sealed ids, not by those of their backend;
         `restricts`, that rules decide who may use a route.
         """
         self._sealer = sealer
-        self._visibility = visibility
+        self._visibility, self._kept_results = visibility, kept_results
         self.denied = denied
         self._seals_tasks = seals_tasks
         self._restricts = restricts or visibility is not None
@@ -136,6 +150,8 @@ class Router:
         name, kind = self.named(method, params)
         if kind is TASKS:
             return self._route_to_task(name, client), False
+        if self._kept_results is not None and self._kept_results.reads(method, name):
+            return self._route_to_result(self._kept_results, name), False
         route = self._route_to_component(name, kind, access)
         return route, access is None or route.name == name
 
@@ -197,6 +213,12 @@ class Router:
             # The error does not reveal that the task belongs to another principal.
             raise unknown_component_error(TASKS, downstream_id)
         return Route(backend, downstream_id, TASKS, jsonrpc.encode_raw(decoded[1]), ())
+
+    def _route_to_result(self, kept_results: "KeptResults", uri: str) -> Route:
+        backend = self._backends.get(kept_results.backend_of(uri) or "")
+        if backend is None:
+            raise unknown_component_error(RESULTS, uri)
+        return Route(backend, uri, RESULTS, None, ())
 
     def _by_bare_name(self, name: str, access: Access | None) -> tuple[str | None, str]:
         """Return the backend and the downstream name of a tool that an app calls by its upstream

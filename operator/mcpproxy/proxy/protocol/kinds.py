@@ -42,6 +42,9 @@ TEMPLATES: Final = ComponentKind(
 )
 TASKS: Final = ComponentKind("tasks", "taskId", "tasks/list", "tasks", "notifications/tasks")
 """Tasks are not components: catalogs do not list them, and their ids identify the backend."""
+RESULTS: Final = ComponentKind("results", "uri", "resources/read", "resources", "")
+"""Results that the proxy keeps are not components either; a token in their URIs identifies the
+backend."""
 KINDS: Final = (TOOLS, PROMPTS, RESOURCES, TEMPLATES)
 BY_METHOD: Final[Mapping[str, ComponentKind]] = {kind.method: kind for kind in KINDS}
 BY_CHANGED: Final[Mapping[str, tuple[ComponentKind, ...]]] = {

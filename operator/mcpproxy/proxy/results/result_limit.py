@@ -1,6 +1,7 @@
 """Handling of results that exceed `backends[].results.maxBytes`. Pure."""
 
 import json
+from collections.abc import Callable
 from typing import Any, Final
 
 from msgspec import Raw
@@ -14,6 +15,8 @@ READ_RESOURCE: Final = "resources/read"
 _PARTS: Final = {CALL_TOOL: "content", READ_RESOURCE: "contents"}
 """Methods whose results are limited → the member with the content."""
 _STRUCTURED: Final = "structuredContent"
+Link = Callable[[int, dict[str, Any], int], Raw | None]
+"""Function that keeps a result, and returns one that links to it: see `KeptResults.link`."""
 
 
 def is_too_large(results: Results, method: str, answer: Message) -> bool:
@@ -21,17 +24,22 @@ def is_too_large(results: Results, method: str, answer: Message) -> bool:
     return method in _PARTS and len(answer.get("result", b"")) > results.max_bytes
 
 
-def limit_result(results: Results, method: str, backend: str, answer: Message) -> None:
-    """Replace the result in an answer that is too large, by less of it or by an error.
+def limit_result(
+    results: Results, method: str, backend: str, answer: Message, link: Link | None = None
+) -> None:
+    """Replace the result in an answer that is too large, by less of it, by a link or by an error.
 
     The error of a tool is a result, so that the model sees it and can ask for less.
     """
     size, limit = len(answer["result"]), results.max_bytes
+    shorter = None
     if results.on_larger == "Truncate":
-        shortened = _truncate(method, answer["result"], limit)
-        if shortened is not None:
-            answer["result"] = shortened
-            return
+        shorter = _truncate(method, answer["result"], limit)
+    elif results.on_larger == "Link" and link is not None and method == CALL_TOOL:
+        shorter = _link(answer["result"], limit, link)
+    if shorter is not None:
+        answer["result"] = shorter
+        return
     why = (
         f"the result of backend {backend} has {size} bytes, and backends[].results.maxBytes is"
         f" {limit}; ask for less"
@@ -50,6 +58,13 @@ def limit_result(results: Results, method: str, backend: str, answer: Message) -
     if kind is not None:
         result["resultType"] = "complete"
     answer["result"] = jsonrpc.encode_raw(result)
+
+
+def _link(raw: bytes, limit: int, link: Link) -> Raw | None:
+    """Return a result that links to this one; None if it has no content or can't be kept."""
+    result: Any = jsonrpc.decode(raw)
+    parts = result.get(_PARTS[CALL_TOOL]) if isinstance(result, dict) else None
+    return link(limit, result, len(raw)) if isinstance(parts, list) else None
 
 
 def _truncate(method: str, raw: bytes, limit: int) -> Raw | None:

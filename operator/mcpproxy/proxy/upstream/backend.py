@@ -61,6 +61,7 @@ class Backend:
         )
         self.selection = ComponentSelection(name, settings, context.catalog)
         self.asks = asks or forwarding.answers_itself
+        self.kept_results = context.kept_results
         self.forwarding = forwarding
         """Policy for the client features that the backend may use."""
         self._catalog, self._events = context.catalog, context.events

@@ -5,7 +5,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, ParamSpec
+from typing import TYPE_CHECKING, Generic, ParamSpec
 
 from mcpproxy.api.defaults import HealthPolicy
 from mcpproxy.api.v1alpha1 import BackendSpec
@@ -20,6 +20,9 @@ from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.kinds import ComponentKind
 from mcpproxy.proxy.upstream.mounted.values import MountedValues
+
+if TYPE_CHECKING:
+    from mcpproxy.proxy.results.kept_results import KeptResults
 
 P = ParamSpec("P")
 ContextFactory = Callable[[ClientIdentity], CallContext]
@@ -100,6 +103,8 @@ class BackendContext:
     """Base of relative paths of stdio servers."""
     sealer: Sealer
     """Seals task ids and cursors, which clients may send to any instance."""
+    kept_results: "KeptResults | None" = None
+    """Results that are too large to send; None unless some backend links to them."""
     seals_task_ids: bool = False
     """True if there are several backends, so that task ids have to name theirs."""
     probe_delay_factor: float = 1.0

@@ -1,6 +1,7 @@
 """A client's request to a backend, in a task that waits for the response."""
 
 import asyncio
+import functools
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -65,6 +66,9 @@ class RequestInTask:
                 resolves_input=self._resolves_input,
                 polls=self._backend.polls_tasks,
             )
+        kept = self._backend.kept_results
+        if kept is not None and kept.reads(request.method, request.target):
+            return kept.read(request.target, caller.client)
         circuit = self._backend.circuit
         if circuit.is_open and self._sent is None:
             raise circuit.refusal()
@@ -90,7 +94,9 @@ class RequestInTask:
         answer = await policy.call(self._run_in_time, request, caller)
         results = self._backend.settings.results
         if results is not None and is_too_large(results, request.method, answer):
-            limit_result(results, request.method, self._backend.name, answer)
+            kept, name = self._backend.kept_results, self._backend.name
+            link = None if kept is None else functools.partial(kept.link, name, caller.client)
+            limit_result(results, request.method, name, answer, link)
         return answer
 
     async def _run_in_time(self, request: UpstreamRequest, caller: CallContext) -> Message:

@@ -89,7 +89,7 @@ class StatusWriter:
         is being deleted.
         """
         parent = snapshot.parent
-        key, before = _key(parent), _stored_status(parent)
+        key, before = _key(parent), stored_status(parent)
         observed = self._observer.observe(snapshot, blocked, pending_changes)
         can_wait = before is not None and not snapshot.terminating
         if can_wait and self._observer.awaits_report(snapshot, observed):
@@ -225,7 +225,7 @@ def _key(parent: Object) -> ProxyKey:
     return ProxyKey(parent["metadata"]["namespace"], parent["metadata"]["name"])
 
 
-def _stored_status(parent: Object) -> MCPProxyStatus | None:
+def stored_status(parent: Object) -> MCPProxyStatus | None:
     """Return the status of a live MCPProxy; None before the operator has written one."""
     try:
         status = MCPProxyStatus.model_validate(parent["status"], extra="ignore")

@@ -48,7 +48,7 @@ def pods_do_not_report(observed: StatusInput) -> ConditionValue | None:
     """Apply if reports of serving pods are missing."""
     if not missing_reports(observed):
         return None
-    return _with_notes(observed, "Unknown", reasons.PODS_NOT_HEARD, _count_healthy(observed))
+    return _with_notes(observed, "Unknown", reasons.PODS_NOT_REPORTING, _count_healthy(observed))
 
 
 def pods_differ(observed: StatusInput) -> ConditionValue | None:

@@ -71,7 +71,7 @@ def most_pods_do_not_report(observed: StatusInput) -> ConditionValue | None:
     """Apply if the reports of more than half of the serving pods are missing."""
     if 2 * missing_reports(observed) <= len(observed.serving):
         return None
-    return ConditionValue("Unknown", reasons.PODS_NOT_HEARD, _describe_serving(observed))
+    return ConditionValue("Unknown", reasons.PODS_NOT_REPORTING, _describe_serving(observed))
 
 
 def proxy_serves(observed: StatusInput) -> ConditionValue | None:

@@ -101,7 +101,7 @@ async def test_the_state_reports_a_broken_change_stream(
     connector.breaks = Unreachable("the backend responded with HTTP 503")
     async with watched(connector) as watch:
         await soon(lambda: watch.finding.state == "Healthy" and watch.finding.reason, "a reason")
-        assert (watch.finding.state, watch.finding.reason) == ("Healthy", "ChangesUnheard")
+        assert (watch.finding.state, watch.finding.reason) == ("Healthy", "ChangeStreamFailed")
         assert "the backend responded with HTTP 503" in (watch.finding.message or "")
         assert connector.asked.count("ping") == 0, "the stream alone is begun again"
 

@@ -26,15 +26,17 @@ Scope = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[!#-\[\]-~
 _TOKEN: Final = ("issuers", "subjects", "groups", "clients")
 _LISTS: Final = (*_TOKEN, "serviceAccounts", "apiKeys")
 _NOBODY: Final = (
-    "names nobody: add issuers, subjects, groups, clients, serviceAccounts, apiKeys or"
-    " anonymous: true; any: true stands for every caller"
+    "matches no caller: add issuers, subjects, groups, clients, serviceAccounts, apiKeys or"
+    " anonymous: true; any: true matches every caller"
 )
-_EVERYBODY: Final = "any: true stands for every caller already, remove the other fields"
+_EVERYBODY: Final = "any: true already matches every caller; remove the other fields"
 _NOTHING: Final = (
     "selects nothing: add backends, tools, prompts, resources, resourceTemplates or annotations;"
     ' backends: ["*"] stands for all components'
 )
-_NO_TOOLS: Final = "annotations are those of tools: add tools, or make it an entry of may by itself"
+_NO_TOOLS: Final = (
+    "annotations apply only to tools: add tools, or move annotations to a separate entry of may"
+)
 _NO_HINT: Final = "needs at least one of readOnly, destructive, idempotent and openWorld"
 
 
@@ -58,7 +60,8 @@ _ANYONE = "(has(self.anonymous) && self.anonymous)", "(has(self.any) && self.any
 class Callers(ApiModel):
     """The callers of a rule. A caller with a token matches if the token has one of the listed
     values of every field that is set, among issuers, subjects, groups and clients. Callers in
-    serviceAccounts or apiKeys match as well, and with anonymous those without credentials."""
+    serviceAccounts or apiKeys match as well. With anonymous: true, so do callers without
+    credentials."""
 
     model_config = ConfigDict(
         json_schema_extra=cel(
@@ -71,7 +74,7 @@ class Callers(ApiModel):
     issuers: Words | None = None
     """Issuers of tokens, as in spec.authentication.jwt. Default: any issuer."""
     subjects: Words | None = None
-    """Subjects of tokens. A subject is unique for its issuer only. Default: any subject."""
+    """Subjects of tokens. A subject is unique only within its issuer. Default: any subject."""
     groups: Words | None = None
     """Groups, of which the token must contain at least one. Default: any groups, or none."""
     clients: Words | None = None
@@ -85,7 +88,7 @@ class Callers(ApiModel):
     anonymous: bool | None = None
     """true adds callers without credentials. Default: false."""
     any: bool | None = None
-    """true stands for every caller, with or without credentials. Default: false."""
+    """true matches every caller, with or without credentials. Default: false."""
 
     @property
     def by_token(self) -> bool:
@@ -138,8 +141,8 @@ _KINDS: Final = ("tools", "prompts", "resources", "resourceTemplates")
 
 class Grant(ApiModel):
     """Components that a rule allows. In patterns, `*` matches any text, and `?` matches one
-    character. Without tools, prompts, resources, resourceTemplates and annotations, it is all
-    components of the backends."""
+    character. With none of tools, prompts, resources, resourceTemplates and annotations, the
+    rule allows all components of the backends."""
 
     model_config = ConfigDict(
         json_schema_extra=cel(
@@ -210,13 +213,13 @@ class ExternalDecision(ApiModel):
         AfterValidator(check_url),
     ]
     """URL for a POST of {"input": {...}} in the format of the Open Policy Agent, such as
-    http://opa.policy/v1/data/mcp/allow. The answer allows the call if its result is true, or an
-    object in which allow is true."""
+    http://opa.policy/v1/data/mcp/allow. The response allows the call if its result is true, or
+    an object in which allow is true."""
     timeout: UpToAMinute | None = None
     """Time to wait for the decision. Default: 1s."""
     on_failure: Default | None = None
-    """Decision if the service does not answer in time, or if the proxy does not understand the
-    answer. Default: Deny."""
+    """Decision if the service does not respond in time, or if the proxy does not understand the
+    response. Default: Deny."""
 
 
 class Authorization(ApiModel):

@@ -18,7 +18,7 @@ from mcpproxy.api.v1alpha1.access.urls import (
 )
 from mcpproxy.api.v1alpha1.references import ValueFrom
 
-_ONE_SERVER: Final = "issuer and tokenUrl exclude each other; remove one of them"
+_ONE_SERVER: Final = "issuer and tokenUrl are mutually exclusive; remove one of them"
 _NAMED_SERVER: Final = (
     "tokenExchange requires issuer or tokenUrl, because a backend must not choose who receives the"
     " tokens of callers"
@@ -106,7 +106,7 @@ class TokenClient(ApiModel):
         | None
     ) = None
     """Parameter resource of token requests (RFC 8707): the URI for which the token is valid. An
-    empty text "" omits the parameter, for servers that refuse it. Default: the URL of the
+    empty string "" omits the parameter, for servers that refuse it. Default: the URL of the
     backend."""
 
     @model_validator(mode="after")
@@ -129,8 +129,8 @@ class TokenClient(ApiModel):
 
 
 class ClientCredentials(TokenClient):
-    """Tokens that the proxy requests as a client of an authorization server, for itself. All
-    callers use the backend with this one identity."""
+    """Tokens that the proxy requests as a client of an authorization server, for itself. The
+    backend sees this one identity for all callers."""
 
     model_config = ConfigDict(json_schema_extra=cel(*_SERVER_RULES))
 
@@ -195,15 +195,15 @@ class BackendAuth(ApiModel):
         )
     )
     passthrough: bool | None = None
-    """true permits that forwardHeaders sends the client's Authorization to the backend although the
-    proxy authenticates clients (spec.authentication). MCP forbids servers to accept or forward
-    tokens that were not issued for them. A backend that gets a user's token can use it as that
-    user, at the proxy and at every other server that accepts the token. Use it only if the tokens
-    are issued for the backend as well. Default: false."""
+    """true permits forwardHeaders to send the client's Authorization to the backend although the
+    proxy authenticates clients (spec.authentication). MCP forbids servers from accepting or
+    forwarding tokens that were not issued for them. A backend that gets a user's token can use it
+    as that user, at the proxy and at every other server that accepts the token. Use it only if the
+    tokens are issued for the backend as well. Default: false."""
     client_credentials: ClientCredentials | None = None
-    """Tokens of the proxy as a client of an authorization server. Default: none."""
+    """Tokens that the proxy requests as a client of an authorization server. Default: none."""
     token_exchange: TokenExchange | None = None
-    """Tokens on behalf of each caller. Default: none."""
+    """Tokens that the proxy gets on behalf of each caller. Default: none."""
     service_account: ServiceAccountToken | None = None
     """Tokens of the ServiceAccount of the pods. Default: none."""
     refresh_before: PositiveDuration | None = None

@@ -8,7 +8,7 @@ from mcpproxy.api.v1alpha1.authentication import Authentication
 from mcpproxy.api.v1alpha1.backend import BackendSpec
 from mcpproxy.api.v1alpha1.references import PrincipalFrom
 
-_ONE_IDENTITY: Final = "principalFrom and authentication exclude each other, remove one of them"
+_ONE_IDENTITY: Final = "principalFrom and authentication are mutually exclusive; remove one of them"
 _NO_AUDIENCE: Final = (
     "an entry of authentication.jwt without audiences needs publicUrl, which is then the audience"
 )
@@ -17,7 +17,7 @@ _UNPUBLISHED: Final = (
 )
 _TOKEN_PASSED_ON: Final = (
     "with authentication, forwardHeaders must not name Authorization, as a token for the proxy is"
-    " not one for the backend; remove it, or state auth: {passthrough: true} on that backend"
+    " not one for the backend; remove it, or set auth: {passthrough: true} on that backend"
 )
 _NOTHING_TO_EXCHANGE: Final = (
     "auth.tokenExchange requires authentication.jwt or authentication.serviceAccounts, because"

@@ -13,12 +13,12 @@ from mcpproxy.api.v1alpha1.references import ValueFrom
 
 Per = Literal["Principal", "Proxy", "Backend"]
 SharedMode = Literal["Owner", "None"]
-OnLarger = Literal["Error", "Truncate"]
+OnLarger = Literal["Error", "Truncate", "Link"]
 
 MIN_WINDOW: Final = 1.0
 """Seconds of the shortest window."""
 _NO_AMOUNT: Final = "limits nothing: add calls with window, or inFlight"
-_NO_WINDOW: Final = "calls and window belong together: add the one that is missing"
+_NO_WINDOW: Final = "calls and window require each other: add the one that is missing"
 _SHORT_WINDOW: Final = "window must be at least 1s"
 _BURST_ALONE: Final = "burst applies to calls: add calls and window, or remove burst"
 _BURST: Final = "burst must not exceed calls"
@@ -36,7 +36,7 @@ StoreAddress = Annotated[
 
 
 class LimitRule(ApiModel):
-    """A limit on calls. A call that several rules cover needs the permission of all of them."""
+    """A limit on calls. A call is admitted only if all rules that cover it admit it."""
 
     model_config = ConfigDict(
         json_schema_extra=cel(
@@ -58,9 +58,9 @@ class LimitRule(ApiModel):
     name: RuleName
     """Name of the rule, in errors, metrics and audit records."""
     per: Per | None = None
-    """Whose calls are counted together. Principal: those of one caller, whatever its sessions and
-    tokens; all anonymous callers together are one. Proxy: those of all callers. Backend: those of
-    all callers to one backend. Default: Principal."""
+    """Whose calls are counted together. Principal: those of one caller, across its sessions and
+    tokens; all anonymous callers together count as one. Proxy: those of all callers. Backend:
+    those of all callers to one backend. Default: Principal."""
     tools: Patterns | None = None
     """Patterns of the downstream names of tools whose calls are counted; `*` matches any text.
     Default: none; every request that is forwarded to a backend is counted."""
@@ -108,15 +108,15 @@ class ValkeyServer(ApiModel):
 
 
 class SharedLimits(ApiModel):
-    """Counting of the calls of all pods together."""
+    """Store that counts the calls of all pods together."""
 
     model_config = ConfigDict(
         json_schema_extra=cel(cel_validation("has(self.mode) != has(self.valkey)", _ONE_STORE))
     )
     mode: SharedMode | None = None
-    """Owner: pods agree among themselves; one of them counts for each rule and caller, and the
-    others ask it for a share. None: each pod counts for itself, so that the limits multiply with
-    the pods. Exactly one of mode and valkey is required. Default: none."""
+    """Owner: one of the pods counts for each rule and caller, and the others ask it for a share.
+    None: each pod counts only its own calls, so the effective limit grows with the number of pods.
+    Exactly one of mode and valkey is required. Default: none."""
     valkey: ValkeyServer | None = None
     """Valkey or Redis server that counts the calls. Exactly one of mode and valkey is required.
     Default: none."""
@@ -161,4 +161,5 @@ class Results(ApiModel):
     on_larger: OnLarger | None = None
     """Handling of larger results. Error: the call fails with an error that names both sizes.
     Truncate: text is cut, with a note at its end; a result with structured or other large content
-    fails. Default: Error."""
+    fails. Link: the proxy keeps the result of a tool for 10 minutes, and the client gets a link, to
+    read it as a resource. Default: Error."""

@@ -64,7 +64,7 @@ class ParentRef(ApiModel):
     """Namespace of the Gateway, whose listener must allow routes of this namespace. Default: the
     namespace of the MCPProxy."""
     section_name: ObjectName | None = None
-    """Name of a listener. Default: all listeners that fit."""
+    """Name of a listener. Default: all listeners that match."""
     port: Port | None = None
     """Port of a listener; some implementations ignore it. Default: any."""
 
@@ -79,7 +79,7 @@ class IngressSpec(ApiModel):
     own certificate."""
     annotations: Annotations | None = None
     """Annotations of the Ingress. They replace those that the operator sets for ingress-nginx,
-    which turn off buffering and allow calls of an hour. Default: none."""
+    which disable buffering and allow calls of up to an hour. Default: none."""
 
 
 _SAME: Final = (
@@ -125,7 +125,7 @@ class Expose(ApiModel):
         | None
     ) = None
     """Gateways to which an HTTPRoute for publicUrl is attached. Requires the kind HTTPRoute of the
-    Gateway API; the condition Exposed reports if that kind is missing. Default: none."""
+    Gateway API; the condition Exposed reports whether that kind is missing. Default: none."""
     ingress: IngressSpec | None = None
     """Creates an Ingress for publicUrl. Default: none."""
 

@@ -121,8 +121,8 @@ class NetworkPolicySpec(ApiModel):
     scrapers: _Peers | None = None
     """Peers that may read metrics on the admin port, in addition to the operator. Default: none."""
     url_addresses: Annotated[list[IPBlock], Field(min_length=1, max_length=32)] | None = None
-    """Addresses of the backends that have a url, for urls without an IP address. Default: any
-    address."""
+    """Addresses that the pods may connect to for backends whose url has a host name instead of an
+    IP address. Default: any address."""
     egress: Annotated[list[EgressRule], Field(max_length=32)] | None = None
     """Destinations that the pods may connect to, in addition to the backends and the cluster DNS in
     kube-system. Default: none."""

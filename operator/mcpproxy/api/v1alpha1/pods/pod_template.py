@@ -173,5 +173,5 @@ class PodTemplate(ApiModel):
     security_context: PodSecurity | None = None
     """User and groups that the pods run as. Default: each field's own default."""
     termination_grace_period_seconds: Annotated[int, Field(ge=15, le=3600)] | None = None
-    """Seconds that a pod has to terminate. All but ten of them are available to in-flight calls.
+    """Seconds that a pod has to terminate. If set, all but ten are available to in-flight calls.
     Default: 60, of which 30 are for calls."""

@@ -15,7 +15,7 @@ from mcpproxy.proxy.core.catalog.component_filter import EVERYTHING, ComponentFi
 from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, Message, RpcError
-from mcpproxy.proxy.protocol.kinds import PROMPTS, RESOURCES, TOOLS, ComponentKind
+from mcpproxy.proxy.protocol.kinds import PROMPTS, RESOURCES, RESULTS, TOOLS, ComponentKind
 
 ROUTED: Final[dict[str, tuple[str, ComponentKind]]] = {
     "tools/call": ("name", TOOLS),
@@ -137,6 +137,9 @@ def replace_name(method: str, params: Message, kind: ComponentKind, name: Raw) -
 
 def unknown_component_error(kind: ComponentKind, name: str) -> RpcError:
     """Return the error for a component that clients cannot see."""
+    if kind is RESULTS:
+        why = "the proxy does not keep this result, or no longer; call the tool again"
+        return RpcError(INVALID_PARAMS, f"unknown resource: {name}: {why}", {"uri": name})
     if kind.by_uri:
         return RpcError(INVALID_PARAMS, f"unknown resource: {name}", {"uri": name})
     return RpcError(INVALID_PARAMS, f"unknown {kind.member.removesuffix('s')}: {name}")

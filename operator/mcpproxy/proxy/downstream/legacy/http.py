@@ -276,8 +276,10 @@ class LegacyEndpoint:
             return self.live.owner_of_request(progress_token(message))
         if "id" not in message or method in requests.OF_THE_SESSION:
             return token.owner
-        bound = self.gateway.routing.is_session_bound(method, message, token.client)
-        return token.owner if bound else None
+        if self.gateway.routing.is_session_bound(method, message, token.client):
+            return token.owner
+        params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
+        return self.gateway.routing.owner_of_result(method, params)
 
     # GET
 

@@ -9,6 +9,7 @@ from msgspec import Raw
 from mcpproxy.proxy.core.access import CallLimitExceeded, InsufficientScope
 from mcpproxy.proxy.core.exchange import CallState, ClientIdentity
 from mcpproxy.proxy.core.translation.era_translation import MAX_KEPT
+from mcpproxy.proxy.core.translation.request_names import unknown_component_error
 from mcpproxy.proxy.downstream.modern import requests, validation
 from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls, expired_call_error
 from mcpproxy.proxy.downstream.peers.forwarding import PeerForwarder, PeerUnavailable
@@ -26,7 +27,7 @@ from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
 from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_REQUEST, Message, RpcError
-from mcpproxy.proxy.protocol.kinds import BY_METHOD, ComponentKind
+from mcpproxy.proxy.protocol.kinds import BY_METHOD, RESULTS, ComponentKind
 from mcpproxy.proxy.protocol.revisions import MODERN
 from mcpproxy.proxy.relay import Call
 from mcpproxy.proxy.telemetry.operation_durations import ServedOperation
@@ -44,7 +45,7 @@ class ModernRequest(NamedTuple):
     route: Route | None
     """The backend and the name there, if the request is about a component."""
     owner: str | None
-    """The instance that has the parked call, if the request continues one."""
+    """The instance that has the parked call or the kept result, if the request is about one."""
 
 
 class ModernEndpoint:
@@ -157,9 +158,10 @@ class ModernEndpoint:
         route = requests.find_route(self.gateway, method, params, request_meta.client)
         if route is not None and route.properties:
             validation.check_param_headers(route.properties, params, inbound.lines)
-        return ModernRequest(
-            params, request_meta.client, request_meta.level, route, self._parking.owner(params)
-        )
+        owner = self._parking.owner(params)
+        if route is not None and route.kind is RESULTS:
+            owner = self.gateway.routing.owner_of_result(method, params)
+        return ModernRequest(params, request_meta.client, request_meta.level, route, owner)
 
     def _read_meta(self, params: Message, method: str, head: RequestHead) -> RequestMeta:
         """Return the metadata of a request; requests with one head mostly share it.
@@ -192,12 +194,16 @@ class ModernEndpoint:
         inbound: Request,
         reply: ResponseWriter,
     ) -> None:
+        unknown = None
+        if asked.route is not None and asked.route.kind is RESULTS:
+            unknown = unknown_component_error(RESULTS, asked.route.name)
         if inbound.head.context.handed_over:
-            raise expired_call_error()
+            raise unknown or expired_call_error()
         try:
             await self._peers.forward(owner, inbound, reply)
         except PeerUnavailable:
-            raise self._parking.lost_call_error(message, asked.params, asked.client) from None
+            lost = self._parking.lost_call_error
+            raise unknown or lost(message, asked.params, asked.client) from None
 
     async def _answer(
         self,

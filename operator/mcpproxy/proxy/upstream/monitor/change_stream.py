@@ -129,7 +129,7 @@ class ChangeStream:
             "the change stream cannot be kept open, so the proxy detects changes only after"
             " cache.ttl"
         )
-        return HealthState("Healthy", status.CHANGES_UNHEARD, f"{text}: {self._error_text}")
+        return HealthState("Healthy", status.CHANGE_STREAM_FAILED, f"{text}: {self._error_text}")
 
     async def _listen(self, link: UpstreamSession, ready: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
