@@ -38,7 +38,7 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
     ),
     "entrances of programs, which must import little": frozenset(
         {
-            "controller/healthz.py",
+            "controller/health_port/application.py",
             "terminal/parsers.py",
             "terminal/prompts.py",
             "terminal/run_command.py",

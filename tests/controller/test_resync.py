@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mcpproxy.api.constants import API_VERSION
 from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.cluster.errors import NotFound, Unavailable
 from mcpproxy.cluster.resources import MCP_PROXY, SERVICE, ProxyKey, owner_key
@@ -62,7 +63,8 @@ def put(cluster: FakeCluster, watches: Watches, manifest: Object, *, seen: bool 
 
 def a_service(proxy: str) -> Object:
     """A child of an MCPProxy."""
-    reference = {"kind": "MCPProxy", "name": proxy, "controller": True}
+    typed = {"apiVersion": API_VERSION, "kind": "MCPProxy"}
+    reference = {**typed, "name": proxy, "controller": True}
     labels = dict([CHILD_SELECTOR.split("=")])
     metadata = {"namespace": "team", "name": proxy, "labels": labels}
     return {

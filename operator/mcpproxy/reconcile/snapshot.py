@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 
 from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object
-from mcpproxy.api.manifest import load, parse
+from mcpproxy.api.manifest import load_json, parse
 from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.cluster.client import Cluster
@@ -289,7 +289,7 @@ def last_applied_proxy(snapshot: Snapshot) -> MCPProxy | None:
     for child in snapshot.children:
         if child["kind"] == CONFIG_MAP.name and child["metadata"]["name"] == name:
             try:
-                return load(child["data"][constants.CONFIG_FILE])
+                return load_json(child["data"][constants.CONFIG_FILE])
             except (ManifestError, KeyError):
                 return None
     return None
