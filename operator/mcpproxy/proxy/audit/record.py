@@ -4,18 +4,20 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
 from mcpproxy.api.untrusted_text import clean_text
-from mcpproxy.api.v1alpha1.audit import AuditedArguments
 from mcpproxy.limits.audit import AUDITED_ARGUMENTS, AUDITED_GROUPS, AUDITED_TEXT
 from mcpproxy.proxy.audit.redaction import Redaction
 from mcpproxy.proxy.core.catalog.digests import canonical_json
 from mcpproxy.proxy.core.identity import Identity
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import RpcError
+
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1.audit import AuditedArguments
 
 LOGGER: Final = "mcpproxy.audit"
 """Value of `logger`, that distinguishes records from other lines of the pod."""
@@ -77,7 +79,7 @@ def encode_subject(subject: Subject) -> bytes:
 class ArgumentsEncoder:
     """Encoder of the arguments of a request, as the policy records them."""
 
-    def __init__(self, recorded: AuditedArguments, redaction: Redaction) -> None:
+    def __init__(self, recorded: "AuditedArguments", redaction: Redaction) -> None:
         self._recorded = recorded
         self._redaction = redaction
 
