@@ -28,7 +28,7 @@ from bench.tokens import TokenIssuer, write_secret
 from mcpproxy.api import constants
 from mcpproxy.api.manifest import parse
 from mcpproxy.proxy.config.options import RuntimeOptions
-from mcpproxy.proxy.config.targets import ProxyConfig
+from mcpproxy.proxy.config.proxy_config import ProxyConfig
 from mcpproxy.proxy.runtime import Runtime
 from scripts.ports import ports_in_a_row
 

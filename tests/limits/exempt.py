@@ -127,6 +127,7 @@ UNBOUNDED: Final[dict[str, str]] = {
     "proxy/upstream/mounted/values.py:ValueGroup._in_use": CONFIGURED,
     "proxy/upstream/monitor/monitor.py:BackendMonitor.__init__:wait": "a check of each backend every health.interval",
     "proxy/upstream/monitor/monitor.py:BackendMonitor._leave:task": SETTLED,
+    "proxy/core/reports.py:Report.cuts": OWN,
     "proxy/core/catalog/list_variant.py:ListVariant.bodies": KINDS,
     "proxy/core/catalog/list_variant.py:ListVariant.seen": CONFIGURED,
     "proxy/core/catalog/catalog.py:Catalog._bodies": KINDS,

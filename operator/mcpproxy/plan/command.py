@@ -31,7 +31,7 @@ from mcpproxy.plan.local.watch import watch_file
 from mcpproxy.plan.render import render_plan, render_removed_plan
 from mcpproxy.proxy import process
 from mcpproxy.proxy.config.options import RuntimeOptions, parse_seconds
-from mcpproxy.proxy.config.targets import ProxyConfig, from_file, is_manifest, is_url, read_text
+from mcpproxy.proxy.config.targets import from_file, is_manifest, is_url, read_text
 from mcpproxy.proxy.run_options import add_places
 from mcpproxy.text_logs import is_terminal
 
@@ -175,7 +175,7 @@ async def _plans(
         earlier = plan_compare.load_earlier_plan(Path(args.against))
     plans = []
     for proxy in proxies:
-        plan = await build_plan(ProxyConfig(proxy, "", Path.cwd()), options, sources)
+        plan = await build_plan(proxy, Path.cwd(), options, sources)
         if compare:
             baseline = running or earlier.pop((plan["namespace"], plan["name"]), None)
             plan["differences"] = plan_differences(baseline, plan)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from mcp import Client, MCPError
 
-from mcpproxy.api.v1alpha1.catalog import approved_hash
+from mcpproxy.api.catalog_digests import approved_hash
 from mcpproxy.proxy.upstream.monitor import list_cache
 from tests.proxy.runtime.serving import LIVE, Proxy, proxied, serving
 from tests.proxy.runtime.shelf import Shelf

@@ -1,16 +1,18 @@
 """The audit log of one process."""
 
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from msgspec import Raw
 
-from mcpproxy.api.v1alpha1.audit import Audit
 from mcpproxy.limits.audit import AUDIT_BACKLOG
 from mcpproxy.proxy.audit.record import LOGGER, RequestOutcome, encode_decision, encode_text
 from mcpproxy.proxy.audit.record_encoder import Entry, RecordEncoder
 from mcpproxy.proxy.audit.record_queue import BATCH, Delivery, RecordQueue
 from mcpproxy.proxy.audit.redaction import Redaction
+
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1.audit import Audit
 
 Event = Literal["call", "list", "authentication"]
 FIXED: Final = 192
@@ -22,7 +24,7 @@ class AuditLog:
 
     def __init__(
         self,
-        policy: Audit,
+        policy: "Audit",
         proxy: str,
         deliver: Delivery,
         now: Callable[[], float],

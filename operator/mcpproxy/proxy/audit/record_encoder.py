@@ -7,16 +7,18 @@ called for parts that all records have.
 import time
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from msgspec import Raw
 
-from mcpproxy.api.v1alpha1.audit import AuditedArguments
 from mcpproxy.limits.audit import AUDITED_ARGUMENTS
 from mcpproxy.proxy.audit.record import encode_text
 from mcpproxy.proxy.audit.redaction import Redaction
 from mcpproxy.proxy.core.catalog.digests import canonical_json
+
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1.audit import AuditedArguments
 
 Entry = tuple[float, bytes, bytes, float | None, int | None, Raw | None, str]
 """Time, description, decision, duration in seconds, size, arguments and trace parent. Plain tuples
@@ -35,7 +37,7 @@ _FRACTIONS: Final = tuple(b".%03d" % number for number in range(_FEW))
 class RecordEncoder:
     """Encoder of the records of one log."""
 
-    def __init__(self, recorded: AuditedArguments, redaction: Redaction) -> None:
+    def __init__(self, recorded: "AuditedArguments", redaction: Redaction) -> None:
         self.keeps_arguments = recorded != "None"
         """True if records have the arguments of calls or their digest."""
         self._shows_arguments = recorded == "Full"

@@ -3,9 +3,8 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from mcpproxy.api.v1alpha1 import Limits, MCPProxy
 from mcpproxy.limits.clients import COUNTED_SUBJECTS
 from mcpproxy.proxy.call_limits.account import SubjectAccount
 from mcpproxy.proxy.call_limits.in_flight.slots import KEPT_FREE, Slots
@@ -19,6 +18,9 @@ from mcpproxy.proxy.call_limits.window_table import LocalStore
 from mcpproxy.proxy.core.access import CallLimitExceeded
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.upstream.mounted.values import MountedValues
+
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1 import Limits, MCPProxy
 
 SWEEP_EVERY: Final = 1.0
 """Seconds between two looks for leases that have ended."""
@@ -311,7 +313,7 @@ def _withdraw(taken: Iterable[SubjectAccount], admission: CallPermit) -> None:
 
 
 def build_call_limits(
-    proxy: MCPProxy, spec: Limits, values: MountedValues, instances: Instances
+    proxy: "MCPProxy", spec: "Limits", values: MountedValues, instances: Instances
 ) -> CallLimits:
     """Return the limits of a proxy, which are `spec`. Raise ValueError."""
     prefix = f"mcpproxy:{proxy.metadata.namespace or 'default'}:{proxy.metadata.name}"
@@ -322,7 +324,7 @@ def build_call_limits(
     )
 
 
-def _build_store(spec: Limits, prefix: str, values: MountedValues, instances: Instances) -> Store:
+def _build_store(spec: "Limits", prefix: str, values: MountedValues, instances: Instances) -> Store:
     shared = spec.shared
     if shared is not None and shared.valkey is not None:
         return ValkeyStore(shared.valkey, prefix, values)

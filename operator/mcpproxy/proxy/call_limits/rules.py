@@ -2,14 +2,16 @@
 
 import hashlib
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from mcpproxy.api.kubernetes.quantities import parse_duration
-from mcpproxy.api.v1alpha1 import LimitRule
+from mcpproxy.api.kubernetes.durations import parse_duration
 from mcpproxy.proxy.call_limits.store import SubjectKey
 from mcpproxy.proxy.call_limits.window import Rate, lease_size
 from mcpproxy.proxy.core.catalog.component_filter import Globs
 from mcpproxy.proxy.core.exchange import ClientIdentity
+
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1 import LimitRule
 
 CALL_TOOL: Final = "tools/call"
 KEPT: Final = 4096
@@ -25,7 +27,7 @@ RETRY_SOON: Final = 1.0
 class CompiledRule:
     """One rule."""
 
-    def __init__(self, spec: LimitRule) -> None:
+    def __init__(self, spec: "LimitRule") -> None:
         self.name = spec.name
         self.in_flight = spec.in_flight
         self.rate: Rate | None = None
@@ -41,7 +43,7 @@ class CompiledRule:
         self._per = spec.per or "Principal"
         self._globs = None if spec.tools is None else Globs(spec.tools)
         # Instances with another content of the rule count separately, as during a rollout.
-        content = spec.model_dump_json(by_alias=True, exclude_none=True).encode()
+        content = spec.to_json().encode()
         self.id = f"{spec.name}:{hashlib.sha256(content).hexdigest()[:16]}"
 
     def covers(self, method: str, name: str) -> bool:
@@ -66,7 +68,7 @@ CountedBy = tuple[tuple[CompiledRule, SubjectKey], ...]
 class RuleSet:
     """All rules of a proxy, with a cache of the rules for each name and caller."""
 
-    def __init__(self, rules: Iterable[LimitRule]) -> None:
+    def __init__(self, rules: "Iterable[LimitRule]") -> None:
         self.rules = tuple(map(CompiledRule, rules))
         self._counted: dict[tuple[str, str, str, str], CountedBy] = {}
 

@@ -4,10 +4,10 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mcpproxy.api.v1alpha1.status import AuthorizationReport
 from mcpproxy.proxy.core.access import Access
 from mcpproxy.proxy.core.catalog.extensions import DOWNSTREAM_METHODS
 from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.core.reports import RulesReport
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.core.translation.request_names import COMPLETE, ROUTED
 from mcpproxy.proxy.gateway.aggregate import Aggregate
@@ -82,7 +82,7 @@ class RequestRouting:
         if self._decisions is not None:
             await self._decisions.close()
 
-    def authorization_report(self, *, complete: bool) -> AuthorizationReport | None:
+    def authorization_report(self, *, complete: bool) -> RulesReport | None:
         """Return the state of the rules; `complete` means that all components are known."""
         return None if self._guard is None else self._guard.report(complete=complete)
 
