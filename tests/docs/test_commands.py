@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -112,3 +113,17 @@ def test_the_commands_of_the_page_on_exposure_make_a_certificate(
     assert len(commands) == 1
     run_blocks(commands, tmp_path, env, 100)
     assert "kubernetes.io/tls" in (tmp_path / "tls.yaml").read_text()
+
+
+def test_the_commands_of_the_page_on_installation_make_every_link_of_the_monitoring_an_address(
+    env: Mapping[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "manifests").symlink_to(ROOT / "manifests")
+    run_blocks(blocks("install.md", "run: monitoring"), tmp_path, env, 60)
+    text = (tmp_path / "monitoring.yaml").read_text(encoding="utf-8")
+    links = re.findall(r'(?:runbook_url: |"url": ")([^"\s]+)', text)
+    assert len(links) > 10
+    for link in links:
+        address, _, page = link.partition("/docs/")
+        assert address == "https://git.example.com/mcpproxy/blob/main"
+        assert (ROOT / "docs" / page.partition("#")[0]).is_file()
