@@ -53,7 +53,7 @@ def _backend() -> Extended:
     )
 
 
-@pytest.mark.parametrize("instances", [1, 3])
+@pytest.mark.parametrize("instances", [1, pytest.param(3, marks=pytest.mark.slow)])
 @given(authorization=authorizations())
 @EXAMPLES
 async def test_skills_tasks_and_watched_resources_are_those_that_a_plan_shows(

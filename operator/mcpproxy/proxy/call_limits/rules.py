@@ -13,7 +13,7 @@ from mcpproxy.proxy.core.exchange import ClientIdentity
 
 CALL_TOOL: Final = "tools/call"
 KEPT: Final = 4096
-"""Maximum number of names whose rules are cached."""
+"""Maximum number of names and callers whose rules are cached."""
 MAX_NAME: Final = 512
 """Maximum length of a name whose rules are cached."""
 _TTL: Final = (1.0, 10.0)
@@ -59,24 +59,33 @@ class CompiledRule:
         return SubjectKey(self.id, backend if self._per == "Backend" else "")
 
 
+CountedBy = tuple[tuple[CompiledRule, SubjectKey], ...]
+"""Rules, each with what a request is counted together with."""
+
+
 class RuleSet:
-    """All rules of a proxy, with a cache of the rules for each name."""
+    """All rules of a proxy, with a cache of the rules for each name and caller."""
 
     def __init__(self, rules: Iterable[LimitRule]) -> None:
         self.rules = tuple(map(CompiledRule, rules))
-        self._covering: dict[tuple[str, str], tuple[CompiledRule, ...]] = {}
+        self._counted: dict[tuple[str, str, str, str], CountedBy] = {}
 
-    def covering(self, method: str, name: str) -> tuple[CompiledRule, ...]:
-        """Return the rules that count requests of a method about a component."""
-        key = method, name
-        rules = self._covering.get(key)
-        if rules is None:
-            rules = tuple(rule for rule in self.rules if rule.covers(method, name))
+    def counting(self, method: str, name: str, backend: str, client: ClientIdentity) -> CountedBy:
+        """Return the rules that count a client's request about a component of a backend, each with
+        what the request is counted together with."""
+        key = method, name, backend, client.user
+        counted = self._counted.get(key)
+        if counted is None:
+            counted = tuple(
+                (rule, rule.key(backend, client))
+                for rule in self.rules
+                if rule.covers(method, name)
+            )
             if len(name) <= MAX_NAME and len(method) <= MAX_NAME:
-                if len(self._covering) >= KEPT:
-                    self._covering.clear()
-                self._covering[key] = rules
-        return rules
+                if len(self._counted) >= KEPT:
+                    self._counted.clear()
+                self._counted[key] = counted
+        return counted
 
     def unused(self, tools: Iterable[str]) -> list[str]:
         """Return the names of the rules that cover none of the offered tools."""

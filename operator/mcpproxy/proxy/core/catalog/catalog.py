@@ -263,19 +263,20 @@ class Catalog:
         return self._filter is not None and self._filter.withholds(self, backend, kind, name)
 
     def _name_owners(self, kind: ComponentKind) -> NameOwners:
-        version, owners = self._owners.get(kind, (-1, NameOwners()))
-        if version != self._versions[kind]:
-            before = owners.clashes
-            owners = name_owners_of(
-                kind,
-                self._merged[kind].names,
-                self._variants[kind],
-                self._precedence,
-                serves_clashes=self._serves_clashes,
-            )
-            if self._warns:
-                warn_of_name_conflicts(owners.clashes, before)
-            self._owners[kind] = self._versions[kind], owners
+        known = self._owners.get(kind)
+        if known is not None and known[0] == self._versions[kind]:
+            return known[1]
+        before = NameOwners().clashes if known is None else known[1].clashes
+        owners = name_owners_of(
+            kind,
+            self._merged[kind].names,
+            self._variants[kind],
+            self._precedence,
+            serves_clashes=self._serves_clashes,
+        )
+        if self._warns:
+            warn_of_name_conflicts(owners.clashes, before)
+        self._owners[kind] = self._versions[kind], owners
         return owners
 
     def result(self, kind: ComponentKind, *, modern: bool, now: float) -> bytes:

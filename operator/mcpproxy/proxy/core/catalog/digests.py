@@ -4,26 +4,29 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+import msgspec
+from msgspec import Raw
+
 from mcpproxy.api.v1alpha1.catalog import CatalogDigests
 from mcpproxy.api.v1alpha1.status import CatalogDrift, DriftedComponents
 from mcpproxy.limits.http import COMPARED_VALUE
-from mcpproxy.proxy.protocol import jsonrpc
-from mcpproxy.proxy.protocol.jsonrpc import RpcError
+from mcpproxy.proxy.protocol.jsonrpc import canonical, decode_exactly
 from mcpproxy.report_aggregation import NAMED
 
 if TYPE_CHECKING:
     from mcpproxy.proxy.core.catalog.component_list import ComponentList
 
 
-def canonical_json(text: bytes) -> bytes:
+def canonical_json(text: bytes | Raw) -> bytes:
     """Return JSON in canonical form, or unchanged if it is malformed or too large to parse."""
     if len(text) > COMPARED_VALUE.value:
         COMPARED_VALUE.record()
-        return text
+        return bytes(text)
     try:
-        return jsonrpc.canonicalize(text)
-    except RpcError:
-        return text
+        # As `canonicalize`, but without another call for each audit record.
+        return canonical(decode_exactly(text))
+    except (msgspec.DecodeError, RecursionError):
+        return bytes(text)
 
 
 def component_digest(item: bytes) -> str:
