@@ -9,7 +9,7 @@ BOUNDED: Final[dict[str, str]] = {
     "proxy/call_limits/in_flight/hold_table.py:HoldTable._subjects": "counted-subjects instances",
     "proxy/call_limits/in_flight/slots.py:Slots._state:task": "counted-subjects lease-time",
     "proxy/call_limits/instances/counts.py:Counts._held": "counted-subjects",
-    "proxy/call_limits/instances/members.py:Members._heard": "instances",
+    "proxy/call_limits/instances/members.py:Members._met_at": "instances",
     "proxy/call_limits/instances/members.py:Members._lost": "instances",
     "proxy/call_limits/instances/peers.py:Peers._spawn:task": "counting-messages",
     "proxy/call_limits/instances/peers.py:Peers._tasks": "counting-messages",
