@@ -16,8 +16,6 @@ from mcpproxy.proxy.results import kept_results
 from mcpproxy.proxy.results.kept_results import KeptResults
 from mcpproxy.proxy.results.linked_content import contents_of
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.fixture
 def kept() -> KeptResults:

@@ -91,17 +91,21 @@ class ClientConnection(asyncio.Protocol):
         return response
 
     def begin(
-        self, request: bytes, done: collections.abc.Callable[[], None] | None
+        self,
+        request: bytes,
+        done: collections.abc.Callable[[], None] | None,
+        sent_fields: tuple[tuple[bytes, bytes], ...] = (),
     ) -> ClientResponse:
         """Send a request and return its response, still empty. Raises ConnectionLost.
 
         `done` is called once: when the response is complete or has failed; when its head shows
         that it is neither JSON nor an event stream with status 200; at the first part of an event
-        stream; or when the body is so large that it must be read in parts.
+        stream; or when the body is so large that it must be read in parts. `sent_fields` are those
+        of the response.
         """
         if self.lost or self._transport is None:
             raise ConnectionLost("the connection is closed")
-        response = self._response = ClientResponse(self)
+        response = self._response = ClientResponse(self, sent_fields)
         self._done = done
         self._transport.write(request)
         return response

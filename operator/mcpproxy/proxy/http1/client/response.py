@@ -35,8 +35,12 @@ class ClientResponse:
     _leaving: asyncio.TimerHandle | None = None
     """Timer that runs while the rest of a discarded body may arrive."""
 
-    def __init__(self, connection: "ClientConnection") -> None:
+    def __init__(
+        self, connection: "ClientConnection", sent_fields: tuple[tuple[bytes, bytes], ...] = ()
+    ) -> None:
         self._connection = connection
+        self.sent_fields = sent_fields
+        """Header fields of the request that its sender wants to know when the response arrives."""
         self._chunks: collections.deque[bytes] = collections.deque()
         self.headers = {}
 

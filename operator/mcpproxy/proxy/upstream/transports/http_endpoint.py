@@ -154,7 +154,7 @@ class McpHttpClient:
             lines = (*lines, credential)
         head = self._head(client.origin.path, headers, lines)
         try:
-            return connection.begin(encode_request(head, body), on_response)
+            return connection.begin(encode_request(head, body), on_response, lines)
         except ConnectionLost:
             return None
 
@@ -173,10 +173,14 @@ class McpHttpClient:
         if a reused connection is lost.
         """
         path = path or self.client.origin.path
-        configured = self._lines()
-        if self._credentials is not None:
-            configured = await self._with_credential(configured)
         client = self.client
+        if sent is not None:
+            # The credentials may have been replaced since.
+            configured = sent.sent_fields
+        elif self._credentials is None:
+            configured = self._lines()
+        else:
+            configured = await self._with_credential(self._lines())
         with BACKEND_ERRORS:
             if sent is None:
                 request = encode_request(self._head(path, headers, configured), body)
