@@ -1,8 +1,9 @@
 """Kubernetes Events about MCPProxies, by the rules of client-go's recorder.
 
 An Event that recurs within ten minutes increases the count of the same object. A backend that fails
-and recovers repeatedly therefore leaves two objects, not one for each change. Events about different
-backends are different objects, up to a limit for each MCPProxy. Events are of core/v1, because events.k8s.io/v1 forbids the counts and times by which kubectl sorts.
+and recovers repeatedly therefore leaves two objects, not one for each change. Events about
+different backends are different objects, up to a limit for each MCPProxy. Events are of core/v1,
+because events.k8s.io/v1 forbids the counts and times by which kubectl sorts.
 """
 
 from collections import OrderedDict

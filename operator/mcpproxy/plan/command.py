@@ -28,7 +28,7 @@ from mcpproxy.plan.document import (
     removed_plan,
 )
 from mcpproxy.plan.local.watch import watch_file
-from mcpproxy.plan.render import render_plan, render_removed_plan
+from mcpproxy.plan.render import failure_lines, render_plan, render_removed_plan
 from mcpproxy.proxy import process
 from mcpproxy.proxy.config.options import RuntimeOptions, parse_seconds
 from mcpproxy.proxy.config.targets import ProxyConfig, from_file, is_manifest, is_url, read_text
@@ -126,7 +126,13 @@ def _show(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return process.INTERRUPTED
     code = highest_exit_code([exit_code(plan) for plan in plans] + [DIFFERENT for _ in lost])
-    sys.stdout.write(_json(plans, lost, code) if args.output == "json" else _text(plans, lost))
+    if args.output == "json":
+        # Whoever reads the document with a program may not see its exit code.
+        for problem in failure_lines(plans):
+            process.report_error(f"mcpproxy plan: {problem}")
+        sys.stdout.write(_json(plans, lost, code))
+    else:
+        sys.stdout.write(_text(plans, lost))
     return code
 
 
