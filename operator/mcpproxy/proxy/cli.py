@@ -86,11 +86,20 @@ def _run(args: argparse.Namespace, view: RunView | None, ask: Ask | None) -> int
         return process.run(_serve_stdio(runtime))
 
     def serving() -> None:
-        if view is not None:
-            view.serving(runtime, runtime.url, configuration.proxy)
+        _show(view, runtime, runtime.url, configuration.proxy)
 
     process.run(runtime.serve_http(serving))
     return process.INTERRUPTED if runtime.interrupted else 0
+
+
+def _show(
+    view: RunView | None, proxy: Runtime | supervisor.Supervisor, url: str, spec: MCPProxy
+) -> None:
+    """Show a proxy whose ports are open. Without a view, the log says where it serves."""
+    if view is None:
+        log.info("serving at %s", url)
+    else:
+        view.serving(proxy, url, spec)
 
 
 def _run_workers(
@@ -100,10 +109,8 @@ def _run_workers(
     view: RunView | None,
 ) -> int:
     def serving(workers: supervisor.Supervisor) -> None:
-        if view is not None:
-            address = reachable_address(options, options.port)
-            url = f"http://{address}{options.path}"
-            view.serving(workers, url, configuration.proxy)
+        address = reachable_address(options, options.port)
+        _show(view, workers, f"http://{address}{options.path}", configuration.proxy)
 
     log_format = "text" if process.logs_text(args.log_format) else "json"
     ports = _worker_ports(args)
