@@ -144,9 +144,9 @@ async def test_input_that_cannot_be_read_ends_the_command_before_a_server_is_sta
     program: str,
 ) -> None:
     # So does nohup at a terminal.
-    with Path("/dev/null").open("wb") as unreadable:
-        pipe = subprocess.PIPE
-        code, out, errors = await _ran(program, stdin=unreadable.fileno(), stdout=pipe)
+    unreadable = os.open(os.devnull, os.O_WRONLY)
+    code, out, errors = await _ran(program, stdin=unreadable, stdout=subprocess.PIPE)
+    os.close(unreadable)
     assert (code, out) == (2, b"")
     sentence = "cannot read standard input: Bad file descriptor. For HTTP: --transport http"
     assert errors.decode().splitlines() == [f"mcpproxy run: {sentence}"]
