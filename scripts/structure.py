@@ -27,7 +27,6 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
         f"desired/{kind}.py"
         for kind in (
             "autoscaler",
-            "config_map",
             "disruption_budget",
             "exposure/http_route",
             "exposure/ingress",
@@ -39,7 +38,7 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
     ),
     "entrances of programs, which must import little": frozenset(
         {
-            "controller/healthz.py",
+            "controller/health_port/application.py",
             "terminal/parsers.py",
             "terminal/prompts.py",
             "terminal/run_command.py",

@@ -21,6 +21,8 @@ MERGES = "a: &a {k: v}\n" + "".join(
 HOSTILE = {
     "merge keys that double": (MERGES, "aliases make more than"),
     "a list in itself": ("a: &a [*a]", "aliases make more than"),
+    "many values": ("[" + "a, " * 200_000 + "]", "more than 100000 values"),
+    "many keys": ("? a\n" * 200_000, "more than 100000 values"),
     "deep lists": ("[" * 20_000, "nested too deeply"),
     "deep mappings": ("{a: " * 20_000, "nested too deeply"),
     "a large file": ("#" * (MAX_CHARACTERS + 1), "more than 4 MiB"),

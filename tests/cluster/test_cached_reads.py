@@ -1,13 +1,17 @@
 """Reads are answered from what the watches have brought, and never from anything older."""
 
 import copy
+import dataclasses
+import secrets
 
 import pytest
 
 from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.cluster import cached_reads
 from mcpproxy.cluster.cached_reads import CachingClient, ObjectCache
 from mcpproxy.cluster.resources import POD_MONITOR, SERVICE, ProxyKey, owner_key
+from mcpproxy.limits.pods import STORED_OF_NAMESPACE, STORED_OF_PROXY
 from mcpproxy.testing.fake_cluster import FakeCluster
 
 KEY = ProxyKey("team", "tools")
@@ -143,3 +147,50 @@ async def test_an_object_that_is_read_is_a_copy(side: Side) -> None:
     kept = copy.deepcopy(result)
     result["spec"].clear()
     assert await side.get() == kept
+
+
+def _of_size(size: int, name: str = KEY.name, owner: str = KEY.name) -> Object:
+    """A Service of the MCPProxy `owner` whose content does not compress."""
+    live = a_service()
+    labels = constants.child_labels(owner)
+    live["metadata"] |= {"name": name, "labels": labels, "resourceVersion": "7"}
+    live["spec"]["noise"] = secrets.token_hex(size)
+    return live
+
+
+async def test_objects_beyond_the_share_of_an_mcpproxy_are_not_kept(side: Side) -> None:
+    side.brings(_of_size(100, "small"))
+    side.brings(_of_size(STORED_OF_PROXY.value, "large"))
+    assert side.store.get((KEY.namespace, "small")) is not None
+    assert side.store.get((KEY.namespace, "large")) is None
+    assert side.store.of(KEY) is None, "what is left out has to be read"
+    assert side.store.may_have(KEY)
+    side.store.drop((KEY.namespace, "large"))
+    assert side.store.of(KEY) is not None
+
+
+async def test_objects_beyond_the_share_of_a_namespace_are_not_kept(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    smaller = dataclasses.replace(STORED_OF_NAMESPACE, value=10_000)
+    monkeypatch.setattr(cached_reads, "STORED_OF_NAMESPACE", smaller)
+    for number in range(5):
+        side.brings(_of_size(3000, f"s{number}", f"proxy{number}"))
+    kept = [side.store.get((KEY.namespace, f"s{number}")) is not None for number in range(5)]
+    assert kept == [True, True, True, False, False]
+    side.store.drop((KEY.namespace, "s1"))
+    side.brings(_of_size(3000, "s5", "proxy5"))
+    assert side.store.get((KEY.namespace, "s5")) is not None
+
+
+async def test_a_list_forgets_what_was_left_out_and_is_gone(side: Side) -> None:
+    side.brings(_of_size(STORED_OF_PROXY.value, "large"))
+    side.store.drop_older({})
+    assert side.store.of(KEY) == []
+
+
+async def test_objects_of_no_mcpproxy_are_not_kept(side: Side) -> None:
+    live = _of_size(10)
+    live["metadata"]["labels"] = {constants.LABEL_MANAGED_BY: constants.FIELD_MANAGER}
+    side.brings(live)
+    assert len(side.store) == 0

@@ -11,7 +11,7 @@ from aiohttp import web
 from mcpproxy import cli
 from mcpproxy.cluster.cached_reads import ObjectCache
 from mcpproxy.controller import command
-from mcpproxy.controller.healthz import application
+from mcpproxy.controller.health_port.application import application
 from mcpproxy.controller.metrics import OperatorMetrics
 from mcpproxy.json_logs import JsonLogFormatter
 from tests.apiserver.operator_process import starting

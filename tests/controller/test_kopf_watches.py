@@ -23,7 +23,15 @@ def a_child(**metadata: object) -> Object:
 
 def owned_by(kind: str, controller: bool = True) -> dict[str, object]:
     """Metadata of a child of `tools`."""
-    return {"ownerReferences": [{"kind": kind, "name": "tools", "controller": controller}]}
+    group = constants.API_VERSION if kind == constants.KIND else "apps/v1"
+    reference = {"apiVersion": group, "kind": kind, "name": "tools", "controller": controller}
+    return {"ownerReferences": [reference]}
+
+
+def owned_by_name(name: object, group: str = constants.API_VERSION) -> dict[str, object]:
+    """Metadata of a child of an MCPProxy of any name."""
+    reference = {"apiVersion": group, "kind": "MCPProxy", "name": name, "controller": True}
+    return {"ownerReferences": [reference]}
 
 
 @pytest.mark.parametrize(
@@ -42,6 +50,33 @@ def test_a_child_leads_to_its_mcpproxy_by_owner_or_by_label(
     child: Object, key: ProxyKey | None
 ) -> None:
     assert owner_key(child) == key
+
+
+@pytest.mark.parametrize(
+    "child",
+    [
+        a_child(**owned_by_name("../../victim/mcpproxies/x")),
+        a_child(**owned_by_name("../../../../../../openapi/v2?n=1")),
+        a_child(**owned_by_name("tools?watch=true")),
+        a_child(**owned_by_name("")),
+        a_child(**owned_by_name(None)),
+        a_child(**owned_by_name("tools", group="other.dev/v1")),
+        a_child(labels={constants.LABEL_INSTANCE: "a..b"}),
+        a_child(labels={constants.LABEL_INSTANCE: "Tools"}),
+    ],
+)
+def test_a_child_of_an_impossible_mcpproxy_leads_nowhere(child: Object) -> None:
+    """Whoever may create a ConfigMap writes its owner and its labels."""
+    assert owner_key(child) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["../../victim/mcpproxies/x", "x?watch=true", "x#", "%2e%2e", ".", "..", "a/b", "a\n"]
+)
+def test_no_name_leads_to_another_path(name: str) -> None:
+    for place in ((name, "x"), ("team", name)):
+        with pytest.raises(ValueError, match="cannot be the name"):
+            MCP_PROXY.path(*place)
 
 
 class Watched:
@@ -70,7 +105,7 @@ def a_version(kind: ResourceKind, number: int, **status: int) -> Object:
     return {"kind": kind.name, "metadata": metadata, "status": status}
 
 
-async def test_only_what_the_operator_has_not_written_itself_enqueues_an_mcpproxy() -> None:
+async def test_an_event_of_an_own_write_enqueues_no_mcpproxy() -> None:
     watched = Watched(DEPLOYMENT)
     written = a_version(DEPLOYMENT, 2)
     watched.cache.store.put(written, KEY)
@@ -79,7 +114,7 @@ async def test_only_what_the_operator_has_not_written_itself_enqueues_an_mcpprox
     assert await watched.enqueues(a_version(DEPLOYMENT, 3), "DELETED")
 
 
-async def test_a_list_enqueues_what_the_operator_has_written_too() -> None:
+async def test_a_list_enqueues_an_mcpproxy_even_after_an_own_write() -> None:
     """Versions of others, between what a pass has read and what it wrote, are not in it."""
     watched = Watched(DEPLOYMENT)
     written = a_version(DEPLOYMENT, 2)

@@ -14,7 +14,8 @@ import pytest
 from aiohttp import web
 
 from mcpproxy.cluster.cached_reads import ObjectCache
-from mcpproxy.controller.healthz import application
+from mcpproxy.cluster.resources import ProxyKey
+from mcpproxy.controller.health_port.application import application
 from mcpproxy.controller.metrics import OperatorMetrics
 from mcpproxy.controller.page import proxies
 from mcpproxy.controller.page.render import PAGE_SIZE
@@ -58,8 +59,13 @@ def stored(*objects: dict[str, Any], fresh: bool = True) -> ObjectCache:
     store = ObjectCache()
     store.is_fresh = fresh
     for live in objects:
-        store.put(live, None)
+        bring(store, live)
     return store
+
+
+def bring(store: ObjectCache, live: dict[str, Any]) -> None:
+    """Let the watch bring an MCPProxy."""
+    store.put(live, ProxyKey(live["metadata"]["namespace"], live["metadata"]["name"]))
 
 
 async def text(visitor: httpx2.AsyncClient, path: str) -> str:
@@ -95,7 +101,7 @@ async def test_the_page_follows_the_watch() -> None:
     store = stored(a_live_proxy("a"), a_live_proxy("b"))
     async with visiting(store, ("team", "other")) as visitor:
         assert "Ready True: 2" in await text(visitor, "/page/overview")
-        store.put(a_live_proxy("a", version=2, ready="False"), None)
+        bring(store, a_live_proxy("a", version=2, ready="False"))
         store.drop(("team", "b"))
         page = await text(visitor, "/page/overview")
         assert "Ready False: 1" in page
@@ -121,7 +127,7 @@ async def test_objects_that_have_not_changed_are_not_decoded_again(
     async with visiting(store) as visitor:
         await visitor.get("/")
         await visitor.get("/")
-        store.put(a_live_proxy("a", version=2), None)
+        bring(store, a_live_proxy("a", version=2))
         await visitor.get("/")
     assert [live["metadata"]["name"] for live in decoded] == ["a", "b", "a"]
 

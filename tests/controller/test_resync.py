@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mcpproxy.api.constants import API_VERSION
 from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.cluster.errors import NotFound, Unavailable
 from mcpproxy.cluster.resources import MCP_PROXY, SERVICE, ProxyKey, owner_key
@@ -62,7 +63,8 @@ def put(cluster: FakeCluster, watches: Watches, manifest: Object, *, seen: bool 
 
 def a_service(proxy: str) -> Object:
     """A child of an MCPProxy."""
-    reference = {"kind": "MCPProxy", "name": proxy, "controller": True}
+    typed = {"apiVersion": API_VERSION, "kind": "MCPProxy"}
+    reference = {**typed, "name": proxy, "controller": True}
     labels = dict([CHILD_SELECTOR.split("=")])
     metadata = {"namespace": "team", "name": proxy, "labels": labels}
     return {
@@ -109,7 +111,7 @@ async def test_watches_have_caught_up_when_every_listed_object_was_delivered(
     assert (await rounds(cluster, watches, 1))[1].caught_up
 
 
-async def test_what_the_watches_must_deliver_is_listed_once_while_they_do(
+async def test_the_initial_lists_are_read_once_while_the_watches_catch_up(
     watches: Watches,
 ) -> None:
     cluster = FakeCluster()

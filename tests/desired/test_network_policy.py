@@ -209,3 +209,11 @@ def test_the_pods_may_read_the_keys_of_issuers() -> None:
         },
         {"to": [{"ipBlock": {"cidr": "192.0.2.7/32"}}], "ports": tcp(443)},
     )
+
+
+@pytest.mark.parametrize(
+    "host", [".tenant.svc", "x..svc", "..svc", "x.-y.svc", "X_.y.svc", "a%2fb.y.svc"]
+)
+def test_a_host_that_names_no_service_leads_to_none(host: str) -> None:
+    proxy = an_mcpproxy(networkPolicy={}, backends=[{"name": "a", "url": f"http://{host}/mcp"}])
+    assert network_policy.referenced_services(proxy) == set()

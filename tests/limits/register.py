@@ -45,6 +45,7 @@ BOUNDED: Final[dict[str, str]] = {
     "proxy/upstream/credentials/exchanged.py:_Caller.tokens": "tokens-of-caller",
     "proxy/upstream/credentials/token_endpoint.py:TokenEndpoint.__init__:wait": "token-requests",
     "proxy/upstream/credentials/token_slot.py:TokenSlot._begin:task": "token-time",
+    "cluster/pods/reports.py:PodReportWatcher._followed": "followed-pods",
     "cluster/pods/reports.py:PodReportWatcher._streams": "followed-pods",
     "cluster/pods/reports.py:PodReportWatcher._left_out": "followed-pods",
     "cluster/pods/reports.py:PodReportWatcher.follow:task": "followed-pods",

@@ -2,6 +2,10 @@
 
 import copy
 
+import pytest
+
+from mcpproxy.api import yaml_documents
+from mcpproxy.api.constants import CONFIG_FILE
 from mcpproxy.cluster.resources import HTTP_ROUTE, SERVICE
 from tests.reconcile.stage import KEY, Stage
 from tests.support.builders import a_backend
@@ -99,3 +103,18 @@ async def test_an_old_config_map_stays_until_it_continues(stage: Stage) -> None:
     stage.user_applies(cache={"ttl": "7s"})
     await stage.reconcile()
     assert len(stage.config_maps()) == 1
+
+
+async def test_a_configuration_that_somebody_replaced_is_not_read_as_yaml(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """YAML of a megabyte would keep the operator busy for a minute, for all MCPProxies."""
+    await stage.is_running()
+    stage.user_applies(suspend=True, backends=TWO)
+    (name,) = stage.config_maps()
+    for text in ("[a, " * 1000, '{"spec": ' * 5000, '{"kind": "MCPProxy"}', "[]"):
+        stage.cluster.objects["ConfigMap", KEY.namespace, name]["data"] = {CONFIG_FILE: text}
+        monkeypatch.setattr(yaml_documents, "read_documents", None)
+        await stage.reconcile()
+        assert stage.verdict("Suspended") == ("True", "Suspended")
+        assert stage.status.backends in (None, [])

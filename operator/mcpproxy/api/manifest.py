@@ -1,8 +1,10 @@
 """Parsing of MCPProxy manifests, such as the runtime's configuration file."""
 
 import hashlib
+import itertools
+import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -13,6 +15,8 @@ from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.api.yaml_documents import Document, read_documents
 from mcpproxy.api.yaml_safe_json import json_text
 
+MAX_PROBLEMS: Final = 100
+"""Number of problems of one manifest that are described."""
 _SERVERS = ("mcpServers", "servers", "context_servers", "mcp_servers", "mcp")
 _TOP_FIELDS = ("apiVersion", "kind", "metadata", "spec", "status")
 
@@ -32,7 +36,8 @@ def parse(manifest: Any) -> MCPProxy:
     try:
         return MCPProxy.model_validate(manifest, strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
-        raise ManifestError.of(list(problems_of(error, MCPProxy))) from error
+        problems = itertools.islice(problems_of(error, MCPProxy), MAX_PROBLEMS)
+        raise ManifestError.of(list(problems)) from error
 
 
 def parse_document(document: Document) -> MCPProxy:
@@ -57,6 +62,22 @@ def load(text: str) -> MCPProxy:
             f"expected one document of kind MCPProxy, found {len(manifests)}; keep one in this file"
         )
     return parse_document(manifests[0])
+
+
+def load_json(text: str) -> MCPProxy:
+    """Return the MCPProxy in a JSON text, such as one that `runtime_manifest` has returned.
+
+    Anybody who may write the object that has the text can change it. Unlike YAML, JSON of any
+    content is read in time that is proportional to its size, and no message is made for each of
+    its errors. Raise ManifestError.
+    """
+    try:
+        content = json.loads(text)
+        return MCPProxy.model_validate(content, strict=True, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise ManifestError(f"{error.error_count()} fields are invalid") from None
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"expected JSON: {error}") from None
 
 
 def line_of_first(documents: Sequence[Document]) -> Callable[[str], int]:

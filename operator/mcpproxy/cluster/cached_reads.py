@@ -8,10 +8,11 @@ delivers a newer one to the next pass.
 
 import json
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from sys import intern
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object, Objects
@@ -24,6 +25,7 @@ from mcpproxy.cluster.resources import (
     kind_of,
     owner_key,
 )
+from mcpproxy.limits.pods import STORED_OF_NAMESPACE, STORED_OF_PROXY
 
 _FASTEST: Final = 1
 """Compression level."""
@@ -32,6 +34,7 @@ _RAW: Final = -zlib.MAX_WBITS
 _DICTIONARY: Final = 32 * 1024
 """Bytes that compression can refer to."""
 
+K = TypeVar("K")
 Name = tuple[str, str]
 """Namespace and name of an object."""
 
@@ -40,7 +43,7 @@ Name = tuple[str, str]
 class _Stored:
     version: int
     content: bytes
-    owner: ProxyKey | None
+    owner: ProxyKey
 
 
 class ObjectCache:
@@ -57,6 +60,12 @@ class ObjectCache:
         """MCPProxies of which a list had an object that the watch had not delivered."""
         self._stored: dict[Name, _Stored] = {}
         self._names: dict[ProxyKey, tuple[Name, ...]] = {}
+        self._sizes: Counter[ProxyKey | str] = Counter()
+        """Bytes that are stored of each MCPProxy and of each namespace."""
+        self._left_out: dict[Name, ProxyKey] = {}
+        """Objects that are not stored, because their MCPProxy or namespace has its share."""
+        self._lacking: Counter[ProxyKey] = Counter()
+        """Numbers of such objects by MCPProxy."""
         self._dictionary = b""
 
     def __len__(self) -> int:
@@ -70,15 +79,38 @@ class ObjectCache:
         if stored is not None and stored.version >= version:
             return
         self.drop(name)
-        self._stored[name] = _Stored(version, self._compressed(live), owner)
-        if owner is not None:
-            self._names[owner] = (*self._names.get(owner, ()), name)
+        # What belongs to no MCPProxy is never read.
+        if owner is None:
+            return
+        content = self._compressed(live)
+        if not self._has_room(owner, len(content)):
+            self._left_out[name] = owner
+            self._lacking[owner] += 1
+            return
+        self._stored[name] = _Stored(version, content, owner)
+        self._names[owner] = (*self._names.get(owner, ()), name)
+        for holder in (owner, owner.namespace):
+            self._sizes[holder] += len(content)
+
+    def _has_room(self, owner: ProxyKey, size: int) -> bool:
+        if self._sizes[owner] + size > STORED_OF_PROXY.value:
+            STORED_OF_PROXY.record()
+            return False
+        if self._sizes[owner.namespace] + size > STORED_OF_NAMESPACE.value:
+            STORED_OF_NAMESPACE.record()
+            return False
+        return True
 
     def drop(self, name: Name) -> None:
         """Remove an object, if it is stored."""
+        lacking = self._left_out.pop(name, None)
+        if lacking is not None:
+            _subtract(self._lacking, lacking, 1)
         stored = self._stored.pop(name, None)
-        if stored is None or stored.owner is None:
+        if stored is None:
             return
+        for holder in (stored.owner, stored.owner.namespace):
+            _subtract(self._sizes, holder, len(stored.content))
         names = tuple(other for other in self._names.pop(stored.owner) if other != name)
         if names:
             self._names[stored.owner] = names
@@ -88,6 +120,8 @@ class ObjectCache:
         for name, stored in list(self._stored.items()):
             if stored.version < versions.get(name, stored.version + 1):
                 self.drop(name)
+        for name in self._left_out.keys() - versions.keys():
+            self.drop(name)
 
     def get(self, name: Name) -> Object | None:
         """Return a copy of an object; None if it is not stored or may be outdated."""
@@ -109,11 +143,11 @@ class ObjectCache:
 
     def may_have(self, owner: ProxyKey) -> bool:
         """Return True if an object of this MCPProxy is stored, or if a list had one that is not."""
-        return owner in self._names or owner in self.incomplete
+        return owner in self._names or owner in self.incomplete or owner in self._lacking
 
     def of(self, owner: ProxyKey) -> Objects | None:
         """Return copies of all objects of one MCPProxy, sorted by name; None if some may lack."""
-        if not self.is_fresh or owner in self.incomplete:
+        if not self.is_fresh or owner in self.incomplete or owner in self._lacking:
             return None
         names = sorted(self._names.get(owner, ()))
         return [self._object(self._stored[name].content) for name in names]
@@ -189,6 +223,13 @@ class CachingClient:
         if store is not None:
             store.put(live, owner_key(live))
         return live
+
+
+def _subtract(counts: Counter[K], key: K, number: int) -> None:
+    """Subtract from a count; forget those that are 0."""
+    counts[key] -= number
+    if not counts[key]:
+        del counts[key]
 
 
 def name_of(live: Object) -> Name:

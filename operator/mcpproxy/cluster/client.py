@@ -9,12 +9,21 @@ from typing import Any, Final, Protocol
 import aiohttp
 from kubernetes.aio.client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
+from kubernetes.aio.client.rest import RESTResponse
 
 from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object, Objects
 from mcpproxy.api.yaml_safe_json import json_text
-from mcpproxy.cluster.errors import ClusterError, Conflict, NotFound, Unavailable, error_of
+from mcpproxy.cluster.errors import (
+    ClusterError,
+    Conflict,
+    LimitExceeded,
+    NotFound,
+    Unavailable,
+    error_of,
+)
 from mcpproxy.cluster.resources import ResourceKind, kind_of
+from mcpproxy.limits.pods import LIST_BYTES, LISTS, RESPONSE_BYTES
 
 TIMEOUT: Final = 15.0
 """Seconds that one request may take."""
@@ -97,6 +106,7 @@ class KubeClient:
         the kind and the seconds of each write that succeeded.
         """
         self._client = ApiClient(configuration)
+        self._lists = asyncio.Semaphore(LISTS.value)
         self._client.user_agent = constants.FIELD_MANAGER
         self._timeout = timeout
         self._may_write = may_write
@@ -110,7 +120,8 @@ class KubeClient:
 
     async def get(self, kind: ResourceKind, namespace: str, name: str) -> Object | None:
         try:
-            live: Object = await self._read(kind, "get", kind.path(namespace, name))
+            live: Object
+            live, _ = await self._read(kind, "get", kind.path(namespace, name))
         except NotFound:
             return None
         return live
@@ -130,10 +141,31 @@ class KubeClient:
     async def _list(
         self, kind: ResourceKind, namespace: str | None, selector: str, accept: str
     ) -> Objects:
+        async with self._lists:
+            return await self._list_pages(kind, namespace, selector, accept)
+
+    async def _list_pages(
+        self, kind: ResourceKind, namespace: str | None, selector: str, accept: str
+    ) -> Objects:
         query = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
         items: Objects = []
+        whole = 0
         while True:
-            page = await self._read(kind, "list", kind.path(namespace), query, accept)
+            try:
+                page, size = await self._read(kind, "list", kind.path(namespace), query, accept)
+            except LimitExceeded:
+                # Of large objects, a page has to have fewer.
+                if query["limit"] == "1":
+                    raise
+                query["limit"] = str(max(int(query["limit"]) // 8, 1))
+                continue
+            whole += size
+            if accept != _HEADS and whole > LIST_BYTES.value:
+                LIST_BYTES.record()
+                raise LimitExceeded(
+                    f"the {kind.plural} of this MCPProxy in {namespace} have more than"
+                    f" {LIST_BYTES.value} bytes; delete those that carry its labels by mistake"
+                )
             # The items of a list have no kind.
             typed = {"apiVersion": kind.api_version, "kind": kind.name}
             for item in page["items"] or []:
@@ -236,14 +268,15 @@ class KubeClient:
         path: str,
         query: Mapping[str, str] | None = None,
         accept: str = _JSON,
-    ) -> Any:
+    ) -> tuple[Any, int]:
+        """Return an object or a page, and its size in bytes."""
         try:
-            content = await self._request("GET", path, query, accept=accept)
+            content = await self._send("GET", path, query, accept=accept)
         except ClusterError as error:
             self._count_read(kind.name, verb, error.result)
             raise
         self._count_read(kind.name, verb, "ok")
-        return content
+        return json.loads(content), len(content)
 
     async def _request(
         self,
@@ -254,6 +287,17 @@ class KubeClient:
         content_type: str = "",
         accept: str = _JSON,
     ) -> Any:
+        return json.loads(await self._send(method, path, query, body, content_type, accept))
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content_type: str = "",
+        accept: str = _JSON,
+    ) -> bytes:
         headers = {"Accept": accept} | ({"Content-Type": content_type} if content_type else {})
         content_sent = json_text(body) if content_type == _APPLY else body
         # Webhooks delay only writes, by up to 10 s each by default.
@@ -269,11 +313,25 @@ class KubeClient:
                     auth_settings=["BearerToken"],
                 )
                 answer = await self._client.call_api(*serialized)
-                content = await answer.read()
+                content = await _read_bounded(answer, f"{method} {path}")
         except TimeoutError as error:
             raise Unavailable(f"{method} {path}: no response within {timeout:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(f"{method} {path}: {error}") from error
         if answer.status >= 300:
             raise error_of(answer.status, content, writing=method != "GET")
-        return json.loads(content)
+        return content
+
+
+async def _read_bounded(answer: RESTResponse, request: str) -> bytes:
+    """Return the body of a response. Raise LimitExceeded."""
+    body = bytearray()
+    async for chunk in answer.response.content.iter_any():
+        body += chunk
+        if len(body) > RESPONSE_BYTES.value:
+            RESPONSE_BYTES.record()
+            answer.response.close()
+            raise LimitExceeded(
+                f"{request}: the response has more than {RESPONSE_BYTES.value} bytes"
+            )
+    return bytes(body)

@@ -1,5 +1,6 @@
 """Kinds of objects that the operator uses, with their paths in the API."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from sys import intern
@@ -7,6 +8,9 @@ from typing import Any, Final, NamedTuple
 
 from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object
+
+_SEGMENT: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:_-]*[A-Za-z0-9])?")
+"""Names of objects, pods with their ports among them, as one segment of a path."""
 
 
 class ProxyKey(NamedTuple):
@@ -31,7 +35,13 @@ class ResourceKind:
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, namespace: str | None, name: str = "", subresource: str = "") -> str:
-        """Return the path of the collection, of one object or of a subresource."""
+        """Return the path of the collection, of one object or of a subresource.
+
+        Raise ValueError for a namespace or name that would lead elsewhere.
+        """
+        for word in (namespace, name):
+            if word and not _SEGMENT.fullmatch(word):
+                raise ValueError(f"{word!r} cannot be the name of an object")
         root = f"/apis/{self.group}" if self.group else "/api"
         place = f"/namespaces/{namespace}" if namespace else ""
         parts = "".join(f"/{part}" for part in (name, subresource) if part)
@@ -91,13 +101,27 @@ def kind_of(manifest: Object) -> ResourceKind:
 
 
 def owner_key(live: Mapping[str, Any]) -> ProxyKey | None:
-    """Return the MCPProxy that an object is or belongs to, by its kind, owner or labels."""
+    """Return the MCPProxy that an object is or belongs to, by its kind, owner or labels.
+
+    Anybody who may create an object writes its owner and labels: they need not be valid names.
+    """
     metadata = live["metadata"]
     namespace = intern(metadata["namespace"])
     if live.get("kind") == constants.KIND:
         return ProxyKey(namespace, intern(metadata["name"]))
     for reference in metadata.get("ownerReferences") or []:
-        if reference.get("controller") and reference["kind"] == constants.KIND:
-            return ProxyKey(namespace, intern(reference["name"]))
-    instance = (metadata.get("labels") or {}).get(constants.LABEL_INSTANCE)
-    return ProxyKey(namespace, intern(instance)) if instance else None
+        if reference.get("controller") and _is_proxy(reference):
+            return _key(namespace, reference.get("name"))
+    return _key(namespace, (metadata.get("labels") or {}).get(constants.LABEL_INSTANCE))
+
+
+def _is_proxy(reference: Mapping[str, Any]) -> bool:
+    group, _, _ = str(reference.get("apiVersion")).partition("/")
+    return (group, reference.get("kind")) == (constants.GROUP, constants.KIND)
+
+
+def _key(namespace: str, name: Any) -> ProxyKey | None:
+    """Return the key of an MCPProxy that can have children; None for other names."""
+    if not isinstance(name, str) or not constants.is_dns_label(name):
+        return None
+    return ProxyKey(namespace, intern(name))

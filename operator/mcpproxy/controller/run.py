@@ -19,7 +19,8 @@ from mcpproxy.cluster.kubeconfig import ClusterConfig
 from mcpproxy.cluster.pods.status_stream import HttpPodStatusReader, PodAccess
 from mcpproxy.cluster.resources import MCP_PROXY
 from mcpproxy.cluster.write_pace import ResponseTimes
-from mcpproxy.controller.healthz import application
+from mcpproxy.controller.health_port.application import application
+from mcpproxy.controller.health_port.connections import BoundedConnections
 from mcpproxy.controller.kopf_settings import STOP_SECONDS, kopf_settings, register_login
 from mcpproxy.controller.kopf_watches import register_watches
 from mcpproxy.controller.leader_election import LeaderElectionConfig, LeaderElector, LeaseRef
@@ -190,9 +191,17 @@ def _registry(access: ClusterConfig, machine: Manager, ending: _Ending) -> kopf.
 
 async def _serve(app: web.Application, port: int, stack: AsyncExitStack) -> None:
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    connections = BoundedConnections(lambda: _protocol(runner))
+    app.on_response_prepare.append(connections.on_response)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    await web.TCPSite(runner, None, port).start()
+    server = await asyncio.get_running_loop().create_server(connections, None, port, backlog=128)
+    stack.callback(server.close)
+
+
+def _protocol(runner: web.AppRunner) -> asyncio.Protocol:
+    assert runner.server is not None
+    return runner.server()
 
 
 async def _wait_for_crd(cluster: Cluster, namespaces: tuple[str, ...]) -> None:

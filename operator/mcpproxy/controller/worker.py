@@ -93,9 +93,11 @@ async def _one(
         logged[key] = str(error)
         # Only the author of the spec or of a policy can fix a rejection, so it is not an error.
         return "refused" if isinstance(error, Invalid) else "error"
-    except Exception:
+    except Exception as error:
         delay = queue.retry(key)
-        log.exception("%s/%s: retrying in %.1f s", *key, delay)
+        is_new = logged.get(key) != repr(error)
+        log.error("%s/%s: %r; retrying in %.1f s", *key, error, delay, exc_info=is_new)
+        logged[key] = repr(error)
         return "error"
     queue.forget(key)
     if logged.pop(key, None) is not None:

@@ -1,5 +1,6 @@
 """The NetworkPolicy of the pods: it admits only clients, the operator and the backends."""
 
+import re
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from typing import Any, Final
@@ -22,6 +23,7 @@ from mcpproxy.desired.types import (
 _NAMESPACE: Final = "kubernetes.io/metadata.name"
 _DNS_NAMESPACE: Final = "kube-system"
 _NODE_LOCAL_DNS: Final = "169.254.20.10/32"
+_LABEL: Final = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 Services = Mapping[ServiceName, ServiceTarget]
@@ -140,9 +142,14 @@ def _service_at(proxy: MCPProxy, address: str) -> tuple[str, str, int] | None:
     match host.split("."):
         case [name] if constants.is_dns_label(name) and name != "localhost":
             return own, name, port
-        case [name, namespace, "svc", *_]:
+        case [name, namespace, "svc", *_] if _are_names(name, namespace):
             return namespace, name, port
     return None
+
+
+def _are_names(*names: str) -> bool:
+    """Return True if all of these can be names of Services and namespaces (RFC 1123 labels)."""
+    return all(re.fullmatch(_LABEL, name) is not None for name in names)
 
 
 def _to_service(

@@ -112,3 +112,12 @@ PROFILE_DEPTH: Final = Limit(
     beyond="the outermost functions are left out",
     test="test_a_deep_stack_is_cut_at_its_outer_end",
 )
+COLLECTOR_ANSWER: Final = Limit(
+    name="collector-answer",
+    value=64 * 1024,
+    unit="bytes",
+    counts="bytes of a response of an OpenTelemetry collector",
+    share="message",
+    beyond="the rest is not read, and the connection is closed; the status of the response counts",
+    test="test_the_response_of_a_collector_is_read_up_to_its_limit",
+)

@@ -234,3 +234,75 @@ REPORT_PASSES: Final = Limit(
     beyond="changes wait for the next reconciliation",
     test="test_rapid_changes_share_one_pass",
 )
+RESPONSE_BYTES: Final = Limit(
+    name="api-response",
+    value=8 * 1024 * 1024,
+    unit="bytes",
+    counts="bytes of a response of the API server",
+    share="request",
+    beyond="the connection is closed; a list is read again with fewer objects in a page",
+    test="test_a_page_of_large_objects_is_read_in_smaller_pages",
+)
+LIST_BYTES: Final = Limit(
+    name="api-list",
+    value=8 * 1024 * 1024,
+    unit="bytes",
+    counts="bytes of the objects with the labels of one MCPProxy that one list returns",
+    share="proxy",
+    beyond="the condition Ready of this MCPProxy says so, and its children stay as they are",
+    test="test_a_list_beyond_its_limit_is_an_error_of_its_mcpproxy",
+)
+LISTS: Final = Limit(
+    name="api-lists",
+    value=4,
+    unit="count",
+    counts="lists that the operator reads at the same time",
+    share="process",
+    beyond="further lists wait for their turn",
+    test="test_lists_are_read_a_few_at_a_time",
+)
+STORED_OF_PROXY: Final = Limit(
+    name="stored-of-proxy",
+    value=1024 * 1024,
+    unit="bytes",
+    counts="bytes, compressed, of the objects of one kind that the operator keeps of an MCPProxy",
+    share="proxy",
+    beyond="further objects are not kept, and passes of this MCPProxy read them",
+    test="test_objects_beyond_the_share_of_an_mcpproxy_are_not_kept",
+)
+STORED_OF_NAMESPACE: Final = Limit(
+    name="stored-of-namespace",
+    value=8 * 1024 * 1024,
+    unit="bytes",
+    counts="bytes, compressed, of the objects of one kind that the operator keeps of a namespace",
+    share="proxy",
+    beyond="further objects are not kept, and passes of their MCPProxies read them",
+    test="test_objects_beyond_the_share_of_a_namespace_are_not_kept",
+)
+HEALTH_CONNECTIONS: Final = Limit(
+    name="health-connections",
+    value=256,
+    unit="count",
+    counts="connections to the operator's port for probes and metrics",
+    share="process",
+    beyond="the oldest connection of the address with the most connections is closed",
+    test="test_the_address_with_the_most_connections_makes_room",
+)
+HEALTH_SHARE: Final = Limit(
+    name="health-connections-share",
+    value=16,
+    unit="count",
+    counts="connections to this port from one address",
+    share="network",
+    beyond="further connections are closed",
+    test="test_an_address_has_a_share_of_the_connections",
+)
+HEALTH_SILENCE: Final = Limit(
+    name="health-silence",
+    value=60,
+    unit="seconds",
+    counts="time of a connection to this port without a response",
+    share="connection",
+    beyond="the connection is closed",
+    test="test_a_connection_without_a_whole_request_is_closed",
+)

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from mcpproxy.proxy.telemetry.tracing import CallTracing
 
 VERSION: Final = version("mcpproxy-operator")
-EXPORT_WITHIN: Final = 3.0
-"""Timeout in seconds for an export of spans."""
 # Functions import the modules of features that most proxies do not configure, to save memory.
 
 
@@ -88,7 +86,7 @@ def build_gateway(configuration: ProxyConfig, options: RuntimeOptions, sealer: S
     )
     monitoring = proxy.spec.monitoring
     spec = None if monitoring is None else monitoring.tracing
-    tracing = None if spec is None else _build_tracing(spec, proxy.metadata.name)
+    tracing = None if spec is None else _build_tracing(spec, proxy.metadata.name, options.resolve)
     return Gateway(
         proxy.metadata.name,
         VERSION,
@@ -126,7 +124,7 @@ def build_audited_requests(
     from mcpproxy.proxy.audit.factory import build_audit_log
     from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
 
-    log = build_audit_log(spec, name, VERSION, options.audit_descriptor)
+    log = build_audit_log(spec, name, VERSION, options.audit_descriptor, options.resolve)
     return AuditedRequests(log, catalog)
 
 
@@ -167,12 +165,14 @@ def _build_limits(
     return build_call_limits(proxy, proxy.spec.limits, values, options.instances)
 
 
-def _build_tracing(spec: TracingSpec, name: str) -> "CallTracing":
+def _build_tracing(spec: TracingSpec, name: str, resolve: Mapping[str, str]) -> "CallTracing":
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
+    from mcpproxy.proxy.telemetry.collector_session import EXPORT_WITHIN, CollectorSession
     from mcpproxy.proxy.telemetry.tracing import CallTracing
 
-    exporter = OTLPSpanExporter(f"{spec.endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_WITHIN)
+    url, session = f"{spec.endpoint.rstrip('/')}/v1/traces", CollectorSession(resolve)
+    exporter = OTLPSpanExporter(url, timeout=EXPORT_WITHIN, session=session)
     share = 100 if spec.sampling_percentage is None else spec.sampling_percentage
     return CallTracing(exporter, name, VERSION, share)
 

@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 
 from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object
-from mcpproxy.api.manifest import load, parse
+from mcpproxy.api.manifest import load_json, parse
 from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.cluster.client import Cluster
@@ -138,11 +138,10 @@ async def take_snapshot(
 
     `known` returns True for kinds of which the watches know a child: it is read even if the spec
     does not request it. Of the children of an MCPProxy that `is_new`, only the Deployment is read:
-    a user who has one of this name has other objects as well, and gets none beside them. The name
-    of another child that is taken is found when its creation conflicts.
+    a user who has one of this name has other objects as well, and gets none beside them. Other
+    names that are taken are found when the creation of a child conflicts.
 
-    Raise ClusterError if the MCPProxy itself can't be read; errors of other reads are in
-    `Snapshot.unread`.
+    Raise ClusterError if the MCPProxy itself can't be read. Other errors are in `Snapshot.unread`.
     """
     parent = await cluster.get(MCP_PROXY, *key)
     if parent is None:
@@ -153,17 +152,13 @@ async def take_snapshot(
     kinds = (DEPLOYMENT,) if new else (*_NAMED, *_on_demand(proxy, key, known))
     children, maps, pods = await _owned(cluster, key, kinds, reads)
     services: Mapping[ServiceName, ServiceTarget] = {}
-    missing_kinds: frozenset[str] = frozenset()
-    routes: list[Object] = []
+    missing_kinds = await _missing_kinds(cluster, proxy, reads)
+    routes = await _routes(cluster, proxy, reads, missing_kinds)
     keys, problem = None, ""
     if proxy is not None:
         services = await reads.of(SERVICE, _services(cluster, proxy), services)
-        for kind in _requested(proxy).keys() & set(NOT_BUILT_IN):
-            missing = await reads.of(kind, _is_missing(cluster, kind, proxy), False)
-            missing_kinds |= {kind.name} if missing else frozenset()
-        routes = await _routes(cluster, proxy, reads, missing_kinds)
         if not new:
-            children += await _unlabelled_maps(cluster, proxy, key, maps, reads)
+            children += await _unlabelled_maps(cluster, _config_maps(proxy), key, maps, reads)
         if config_map.needs_token_keys(proxy):
             keys, problem = await token_keys.read()
     return Snapshot(
@@ -215,6 +210,20 @@ async def _services(cluster: Cluster, proxy: MCPProxy) -> dict[ServiceName, Serv
     }
 
 
+async def _missing_kinds(cluster: Cluster, proxy: MCPProxy | None, reads: _Reads) -> frozenset[str]:
+    """Return the kinds that the spec requests and that are not installed."""
+    if proxy is None:
+        return frozenset()
+    requested = sorted(_requested(proxy).keys() & set(NOT_BUILT_IN), key=lambda kind: kind.name)
+    return frozenset(
+        [
+            kind.name
+            for kind in requested
+            if await reads.of(kind, _is_missing(cluster, kind, proxy), False)
+        ]
+    )
+
+
 async def _is_missing(cluster: Cluster, kind: ResourceKind, proxy: MCPProxy) -> bool:
     """Return True if a kind can't be listed because it is not installed."""
     try:
@@ -227,9 +236,11 @@ async def _is_missing(cluster: Cluster, kind: ResourceKind, proxy: MCPProxy) -> 
 
 
 async def _routes(
-    cluster: Cluster, proxy: MCPProxy, reads: _Reads, missing: frozenset[str]
+    cluster: Cluster, proxy: MCPProxy | None, reads: _Reads, missing: frozenset[str]
 ) -> list[Object]:
     """Return the routes of all MCPProxies in the namespace, of the kind that the spec requests."""
+    if proxy is None:
+        return []
     labels = {constants.LABEL_MANAGED_BY: constants.FIELD_MANAGER}
     empty: list[Object] = []
     for kind in (HTTP_ROUTE, INGRESS):
@@ -278,7 +289,7 @@ def last_applied_proxy(snapshot: Snapshot) -> MCPProxy | None:
     for child in snapshot.children:
         if child["kind"] == CONFIG_MAP.name and child["metadata"]["name"] == name:
             try:
-                return load(child["data"][constants.CONFIG_FILE])
+                return load_json(child["data"][constants.CONFIG_FILE])
             except (ManifestError, KeyError):
                 return None
     return None
@@ -302,12 +313,12 @@ async def _owned(
 
 
 async def _unlabelled_maps(
-    cluster: Cluster, proxy: MCPProxy, key: ProxyKey, listed: list[Object], reads: _Reads
+    cluster: Cluster, names: Iterable[str], key: ProxyKey, listed: list[Object], reads: _Reads
 ) -> list[Object]:
-    """Return the ConfigMaps of the proxy that the list by labels did not include."""
+    """Return the ConfigMaps of these names that the list by labels did not include."""
     result: list[Object] = []
     empty: list[Object] = []
-    for name in _config_maps(proxy):
+    for name in names:
         unlabelled = _unlabelled(cluster, CONFIG_MAP, key, name, listed)
         result += await reads.of(CONFIG_MAP, unlabelled, empty)
     return result

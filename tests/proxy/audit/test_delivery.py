@@ -122,7 +122,7 @@ def _read_all(source: int) -> bytes:
 
 async def test_a_collector_gets_each_record_with_its_members() -> None:
     with Collector() as collector:
-        queue = RecordQueue(build_delivery(collector.url, "tools", "1.0"), as_it_is, pause=0)
+        queue = RecordQueue(build_delivery(collector.url, "tools", "1.0", {}), as_it_is, pause=0)
         members = {
             "time": "2023-11-14T22:13:20.250Z",
             "event": "call",
@@ -148,7 +148,7 @@ async def test_a_collector_gets_each_record_with_its_members() -> None:
 
 async def test_records_that_a_collector_refuses_are_counted_as_dropped() -> None:
     with Collector(status=400) as collector:
-        queue = RecordQueue(build_delivery(collector.url, "tools", "1.0"), as_it_is, pause=0)
+        queue = RecordQueue(build_delivery(collector.url, "tools", "1.0", {}), as_it_is, pause=0)
         put(queue, b'{"time":"2023-11-14T22:13:20.250Z","event":"call"}')
         await queue.close()
     assert queue.dropped == 1

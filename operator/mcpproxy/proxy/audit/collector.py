@@ -1,6 +1,6 @@
 """Delivery of audit records to an OpenTelemetry collector."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -11,10 +11,9 @@ from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+from mcpproxy.proxy.telemetry.collector_session import EXPORT_WITHIN, CollectorSession
 from mcpproxy.proxy.telemetry.tracing import build_resource
 
-EXPORT_WITHIN: Final = 3.0
-"""Timeout in seconds for an export of records."""
 _SCOPE: Final = "mcpproxy.audit"
 _ATTRIBUTES: Final = {"method": "mcp.method.name", "outcome": "mcpproxy.outcome"}
 
@@ -50,9 +49,12 @@ class CollectorDelivery:
         return ReadableLogRecord(record, self._resource, self._scope)
 
 
-def build_delivery(endpoint: str, name: str, version: str) -> CollectorDelivery:
-    """Return the delivery to the collector at this URL."""
-    exporter = OTLPLogExporter(f"{endpoint.rstrip('/')}/v1/logs", timeout=EXPORT_WITHIN)
+def build_delivery(
+    endpoint: str, name: str, version: str, resolve: Mapping[str, str]
+) -> CollectorDelivery:
+    """Return the delivery to the collector at this URL. `resolve` maps hosts to `host:port`."""
+    url, session = f"{endpoint.rstrip('/')}/v1/logs", CollectorSession(resolve)
+    exporter = OTLPLogExporter(url, timeout=EXPORT_WITHIN, session=session)
     return CollectorDelivery(exporter, name, version)
 
 

@@ -1,6 +1,7 @@
 """The audit log that a spec describes."""
 
 import time
+from collections.abc import Mapping
 
 from mcpproxy.api.v1alpha1.audit import Audit
 from mcpproxy.proxy.audit.audit_log import AuditLog
@@ -8,19 +9,24 @@ from mcpproxy.proxy.audit.record_queue import Delivery
 from mcpproxy.proxy.audit.standard_output import LineDelivery
 
 
-def build_audit_log(spec: Audit, proxy: str, version: str, descriptor: int) -> AuditLog:
+def build_audit_log(
+    spec: Audit, proxy: str, version: str, descriptor: int, resolve: Mapping[str, str]
+) -> AuditLog:
     """Return the log of the proxy `proxy`.
 
     `version` is that of the program, and `descriptor` the one that lines are written to without a
-    collector.
+    collector, whose host `resolve` maps to `host:port`.
     """
-    return AuditLog(spec, proxy, _delivery(spec, proxy, version, descriptor), time.time)
+    delivery = _delivery(spec, proxy, version, descriptor, resolve)
+    return AuditLog(spec, proxy, delivery, time.time)
 
 
-def _delivery(spec: Audit, proxy: str, version: str, descriptor: int) -> Delivery:
+def _delivery(
+    spec: Audit, proxy: str, version: str, descriptor: int, resolve: Mapping[str, str]
+) -> Delivery:
     if spec.otlp is None:
         return LineDelivery(descriptor)
     # The import is slow, and most audit logs are lines.
     from mcpproxy.proxy.audit.collector import build_delivery
 
-    return build_delivery(spec.otlp.endpoint, proxy, version)
+    return build_delivery(spec.otlp.endpoint, proxy, version, resolve)

@@ -36,6 +36,7 @@ class Observer:
     ) -> StatusInput:
         """Return the input of the status, without notes on Services."""
         metadata, deployment = snapshot.parent["metadata"], snapshot.deployment
+        current = _current_config_map(snapshot)
         return StatusInput(
             name=metadata["name"],
             namespace=metadata["namespace"],
@@ -54,7 +55,7 @@ class Observer:
             deployment=deployment_view(deployment) if deployment else None,
             autoscaler=autoscaler_view(snapshot.child(AUTOSCALER) or {}),
             route=_route(snapshot),
-            pods=tuple(self._pod(pod, snapshot) for pod in snapshot.pods),
+            pods=tuple(self._pod(pod, snapshot, current) for pod in snapshot.pods),
         )
 
     def awaits_report(self, snapshot: Snapshot, observed: StatusInput) -> bool:
@@ -68,7 +69,9 @@ class Observer:
         state = self._reports.view(pod["metadata"]["uid"])
         return pod_address(pod) is not None and not state.settled
 
-    def _pod(self, pod: Object, snapshot: Snapshot) -> PodView:
+    def _pod(self, pod: Object, snapshot: Snapshot, current: str | None) -> PodView:
+        """Return the view of one pod; `current` is the name of the ConfigMap that it should
+        mount."""
         metadata = pod["metadata"]
         mounted = mounted_config_map(pod["spec"], snapshot.parent["metadata"]["name"])
         state = self._reports.view(metadata["uid"])
@@ -76,7 +79,7 @@ class Observer:
         return PodView(
             name=metadata["name"],
             ready=is_ready(pod),
-            current=mounted is not None and mounted == _current_config_map(snapshot),
+            current=mounted is not None and mounted == current,
             superseded=metadata["uid"] in snapshot.superseded,
             problem=pod_problem(pod, self._now()),
             starting=is_starting(pod, self._now()),

@@ -1,6 +1,6 @@
 """Text of `kubectl mcpproxy status`. Pure: from objects of the API server to lines."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from mcpproxy.api.untrusted_text import clean_text
@@ -27,7 +27,7 @@ def render_overview(proxies: Sequence[Mapping[str, Any]], operators: Sequence[An
     ]
     head = ("NAMESPACE", "NAME", "READY", "BACKENDS", "TOOLS", "PODS", "URL")
     lines = ["MCPProxies:", *table_lines([head, *rows])] if rows else ["no MCPProxies"]
-    return "\n".join([*_operator_lines(operators), *lines]) + "\n"
+    return _text([*_operator_lines(operators), *lines])
 
 
 def render_status(
@@ -47,7 +47,12 @@ def render_status(
     for title, head, rows in sections:
         if rows:
             lines += ["", f"{title}:", *table_lines([head, *rows])]
-    return "\n".join(clean_text(line, MAX_LINE) for line in lines) + "\n"
+    return _text(lines)
+
+
+def _text(lines: Iterable[str]) -> str:
+    """Return the lines without anything that controls a terminal."""
+    return "".join(f"{clean_text(line, MAX_LINE)}\n" for line in lines)
 
 
 def _at(value: Any, *path: str) -> Any:
