@@ -65,7 +65,7 @@ def test_backends_beyond_a_limit_share_the_events_of_their_proxy() -> None:
     assert first["count"] == 1
 
 
-def test_a_backend_gets_events_of_its_own_once_the_others_are_old() -> None:
+def test_a_backend_has_its_own_events_once_others_are_old() -> None:
     events = EventRecorder("pod-1")
     for number in range(MAX_BACKEND_SERIES + 1):
         events.event(PROXY, "Warning", "BackendUnhealthy", "", BEGIN, f"backend-{number}")

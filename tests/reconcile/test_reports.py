@@ -229,7 +229,7 @@ async def test_each_backend_that_fails_has_an_event(stage: Stage) -> None:
     await stage.reconcile()
     stage.roll_out("tools-1")
     await stage.reconcile()
-    await stage.pod_says("tools-1", **dict.fromkeys(names, "Unhealthy"))
+    await stage.pod_says("tools-1", down="Unhealthy", wrongpath="Unhealthy")
     await stage.reconcile()
     messages = {
         event["message"]

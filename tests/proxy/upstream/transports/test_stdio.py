@@ -17,6 +17,7 @@ from mcpproxy.proxy.core.errors import ProcessExited, ProcessFailed, Unreachable
 from mcpproxy.proxy.core.exchange import ClientIdentity, NullContext
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
+from mcpproxy.proxy.upstream.processes.last_output import SHOWN
 from mcpproxy.proxy.upstream.transports import stdio
 from mcpproxy.proxy.upstream.transports.multiplexed import MultiplexedSession
 from mcpproxy.proxy.upstream.transports.session import TaskSet, UpstreamRequest
@@ -191,7 +192,7 @@ async def test_a_flood_of_stderr_does_not_block_messages_and_is_not_buffered() -
     channel = await _started(code)
     assert await channel.receive() == b"{}"
     await soon(lambda: PROGRAM_ERROR_LINE.reached > before, "the long line to be read")
-    assert len(channel._last_words.best()) <= stdio.SHOWN
+    assert len(channel._last_output.fault()) <= SHOWN
     await channel.close()
 
 

@@ -16,9 +16,9 @@ from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.fragments import parse_fragment
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_REQUEST, RpcError
 from mcpproxy.proxy.protocol.lines import LineSplitter, LineTooLong
-from mcpproxy.proxy.protocol.tolerance import BOM, quote
+from mcpproxy.proxy.protocol.tolerance import BOM
 from mcpproxy.proxy.upstream.processes.child_processes import before_exec, guardian
-from mcpproxy.proxy.upstream.processes.last_words import LastWords
+from mcpproxy.proxy.upstream.processes.last_output import LastOutput
 
 log = logging.getLogger("mcpproxy.stdio")
 
@@ -32,8 +32,6 @@ TURN: Final = 64
 ENCODED: Final = 64
 """Bytes at the start of a line that decide whether it is a message."""
 UTF_16_MARKS: Final = b"\xff\xfe"
-SHOWN: Final = 200
-"""Maximum characters of stderr in an error message."""
 _REMEDY: Final = "; install it or, in a cluster, set spec.image to an image that contains it"
 
 
@@ -53,7 +51,7 @@ class StdioChannel:
         self._lines = LineSplitter(MAX_LINE)
         self._lines_read = 0
         self._ignored = 0
-        self._last_words, self._last_ignored = LastWords(), ""
+        self._last_output = LastOutput()
         self._stderr = asyncio.create_task(self._read_stderr())
 
     @property
@@ -122,7 +120,7 @@ class StdioChannel:
 
     def _log_ignored(self, line: bytes) -> None:
         """Log the 1st, 2nd, 4th, 8th, … line that is not a message."""
-        self._last_ignored = quote(line)
+        self._last_output.add_ignored(line)
         self._ignored += 1
         if self._ignored.bit_count() == 1:
             number = self._ignored
@@ -133,18 +131,7 @@ class StdioChannel:
     async def _exited(self) -> ProcessExited:
         # The last lines on stderr explain the exit.
         await asyncio.wait((self._stderr,), timeout=GRACE)
-        return ProcessExited(self._exit_reason())
-
-    def _exit_reason(self) -> str:
-        code = self._process.returncode
-        exit_text = "the process exited" + ("" if code is None else f" with status {code}")
-        if words := self._last_words.best():
-            return f"{exit_text}: {words}"
-        return (
-            f"{exit_text}; its last output was {self._last_ignored}"
-            if self._last_ignored
-            else exit_text
-        )
+        return ProcessExited(self._last_output.explain_exit(self._process.returncode))
 
     async def _read_stderr(self) -> None:
         assert self._process.stderr is not None
@@ -164,7 +151,7 @@ class StdioChannel:
         text = clean_text(line.decode("utf-8", "replace"), limits.PROGRAM_ERROR_LINE.value).strip()
         if not text:
             return
-        self._last_words.add(clean_text(text, SHOWN))
+        self._last_output.add_error(text)
         if not log.isEnabledFor(logging.DEBUG):
             return
         if logged.allows():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mcpproxy.proxy.upstream.processes.last_words import KEPT, LastWords
+from mcpproxy.proxy.upstream.processes.last_output import KEPT, LastOutput
 
 NPM = """npm error code E404
 npm error 404 Not Found - GET https://registry.npmjs.org/nope - Not found
@@ -63,16 +63,16 @@ exit status 2"""
     ids=["npm", "old npm", "Node.js", "Python", "Go", "argparse", "other", "nothing else", "none"],
 )
 def test_the_line_that_names_the_fault_is_quoted(output: str, expected: str) -> None:
-    words = LastWords()
+    said = LastOutput()
     for line in output.splitlines():
         if line.strip():
-            words.add(line.strip())
-    assert words.best() == expected
+            said.add_error(line.strip())
+    assert said.fault() == expected
 
 
 def test_only_the_last_lines_are_kept() -> None:
-    words = LastWords()
-    words.add("error: long ago")
+    said = LastOutput()
+    said.add_error("error: long ago")
     for number in range(KEPT):
-        words.add(f"line {number}")
-    assert words.best() == f"line {KEPT - 1}"
+        said.add_error(f"line {number}")
+    assert said.fault() == f"line {KEPT - 1}"
