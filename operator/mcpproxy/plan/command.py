@@ -27,6 +27,7 @@ from mcpproxy.plan.document import (
     plan_differences,
     removed_plan,
 )
+from mcpproxy.plan.local.approve_in_place import write_approvals
 from mcpproxy.plan.local.watch import watch_file
 from mcpproxy.plan.render import failure_lines, render_plan, render_removed_plan
 from mcpproxy.proxy import process
@@ -57,6 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " with the output file of an earlier -o json",
     )
     _add_access(add)
+    add(
+        "--approve",
+        action="store_true",
+        help="write the current catalog to spec.catalog.approved of FILE, and change nothing else",
+    )
     add("-w", "--watch", action="store_true", help="show the plan after each change of FILE")
     add_credentials(parser)
     add("-o", "--output", choices=("text", "json"), default="text", help="%(default)s")
@@ -120,6 +126,8 @@ def _show(args: argparse.Namespace) -> int:
             print(f"mcpproxy plan: ignored {skipped}", file=sys.stderr)  # noqa: T201
         _announce(parsed.proxies, args)
         plans, lost = process.run(_plans(parsed.proxies, args))
+        if args.approve:
+            _approve(args, parsed, plans)
     except (ManifestError, ValueError, OSError) as error:
         process.report_failure("mcpproxy plan", error)
         return FAILED
@@ -136,6 +144,26 @@ def _show(args: argparse.Namespace) -> int:
     return code
 
 
+def _approve(args: argparse.Namespace, parsed: manifests.ParsedInput, plans: list[Plan]) -> None:
+    """Write what the plans offer to the file. Raise ManifestError or OSError."""
+    if failures := list(failure_lines(plans)):
+        raise ManifestError(f"{args.file} is unchanged, because {failures[0]}", "--approve")
+    approvals = {plan["name"]: (plan["approved"], plan["catalogHash"]) for plan in plans}
+    if len(approvals) < len(plans):
+        raise ManifestError(
+            "two MCPProxies in the file have one name; approve them in separate files", "--approve"
+        )
+    write_approvals(Path(args.file), parsed.text, approvals)
+    for plan in plans:
+        if plan["approval"] is not None:
+            plan["approval"] = {**plan["approval"], "written": True}
+        count = sum(map(len, plan["approved"].values()))
+        process.report_error(
+            f"{args.file}: spec.catalog.approved of MCPProxy {plan['name']} now has {count}"
+            " components"
+        )
+
+
 def _announce(proxies: list[MCPProxy], args: argparse.Namespace) -> None:
     """Say what a person at the terminal waits for."""
     if args.offline is None and is_terminal(sys.stderr):
@@ -146,6 +174,10 @@ def _announce(proxies: list[MCPProxy], args: argparse.Namespace) -> None:
 def _read(args: argparse.Namespace, *, may_have_none: bool) -> manifests.ParsedInput:
     """Return the MCPProxies of the file. Raise ManifestError with their lines."""
     path = Path(args.file)
+    if args.approve and (args.watch or args.file == "-"):
+        raise ManifestError("needs -f with a file, and no --watch", "--approve")
+    if args.approve and path.suffix in (".json", ".toml") and not is_manifest(path):
+        raise ManifestError("needs a manifest; mcpproxy convert makes one", "--approve")
     if path.suffix in (".json", ".toml") and not is_manifest(path):
         return manifests.ParsedInput([from_file(path).proxy], [])
     text = sys.stdin.read() if args.file == "-" else read_text(path)

@@ -166,7 +166,9 @@ def _approval(plan: Plan) -> Iterator[str]:
         for kind, names in approval.get(sort, {}).items():
             for name in names:
                 yield f"  {sort} {kind}: {escape_control_characters(name)}"
-    if plan["catalogHash"] is not None:
+    if approval.get("written"):
+        yield "the file now approves this catalog"
+    elif plan["catalogHash"] is not None:
         yield "to approve this catalog, write"
         yield from _approved(plan, whole="new" in approval)
 
