@@ -109,6 +109,9 @@ def _add_lists(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print the plan. The exit code is the result for CI."""
     process.log_to_stderr("error")
+    if args.approve and (args.watch or args.file == "-"):
+        process.report_error("mcpproxy plan: --approve: needs -f with a file, and no --watch")
+        return FAILED
     if not args.watch:
         return _show(args)
     if args.file == "-":
@@ -174,8 +177,6 @@ def _announce(proxies: list[MCPProxy], args: argparse.Namespace) -> None:
 def _read(args: argparse.Namespace, *, may_have_none: bool) -> manifests.ParsedInput:
     """Return the MCPProxies of the file. Raise ManifestError with their lines."""
     path = Path(args.file)
-    if args.approve and (args.watch or args.file == "-"):
-        raise ManifestError("needs -f with a file, and no --watch", "--approve")
     if args.approve and path.suffix in (".json", ".toml") and not is_manifest(path):
         raise ManifestError("needs a manifest; mcpproxy convert makes one", "--approve")
     if path.suffix in (".json", ".toml") and not is_manifest(path):
