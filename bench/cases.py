@@ -7,12 +7,15 @@ from bench.messages import Era, Operation
 from bench.stub import Behaviour
 
 Kind = Literal["direct", "nginx", "ours", "fastmcp", "fastmcp-held", "fastmcp-modern", "mcp-proxy"]
+Shared = Literal["Owner", "None"]
+Grant = Literal["clientCredentials", "tokenExchange"]
 SLOW: Final = frozenset({"fastmcp", "fastmcp-held", "fastmcp-modern", "mcp-proxy"})
 
 _LEGACY: Final = Behaviour()
 _MODERN: Final = Behaviour(eras="modern")
 _EVENTS: Final = Behaviour(events=True)
 _SESSIONS: Final = Behaviour(sessions=True)
+_PROTECTED: Final = Behaviour(protected=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,12 @@ class Row:
     """The highest number of connections that it is measured with."""
     access: bool = False
     """With authentication by tokens, rules for 50 groups, and an audit log."""
+    signed_in: bool = False
+    """With authentication by tokens alone."""
+    limits: Shared | None = None
+    """spec.limits.shared.mode of limits that no load reaches; None leaves them out."""
+    identity: Grant | None = None
+    """The member of `auth` by which the proxy obtains a token for its backend; None: no token."""
     program: str = ""
     """Path of another mcpproxy executable; empty: the one of this environment."""
 
@@ -214,6 +223,28 @@ ACCESS_TOKENS: Final = Case(
     compare=(),
     tokens=True,
 )
+LIMITS: Final = Case(
+    "limits",
+    "tools/call, with limits and tokens for the backend",
+    "Two rules limit the calls, and those in flight, of each principal, and the backend requires a"
+    " token. Own: a token of the proxy (clientCredentials), with limits that pods share (Owner)."
+    " Exchanged: the proxy exchanges the token of the caller (tokenExchange), and each pod limits"
+    " by itself (None).",
+    (
+        Row("without", "ours"),
+        Row("own", "ours", _PROTECTED, limits="Owner", identity="clientCredentials"),
+        Row("signed in", "ours", signed_in=True),
+        Row(
+            *("exchanged", "ours", _PROTECTED),
+            signed_in=True,
+            limits="None",
+            identity="tokenExchange",
+        ),
+    ),
+    levels=(1, 16),
+    compare=("without", "signed in"),
+    cpu=True,
+)
 LIFE: Final = Case(
     "life",
     "Start and memory",
@@ -245,6 +276,7 @@ CASES: Final = (
     ACCESS,
     ACCESS_LIST,
     ACCESS_TOKENS,
+    LIMITS,
     LIFE,
 )
 

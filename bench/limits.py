@@ -101,6 +101,17 @@ async def _until_ready(http: httpx2.AsyncClient, admin: int) -> None:
     raise TimeoutError("an instance is not ready")
 
 
+async def _until_listening(port: int) -> None:
+    """Wait for a backend, which may start more slowly than the instances."""
+    for _ in range(300):
+        with contextlib.suppress(ConnectionError):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            return
+        await asyncio.sleep(0.1)
+    raise TimeoutError("the backend does not listen")
+
+
 async def _session(http: httpx2.AsyncClient, url: str) -> dict[str, str]:
     params = {
         "protocolVersion": "2025-11-25",
@@ -193,6 +204,7 @@ async def main(args: argparse.Namespace) -> int:
             await stack.enter_async_context(_process(*command, log=directory / "store.log"))
         server = (sys.executable, "samples/servers/weather.py", "--port", str(backend))
         await stack.enter_async_context(_process(*server, log=directory / "backend.log"))
+        await _until_listening(backend)
         keys = directory / "keys"
         keys.mkdir()
         (keys / "current").write_bytes(os.urandom(32))

@@ -38,10 +38,13 @@ class Behaviour:
     events: bool = False
     """Answers are event streams instead of JSON."""
     tools: int = 10
+    protected: bool = False
+    """Requests without a bearer token are refused."""
 
     def arguments(self) -> list[str]:
         """The same on the command line."""
-        flags = [f"--{name}" for name in ("sessions", "events") if getattr(self, name)]
+        names = ("sessions", "events", "protected")
+        flags = [f"--{name}" for name in names if getattr(self, name)]
         return ["--eras", self.eras, "--tools", str(self.tools), *flags]
 
 
@@ -132,6 +135,8 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._body = b""
         self._session: bytes | None = None
+        self._protected = stub.behaviour.protected
+        self._authorized = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -143,18 +148,22 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def on_message_begin(self) -> None:
-        self._body, self._session = b"", None
+        self._body, self._session, self._authorized = b"", None, False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if len(name) == 14 and name.lower() == b"mcp-session-id":
             self._session = value
+        elif self._protected and name.lower() == b"authorization":
+            self._authorized = value.startswith(b"Bearer ")
 
     def on_body(self, body: bytes) -> None:
         self._body += body
 
     def on_message_complete(self) -> None:
         method = self._parser.get_method()
-        if method == b"POST":
+        if self._protected and not self._authorized:
+            self._send(b"401 Unauthorized")
+        elif method == b"POST":
             self._post()
         elif self._stub.behaviour.eras == "modern":
             self._send(b"405 Method Not Allowed")
@@ -275,9 +284,10 @@ async def _main() -> None:
     parser.add_argument("--eras", choices=("both", "legacy", "modern"), default="legacy")
     parser.add_argument("--sessions", action="store_true")
     parser.add_argument("--events", action="store_true")
+    parser.add_argument("--protected", action="store_true")
     parser.add_argument("--tools", type=int, default=10)
     args = parser.parse_args()
-    behaviour = Behaviour(args.eras, args.sessions, args.events, args.tools)
+    behaviour = Behaviour(args.eras, args.sessions, args.events, args.tools, args.protected)
     await (await serve(behaviour, args.port)).serve_forever()
 
 

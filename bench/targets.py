@@ -15,13 +15,18 @@ from bench.cases import Kind, Row
 from bench.processes import Processes, free_port
 from bench.shares import Shares
 from bench.stub import Behaviour
-from bench.tokens import TokenIssuer
+from bench.tokens import TokenIssuer, write_secret
 from scripts.ports import ports_in_a_row
 
 START: Final = 60.0
 """Seconds that a target may take to its first answer."""
 _POLL: Final = 0.01
 _PATH: Final = "/mcp"
+UNREACHED: Final = (
+    {"name": "calls", "per": "Principal", "calls": 1_000_000, "window": "10s"},
+    {"name": "in-flight", "per": "Principal", "inFlight": 1000},
+)
+"""Limits that no load reaches."""
 _SCRIPTS: Final = Path(sys.executable).parent
 _FASTMCP: Final[Mapping[Kind, str]] = {
     "fastmcp": "fresh",
@@ -57,8 +62,18 @@ class Target:
 class Targets:
     """Starts targets and the stub backends behind them; equal backends are shared."""
 
-    def __init__(self, processes: Processes, pythons: Mapping[str, Path], directory: Path) -> None:
-        """`pythons` are those of the peers that are installed: fastmcp, mcp-proxy."""
+    def __init__(
+        self,
+        processes: Processes,
+        pythons: Mapping[str, Path],
+        directory: Path,
+        patience: float = START,
+    ) -> None:
+        """`pythons` are those of the peers that are installed: fastmcp, mcp-proxy.
+
+        A target may take `patience` seconds to its first answer.
+        """
+        self._patience = patience
         self._processes = processes
         self._pythons = pythons
         self._directory = directory
@@ -74,7 +89,8 @@ class Targets:
         except TimeoutError:
             raise CannotStart("the stub backend does not listen") from None
         port = free_port()
-        if row.access:
+        signed_in = row.access or row.signed_in
+        if signed_in or row.identity is not None:
             await self.issuer.start()
         command = self._command(row, port, upstream)
         name = f"{row.target}-{port}"
@@ -82,9 +98,9 @@ class Targets:
         pin = self._processes.tested if row.workers is None else None
         process = await self._processes.start(name, command, pin)
         url = f"http://127.0.0.1:{port}{_PATH}"
-        target = Target(row, url, process, 0.0, self.issuer.token() if row.access else "")
+        target = Target(row, url, process, 0.0, self.issuer.token() if signed_in else "")
         try:
-            await _answered(target)
+            await _answered(target, self._patience)
         except TimeoutError:
             log = self._processes.log(name).read_text(encoding="utf-8", errors="replace")
             raise CannotStart(f"{row.label} does not answer:\n{log[-2000:]}") from None
@@ -149,11 +165,11 @@ class Targets:
         return [program, "-p", f"{directory}/", "-c", str(config), "-e", "error.log"]
 
     def _ours(self, row: Row, port: int, url: str) -> list[str]:
-        path = self._directory / f"mcpproxy-{port}.yaml"
+        path, values = self._directory / f"mcpproxy-{port}.yaml", self._directory / "values"
         # JSON is YAML.
-        access = self.issuer.access() if row.access else {}
-        path.write_text(json.dumps(manifest(row, url, access)), encoding="utf-8")
-        return run_command(path, port, row.workers, row.program)
+        path.write_text(json.dumps(manifest(row, url, self.issuer)), encoding="utf-8")
+        write_secret(values)
+        return [*run_command(path, port, row.workers, row.program), "--values", str(values)]
 
 
 def run_command(manifest: Path, port: int, workers: int | None, program: str = "") -> list[str]:
@@ -173,17 +189,23 @@ def run_command(manifest: Path, port: int, workers: int | None, program: str = "
     return [*command, "--host", "127.0.0.1", "--port", str(port), *admin, *option]
 
 
-def manifest(row: Row, url: str, access: Mapping[str, object] | None = None) -> dict[str, object]:
-    """The MCPProxy of a row; every backend is at this URL. `access` are more fields."""
+def manifest(row: Row, url: str, issuer: TokenIssuer) -> dict[str, object]:
+    """The MCPProxy of a row; every backend is at this URL, and all tokens are of this issuer."""
     backends: list[dict[str, object]] = [
         {"name": _backend_name(n), "url": url} for n in range(row.backends)
     ]
-    spec: dict[str, object] = {"backends": backends, **(access or {})}
+    spec: dict[str, object] = {"backends": backends}
+    if row.access or row.signed_in:
+        spec |= issuer.access() if row.access else issuer.sign_in()
+    if row.limits is not None:
+        spec["limits"] = {"shared": {"mode": row.limits}, "rules": [*UNREACHED]}
     if row.session is not None:
         spec["session"] = {"mode": row.session}
-    if row.session == "Reused":
-        for backend in backends:
+    for backend in backends:
+        if row.session == "Reused":
             backend["session"] = {"stateless": True}
+        if row.identity is not None:
+            backend["auth"] = {row.identity: issuer.client()}
     return manifest_of(spec)
 
 
@@ -248,9 +270,9 @@ async def _listens(port: int) -> bool:
     return True
 
 
-async def _answered(target: Target) -> None:
+async def _answered(target: Target, patience: float) -> None:
     """Return when a call of each of its tools has been answered. Raises TimeoutError."""
-    async with asyncio.timeout(START):
+    async with asyncio.timeout(patience):
         for tool in target.tools("echo"):
             while not await _answers(target, tool):
                 if target.process.returncode is not None:

@@ -63,8 +63,8 @@ async def fastmcp(url: str, mode: str) -> AsyncIterator[tuple[str, Methods]]:
             "prompts/list": lambda _, __: client.list_prompts_mcp(),
             "resources/list": lambda _, __: client.list_resources_mcp(),
             "resources/templates/list": lambda _, __: client.list_resource_templates_mcp(),
-            "tools/call": lambda params, heard: client.call_tool_mcp(
-                **params, progress_handler=heard
+            "tools/call": lambda params, progress: client.call_tool_mcp(
+                **params, progress_handler=progress
             ),
             "prompts/get": lambda params, _: client.get_prompt_mcp(**params),
             "resources/read": lambda params, _: client.read_resource_mcp(**params),
@@ -82,7 +82,9 @@ def _methods(client: Any, refs: dict[str, type[BaseModel]]) -> Methods:
         "prompts/list": lambda _, __: client.list_prompts(),
         "resources/list": lambda _, __: client.list_resources(),
         "resources/templates/list": lambda _, __: client.list_resource_templates(),
-        "tools/call": lambda params, heard: client.call_tool(**params, progress_callback=heard),
+        "tools/call": lambda params, progress: client.call_tool(
+            **params, progress_callback=progress
+        ),
         "prompts/get": lambda params, _: client.get_prompt(**params),
         "resources/read": lambda params, _: client.read_resource(**params),
         "completion/complete": lambda params, _: client.complete(
@@ -95,13 +97,13 @@ async def answer(methods: Methods, method: str, params: dict[str, Any]) -> dict[
     """The result of a request and the progress told of before it, or the error."""
     progress: Progress = []
 
-    async def heard(done: float, total: float | None, message: str | None) -> None:
+    async def record(done: float, total: float | None, message: str | None) -> None:
         told = {"progress": done, "total": total, "message": message}
         progress.append({name: value for name, value in told.items() if value is not None})
 
     try:
         async with asyncio.timeout(SECONDS):
-            result = await methods[method](params, heard)
+            result = await methods[method](params, record)
     except Exception as error:
         told = getattr(error, "error", error)
         return {"error": {"code": getattr(told, "code", None), "message": str(error)}}

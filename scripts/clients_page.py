@@ -9,7 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from mcpproxy.client_snippets import SHELL, ClientSnippet, client_snippets
+from mcpproxy.client_snippets import (
+    CLAUDE_CODE,
+    SHELL,
+    ClientSnippet,
+    client_snippets,
+    token_snippets,
+)
 from scripts.generated import between, write_or_compare
 
 PAGE: Final = Path(__file__).parent.parent / "docs" / "clients.md"
@@ -23,25 +29,47 @@ HELP: Final = {
     "Claude Code": "`claude mcp list` shows whether it is connected.",
     "Claude Desktop": "The program `mcpproxy` runs on your machine and connects to the URL. Restart"
     " the app afterwards.",
-    "Codex CLI": "For a token, add `bearer_token_env_var`.",
     "MCP Inspector": "Without `--cli`, it opens in a browser, whose origin"
     " `spec.allowedOrigins` has to contain.",
+}
+TOKEN_HELP: Final = {
+    (
+        CLAUDE_CODE,
+        SHELL,
+    ): "The shell replaces the variable, so Claude Code stores the token itself.",
+    (CLAUDE_CODE, ".mcp.json"): "The file belongs in the root of a project and can be committed: "
+    "Claude Code reads the variable when it starts.",
+    ("Claude Desktop", "claude_desktop_config.json"): "Replace `TOKEN`.",
+    ("VS Code", ".vscode/mcp.json"): "VS Code asks for the token once and stores it.",
 }
 
 
 def render() -> str:
     """Return the page."""
-    sections = "\n".join("\n".join(_section(snippet)) for snippet in client_snippets(NAME, URL))
+    with_token: dict[str, list[ClientSnippet]] = {}
+    for snippet in token_snippets(NAME, URL):
+        with_token.setdefault(snippet.client, []).append(snippet)
+    sections = "\n".join(
+        "\n".join(_section(snippet, with_token[snippet.client]))
+        for snippet in client_snippets(NAME, URL)
+    )
     return between(PAGE.read_text(encoding="utf-8"), BEGIN, END, f"\n{sections}\n")
 
 
-def _section(snippet: ClientSnippet) -> Iterator[str]:
+def _section(snippet: ClientSnippet, with_token: list[ClientSnippet]) -> Iterator[str]:
     yield f"### {snippet.client}\n"
-    place = "In a shell:" if snippet.place == SHELL else f"In `{snippet.place}`:"
-    yield f"{place}\n"
-    yield f"```{snippet.language}\n{snippet.text}\n```\n"
+    yield _text(snippet)
     if snippet.client in HELP:
         yield f"{HELP[snippet.client]}\n"
+    for other in with_token:
+        yield _text(other, ", with a token")
+        if (other.client, other.place) in TOKEN_HELP:
+            yield f"{TOKEN_HELP[other.client, other.place]}\n"
+
+
+def _text(snippet: ClientSnippet, end: str = "") -> str:
+    place = "In a shell" if snippet.place == SHELL else f"In `{snippet.place}`"
+    return f"{place}{end}:\n\n```{snippet.language}\n{snippet.text}\n```\n"
 
 
 def main() -> int:

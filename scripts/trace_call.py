@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+import tempfile
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FrameType
@@ -19,13 +20,15 @@ from typing import Any, Final
 
 import mcpproxy
 from bench import client, messages, stub
+from bench.cases import Grant
 from bench.messages import Era, Requests
 from bench.replies import Reply, message_of
-from bench.tokens import TokenIssuer
+from bench.targets import UNREACHED
+from bench.tokens import TokenIssuer, write_secret
 from mcpproxy.api import constants
 from mcpproxy.api.manifest import parse
 from mcpproxy.proxy.config.options import RuntimeOptions
-from mcpproxy.proxy.config.targets import ProxyConfig
+from mcpproxy.proxy.config.proxy_config import ProxyConfig
 from mcpproxy.proxy.runtime import Runtime
 from scripts.ports import ports_in_a_row
 
@@ -51,6 +54,8 @@ class CallPath:
     """True if the process keeps the last calls for a page, as in pods."""
     access: bool = False
     """With tokens, rules for 50 groups, and an audit log."""
+    limited: Grant | None = None
+    """With limits, and a token for the backend that is obtained in this way."""
 
 
 CASES: Final[dict[str, CallPath]] = {
@@ -68,6 +73,8 @@ CASES: Final[dict[str, CallPath]] = {
     "modern-to-legacy": CallPath("modern", "legacy"),
     "access-json": CallPath(access=True),
     "access-modern-json": CallPath("modern", "modern", access=True),
+    "limited-json": CallPath(limited="clientCredentials"),
+    "limited-exchanged-json": CallPath(limited="tokenExchange"),
 }
 
 
@@ -109,8 +116,13 @@ class CallTrace:
 
 async def trace_call(case: CallPath) -> CallTrace:
     """Return the shortest trace of a few warm tools/calls."""
-    issuer = TokenIssuer() if case.access else None
-    async with _running_proxy(case, issuer) as url:
+    issuer = TokenIssuer() if case.access or case.limited else None
+    with tempfile.TemporaryDirectory() as values:
+        return await _traced_calls(case, issuer, Path(values))
+
+
+async def _traced_calls(case: CallPath, issuer: TokenIssuer | None, values: Path) -> CallTrace:
+    async with _running_proxy(case, issuer, values) as url:
         connection = await client.connect(url)
         requests = client.requests(url, case.client, issuer.token() if issuer else "")
         try:
@@ -151,18 +163,25 @@ async def _traced(connection: client.Connection, requests: Requests, number: int
 
 
 @contextlib.asynccontextmanager
-async def _running_proxy(case: CallPath, issuer: TokenIssuer | None) -> AsyncIterator[str]:
-    """Run a proxy in front of a stub backend, and provide its URL."""
+async def _running_proxy(
+    case: CallPath, issuer: TokenIssuer | None, values: Path
+) -> AsyncIterator[str]:
+    """Run a proxy in front of a stub backend, and provide its URL.
+
+    `values` is the directory for mounted values.
+    """
+    write_secret(values)
     behaviour = stub.Behaviour(case.backend, sessions=case.mode is not None, events=case.events)
     server = await stub.serve(behaviour)
     port = ports_in_a_row(1)
     backend = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
     if issuer is not None:
         await issuer.start()
-    access = {} if issuer is None else issuer.access()
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    options = RuntimeOptions(port=port, audit_descriptor=nowhere, keeps_calls=case.keeps_calls)
-    runtime = Runtime(_configuration(backend, case.mode, access), options)
+    options = RuntimeOptions(
+        port=port, audit_descriptor=nowhere, keeps_calls=case.keeps_calls, values=values
+    )
+    runtime = Runtime(_configuration(backend, case, issuer), options)
     serving = asyncio.Event()
     running = asyncio.create_task(runtime.serve_http(serving.set))
     try:
@@ -180,12 +199,17 @@ async def _running_proxy(case: CallPath, issuer: TokenIssuer | None) -> AsyncIte
             issuer.close()
 
 
-def _configuration(url: str, mode: str | None, access: Mapping[str, Any]) -> ProxyConfig:
+def _configuration(url: str, case: CallPath, issuer: TokenIssuer | None) -> ProxyConfig:
     backend: dict[str, Any] = {"name": "stub", "prefix": "", "url": url}
-    spec: dict[str, Any] = {"backends": [backend], **access}
-    if mode is not None:
-        spec["session"] = {"mode": mode}
-    if mode == "Reused":
+    spec: dict[str, Any] = {"backends": [backend]}
+    if issuer is not None and case.limited != "clientCredentials":
+        spec |= issuer.access() if case.access else issuer.sign_in()
+    if case.limited is not None and issuer is not None:
+        spec["limits"] = {"rules": [*UNREACHED]}
+        backend["auth"] = {case.limited: issuer.client()}
+    if case.mode is not None:
+        spec["session"] = {"mode": case.mode}
+    if case.mode == "Reused":
         backend["session"] = {"stateless": True}
     metadata = {"name": "trace"}
     manifest = {"apiVersion": constants.API_VERSION, "kind": constants.KIND, "metadata": metadata}

@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 from collections.abc import Generator, Iterator, Sequence
+from typing import Final
 
 import httpcore2
 import pytest
@@ -18,6 +19,8 @@ from tests.support.seeds import IS_SET, REPEAT, SEED
 settings.register_profile("tests", deadline=None, max_examples=examples(100))
 settings.load_profile("tests")
 
+GC_THRESHOLD: Final = 20_000
+"""As in the runtime, which sets it for the tests that start one."""
 # Modules and tests live until the end. The collector would visit all of them again and again.
 gc.disable()
 
@@ -41,6 +44,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 def pytest_collection_finish() -> None:
     """Let the garbage collector see only the objects of tests."""
     gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
     gc.enable()
 
 

@@ -71,7 +71,7 @@ class StatusWatch:
         self.ready: set[str] = set()
         self._statuses: dict[str, Object] = {}
 
-    def heard(self, live: Object, deleted: bool) -> None:
+    def record(self, live: Object, deleted: bool) -> None:
         """Note a change of an MCPProxy."""
         name, status = live["metadata"]["name"], live.get("status") or {}
         self.versions[name] = live["metadata"]["resourceVersion"]
@@ -149,7 +149,7 @@ class Phases:
     async def watch(self) -> None:
         """Follow the statuses of all MCPProxies until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.api.watch(MCP_PROXY, "", self.seen.heard))
+            tasks.create_task(self.api.watch(MCP_PROXY, "", self.seen.record))
             tasks.create_task(self.api.watch(DEPLOYMENT, _CHILDREN, self.seen.made, HEADS))
 
     async def plain(self) -> Figures:
@@ -221,9 +221,9 @@ class Phases:
     async def restarted(self, operator: OperatorUnderTest, ready: float) -> Figures:
         """Wait until an operator that has just started rests."""
         at_first = cpu_seconds(operator.process.pid)
-        heard = 'mcpproxy_operator_pod_streams{state="reporting"}'
+        series = 'mcpproxy_operator_pod_streams{state="reporting"}'
         await self._until(
-            lambda: operator.metrics().get(heard) == self.count, "every pod has reported", 0.5
+            lambda: operator.metrics().get(series) == self.count, "every pod has reported", 0.5
         )
         usage = await self.rest(operator)
         return {

@@ -38,7 +38,7 @@ class Pods:
         self._states[proxy] = state
         self._changed.pop(proxy, asyncio.Event()).set()
 
-    def heard(self, pod: Object, deleted: bool) -> None:
+    def record(self, pod: Object, deleted: bool) -> None:
         """Listen at the address of a new pod; a pod that is deleted listens no more."""
         address = pod.get("status", {}).get("podIP")
         uid = pod["metadata"]["uid"]
@@ -103,7 +103,7 @@ async def main(kubeconfig: str) -> None:
     async with AsyncExitStack() as stack:
         api: Api = await stack.enter_async_context(connected(kubeconfig))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        watch = tasks.create_task(api.watch(POD, POD_SELECTOR, pods.heard))
+        watch = tasks.create_task(api.watch(POD, POD_SELECTOR, pods.record))
         reader = asyncio.StreamReader()
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
         while line := await reader.readline():

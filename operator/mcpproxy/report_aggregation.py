@@ -7,9 +7,10 @@ from typing import Final, TypeVar
 
 from pydantic.alias_generators import to_camel
 
+from mcpproxy.api.catalog_digests import NAMED
+from mcpproxy.api.constants import NOT_LISTED
 from mcpproxy.api.untrusted_text import clean_text
 from mcpproxy.api.v1alpha1.status import (
-    NOT_LISTED,
     AuthorizationReport,
     BackendState,
     BackendStatus,
@@ -23,9 +24,6 @@ from mcpproxy.api.v1alpha1.status import (
 from mcpproxy.limits.pods import REPORT_MESSAGE
 
 T = TypeVar("T")
-NAMED: Final = 10
-"""Number of components of each sort that a report names."""
-
 _NAMED: Final = 3
 _FACTS: Final = ("protocol_version", "transport", "server", "session")
 _WORST_LAST: Final[tuple[BackendState, ...]] = (

@@ -1,6 +1,7 @@
 """Defaults of absent fields."""
 
 from mcpproxy.api import defaults, v1alpha1
+from mcpproxy.api.base import field_docstrings
 from tests.support.builders import a_backend, an_mcpproxy
 
 MODES = f"{defaults.SESSION_MODE} for url and service, {defaults.STDIO_SESSION_MODE} for stdio"
@@ -113,8 +114,7 @@ def test_each_default_is_quoted_in_the_description_of_its_field() -> None:
         ("Autoscaling", "min_replicas", defaults.MIN_REPLICAS),
         ("Autoscaling", "scale_down_after", defaults.SCALE_DOWN_AFTER),
     ):
-        description = getattr(v1alpha1, model).model_fields[field].description
-        assert description is not None
+        description = field_docstrings(getattr(v1alpha1, model))[field]
         assert f"Default: {value}." in description, (model, field)
 
 

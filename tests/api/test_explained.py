@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mcpproxy.api.crd import definition
-from mcpproxy.api.kubernetes.quantities import DURATION_PATTERN
+from mcpproxy.api.kubernetes.durations import DURATION_PATTERN
 
 Schema = dict[str, Any]
 _LAST = re.compile(r"(^|[.;:)] )Default: [^.]([^.]|\.\S)*\.$")

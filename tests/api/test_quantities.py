@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcpproxy.api.kubernetes.quantities import parse_duration, parse_quantity
+from mcpproxy.api.kubernetes.durations import parse_duration
+from mcpproxy.api.kubernetes.quantities import parse_quantity
 
 
 @pytest.mark.parametrize(

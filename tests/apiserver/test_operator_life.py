@@ -37,7 +37,7 @@ def test_a_restarted_operator_writes_nothing(alone: Stage, tmp_path: Path) -> No
         before = alone.versions()
         log.unlink()
         with operating(*served, log=log) as second:
-            second.until(lambda: followed(second), "the pod was heard")
+            second.until(lambda: followed(second), "the pod reports")
             alone.passes_settle(second)
         after = alone.versions()
     assert after.pop("MCPProxy/tools") != before.pop("MCPProxy/tools")

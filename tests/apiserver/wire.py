@@ -92,7 +92,7 @@ class Wire:
             async def handle(request: web.BaseRequest) -> web.StreamResponse:
                 return await self._pass(session, request)
 
-            # An operator that gives up must not be heard later.
+            # An operator that gives up must not be answered later.
             server = web.Server(handle, handler_cancellation=True)
             runner = web.ServerRunner(server, shutdown_timeout=0.1)
             await runner.setup()

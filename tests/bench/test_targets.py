@@ -8,19 +8,21 @@ from pathlib import Path
 import pytest
 
 from bench import peers
-from bench.cases import CASES, QUICK, SLOW, Case, Row, quick
+from bench.cases import CASES, LIMITS, QUICK, SLOW, Case, Row, quick
 from bench.processes import Processes
 from bench.run import Bench
 from bench.stub import Behaviour
-from bench.targets import Targets, manifest, nginx_config
+from bench.targets import START, Targets, manifest, nginx_config
+from bench.tokens import TokenIssuer
 from mcpproxy.api import manifest as contract
 
+ISSUER = TokenIssuer()
 OURS = [row for case in CASES for row in case.rows if row.target == "ours"]
 
 
 @pytest.mark.parametrize("row", OURS, ids=lambda row: row.label)
 def test_every_manifest_is_an_mcpproxy(row: Row) -> None:
-    proxy = contract.parse(manifest(row, "http://127.0.0.1:1/mcp"))
+    proxy = contract.parse(manifest(row, "http://127.0.0.1:1/mcp", ISSUER))
     assert len(proxy.spec.backends) == row.backends
 
 
@@ -67,6 +69,25 @@ async def test_the_proxy_is_measured_alternately_with_the_backend(tmp_path: Path
     turns = [(result.row, result.round) for result in results]
     assert turns == [("direct", 0), ("mcpproxy", 0), ("mcpproxy", 1), ("direct", 1)]
     assert all(result.figures.values["calls/s"] > 0 for result in results)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("label", ["own", "exchanged"])
+async def test_limited_calls_reach_a_backend_that_requires_a_token(
+    tmp_path: Path, label: str
+) -> None:
+    (row,) = (row for row in LIMITS.rows if row.label == label)
+    assert row.limits is not None
+    alone = replace(row, limits=None, identity=None)
+    for tried, wrong in ((row, False), (alone, True)):
+        case = replace(LIMITS, rows=(tried,), levels=(2,), compare=())
+        async with Processes(tmp_path) as processes:
+            targets = Targets(processes, {}, tmp_path, patience=5.0 if wrong else START)
+            bench = Bench(processes, targets, QUICK, BytesIO())
+            results = await bench.run(case)
+        assert bool(bench.errors) is wrong
+        assert len(results) == (not wrong)
 
 
 @pytest.mark.slow

@@ -58,7 +58,7 @@ def put(cluster: FakeCluster, watches: Watches, manifest: Object, *, seen: bool 
     stored = cluster.put(manifest)
     kind = MCP_PROXY if manifest["kind"] == "MCPProxy" else SERVICE
     if seen:
-        watches[kind].heard(stored, owner_key(stored), deleted=False)
+        watches[kind].record_event(stored, owner_key(stored), deleted=False)
 
 
 def a_service(proxy: str) -> Object:

@@ -43,21 +43,21 @@ def test_a_watch_that_stays_behind_the_list_is_lagging_after_a_while(
     listed: dict[tuple[str, str], ObjectVersion],
 ) -> None:
     if known:
-        watched.heard(an_object(known), KEY, deleted=False)
+        watched.record_event(an_object(known), KEY, deleted=False)
     assert watched.compare(listed) == {KEY}
     assert not watched.lagging
     clock.advance(LAG)
     assert watched.compare(listed) == {KEY}
     assert watched.lagging
     assert watched.behind() == LAG
-    watched.heard(an_object(11), KEY, deleted=not listed)
+    watched.record_event(an_object(11), KEY, deleted=not listed)
     assert watched.compare({NAME: ObjectVersion(11, KEY)} if listed else {}) == set()
     assert not watched.lagging
     assert watched.behind() == 0
 
 
 def test_a_watch_that_is_ahead_of_the_list_is_fine(watched: WatchCache, clock: FakeClock) -> None:
-    watched.heard(an_object(2), KEY, deleted=False)
+    watched.record_event(an_object(2), KEY, deleted=False)
     assert watched.compare({NAME: ObjectVersion(1, KEY)}) == set()
     clock.advance(LAG)
     assert not watched.lagging
@@ -67,7 +67,7 @@ def test_a_busy_watch_that_makes_progress_is_not_lagging(
     watched: WatchCache, clock: FakeClock
 ) -> None:
     for version in range(1, 6):
-        watched.heard(an_object(version), KEY, deleted=False)
+        watched.record_event(an_object(version), KEY, deleted=False)
         watched.compare({NAME: ObjectVersion(version + 1, KEY)})
         clock.advance(LAG * 0.9)
         assert not watched.lagging
@@ -77,17 +77,17 @@ def test_a_busy_watch_that_makes_progress_is_not_lagging(
 def test_events_in_transit_during_a_list_do_not_count_as_lag(
     watched: WatchCache, clock: FakeClock, deleted: bool
 ) -> None:
-    watched.heard(an_object(1), KEY, deleted=False)
+    watched.record_event(an_object(1), KEY, deleted=False)
     watched.compare({} if deleted else {NAME: ObjectVersion(2, KEY)})
-    watched.heard(an_object(2), KEY, deleted=deleted)
+    watched.record_event(an_object(2), KEY, deleted=deleted)
     clock.advance(2 * LAG)
     assert watched.behind() == 0
     assert not watched.lagging
 
 
 def test_an_event_that_is_older_than_a_known_one_changes_nothing(watched: WatchCache) -> None:
-    watched.heard(an_object(3), KEY, deleted=False)
-    watched.heard(an_object(2), KEY, deleted=True)
+    watched.record_event(an_object(3), KEY, deleted=False)
+    watched.record_event(an_object(2), KEY, deleted=True)
     assert watched.compare({NAME: ObjectVersion(3, KEY)}) == set()
     assert watched.owners() == {KEY}
 
@@ -99,14 +99,14 @@ def test_a_deletion_that_the_watch_has_lost_is_noticed_once_it_goes_on(
     other = ("team", "y")
     gone, kept = an_object(1), an_object(2)
     kept["metadata"]["name"] = "y"
-    watched.heard(gone, KEY, deleted=False)
-    watched.heard(kept, None, deleted=False)
+    watched.record_event(gone, KEY, deleted=False)
+    watched.record_event(kept, None, deleted=False)
     assert watched.compare({other: ObjectVersion(2, None)}) == {KEY}
     # The same version may have been on its way before the deletion.
-    watched.heard(kept, None, deleted=False)
+    watched.record_event(kept, None, deleted=False)
     assert watched.knows(KEY)
     kept["metadata"]["resourceVersion"] = "4"
-    watched.heard(kept, None, deleted=False)
+    watched.record_event(kept, None, deleted=False)
     assert watched.compare({other: ObjectVersion(4, None)}) == set()
     assert not watched.knows(KEY)
     clock.advance(LAG)
@@ -130,7 +130,7 @@ def test_a_child_that_was_just_written_is_known_before_its_event(watched: WatchC
 
 def test_the_age_is_the_time_since_the_last_event(watched: WatchCache, clock: FakeClock) -> None:
     clock.advance(5)
-    watched.heard(an_object(1), KEY, deleted=False)
+    watched.record_event(an_object(1), KEY, deleted=False)
     clock.advance(3)
     assert watched.age() == 3
 
@@ -138,6 +138,6 @@ def test_the_age_is_the_time_since_the_last_event(watched: WatchCache, clock: Fa
 def test_a_watch_lacks_an_object_until_it_delivers_it(watched: WatchCache) -> None:
     listed = {NAME: ObjectVersion(2, KEY)}
     assert watched.lacks(listed)
-    watched.heard(an_object(1), KEY, deleted=False)
+    watched.record_event(an_object(1), KEY, deleted=False)
     assert not watched.lacks(listed)
     assert watched.owners() == {KEY}

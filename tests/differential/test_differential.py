@@ -47,7 +47,7 @@ class Script:
     """Lets a backend play one case at a time."""
 
     case: Case | None = None
-    heard: list[bytes] = field(default_factory=list)
+    asked: list[bytes] = field(default_factory=list)
     """Answers to its questions."""
 
     async def answer(self, call: Call) -> None:
@@ -62,7 +62,7 @@ class Script:
                 assert case is not None
                 return case.spelled({"jsonrpc": "2.0", "id": own, **asked})
 
-            self.heard.append((await call.ask(spelled)).body)
+            self.asked.append((await call.ask(spelled)).body)
         envelope = f'{{"jsonrpc":"2.0","id":{json.dumps(call.message["id"])},'
         await call.finish(envelope + case.spelled(case.response)[1:])
 
@@ -144,7 +144,7 @@ class Seen:
 
     request: Any
     headers: dict[str, str]
-    heard: list[Any]
+    asked: list[Any]
     messages: list[Any]
 
 
@@ -163,7 +163,7 @@ async def _play(bench: Bench, client: Client, case: Case, prefix: str) -> Seen:
     envelope = {"jsonrpc": "2.0", "id": case.request_id, "method": case.method, "params": params}
     body = case.spelled({**case.request, **envelope}).encode()
     replies = iter([answer for _, answer in case.asked])
-    bench.script.case, bench.script.heard = case, []
+    bench.script.case, bench.script.asked = case, []
     bench.backend.seen.clear()
 
     def reply(request: dict[str, Any]) -> bytes:
@@ -178,10 +178,10 @@ async def _play(bench: Bench, client: Client, case: Case, prefix: str) -> Seen:
     for message in messages:
         if "method" in message:
             _unlabelled(message)
-    heard = [mapping.exact(element) for element in bench.script.heard]
-    for item in heard:
+    asked = [mapping.exact(element) for element in bench.script.asked]
+    for item in asked:
         item.pop("id")
-    return Seen(mapping.exact(got.body), headers, heard, messages)
+    return Seen(mapping.exact(got.body), headers, asked, messages)
 
 
 async def _compared(bench: Bench, prefix: str, case: Case) -> None:
@@ -191,7 +191,7 @@ async def _compared(bench: Bench, prefix: str, case: Case) -> None:
     response = mapping.outward_response(prefix, case.method, response)
     assert mapping.tagged(through.request) == mapping.tagged(direct.request)
     assert through.headers == direct.headers
-    assert mapping.tagged(through.heard) == mapping.tagged(direct.heard)
+    assert mapping.tagged(through.asked) == mapping.tagged(direct.asked)
     assert mapping.tagged(through.messages) == mapping.tagged([*before, response])
 
 

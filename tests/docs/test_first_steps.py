@@ -44,14 +44,14 @@ def _printed(page: str, kind: str, directory: Path, programs: Path) -> list[tupl
     ("page", "kind", "compared"),
     [
         (README, "run: readme", 2),
-        ("from-mcp-json.md", "run: from-mcp-json", 2),
+        ("from-mcp-json.md", "run: from-mcp-json", 3),
         ("from-mcp-remote.md", "run: from-mcp-remote", 1),
     ],
 )
 def test_a_page_of_first_steps_works_in_order_as_printed(
     page: str, kind: str, compared: int, copy: Path
 ) -> None:
-    directory = copy if page == README else copy.parent
+    directory = copy.parent if page == "from-mcp-remote.md" else copy
     result = _printed(page, kind, directory, copy / ".venv" / "bin")
     printed = [(output, wanted) for output, wanted in result if wanted is not None]
     assert len(printed) >= compared

@@ -5,13 +5,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from mcpproxy.api.crd.definition import definition
 from scripts.reference import PAGE, render
 from scripts.yaml_files import parse_documents
 
 ROOT = Path(__file__).parents[2]
-SPEC = definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
 TEXT = PAGE.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def fields() -> dict[str, str]:
+    """The description of each field of the spec."""
+    (version,) = definition()["spec"]["versions"]
+    return dict(_fields(version["schema"]["openAPIV3Schema"]["properties"]["spec"]))
 
 
 def _fields(schema: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
@@ -28,9 +36,9 @@ def test_the_reference_is_up_to_date() -> None:
     assert render() == TEXT, "run: make reference"
 
 
-def test_every_field_has_a_row_with_its_description() -> None:
+def test_every_field_has_a_row_with_its_description(fields: dict[str, str]) -> None:
     rows = {line for line in TEXT.splitlines() if line.startswith("|")}
-    for path, description in _fields(SPEC):
+    for path, description in fields.items():
         name = path.rpartition(".")[2]
         said = " ".join(description.split()).replace("|", "\\|")
         assert any(re.match(rf"\| (\*\*)?`{name}`", row) and said in row for row in rows), name
@@ -46,13 +54,13 @@ def _given(value: Any, above: str = "") -> Iterator[str]:
             yield from _given(entry, above)
 
 
-def test_every_field_is_in_some_sample() -> None:
+def test_every_field_is_in_some_sample(fields: dict[str, str]) -> None:
     shown: set[str] = set()
     for file in (ROOT / "samples").glob("*.yaml"):
         for document in parse_documents(file.read_text(encoding="utf-8")):
             if document and document.get("kind") == "MCPProxy":
                 shown.update(_given(document["spec"]))
-    assert {path for path, _ in _fields(SPEC)} - shown == set()
+    assert fields.keys() - shown == set()
 
 
 def test_every_link_within_leads_to_a_heading() -> None:

@@ -13,6 +13,7 @@ from mcpproxy.api.constants import API_VERSION, KIND
 from mcpproxy.api.manifest import parse
 from mcpproxy.proxy.config.mcp_json import find_servers
 from mcpproxy.proxy.config.targets import from_mcp_servers
+from mcpproxy.proxy.config.variables import prompt_of
 from tests.docs.blocks import ROOT
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -47,7 +48,8 @@ def test_the_servers_of_a_file_on_a_page_can_be_served(
     for name in set(re.findall(r"\$\{(?:env:)?(\w+)[}:]", text)):
         if name not in ("input", "workspaceFolder"):
             monkeypatch.setenv(name, "value")
-    monkeypatch.setenv("MCPPROXY_INPUT_GITHUB_TOKEN", "value")
+    for prompt in json.loads(text).get("inputs", []):
+        monkeypatch.setenv(prompt_of(prompt["id"], {prompt["id"]: prompt}).variable, "value")
     content = json.loads(text)
     if any(key in content for key in ("mcpServers", "servers")):
         assert find_servers(content).enabled()

@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 from typing import get_args
 
+from mcpproxy.api.constants import CHANGE_STREAM_FAILED, LIST_FAILED
 from mcpproxy.api.defaults import health_policy
-from mcpproxy.api.v1alpha1.status import CHANGE_STREAM_FAILED, LIST_FAILED, BackendState
+from mcpproxy.api.v1alpha1.status import BackendState
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.health import FOR_CALLERS, GUARDED, NOT_LISTED, BackendHealth
 from mcpproxy.proxy.workers import report_merge

@@ -83,7 +83,7 @@ def test_a_text_that_cannot_be_changed_in_place_is_refused() -> None:
         approve(PROXY.removesuffix(REST) + shared + REST, APPROVALS)
 
 
-def test_a_file_that_has_changed_meanwhile_is_not_written(tmp_path: Path) -> None:
+def test_a_file_that_has_changed_since_the_plan_is_not_written(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text(PROXY)
     with pytest.raises(ManifestError, match="has changed since the plan began"):

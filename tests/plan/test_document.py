@@ -2,8 +2,8 @@
 
 import json
 
+from mcpproxy.api.catalog_digests import approved_hash
 from mcpproxy.api.v1alpha1 import ObjectMeta, OnClash
-from mcpproxy.api.v1alpha1.catalog import approved_hash
 from mcpproxy.api.v1alpha1.status import BackendStatus
 from mcpproxy.plan.document import (
     Plan,

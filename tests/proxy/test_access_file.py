@@ -8,7 +8,7 @@ import yaml
 
 from mcpproxy import command_line
 from mcpproxy.api.manifest_errors import ManifestError
-from mcpproxy.proxy import cli
+from mcpproxy.proxy.config.from_arguments import start_reading
 
 PUBLIC_URL = "https://mcp.example.com/tools"
 RULES = {
@@ -21,7 +21,7 @@ RULES = {
 def test_the_command_line_takes_access_from_a_file(tmp_path: Path) -> None:
     def configuration(*words: str) -> Any:
         args, _ = command_line.parse_command_line(("run", *words))
-        return cli._configuration(args, None)
+        return start_reading(args, None)()
 
     file = tmp_path / "access.yaml"
     content = {"authentication": {"serviceAccounts": {"audience": "x"}}, "authorization": RULES}

@@ -19,8 +19,10 @@ MOST: Final = {
     "isolated-json": 55,
     "legacy-to-modern": 53,
     "modern-to-legacy": 52,
-    "access-json": 58,
-    "access-modern-json": 62,
+    "access-json": 54,
+    "access-modern-json": 58,
+    "limited-json": 56,
+    "limited-exchanged-json": 65,
 }
 """Functions of the runtime that run during one call. The numbers may fall, not rise."""
 

@@ -26,10 +26,10 @@ def seen(*views: dict[str, Any], **fields: Any) -> StatusInput:
     return observed(*pods, **fields)
 
 
-def three(*, unheard: int) -> StatusInput:
-    """Three pods, of which so many were not heard."""
-    heard = [a_pod(f"tools-{number}", a_view()) for number in range(unheard, 3)]
-    return observed(*heard, *(a_pod(f"tools-{number}") for number in range(unheard)))
+def three(*, silent: int) -> StatusInput:
+    """Three pods, of which so many do not report."""
+    reporting = [a_pod(f"tools-{number}", a_view()) for number in range(silent, 3)]
+    return observed(*reporting, *(a_pod(f"tools-{number}") for number in range(silent)))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_different_catalogs_remove_the_hash_with_a_message() -> None:
 
 
 def test_one_report_from_three_pods_is_not_enough_to_be_ready() -> None:
-    result = three(unheard=2)
+    result = three(silent=2)
     assert find_disagreements(result) == {PODS}
     status = status_of(result)
     assert verdict(status, "BackendsHealthy") == ("Unknown", "PodsNotReporting")
@@ -113,7 +113,7 @@ def test_one_report_from_three_pods_is_not_enough_to_be_ready() -> None:
 
 
 def test_one_missing_report_of_three_is_noted_and_ready_stays_true() -> None:
-    status = status_of(three(unheard=1))
+    status = status_of(three(silent=1))
     assert verdict(status, "BackendsHealthy") == ("Unknown", "PodsNotReporting")
     assert verdict(status, "Ready") == ("True", "Serving")
     assert condition(status, "Ready").message == (
@@ -122,7 +122,7 @@ def test_one_missing_report_of_three_is_noted_and_ready_stays_true() -> None:
 
 
 def test_briefly_missing_reports_are_debounced() -> None:
-    status = status_of(replace(three(unheard=2), debounced=frozenset({PODS})))
+    status = status_of(replace(three(silent=2), debounced=frozenset({PODS})))
     assert verdict(status, "BackendsHealthy") == ("True", "AllHealthy")
     assert verdict(status, "Ready") == ("True", "Serving")
     assert status.catalog_hash == "c1"

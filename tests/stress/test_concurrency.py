@@ -191,17 +191,17 @@ async def test_updates_of_a_resource_reach_a_subscriber_of_another_instance(
     await _asked(pair[at], "resources/subscribe", uri="note://a/1")
     params = {"uri": "note://1"}
     told = {"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": params}
-    heard = asyncio.Event()
+    received = asyncio.Event()
 
     async def listen() -> None:
         async for kind, data in pair[1 - at].client.stream():
             if kind is None:
                 world.chatters["a"].backend.broadcast(json.dumps(told))
             elif json.loads(data) == {**told, "params": {"uri": "note://a/1"}}:
-                heard.set()
+                received.set()
 
     listening = asyncio.create_task(listen())
-    await asyncio.wait_for(heard.wait(), 10)
+    await asyncio.wait_for(received.wait(), 10)
     listening.cancel()
 
 

@@ -171,15 +171,15 @@ def _call(client: Client, tool: str, **arguments: Any) -> Any:
     return client.http.stream("POST", client.url, json=body, headers=headers)
 
 
-async def _again(client: Client, heard: Heard, event_id: str | None = None) -> Heard:
+async def _again(client: Client, received: Heard, event_id: str | None = None) -> Heard:
     headers = {
         "accept": "text/event-stream",
         "mcp-session-id": client.session or "",
-        "last-event-id": event_id or heard.last_id,
+        "last-event-id": event_id or received.last_id,
         **client.headers,
     }
     async with client.http.stream("GET", client.url, headers=headers) as answer:
-        return await heard.read(answer)
+        return await received.read(answer)
 
 
 async def _client(world: World, url: str, session: str | None = None) -> Client:
@@ -197,10 +197,10 @@ async def test_a_client_that_resumes_a_paused_stream_gets_the_remaining_messages
     for _ in range(4):
         # An odd number of requests in between: the call and the return are at either instance.
         async with _call(client, f"{mode.lower()}_t", close=True) as answer:
-            heard = await Heard().read(answer)
-        while not any("result" in item for item in heard.data):
-            heard = await asyncio.wait_for(_again(client, heard), 10)
-        assert heard.logs == ["one", "two", "three"]
+            received = await Heard().read(answer)
+        while not any("result" in item for item in received.data):
+            received = await asyncio.wait_for(_again(client, received), 10)
+        assert received.logs == ["one", "two", "three"]
         assert await client.tell(b'{"jsonrpc":"2.0","id":9,"method":"ping"}') == 200
     assert len(world.backends[mode].returns) == 4
 
@@ -213,13 +213,13 @@ async def test_a_broken_stream_continues_at_the_other_instance(
     here = await _client(world, world.instances[1 - there].url)
     other = await _client(world, world.instances[there].url, here.session)
     async with _call(here, f"{mode.lower()}_t") as answer:
-        heard = await Heard().read(answer, enough=1)
-    assert heard.logs == ["one"]
+        received = await Heard().read(answer, enough=1)
+    assert received.logs == ["one"]
     world.backends[mode].go_on.set()
-    first = heard.last_id
-    heard = await asyncio.wait_for(_again(other, heard), 10)
-    assert heard.logs == ["one", "two", "three"]
-    assert heard.data[-1]["result"] == {"content": []}
+    first = received.last_id
+    received = await asyncio.wait_for(_again(other, received), 10)
+    assert received.logs == ["one", "two", "three"]
+    assert received.data[-1]["result"] == {"content": []}
     replayed = await asyncio.wait_for(_again(here, Heard(), first), 10)
     assert replayed.logs == ["two", "three"]
 
@@ -227,10 +227,10 @@ async def test_a_broken_stream_continues_at_the_other_instance(
 async def test_s8_a_stream_is_resumed_only_by_its_session(world: World) -> None:
     ann = await _client(world, world.instances[0].url)
     async with _call(ann, "isolated_t", close=True) as answer:
-        heard = await Heard().read(answer)
+        received = await Heard().read(answer)
     for instance in world.instances:
         stranger = await _client(world, instance.url)
-        refused = await _again(stranger, Heard(), heard.last_id)
+        refused = await _again(stranger, Heard(), received.last_id)
         assert (refused.status, refused.logs) == (400, [])
 
 
@@ -240,13 +240,13 @@ async def test_a_stream_that_is_lost_with_its_instance_leaves_the_others_open(
     here = await _client(doomed, doomed.instances[0].url)
     other = await _client(doomed, doomed.instances[1].url, here.session)
     async with _call(other, "isolated_t", close=True) as answer:
-        heard = await Heard().read(answer)
-    assert heard.logs == ["one"]
+        received = await Heard().read(answer)
+    assert received.logs == ["one"]
     session_context = here.stream()
     assert (await anext(session_context))[1] == b"200"
     await eventually(lambda: _open(doomed.instances[0]), "the stream to be open")
     await doomed.instances[1].kill()
-    refused = await _again(here, Heard(), heard.last_id)
+    refused = await _again(here, Heard(), received.last_id)
     assert refused.status == 400
     assert await _open(doomed.instances[0])
     assert isinstance(session_context, AsyncGenerator)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mcpproxy.api.v1alpha1.catalog import approved_hash
+from mcpproxy.api.catalog_digests import approved_hash
 from tests.support.bad_values import ref
 from tests.support.builders import a_backend, a_manifest
 

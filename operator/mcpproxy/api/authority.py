@@ -19,6 +19,12 @@ _AUTHORITY: Final = re.compile(rf"({_NAME}|{_LITERAL})(?::([0-9]*))?")
 _ORIGIN: Final = re.compile(
     rf"([A-Za-z][A-Za-z0-9+.\-]*)://({_NAME}|{_LITERAL})(?::([0-9]{{1,5}}))?"
 )
+_LOCAL_HOST: Final = (
+    r"([A-Za-z0-9-]+\.[A-Za-z0-9-]+\.svc(\.cluster\.local)?|localhost|127\.0\.0\.1|\[::1\])"
+)
+LOCAL_URL: Final = rf"^http://{_LOCAL_HOST}(:[0-9]+)?([/?].*)?$"
+"""URLs to which secrets may be sent without TLS, if that is permitted."""
+HTTPS: Final = "https:"
 
 
 class Authority(NamedTuple):
@@ -111,3 +117,8 @@ def is_rebound(local: str | None, host: str | None) -> bool:
     that rebinds its own name to a loopback address sends such requests.
     """
     return host is not None and is_loopback(local) and not names_this_machine(host)
+
+
+def is_secure_url(url: str, *, insecure_http: bool) -> bool:
+    """Return True for https and, with `insecure_http`, for http to a host that counts as local."""
+    return url.startswith(HTTPS) or (insecure_http and re.match(LOCAL_URL, url) is not None)

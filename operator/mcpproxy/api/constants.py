@@ -78,6 +78,16 @@ def instances_service_name(proxy: str) -> str:
 CLUSTER_ISSUER_KEY: Final = "issuer"
 CLUSTER_JWKS_KEY: Final = "jwks"
 """Keys of the ConfigMap with the issuer and the keys of the cluster's ServiceAccount tokens."""
+NOT_LISTED: Final = "NotListed"
+"""Reason of a backend that became RateLimited before all of its components were listed."""
+LIST_FAILED: Final = "ListFailed"
+"""Reason of a Healthy backend some of whose lists could not be fetched."""
+CHANGE_STREAM_FAILED: Final = "ChangeStreamFailed"
+"""Reason of a Healthy backend whose change notifications cannot be received."""
+TOKEN_FILE: Final = "token"
+"""Name of the file with the token of the pods' ServiceAccount for a backend."""
+ACTOR_FILE: Final = "actor"
+"""Name of the file with the token that names the proxy in exchanges."""
 
 
 def cluster_keys_name(proxy: str) -> str:

@@ -3,28 +3,30 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mcpproxy.api import constants
-from mcpproxy.api.kubernetes.quantities import parse_duration
-from mcpproxy.api.v1alpha1 import (
-    Autoscaling,
-    BackendSpec,
-    MCPProxySpec,
-    OnClash,
-    Protocol,
-    Results,
-    SessionMode,
-    Transport,
-)
-from mcpproxy.api.v1alpha1.component_filters import Components, NamedComponents
-from mcpproxy.api.v1alpha1.status import ModeOrigin
+from mcpproxy.api.kubernetes.durations import parse_duration
+
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1 import (
+        Autoscaling,
+        BackendSpec,
+        MCPProxySpec,
+        OnClash,
+        Protocol,
+        Results,
+        SessionMode,
+        Transport,
+    )
+    from mcpproxy.api.v1alpha1.component_filters import Components, NamedComponents
+    from mcpproxy.api.v1alpha1.status import ModeOrigin
 
 CACHE_TTL: Final = "300s"
-SESSION_MODE: Final[SessionMode] = "Isolated"
-STDIO_SESSION_MODE: Final[SessionMode] = "PerClient"
+SESSION_MODE: "Final[SessionMode]" = "Isolated"
+STDIO_SESSION_MODE: "Final[SessionMode]" = "PerClient"
 """A client that starts a stdio server is its only user, so the session belongs to one client."""
-ON_CLASH: Final[OnClash] = "First"
+ON_CLASH: "Final[OnClash]" = "First"
 CONNECT: Final = "5s"
 INITIALIZE: Final = "10s"
 INITIALIZE_PROGRAM: Final = "60s"
@@ -68,15 +70,15 @@ class BackendSettings:
     """Settings of one backend, with the defaults filled in."""
 
     prefix: str
-    transport: Transport
-    protocol: Protocol
-    session_mode: SessionMode
-    session_mode_from: ModeOrigin
+    transport: "Transport"
+    protocol: "Protocol"
+    session_mode: "SessionMode"
+    session_mode_from: "ModeOrigin"
     declared_stateless: bool
     cache_ttl: float
     deadlines: EffectiveTimeouts
     optional: bool
-    components: Mapping[str, Components | NamedComponents] = field(default_factory=dict)
+    components: "Mapping[str, Components | NamedComponents]" = field(default_factory=dict)
     """Field of list results (tools, ...) → filters and overrides for its components."""
     withdrawn: frozenset[str] = frozenset()
     """Client features that are hidden from the backend."""
@@ -88,7 +90,7 @@ class BackendSettings:
     """Extensions that are hidden from the backend and from its clients."""
     accepts_bare_names: bool = False
     """True if the backend's tools can be called without the prefix."""
-    results: Results | None = None
+    results: "Results | None" = None
     """Limit on the size of results."""
     guarded: bool = False
     """True if only clients have the credentials that the backend may require."""
@@ -98,7 +100,7 @@ class BackendSettings:
     """Consecutive failures after which calls are refused; None for never."""
 
 
-def effective_timeouts(backend: BackendSpec) -> EffectiveTimeouts:
+def effective_timeouts(backend: "BackendSpec") -> EffectiveTimeouts:
     """Return the backend's timeouts in seconds."""
     timeouts = backend.timeouts
     initialize = INITIALIZE if backend.stdio is None else INITIALIZE_PROGRAM
@@ -110,12 +112,12 @@ def effective_timeouts(backend: BackendSpec) -> EffectiveTimeouts:
     )
 
 
-def name_prefix(backend: BackendSpec) -> str:
+def name_prefix(backend: "BackendSpec") -> str:
     """Return the prefix of the backend's components. It never depends on other backends."""
     return backend.name if backend.prefix is None else backend.prefix
 
 
-def session_mode(spec: MCPProxySpec, backend: BackendSpec) -> tuple[SessionMode, ModeOrigin]:
+def session_mode(spec: "MCPProxySpec", backend: "BackendSpec") -> "tuple[SessionMode, ModeOrigin]":
     """Return the session mode in effect for a backend, and its origin."""
     if backend.session is not None and backend.session.mode is not None:
         return backend.session.mode, "Backend"
@@ -124,7 +126,7 @@ def session_mode(spec: MCPProxySpec, backend: BackendSpec) -> tuple[SessionMode,
     return SESSION_MODE if backend.stdio is None else STDIO_SESSION_MODE, "Transport"
 
 
-def session_modes(spec: MCPProxySpec) -> str:
+def session_modes(spec: "MCPProxySpec") -> str:
     """Return the session modes in effect, such as `Isolated, PerClient (stdio)`."""
     origins_by_mode: dict[SessionMode, set[str]] = {}
     for backend in spec.backends:
@@ -135,12 +137,12 @@ def session_modes(spec: MCPProxySpec) -> str:
     return ", ".join(mode + min(origins) for mode, origins in sorted(origins_by_mode.items()))
 
 
-def clash_policy(spec: MCPProxySpec) -> OnClash:
+def clash_policy(spec: "MCPProxySpec") -> "OnClash":
     """Return the handling of a name that two backends list."""
     return (spec.names and spec.names.on_clash) or ON_CLASH
 
 
-def effective_settings(spec: MCPProxySpec, backend: BackendSpec) -> BackendSettings:
+def effective_settings(spec: "MCPProxySpec", backend: "BackendSpec") -> BackendSettings:
     """Return the settings of `backend`, from its own fields, those of `spec` and the defaults."""
     mode, mode_from = session_mode(spec, backend)
     own, cache = backend.session, backend.cache
@@ -168,12 +170,32 @@ def effective_settings(spec: MCPProxySpec, backend: BackendSpec) -> BackendSetti
     )
 
 
-def denied_extensions(spec: MCPProxySpec) -> frozenset[str]:
+def default_settings() -> BackendSettings:
+    """Return the settings of a backend over HTTP whose fields are absent, with an empty prefix."""
+    return BackendSettings(
+        prefix="",
+        transport="auto",
+        protocol="auto",
+        session_mode=SESSION_MODE,
+        session_mode_from="Transport",
+        declared_stateless=False,
+        cache_ttl=parse_duration(CACHE_TTL),
+        deadlines=EffectiveTimeouts(
+            connect=parse_duration(CONNECT),
+            initialize=parse_duration(INITIALIZE),
+            request=parse_duration(REQUEST),
+            idle=parse_duration(IDLE),
+        ),
+        optional=False,
+    )
+
+
+def denied_extensions(spec: "MCPProxySpec") -> frozenset[str]:
     """Return the extensions that are neither advertised nor routed."""
     return frozenset((spec.extensions and spec.extensions.deny) or ())
 
 
-def forwarded_headers(spec: MCPProxySpec, backend: BackendSpec) -> frozenset[bytes]:
+def forwarded_headers(spec: "MCPProxySpec", backend: "BackendSpec") -> frozenset[bytes]:
     """Return the names of the client headers that the backend gets.
 
     With tracing, the trace headers are excluded, because they name the spans of the proxy.
@@ -183,7 +205,7 @@ def forwarded_headers(spec: MCPProxySpec, backend: BackendSpec) -> frozenset[byt
     return frozenset(name.encode("ascii") for name in names if name not in own)
 
 
-def needs_client_credentials(backend: BackendSpec) -> bool:
+def needs_client_credentials(backend: "BackendSpec") -> bool:
     """True if the backend may accept a client's request although it refuses ours with HTTP 401."""
     if backend.is_called_for_callers:
         return True
@@ -193,7 +215,7 @@ def needs_client_credentials(backend: BackendSpec) -> bool:
     return bool(names) and (not has_own or not names.isdisjoint(_CREDENTIALS))
 
 
-def circuit_failures(backend: BackendSpec) -> int | None:
+def circuit_failures(backend: "BackendSpec") -> int | None:
     """Return the consecutive failures after which calls are refused; None for never."""
     breaker = backend.circuit_breaker
     if breaker is not None and breaker.mode == "Disabled":
@@ -201,12 +223,12 @@ def circuit_failures(backend: BackendSpec) -> int | None:
     return (breaker and breaker.failures) or CIRCUIT_FAILURES
 
 
-def refresh_before(backend: BackendSpec) -> float:
+def refresh_before(backend: "BackendSpec") -> float:
     """Return the seconds before the expiration of a token at which the next one is requested."""
     return parse_duration((backend.auth and backend.auth.refresh_before) or REFRESH_BEFORE)
 
 
-def _component_filters(backend: BackendSpec) -> dict[str, Components | NamedComponents]:
+def _component_filters(backend: "BackendSpec") -> "dict[str, Components | NamedComponents]":
     components = {
         "tools": backend.tools,
         "prompts": backend.prompts,
@@ -216,16 +238,16 @@ def _component_filters(backend: BackendSpec) -> dict[str, Components | NamedComp
     return {member: filters for member, filters in components.items() if filters is not None}
 
 
-def disabled_features(backend: BackendSpec) -> frozenset[str]:
+def disabled_features(backend: "BackendSpec") -> frozenset[str]:
     """Return the client features that are hidden from the backend."""
     if backend.forward is None:
         return frozenset()
     return frozenset(
-        feature for feature, enabled in backend.forward.model_dump().items() if enabled is False
+        feature for feature, enabled in backend.forward.to_manifest().items() if enabled is False
     )
 
 
-def health_policy(spec: MCPProxySpec) -> HealthPolicy:
+def health_policy(spec: "MCPProxySpec") -> HealthPolicy:
     """Return the health policy of the proxy."""
     health = spec.health
     return HealthPolicy(
@@ -236,22 +258,22 @@ def health_policy(spec: MCPProxySpec) -> HealthPolicy:
     )
 
 
-def profiles_are_enabled(spec: MCPProxySpec) -> bool:
+def profiles_are_enabled(spec: "MCPProxySpec") -> bool:
     """Return True if the admin port takes profiles."""
     return spec.monitoring is not None and spec.monitoring.profiling == "Enabled"
 
 
-def service_port(spec: MCPProxySpec) -> int:
+def service_port(spec: "MCPProxySpec") -> int:
     """Return the port of the Service."""
     return (spec.service and spec.service.port) or constants.PORT_SERVICE
 
 
-def scale_down_seconds(autoscaling: Autoscaling) -> int:
+def scale_down_seconds(autoscaling: "Autoscaling") -> int:
     """Return the time before scaling down, in whole seconds as Kubernetes requires."""
     return math.ceil(parse_duration(autoscaling.scale_down_after or SCALE_DOWN_AFTER))
 
 
-def pods_count_together(spec: MCPProxySpec) -> bool:
+def pods_count_together(spec: "MCPProxySpec") -> bool:
     """Return True if pods ask each other for calls that spec.limits admits."""
     limits = spec.limits
     if limits is None or not any(rule.calls is not None for rule in limits.rules):

@@ -1,8 +1,13 @@
-"""Sanitizing of text from untrusted peers for logs, statuses, events and metrics."""
+"""Sanitizing of values from untrusted peers for logs, statuses, events and metrics."""
 
 import json
 import re
-from typing import Final
+from typing import Final, TypeVar
+
+from mcpproxy.limits.limit import Limit
+from mcpproxy.limits.pods import REPORT_COUNT
+
+Entry = TypeVar("Entry")
 
 ELLIPSIS: Final = "…"
 """Mark at the end of a text that was cut."""
@@ -47,3 +52,26 @@ def quote(value: object) -> str:
     except (TypeError, ValueError, RecursionError):
         text = str(type(value))
     return clean_text(text, QUOTED)
+
+
+def cut_text(text: str, limit: Limit) -> str:
+    """Return the beginning of a text, without control characters."""
+    if len(text) > limit.value:
+        limit.record()
+    return clean_text(text, limit.value)
+
+
+def cut_list(entries: list[Entry], limit: Limit) -> list[Entry]:
+    """Return the first entries of a list."""
+    if len(entries) <= limit.value:
+        return entries
+    limit.record()
+    return entries[: limit.value]
+
+
+def clamp_count(count: int) -> int:
+    """Return the count of a report, or the nearest permitted count."""
+    if 0 <= count <= REPORT_COUNT.value:
+        return count
+    REPORT_COUNT.record()
+    return min(max(count, 0), REPORT_COUNT.value)

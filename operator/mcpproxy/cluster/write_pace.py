@@ -13,9 +13,8 @@ BUSY: Final = 0.5
 """Median of these response times, in seconds, from which on the server is busy."""
 FRESH: Final = 10.0
 """Seconds for which response times say something about the load."""
-AT_ONCE: Final = 4
-"""Simultaneous writes that take turns: many more of them only repeat each other's work, and fewer
-leave a server idle whose responses take long because its machine is busy."""
+AT_ONCE: Final = 2
+"""Simultaneous writes that take turns: more of them only repeat each other's work."""
 PATIENCE: Final = 2.0
 """Seconds for which a write waits for its turn at most."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from mcpproxy.api import constants
-from mcpproxy.api.kubernetes.quantities import parse_duration
+from mcpproxy.api.kubernetes.durations import parse_duration
 from mcpproxy.cluster.kubeconfig import ConfigNotFound, load_config
 from mcpproxy.cluster.pods.status_stream import PodAccess
 from mcpproxy.controller.leader_election import LeaderElectionConfig, LeaseRef

@@ -54,7 +54,7 @@ def _handler(kind: ResourceKind, watched: WatchCache, enqueue: Enqueue) -> Calla
     async def handle(body: kopf.Body, type: str | None, **_: Any) -> None:  # noqa: A002
         live = _without_managers(body) if watched_pods else dict(body)
         key = owner_key(live)
-        is_new = watched.heard(live, key, deleted=type == "DELETED")
+        is_new = watched.record_event(live, key, deleted=type == "DELETED")
         # A list may lack versions between the one that a pass has read and the one that it wrote.
         if key is not None and (is_new or type is None or _is_unobserved(live)):
             enqueue(key, delay)

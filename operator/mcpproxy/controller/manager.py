@@ -122,7 +122,7 @@ class Manager:
         )
         for kind, watched in self.watches.items():
             metrics.watch(kind.plural, watched.age, watched.behind)
-        metrics.work(self._waiting, self._followed, self._heard)
+        metrics.work(self._waiting, self._followed, self._reporting)
         metrics.statuses(self._unwritten)
 
     async def note_kinds(self) -> None:
@@ -191,8 +191,8 @@ class Manager:
     def _unwritten(self) -> int:
         return len(self._term.statuses) if self._term else 0
 
-    def _heard(self) -> int:
-        return self._term.fleet.heard if self._term else 0
+    def _reporting(self) -> int:
+        return self._term.fleet.reporting if self._term else 0
 
 
 def _tell(ended: asyncio.Task[None]) -> None:

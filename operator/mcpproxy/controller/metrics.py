@@ -164,12 +164,12 @@ class OperatorMetrics:
         self._leader.labels(lease).set_function(lambda: float(leads()))
 
     def work(
-        self, waiting: Callable[[], int], followed: Callable[[], int], heard: Callable[[], int]
+        self, waiting: Callable[[], int], followed: Callable[[], int], reporting: Callable[[], int]
     ) -> None:
         """Register the gauges of the queue and of the followed pods."""
         self._depth.labels(CONTROLLER, CONTROLLER).set_function(waiting)
         self._pods.labels("followed").set_function(followed)
-        self._pods.labels("reporting").set_function(heard)
+        self._pods.labels("reporting").set_function(reporting)
 
     def watch(self, resource: str, age: Callable[[], float], behind: Callable[[], float]) -> None:
         """Register the gauges of one watch."""

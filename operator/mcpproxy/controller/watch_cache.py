@@ -38,16 +38,16 @@ class WatchCache:
         """Versions of the newest list."""
         self._gone: set[Name] = set()
         """Names in `_behind` that the newest list lacks."""
-        self._heard_at = clock()
+        self._last_event_at = clock()
         self.store = ObjectCache()
         """The objects themselves."""
 
-    def heard(self, live: Object, owner: ProxyKey | None, *, deleted: bool) -> bool:
+    def record_event(self, live: Object, owner: ProxyKey | None, *, deleted: bool) -> bool:
         """Record an event of the watch, and return True if it may tell something new.
 
         The result of a write is stored before its event arrives: the pass that wrote knows it.
         """
-        self._heard_at = self._clock()
+        self._last_event_at = self._clock()
         name, version = name_of(live), version_of(live)
         is_new = deleted or not self.store.has(name, version)
         known = self._known.get(name)
@@ -128,7 +128,7 @@ class WatchCache:
 
     def age(self) -> float:
         """Return the seconds since the last event."""
-        return self._clock() - self._heard_at
+        return self._clock() - self._last_event_at
 
     def owners(self) -> set[ProxyKey]:
         """Return the owners of all known objects."""

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from mcpproxy.api.base import ApiModel
 from mcpproxy.api.field_messages import problems_of
 from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.api.v1alpha1 import Audit, Authentication, Authorization, MCPProxySpec
@@ -26,7 +27,7 @@ from mcpproxy.proxy.embed import (
 )
 
 __all__ = ["AccessSettings", "Identity", "access_settings", "identified", "identity_of_request"]
-_MODELS: Final[Mapping[str, type[BaseModel]]] = {
+_MODELS: Final[Mapping[str, type[ApiModel]]] = {
     "authentication": Authentication,
     "authorization": Authorization,
     "audit": Audit,
@@ -71,7 +72,7 @@ class AccessSettings:
         fields: dict[str, Any] = {
             "publicUrl": self.public_url,
             **{
-                name: None if model is None else _manifest_of(model)
+                name: None if model is None else model.to_manifest()
                 for name in _MODELS
                 for model in [getattr(self, name)]
             },
@@ -119,16 +120,14 @@ def access_settings(
 
 
 def _validate(name: str, value: Any) -> Any:
-    content = _manifest_of(value) if isinstance(value, BaseModel) else value
+    # The value of a manifest is a plain copy of a model.
+    to_manifest = getattr(value, "to_manifest", None)
+    content = value if to_manifest is None else to_manifest()
     try:
         return _MODELS[name].model_validate(content, strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
         problems = "; ".join(map(str, problems_of(error, _MODELS[name])))
         raise ManifestError(problems, name) from None
-
-
-def _manifest_of(model: BaseModel) -> dict[str, Any]:
-    return model.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def identified(client: ClientIdentity, identity: Identity) -> ClientIdentity:

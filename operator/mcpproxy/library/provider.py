@@ -5,11 +5,11 @@ from dataclasses import replace
 
 from mcp import Client as SdkClient
 
-from mcpproxy.api.defaults import BackendSettings
+from mcpproxy.api.defaults import BackendSettings, default_settings
 from mcpproxy.library.client import ProxyClient
 from mcpproxy.library.client_handlers import await_result
 from mcpproxy.library.fastmcp_objects import connected_client, is_client
-from mcpproxy.library.sessions.backend_factory import BackendDefinition, default_settings
+from mcpproxy.library.sessions.backend_factory import BackendDefinition
 from mcpproxy.library.sessions.sdk_session import is_connected
 from mcpproxy.library.sessions.session_sharing import MAX_SOURCES, FactoryConnector
 from mcpproxy.proxy.embed import BackendContext, Connector, TaskSet

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from mcpproxy.api.defaults import BackendSettings
+from mcpproxy.api.defaults import BackendSettings, default_settings
 from mcpproxy.library.access import access_settings
 from mcpproxy.library.components import copied_components
 from mcpproxy.library.components.components import CopiedComponent, RemoteComponent
@@ -16,7 +16,6 @@ from mcpproxy.library.provider import CACHE_TTL, ProxyProvider
 from mcpproxy.library.sessions.backend_factory import (
     BackendDefinition,
     default_health,
-    default_settings,
 )
 from mcpproxy.library.sessions.gateway_session import GatewayConnector
 from mcpproxy.library.targets import target_of

@@ -20,9 +20,9 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.server import MCPServer, Server
 from pydantic import AnyUrl
 
-from mcpproxy.api.defaults import BackendSettings, effective_settings
+from mcpproxy.api.defaults import BackendSettings, default_settings, effective_settings
 from mcpproxy.api.manifest_errors import ManifestError
-from mcpproxy.library.sessions.backend_factory import ConnectorFactory, default_settings
+from mcpproxy.library.sessions.backend_factory import ConnectorFactory
 from mcpproxy.proxy.embed import (
     BackendContext,
     Connector,
@@ -119,7 +119,7 @@ def _backend_target(configuration: ProxyConfig, index: int) -> ServerTarget:
     if settings.session_mode_from == "Transport":
         # All servers of the library use a new session for each request, including stdio servers.
         settings = replace(settings, session_mode="Isolated")
-    return ServerTarget(spec.model_dump_json(), settings, make_connector)
+    return ServerTarget(spec.to_json(), settings, make_connector)
 
 
 def _single_target(

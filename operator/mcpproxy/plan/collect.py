@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from mcpproxy.api.defaults import clash_policy, effective_settings, health_policy
 from mcpproxy.api.v1alpha1 import BackendSpec, MCPProxy, TokenClient
-from mcpproxy.api.v1alpha1.status import BackendStatus
 from mcpproxy.plan import saved_lists
 from mcpproxy.plan.access.callers import parse_caller
 from mcpproxy.plan.access.permissions import build_access
@@ -17,9 +18,9 @@ from mcpproxy.plan.document import Plan, build_document
 from mcpproxy.plan.local.remedies import with_remedies
 from mcpproxy.proxy.bootstrap import build_backend_context
 from mcpproxy.proxy.config.options import RuntimeOptions
-from mcpproxy.proxy.config.targets import ProxyConfig
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.component_selection import selections
+from mcpproxy.proxy.core.reports import BackendReport
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.kinds import KINDS, ComponentKind
 from mcpproxy.proxy.upstream.backend import Backend
@@ -44,14 +45,14 @@ class CollectOptions:
 
 
 async def build_plan(
-    configuration: ProxyConfig, options: RuntimeOptions, sources: CollectOptions
+    proxy: MCPProxy, directory: Path, options: RuntimeOptions, sources: CollectOptions
 ) -> Plan:
-    """Return the plan of one proxy. Raise OSError if the lists cannot be saved."""
-    proxy = configuration.proxy
+    """Return the plan of one proxy. `directory` is the base of relative paths.
+
+    Raise OSError if the lists cannot be saved.
+    """
     catalog = Catalog(serves_clashes=clash_policy(proxy.spec) == "First")
-    context = build_backend_context(
-        health_policy(proxy.spec), options, configuration.directory, catalog
-    )
+    context = build_backend_context(health_policy(proxy.spec), options, directory, catalog)
     backends = [_backend(proxy, spec, context, sources) for spec in proxy.spec.backends]
     backends.sort(key=lambda backend: backend.name)
     pages_by_backend = _record_pages(context)
@@ -141,12 +142,12 @@ def _save(
         saved_lists.write_saved_lists(path, backend.status(), server.result, pages_by_kind)
 
 
-def _status(backend: Backend, deadline: float) -> BackendStatus:
+def _status(backend: Backend, deadline: float) -> BackendReport:
     status = backend.status()
     if status.state != "Unknown":
         return status
     message = f"no response within the {deadline:g} s of --timeout"
-    return status.model_copy(update={"reason": "TimedOut", "message": message})
+    return msgspec.structs.replace(status, reason="TimedOut", message=message)
 
 
 def describe_identity(backend: BackendSpec) -> str:

@@ -27,12 +27,11 @@ from mcpproxy.plan.document import (
     plan_differences,
     removed_plan,
 )
-from mcpproxy.plan.local.approve_in_place import write_approvals
-from mcpproxy.plan.local.watch import watch_file
+from mcpproxy.plan.local import approve_in_place, watch
 from mcpproxy.plan.render import failure_lines, render_plan, render_removed_plan
 from mcpproxy.proxy import process
 from mcpproxy.proxy.config.options import RuntimeOptions, parse_seconds
-from mcpproxy.proxy.config.targets import ProxyConfig, from_file, is_manifest, is_url, read_text
+from mcpproxy.proxy.config.targets import from_file, is_manifest, is_url, read_text
 from mcpproxy.proxy.run_options import add_places
 from mcpproxy.text_logs import is_terminal
 
@@ -117,7 +116,7 @@ def main(args: argparse.Namespace) -> int:
     if args.file == "-":
         process.report_error("mcpproxy plan: --watch: stdin does not change; use -f with a file")
         return FAILED
-    return watch_file(Path(args.file), lambda: _show(args))
+    return watch.watch_file(Path(args.file), lambda: _show(args))
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -156,7 +155,7 @@ def _approve(args: argparse.Namespace, parsed: manifests.ParsedInput, plans: lis
         raise ManifestError(
             "two MCPProxies in the file have one name; approve them in separate files", "--approve"
         )
-    write_approvals(Path(args.file), parsed.text, approvals)
+    approve_in_place.write_approvals(Path(args.file), parsed.text, approvals)
     for plan in plans:
         if plan["approval"] is not None:
             plan["approval"] = {**plan["approval"], "written": True}
@@ -214,7 +213,7 @@ async def _plans(
         earlier = plan_compare.load_earlier_plan(Path(args.against))
     plans = []
     for proxy in proxies:
-        plan = await build_plan(ProxyConfig(proxy, "", Path.cwd()), options, sources)
+        plan = await build_plan(proxy, Path.cwd(), options, sources)
         if compare:
             baseline = running or earlier.pop((plan["namespace"], plan["name"]), None)
             plan["differences"] = plan_differences(baseline, plan)

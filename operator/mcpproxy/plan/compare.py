@@ -56,7 +56,9 @@ async def plan_running_proxy(
     except ManifestError as error:
         reason = redact_values(str(error), headers).replace("spec.backends[0].", "")
         raise ManifestError(f"--against: {reason}") from None
-    plan = await build_plan(configuration, options, CollectOptions(deadline))
+    plan = await build_plan(
+        configuration.proxy, configuration.directory, options, CollectOptions(deadline)
+    )
     if plan["failed"]:
         message = plan["backends"][0].get("message", "the backend is not healthy")
         message = redact_values(message, headers)

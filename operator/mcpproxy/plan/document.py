@@ -4,9 +4,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from mcpproxy.api.constants import LIST_FAILED
 from mcpproxy.api.v1alpha1 import ObjectMeta, OnClash
 from mcpproxy.api.v1alpha1.catalog import CatalogSpec
-from mcpproxy.api.v1alpha1.status import LIST_FAILED, BackendStatus
+from mcpproxy.api.v1alpha1.status import BackendStatus
 from mcpproxy.plan.approval import check_approval, withheld_components
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.component_filter import ComponentFilter

@@ -16,6 +16,7 @@ from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.api.v1alpha1.status import BackendStatus
 from mcpproxy.proxy.core.errors import ProtocolError, Unreachable
 from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
+from mcpproxy.proxy.core.reports import BackendReport
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.kinds import BY_METHOD
@@ -62,11 +63,11 @@ def path_of(directory: Path, namespace: str | None, proxy: str, backend: str) ->
 
 
 def write_saved_lists(
-    path: Path, status: BackendStatus, server: Message, lists: Mapping[str, list[Message]]
+    path: Path, status: BackendReport, server: Message, lists: Mapping[str, list[Message]]
 ) -> None:
     """Write the file of a backend. Raise OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    status_fields = status.model_dump(by_alias=True, exclude_none=True)
+    status_fields = status.to_manifest()
     content = {"version": VERSION, "status": status_fields, "greeting": server, "lists": lists}
     path.write_bytes(jsonrpc.encode(content) + b"\n")
 

@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from mcpproxy.api.defaults import HealthPolicy, clash_policy, denied_extensions, health_policy
-from mcpproxy.api.v1alpha1 import Audit, Authorization, MCPProxy, MCPProxySpec
-from mcpproxy.api.v1alpha1 import Tracing as TracingSpec
 from mcpproxy.proxy.config.options import RuntimeOptions
-from mcpproxy.proxy.config.targets import ProxyConfig
+from mcpproxy.proxy.config.proxy_config import ProxyConfig
 from mcpproxy.proxy.core.catalog.approval import ApprovalFilter
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
@@ -26,6 +24,8 @@ from mcpproxy.proxy.upstream.factory import build_backend
 from mcpproxy.proxy.upstream.mounted.values import MountedValues
 
 if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1 import Audit, Authorization, MCPProxy, MCPProxySpec
+    from mcpproxy.api.v1alpha1 import Tracing as TracingSpec
     from mcpproxy.proxy.call_limits.call_limits import CallLimits
     from mcpproxy.proxy.gateway.access_guard import AccessGuard
     from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
@@ -101,7 +101,7 @@ def build_gateway(configuration: ProxyConfig, options: RuntimeOptions, sealer: S
     )
 
 
-def _knows_users(spec: MCPProxySpec, options: RuntimeOptions) -> bool:
+def _knows_users(spec: "MCPProxySpec", options: RuntimeOptions) -> bool:
     """Return True if principals are those of users, to whom tasks belong."""
     parts = (spec.authorization, spec.authentication, spec.principal_from, options.principal_from)
     return any(part is not None for part in parts)
@@ -116,7 +116,7 @@ def _recent_calls(options: RuntimeOptions, tracing: "CallTracing | None") -> "Re
 
 
 def build_audited_requests(
-    spec: Audit | None, name: str, options: RuntimeOptions, catalog: Catalog
+    spec: "Audit | None", name: str, options: RuntimeOptions, catalog: Catalog
 ) -> "AuditedRequests | None":
     """Return the audit log of the proxy `name`; None without one."""
     if spec is None:
@@ -129,7 +129,7 @@ def build_audited_requests(
 
 
 def build_guard(
-    authorization: Authorization | None, catalog: Catalog, resolve: Mapping[str, str]
+    authorization: "Authorization | None", catalog: Catalog, resolve: Mapping[str, str]
 ) -> "tuple[AccessGuard | None, ExternalDecisions | None]":
     """Return the guard of a proxy and the client of its external service; None without them."""
     if authorization is None:
@@ -146,7 +146,7 @@ def build_guard(
     return guard, ExternalDecisions(external, tls, resolve)
 
 
-def _build_kept_results(spec: MCPProxySpec, sealer: Sealer) -> "KeptResults | None":
+def _build_kept_results(spec: "MCPProxySpec", sealer: Sealer) -> "KeptResults | None":
     results = [backend.results for backend in spec.backends]
     if not any(limit is not None and limit.on_larger == "Link" for limit in results):
         return None
@@ -156,7 +156,7 @@ def _build_kept_results(spec: MCPProxySpec, sealer: Sealer) -> "KeptResults | No
 
 
 def _build_limits(
-    proxy: MCPProxy, values: MountedValues, options: RuntimeOptions
+    proxy: "MCPProxy", values: MountedValues, options: RuntimeOptions
 ) -> "CallLimits | None":
     if proxy.spec.limits is None:
         return None
@@ -165,7 +165,7 @@ def _build_limits(
     return build_call_limits(proxy, proxy.spec.limits, values, options.instances)
 
 
-def _build_tracing(spec: TracingSpec, name: str, resolve: Mapping[str, str]) -> "CallTracing":
+def _build_tracing(spec: "TracingSpec", name: str, resolve: Mapping[str, str]) -> "CallTracing":
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     from mcpproxy.proxy.telemetry.collector_session import EXPORT_WITHIN, CollectorSession
@@ -177,7 +177,7 @@ def _build_tracing(spec: TracingSpec, name: str, resolve: Mapping[str, str]) -> 
     return CallTracing(exporter, name, VERSION, share)
 
 
-def _build_catalog(proxy: MCPProxySpec, events: BackendEvents) -> Catalog:
+def _build_catalog(proxy: "MCPProxySpec", events: BackendEvents) -> Catalog:
     spec, serves_clashes = proxy.catalog, clash_policy(proxy) == "First"
     if spec is None or spec.approved is None or spec.on_drift != "Withhold":
         return Catalog(serves_clashes=serves_clashes)

@@ -6,21 +6,24 @@ import logging
 import os
 import signal
 import sys
-from typing import Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 from mcpproxy.api.manifest_errors import ManifestError
-from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.proxy import process
-from mcpproxy.proxy.config.access import add_access
+from mcpproxy.proxy.config.from_arguments import start_reading
 from mcpproxy.proxy.config.options import MAX_PORT, RuntimeOptions
-from mcpproxy.proxy.config.targets import ProxyConfig, from_file, from_target
+from mcpproxy.proxy.config.proxy_config import ProxyConfig
 from mcpproxy.proxy.config.variables import Ask
 from mcpproxy.proxy.downstream.standard_streams import NothingToServe, OutputFailed
 from mcpproxy.proxy.run_options import WORKER_PORTS
-from mcpproxy.proxy.runtime import Runtime, reachable_address
-from mcpproxy.proxy.workers import supervisor
-from mcpproxy.proxy.workers.worker_process import WorkerStartFailed
+from mcpproxy.proxy.workers.ipc import WorkerStartFailed
 from mcpproxy.text_logs import is_terminal
+
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1 import MCPProxy
+    from mcpproxy.proxy.runtime import Runtime
+    from mcpproxy.proxy.workers.supervisor import Supervisor
 
 log = logging.getLogger("mcpproxy.run")
 
@@ -31,7 +34,7 @@ class RunView(Protocol):
     def log_handler(self) -> logging.Handler:
         """Return the handler for the log while the display is open."""
 
-    def serving(self, proxy: Runtime | supervisor.Supervisor, url: str, spec: MCPProxy) -> None:
+    def serving(self, proxy: "Runtime | Supervisor", url: str, spec: "MCPProxy") -> None:
         """Show a proxy, whose ports are open."""
 
     def close(self) -> None:
@@ -43,10 +46,11 @@ def main(args: argparse.Namespace, view: RunView | None = None, ask: Ask | None 
 
     `ask` asks the user for the inputs of an mcpServers file.
     """
+    read_configuration = start_reading(args, ask)
     handler = None if view is None else view.log_handler()
     process.log_to_stderr(args.log_level, log_format=args.log_format, handler=handler)
     try:
-        return _run(args, view, ask)
+        return _run(args, view, read_configuration)
     except EOFError:
         # The person ended the input instead of an answer.
         return process.INTERRUPTED
@@ -74,8 +78,13 @@ def _exit_code(error: Exception) -> int | None:
     return 2 if isinstance(error, ManifestError | ValueError | OSError) else None
 
 
-def _run(args: argparse.Namespace, view: RunView | None, ask: Ask | None) -> int:
-    configuration = _configuration(args, ask)
+def _run(
+    args: argparse.Namespace, view: RunView | None, read_configuration: Callable[[], ProxyConfig]
+) -> int:
+    # Both take time, and another process reads the configuration.
+    from mcpproxy.proxy.runtime import Runtime
+
+    configuration = read_configuration()
     options = _options(args)
     if args.workers > 1:
         if transport_of(args) == "stdio":
@@ -86,20 +95,20 @@ def _run(args: argparse.Namespace, view: RunView | None, ask: Ask | None) -> int
         return process.run(_serve_stdio(runtime))
 
     def serving() -> None:
-        _show(view, runtime, runtime.url, configuration.proxy)
+        _show(view, runtime, runtime.url, configuration)
 
     process.run(runtime.serve_http(serving))
     return process.INTERRUPTED if runtime.interrupted else 0
 
 
 def _show(
-    view: RunView | None, proxy: Runtime | supervisor.Supervisor, url: str, spec: MCPProxy
+    view: RunView | None, proxy: "Runtime | Supervisor", url: str, configuration: ProxyConfig
 ) -> None:
     """Show a proxy whose ports are open. Without a view, the log says where it serves."""
     if view is None:
         log.info("serving at %s", url)
     else:
-        view.serving(proxy, url, spec)
+        view.serving(proxy, url, configuration.proxy)
 
 
 def _run_workers(
@@ -108,9 +117,13 @@ def _run_workers(
     options: RuntimeOptions,
     view: RunView | None,
 ) -> int:
+    # Only a supervisor validates reports.
+    from mcpproxy.proxy.runtime import reachable_address
+    from mcpproxy.proxy.workers import supervisor
+
     def serving(workers: supervisor.Supervisor) -> None:
         address = reachable_address(options, options.port)
-        _show(view, workers, f"http://{address}{options.path}", configuration.proxy)
+        _show(view, workers, f"http://{address}{options.path}", configuration)
 
     log_format = "text" if process.logs_text(args.log_format) else "json"
     ports = _worker_ports(args)
@@ -119,7 +132,7 @@ def _run_workers(
     return process.INTERRUPTED if interrupted else 0
 
 
-async def _serve_stdio(runtime: Runtime) -> int:
+async def _serve_stdio(runtime: "Runtime") -> int:
     """Serve until the client closes the streams, SIGTERM or SIGINT; return the exit code."""
     loop, serving = asyncio.get_running_loop(), asyncio.current_task()
     assert serving is not None
@@ -164,33 +177,6 @@ def _worker_ports(args: argparse.Namespace) -> list[int]:
                 " port"
             )
     return ports
-
-
-def _configuration(args: argparse.Namespace, ask: Ask | None) -> ProxyConfig:
-    if args.target is None and args.file is None:
-        raise ManifestError(
-            "exactly one of TARGET and -f MANIFEST is required, such as mcpproxy run"
-            " https://mcp.example.com/mcp or mcpproxy run mcp.json"
-        )
-    if args.target is not None and args.file is not None:
-        raise ManifestError(
-            f"exactly one of TARGET and -f MANIFEST is required, found {args.target} and"
-            f" {args.file}; run one process for each"
-        )
-    if args.file is None:
-        configuration = from_target(args.target, ask, args.header, args.name)
-        return add_access(configuration, args.access, args.public_url)
-    for option, value in (
-        ("-H", args.header),
-        ("--name", args.name),
-        ("--access", args.access),
-        ("--public-url", args.public_url),
-    ):
-        if value:
-            raise ManifestError(
-                "the manifest of -f has these fields itself; set them there", option
-            )
-    return from_file(args.file, ask)
 
 
 def transport_of(args: argparse.Namespace) -> str:

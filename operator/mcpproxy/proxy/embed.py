@@ -8,7 +8,8 @@ from mcpproxy.proxy.bootstrap import (
 )
 from mcpproxy.proxy.config.access import with_access
 from mcpproxy.proxy.config.options import RuntimeOptions
-from mcpproxy.proxy.config.targets import ProxyConfig, from_backends, from_mcp_servers, from_target
+from mcpproxy.proxy.config.proxy_config import ProxyConfig
+from mcpproxy.proxy.config.targets import from_backends, from_mcp_servers, from_target
 from mcpproxy.proxy.core.access import AccessDenied
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.component_list import ComponentList

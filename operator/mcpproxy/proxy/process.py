@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import ctypes
-import linecache
 import logging
 import os
 import queue
@@ -43,8 +42,6 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
     work = reap_children(work)
     _tune_malloc()
     _raise_descriptors()
-    # Pydantic leaves the sources of the models here, from which it read docstrings.
-    linecache.clearcache()
     try:
         import uvloop
     except ImportError:

@@ -5,11 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from pydantic import ValidationError
-
 from mcpproxy.api import constants
 from mcpproxy.api.authority import parse_authority
-from mcpproxy.api.v1alpha1 import PrincipalFrom
 from mcpproxy.proxy.config.options import (
     DRAIN,
     parse_header,
@@ -194,6 +191,11 @@ def _count(text: str) -> int:
 
 
 def _header(text: str) -> str:
+    # Most processes do without this option, and without pydantic.
+    from pydantic import ValidationError
+
+    from mcpproxy.api.v1alpha1 import PrincipalFrom
+
     try:
         return PrincipalFrom(header=text).header
     except ValidationError as error:

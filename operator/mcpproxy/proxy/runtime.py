@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Final
 
 from mcpproxy.api.authority import join_host_port
 from mcpproxy.api.defaults import profiles_are_enabled
-from mcpproxy.api.v1alpha1.status import PodReport
 from mcpproxy.proxy import sealing_keys as key_files
 from mcpproxy.proxy.admin.app import AdminApp
 from mcpproxy.proxy.admin.readiness import check_endpoint
 from mcpproxy.proxy.bootstrap import VERSION, build_gateway, build_host_policy
 from mcpproxy.proxy.config.options import RuntimeOptions
-from mcpproxy.proxy.config.targets import ProxyConfig
+from mcpproxy.proxy.config.proxy_config import ProxyConfig
 from mcpproxy.proxy.core.catalog.digests import differences
 from mcpproxy.proxy.core.identity import ANONYMOUS, Identity
+from mcpproxy.proxy.core.reports import InstanceReport
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.downstream.access.authenticated import READINESS, AuthenticatedEndpoint
 from mcpproxy.proxy.downstream.access.principals import Principals
@@ -100,14 +100,14 @@ class Runtime:
         if self._owns_gateway:
             await self.gateway.close()
 
-    def report(self) -> PodReport:
+    def report(self) -> InstanceReport:
         """Return the report for the operator."""
         backends = self.gateway.backends
         is_complete = all(backend.watch.known for backend in backends.values())
         catalog = self.gateway.catalog
         spec = self._configuration.proxy.spec.catalog if self._configuration else None
         approved = spec.approved if spec else None
-        return PodReport(
+        return InstanceReport(
             config_hash=self._configuration.hash if self._configuration else "",
             version=VERSION,
             backends=[backends[name].status() for name in sorted(backends)],

@@ -1,4 +1,6 @@
-"""Failures of a pass as reasons for the status."""
+"""Outcomes of passes, and their failures as reasons for the status."""
+
+from dataclasses import dataclass
 
 from mcpproxy.cluster.errors import ClusterError, Conflict, Forbidden, Unavailable
 from mcpproxy.cluster.resources import ProxyKey
@@ -6,6 +8,22 @@ from mcpproxy.reconcile.snapshot import Snapshot
 from mcpproxy.status import reasons
 from mcpproxy.status.inputs import ConditionReason
 from mcpproxy.status.rejections import explain_rejection
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The result of bringing the children to the state that the spec requests."""
+
+    snapshot: Snapshot
+    """The snapshot with the children that resulted."""
+    blocked: ConditionReason | None = None
+    """Reason for which the children could not be written."""
+    pending_changes: tuple[str, ...] = ()
+    """Kinds and names of the children that a suspended MCPProxy would change."""
+    requeue_after: float | None = None
+    """Seconds until another pass although nothing changes."""
+    error: Exception | None = None
+    """Error that ended the pass: it is retried after the status is written."""
 
 
 class Failures:

@@ -5,7 +5,7 @@ time, any number of times, and writes nothing if nothing differs.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -20,7 +20,7 @@ from mcpproxy.cluster.token_keys import TokenKeyReader
 from mcpproxy.desired import BuildOptions, OwnerRef, build
 from mcpproxy.reconcile.children import ChildWriter
 from mcpproxy.reconcile.deletion import Deletions
-from mcpproxy.reconcile.failures import Failures, describe_unread, first_error
+from mcpproxy.reconcile.failures import Failures, Outcome, describe_unread, first_error
 from mcpproxy.reconcile.object_views import pod_address
 from mcpproxy.reconcile.ownership import PodOwnership
 from mcpproxy.reconcile.plan import Plan, make_plan
@@ -32,23 +32,6 @@ from mcpproxy.reconcile.status_updates.status_write_health import (
     await_writes,
 )
 from mcpproxy.reconcile.status_updates.status_writer import StatusWriter, stored_status
-from mcpproxy.status.inputs import ConditionReason
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The result of bringing the children to the state that the spec requests."""
-
-    snapshot: Snapshot
-    """The snapshot with the children that resulted."""
-    blocked: ConditionReason | None = None
-    """Reason for which the children could not be written."""
-    pending_changes: tuple[str, ...] = ()
-    """Kinds and names of the children that a suspended MCPProxy would change."""
-    requeue_after: float | None = None
-    """Seconds until another pass although nothing changes."""
-    error: Exception | None = None
-    """Error that ended the pass: it is retried after the status is written."""
 
 
 class Reconciler:

@@ -5,7 +5,6 @@ import re
 import sys
 from typing import Any, NoReturn
 
-from mcpproxy.api.field_messages import did_you_mean
 from mcpproxy.api.manifest_errors import MAX_PROBLEM
 from mcpproxy.api.untrusted_text import clean_text
 
@@ -22,6 +21,9 @@ class CommandParser(argparse.ArgumentParser):
 
     def _suggest(self, message: str) -> str:
         """Return the command or option that was probably meant."""
+        # Commands that are spelled correctly do without pydantic.
+        from mcpproxy.api.field_messages import did_you_mean
+
         if not re.search(r"unrecognized arguments|invalid choice", message):
             return ""
         choices = [option for action in self._actions for option in action.option_strings]

@@ -3,9 +3,9 @@
 The same contract tests run against it and against a real API server.
 """
 
-import copy
+import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object, Objects
@@ -22,6 +22,7 @@ from mcpproxy.testing.fake_managed_fields import (
 )
 
 Key = tuple[str, str, str]
+_Json = TypeVar("_Json")
 
 
 class FakeCluster:
@@ -88,7 +89,7 @@ class FakeCluster:
             raise self.unreadable[path]
         if path not in self.documents:
             raise NotFound(f"the server has no {path}")
-        return copy.deepcopy(self.documents[path])
+        return _copy(self.documents[path])
 
     async def replace(self, manifest: Object) -> Object:
         """Replace an object; raise Conflict if it has changed since it was read."""
@@ -136,7 +137,7 @@ class FakeCluster:
         """Create or replace an object without the operator: `manager` owns its fields."""
         key = _key(manifest)
         live = self.objects.get(key)
-        stored = copy.deepcopy(manifest)
+        stored = _copy(manifest)
         stored["metadata"].pop("managedFields", None)
         if live is None:
             self._version += 1
@@ -151,7 +152,7 @@ class FakeCluster:
                 fields -= changed
         self._owned.setdefault((key, manager, ""), set()).update(changed & set(field_paths(stored)))
         self._store(key, stored)
-        return copy.deepcopy(stored)
+        return _copy(stored)
 
     def remove(self, kind: ResourceKind, namespace: str, name: str) -> None:
         """Delete an object, as a user or the garbage collector does."""
@@ -175,7 +176,7 @@ class FakeCluster:
             set(field_paths(manifest)),
             self._owned.get((key, manager, subresource), set()),
         )
-        stored = copy.deepcopy(live) if live is not None else _identity(manifest)
+        stored = _copy(live) if live is not None else _identity(manifest)
         self._take_over(key, manager, subresource, fields, manifest, stored, force)
         for path in sorted(before - fields, key=len):
             if not self._held_by_others(key, manager, subresource, path):
@@ -236,7 +237,7 @@ class FakeCluster:
         self.objects[key] = stored
 
     def _read(self, key: Key) -> Object | None:
-        live = copy.deepcopy(self.objects.get(key))
+        live = _copy(self.objects.get(key))
         if live is not None:
             live["metadata"]["managedFields"] = [
                 {
@@ -268,6 +269,12 @@ class _Write:
     def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
         if failed is None:
             self._cluster.after_write(self._request)
+
+
+def _copy(value: _Json) -> _Json:
+    """Return a copy of a JSON value, as a response has it."""
+    result: _Json = json.loads(json.dumps(value))
+    return result
 
 
 def _key(manifest: Object) -> Key:

@@ -61,7 +61,7 @@ async def scene() -> AsyncIterator[Scene]:
 
 async def test_a_pod_without_a_first_attempt_is_not_settled(scene: Scene) -> None:
     assert not scene.fleet.view("p1").settled
-    assert not scene.fleet.view("never heard of").settled
+    assert not scene.fleet.view("never seen").settled
 
 
 async def test_a_report_is_stored_and_announced(scene: Scene) -> None:

@@ -18,9 +18,9 @@ from tests.support.collector import Collector
 LONG = 3 * os.sysconf("SC_PAGE_SIZE")
 
 
-def as_it_is(record: bytes) -> bytes:
-    """Encode a record that is encoded already."""
-    return record
+def as_it_is(records: Sequence[bytes]) -> list[bytes]:
+    """Encode records that are encoded already."""
+    return [*records]
 
 
 def put(queue: RecordQueue[bytes], record: bytes) -> None:
@@ -36,6 +36,25 @@ async def test_records_reach_the_descriptor_in_their_order() -> None:
     await queue.close()
     os.close(target)
     assert [int(line) for line in _read_all(source).splitlines()] == list(range(100))
+
+
+async def test_one_thread_delivers_all_batches_and_ends_with_the_queue() -> None:
+    threads: list[threading.Thread] = []
+    loop, delivered = asyncio.get_running_loop(), asyncio.Event()
+
+    def deliver(records: Sequence[bytes]) -> None:
+        threads.append(threading.current_thread())
+        loop.call_soon_threadsafe(delivered.set)
+
+    queue = RecordQueue(deliver, as_it_is, pause=0)
+    for number in range(3):
+        put(queue, b"%d" % number)
+        await delivered.wait()
+        delivered.clear()
+    await queue.close()
+    assert len({*threads}) == 1
+    await asyncio.to_thread(threads[0].join, 10)
+    assert not threads[0].is_alive()
 
 
 async def test_records_beyond_the_backlog_are_dropped_and_counted() -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from mcpproxy.proxy.audit.audit_log import AuditLog
 from mcpproxy.proxy.audit.record import RequestOutcome, Subject, encode_caller, encode_subject
 from mcpproxy.proxy.audit.redaction import Redaction
 from mcpproxy.proxy.core.identity import ANONYMOUS, Identity
+from mcpproxy.proxy.protocol.jsonrpc import decode_object
 
 
 def _caller(identity: Identity, info: bytes | None = None) -> bytes:
@@ -120,6 +122,15 @@ async def test_equal_arguments_have_equal_digests_whatever_their_order_and_spaci
     item = await _one(b'{"a": 1, "b": [2, "\\u00e9"]}')
     other = await _one('{"b":[2,"é"],"a":1}'.encode())
     assert item["argumentsDigest"] == other["argumentsDigest"]
+
+
+async def test_records_that_wait_keep_no_request_in_memory() -> None:
+    log = AuditLog(Audit(), "tools", Delivered(), lambda: 0.0)
+    body = b'{"arguments":{"title":"x"},"other":"' + b"x" * 1000 + b'"}'
+    references = sys.getrefcount(body)
+    log.record("call", ALICE, TOOL, OK, arguments=decode_object(body)["arguments"])
+    assert sys.getrefcount(body) == references
+    await log.close()
 
 
 async def test_arguments_are_omitted_if_the_policy_says_none() -> None:

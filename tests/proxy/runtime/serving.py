@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mcpproxy.api import manifest
 from mcpproxy.api.v1alpha1.status import PodReport
 from mcpproxy.proxy.config.options import RuntimeOptions
-from mcpproxy.proxy.config.targets import ProxyConfig
+from mcpproxy.proxy.config.proxy_config import ProxyConfig
 from mcpproxy.proxy.runtime import Runtime
 from mcpproxy.proxy.sockets import AdminServer
 from scripts.ports import ports_in_a_row

@@ -250,7 +250,7 @@ async def test_two_classes_interleaved_never_see_the_lists_of_each_other() -> No
             for n, tool in _TOOLS
             for era in ("legacy", "modern")
         ]
-        for _ in range(20):
+        for _ in range(6):
             for who, tool in callers:
                 assert await who.listed("tools") == [f"a_{tool}", f"b_{tool}"]
                 assert await who.may_use("tools", f"a_{tool}")

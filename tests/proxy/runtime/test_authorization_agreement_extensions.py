@@ -53,7 +53,7 @@ def _backend() -> Extended:
     )
 
 
-@pytest.mark.parametrize("instances", [1, 3])
+@pytest.mark.parametrize("instances", [1, pytest.param(3, marks=pytest.mark.slow)])
 @given(authorization=authorizations())
 @EXAMPLES
 async def test_skills_tasks_and_watched_resources_are_those_that_a_plan_shows(
@@ -83,8 +83,8 @@ async def test_skills_tasks_and_watched_resources_are_those_that_a_plan_shows(
                 assert await _listed_skills(who) == resources, authorization
                 used = [uri for uri in every if "result" in last(await _skill(who, uri))]
                 assert used == resources, authorization
-                heard = await _acknowledged(who, resourceSubscriptions=[*every, "x://unknown"])
-                assert sorted(heard.get("resourceSubscriptions", [])) == resources, authorization
+                received = await _acknowledged(who, resourceSubscriptions=[*every, "x://unknown"])
+                assert sorted(received.get("resourceSubscriptions", [])) == resources, authorization
                 await _check_tasks(who, tasks, proxy, identity, tools[1])
 
 
@@ -141,8 +141,8 @@ async def _check_tasks(
     for task in own:
         assert last(await _send(who, "tasks/get", task, taskId=task))["result"]["taskId"] == task
     if own:
-        heard = await _acknowledged(who, taskIds=own)
-        assert sorted(heard["taskIds"]) == sorted(own)
+        received = await _acknowledged(who, taskIds=own)
+        assert sorted(received["taskIds"]) == sorted(own)
     for name, backend in proxy.runtime.gateway.backends.items():
         earlier = backend.names.tasks.to_downstream("earlier", identity.principal)
         foreign = backend.names.tasks.to_downstream("foreign", "somebody")
@@ -150,5 +150,5 @@ async def _check_tasks(
         assert ("result" in last(await _send(who, "tasks/get", earlier, taskId=earlier))) is uses
         refused = last(await _send(who, "tasks/get", foreign, taskId=foreign))
         assert refused["error"]["message"] == f"unknown task: {foreign}"
-        heard = await _acknowledged(who, taskIds=[earlier, foreign])
-        assert heard.get("taskIds", []) == ([earlier] if uses else [])
+        received = await _acknowledged(who, taskIds=[earlier, foreign])
+        assert received.get("taskIds", []) == ([earlier] if uses else [])

@@ -134,14 +134,14 @@ async def test_log_messages_reach_a_legacy_client_that_set_no_level(proxy: Any, 
     base = await stack.enter_async_context(serving(_shaped()))
     running = await proxy({"name": "p", "url": f"{base}/mcp"})
     await running.until("p", "Healthy")
-    heard = []
+    received = []
 
     async def logged(params: Any) -> None:
-        heard.append((params.level, params.data))
+        received.append((params.level, params.data))
 
     async with Client(running.url, mode="legacy", logging_callback=logged) as client:
         await client.call_tool("p_list", {})
-    assert heard == [("info", "list")]
+    assert received == [("info", "list")]
 
 
 async def test_log_messages_that_are_not_forwarded_are_not_requested(

@@ -176,15 +176,15 @@ async def test_a_server_request_across_eras_is_forwarded_without_a_waiting_task(
         await called(client, "legacy")
         question = {"method": "elicitation/create", "params": ASKED["params"]}
         backend.result = {"resultType": "input_required", "inputRequests": {"q": question}}
-        heard: list[Any] = []
+        received: list[Any] = []
         async for message in client.messages(rpc("tools/call", {"name": "p_x"}, "mine")):
-            heard.append(message)
+            received.append(message)
             if "method" in message:
                 backend.result = TEXT
                 answer = {"jsonrpc": "2.0", "id": message["id"], "result": {"action": "decline"}}
                 assert (await client.post(answer)).status_code == 202
-        assert [item.get("method") for item in heard] == ["elicitation/create", None]
-        assert heard[1]["result"]["content"] == TEXT["content"]
+        assert [item.get("method") for item in received] == ["elicitation/create", None]
+        assert received[1]["result"]["content"] == TEXT["content"]
         assert len(backend.calls) == 3
         assert backend.calls[2]["params"]["inputResponses"] == {"q": {"action": "decline"}}
 

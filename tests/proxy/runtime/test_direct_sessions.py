@@ -25,15 +25,15 @@ async def test_messages_on_the_session_stream_during_a_call_reach_the_calling_cl
             backend.say(session, {**LOGGED, "params": {"level": "info", "data": 2}})
             if not at_once:
                 await backend.streams[session].drain()
-                await soon(lambda: heard, "the message on its way to the client")
+                await soon(lambda: received, "the message on its way to the client")
 
-        heard: list[Any] = []
+        received: list[Any] = []
         backend.before = before
         async for message in client.messages(rpc("tools/call", {"name": "p_x"}, "mine")):
-            heard += [message]
-        assert [item["params"]["data"] for item in heard[:2]] == [1, 2]
-        assert heard[2]["result"]["content"] == TEXT["content"]
-        assert len(heard) == 3
+            received += [message]
+        assert [item["params"]["data"] for item in received[:2]] == [1, 2]
+        assert received[2]["result"]["content"] == TEXT["content"]
+        assert len(received) == 3
         assert len(backend.calls) == 2
 
 
@@ -49,13 +49,13 @@ async def test_a_server_request_on_the_session_stream_reaches_the_calling_client
             await soon(lambda: backend.answers, "the answer of the client")
 
         backend.before = before
-        heard: list[Any] = []
+        received: list[Any] = []
         async for message in client.messages(rpc("tools/call", {"name": "p_x"}, "mine")):
-            heard.append(message)
+            received.append(message)
             if "method" in message:
                 answer = {"jsonrpc": "2.0", "id": message["id"], "result": {"action": "decline"}}
                 assert (await client.post(answer)).status_code == 202
-        assert [item.get("method") for item in heard] == ["elicitation/create", None]
+        assert [item.get("method") for item in received] == ["elicitation/create", None]
         assert backend.answers == [{"jsonrpc": "2.0", "id": "q", "result": {"action": "decline"}}]
         assert len(backend.calls) == 2
 

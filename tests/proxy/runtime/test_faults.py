@@ -22,7 +22,7 @@ from tests.proxy.runtime.shaped import ByHand, called, plain
 from tests.proxy.runtime.test_failures import silent
 from tests.proxy.runtime.test_tls_fields import AUTHORITY, CA, HOST
 from tests.proxy.runtime.test_tls_fields import Stage as TlsStage
-from tests.proxy.runtime.waiting import eventually
+from tests.proxy.runtime.waiting import STEP, eventually
 
 pytestmark = LIVE
 KINDS = ("legacy", "modern", "Isolated")
@@ -63,6 +63,7 @@ async def _undisturbed(client: Raw, kind: str, calling: "asyncio.Task[Any]", pau
         assert "result" in answer, answer
         assert time.perf_counter() - started < pause
         count += 1
+        await asyncio.wait([calling], timeout=STEP)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -27,7 +27,7 @@ def ask(own):
     params = {"messages": [], "maxTokens": 1, "_meta": meta}
     say(id=own, method="sampling/createMessage", params=params)
 
-heard, call = [], None
+received, call = [], None
 for line in sys.stdin:
     got = json.loads(line)
     method = got.get("method")
@@ -41,11 +41,11 @@ for line in sys.stdin:
         ask("kept")
         ask("taken-back")
     elif method is None:
-        heard.append(line.strip())
-        text = json.dumps(heard)
+        received.append(line.strip())
+        text = json.dumps(received)
         say(id=call, result={"content": [{"type": "text", "text": text}]})
     elif method.startswith("notifications/") and method != "notifications/initialized":
-        heard.append(line.strip())
+        received.append(line.strip())
         if method == "notifications/x-vendor/seen":
             params = {"requestId": "taken-back", "reason": "r"}
             say(method="notifications/cancelled", params=params)

@@ -9,6 +9,7 @@ import pytest
 from mcpproxy.proxy.admin import profile
 from tests.proxy.runtime.raw import Raw
 from tests.proxy.runtime.serving import LIVE
+from tests.proxy.runtime.waiting import STEP
 
 pytestmark = LIVE
 ENABLED = {"monitoring": {"profiling": "Enabled"}}
@@ -30,6 +31,7 @@ async def test_a_profile_shows_the_functions_that_serve_calls(
     while not profiling.done():
         arguments = {"token": "secret-argument"}
         await client.call("tools/call", "p_echo", name="p_echo", arguments=arguments)
+        await asyncio.wait([profiling], timeout=STEP)
     answer = await profiling
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"

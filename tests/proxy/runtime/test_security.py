@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -16,11 +17,13 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from mcpproxy.proxy.config.options import RuntimeOptions
+from mcpproxy.proxy.config.proxy_config import ProxyConfig
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.runtime import Runtime
 from tests.proxy.byhand import served
 from tests.proxy.runtime.raw import MODERN, Raw, last
-from tests.proxy.runtime.serving import LIVE, configuration, free_port, proxied, serving
+from tests.proxy.runtime.serving import LIVE, free_port, proxied, serving
+from tests.support.builders import an_mcpproxy
 
 pytestmark = LIVE
 RESERVED = range(-32099, -32019)
@@ -102,12 +105,11 @@ async def test_s3_the_proxy_serves_only_this_machine_by_default() -> None:
 
 
 async def test_s3_other_machines_are_served_only_under_configured_names() -> None:
-    config = configuration({"name": "p", "url": f"http://127.0.0.1:{free_port()}/mcp"})
-    nameless = config.proxy.model_copy(
-        update={"metadata": config.proxy.metadata.model_copy(update={"namespace": None})}
+    proxy = an_mcpproxy(
+        namespace=None, backends=[{"name": "p", "url": f"http://127.0.0.1:{free_port()}/mcp"}]
     )
     everywhere = RuntimeOptions(host="0.0.0.0", port=free_port())
-    runtime = Runtime(type(config)(nameless, config.hash, config.directory), everywhere)
+    runtime = Runtime(ProxyConfig(proxy, "0" * 64, Path.cwd()), everywhere)
     with pytest.raises(ValueError, match="--allowed-host"):
         await runtime.serve_http()
 

@@ -68,13 +68,13 @@ async def _clients(backend_stage: tuple[ByHand, Raw], more: int) -> list[Raw]:
 
 async def _heard(client: Raw, who: str, answers: Any = None) -> list[Any]:
     """All messages of the answer to a call; questions are answered."""
-    heard = []
+    received = []
     async for message in client.messages(_call(who)):
-        heard.append(message)
+        received.append(message)
         if "method" in message and "id" in message:
             reply = {"jsonrpc": "2.0", "id": message["id"], "result": answers}
             assert (await client.post(reply)).status_code == 202
-    return heard
+    return received
 
 
 @pytest.mark.parametrize("warm", [True, False])
@@ -138,8 +138,8 @@ async def test_s9_messages_on_the_stream_of_a_session_are_dropped_while_two_clie
         backend.say(routing.session, ASKED)
         await soon(lambda: backend.answers, "the answer to the question")
         routing.may.set()
-        for heard in await asyncio.gather(*calls):
-            assert [message.get("method") for message in heard] == [None]
+        for received in await asyncio.gather(*calls):
+            assert [message.get("method") for message in received] == [None]
         assert unattributed["log"] == before["log"] + 1
         assert unattributed["request"] == before["request"] + 1
         (answer,) = backend.answers
@@ -169,8 +169,8 @@ async def test_s9_progress_on_the_stream_of_the_session_reaches_the_call_that_it
         backend.say(routing.session, {"jsonrpc": "2.0", "id": "p", "method": "ping"})
         await soon(lambda: backend.answers, "the answer to the ping")
         routing.may.set()
-        for who, heard in zip(names, await asyncio.gather(*calls), strict=True):
-            told, answer = heard
+        for who, received in zip(names, await asyncio.gather(*calls), strict=True):
+            told, answer = received
             assert told["params"] == {"progressToken": 1, "progress": 1, "message": who}
             assert answer["result"]["content"][0]["text"] == who
 
@@ -207,9 +207,9 @@ async def test_s9_messages_on_the_stream_of_a_call_reach_its_client_unless_they_
 
         backend.writes = written
         calls = [_heard(c, w, {"who": w}) for c, w in zip(clients, names, strict=True)]
-        for who, heard in zip(names, await asyncio.gather(*calls), strict=True):
-            assert heard[-1]["result"]["content"][0]["text"] == who
-            about = [m["params"].get("data") or m["params"]["message"] for m in heard[:-1]]
+        for who, received in zip(names, await asyncio.gather(*calls), strict=True):
+            assert received[-1]["result"]["content"][0]["text"] == who
+            about = [m["params"].get("data") or m["params"]["message"] for m in received[:-1]]
             assert about == [who] * 3
         for answer in backend.answers:
             assert answer["id"] == f"q-{answer['result']['who']}"

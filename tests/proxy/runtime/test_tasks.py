@@ -148,11 +148,11 @@ async def test_notifications_of_tasks_have_the_id_that_the_client_knows(world: W
     client = await world.asker(running)
     shown = (await client.result("tools/call", {"name": "b_t"}))["taskId"]
     told: list[Any] = []
-    heard = asyncio.Event()
+    received = asyncio.Event()
 
     async def on_message(message: dict[str, Any]) -> None:
         told.append(message)
-        heard.set()
+        received.set()
 
     meta = {
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -164,14 +164,14 @@ async def test_notifications_of_tasks_have_the_id_that_the_client_knows(world: W
         client.client.exchange(json.dumps(body).encode(), on_message=on_message)
     )
     async with asyncio.timeout(10):
-        await heard.wait()
+        await received.wait()
     assert told[0]["params"]["notifications"] == {"taskIds": [shown]}
-    heard.clear()
+    received.clear()
     state = _task("t-1", "completed", result={"content": [LINK]})
     note = {"jsonrpc": "2.0", "method": "notifications/tasks", "params": state}
     two.backend.broadcast(json.dumps(note))
     async with asyncio.timeout(10):
-        await heard.wait()
+        await received.wait()
     params = told[1]["params"]
     assert params["taskId"] == shown
     assert params["result"]["content"][0]["uri"] == "file://b/a"

@@ -19,7 +19,12 @@ from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import RpcError
 from mcpproxy.proxy.protocol.kinds import TOOLS, ComponentKind
 from mcpproxy.proxy.protocol.revisions import LATEST_MODERN
-from mcpproxy.proxy.telemetry.operation_durations import BOUNDS, OTHER, OperationDurations
+from mcpproxy.proxy.telemetry.operation_durations import (
+    BOUNDS,
+    KEPT_UNLISTED,
+    OTHER,
+    OperationDurations,
+)
 from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
 
 CLIENT = ClientIdentity("2025-11-25")
@@ -160,6 +165,24 @@ def test_names_that_no_backend_lists_are_counted_together(hostile: str) -> None:
     assert {labels["gen_ai_tool_name"] for labels in samples(durations, "client")} == {OTHER}
     assert len(samples(durations, "server")) == 1
     assert not durations._calls
+
+
+def test_a_name_is_a_label_from_the_time_at_which_a_list_shows_it() -> None:
+    shown: set[str] = set()
+    durations = OperationDurations(lambda kind, name: "b" if name in shown else None)
+    for _ in range(2):
+        durations.end_call(call("t"), CLIENT, b"{}", True)
+    shown.add("t")
+    durations.end_call(call("t"), CLIENT, b"{}", True)
+    assert count(durations, "client", gen_ai_tool_name=OTHER) == 2
+    assert count(durations, "client", gen_ai_tool_name="t") == 1
+
+
+def test_names_that_clients_invent_are_not_remembered_without_bound() -> None:
+    durations = OperationDurations(lambda kind, name: None)
+    for number in range(3 * KEPT_UNLISTED):
+        durations.end_call(call(f"x{number}"), CLIENT, b"{}", True)
+    assert len(durations._unlisted) <= KEPT_UNLISTED
 
 
 def test_methods_and_revisions_that_mcp_does_not_define_are_counted_together() -> None:

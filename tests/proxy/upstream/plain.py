@@ -8,8 +8,8 @@ from typing import Any
 
 from msgspec import Raw
 
-from mcpproxy.api.defaults import BackendSettings
-from mcpproxy.library.sessions.backend_factory import default_health, default_settings
+from mcpproxy.api.defaults import BackendSettings, default_settings
+from mcpproxy.library.sessions.backend_factory import default_health
 from mcpproxy.proxy.bootstrap import build_backend_context
 from mcpproxy.proxy.config.options import RuntimeOptions
 from mcpproxy.proxy.core.catalog.catalog import Catalog

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mcpproxy.api.v1alpha1.catalog import approved_hash
+from mcpproxy.api.catalog_digests import approved_hash
 from mcpproxy.api.v1alpha1.status import CatalogDrift, DriftedComponents
 from mcpproxy.status.compute import find_condition
 from mcpproxy.status.events import find_transitions

@@ -6,10 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
-_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+from mcpproxy.api.kubernetes.durations import DURATION_PATTERN, parse_duration
+
 _POWERS = (-9, -6, -3, 3, 6, 9, 12, 15, 18)
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _NUMBER = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
 # An exponent of three digits exceeds any real resource and cannot overflow a Decimal.
 _QUANTITY = rf"^([+-]?{_NUMBER})([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]{{1,3}}|)$"
@@ -22,16 +21,6 @@ _FACTORS = {
 _MAX_DURATION_LENGTH = 32
 MIN_POSITIVE_DURATION = 0.001
 MAX_DURATION = 24 * 3600.0
-
-
-def parse_duration(duration: str) -> float:
-    """Return the seconds of a duration such as `300s`, `1m30s` or `250ms`.
-
-    Raise ValueError if the text is not a duration.
-    """
-    if not re.fullmatch(DURATION_PATTERN, duration):
-        raise ValueError(f"{duration!r} is not a duration; use a format such as 5s, 1m30s or 250ms")
-    return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(duration))
 
 
 def _check_at_most_a_day(duration: str) -> str:

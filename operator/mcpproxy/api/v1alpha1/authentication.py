@@ -16,6 +16,7 @@ from mcpproxy.api.v1alpha1.access.urls import (
     https_rule,
 )
 from mcpproxy.api.v1alpha1.references import KeyRef, ValueFrom
+from mcpproxy.api.v1alpha1.tls import Tls
 
 _NO_METHOD: Final = "needs at least one of jwt, serviceAccounts and apiKeys"
 _ISSUER_ONCE: Final = "two entries have the issuer {}"
@@ -61,6 +62,16 @@ class JwtIssuer(ApiModel):
     pods and that Service can then forge any identity. Default: false."""
     claims: TokenClaims | None = None
     """Claims that name the caller. Default: each field's own default."""
+
+    @property
+    def tls(self) -> Tls | None:
+        """TLS settings for the issuer's servers; None for the defaults."""
+        return None if self.ca_from is None else Tls(ca_from=self.ca_from)
+
+    @property
+    def claim_names(self) -> TokenClaims:
+        """Claims that name the caller, without the defaults."""
+        return self.claims or TokenClaims()
 
     @model_validator(mode="after")
     def _check_https(self) -> Self:

@@ -1,37 +1,19 @@
 """Models of `spec.catalog`. Import them from `api.v1alpha1`."""
 
-import hashlib
-import json
-from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
 from mcpproxy.api.base import ApiModel, cel, cel_validation
+from mcpproxy.api.catalog_digests import CatalogDigests, approved_hash
 
 Digest = Annotated[str, Field(max_length=64, pattern=r"^[0-9a-f]{64}$")]
 Digests = Annotated[dict[str, Digest], Field(max_length=4096)]
-CatalogDigests = Mapping[str, Mapping[str, str]]
-"""Digests by kind of component (tools, prompts, resources, resourceTemplates), then by name or URI.
-
-Names and URIs are those that clients see. `component_digest` of the runtime computes the digests.
-"""
 OnDrift = Literal["Report", "Withhold"]
 
 _NO_SET: Final = (
     "onDrift Withhold requires approved: a hash alone does not show which components differ"
 )
-
-
-def approved_hash(digests: CatalogDigests) -> str:
-    """Return the SHA-256 of all component digests in hexadecimal, as in `status.catalogHash`.
-
-    The hashed text is a JSON object with sorted keys and no spaces. Kinds without components are
-    omitted.
-    """
-    digests_by_kind = {kind: dict(by_name) for kind, by_name in digests.items() if by_name}
-    text = json.dumps(digests_by_kind, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class ApprovedComponents(ApiModel):

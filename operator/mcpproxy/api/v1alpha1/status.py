@@ -11,12 +11,11 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field
 
 from mcpproxy.api.base import ApiModel
-from mcpproxy.api.untrusted_text import clean_text
+from mcpproxy.api.untrusted_text import clamp_count, cut_list, cut_text
 from mcpproxy.limits.limit import Limit
 from mcpproxy.limits.pods import (
     CONDITION_MESSAGE,
     REPORT_BACKENDS,
-    REPORT_COUNT,
     REPORT_ISSUERS,
     REPORT_KINDS,
     REPORT_MESSAGE,
@@ -31,45 +30,25 @@ ConditionStatus = Literal["True", "False", "Unknown"]
 
 NOT_SEEN: Final = -1
 """observedGeneration of an object that the operator has not seen yet."""
-NOT_LISTED: Final = "NotListed"
-"""Reason of a backend that became RateLimited before all of its components were listed."""
-LIST_FAILED: Final = "ListFailed"
-"""Reason of a Healthy backend some of whose lists could not be fetched."""
-CHANGE_STREAM_FAILED: Final = "ChangeStreamFailed"
-"""Reason of a Healthy backend whose change notifications cannot be received."""
 
 
 def _cut_text(limit: Limit) -> BeforeValidator:
     """Return a validator that cuts a text and replaces its control characters."""
-
-    def cut(value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        if len(value) > limit.value:
-            limit.record()
-        return clean_text(value, limit.value)
-
-    return BeforeValidator(cut)
+    return BeforeValidator(
+        lambda value: cut_text(value, limit) if isinstance(value, str) else value
+    )
 
 
 def _cut_list(limit: Limit) -> BeforeValidator:
     """Return a validator that keeps the first entries of a list."""
-
-    def cut(value: Any) -> Any:
-        if not isinstance(value, list) or len(value) <= limit.value:
-            return value
-        limit.record()
-        return value[: limit.value]
-
-    return BeforeValidator(cut)
+    return BeforeValidator(
+        lambda value: cut_list(value, limit) if isinstance(value, list) else value
+    )
 
 
 def _clamp_count(count: Any) -> Any:
     """Return the count, or the nearest permitted count."""
-    if not isinstance(count, int) or 0 <= count <= REPORT_COUNT.value:
-        return count
-    REPORT_COUNT.record()
-    return min(max(count, 0), REPORT_COUNT.value)
+    return clamp_count(count) if isinstance(count, int) else count
 
 
 _Word = Annotated[str, _cut_text(REPORT_WORD)]

@@ -62,7 +62,7 @@ class _PodStream(Generic[K]):
     view: PodReportState = NOT_ASKED
     error: str = ""
     """Error of the last attempt."""
-    heard_at: float = float("-inf")
+    reported_at: float = float("-inf")
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
@@ -99,7 +99,7 @@ class PodReportWatcher(Generic[K]):
         return len(self._streams)
 
     @property
-    def heard(self) -> int:
+    def reporting(self) -> int:
         """Number of pods with a report."""
         return sum(stream.view.report is not None for stream in self._streams.values())
 
@@ -168,7 +168,7 @@ class PodReportWatcher(Generic[K]):
 
     async def _attempt(self, stream: _PodStream[K]) -> float:
         """Read until the stream ends, and return the seconds until the next attempt."""
-        pod, heard_before = stream.address, stream.heard_at
+        pod, reported_before = stream.address, stream.reported_at
         try:
             await self._listen(stream)
             reason = "the pod closed the stream"
@@ -189,7 +189,7 @@ class PodReportWatcher(Generic[K]):
             return stream.retries.after_excess()
         stream.error = clean_text(reason, _ERROR_TEXT)
         log.debug("no report from pod %s: %s", pod.name, reason)
-        return stream.retries.after_end(heard=stream.heard_at != heard_before)
+        return stream.retries.after_end(has_reported=stream.reported_at != reported_before)
 
     def _lose(self, stream: _PodStream[K]) -> None:
         """Drop the report; the error of the first failed attempt stays until the next report."""
@@ -198,7 +198,7 @@ class PodReportWatcher(Generic[K]):
             self._set(stream, PodReportState(settled=True, report=None, error=stream.error))
 
     def _is_stale(self, stream: _PodStream[K]) -> bool:
-        return self._clock() - stream.heard_at >= self._limits.grace
+        return self._clock() - stream.reported_at >= self._limits.grace
 
     async def _listen(self, stream: _PodStream[K]) -> None:
         async with aclosing(self._reader.lines(stream.address)) as lines:
@@ -215,7 +215,7 @@ class PodReportWatcher(Generic[K]):
                 stream.lines.add()
                 if line:
                     self._set(stream, PodReportState(settled=True, report=_parse(line)))
-                stream.heard_at = self._clock()
+                stream.reported_at = self._clock()
                 wait = stream.pace.take(line)
                 # A buffered line is read without suspending, so let other tasks run first.
                 await (self._sleep(wait) if wait else asyncio.sleep(0))

@@ -27,10 +27,10 @@ class RetrySchedule:
         self._excesses = Backoff(FIRST_AFTER_EXCESS, LAST_AFTER_EXCESS)
         self._excess_at = float("-inf")
 
-    def after_end(self, *, heard: bool) -> float:
+    def after_end(self, *, has_reported: bool) -> float:
         """Return the pause in seconds after a stream ended, was rejected or fell silent."""
         now = self._clock()
-        if heard and now - self._fresh_at >= FRESH:
+        if has_reported and now - self._fresh_at >= FRESH:
             self._fresh_at = now
             self._ends.reset()
         return self._ends.record_failure()

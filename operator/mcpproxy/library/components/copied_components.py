@@ -5,9 +5,9 @@ from typing import Any, Final
 
 from msgspec import Raw
 
-from mcpproxy.api.defaults import BackendSettings
+from mcpproxy.api.defaults import BackendSettings, default_settings
 from mcpproxy.library.components.components import CopiedComponent
-from mcpproxy.library.sessions.backend_factory import BackendDefinition, default_settings
+from mcpproxy.library.sessions.backend_factory import BackendDefinition
 from mcpproxy.library.sessions.gateway_session import InProcessConnector, InProcessSession
 from mcpproxy.proxy.embed import (
     BY_METHOD,

@@ -1,11 +1,14 @@
-"""Definitions of backends, from which a server builds the backends of its gateway."""
+"""Definitions of backends, from which a server builds the backends of its gateway.
+
+The settings of absent fields are those of `api/defaults.py`.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from mcpproxy.api.defaults import BackendSettings, HealthPolicy, effective_settings, health_policy
-from mcpproxy.api.v1alpha1 import BackendSpec, MCPProxySpec
+from mcpproxy.api.defaults import BackendSettings, HealthPolicy, health_policy
+from mcpproxy.api.v1alpha1 import MCPProxySpec
 from mcpproxy.proxy.embed import (
     EVERYTHING,
     Backend,
@@ -18,11 +21,6 @@ from mcpproxy.proxy.embed import (
 ConnectorFactory = Callable[[BackendSettings, BackendContext, TaskSet], Connector]
 
 _EMPTY: Final = MCPProxySpec.model_construct(backends=[])
-
-
-def default_settings() -> BackendSettings:
-    """Return the settings of a backend for which nothing is configured. It has no prefix."""
-    return effective_settings(_EMPTY, BackendSpec.model_construct(name="backend", prefix=""))
 
 
 def default_health() -> HealthPolicy:

@@ -13,10 +13,9 @@ from mcp.client.session import ClientRequestContext
 from mcp_types import CONNECTION_CLOSED, REQUEST_TIMEOUT
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from mcpproxy.api.defaults import BackendSettings
+from mcpproxy.api.defaults import BackendSettings, default_settings
 from mcpproxy.library.client_handlers import to_wire
 from mcpproxy.library.fastmcp_objects import ConnectedClient
-from mcpproxy.library.sessions.backend_factory import default_settings
 from mcpproxy.library.targets import ServerTarget, reopenable, target_of
 from mcpproxy.proxy.embed import (
     BackendContext,

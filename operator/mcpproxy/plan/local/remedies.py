@@ -9,15 +9,17 @@ from typing import Final
 
 from mcpproxy.api.v1alpha1 import BackendSpec
 from mcpproxy.api.v1alpha1.status import BackendStatus
+from mcpproxy.proxy.core.reports import BackendReport
 
 _HEALTHY: Final = "Healthy"
 _LOOPBACK: Final = ("//127.", "//localhost", "//[::1]")
 
 
 def with_remedies(
-    statuses: Iterable[BackendStatus], specs: Iterable[BackendSpec]
+    reports: Iterable[BackendReport | BackendStatus], specs: Iterable[BackendSpec]
 ) -> list[BackendStatus]:
     """Return the statuses with a remedy at the end of each message, where one is known."""
+    statuses = (BackendStatus.model_validate(report.to_manifest()) for report in reports)
     by_name: Mapping[str, BackendSpec] = {spec.name: spec for spec in specs}
     return [_with_remedy(status, by_name.get(status.name)) for status in statuses]
 

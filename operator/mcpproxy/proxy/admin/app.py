@@ -10,7 +10,6 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from mcpproxy.api.authority import FOREIGN_HOST, is_rebound
-from mcpproxy.api.v1alpha1.status import PodReport
 from mcpproxy.proxy.admin.watchers import StatusWatchers
 from mcpproxy.proxy.config.options import AdminPage
 from mcpproxy.proxy.telemetry.metrics import CONTENT_TYPE
@@ -24,10 +23,17 @@ PAGE_METHODS = ["GET"]
 """Methods of the page; Starlette adds HEAD."""
 
 
+class StatusReport(Protocol):
+    """Report of an instance, or of a supervisor."""
+
+    def to_json(self) -> str:
+        """Return the text of the JSON form."""
+
+
 class AdminSource(Protocol):
     """Source of the state that the admin port reports."""
 
-    def report(self) -> PodReport:
+    def report(self) -> StatusReport:
         """Return the current report."""
 
     async def not_ready(self) -> str | None:
@@ -126,5 +132,4 @@ class AdminApp:
         return await self._page.answer(request)
 
     def _line(self) -> bytes:
-        report = self._source.report()
-        return report.model_dump_json(by_alias=True, exclude_none=True).encode() + b"\n"
+        return self._source.report().to_json().encode() + b"\n"

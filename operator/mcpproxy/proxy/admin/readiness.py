@@ -4,8 +4,7 @@ from typing import Final
 
 from msgspec import Raw
 
-from mcpproxy.api.defaults import effective_settings
-from mcpproxy.api.v1alpha1 import BackendSpec, MCPProxySpec
+from mcpproxy.api.defaults import default_settings
 from mcpproxy.proxy.config.options import ANYWHERE
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import ClientIdentity, NullContext
@@ -28,10 +27,10 @@ async def check_endpoint(
     `headers` are those that the endpoint requires.
     """
     address = f"127.0.0.1:{port}" if host in ANYWHERE else f"{host}:{port}"
-    spec = BackendSpec.model_validate({"name": "self", "url": f"http://localhost:{port}{path}"})
-    settings = effective_settings(MCPProxySpec(backends=[spec]), spec)
+    settings = default_settings()
     background = TaskSet()
-    client = HttpClient(spec.url or "", settings.deadlines.connect, None, {"localhost": address})
+    url = f"http://localhost:{port}{path}"
+    client = HttpClient(url, settings.deadlines.connect, None, {"localhost": address})
     connector = HttpConnector(McpHttpClient(client, lambda: headers), settings, background)
     client_identity = ClientIdentity(LATEST_MODERN, info=b'{"name":"%b","version":"1"}' % _NAME)
     try:

@@ -1,30 +1,22 @@
 """The audit log of one process."""
 
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from msgspec import Raw
 
-from mcpproxy.api.v1alpha1.audit import Audit
 from mcpproxy.limits.audit import AUDIT_BACKLOG
-from mcpproxy.proxy.audit.record import (
-    LOGGER,
-    ArgumentsEncoder,
-    RequestOutcome,
-    Timestamps,
-    encode_decision,
-    encode_text,
-)
+from mcpproxy.proxy.audit.record import LOGGER, RequestOutcome, encode_decision, encode_text
+from mcpproxy.proxy.audit.record_encoder import Entry, RecordEncoder
 from mcpproxy.proxy.audit.record_queue import BATCH, Delivery, RecordQueue
 from mcpproxy.proxy.audit.redaction import Redaction
+
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1.audit import Audit
 
 Event = Literal["call", "list", "authentication"]
 FIXED: Final = 192
 """Estimated size in bytes of a record without its description and arguments."""
-
-_Entry = tuple[float, bytes, bytes, float | None, int | None, bytes | None, str]
-"""Time, description, decision, duration in seconds, size, arguments and trace parent. Plain tuples
-are created faster than anything with names, and there is one for each call."""
 
 
 class AuditLog:
@@ -32,7 +24,7 @@ class AuditLog:
 
     def __init__(
         self,
-        policy: Audit,
+        policy: "Audit",
         proxy: str,
         deliver: Delivery,
         now: Callable[[], float],
@@ -48,23 +40,18 @@ class AuditLog:
         """True if requests for lists are recorded."""
         self.refuses = policy.on_full == "Refuse"
         """True if requests are refused while their records could not be written."""
-        self._queue = RecordQueue(deliver, self._encode, capacity, pause=pause)
+        encoder = RecordEncoder(policy.arguments or "Digest", Redaction(policy.redact or ()))
+        self._queue: RecordQueue[Entry] = RecordQueue(
+            deliver, encoder.encode, capacity, pause=pause
+        )
         self._put = self._queue.put
         self._now = now
-        self._arguments = ArgumentsEncoder(
-            policy.arguments or "Digest", Redaction(policy.redact or ())
-        )
-        self._keeps_arguments = self._arguments.records
-        self._timestamps = Timestamps()
+        self.records_arguments = encoder.keeps_arguments
+        """True if records have the arguments of calls or their digest."""
         self._middle = b'","logger":"%b","proxy":%b,"event":"' % (
             LOGGER.encode("ascii"),
             encode_text(proxy),
         )
-
-    @property
-    def records_arguments(self) -> bool:
-        """True if records have the arguments of calls or their digest."""
-        return self._arguments.records
 
     @property
     def is_refusing(self) -> bool:
@@ -91,7 +78,7 @@ class AuditLog:
         subject: bytes,
         outcome: RequestOutcome,
         *,
-        arguments: Raw | bytes | None = None,
+        arguments: Raw | None = None,
         trace_parent: str = "",
     ) -> None:
         """Queue the record of an event.
@@ -112,7 +99,7 @@ class AuditLog:
         decision: bytes,
         seconds: float | None,
         size: int | None,
-        arguments: Raw | bytes | None,
+        arguments: Raw | None,
         trace_parent: str,
         *,
         required: bool,
@@ -122,27 +109,12 @@ class AuditLog:
         A required record is never dropped.
         """
         kept, length = None, FIXED + len(description)
-        if arguments is not None and self._keeps_arguments:
+        if arguments is not None and self.records_arguments:
             # A copy: they may be a part of a large request, which would stay in memory.
-            kept = bytes(arguments)
+            kept = arguments.copy()
             length += len(kept)
         entry = (self._now(), description, decision, seconds, size, kept, trace_parent)
         self._put(entry, length, required)
-
-    def _encode(self, entry: _Entry) -> bytes:
-        """Return the record of an entry as one line of JSON."""
-        at, description, decision, seconds, size, arguments, trace_parent = entry
-        time = self._timestamps.format(at)
-        shown = b"" if arguments is None else self._arguments.encode(arguments)
-        trace = b',"traceparent":%b' % encode_text(trace_parent) if trace_parent else b""
-        if seconds is not None and size is not None:
-            took = seconds * 1000
-            parts = (time, description, shown, decision, took, size, trace)
-            return b'{"time":"%b%b%b%b,"durationMs":%.3f,"responseBytes":%d%b}' % parts
-        duration = b"" if seconds is None else b',"durationMs":%.3f' % (seconds * 1000)
-        length = b"" if size is None else b',"responseBytes":%d' % size
-        end = b"%b%b%b" % (duration, length, trace)
-        return b'{"time":"%b%b%b%b%b}' % (time, description, shown, decision, end)
 
     async def close(self) -> None:
         """Write the remaining records, for a bounded time."""

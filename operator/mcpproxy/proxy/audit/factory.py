@@ -2,15 +2,18 @@
 
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from mcpproxy.api.v1alpha1.audit import Audit
 from mcpproxy.proxy.audit.audit_log import AuditLog
 from mcpproxy.proxy.audit.record_queue import Delivery
 from mcpproxy.proxy.audit.standard_output import LineDelivery
 
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1.audit import Audit
+
 
 def build_audit_log(
-    spec: Audit, proxy: str, version: str, descriptor: int, resolve: Mapping[str, str]
+    spec: "Audit", proxy: str, version: str, descriptor: int, resolve: Mapping[str, str]
 ) -> AuditLog:
     """Return the log of the proxy `proxy`.
 
@@ -22,7 +25,7 @@ def build_audit_log(
 
 
 def _delivery(
-    spec: Audit, proxy: str, version: str, descriptor: int, resolve: Mapping[str, str]
+    spec: "Audit", proxy: str, version: str, descriptor: int, resolve: Mapping[str, str]
 ) -> Delivery:
     if spec.otlp is None:
         return LineDelivery(descriptor)

@@ -1,18 +1,13 @@
-"""Audit records as lines of JSON, assembled from encoded parts that recur."""
+"""Parts of audit records that recur, as JSON: callers, subjects and decisions."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from mcpproxy.api.untrusted_text import clean_text
-from mcpproxy.api.v1alpha1.audit import AuditedArguments
-from mcpproxy.limits.audit import AUDITED_ARGUMENTS, AUDITED_GROUPS, AUDITED_TEXT
-from mcpproxy.proxy.audit.redaction import Redaction
-from mcpproxy.proxy.core.catalog.digests import canonical_json
+from mcpproxy.limits.audit import AUDITED_GROUPS, AUDITED_TEXT
 from mcpproxy.proxy.core.identity import Identity
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import RpcError
@@ -72,62 +67,6 @@ def encode_subject(subject: Subject) -> bytes:
         "rule": subject.rule,
     }
     return _inside({name: _cut(text) for name, text in members.items() if text})
-
-
-class ArgumentsEncoder:
-    """Encoder of the arguments of a request, as the policy records them."""
-
-    def __init__(self, recorded: AuditedArguments, redaction: Redaction) -> None:
-        self._recorded = recorded
-        self._redaction = redaction
-
-    @property
-    def records(self) -> bool:
-        """True if records have the arguments or their digest."""
-        return self._recorded != "None"
-
-    def encode(self, raw: bytes) -> bytes:
-        """Return the members of a record for these arguments, each after a comma."""
-        if self._recorded == "Full":
-            if len(raw) <= AUDITED_ARGUMENTS.value:
-                shown = self._redacted(raw)
-                if shown is not None:
-                    return b',"arguments":' + shown
-            else:
-                AUDITED_ARGUMENTS.record()
-        digest = sha256(canonical_json(raw)).hexdigest()
-        return b',"argumentsDigest":"%b","argumentsBytes":%d' % (digest.encode(), len(raw))
-
-    def _redacted(self, raw: bytes) -> bytes | None:
-        """Return the arguments without redacted values; None if they are malformed.
-
-        They are always encoded again: a line break between their members must not end the record.
-        """
-        try:
-            return msgspec.json.encode(self._redaction.apply(msgspec.json.decode(raw)))
-        except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
-            return None
-
-
-class Timestamps:
-    """RFC 3339 timestamps; the text is computed once per millisecond."""
-
-    def __init__(self) -> None:
-        self._milliseconds = self._second = -1
-        self._prefix = self._text = b""
-
-    def format(self, seconds: float) -> bytes:
-        """Return the time, in seconds since the epoch, with milliseconds."""
-        milliseconds = int(seconds * 1000)
-        if milliseconds != self._milliseconds:
-            self._milliseconds = milliseconds
-            second, rest = divmod(milliseconds, 1000)
-            if second != self._second:
-                self._second = second
-                text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-                self._prefix = text.encode("ascii")
-            self._text = b"%b.%03dZ" % (self._prefix, rest)
-        return self._text
 
 
 def _principal(identity: Identity) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from queue import SimpleQueue
 from typing import Final, Generic, TypeVar
 
 from mcpproxy.limits.audit import AUDIT_BACKLOG
@@ -12,10 +13,11 @@ from mcpproxy.limits.audit import AUDIT_BACKLOG
 Delivery = Callable[[Sequence[bytes]], None]
 """Delivers records and blocks until that is done. Raises OSError if they are lost."""
 
-BATCH: Final = 0.05
+BATCH: Final = 0.02
 """Seconds for which records are collected before they are delivered together."""
-TOGETHER: Final = 64
-"""Number of entries that are encoded together, which is faster than one by one between calls."""
+TOGETHER: Final = 16
+"""Number of entries that are encoded together, which is faster than one by one between calls. All
+calls wait until it is done."""
 CLOSE: Final = 2.0
 """Seconds for which `close` waits until all records are delivered."""
 log = logging.getLogger("mcpproxy.audit")
@@ -28,7 +30,7 @@ class RecordQueue(Generic[Entry]):
     def __init__(
         self,
         deliver: Delivery,
-        encode: Callable[[Entry], bytes],
+        encode: Callable[[Sequence[Entry]], list[bytes]],
         capacity: int = AUDIT_BACKLOG.value,
         *,
         pause: float = BATCH,
@@ -48,7 +50,11 @@ class RecordQueue(Generic[Entry]):
         self._estimated = 0
         """Part of `_held` that is the estimated size of entries."""
         self._timer: asyncio.TimerHandle | None = None
+        self._is_delivering = False
         self._thread: threading.Thread | None = None
+        """The thread that delivers; to start one for each batch would stop the event loop."""
+        self._batches: SimpleQueue[Sequence[bytes] | None] = SimpleQueue()
+        """The batch that is delivered next; None ends the thread."""
         self._idle = asyncio.Event()
         self._idle.set()
         self._failing = False
@@ -73,12 +79,12 @@ class RecordQueue(Generic[Entry]):
         self._estimated += size
         if len(self._entries) >= TOGETHER:
             self._encode_entries()
-        if self._timer is None and self._thread is None:
+        if self._timer is None and not self._is_delivering:
             self._idle.clear()
             self._start_timer()
 
     def _encode_entries(self) -> None:
-        records = [self._encode(entry) for entry in self._entries]
+        records = self._encode(self._entries)
         self._records += records
         self._held += sum(map(len, records)) - self._estimated
         self._estimated = 0
@@ -92,23 +98,27 @@ class RecordQueue(Generic[Entry]):
         self._timer = None
         self._encode_entries()
         batch, self._records = self._records, []
-        loop = asyncio.get_running_loop()
-        # A daemon: a reader that never reads must not keep the process from ending.
-        self._thread = threading.Thread(target=self._run, args=(loop, batch), daemon=True)
-        self._thread.start()
+        self._is_delivering = True
+        self._batches.put(batch)
+        if self._thread is None:
+            loop = asyncio.get_running_loop()
+            # A daemon: a reader that never reads must not keep the process from ending.
+            self._thread = threading.Thread(target=self._run, args=(loop,), daemon=True)
+            self._thread.start()
 
-    def _run(self, loop: asyncio.AbstractEventLoop, batch: Sequence[bytes]) -> None:
-        error: OSError | None = None
-        try:
-            self._deliver(batch)
-        except OSError as failure:
-            error = failure
-        with suppress(RuntimeError):
-            # The loop may be closed by now.
-            loop.call_soon_threadsafe(self._on_delivered, batch, error)
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        while (batch := self._batches.get()) is not None:
+            error: OSError | None = None
+            try:
+                self._deliver(batch)
+            except OSError as failure:
+                error = failure
+            with suppress(RuntimeError):
+                # The loop may be closed by now.
+                loop.call_soon_threadsafe(self._on_delivered, batch, error)
 
     def _on_delivered(self, batch: Sequence[bytes], error: OSError | None) -> None:
-        self._thread = None
+        self._is_delivering = False
         self._held -= sum(map(len, batch))
         if error is not None:
             self.dropped += len(batch)
@@ -120,7 +130,7 @@ class RecordQueue(Generic[Entry]):
         elif self._is_closing:
             self._start_delivery()
         else:
-            # A thread for each few records would cost more than the records.
+            # To wake the thread for each few records would cost more than the records.
             self._start_timer()
 
     async def close(self) -> None:
@@ -132,3 +142,5 @@ class RecordQueue(Generic[Entry]):
         with suppress(TimeoutError):
             async with asyncio.timeout(self._closing):
                 await self._idle.wait()
+        self._batches.put(None)
+        self._thread = None

@@ -5,10 +5,8 @@ import functools
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from mcpproxy.api.v1alpha1 import Authentication, JwtIssuer, MCPProxy, Tls
-from mcpproxy.api.v1alpha1.status import IssuerStatus
 from mcpproxy.proxy.authentication.authenticator import Authenticator, ignore_refusal
 from mcpproxy.proxy.authentication.mounted_keys import ApiKeyHashes, ClusterKeys
 from mcpproxy.proxy.authentication.refusals import Challenges
@@ -21,8 +19,12 @@ from mcpproxy.proxy.authentication.token_rules import (
     TokenIssuer,
 )
 from mcpproxy.proxy.authentication.verification_keys import KeyListener
+from mcpproxy.proxy.core.reports import KeysReport
 from mcpproxy.proxy.upstream.mounted.tls import TlsContext
 from mcpproxy.proxy.upstream.mounted.values import MountedValues
+
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1 import Authentication, JwtIssuer, MCPProxy
 
 REREAD: Final = 5.0
 """Seconds between two readings of mounted keys and hashes."""
@@ -34,7 +36,7 @@ class ClientAuthentication:
 
     def __init__(
         self,
-        proxy: MCPProxy,
+        proxy: "MCPProxy",
         path: str,
         values: MountedValues,
         resolve: Mapping[str, str],
@@ -83,7 +85,7 @@ class ClientAuthentication:
         )
         self._tasks: list[asyncio.Task[None]] = []
 
-    def statuses(self) -> list[IssuerStatus]:
+    def statuses(self) -> list[KeysReport]:
         """Return the states of all keys, for the report of the pod."""
         mounted = [source for source in (self._cluster, self._api_keys) if source is not None]
         return [*(keys.status for keys in self._remote), *(source.status for source in mounted)]
@@ -113,16 +115,16 @@ class ClientAuthentication:
             await keys.close()
 
 
-def _token_issuer(entry: JwtIssuer, keys: RemoteKeys, public_url: str | None) -> TokenIssuer:
+def _token_issuer(entry: "JwtIssuer", keys: RemoteKeys, public_url: str | None) -> TokenIssuer:
     audience = AudienceRule(entry.audiences or (), public_url)
     return TokenIssuer(lambda: entry.issuer, keys, audience, JwtIdentities(entry))
 
 
-def _tls(entry: JwtIssuer, values: MountedValues) -> Callable[[], ssl.SSLContext]:
-    return _system_tls if entry.ca_from is None else TlsContext(Tls(ca_from=entry.ca_from), values)
+def _tls(entry: "JwtIssuer", values: MountedValues) -> Callable[[], ssl.SSLContext]:
+    return _system_tls if entry.tls is None else TlsContext(entry.tls, values)
 
 
-def _challenges(spec: Authentication, metadata: ResourceMetadataDocument | None) -> Challenges:
+def _challenges(spec: "Authentication", metadata: ResourceMetadataDocument | None) -> Challenges:
     more = spec.resource_metadata
     scopes = (more.scopes_supported if more else None) or []
     return Challenges(metadata.url if metadata else None, scopes)

@@ -2,11 +2,9 @@
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mcpproxy.api import constants
-from mcpproxy.api.v1alpha1 import ApiKey, KeyRef, ValueFrom
-from mcpproxy.api.v1alpha1.status import IssuerStatus
 from mcpproxy.proxy.authentication.verification_keys import (
     InvalidKeySet,
     KeyListener,
@@ -15,11 +13,16 @@ from mcpproxy.proxy.authentication.verification_keys import (
 )
 from mcpproxy.proxy.core.errors import MissingReference
 from mcpproxy.proxy.core.identity import API_KEYS, SERVICE_ACCOUNTS
+from mcpproxy.proxy.core.reports import KeysReport
 from mcpproxy.proxy.upstream.mounted.values import (
+    MountedConfigKey,
     MountedValues,
     ValueGroup,
     describe_reference,
 )
+
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1 import ApiKey
 
 SERVICE_ACCOUNT_KEYS: Final = "serviceAccounts"
 API_KEY_HASHES: Final = "apiKeys"
@@ -35,7 +38,7 @@ class ClusterKeys(KeySet):
         super().__init__(SERVICE_ACCOUNTS, listener)
         name = constants.cluster_keys_name(proxy)
         names = (constants.CLUSTER_ISSUER_KEY, constants.CLUSTER_JWKS_KEY)
-        references = [ValueFrom(config_map_key_ref=KeyRef(name=name, key=key)) for key in names]
+        references = [MountedConfigKey(name, key) for key in names]
         self._group = ValueGroup(values, references)
         self._read: tuple[str, ...] = ()
         self._problem: str | None = "the operator has not delivered the keys yet"
@@ -47,9 +50,9 @@ class ClusterKeys(KeySet):
         return bool(self.keys)
 
     @property
-    def status(self) -> IssuerStatus:
+    def status(self) -> KeysReport:
         """The state for the report of the pod."""
-        return IssuerStatus(issuer=SERVICE_ACCOUNT_KEYS, keys=len(self.keys), message=self._problem)
+        return KeysReport(issuer=SERVICE_ACCOUNT_KEYS, keys=len(self.keys), message=self._problem)
 
     @property
     def may_learn(self) -> bool:
@@ -97,7 +100,7 @@ class ApiKeyHashes:
     """The hashes of all API keys of a spec."""
 
     def __init__(
-        self, entries: Sequence[ApiKey], values: MountedValues, listener: KeyListener
+        self, entries: "Sequence[ApiKey]", values: MountedValues, listener: KeyListener
     ) -> None:
         self._groups = [(entry, ValueGroup(values, [entry.reference])) for entry in entries]
         self._listener = listener
@@ -105,9 +108,9 @@ class ApiKeyHashes:
         self.hashes: tuple[ApiKeyHash, ...] = ()
 
     @property
-    def status(self) -> IssuerStatus:
+    def status(self) -> KeysReport:
         """The state for the report of the pod."""
-        return IssuerStatus(issuer=API_KEY_HASHES, keys=len(self.hashes), message=self._problem)
+        return KeysReport(issuer=API_KEY_HASHES, keys=len(self.hashes), message=self._problem)
 
     def refresh(self) -> None:
         """Read the files again, if they changed."""
@@ -127,7 +130,7 @@ class ApiKeyHashes:
         if before != (self._problem, self.hashes):
             self._listener.changed()
 
-    def _digest(self, entry: ApiKey, group: ValueGroup) -> bytes | None:
+    def _digest(self, entry: "ApiKey", group: ValueGroup) -> bytes | None:
         try:
             (text,) = group.cached()
         except MissingReference as error:

@@ -6,10 +6,8 @@ import random
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from mcpproxy.api.v1alpha1 import JwtIssuer
-from mcpproxy.api.v1alpha1.status import IssuerStatus
 from mcpproxy.limits.access import KEY_DOCUMENT, KEYS_FETCH, KEYS_KEPT, KEYS_REFETCH
 from mcpproxy.proxy.authentication.verification_keys import (
     InvalidKeySet,
@@ -17,8 +15,12 @@ from mcpproxy.proxy.authentication.verification_keys import (
     KeySet,
     parse_key_set,
 )
+from mcpproxy.proxy.core.reports import KeysReport
 from mcpproxy.proxy.issuers.documents import IssuerError, IssuerHttp
 from mcpproxy.proxy.issuers.metadata import KEYS, discover_metadata
+
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1 import JwtIssuer
 
 FRESH: Final = 40.0
 """Seconds after which keys are fetched again, so that a revoked key is refused within a minute."""
@@ -33,7 +35,7 @@ class KeyDocuments:
 
     def __init__(
         self,
-        issuer: JwtIssuer,
+        issuer: "JwtIssuer",
         tls: Callable[[], ssl.SSLContext],
         resolve: Mapping[str, str],
     ) -> None:
@@ -88,10 +90,10 @@ class RemoteKeys(KeySet):
         return self._fetched_at is not None
 
     @property
-    def status(self) -> IssuerStatus:
+    def status(self) -> KeysReport:
         """The state for the report of the pod; it changes only if the issuer fails or recovers."""
         since = None if self._problem is None else self._fetched_at
-        return IssuerStatus(
+        return KeysReport(
             issuer=self._issuer,
             keys=len(self.keys),
             message=self._problem,

@@ -1,11 +1,13 @@
 """The published metadata of the endpoint: RFC 9728, OAuth 2.0 Protected Resource Metadata."""
 
 import json
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 from mcpproxy.api import constants
-from mcpproxy.api.v1alpha1 import MCPProxySpec
+
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1 import MCPProxySpec
 
 WELL_KNOWN: Final = constants.METADATA_PATH
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -34,7 +36,7 @@ def canonical_url(url: str) -> str:
 class ResourceMetadataDocument:
     """The metadata document, its URL, and the paths at which requests for it arrive."""
 
-    def __init__(self, spec: MCPProxySpec, path: str) -> None:
+    def __init__(self, spec: "MCPProxySpec", path: str) -> None:
         """`spec` has publicUrl and authentication.jwt; `path` is that of the endpoint."""
         assert spec.public_url is not None
         assert spec.authentication is not None
@@ -49,7 +51,7 @@ class ResourceMetadataDocument:
         return path.rstrip("/") in self._paths
 
 
-def _content(spec: MCPProxySpec) -> dict[str, object]:
+def _content(spec: "MCPProxySpec") -> dict[str, object]:
     authentication = spec.authentication
     assert authentication is not None
     content: dict[str, object] = {

@@ -5,15 +5,17 @@ The rules are checked before the signature, because they cost less.
 
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache, partial
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mcpproxy.api.untrusted_text import quote
-from mcpproxy.api.v1alpha1 import JwtIssuer, TokenClaims
 from mcpproxy.proxy.authentication.refusals import CredentialsRefused
 from mcpproxy.proxy.authentication.resource_metadata import canonical_url
 from mcpproxy.proxy.authentication.tokens import LazyClaims, Token
 from mcpproxy.proxy.authentication.verification_keys import KeySource
 from mcpproxy.proxy.core.identity import CLOCK_SKEW, SERVICE_ACCOUNTS, Identity
+
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1 import JwtIssuer
 
 _LAST: Final = 253_402_300_799
 """The last second of the year 9999; later expirations are cut to it."""
@@ -139,9 +141,9 @@ class TokenIssuer:
 class JwtIdentities:
     """Identities in the tokens of one issuer of `spec.authentication.jwt`."""
 
-    def __init__(self, entry: JwtIssuer) -> None:
+    def __init__(self, entry: "JwtIssuer") -> None:
         self._issuer = entry.issuer
-        self._names = entry.claims or TokenClaims()
+        self._names = entry.claim_names
 
     def identify(self, token: Token, expires: float) -> Identity:
         """Return the identity. Raise CredentialsRefused if the token does not name its subject."""

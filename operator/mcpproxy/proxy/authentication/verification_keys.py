@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm, get_default_algorithms
 from jwt.exceptions import PyJWTError
 
-from mcpproxy.api.v1alpha1.status import IssuerStatus
 from mcpproxy.limits.access import KEYS
 from mcpproxy.proxy.authentication.tokens import Token
+from mcpproxy.proxy.core.reports import KeysReport
 
 _RSA: Final = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
 _CURVES: Final = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
@@ -108,7 +108,7 @@ class KeySource(Protocol):
     """The keys of one issuer, and where they come from."""
 
     @property
-    def status(self) -> IssuerStatus:
+    def status(self) -> KeysReport:
         """The state of the keys, for the report of the pod."""
 
     @property

@@ -9,12 +9,13 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from msgspec import Raw
 
 from mcpproxy.api.untrusted_text import quote
 from mcpproxy.limits.access import CONDITION_BYTES, CONDITION_VALUES
 from mcpproxy.proxy.protocol import jsonrpc
-from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, NULL, RpcError
+from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, RpcError
 
 _FIELD = "params.arguments"
 
@@ -26,14 +27,21 @@ class _RepeatedMember(Exception):
 def check_readable(raw: Raw | None, field: str = _FIELD) -> Any:
     """Return a decoded value. Raise RpcError if it can't be decoded, although parsers of other
     languages might."""
-    value = jsonrpc.decode(raw)
-    if value is None and raw not in (None, NULL):
-        raise RpcError(
-            INVALID_PARAMS,
-            f"{field} cannot be read: it has a number beyond the range of a double, is nested too"
-            " deeply, or is malformed; send it without",
-        )
-    return value
+    if raw is None:
+        return None
+    try:
+        return jsonrpc.decode_any(raw)
+    except (msgspec.DecodeError, RecursionError):
+        raise unreadable(field) from None
+
+
+def unreadable(field: str = _FIELD) -> RpcError:
+    """Return the error for a value that can't be decoded."""
+    return RpcError(
+        INVALID_PARAMS,
+        f"{field} cannot be read: it has a number beyond the range of a double, is nested too"
+        " deeply, or is malformed; send it without",
+    )
 
 
 def read_unambiguous(raw: Raw | None, field: str) -> Any:

@@ -1,14 +1,18 @@
 """Matching of callers: the `who` of a rule."""
 
-from mcpproxy.api.v1alpha1.access.authorization import Callers
+from typing import TYPE_CHECKING
+
 from mcpproxy.proxy.core.catalog.component_filter import Globs
 from mcpproxy.proxy.core.identity import Identity
+
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1.access.authorization import Callers
 
 
 class CallerMatch:
     """The callers of one rule."""
 
-    def __init__(self, spec: Callers) -> None:
+    def __init__(self, spec: "Callers") -> None:
         self._anyone = bool(spec.any)
         self._anonymous = bool(spec.anonymous)
         self._by_token = spec.by_token

@@ -1,9 +1,8 @@
 """Matching of components: the `may` of a rule."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from mcpproxy.api.v1alpha1.access.authorization import Grant, ToolAnnotations
 from mcpproxy.proxy.core.catalog.component_filter import Globs
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.kinds import (
@@ -14,6 +13,9 @@ from mcpproxy.proxy.protocol.kinds import (
     TOOLS,
     ComponentKind,
 )
+
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1.access.authorization import Grant, ToolAnnotations
 
 
 class ToolHints(NamedTuple):
@@ -53,7 +55,7 @@ def hints_of(annotations: dict[str, Any]) -> ToolHints:
 class GrantMatch:
     """The components of one entry of `may`."""
 
-    def __init__(self, spec: Grant) -> None:
+    def __init__(self, spec: "Grant") -> None:
         self._backends = None if spec.backends is None else Globs(spec.backends)
         self._names = _names(spec)
         self._hints = _hints(spec.annotations)
@@ -98,12 +100,12 @@ class GrantMatch:
 _FIELDS: Final = ("read_only", "destructive", "idempotent", "open_world")
 
 
-def _hints(spec: ToolAnnotations | None) -> list[tuple[str, bool]]:
+def _hints(spec: "ToolAnnotations | None") -> list[tuple[str, bool]]:
     wanted = ((name, getattr(spec, name, None)) for name in _FIELDS)
     return [(name, value) for name, value in wanted if value is not None]
 
 
-def _names(spec: Grant) -> dict[ComponentKind, Globs | None]:
+def _names(spec: "Grant") -> dict[ComponentKind, Globs | None]:
     """Return the patterns of each kind; None matches any name."""
     patterns: Iterable[tuple[ComponentKind, list[str] | None]] = (
         (TOOLS, spec.tools),

@@ -3,8 +3,8 @@
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from mcpproxy.api.v1alpha1.access.authorization import Authorization
 from mcpproxy.limits.access import ACCESS_CLASSES
 from mcpproxy.proxy.authorization.rules import (
     ComponentSource,
@@ -17,6 +17,9 @@ from mcpproxy.proxy.authorization.rules import (
 from mcpproxy.proxy.core.access import DENIED, Verdict
 from mcpproxy.proxy.core.identity import ANONYMOUS, Identity
 from mcpproxy.proxy.protocol.kinds import KINDS, TOOLS, ComponentKind
+
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1.access.authorization import Authorization
 
 _BY_DEFAULT = Verdict(allowed=True)
 
@@ -116,7 +119,7 @@ class AccessClass:
 class Policy:
     """The rules of one proxy."""
 
-    def __init__(self, spec: Authorization, source: ComponentSource) -> None:
+    def __init__(self, spec: "Authorization", source: ComponentSource) -> None:
         self.spec = spec
         self.source = source
         self.rules = tuple(Rule(number, rule) for number, rule in enumerate(spec.rules or ()))

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from mcpproxy.api.v1alpha1.access.authorization import AuthorizationRule
 from mcpproxy.proxy.authorization.callers import CallerMatch
 from mcpproxy.proxy.authorization.conditions import CelCondition
 from mcpproxy.proxy.authorization.grants import (
@@ -17,6 +16,9 @@ from mcpproxy.proxy.core.access import Verdict
 from mcpproxy.proxy.core.identity import Identity
 from mcpproxy.proxy.core.translation.uri_templates import Uri
 from mcpproxy.proxy.protocol.kinds import RESOURCES, TEMPLATES, TOOLS, ComponentKind
+
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1.access.authorization import AuthorizationRule
 
 Key = tuple[str, str]
 """Backend, and downstream name or URI."""
@@ -70,13 +72,13 @@ def version_of(source: ComponentSource, kind: ComponentKind) -> tuple[int, int]:
 class Rule:
     """One rule."""
 
-    def __init__(self, number: int, spec: AuthorizationRule) -> None:
+    def __init__(self, number: int, spec: "AuthorizationRule") -> None:
         self.number = number
         self.name = spec.name
         self.scopes = tuple(spec.scopes or ())
         self.condition = None if spec.when is None else CelCondition(spec.when)
         self.grants = [GrantMatch(grant) for grant in spec.may]
-        self.text = spec.model_dump_json(by_alias=True, exclude_none=True)
+        self.text = spec.to_json()
         """JSON of the rule."""
         self.reads_hints = any(grant.annotations is not None for grant in spec.may)
         self.verdict = Verdict(allowed=True, rule=self.name)

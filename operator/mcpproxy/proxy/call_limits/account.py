@@ -41,6 +41,7 @@ class SubjectAccount:
         "_failed_until",
         "_fetching",
         "_had",
+        "_lasts",
         "_lease",
         "_left",
         "_mark",
@@ -74,6 +75,8 @@ class SubjectAccount:
         self._lease: Lease | None = None
         self._left = self._had = 0
         """Calls that may be made now, and that might be made when the lease was accepted."""
+        self._lasts = rule.lease_time
+        """Seconds for which the lease is used."""
         self._mark = -1
         """Calls left at which the next lease is fetched, if it may be asked for."""
         self._size = 1
@@ -149,11 +152,12 @@ class SubjectAccount:
         """Choose the size of the next lease by the pace at which this one was used."""
         pace = (self._had - self._left) / max(now - self._accepted_at, 1e-3)
         most = min(self._size * GROWTH, self._rule.lease)
-        self._size = min(max(math.ceil(pace * self._rule.lease_time * LASTS), 1), most)
+        self._size = min(max(math.ceil(pace * self._lasts * LASTS), 1), most)
 
     def _accept(self, lease: Lease, now: float) -> None:
         if lease.count:
-            self._lease, self._ends = lease, now + self._rule.lease_time
+            self._lasts = self._rule.lease_time if lease.lasts is None else lease.lasts
+            self._lease, self._ends = lease, now + self._lasts
             self._accepted_at, self._had = now, self._left + lease.count
             self._left += lease.count
             is_remote = lease.counter and not lease.wait

@@ -3,21 +3,24 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from mcpproxy.api.v1alpha1 import Limits, MCPProxy
 from mcpproxy.limits.clients import COUNTED_SUBJECTS
 from mcpproxy.proxy.call_limits.account import SubjectAccount
 from mcpproxy.proxy.call_limits.in_flight.slots import KEPT_FREE, Slots
 from mcpproxy.proxy.call_limits.instances.owner_store import OwnerStore
 from mcpproxy.proxy.call_limits.instances.peers import InstanceLink, Instances
-from mcpproxy.proxy.call_limits.rules import RETRY_SOON, CompiledRule, RuleSet
+from mcpproxy.proxy.call_limits.rules import RETRY_SOON, CompiledRule, CountedBy, RuleSet
 from mcpproxy.proxy.call_limits.store import Store, SubjectKey
 from mcpproxy.proxy.call_limits.valkey.valkey_store import ValkeyStore
+from mcpproxy.proxy.call_limits.window import Rate
 from mcpproxy.proxy.call_limits.window_table import LocalStore
 from mcpproxy.proxy.core.access import CallLimitExceeded
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.upstream.mounted.values import MountedValues
+
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1 import Limits, MCPProxy
 
 SWEEP_EVERY: Final = 1.0
 """Seconds between two looks for leases that have ended."""
@@ -67,12 +70,13 @@ class CallPermit:
             return
         for slots in held:
             slots.release()
-            if slots.is_unused:
+            if not slots.running and slots.is_unused:
                 self._forget(slots)
 
     def __del__(self) -> None:
         # Calls that end before their first step have nobody else to release them.
-        self.release()
+        if self._slots:
+            self.release()
 
 
 class CallLimits:
@@ -158,17 +162,20 @@ class CallLimits:
         self, request: CountedRequest, backend: str, client: ClientIdentity
     ) -> CallPermit | None:
         """Admit a call, or return None if that takes waiting. Raise CallLimitExceeded."""
-        rules = self.rules.covering(request.method, request.target)
-        if not rules:
+        counted = self.rules.counting(request.method, request.target, backend, client)
+        if not counted:
             return self._free
-        admission = self._occupy_at_once(rules, backend, client)
+        admission = self._occupy_at_once(counted, backend, client)
         if admission is None:
             return None
         now, taken = self._clock(), []
-        for rule in rules:
+        for rule, key in counted:
             if rule.rate is None:
                 continue
-            account = self._account(rule, rule.key(backend, client))
+            # As `_account`, but without a call.
+            accounts = self._accounts[rule.id]
+            account = accounts.pop(key, None) or self._add_account(rule, rule.rate, key)
+            accounts[key] = account
             wait = account.take(now)
             if wait == 0.0:
                 taken.append(account)
@@ -183,14 +190,14 @@ class CallLimits:
         self, request: CountedRequest, backend: str, client: ClientIdentity
     ) -> CallPermit:
         """Admit a call, and wait for the store if necessary. Raise CallLimitExceeded."""
-        rules = self.rules.covering(request.method, request.target)
+        counted = self.rules.counting(request.method, request.target, backend, client)
         taken: list[SubjectAccount] = []
         admission = self._free
         try:
-            admission = await self._occupy(rules, backend, client)
-            for rule in rules:
+            admission = await self._occupy(counted, backend, client)
+            for rule, key in counted:
                 if rule.rate is not None:
-                    account = self._account(rule, rule.key(backend, client))
+                    account = self._account(rule, rule.rate, key)
                     wait = await account.acquire()
                     if wait > 0:
                         raise CallLimitExceeded(rule.name, rule.why, wait, client, backend)
@@ -205,14 +212,14 @@ class CallLimits:
         return admission
 
     def _occupy_at_once(
-        self, rules: Sequence[CompiledRule], backend: str, client: ClientIdentity
+        self, counted: CountedBy, backend: str, client: ClientIdentity
     ) -> CallPermit | None:
         """Count a call in flight; None if that takes waiting. Raise CallLimitExceeded."""
         taken: list[Slots] = []
-        for rule in rules:
+        for rule, key in counted:
             if rule.in_flight is None:
                 continue
-            slots = self._slots_of(rule.in_flight, rule.key(backend, client))
+            slots = self._slots.get(key) or self._add_slots(rule.in_flight, key)
             is_taken = slots.take_at_once()
             if is_taken:
                 taken.append(slots)
@@ -223,16 +230,14 @@ class CallLimits:
             raise CallLimitExceeded(rule.name, rule.why_in_flight, RETRY_SOON, client, backend)
         return CallPermit(tuple(taken), self._forget) if taken else self._free
 
-    async def _occupy(
-        self, rules: Sequence[CompiledRule], backend: str, client: ClientIdentity
-    ) -> CallPermit:
+    async def _occupy(self, counted: CountedBy, backend: str, client: ClientIdentity) -> CallPermit:
         """Count a call in flight, and wait if necessary. Raise CallLimitExceeded."""
         taken: list[Slots] = []
         try:
-            for rule in rules:
+            for rule, key in counted:
                 if rule.in_flight is None:
                     continue
-                slots = self._slots_of(rule.in_flight, rule.key(backend, client))
+                slots = self._slots.get(key) or self._add_slots(rule.in_flight, key)
                 if not await slots.take():
                     why = rule.why_in_flight
                     raise CallLimitExceeded(rule.name, why, RETRY_SOON, client, backend)
@@ -242,36 +247,36 @@ class CallLimits:
             raise
         return CallPermit(tuple(taken), self._forget) if taken else self._free
 
-    def _slots_of(self, limit: int, key: SubjectKey) -> Slots:
-        slots = self._slots.get(key)
-        if slots is None:
-            is_full = len(self._slots) >= COUNTED_SUBJECTS.value
-            if is_full:
-                COUNTED_SUBJECTS.record()
-            slots = self._slots[key] = Slots(
-                *(key, limit, self.store, self._clock),
-                kept=0 if is_full else limit // KEPT_FREE,
-                allows_on_failure=self._allows_on_failure,
-            )
+    def _add_slots(self, limit: int, key: SubjectKey) -> Slots:
+        is_full = len(self._slots) >= COUNTED_SUBJECTS.value
+        if is_full:
+            COUNTED_SUBJECTS.record()
+        slots = self._slots[key] = Slots(
+            *(key, limit, self.store, self._clock),
+            kept=0 if is_full else limit // KEPT_FREE,
+            allows_on_failure=self._allows_on_failure,
+        )
         return slots
 
     def _forget(self, slots: Slots) -> None:
         self._slots.pop(slots.key, None)
 
-    def _account(self, rule: CompiledRule, key: SubjectKey) -> SubjectAccount:
+    def _account(self, rule: CompiledRule, rate: Rate, key: SubjectKey) -> SubjectAccount:
+        """Return an account, which is then the one that was used last."""
         accounts = self._accounts[rule.id]
-        account = accounts.pop(key, None)
-        if account is None:
-            if len(accounts) >= self._share:
-                COUNTED_SUBJECTS.record()
-                accounts.pop(next(iter(accounts))).collect(float("inf"))
-            assert rule.rate is not None
-            account = SubjectAccount(
-                *(rule, rule.rate, key, self.store, self._clock),
-                allows_on_failure=self._allows_on_failure,
-            )
+        account = accounts.pop(key, None) or self._add_account(rule, rate, key)
         accounts[key] = account
         return account
+
+    def _add_account(self, rule: CompiledRule, rate: Rate, key: SubjectKey) -> SubjectAccount:
+        accounts = self._accounts[rule.id]
+        if len(accounts) >= self._share:
+            COUNTED_SUBJECTS.record()
+            accounts.pop(next(iter(accounts))).collect(float("inf"))
+        return SubjectAccount(
+            *(rule, rate, key, self.store, self._clock),
+            allows_on_failure=self._allows_on_failure,
+        )
 
     def unused(self, tools: Iterable[str]) -> list[str]:
         """Return the names of the rules that cover none of the offered tools."""
@@ -308,7 +313,7 @@ def _withdraw(taken: Iterable[SubjectAccount], admission: CallPermit) -> None:
 
 
 def build_call_limits(
-    proxy: MCPProxy, spec: Limits, values: MountedValues, instances: Instances
+    proxy: "MCPProxy", spec: "Limits", values: MountedValues, instances: Instances
 ) -> CallLimits:
     """Return the limits of a proxy, which are `spec`. Raise ValueError."""
     prefix = f"mcpproxy:{proxy.metadata.namespace or 'default'}:{proxy.metadata.name}"
@@ -319,7 +324,7 @@ def build_call_limits(
     )
 
 
-def _build_store(spec: Limits, prefix: str, values: MountedValues, instances: Instances) -> Store:
+def _build_store(spec: "Limits", prefix: str, values: MountedValues, instances: Instances) -> Store:
     shared = spec.shared
     if shared is not None and shared.valkey is not None:
         return ValkeyStore(shared.valkey, prefix, values)

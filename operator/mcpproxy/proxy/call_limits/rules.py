@@ -2,18 +2,20 @@
 
 import hashlib
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from mcpproxy.api.kubernetes.quantities import parse_duration
-from mcpproxy.api.v1alpha1 import LimitRule
+from mcpproxy.api.kubernetes.durations import parse_duration
 from mcpproxy.proxy.call_limits.store import SubjectKey
 from mcpproxy.proxy.call_limits.window import Rate, lease_size
 from mcpproxy.proxy.core.catalog.component_filter import Globs
 from mcpproxy.proxy.core.exchange import ClientIdentity
 
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1 import LimitRule
+
 CALL_TOOL: Final = "tools/call"
 KEPT: Final = 4096
-"""Maximum number of names whose rules are cached."""
+"""Maximum number of names and callers whose rules are cached."""
 MAX_NAME: Final = 512
 """Maximum length of a name whose rules are cached."""
 _TTL: Final = (1.0, 10.0)
@@ -25,7 +27,7 @@ RETRY_SOON: Final = 1.0
 class CompiledRule:
     """One rule."""
 
-    def __init__(self, spec: LimitRule) -> None:
+    def __init__(self, spec: "LimitRule") -> None:
         self.name = spec.name
         self.in_flight = spec.in_flight
         self.rate: Rate | None = None
@@ -41,7 +43,7 @@ class CompiledRule:
         self._per = spec.per or "Principal"
         self._globs = None if spec.tools is None else Globs(spec.tools)
         # Instances with another content of the rule count separately, as during a rollout.
-        content = spec.model_dump_json(by_alias=True, exclude_none=True).encode()
+        content = spec.to_json().encode()
         self.id = f"{spec.name}:{hashlib.sha256(content).hexdigest()[:16]}"
 
     def covers(self, method: str, name: str) -> bool:
@@ -59,24 +61,33 @@ class CompiledRule:
         return SubjectKey(self.id, backend if self._per == "Backend" else "")
 
 
+CountedBy = tuple[tuple[CompiledRule, SubjectKey], ...]
+"""Rules, each with what a request is counted together with."""
+
+
 class RuleSet:
-    """All rules of a proxy, with a cache of the rules for each name."""
+    """All rules of a proxy, with a cache of the rules for each name and caller."""
 
-    def __init__(self, rules: Iterable[LimitRule]) -> None:
+    def __init__(self, rules: "Iterable[LimitRule]") -> None:
         self.rules = tuple(map(CompiledRule, rules))
-        self._covering: dict[tuple[str, str], tuple[CompiledRule, ...]] = {}
+        self._counted: dict[tuple[str, str, str, str], CountedBy] = {}
 
-    def covering(self, method: str, name: str) -> tuple[CompiledRule, ...]:
-        """Return the rules that count requests of a method about a component."""
-        key = method, name
-        rules = self._covering.get(key)
-        if rules is None:
-            rules = tuple(rule for rule in self.rules if rule.covers(method, name))
+    def counting(self, method: str, name: str, backend: str, client: ClientIdentity) -> CountedBy:
+        """Return the rules that count a client's request about a component of a backend, each with
+        what the request is counted together with."""
+        key = method, name, backend, client.user
+        counted = self._counted.get(key)
+        if counted is None:
+            counted = tuple(
+                (rule, rule.key(backend, client))
+                for rule in self.rules
+                if rule.covers(method, name)
+            )
             if len(name) <= MAX_NAME and len(method) <= MAX_NAME:
-                if len(self._covering) >= KEPT:
-                    self._covering.clear()
-                self._covering[key] = rules
-        return rules
+                if len(self._counted) >= KEPT:
+                    self._counted.clear()
+                self._counted[key] = counted
+        return counted
 
     def unused(self, tools: Iterable[str]) -> list[str]:
         """Return the names of the rules that cover none of the offered tools."""

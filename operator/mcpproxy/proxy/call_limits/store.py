@@ -74,6 +74,8 @@ class Lease:
     """Process that counted them, if it is another one."""
     snapshot: CountSnapshot = ()
     """The calls of the subject, as far as the store reports them."""
+    lasts: float | None = None
+    """Seconds for which the calls may be admitted; None for the usual time of the rule."""
 
 
 @dataclass(frozen=True, slots=True)

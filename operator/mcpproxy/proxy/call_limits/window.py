@@ -53,12 +53,13 @@ class _Entry:
 class CallWindow:
     """Admitted calls of the last period."""
 
-    __slots__ = ("_entries", "_grain", "_interval", "_paced", "rate", "total")
+    __slots__ = ("_entries", "_interval", "_paced", "grain", "rate", "total")
 
     def __init__(self, rate: Rate) -> None:
         self.rate = rate
         self._interval = rate.period / rate.calls
-        self._grain = rate.period / GRAINS
+        self.grain = rate.period / GRAINS
+        """Seconds within which calls are counted together."""
         self._entries: deque[_Entry] = deque()
         self._paced = float("-inf")
         """Time at which the admitted calls would be complete if they came one by one."""
@@ -92,16 +93,17 @@ class CallWindow:
         full = rate.burst - max(self._paced - now, 0.0) / self._interval + 1e-6
         return max(min(count, int(full)), 0)
 
-    def book(self, count: int, now: float) -> None:
-        """Count calls that were admitted."""
+    def book(self, count: int, now: float, until: float = 0.0) -> None:
+        """Count calls that were admitted now, or will be until a time, as if all came then."""
         self._paced = max(self._paced, now) + count * self._interval
         self.total += count
         newest = self._entries[-1] if self._entries else None
-        if newest is not None and now - newest.first < self._grain:
+        if newest is not None and now - newest.first < self.grain:
             newest.count += count
-            newest.last = max(now, newest.last)
         else:
-            self._entries.append(_Entry(now, count))
+            newest = _Entry(now, count)
+            self._entries.append(newest)
+        newest.last = max(now, until, newest.last)
 
     def give_back(self, count: int, at: float) -> int:
         """Withdraw calls that were counted at a time and did not take place; return how many."""

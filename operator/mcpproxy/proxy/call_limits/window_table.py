@@ -14,7 +14,7 @@ from mcpproxy.proxy.call_limits.store import (
     StoreUnavailable,
     SubjectKey,
 )
-from mcpproxy.proxy.call_limits.window import CallWindow, Rate, lease_size
+from mcpproxy.proxy.call_limits.window import GRAINS, CallWindow, Rate, lease_size
 from mcpproxy.proxy.fair_shares import FairShares
 
 LATE: Final = 1.0
@@ -52,11 +52,11 @@ class _Subject:
         askers[asker] = now
         return lease_size(rate, len(askers))
 
-    def book(self, count: int, now: float) -> None:
-        """Count calls."""
-        self.window.book(count, now)
+    def book(self, count: int, now: float, until: float = 0.0) -> None:
+        """Count calls that are admitted now, or until a time."""
+        self.window.book(count, now, until)
         self._own.available(0, now)
-        self._own.book(count, now)
+        self._own.book(count, now, until)
         self._sequence += 1
 
     def give_back(self, count: int, at: float) -> None:
@@ -98,8 +98,15 @@ class WindowTable:
         self._subjects: dict[SubjectKey, _Subject] = {}
         self._shares: FairShares[SubjectKey] = FairShares(COUNTED_SUBJECTS.value)
 
-    def lease(self, request: LeaseRequest, wanted: int, asker: str, now: float) -> Lease:
-        """Count calls for an instance and return them as a lease.
+    def lease(
+        self,
+        request: LeaseRequest,
+        wanted: int,
+        asker: str,
+        now: float,
+        lasts: float | None = None,
+    ) -> Lease:
+        """Count calls for an instance and return them as a lease, which lasts for these seconds.
 
         If fewer calls are available than it wants, or others wait for calls, the lease says when it
         is its turn again.
@@ -115,7 +122,25 @@ class WindowTable:
         wait = 0.0
         if count < wanted or subject.turns:
             wait = _next_turn(subject, wanted, asker, now)
-        return Lease(count, wait, now)
+        return Lease(count, wait, now, lasts=lasts)
+
+    def lease_alone(self, request: LeaseRequest, now: float) -> Lease:
+        """Count calls for the only instance and return them as a lease.
+
+        While more than half of the calls are left, it is granted those that it uses within one
+        grain. They are counted until the end of the grain, so that no period has too many.
+        """
+        rate = request.rate
+        if request.wanted > 1 and not rate.burst:
+            subject = self._subject(request.key, rate)
+            window = subject.window
+            if window.available(rate.calls, now) - request.wanted >= rate.calls // 2:
+                if request.snapshot:
+                    self._adopt(subject, request.snapshot, now)
+                subject.ask("", now)
+                subject.book(request.wanted, now, now + window.grain)
+                return Lease(request.wanted, 0.0, now, lasts=window.grain)
+        return self.lease(request, 1, "", now, None if rate.burst else rate.period / GRAINS)
 
     def rate(self, key: SubjectKey) -> Rate | None:
         """Return the rate of a subject; None for an unknown one."""
@@ -180,7 +205,7 @@ class LocalStore:
         self._table = WindowTable("")
 
     def lease_at_once(self, request: LeaseRequest, now: float) -> Lease:
-        return self._table.lease(request, 1, "", now)
+        return self._table.lease_alone(request, now)
 
     async def lease(self, request: LeaseRequest) -> Lease:
         raise StoreUnavailable("every lease is granted at once")

@@ -8,7 +8,7 @@ from typing import Any, Final
 from mcpproxy.api.manifest import config_hash, parse
 from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.api.yaml_documents import read_documents
-from mcpproxy.proxy.config.targets import ProxyConfig
+from mcpproxy.proxy.config.proxy_config import ProxyConfig
 
 ACCESS_FIELDS: Final = ("publicUrl", "authentication", "authorization", "audit")
 """Fields of a spec that a program or the command line can set."""

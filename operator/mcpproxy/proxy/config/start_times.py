@@ -5,7 +5,7 @@ from math import isfinite
 from typing import Any, Final
 
 from mcpproxy.api.defaults import INITIALIZE_PROGRAM
-from mcpproxy.api.kubernetes.quantities import parse_duration
+from mcpproxy.api.kubernetes.durations import parse_duration
 from mcpproxy.api.manifest_errors import ManifestError
 
 _STARTS: Final[Mapping[str, float | None]] = {

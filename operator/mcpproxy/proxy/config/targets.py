@@ -7,31 +7,21 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from mcpproxy.api import constants
 from mcpproxy.api.manifest import config_hash, load, parse
 from mcpproxy.api.manifest_errors import ManifestError, Problem
-from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.api.yaml_documents import MAX_CHARACTERS
 from mcpproxy.proxy.config import mcp_json, mcp_servers
+from mcpproxy.proxy.config.proxy_config import ProxyConfig
 from mcpproxy.proxy.config.variables import Ask
 
 NAME: Final = "mcpproxy"
 Headers = Sequence[tuple[str, str]]
 _PROGRAMS: Final = {".py": sys.executable, ".js": "node", ".mjs": "node"}
-
-
-@dataclass(frozen=True, slots=True)
-class ProxyConfig:
-    """Proxy to run, and its origin."""
-
-    proxy: MCPProxy
-    hash: str
-    directory: Path
-    """Base of relative paths."""
 
 
 def is_url(target: str) -> bool:

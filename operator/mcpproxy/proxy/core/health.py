@@ -1,13 +1,15 @@
 """Health of one backend, with hysteresis in both directions."""
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
+from mcpproxy.api import constants
 from mcpproxy.api.defaults import HealthPolicy
 from mcpproxy.api.untrusted_text import clean_text
-from mcpproxy.api.v1alpha1 import status
-from mcpproxy.api.v1alpha1.status import BackendState
 from mcpproxy.limits.backends import FINDING_TEXT
+
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1.status import BackendState
 
 Failure = Literal["Unhealthy", "Unauthorized", "RateLimited"]
 _NO_SIGNATURE: Final[tuple[str, ...]] = ()
@@ -17,7 +19,7 @@ _NO_SIGNATURE: Final[tuple[str, ...]] = ()
 class HealthState:
     """State of a backend with its cause: a CamelCase reason and a message."""
 
-    state: BackendState
+    state: "BackendState"
     reason: str | None = None
     message: str | None = None
 
@@ -37,7 +39,7 @@ FOR_CALLERS: Final = HealthState(
 
 NOT_LISTED: Final = HealthState(
     "RateLimited",
-    status.NOT_LISTED,
+    constants.NOT_LISTED,
     "HTTP 429: the backend limits requests, and its components have not been listed yet",
 )
 

@@ -12,7 +12,6 @@ from typing import Any, Final
 from msgspec import Raw
 
 from mcpproxy.api.untrusted_text import quote
-from mcpproxy.api.v1alpha1.status import AuthorizationReport
 from mcpproxy.proxy.authorization.call_arguments import arguments_for_conditions
 from mcpproxy.proxy.authorization.conditions import describe_tool
 from mcpproxy.proxy.authorization.policy import Policy
@@ -20,6 +19,7 @@ from mcpproxy.proxy.core.access import Access, AccessDenied, InsufficientScope, 
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.core.identity import Identity
+from mcpproxy.proxy.core.reports import RulesReport
 from mcpproxy.proxy.core.translation.request_names import COMPLETE, unknown_component_error
 from mcpproxy.proxy.gateway.router import Route
 from mcpproxy.proxy.protocol import jsonrpc
@@ -45,10 +45,10 @@ class AccessGuard:
         self._now = now
         self._logged_at = float("-inf")
 
-    def report(self, *, complete: bool) -> AuthorizationReport:
+    def report(self, *, complete: bool) -> RulesReport:
         """Return the state of the rules; `complete` means that all components are known."""
         policy = self._policy
-        return AuthorizationReport(
+        return RulesReport(
             rules=len(policy.rules),
             classes=policy.class_count,
             unused=policy.unused() if complete else None,

@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import Final, Protocol
 
-from msgspec import Raw
+from msgspec import DecodeError, Raw
 
 from mcpproxy.proxy.audit.audit_log import AuditLog
 from mcpproxy.proxy.audit.record import (
@@ -13,7 +13,7 @@ from mcpproxy.proxy.audit.record import (
     encode_decision,
     encode_subject,
 )
-from mcpproxy.proxy.authorization.call_arguments import check_readable
+from mcpproxy.proxy.authorization.call_arguments import unreadable
 from mcpproxy.proxy.core.access import Access, AccessDenied, CallLimitExceeded
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.digests import component_digest
@@ -21,7 +21,12 @@ from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.core.identity import ANONYMOUS
 from mcpproxy.proxy.core.translation.request_names import COMPLETE, ROUTED, component_ref
 from mcpproxy.proxy.protocol import jsonrpc
-from mcpproxy.proxy.protocol.jsonrpc import UNAVAILABLE, Message, RpcError
+from mcpproxy.proxy.protocol.jsonrpc import (
+    UNAVAILABLE,
+    Message,
+    RpcError,
+    decode_any,
+)
 from mcpproxy.proxy.protocol.kinds import KINDS, ComponentKind
 from mcpproxy.proxy.upstream.backend import Backend
 from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
@@ -69,9 +74,10 @@ class AuditedRequests:
     def check_arguments(self, arguments: Raw, client: ClientIdentity | None) -> None:
         """Raise AccessDenied for arguments that no record could show."""
         try:
-            check_readable(arguments)
-        except RpcError as error:
-            raise AccessDenied.like(error, client) from None
+            # As `check_readable`, but without another call for each request.
+            decode_any(arguments)
+        except (DecodeError, RecursionError):
+            raise AccessDenied.like(unreadable(), client) from None
 
     def record_call(
         self,

@@ -10,11 +10,10 @@ import json
 import logging
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
 
-from mcpproxy.api.kubernetes.quantities import parse_duration
-from mcpproxy.api.v1alpha1.access.authorization import ExternalDecision
+from mcpproxy.api.kubernetes.durations import parse_duration
 from mcpproxy.limits.access import (
     EXTERNAL_ANSWER,
     EXTERNAL_DECISIONS,
@@ -29,6 +28,9 @@ from mcpproxy.proxy.fair_shares import FairShares, Holder
 from mcpproxy.proxy.http1.client.client import HttpClient
 from mcpproxy.proxy.http1.errors import HttpClientError
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, UNAVAILABLE, Message, RpcError
+
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1.access.authorization import ExternalDecision
 
 DEFAULT_TIMEOUT: Final = "1s"
 log = logging.getLogger("mcpproxy.authorization")
@@ -56,7 +58,7 @@ class ExternalDecisions:
 
     def __init__(
         self,
-        spec: ExternalDecision,
+        spec: "ExternalDecision",
         tls: Callable[[], ssl.SSLContext],
         resolve: Mapping[str, str],
     ) -> None:

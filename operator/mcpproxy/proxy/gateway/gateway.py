@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mcpproxy.api.v1alpha1.status import LimitsReport
 from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.core.reports import CallLimitsReport
 from mcpproxy.proxy.fair_shares import Holder
 from mcpproxy.proxy.gateway.aggregate import Aggregate
 from mcpproxy.proxy.gateway.list_subscribers import ListSubscribers, Subscriber
@@ -133,12 +133,12 @@ class Gateway:
         if self._audit is not None:
             await self._audit.log.close()
 
-    def limits_report(self, *, complete: bool) -> LimitsReport | None:
+    def limits_report(self, *, complete: bool) -> CallLimitsReport | None:
         """Return the state of the limits; `complete` means that all components are known."""
         if self.limits is None:
             return None
         tools = (name for backend in self.backends for name in self.catalog.names(backend, TOOLS))
-        return LimitsReport(
+        return CallLimitsReport(
             rules=len(self.limits.rules.rules),
             unused=self.limits.unused(tools) if complete else None,
             failure=self.limits.store.failure(),

@@ -4,10 +4,10 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mcpproxy.api.v1alpha1.status import AuthorizationReport
 from mcpproxy.proxy.core.access import Access
 from mcpproxy.proxy.core.catalog.extensions import DOWNSTREAM_METHODS
 from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.core.reports import RulesReport
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.core.translation.request_names import COMPLETE, ROUTED
 from mcpproxy.proxy.gateway.aggregate import Aggregate
@@ -15,6 +15,7 @@ from mcpproxy.proxy.gateway.extension_lists import ExtensionLists
 from mcpproxy.proxy.gateway.router import Route, Router, Visibility
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import METHOD_NOT_FOUND, Message, RpcError
+from mcpproxy.proxy.results.result_limit import READ_RESOURCE
 from mcpproxy.proxy.upstream.backend import Backend
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class RequestRouting:
         if self._decisions is not None:
             await self._decisions.close()
 
-    def authorization_report(self, *, complete: bool) -> AuthorizationReport | None:
+    def authorization_report(self, *, complete: bool) -> RulesReport | None:
         """Return the state of the rules; `complete` means that all components are known."""
         return None if self._guard is None else self._guard.report(complete=complete)
 
@@ -219,9 +220,16 @@ class RequestRouting:
             return next(iter(self._backends.values()))
         raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
 
-    def owner_of_result(self, method: str | None, params: Message) -> str | None:
+    def owner_of_result(self, method: str, request: Message) -> str | None:
         """Return the instance that keeps the result which a request reads; None for others."""
-        return None if self._kept_results is None else self._kept_results.owner_of(method, params)
+        if self._kept_results is None or method != READ_RESOURCE:
+            return None
+        try:
+            params = jsonrpc.decode_object(request.get("params", jsonrpc.EMPTY))
+        except RpcError:
+            # Whoever serves the request refuses it.
+            return None
+        return self._kept_results.owner_of(jsonrpc.decode_str(params.get("uri")) or "")
 
     def is_session_bound(
         self, method: str | None, message: Message, client: ClientIdentity

@@ -87,9 +87,9 @@ _success: Final = msgspec.json.Decoder(ResultEnvelope).decode
 _error: Final = msgspec.json.Decoder(_Error).decode
 _array = msgspec.json.Decoder(list[Raw])
 _string = msgspec.json.Decoder(str)
-_any = msgspec.json.Decoder()
+decode_any: Final = msgspec.json.Decoder().decode
 # Numbers beyond every machine type are valid JSON.
-_exact: Final = msgspec.json.Decoder(float_hook=lambda text: Raw(text.encode())).decode
+decode_exactly: Final = msgspec.json.Decoder(float_hook=lambda text: Raw(text.encode())).decode
 encode = msgspec.json.Encoder().encode
 canonical = msgspec.json.Encoder(order="sorted").encode
 """Encode a value as JSON with sorted keys, so that equal values have equal bytes."""
@@ -156,7 +156,7 @@ def decode(raw: bytes | Raw | None) -> Any:
     if raw is None:
         return None
     try:
-        return _any.decode(raw)
+        return decode_any(raw)
     except (msgspec.DecodeError, RecursionError):
         return None
 
@@ -168,7 +168,7 @@ def canonicalize(raw: bytes | Raw) -> bytes:
     too deeply, or has an integer of thousands of digits.
     """
     try:
-        return canonical(_exact(raw))
+        return canonical(decode_exactly(raw))
     except (msgspec.DecodeError, RecursionError) as error:
         raise RpcError(INVALID_PARAMS, f"invalid JSON: {error}") from None
 

@@ -21,9 +21,9 @@ from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.kinds import RESULTS
 from mcpproxy.proxy.results.linked_content import contents_of, linked_result
+from mcpproxy.proxy.results.result_limit import READ_RESOURCE
 
 SCHEME: Final = "mcpproxy-result:"
-READ_RESOURCE: Final = "resources/read"
 PURPOSE: Final = "result"
 
 
@@ -119,11 +119,9 @@ class KeptResults:
         token = self._token(uri)
         return None if token is None else token["b"]
 
-    def owner_of(self, method: str | None, params: Message) -> str | None:
-        """Return the instance that keeps the result which a request reads; None for others."""
-        if method != READ_RESOURCE:
-            return None
-        token = self._token(jsonrpc.decode_str(params.get("uri")) or "")
+    def owner_of(self, uri: str) -> str | None:
+        """Return the instance that keeps the result with this URI; None if it is not a result's."""
+        token = self._token(uri)
         return None if token is None else token["o"]
 
     def _token(self, uri: str) -> dict[str, Any] | None:

@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Raw
 
-from mcpproxy.api.v1alpha1 import Results
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import UNAVAILABLE, Message
+
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1 import Results
 
 CALL_TOOL: Final = "tools/call"
 READ_RESOURCE: Final = "resources/read"
@@ -19,13 +21,13 @@ Link = Callable[[int, dict[str, Any], int], Raw | None]
 """Function that keeps a result, and returns one that links to it: see `KeptResults.link`."""
 
 
-def is_too_large(results: Results, method: str, answer: Message) -> bool:
+def is_too_large(results: "Results", method: str, answer: Message) -> bool:
     """Return True if the result in an answer exceeds the limit."""
     return method in _PARTS and len(answer.get("result", b"")) > results.max_bytes
 
 
 def limit_result(
-    results: Results, method: str, backend: str, answer: Message, link: Link | None = None
+    results: "Results", method: str, backend: str, answer: Message, link: Link | None = None
 ) -> None:
     """Replace the result in an answer that is too large, by less of it, by a link or by an error.
 

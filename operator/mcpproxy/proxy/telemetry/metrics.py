@@ -1,16 +1,20 @@
 """Prometheus metrics of one process. Labels name backends, methods and listed components."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from mcpproxy.api.v1alpha1.status import BackendStatus
 from mcpproxy.limits.table import OF_THE_RUNTIME
+from mcpproxy.proxy.core.reports import BackendReport
 from mcpproxy.proxy.protocol.kinds import ComponentKind
 from mcpproxy.proxy.telemetry.operation_durations import OperationDurations
+
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1.status import BackendStatus
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 STATES = ("Healthy", "Degraded", "Unhealthy", "Unauthorized", "RateLimited", "Unknown")
@@ -105,7 +109,7 @@ class BackendGauges:
             registry=self._registry,
         )
 
-    def render(self, backends: list[BackendStatus]) -> bytes:
+    def render(self, backends: "Sequence[BackendReport | BackendStatus]") -> bytes:
         """Return the gauges for the current states in Prometheus' text format."""
         self._state.clear()
         self._components.clear()

@@ -36,6 +36,8 @@ TOOL_ERROR: Final = "tool_error"
 """Type of the error in a result with `isError`."""
 CANCELLED: Final = "cancelled"
 """Type of the error of a request that its client does not wait for."""
+KEPT_UNLISTED: Final = 256
+"""Maximum number of names that no list shows whose histograms are remembered."""
 LONGEST_NAME: Final = 128
 """Maximum number of characters of a label; longer names are `_OTHER`."""
 BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)
@@ -140,6 +142,8 @@ class OperationDurations(Collector):
         self._owner = owner
         self._calls: dict[_Key, tuple[Histogram, Histogram]] = {}
         """Histograms of the client and of the server by the values that calls differ in."""
+        self._unlisted: dict[_Key, tuple[Histogram, Histogram]] = {}
+        """The same of names that no list showed, which one may show later."""
         self._client: dict[_Key, Histogram] = {}
         self._server: dict[_Key, Histogram] = {}
         self._names: dict[str, set[tuple[ComponentKind, str]]] = {}
@@ -168,7 +172,9 @@ class OperationDurations(Collector):
         key = (backend.name, method, name, client.revision, upstream, error)
         pair = self._calls.get(key)
         if pair is None:
-            pair = self._add_call(key, "pipe" if backend.is_program else "tcp")
+            pair = self._unlisted.get(key)
+            if pair is None or self._owner(NAMED[method], name) is not None:
+                pair = self._add_call(key, "pipe" if backend.is_program else "tcp")
         bucket = bisect_left(BOUNDS, seconds)
         pair[0].counts[bucket] += 1
         pair[0].seconds += seconds
@@ -182,21 +188,20 @@ class OperationDurations(Collector):
         bounded = self._labels(method, name, error)
         ours = (backend, *bounded, _revision(upstream), transport)
         theirs = (*bounded, _revision(downstream), self.transport)
-        pair = (
-            self._client.setdefault(ours, Histogram()),
-            self._server.setdefault(theirs, Histogram()),
-        )
-        # Values that became `_OTHER` are unlimited, so they are looked up each time.
+        pair = _series(self._client, ours), _series(self._server, theirs)
+        # Values that became `_OTHER` are unlimited.
         if OTHER not in ours and OTHER not in theirs:
             self._calls[key] = pair
+        elif method in NAMED and len(name) <= LONGEST_NAME:
+            if len(self._unlisted) >= KEPT_UNLISTED:
+                self._unlisted.clear()
+            self._unlisted[key] = pair
         return pair
 
     def add_served(self, method: str, name: str, revision: str, error: str, seconds: float) -> None:
         """Record a request of a client; `name` is empty if it names no tool or prompt."""
         key = (*self._labels(method, name, error), _revision(revision), self.transport)
-        series = self._server.get(key)
-        if series is None:
-            series = self._server[key] = Histogram()
+        series = _series(self._server, key)
         series.counts[bisect_left(BOUNDS, seconds)] += 1
         series.seconds += seconds
 
@@ -220,10 +225,9 @@ class OperationDurations(Collector):
         return (method if method in METHODS else OTHER, tool, prompt, error)
 
     def _bounded_name(self, kind: ComponentKind, name: str) -> str:
+        owner = self._owner(kind, name)
         # Control and bidirectional characters would reach terminals and pages that show metrics.
-        plain = clean_text(name, LONGEST_NAME) == name
-        owner = self._owner(kind, name) if plain else None
-        if owner is None:
+        if owner is None or clean_text(name, LONGEST_NAME) != name:
             return OTHER
         names = self._names.setdefault(owner, set())
         if (kind, name) not in names:
@@ -303,6 +307,14 @@ def _subject(request: Message) -> tuple[str, str]:
         return method, jsonrpc.decode_str(params.get("name")) or ""
     except RpcError:
         return OTHER, ""
+
+
+def _series(histograms: dict[_Key, Histogram], key: _Key) -> Histogram:
+    """Return the histogram with these labels, which is new if there is none."""
+    histogram = histograms.get(key)
+    if histogram is None:
+        histogram = histograms[key] = Histogram()
+    return histogram
 
 
 def _revision(text: str) -> str:

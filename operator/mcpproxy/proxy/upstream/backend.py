@@ -6,11 +6,11 @@ import logging
 from collections.abc import Callable
 
 from mcpproxy.api.defaults import BackendSettings
-from mcpproxy.api.v1alpha1.status import BackendStatus
 from mcpproxy.proxy.core.catalog.component_selection import ComponentSelection
 from mcpproxy.proxy.core.catalog.extensions import TASKS_EXTENSION
 from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
 from mcpproxy.proxy.core.identity import PROXY
+from mcpproxy.proxy.core.reports import BackendReport
 from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
 from mcpproxy.proxy.core.translation.task_ids import TaskIds
 from mcpproxy.proxy.protocol.jsonrpc import Message
@@ -191,7 +191,7 @@ class Backend:
         await self.background.close(grace=2.0)
         await self._connector.close()
 
-    def status(self) -> BackendStatus:
+    def status(self) -> BackendReport:
         """Return the backend's entry in the status. A failed backend has no counts."""
         return backend_status(
             self.name,

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, ParamSpec
 
 from mcpproxy.api.defaults import HealthPolicy
-from mcpproxy.api.v1alpha1 import BackendSpec
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.exchange import (
     BackendCredentials,
@@ -22,6 +21,7 @@ from mcpproxy.proxy.protocol.kinds import ComponentKind
 from mcpproxy.proxy.upstream.mounted.values import MountedValues
 
 if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1 import BackendSpec
     from mcpproxy.proxy.results.kept_results import KeptResults
 
 P = ParamSpec("P")
@@ -114,7 +114,7 @@ class BackendContext:
 
     def credentials_for(
         self,
-        spec: BackendSpec,
+        spec: "BackendSpec",
         url: str,
         tls: Callable[[], ssl.SSLContext],
         resolve: Mapping[str, str],

@@ -3,9 +3,9 @@
 import logging
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from mcpproxy.api.defaults import BackendSettings, effective_settings
-from mcpproxy.api.v1alpha1 import BackendSpec, MCPProxy, Stdio
 from mcpproxy.proxy.http1.client.client import HttpClient, Origin
 from mcpproxy.proxy.upstream.backend import Backend
 from mcpproxy.proxy.upstream.client_features import EVERYTHING, FeaturePolicy
@@ -20,12 +20,15 @@ from mcpproxy.proxy.upstream.transports import stdio
 from mcpproxy.proxy.upstream.transports.http_endpoint import McpHttpClient
 from mcpproxy.proxy.upstream.transports.session import TaskSet
 
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1 import BackendSpec, MCPProxy, Stdio
+
 log = logging.getLogger("mcpproxy.backend")
 
 
 def build_backend(
-    proxy: MCPProxy,
-    spec: BackendSpec,
+    proxy: "MCPProxy",
+    spec: "BackendSpec",
     context: BackendContext,
     make_connector: Callable[[TaskSet], Connector] | None = None,
 ) -> Backend:
@@ -57,8 +60,8 @@ def _feature_policy(settings: BackendSettings) -> FeaturePolicy:
 
 
 def build_connector(
-    proxy: MCPProxy,
-    spec: BackendSpec,
+    proxy: "MCPProxy",
+    spec: "BackendSpec",
     settings: BackendSettings,
     context: BackendContext,
     background: TaskSet,
@@ -86,7 +89,7 @@ def build_connector(
     return HttpConnector(endpoint, settings, background, *changed)
 
 
-def _service_url(spec: BackendSpec, namespace: str) -> str:
+def _service_url(spec: "BackendSpec", namespace: str) -> str:
     service, scheme = spec.service, "https" if spec.tls else "http"
     assert service is not None
     host = f"{service.name}.{service.namespace or namespace}.svc"
@@ -95,7 +98,7 @@ def _service_url(spec: BackendSpec, namespace: str) -> str:
 
 def _stdio_connector(
     name: str,
-    spec: Stdio,
+    spec: "Stdio",
     settings: BackendSettings,
     context: BackendContext,
     background: TaskSet,

@@ -56,6 +56,10 @@ ToWorker: TypeAlias = Query | ProbeResult
 Received = TypeVar("Received", bound=FromWorker | ToWorker)
 
 
+class WorkerStartFailed(Exception):
+    """A worker exited before it served for the first time; its log has the reason."""
+
+
 class WorkerChannel:
     """One end of the socket pair."""
 

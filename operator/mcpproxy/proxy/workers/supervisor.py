@@ -17,7 +17,7 @@ from mcpproxy.proxy import sealing_keys
 from mcpproxy.proxy.admin.app import AdminApp
 from mcpproxy.proxy.bootstrap import VERSION, build_host_policy
 from mcpproxy.proxy.config.options import RuntimeOptions
-from mcpproxy.proxy.config.targets import ProxyConfig
+from mcpproxy.proxy.config.proxy_config import ProxyConfig
 from mcpproxy.proxy.process import INTERRUPTED
 from mcpproxy.proxy.sockets import AdminServer, bind, listen
 from mcpproxy.proxy.telemetry.metrics import BackendGauges

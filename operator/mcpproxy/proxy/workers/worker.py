@@ -19,7 +19,7 @@ import msgspec
 
 from mcpproxy.proxy import process
 from mcpproxy.proxy.config.options import RuntimeOptions
-from mcpproxy.proxy.config.targets import ProxyConfig
+from mcpproxy.proxy.config.proxy_config import ProxyConfig
 from mcpproxy.proxy.runtime import Runtime
 from mcpproxy.proxy.upstream.processes.child_processes import die_with_parent
 from mcpproxy.proxy.workers import ipc
@@ -83,7 +83,7 @@ class Worker:
         self._report()
 
     def _report(self) -> None:
-        report = self._runtime.report().model_dump_json(by_alias=True, exclude_none=True)
+        report = self._runtime.report().to_json()
         message = Reported(
             msgspec.Raw(report.encode()), self._runtime.gateway.aggregate.initial_round_done
         )

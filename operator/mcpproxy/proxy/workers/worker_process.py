@@ -7,11 +7,10 @@ import pickle
 import socket
 import sys
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from mcpproxy.api.v1alpha1.status import PodReport
 from mcpproxy.backoff import Backoff
 from mcpproxy.proxy.workers import ipc
 from mcpproxy.proxy.workers.ipc import (
@@ -22,8 +21,12 @@ from mcpproxy.proxy.workers.ipc import (
     Started,
     Subject,
     WorkerChannel,
+    WorkerStartFailed,
 )
 from mcpproxy.proxy.workers.worker import WorkerConfig
+
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1.status import PodReport
 
 SILENCE: Final = 30.0
 """Seconds without a heartbeat after which a worker is killed, because its event loop hangs."""
@@ -36,10 +39,6 @@ FIRST: Final = 0.1
 _decoder: Final = msgspec.json.Decoder(ipc.FromWorker)
 
 log = logging.getLogger("mcpproxy.workers")
-
-
-class WorkerStartFailed(Exception):
-    """A worker exited before it served for the first time; its log has the reason."""
 
 
 class WorkerTimeout(Exception):
@@ -160,6 +159,9 @@ class WorkerProcess:
             assert self._process is not None
             log.info("worker %d is serving (process %d)", self.number, self._process.pid)
         elif isinstance(message, Reported):
+            # Only a supervisor validates reports.
+            from mcpproxy.api.v1alpha1.status import PodReport
+
             self.report = PodReport.model_validate_json(bytes(message.report))
             self.settled = message.settled
             self._on_report()

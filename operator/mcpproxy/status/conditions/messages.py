@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
+from mcpproxy.api.catalog_digests import NAMED
 from mcpproxy.api.v1alpha1.status import BackendStatus
-from mcpproxy.report_aggregation import NAMED
 from mcpproxy.status.inputs import StatusInput
 
 LISTED: Final = 5

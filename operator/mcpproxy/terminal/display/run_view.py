@@ -24,6 +24,7 @@ from mcpproxy.api.v1alpha1.status import PodReport
 from mcpproxy.client_snippets import SHOWN, client_snippets
 from mcpproxy.limits.clients import LOG_RECORDS
 from mcpproxy.plan.local.remedies import with_remedies
+from mcpproxy.proxy.core.reports import InstanceReport
 from mcpproxy.proxy.process import LAST_LINES
 from mcpproxy.terminal.display.rows import (
     STARTING,
@@ -54,7 +55,7 @@ _LOG_STYLES: Final = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red", "D
 class ReportSource(Protocol):
     """A proxy that reports the state of its backends."""
 
-    def report(self) -> PodReport:
+    def report(self) -> InstanceReport | PodReport:
         """Return the report."""
 
     def watch(self, watcher: Callable[[], None]) -> Callable[[], None]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mcpproxy.api.v1alpha1.catalog import CatalogDigests, approved_hash
+from mcpproxy.api.catalog_digests import NAMED, CatalogDigests, approved_hash
 from mcpproxy.limits.backends import TEMPLATE_EXPRESSIONS
 from mcpproxy.limits.http import COMPARED_VALUE
 from mcpproxy.proxy.core.catalog.approval import ApprovalFilter
@@ -16,7 +16,6 @@ from mcpproxy.proxy.core.catalog.digests import component_digest, differences
 from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.kinds import KINDS, PROMPTS, RESOURCES, TEMPLATES, TOOLS, ComponentKind
-from mcpproxy.report_aggregation import NAMED
 
 DECLARED = b'{"sampling":{}}'
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mcpproxy.library.sessions.backend_factory import default_settings
+from mcpproxy.api.defaults import default_settings
 from mcpproxy.limits.backends import OWN_REQUESTS
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.protocol.kinds import TOOLS, ComponentKind

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from msgspec import Raw
 
-from mcpproxy.library.sessions.backend_factory import default_settings
+from mcpproxy.api.defaults import default_settings
 from mcpproxy.limits.backends import LIST_WAIT
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.exchange import CallContext

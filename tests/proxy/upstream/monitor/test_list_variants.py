@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from mcpproxy.api.defaults import BackendSettings
-from mcpproxy.library.sessions.backend_factory import default_settings
+from mcpproxy.api.defaults import BackendSettings, default_settings
 from mcpproxy.limits.backends import CALLER_LISTS, LIST_VARIANT_BYTES, LIST_VARIANTS
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.component_list import ComponentList

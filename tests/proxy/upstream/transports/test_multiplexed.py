@@ -26,10 +26,10 @@ class Listener(NullContext):
 
     def __init__(self) -> None:
         super().__init__(ClientIdentity(MODERN))
-        self.heard: list[str] = []
+        self.received: list[str] = []
 
     async def notify(self, message: Message) -> None:
-        self.heard.append(json.loads(bytes(message["method"])))
+        self.received.append(json.loads(bytes(message["method"])))
 
 
 class Slow(NullContext):
@@ -98,7 +98,7 @@ async def test_the_acknowledgement_of_our_own_listening_reaches_no_caller() -> N
     pipe.says(method="notifications/message", params={"level": "info", "data": "working"})
     pipe.says(id=sent["id"], result={})
     assert bytes((await call)["id"]) == b"7"
-    assert caller.heard == ["notifications/message"]
+    assert caller.received == ["notifications/message"]
     listening.cancel()
     await link.close()
     await background.close()
@@ -115,7 +115,7 @@ async def test_ids_and_progress_tokens_are_matched_regardless_of_their_encoding(
     pipe.writes(f'{{"jsonrpc":"2.0",{progress}}}')
     pipe.writes(f'{{"jsonrpc":"2.0","id":{spelled},"result":{{}}}}')
     await asyncio.wait_for(call, 5)
-    assert caller.heard == ["notifications/progress"]
+    assert caller.received == ["notifications/progress"]
 
 
 async def test_messages_of_the_backend_reach_the_caller_in_order(

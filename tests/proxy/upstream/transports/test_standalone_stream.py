@@ -54,13 +54,13 @@ async def test_an_endless_stream_of_notifications_yields_to_other_work(
         unrelated_rate=SharedRate(STANDING_MESSAGES.value, 0, lambda: 1000.0),
     )
     link = HttpLegacySession(endpoint, ServerDescription("2025-06-18", {}), None, TaskSet())
-    heard: list[Message] = []
+    received: list[Message] = []
 
     async def announced(message: Message) -> None:
-        heard.append(message)
+        received.append(message)
 
     await asyncio.wait_for(link.listen(Listener(), announced, lambda: None), 5)
-    assert len(heard) == 151
+    assert len(received) == 151
     # The clock stands still, so each wait follows all earlier ones, on whichever stream.
     assert waits == pytest.approx([n / STANDING_MESSAGES.value for n in (50, 100, 150, 151)])
 
@@ -90,4 +90,4 @@ async def test_a_message_during_a_call_never_goes_to_a_later_request_of_the_prox
         raise AssertionError(message)
 
     await link.listen(Listener(), announced, lambda: None)
-    assert (caller.heard, lister.heard) == (["notifications/message"], [])
+    assert (caller.received, lister.received) == (["notifications/message"], [])

@@ -6,6 +6,7 @@ from typing import Annotated, Final, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from mcpproxy.api import constants
 from mcpproxy.api.base import ApiModel, cel, cel_validation
 from mcpproxy.api.kubernetes.quantities import PositiveDuration
 from mcpproxy.api.v1alpha1.access.urls import (
@@ -17,6 +18,7 @@ from mcpproxy.api.v1alpha1.access.urls import (
     https_rule,
 )
 from mcpproxy.api.v1alpha1.references import ValueFrom
+from mcpproxy.api.v1alpha1.tls import Tls
 
 _ONE_SERVER: Final = "issuer and tokenUrl are mutually exclusive; remove one of them"
 _NAMED_SERVER: Final = (
@@ -121,6 +123,11 @@ class TokenClient(ApiModel):
         return self
 
     @property
+    def tls(self) -> Tls | None:
+        """TLS settings for the authorization server; None for the defaults."""
+        return None if self.ca_from is None else Tls(ca_from=self.ca_from)
+
+    @property
     def references(self) -> Iterator[ValueFrom]:
         """All referenced keys of Secrets and ConfigMaps."""
         for source in (self.ca_from, self.client_secret_from, self.private_key_from):
@@ -180,6 +187,12 @@ class TokenExchange(TokenClient):
             raise ValueError(_NAMED_SERVER)
         return self
 
+    @property
+    def actor_client(self) -> TokenClient:
+        """The client of the actor's tokens, which are for the server and not for the backend."""
+        own = {name: getattr(self, name) for name in TokenClient.model_fields}
+        return TokenClient(**{**own, "resource": "", "audience": None, "scopes": None})
+
 
 class BackendAuth(ApiModel):
     """The identity with which the proxy calls the backend."""
@@ -238,14 +251,8 @@ class BackendAuth(ApiModel):
         """Audiences of the mounted tokens of the ServiceAccount, by the names of their files."""
         tokens = {}
         if self.service_account is not None:
-            tokens[TOKEN_FILE] = self.service_account.audience
+            tokens[constants.TOKEN_FILE] = self.service_account.audience
         actor = self.token_exchange.actor if self.token_exchange is not None else None
         if actor is not None and actor.service_account is not None:
-            tokens[ACTOR_FILE] = actor.service_account.audience
+            tokens[constants.ACTOR_FILE] = actor.service_account.audience
         return tokens
-
-
-TOKEN_FILE: Final = "token"
-"""Name of the file with the token for the backend."""
-ACTOR_FILE: Final = "actor"
-"""Name of the file with the token that names the proxy in exchanges."""

@@ -6,7 +6,8 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from mcpproxy.api.base import ApiModel, cel, cel_validation
-from mcpproxy.api.kubernetes.quantities import PositiveDuration, parse_duration
+from mcpproxy.api.kubernetes.durations import parse_duration
+from mcpproxy.api.kubernetes.quantities import PositiveDuration
 from mcpproxy.api.kubernetes.scalars import BY_NAME, check_names_are_unique
 from mcpproxy.api.v1alpha1.access.authorization import Default, Patterns, RuleName
 from mcpproxy.api.v1alpha1.references import ValueFrom

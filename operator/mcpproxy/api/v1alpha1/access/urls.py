@@ -1,21 +1,15 @@
 """URLs, audiences and scopes of OAuth, with the rule that secrets need https."""
 
-import re
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
-from mcpproxy.api.authority import parse_authority
+from mcpproxy.api.authority import HTTPS, LOCAL_URL, is_secure_url, parse_authority
 from mcpproxy.api.base import cel_validation
 
 _REST: Final = r"(:[0-9]{1,5})?(/[^\x00-\x20\x7f?#]*)?$"
 _HOST: Final = r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
-_LOCAL_HOST: Final = (
-    r"([A-Za-z0-9-]+\.[A-Za-z0-9-]+\.svc(\.cluster\.local)?|localhost|127\.0\.0\.1|\[::1\])"
-)
-_LOCAL_URL: Final = rf"^http://{_LOCAL_HOST}(:[0-9]+)?([/?].*)?$"
-_HTTPS: Final = "https:"
 _NEEDS_HTTPS: Final = (
     "must be https; http is only for a host such as keycloak.sso.svc (or localhost), with"
     " insecureHttp: true"
@@ -53,20 +47,15 @@ Scope = Annotated[str, Field(min_length=1, max_length=256, pattern=_SCOPE)]
 def https_rule(field: str) -> dict[str, str]:
     """Return the CEL rule that a field is an https URL, or a local one with insecureHttp."""
     return cel_validation(
-        f"!has(self.{field}) || self.{field}.startsWith('{_HTTPS}')"
+        f"!has(self.{field}) || self.{field}.startsWith('{HTTPS}')"
         " || (has(self.insecureHttp) && self.insecureHttp"
-        f" && self.{field}.matches(r'{_LOCAL_URL}'))",
+        f" && self.{field}.matches(r'{LOCAL_URL}'))",
         f"{field} {_NEEDS_HTTPS}",
         f".{field}",
     )
 
 
-def is_permitted(url: str, *, insecure_http: bool) -> bool:
-    """Return True for https and, with `insecure_http`, for http to a host that counts as local."""
-    return url.startswith(_HTTPS) or (insecure_http and re.match(_LOCAL_URL, url) is not None)
-
-
 def check_https(field: str, url: str | None, *, insecure_http: bool) -> None:
     """Raise ValueError unless a URL is absent or permitted."""
-    if url is not None and not is_permitted(url, insecure_http=insecure_http):
+    if url is not None and not is_secure_url(url, insecure_http=insecure_http):
         raise ValueError(f"{field} {_NEEDS_HTTPS}")

@@ -5,12 +5,14 @@ Users put tokens into queries, user information and paths of URLs, and into argu
 
 import re
 from pathlib import PurePath
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from mcpproxy.api.authority import join_host_port
-from mcpproxy.api.v1alpha1 import MCPProxy
-from mcpproxy.api.v1alpha1.backend import BackendSpec
+
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1 import MCPProxy
+    from mcpproxy.api.v1alpha1.backend import BackendSpec
 
 MASK: Final = "…"
 """Replacement of a part of a path that may be secret."""
@@ -19,7 +21,7 @@ _DIGITS: Final = re.compile(r"\d")
 _MANY_DIGITS: Final = 6
 
 
-def display_address(proxy: MCPProxy, backend: BackendSpec) -> str | None:
+def display_address(proxy: "MCPProxy", backend: "BackendSpec") -> str | None:
     """Return the address of a backend; only the name of the program for a stdio server."""
     if backend.stdio is not None:
         return f"program {PurePath(backend.stdio.command).name}"

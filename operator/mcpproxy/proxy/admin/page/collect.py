@@ -4,14 +4,11 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from mcpproxy.api.authority import join_host_port
-from mcpproxy.api.v1alpha1 import MCPProxy
-from mcpproxy.api.v1alpha1.backend import BackendSpec
-from mcpproxy.api.v1alpha1.status import PodReport
 from mcpproxy.proxy.admin.page.addresses import display_address
 from mcpproxy.proxy.admin.page.components import ComponentBrowser
 from mcpproxy.proxy.admin.page.data import (
@@ -26,8 +23,13 @@ from mcpproxy.proxy.admin.page.data import (
 )
 from mcpproxy.proxy.admin.page.readiness import judge
 from mcpproxy.proxy.config.options import RuntimeOptions
+from mcpproxy.proxy.core.reports import InstanceReport
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.upstream.backend import Backend
+
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1 import MCPProxy
+    from mcpproxy.api.v1alpha1.backend import BackendSpec
 
 _ANYWHERE: Final = ("0.0.0.0", "::", "")
 _REQUESTS: Final = msgspec.json.Decoder(PageRequest)
@@ -39,9 +41,9 @@ class PageData:
     def __init__(
         self,
         gateway: Gateway,
-        proxy: MCPProxy | None,
+        proxy: "MCPProxy | None",
         options: RuntimeOptions,
-        report: Callable[[], PodReport],
+        report: Callable[[], InstanceReport],
         not_ready: Callable[[], Awaitable[str | None]],
     ) -> None:
         """`proxy` is None if the program has built the gateway itself."""
@@ -121,7 +123,7 @@ class PageData:
         )
 
 
-def endpoint_url(proxy: MCPProxy | None, options: RuntimeOptions) -> str:
+def endpoint_url(proxy: "MCPProxy | None", options: RuntimeOptions) -> str:
     """Return the URL at which clients reach the endpoint, as far as the process knows it."""
     if proxy is not None and proxy.spec.public_url is not None:
         return proxy.spec.public_url

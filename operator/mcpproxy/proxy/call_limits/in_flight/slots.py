@@ -91,9 +91,11 @@ class Slots:
     def release(self) -> None:
         """End a call."""
         self.running -= 1
-        now = self._clock()
-        if self._stating is None and self._held > self._target() + self._kept:
-            granted = self._store.hold_at_once(self._request(self.running), now)
+        if self._held <= self.running + self._kept or self._stating is not None:
+            # The target is not below the number of running calls.
+            return
+        if self._held > self._target() + self._kept:
+            granted = self._store.hold_at_once(self._request(self.running), self._clock())
             if granted is not None:
                 self._held = granted
             else:

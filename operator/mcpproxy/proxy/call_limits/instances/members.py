@@ -58,7 +58,7 @@ class Members:
         self._on_joined = on_joined
         self._names = tuple(names)
         self._greet, self._look, self._clock = greet, look or look_up, clock
-        self._heard: dict[str, float] = {}
+        self._met_at: dict[str, float] = {}
         """Other instances, and when they last sent something."""
         self._order: dict[SubjectKey, list[str]] = {}
         self._lost: dict[str, float] = {}
@@ -70,7 +70,7 @@ class Members:
     @property
     def others(self) -> tuple[str, ...]:
         """The addresses of the other instances."""
-        return tuple(self._heard)
+        return tuple(self._met_at)
 
     def owner(self, key: SubjectKey) -> str:
         """Return the instance that counts the calls of a subject."""
@@ -84,7 +84,7 @@ class Members:
     def _ranked(self, key: SubjectKey) -> list[str]:
         ranked = self._order.get(key)
         if ranked is None:
-            candidates = list(self._heard)
+            candidates = list(self._met_at)
             if not (self._leaving and candidates):
                 candidates.append(self.own)
             ranked = sorted(candidates, key=lambda address: _weight(address, key))[-2:][::-1]
@@ -97,16 +97,16 @@ class Members:
         """Record that an instance has proven that it runs."""
         if address == self.own or not _is_address(address):
             return
-        if address not in self._heard:
-            if len(self._heard) >= KNOWN.value:
+        if address not in self._met_at:
+            if len(self._met_at) >= KNOWN.value:
                 KNOWN.record()
                 return
             log.info("counting calls together with the instance at %s", address)
             self._order.clear()
-            self._heard[address] = self._clock()
+            self._met_at[address] = self._clock()
             self._lost.pop(address, None)
             self._on_joined()
-        self._heard[address] = self._clock()
+        self._met_at[address] = self._clock()
 
     def drop(self, address: str) -> None:
         """Forget an instance that does not answer."""
@@ -120,7 +120,7 @@ class Members:
         self._forget(address)
 
     def _forget(self, address: str) -> bool:
-        if self._heard.pop(address, None) is None:
+        if self._met_at.pop(address, None) is None:
             return False
         log.info("no longer counting calls together with the instance at %s", address)
         self._order.clear()
@@ -149,7 +149,7 @@ class Members:
 
     async def find(self) -> None:
         """Look up the other instances once, and greet those from which nothing came lately."""
-        result = set(self._heard)
+        result = set(self._met_at)
         for host, port in self._names:
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(LOOKUP):
@@ -167,7 +167,7 @@ class Members:
                 break
 
     async def _meet(self, address: str, room: asyncio.Semaphore) -> Collection[str]:
-        if self._clock() - self._heard.get(address, float("-inf")) < GREETED_FOR:
+        if self._clock() - self._met_at.get(address, float("-inf")) < GREETED_FOR:
             return ()
         async with room:
             try:

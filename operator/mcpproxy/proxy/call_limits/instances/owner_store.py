@@ -85,8 +85,8 @@ class OwnerStore:
             return None
         peers = self._peers
         if peers is None or not peers.members.others:
-            # Nobody else counts, so that there is no need for calls in advance.
-            return self._counts.windows.lease(request, 1, "", now)
+            # Nobody else counts.
+            return self._counts.windows.lease_alone(request, now)
         return self._grant(request, request.wanted, peers.members.own, now)
 
     async def lease(self, request: LeaseRequest) -> Lease:

@@ -6,10 +6,9 @@ import os
 import secrets
 import ssl
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mcpproxy.api.authority import parse_authority
-from mcpproxy.api.v1alpha1 import ValkeyServer
 from mcpproxy.limits.clients import STORE_REQUESTS
 from mcpproxy.limits.instances import HOLD_TIME, LEASE_TIME
 from mcpproxy.proxy.call_limits.store import (
@@ -26,6 +25,9 @@ from mcpproxy.proxy.call_limits.window import Rate
 from mcpproxy.proxy.core.errors import MissingReference
 from mcpproxy.proxy.upstream.mounted.values import MountedValues, ValueGroup
 
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1 import ValkeyServer
+
 DEFAULT_PORT: Final = 6379
 log = logging.getLogger("mcpproxy.limits")
 
@@ -33,7 +35,7 @@ log = logging.getLogger("mcpproxy.limits")
 class ValkeyStore:
     """Store on one server."""
 
-    def __init__(self, spec: ValkeyServer, prefix: str, values: MountedValues) -> None:
+    def __init__(self, spec: "ValkeyServer", prefix: str, values: MountedValues) -> None:
         """`prefix` distinguishes the keys of this proxy from those of others."""
         authority = parse_authority(spec.address)
         if authority is None or authority.port is None:
@@ -128,7 +130,7 @@ def _describe(error: Exception) -> str:
     return str(error)
 
 
-def _tls(spec: ValkeyServer, values: MountedValues) -> Callable[[], ssl.SSLContext | None]:
+def _tls(spec: "ValkeyServer", values: MountedValues) -> Callable[[], ssl.SSLContext | None]:
     group = ValueGroup(values, [spec.tls_from])
 
     def context() -> ssl.SSLContext | None:
@@ -139,6 +141,6 @@ def _tls(spec: ValkeyServer, values: MountedValues) -> Callable[[], ssl.SSLConte
     return context
 
 
-def _password(spec: ValkeyServer, values: MountedValues) -> Callable[[], str | None]:
+def _password(spec: "ValkeyServer", values: MountedValues) -> Callable[[], str | None]:
     group = ValueGroup(values, [spec.password_from])
     return lambda: None if spec.password_from is None else group.current()[0]

@@ -7,13 +7,12 @@ restart withholds the same components.
 import logging
 from dataclasses import replace
 
-from mcpproxy.api.v1alpha1.catalog import CatalogDigests
+from mcpproxy.api.catalog_digests import NAMED, CatalogDigests
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.component_list import ComponentList
 from mcpproxy.proxy.core.catalog.digests import component_digest
 from mcpproxy.proxy.core.translation.uri_templates import Uri
 from mcpproxy.proxy.protocol.kinds import RESOURCES, TEMPLATES, ComponentKind
-from mcpproxy.report_aggregation import NAMED
 
 log = logging.getLogger("mcpproxy.catalog")
 

@@ -8,8 +8,7 @@ capabilities or headers, the catalog has one list for each list variant; equal b
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from mcpproxy.api.v1alpha1.catalog import approved_hash
-from mcpproxy.api.v1alpha1.status import ComponentCounts
+from mcpproxy.api.catalog_digests import approved_hash
 from mcpproxy.proxy.core.catalog.class_lists import ClassLists
 from mcpproxy.proxy.core.catalog.component_list import (
     CatalogFilter,
@@ -26,6 +25,7 @@ from mcpproxy.proxy.core.catalog.merged_list import (
     name_owners_of,
     warn_of_name_conflicts,
 )
+from mcpproxy.proxy.core.reports import CountsReport
 from mcpproxy.proxy.core.translation.structured_content import to_legacy_tools
 from mcpproxy.proxy.protocol.headers import Path
 from mcpproxy.proxy.protocol.kinds import KINDS, TEMPLATES, TOOLS, ComponentKind
@@ -263,19 +263,20 @@ class Catalog:
         return self._filter is not None and self._filter.withholds(self, backend, kind, name)
 
     def _name_owners(self, kind: ComponentKind) -> NameOwners:
-        version, owners = self._owners.get(kind, (-1, NameOwners()))
-        if version != self._versions[kind]:
-            before = owners.clashes
-            owners = name_owners_of(
-                kind,
-                self._merged[kind].names,
-                self._variants[kind],
-                self._precedence,
-                serves_clashes=self._serves_clashes,
-            )
-            if self._warns:
-                warn_of_name_conflicts(owners.clashes, before)
-            self._owners[kind] = self._versions[kind], owners
+        known = self._owners.get(kind)
+        if known is not None and known[0] == self._versions[kind]:
+            return known[1]
+        before = NameOwners().clashes if known is None else known[1].clashes
+        owners = name_owners_of(
+            kind,
+            self._merged[kind].names,
+            self._variants[kind],
+            self._precedence,
+            serves_clashes=self._serves_clashes,
+        )
+        if self._warns:
+            warn_of_name_conflicts(owners.clashes, before)
+        self._owners[kind] = self._versions[kind], owners
         return owners
 
     def result(self, kind: ComponentKind, *, modern: bool, now: float) -> bytes:
@@ -359,7 +360,7 @@ class Catalog:
         ]
         return b"[" + b",".join(items) + b"]"
 
-    def counts(self, backend: str) -> ComponentCounts | None:
+    def counts(self, backend: str) -> CountsReport | None:
         """Return the number of components of a backend; unknown or unsupported kinds are absent.
 
         Only the list for clients without declared capabilities is counted.
@@ -370,7 +371,7 @@ class Catalog:
             for kind, components in lists.items()
             if components is not None
         }
-        return ComponentCounts.model_validate(numbers) if numbers else None
+        return CountsReport.of(numbers) if numbers else None
 
     def clashes(self) -> list[str]:
         """Return a message for each name conflict and for each name that is too long."""

@@ -6,12 +6,14 @@ assign.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from mcpproxy.api.v1alpha1.component_filters import Components, NamedComponents, NamedOverride
 from mcpproxy.proxy.core.translation.patterns import Pattern, PatternText, Wildcard
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
+
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1.component_filters import Components, NamedComponents
 
 _WILDCARDS: Final = {"*": Wildcard.ANY, "?": Wildcard.ONE}
 
@@ -65,12 +67,13 @@ class ComponentFilter:
     """Original name → fields that replace the component's own."""
 
     @classmethod
-    def of(cls, spec: Components | NamedComponents | None) -> "ComponentFilter":
+    def of(cls, spec: "Components | NamedComponents | None") -> "ComponentFilter":
         """Build the filter that a spec describes."""
         if spec is None:
             return EVERYTHING
         overrides = spec.overrides or ()
-        renamed = {o.name: o.rename for o in overrides if isinstance(o, NamedOverride) and o.rename}
+        # Only tools and prompts, which have names, can be renamed.
+        renamed = {o.name: rename for o in overrides if (rename := getattr(o, "rename", None))}
         return cls(
             include=None if spec.include is None else Globs(spec.include),
             exclude=None if spec.exclude is None else Globs(spec.exclude),

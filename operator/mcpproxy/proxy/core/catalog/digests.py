@@ -4,26 +4,28 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from mcpproxy.api.v1alpha1.catalog import CatalogDigests
-from mcpproxy.api.v1alpha1.status import CatalogDrift, DriftedComponents
+import msgspec
+from msgspec import Raw
+
+from mcpproxy.api.catalog_digests import NAMED, CatalogDigests
 from mcpproxy.limits.http import COMPARED_VALUE
-from mcpproxy.proxy.protocol import jsonrpc
-from mcpproxy.proxy.protocol.jsonrpc import RpcError
-from mcpproxy.report_aggregation import NAMED
+from mcpproxy.proxy.core.reports import ChangesReport, DriftReport
+from mcpproxy.proxy.protocol.jsonrpc import canonical, decode_exactly
 
 if TYPE_CHECKING:
     from mcpproxy.proxy.core.catalog.component_list import ComponentList
 
 
-def canonical_json(text: bytes) -> bytes:
+def canonical_json(text: bytes | Raw) -> bytes:
     """Return JSON in canonical form, or unchanged if it is malformed or too large to parse."""
     if len(text) > COMPARED_VALUE.value:
         COMPARED_VALUE.record()
-        return text
+        return bytes(text)
     try:
-        return jsonrpc.canonicalize(text)
-    except RpcError:
-        return text
+        # As `canonicalize`, but without another call for each audit record.
+        return canonical(decode_exactly(text))
+    except (msgspec.DecodeError, RecursionError):
+        return bytes(text)
 
 
 def component_digest(item: bytes) -> str:
@@ -49,7 +51,7 @@ def digests_of(
     return {name: component_digest(b",".join(same_name)) for name, same_name in items.items()}
 
 
-def differences(approved: CatalogDigests, offered: CatalogDigests, *, whole: bool) -> CatalogDrift:
+def differences(approved: CatalogDigests, offered: CatalogDigests, *, whole: bool) -> DriftReport:
     """Compare the offered components with the approved ones.
 
     If `whole` is false, some lists are unknown, and missing components are not reported.
@@ -60,9 +62,9 @@ def differences(approved: CatalogDigests, offered: CatalogDigests, *, whole: boo
         new += [f"{kind}: {name}" for name in now if name not in before]
         changed += [f"{kind}: {name}" for name in now if before.get(name, now[name]) != now[name]]
         gone += [f"{kind}: {name}" for name in before if whole and name not in now]
-    return CatalogDrift(new=_drifted(new), changed=_drifted(changed), gone=_drifted(gone))
+    return DriftReport(new=_drifted(new), changed=_drifted(changed), gone=_drifted(gone))
 
 
-def _drifted(names: Iterable[str]) -> DriftedComponents | None:
+def _drifted(names: Iterable[str]) -> ChangesReport | None:
     ordered = sorted(names)
-    return DriftedComponents(count=len(ordered), names=ordered[:NAMED]) if ordered else None
+    return ChangesReport(count=len(ordered), names=ordered[:NAMED]) if ordered else None

@@ -8,10 +8,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from mcpproxy.api.catalog_digests import NAMED
 from mcpproxy.api.untrusted_text import clean_text
 from mcpproxy.proxy.core.translation.namespacing import MAX_NAME
 from mcpproxy.proxy.protocol.kinds import ComponentKind
-from mcpproxy.report_aggregation import NAMED
 
 log = logging.getLogger("mcpproxy.catalog")
 

@@ -5,8 +5,6 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
-from pydantic import AnyUrl, TypeAdapter, ValidationError
-
 from mcpproxy.limits.backends import TEMPLATE_EXPRESSIONS, TEMPLATE_LENGTH
 from mcpproxy.limits.clients import URI_MATCHING
 from mcpproxy.proxy.core.translation.patterns import Pattern, PatternText, TooManySteps, Wildcard
@@ -21,7 +19,6 @@ _COMPILING: Final = 4096
 _ESCAPED: Final = re.compile(r"%(?:2[dDeE]|3[0-9]|[46][1-9a-fA-F]|[57][0-9aA]|5[fF]|7[eE])")
 """Escapes of characters that never need one (RFC 3986, section 2.3)."""
 _UNSAFE: Final = re.compile(r"[\x00-\x20\x7f\\]")
-_parse: Final = TypeAdapter(AnyUrl).validate_python
 
 
 class Uri:
@@ -121,7 +118,10 @@ def _unescape(escape: re.Match[str]) -> str:
 
 def _normalize(uri: str) -> str:
     """Return the form that a server of an SDK reads; empty if it would refuse the URI."""
+    # Most proxies read no resources by rules, and need no memory for the parser.
+    from pydantic_core import Url
+
     try:
-        return str(_parse(uri))
-    except (ValidationError, UnicodeEncodeError):
+        return str(Url(uri))
+    except ValueError:
         return ""

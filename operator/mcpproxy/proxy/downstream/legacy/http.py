@@ -278,8 +278,7 @@ class LegacyEndpoint:
             return token.owner
         if self.gateway.routing.is_session_bound(method, message, token.client):
             return token.owner
-        params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
-        return self.gateway.routing.owner_of_result(method, params)
+        return self.gateway.routing.owner_of_result(method, message)
 
     # GET
 

@@ -159,8 +159,8 @@ class ModernEndpoint:
         if route is not None and route.properties:
             validation.check_param_headers(route.properties, params, inbound.lines)
         owner = self._parking.owner(params)
-        if route is not None and route.kind is RESULTS:
-            owner = self.gateway.routing.owner_of_result(method, params)
+        if route is not None and route.kind is RESULTS and self.gateway.kept_results is not None:
+            owner = self.gateway.kept_results.owner_of(route.name)
         return ModernRequest(params, request_meta.client, request_meta.level, route, owner)
 
     def _read_meta(self, params: Message, method: str, head: RequestHead) -> RequestMeta:

@@ -4,7 +4,7 @@ import base64
 import secrets
 import time
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import quote_plus
 
 import jwt
@@ -13,11 +13,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from mcpproxy.api.v1alpha1 import TokenClient, ValueFrom
 from mcpproxy.proxy.core.errors import MissingReference
 from mcpproxy.proxy.issuers.documents import Lines
 from mcpproxy.proxy.upstream.credentials.token_server import TokenServer
 from mcpproxy.proxy.upstream.mounted.values import MountedValues, ValueGroup, describe_reference
+
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1 import TokenClient, ValueFrom
 
 Form = dict[str, str]
 ASSERTION: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -38,7 +40,7 @@ class ClientSecret:
     """Authentication by a secret: client_secret_basic or, if the server has no other,
     client_secret_post."""
 
-    def __init__(self, client_id: str, source: ValueFrom, values: MountedValues) -> None:
+    def __init__(self, client_id: str, source: "ValueFrom", values: MountedValues) -> None:
         self._id = client_id
         self._values = ValueGroup(values, [source])
         self._source = source
@@ -59,8 +61,8 @@ class PrivateKey:
 
     def __init__(
         self,
-        client: TokenClient,
-        source: ValueFrom,
+        client: "TokenClient",
+        source: "ValueFrom",
         values: MountedValues,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -114,7 +116,7 @@ def _algorithm(key: Any, server: TokenServer | None) -> str | None:
     return "EdDSA" if isinstance(key, Ed25519PrivateKey) else None
 
 
-def build_proof(client: TokenClient, values: MountedValues) -> ClientProof:
+def build_proof(client: "TokenClient", values: MountedValues) -> ClientProof:
     """Return the authentication that a spec states."""
     if client.private_key_from is not None:
         return PrivateKey(client, client.private_key_from, values)

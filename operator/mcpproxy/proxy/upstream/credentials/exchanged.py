@@ -46,7 +46,7 @@ class CallerToken:
         refresh_before: float,
         clock: Callable[[], float],
     ) -> None:
-        self._subject = subject
+        self.subject = subject
         self._exchange = exchange
         self._pace = pace
         self.slot = TokenSlot(self._fetch, refresh_before, clock)
@@ -64,8 +64,8 @@ class CallerToken:
     def use(self, subject: Identity) -> None:
         """Exchange this token of the same principal from now on, unless the current one is valid
         for longer."""
-        if (subject.expires or 0.0) >= (self._subject.expires or 0.0):
-            self._subject = subject
+        if (subject.expires or 0.0) >= (self.subject.expires or 0.0):
+            self.subject = subject
 
     async def _fetch(self) -> AccessToken:
         wait = self._pace.take(1)
@@ -74,7 +74,7 @@ class CallerToken:
             if wait > LONGEST_WAIT:
                 raise unavailable("the caller had too many tokens exchanged; try later")
             await asyncio.sleep(wait)
-        return await self._exchange(self._subject)
+        return await self._exchange(self.subject)
 
 
 class _Caller:
@@ -83,16 +83,16 @@ class _Caller:
     def __init__(self, clock: Callable[[], float]) -> None:
         self.tokens: dict[bytes, CallerToken] = {}
         self.pace = SharedRate(EXCHANGES.value, BURST, clock)
-        self._known: dict[str, bytes] = {}
+        self.known: dict[str, bytes] = {}
         """Digests of the claims of the latest tokens."""
 
     def claims_of(self, identity: Identity) -> bytes:
         """Return a digest of the claims of a token that decide what it permits."""
-        digest = self._known.get(identity.token)
+        digest = self.known.get(identity.token)
         if digest is None:
-            if len(self._known) >= TOKENS_OF_CALLER.value:
-                del self._known[next(iter(self._known))]
-            digest = self._known[identity.token] = _digest(identity)
+            if len(self.known) >= TOKENS_OF_CALLER.value:
+                del self.known[next(iter(self.known))]
+            digest = self.known[identity.token] = _digest(identity)
         return digest
 
 
@@ -142,11 +142,11 @@ class ExchangedTokens:
             caller = self._add(principal, client.network)
         else:
             self._shares.touch(principal)
-        claims = caller.claims_of(identity)
+        claims = caller.known.get(identity.token) or caller.claims_of(identity)
         token = caller.tokens.pop(claims, None)
         if token is None:
             token = self._add_token(caller, identity)
-        else:
+        elif token.subject is not identity:
             token.use(identity)
         caller.tokens[claims] = token
         return token

@@ -5,11 +5,10 @@ import functools
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from mcpproxy.api.constants import ACTOR_FILE, TOKEN_FILE
 from mcpproxy.api.defaults import refresh_before
-from mcpproxy.api.v1alpha1 import BackendSpec, Tls, TokenClient, TokenExchange
-from mcpproxy.api.v1alpha1.access.backend_auth import ACTOR_FILE, TOKEN_FILE
 from mcpproxy.proxy.core.exchange import BackendCredentials
 from mcpproxy.proxy.core.identity import Identity
 from mcpproxy.proxy.upstream.credentials.access_tokens import AccessToken, Line
@@ -23,6 +22,9 @@ from mcpproxy.proxy.upstream.credentials.token_slot import TokenSlot
 from mcpproxy.proxy.upstream.mounted.tls import TlsContext
 from mcpproxy.proxy.upstream.mounted.values import MountedToken, MountedValues
 
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1 import BackendSpec, TokenClient, TokenExchange
+
 _TYPE: Final = "urn:ietf:params:oauth:token-type:"
 _ACCESS_TOKEN: Final = f"{_TYPE}access_token"
 _JWT: Final = f"{_TYPE}jwt"
@@ -35,7 +37,7 @@ class CredentialsFactory:
 
     def __init__(
         self,
-        spec: BackendSpec,
+        spec: "BackendSpec",
         url: str,
         values: MountedValues,
         system_tls: TlsSource,
@@ -68,20 +70,20 @@ class CredentialsFactory:
     def _mounted(self, file: str) -> ServiceAccountCredentials:
         return ServiceAccountCredentials(self._values, MountedToken(self._spec.name, file))
 
-    def _endpoint(self, client: TokenClient) -> TokenEndpoint:
+    def _endpoint(self, client: "TokenClient") -> TokenEndpoint:
         tls = self._system_tls
-        if client.ca_from is not None:
-            tls = TlsContext(Tls(ca_from=client.ca_from), self._values)
+        if client.tls is not None:
+            tls = TlsContext(client.tls, self._values)
         finder = TokenServerFinder(
             self._spec.name, self._url, client, tls, self._backend_tls, self._resolve
         )
         return TokenEndpoint(finder, build_proof(client, self._values), self._on_result)
 
-    def _own_slot(self, client: TokenClient, endpoint: TokenEndpoint) -> TokenSlot:
+    def _own_slot(self, client: "TokenClient", endpoint: TokenEndpoint) -> TokenSlot:
         form = functools.partial(_client_credentials_form, client, self._url)
         return TokenSlot(lambda: endpoint.request(form), self._refresh_before)
 
-    def _exchanged(self, client: TokenExchange) -> ExchangedTokens:
+    def _exchanged(self, client: "TokenExchange") -> ExchangedTokens:
         endpoint, actor = self._endpoint(client), self._actor(client)
 
         async def exchange(subject: Identity) -> AccessToken:
@@ -100,16 +102,14 @@ class CredentialsFactory:
         probe.depend_on(exchanged.serve_anyone)
         return exchanged
 
-    def _actor(self, client: TokenExchange) -> tuple[BackendCredentials, str] | None:
+    def _actor(self, client: "TokenExchange") -> tuple[BackendCredentials, str] | None:
         """Return the credentials of the actor and the type of its tokens."""
         actor = client.actor
         if actor is None:
             return None
         if actor.service_account is not None:
             return self._mounted(ACTOR_FILE), _JWT
-        # This token is for the authorization server, not for the backend.
-        own = client.model_copy(update={"resource": "", "audience": None, "scopes": None})
-        return OwnToken(self._own_slot(own, self._endpoint(client))), _ACCESS_TOKEN
+        return OwnToken(self._own_slot(client.actor_client, self._endpoint(client))), _ACCESS_TOKEN
 
 
 def _token_of(line: Line | None, kind: str) -> tuple[str, str] | None:
@@ -122,13 +122,13 @@ def _lifetime_of(subject: Identity) -> float | None:
     return None if subject.expires is None else max(subject.expires - time.time(), 0.0)
 
 
-def _client_credentials_form(client: TokenClient, url: str, server: TokenServer) -> Form:
+def _client_credentials_form(client: "TokenClient", url: str, server: TokenServer) -> Form:
     """Return the parameters of a request for the proxy itself. `url` is that of the backend."""
     return {"grant_type": "client_credentials", **_target(client, url, server)}
 
 
 def _exchange_form(
-    client: TokenClient,
+    client: "TokenClient",
     url: str,
     server: TokenServer,
     subject: tuple[str, str],
@@ -146,7 +146,7 @@ def _exchange_form(
     return {**form, **_target(client, url, server)}
 
 
-def _target(client: TokenClient, url: str, server: TokenServer) -> Form:
+def _target(client: "TokenClient", url: str, server: TokenServer) -> Form:
     """Return the parameters that say for what the token is."""
     resource = (server.resource or url) if client.resource is None else client.resource
     form = {"resource": resource} if resource else {}

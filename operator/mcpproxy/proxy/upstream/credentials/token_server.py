@@ -8,11 +8,10 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from mcpproxy.api.v1alpha1 import TokenClient
-from mcpproxy.api.v1alpha1.access.urls import is_permitted
+from mcpproxy.api.authority import is_secure_url
 from mcpproxy.limits.tokens import TOKEN_RESPONSE
 from mcpproxy.proxy.issuers.documents import (
     IssuerError,
@@ -22,6 +21,9 @@ from mcpproxy.proxy.issuers.documents import (
     is_fetchable,
 )
 from mcpproxy.proxy.issuers.metadata import TOKENS, discover_metadata
+
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1 import TokenClient
 
 _WELL_KNOWN: Final = "/.well-known/oauth-protected-resource"
 _CHALLENGE: Final = re.compile(rb'resource_metadata\s*=\s*"([^"\\\x00-\x20\x7f]{1,2048})"')
@@ -59,7 +61,7 @@ class TokenServerFinder:
         self,
         backend: str,
         url: str,
-        client: TokenClient,
+        client: "TokenClient",
         tls: Callable[[], ssl.SSLContext],
         backend_tls: Callable[[], ssl.SSLContext],
         resolve: Mapping[str, str],
@@ -155,7 +157,7 @@ class TokenServerFinder:
         issuer = servers[0] if isinstance(servers, list) and servers else None
         insecure = bool(self._client.insecure_http)
         if not isinstance(issuer, str) or not (
-            is_fetchable(issuer, issuer) and is_permitted(issuer, insecure_http=insecure)
+            is_fetchable(issuer, issuer) and is_secure_url(issuer, insecure_http=insecure)
         ):
             raise IssuerError(
                 f"{document.url}: authorization_servers does not begin with an https URL"

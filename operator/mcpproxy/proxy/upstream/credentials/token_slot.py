@@ -36,6 +36,8 @@ class TokenSlot:
         self._refresh_before = refresh_before
         self._clock = clock
         self._token: AccessToken | None = None
+        self._ends_at = self._renewed_from = 0.0
+        """Times from which the token is used no longer, and from which it is renewed."""
         self._fetching: asyncio.Task[AccessToken | BackendError] | None = None
         self._failures = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         """After fetches that failed."""
@@ -57,13 +59,18 @@ class TokenSlot:
         token, now = self._token, self._clock()
         if token is None:
             return None
-        left = token.expires_at - now
-        if left <= min(MARGIN, token.lifetime / 4):
+        if now >= self._ends_at:
             self._token = None
             return None
-        if left <= min(self._refresh_before, token.lifetime / 2) and self._may_fetch(now):
+        if now >= self._renewed_from and self._may_fetch(now):
             self._begin()
         return token.line
+
+    def _use(self, token: AccessToken) -> None:
+        lifetime = token.lifetime
+        self._token = token
+        self._ends_at = token.expires_at - min(MARGIN, lifetime / 4)
+        self._renewed_from = token.expires_at - min(self._refresh_before, lifetime / 2)
 
     def _may_fetch(self, now: float) -> bool:
         waits = self._failures.is_waiting(now) or self._refusals.is_waiting(now)
@@ -99,7 +106,7 @@ class TokenSlot:
             return error
         else:
             self._failures.reset()
-            self._token = token
+            self._use(token)
             return token
         finally:
             self._fetching = None

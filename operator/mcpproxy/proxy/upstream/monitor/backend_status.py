@@ -1,12 +1,14 @@
 """Entry of a backend in the status, from what its monitor knows."""
 
+from typing import Literal
+
 from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.api.untrusted_text import clean_text
-from mcpproxy.api.v1alpha1.status import BackendStatus, ServerInfo
 from mcpproxy.limits.backends import SERVER_NAME
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.errors import REUSE_REFUSED, ReuseNotAllowed
 from mcpproxy.proxy.core.health import HealthState
+from mcpproxy.proxy.core.reports import BackendReport, ServerReport
 from mcpproxy.proxy.upstream.connect.negotiation import TransportName
 from mcpproxy.proxy.upstream.monitor.monitor import BackendMonitor
 from mcpproxy.proxy.upstream.mounted.tls import SKIPPED
@@ -19,7 +21,7 @@ def backend_status(
     catalog: Catalog,
     transport: TransportName | None,
     refusal: HealthState | None = None,
-) -> BackendStatus:
+) -> BackendReport:
     """Return the entry of a backend. A failed backend has no counts.
 
     `refusal` is set while calls are refused.
@@ -29,25 +31,23 @@ def backend_status(
     info = server.member("serverInfo") if server else None
     if server and not isinstance(info, dict):
         info = (server.member("_meta") or {}).get("io.modelcontextprotocol/serverInfo")
-    session = None
+    session: Literal["Stateless", "Stateful"] | None = None
     if server is not None:
         session = "Stateful" if monitor.stateful else "Stateless"
     lists = monitor.lists if monitor.known and not monitor.guarded else None
-    return BackendStatus.model_validate(
-        {
-            "name": name,
-            "state": state.state,
-            "reason": state.reason,
-            "message": _message(settings, state),
-            "protocolVersion": server.revision if server else None,
-            "transport": transport if server else None,
-            "server": _server_info(info),
-            "session": session,
-            "sessionMode": settings.session_mode,
-            "sessionModeFrom": settings.session_mode_from,
-            "components": catalog.counts(name) if lists else None,
-            "notOffered": (lists.not_offered or None) if lists else None,
-        }
+    return BackendReport(
+        name=name,
+        state=state.state,
+        reason=state.reason,
+        message=_message(settings, state),
+        protocol_version=server.revision if server else None,
+        transport=transport if server else None,
+        server=_server_info(info),
+        session=session,
+        session_mode=settings.session_mode,
+        session_mode_from=settings.session_mode_from,
+        components=catalog.counts(name) if lists else None,
+        not_offered=(lists.not_offered or None) if lists else None,
     )
 
 
@@ -72,11 +72,11 @@ def _state_of(
     return state
 
 
-def _server_info(info: object) -> ServerInfo | None:
+def _server_info(info: object) -> ServerReport | None:
     if not isinstance(info, dict) or not isinstance(info.get("name"), str):
         return None
     version = info.get("version")
-    return ServerInfo(
+    return ServerReport(
         name=_shorten(info["name"]), version=_shorten(version) if isinstance(version, str) else None
     )
 

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from mcpproxy.api.v1alpha1 import status
+from mcpproxy.api import constants
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import CallContext
 from mcpproxy.proxy.core.health import HealthState
@@ -129,7 +129,7 @@ class ChangeStream:
             "the change stream cannot be kept open, so the proxy detects changes only after"
             " cache.ttl"
         )
-        return HealthState("Healthy", status.CHANGE_STREAM_FAILED, f"{text}: {self._error_text}")
+        return HealthState("Healthy", constants.CHANGE_STREAM_FAILED, f"{text}: {self._error_text}")
 
     async def _listen(self, link: UpstreamSession, ready: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()

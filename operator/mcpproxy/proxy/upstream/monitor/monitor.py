@@ -8,8 +8,8 @@ import logging
 from dataclasses import replace
 from typing import Final
 
+from mcpproxy.api.constants import LIST_FAILED
 from mcpproxy.api.defaults import BackendSettings
-from mcpproxy.api.v1alpha1 import status
 from mcpproxy.proxy.core.errors import (
     BackendError,
     ProtocolError,
@@ -203,7 +203,7 @@ class BackendMonitor:
             return FOR_CALLERS if self._settings.for_callers else GUARDED
         if self.lists.failures:
             errors = "; ".join(str(failure.error) for failure in self.lists.failures.values())
-            return HealthState("Healthy", status.LIST_FAILED, f"{errors}; other lists are served")
+            return HealthState("Healthy", LIST_FAILED, f"{errors}; other lists are served")
         return self._change_stream.remark()
 
     def _check_timeout(self) -> float:

@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mcpproxy.api.v1alpha1 import Tls, ValueFrom
 from mcpproxy.proxy.core.errors import TlsInvalid
 from mcpproxy.proxy.upstream.mounted.values import MountedValues, ValueGroup, describe_reference
 
 if TYPE_CHECKING:
     # cryptography is large, and most proxies never load it.
     from cryptography import x509
+
+    from mcpproxy.api.v1alpha1 import Tls, ValueFrom
 
 SKIPPED: Final = "the proxy does not verify the backend's certificate (tls.insecureSkipVerify)"
 
@@ -23,7 +24,7 @@ class TlsContext:
 
     def __init__(
         self,
-        spec: Tls,
+        spec: "Tls",
         values: MountedValues,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -78,7 +79,7 @@ class TlsContext:
         return context
 
 
-def _certificates(pem: str, source: ValueFrom) -> "list[x509.Certificate]":
+def _certificates(pem: str, source: "ValueFrom") -> "list[x509.Certificate]":
     from cryptography import x509
 
     try:
@@ -87,7 +88,7 @@ def _certificates(pem: str, source: ValueFrom) -> "list[x509.Certificate]":
         raise TlsInvalid(f"{describe_reference(source)} contains no PEM certificates") from None
 
 
-def _check_key(certificate: "x509.Certificate", key: str, source: ValueFrom) -> None:
+def _check_key(certificate: "x509.Certificate", key: str, source: "ValueFrom") -> None:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
@@ -101,7 +102,7 @@ def _check_key(certificate: "x509.Certificate", key: str, source: ValueFrom) -> 
 
 
 def _load_client_certificate(
-    context: ssl.SSLContext, certificate: str, key: str, source: ValueFrom
+    context: ssl.SSLContext, certificate: str, key: str, source: "ValueFrom"
 ) -> None:
     # The ssl module loads a certificate from files only. This file is private and deleted at once.
     with tempfile.TemporaryDirectory() as directory:

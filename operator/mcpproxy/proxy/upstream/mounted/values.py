@@ -4,11 +4,13 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from mcpproxy.api import constants
-from mcpproxy.api.v1alpha1 import EnvVar, Header, ValueFrom
 from mcpproxy.proxy.core.errors import MissingReference
+
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1 import EnvVar, Header, ValueFrom
 
 FRESH: Final = 1.0
 """Seconds for which values are used before their files are checked again."""
@@ -26,7 +28,15 @@ class MountedToken:
     file: str
 
 
-Source = ValueFrom | MountedToken
+@dataclass(frozen=True, slots=True)
+class MountedConfigKey:
+    """A key of a ConfigMap that the operator writes."""
+
+    name: str
+    key: str
+
+
+Source: TypeAlias = "ValueFrom | MountedToken | MountedConfigKey"
 
 Texts = tuple[str | None, ...]
 
@@ -77,7 +87,7 @@ class MountedValues:
 class ValueGroup:
     """Values that are used together, and therefore always read from the same generation."""
 
-    def __init__(self, values: MountedValues, sources: Iterable[Source | None]) -> None:
+    def __init__(self, values: MountedValues, sources: "Iterable[Source | None]") -> None:
         self._values = values
         self._sources = tuple(source for source in sources if source is not None)
         self._read_at = float("-inf")
@@ -132,6 +142,8 @@ class ValueGroup:
 def _reference(source: Source) -> tuple[str, tuple[str, str]]:
     if isinstance(source, MountedToken):
         return "ServiceAccount", (source.backend, source.file)
+    if isinstance(source, MountedConfigKey):
+        return "ConfigMap", (source.name, source.key)
     if source.secret_key_ref is not None:
         return "Secret", (source.secret_key_ref.name, source.secret_key_ref.key)
     assert source.config_map_key_ref is not None
@@ -146,13 +158,15 @@ def _missing(source: Source) -> str:
     return f"{kind} {name} has no readable key {key}"
 
 
-def describe_reference(source: ValueFrom) -> str:
+def describe_reference(source: "ValueFrom") -> str:
     """Format a key for messages: `key KEY of KIND NAME`."""
     kind, (name, key) = _reference(source)
     return f"key {key} of {kind} {name}"
 
 
-def _fill_in(entries: Sequence[Header | EnvVar], texts: Iterable[str]) -> Iterable[tuple[str, str]]:
+def _fill_in(
+    entries: "Sequence[Header | EnvVar]", texts: Iterable[str]
+) -> Iterable[tuple[str, str]]:
     """Yield names and values; `texts` are the values of the entries that have a reference."""
     left = iter(texts)
     for entry in entries:
@@ -162,7 +176,7 @@ def _fill_in(entries: Sequence[Header | EnvVar], texts: Iterable[str]) -> Iterab
 class HeaderSource:
     """Configured headers, encoded for HTTP."""
 
-    def __init__(self, values: MountedValues, headers: Iterable[Header]) -> None:
+    def __init__(self, values: MountedValues, headers: "Iterable[Header]") -> None:
         self._entries = tuple(headers)
         self._values = ValueGroup(values, (header.value_from for header in self._entries))
         self.changed = self._values.changed
@@ -196,7 +210,7 @@ KEPT_VARIABLES: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "SYST
 class EnvironmentSource:
     """Environment of stdio servers: a few variables of the proxy and the configured ones."""
 
-    def __init__(self, values: MountedValues, variables: Iterable[EnvVar]) -> None:
+    def __init__(self, values: MountedValues, variables: "Iterable[EnvVar]") -> None:
         self._entries = tuple(variables)
         self._values = ValueGroup(values, (variable.value_from for variable in self._entries))
         self.changed = self._values.changed

@@ -11,8 +11,8 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING
 
-from mcpproxy.api.v1alpha1 import SessionMode
 from mcpproxy.limits.backends import ABANDONED_FOR, UPSTREAM_SESSIONS
 from mcpproxy.proxy.core.errors import (
     REUSE_REFUSED,
@@ -39,6 +39,9 @@ from mcpproxy.proxy.upstream.transports.session import (
     UpstreamSession,
 )
 
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1 import SessionMode
+
 
 class SessionPool:
     """The upstream sessions of one backend."""
@@ -46,7 +49,7 @@ class SessionPool:
     def __init__(
         self,
         open_session: Callable[[ClientIdentity], Awaitable[UpstreamSession]],
-        mode: SessionMode,
+        mode: "SessionMode",
         declared_stateless: bool,
         idle: float,
         background: TaskSet,

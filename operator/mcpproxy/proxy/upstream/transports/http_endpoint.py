@@ -37,6 +37,8 @@ from mcpproxy.proxy.upstream.transports.event_stream import (
 
 MAX_HEADS: Final = 1024
 """Encoded request heads that are cached."""
+MAX_SERVED: Final = 1024
+"""Clients whose endpoint is cached."""
 _ACCEPT_BOTH: Final = (b"accept", b"application/json, text/event-stream")
 _ACCEPT_SSE: Final = (b"accept", h.EVENT_STREAM)
 _AUTHORIZATION: Final = b"authorization"
@@ -76,6 +78,9 @@ class McpHttpClient:
         self._own: Lines = ()
         """The forwarded headers of the client that this endpoint serves."""
         self._configured = configured
+        self._client: ClientIdentity | None = None
+        self._served: dict[int, McpHttpClient] = {}
+        """Endpoints by the identity of clients; all copies share them."""
         self._in_time = TimeLimit(OWN_REQUEST_TIME.value)
         self.line_rate, self.unrelated_rate = new_line_rate(), new_unrelated_rate()
         """Rates at which event streams are read."""
@@ -93,13 +98,20 @@ class McpHttpClient:
         """Return the endpoint for requests with the headers and credentials of this client."""
         if not self.by_client:
             return self
-        endpoint = copy.copy(self)
+        endpoint, configured = self._served.get(id(client)), self._configured
+        if not (endpoint and endpoint._client is client and endpoint._configured is configured):
+            if len(self._served) >= MAX_SERVED:
+                self._served.clear()
+            endpoint = self._served[id(client)] = copy.copy(self)
         endpoint._serve(client)
         return endpoint
 
     def _serve(self, client: ClientIdentity) -> None:
-        self._own = client.having(self._passed)
+        """Take the headers and credentials of a client for its next request."""
+        if self._client is not client:
+            self._client, self._own = client, client.having(self._passed)
         if self._every is not None:
+            # Again for each request, because the credentials of callers are discarded in time.
             self._credentials = self._every.of(client)
 
     def with_cookies(self, response: ClientResponse) -> "McpHttpClient":
