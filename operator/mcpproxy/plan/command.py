@@ -9,9 +9,9 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mcpproxy.api.manifest_errors import ManifestError
-from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.plan import compare as plan_compare
 from mcpproxy.plan import manifests
 from mcpproxy.plan.access.permissions import access_differences
@@ -34,6 +34,9 @@ from mcpproxy.proxy.config.options import RuntimeOptions, parse_seconds
 from mcpproxy.proxy.config.targets import from_file, is_manifest, is_url, read_text
 from mcpproxy.proxy.run_options import add_places
 from mcpproxy.text_logs import is_terminal
+
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1 import MCPProxy
 
 TIMEOUT = 30.0
 
@@ -166,7 +169,7 @@ def _approve(args: argparse.Namespace, parsed: manifests.ParsedInput, plans: lis
         )
 
 
-def _announce(proxies: list[MCPProxy], args: argparse.Namespace) -> None:
+def _announce(proxies: list["MCPProxy"], args: argparse.Namespace) -> None:
     """Say what a person at the terminal waits for."""
     if args.offline is None and is_terminal(sys.stderr):
         count = sum(len(proxy.spec.backends) for proxy in proxies)
@@ -188,7 +191,7 @@ def _read(args: argparse.Namespace, *, may_have_none: bool) -> manifests.ParsedI
 
 
 async def _plans(
-    proxies: list[MCPProxy], args: argparse.Namespace
+    proxies: list["MCPProxy"], args: argparse.Namespace
 ) -> tuple[list[Plan], list[Plan]]:
     """Return the plans of these proxies, and those of an earlier plan that no longer exist."""
     options = RuntimeOptions(values=args.values, resolve=dict(args.resolve))
@@ -224,7 +227,7 @@ async def _plans(
     return plans, [removed_plan(plan) for plan in earlier.values()]
 
 
-def _check_options(proxies: list[MCPProxy], args: argparse.Namespace) -> None:
+def _check_options(proxies: list["MCPProxy"], args: argparse.Namespace) -> None:
     """Raise ManifestError for options that have no effect, or an ambiguous one."""
     by_file = args.against is None or not plan_compare.is_running(args.against)
     if by_file and (args.header or args.token_file):
