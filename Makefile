@@ -9,6 +9,7 @@ KIND_UP := ../shared/kind/up
 unexport PYTHONDONTWRITEBYTECODE
 # Tests wait more than they compute.
 WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+PACKAGES = $(shell grep -c '==' requirements/dev.txt)
 # The API server's binaries for the tests that need one; set KUBEBUILDER_ASSETS or have the script.
 ASSETS = if [ -z "$${KUBEBUILDER_ASSETS:-}" ] && [ -x $(KIND_UP) ]; then eval "$$($(KIND_UP) --bin)"; fi
 
@@ -28,9 +29,10 @@ help: ## This list
 install: .venv/installed ## Everything for development, in .venv
 
 .venv/installed: requirements/dev.txt pyproject.toml
-	@echo "installing into .venv"
+	@echo "installing $(PACKAGES) packages into .venv, which takes some minutes"
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --require-hashes -r requirements/dev.txt \
+	  | awk '/^Collecting/ && ++n % 20 == 0 { print "  " n " of $(PACKAGES)" } /^Installing/ { print "  unpacking" } { fflush() }'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 

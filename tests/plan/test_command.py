@@ -1,5 +1,6 @@
 """`mcpproxy plan` in front of real servers: what it prints, and its exit codes."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -229,3 +230,27 @@ async def test_no_value_of_a_header_or_variable_is_printed_or_saved(
     files = [path.read_text() for path in saved.rglob("*.json")]
     assert len(files) == 2
     assert [text for text in (*files, *(s.out + s.err for s in said)) if "hidden-in" in text] == []
+
+
+async def test_a_program_that_exits_has_the_reason_and_the_message_of_the_status(
+    file: Path,
+) -> None:
+    output = (
+        "npm error 404 Not Found - GET https://r.example/nope\nnpm error A complete log of this run"
+    )
+    program = f"import sys; sys.exit({output!r})"
+    stdio = {"command": sys.executable, "args": ["-c", program]}
+    proxy(file, {"name": "a", "stdio": stdio}, {"name": "b", "stdio": {"command": "./nope"}})
+    shown = await plan("-f", file)
+    why = "npm error 404 Not Found - GET https://r.example/nope"
+    assert f"a: ProcessFailed: the process exited with status 1: {why}\n" in shown.out
+    assert "b: ProcessFailed: cannot start ./nope: No such file or directory" in shown.out
+    assert "correct the URL" not in shown.out
+
+
+async def test_a_document_with_a_failed_backend_names_it_on_standard_error(file: Path) -> None:
+    proxy(file, {"name": "down", "url": f"http://127.0.0.1:{free_port()}/mcp"})
+    result = await plan("-f", file, "-o", "json")
+    assert result.code == 1
+    assert result.err.startswith("mcpproxy plan: MCPProxy tools: backend down: Unreachable: ")
+    assert result.plan["failed"] == ["down"]

@@ -220,3 +220,20 @@ async def test_the_first_of_several_refused_reads_does_not_change_the_message(st
         }
         with pytest.raises(Forbidden, match="cannot read pods"):
             await stage.reconcile()
+
+
+async def test_each_backend_that_fails_has_an_event(stage: Stage) -> None:
+    names = ("down", "wrongpath")
+    backends = [{"name": name, "url": f"http://{name}.example/mcp"} for name in names]
+    stage.user_applies(backends=backends)
+    await stage.reconcile()
+    stage.roll_out("tools-1")
+    await stage.reconcile()
+    await stage.pod_says("tools-1", down="Unhealthy", wrongpath="Unhealthy")
+    await stage.reconcile()
+    messages = {
+        event["message"]
+        for key, event in stage.cluster.objects.items()
+        if key[0] == "Event" and event["reason"] == "BackendUnhealthy"
+    }
+    assert messages == {f"backend {name} is Unhealthy" for name in names}

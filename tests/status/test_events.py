@@ -62,3 +62,15 @@ def test_a_foreign_object_is_reported_even_for_a_new_proxy() -> None:
 def test_a_rollout_and_scaling_to_zero_are_not_warnings() -> None:
     old = observed(a_pod("tools-1", a_view(), current=False))
     assert all(type_ == "Normal" for type_, _ in told(READY, old))
+
+
+def test_an_event_about_a_backend_names_it_and_one_about_a_condition_names_none() -> None:
+    failed = [a_view(name=name, state="Unhealthy", message="refused") for name in ("a", "b")]
+    well = [a_view(name=name) for name in ("a", "b")]
+    before, after = (
+        status_of(observed(a_pod("tools-1", *views), backends=("a", "b")))
+        for views in (well, failed)
+    )
+    assert [change.backend for change in find_transitions(before, after)] == ["a", "b"]
+    rejected = status_of(replace(READY, rejected="spec: wrong"))
+    assert [change.backend for change in find_transitions(status_of(READY), rejected)] == [""]

@@ -194,6 +194,24 @@ def test_elsewhere_the_log_has_the_chosen_format(
     assert "\x1b" not in line
 
 
+@pytest.mark.parametrize("options", [(), ("--log-format", "text"), ("--workers", "2")])
+def test_elsewhere_the_log_says_at_which_url_the_proxy_serves(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    port = str(free_port())
+    file = _servers(tmp_path, dead=DEAD)
+    command = [COMMAND, "run", file, "--transport", "http", "--port", port, *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        line = next((line for line in running.stderr if "serving at" in line), "")
+        running.terminate()
+        rest = running.stderr.read()
+    message = f"serving at http://127.0.0.1:{port}/mcp"
+    shown = json.loads(line)["message"] if line.startswith("{") else line.rstrip()
+    assert shown.endswith(message)
+    assert "serving at" not in rest
+
+
 PROBE = """
 import sys
 from mcpproxy.cli import main

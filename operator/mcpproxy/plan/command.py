@@ -9,9 +9,9 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mcpproxy.api.manifest_errors import ManifestError
-from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.plan import compare as plan_compare
 from mcpproxy.plan import manifests
 from mcpproxy.plan.access.permissions import access_differences
@@ -27,13 +27,16 @@ from mcpproxy.plan.document import (
     plan_differences,
     removed_plan,
 )
-from mcpproxy.plan.local.watch import watch_file
-from mcpproxy.plan.render import render_plan, render_removed_plan
+from mcpproxy.plan.local import approve_in_place, watch
+from mcpproxy.plan.render import failure_lines, render_plan, render_removed_plan
 from mcpproxy.proxy import process
 from mcpproxy.proxy.config.options import RuntimeOptions, parse_seconds
 from mcpproxy.proxy.config.targets import from_file, is_manifest, is_url, read_text
 from mcpproxy.proxy.run_options import add_places
 from mcpproxy.text_logs import is_terminal
+
+if TYPE_CHECKING:
+    from mcpproxy.api.v1alpha1 import MCPProxy
 
 TIMEOUT = 30.0
 
@@ -57,6 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " with the output file of an earlier -o json",
     )
     _add_access(add)
+    add(
+        "--approve",
+        action="store_true",
+        help="write the current catalog to spec.catalog.approved of FILE, and change nothing else",
+    )
     add("-w", "--watch", action="store_true", help="show the plan after each change of FILE")
     add_credentials(parser)
     add("-o", "--output", choices=("text", "json"), default="text", help="%(default)s")
@@ -103,12 +111,15 @@ def _add_lists(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print the plan. The exit code is the result for CI."""
     process.log_to_stderr("error")
+    if args.approve and (args.watch or args.file == "-"):
+        process.report_error("mcpproxy plan: --approve: needs -f with a file, and no --watch")
+        return FAILED
     if not args.watch:
         return _show(args)
     if args.file == "-":
         process.report_error("mcpproxy plan: --watch: stdin does not change; use -f with a file")
         return FAILED
-    return watch_file(Path(args.file), lambda: _show(args))
+    return watch.watch_file(Path(args.file), lambda: _show(args))
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -120,17 +131,45 @@ def _show(args: argparse.Namespace) -> int:
             print(f"mcpproxy plan: ignored {skipped}", file=sys.stderr)  # noqa: T201
         _announce(parsed.proxies, args)
         plans, lost = process.run(_plans(parsed.proxies, args))
+        if args.approve:
+            _approve(args, parsed, plans)
     except (ManifestError, ValueError, OSError) as error:
         process.report_failure("mcpproxy plan", error)
         return FAILED
     except KeyboardInterrupt:
         return process.INTERRUPTED
     code = highest_exit_code([exit_code(plan) for plan in plans] + [DIFFERENT for _ in lost])
-    sys.stdout.write(_json(plans, lost, code) if args.output == "json" else _text(plans, lost))
+    if args.output == "json":
+        # Whoever reads the document with a program may not see its exit code.
+        for problem in failure_lines(plans):
+            process.report_error(f"mcpproxy plan: {problem}")
+        sys.stdout.write(_json(plans, lost, code))
+    else:
+        sys.stdout.write(_text(plans, lost))
     return code
 
 
-def _announce(proxies: list[MCPProxy], args: argparse.Namespace) -> None:
+def _approve(args: argparse.Namespace, parsed: manifests.ParsedInput, plans: list[Plan]) -> None:
+    """Write what the plans offer to the file. Raise ManifestError or OSError."""
+    if failures := list(failure_lines(plans)):
+        raise ManifestError(f"{args.file} is unchanged, because {failures[0]}", "--approve")
+    approvals = {plan["name"]: (plan["approved"], plan["catalogHash"]) for plan in plans}
+    if len(approvals) < len(plans):
+        raise ManifestError(
+            "two MCPProxies in the file have one name; approve them in separate files", "--approve"
+        )
+    approve_in_place.write_approvals(Path(args.file), parsed.text, approvals)
+    for plan in plans:
+        if plan["approval"] is not None:
+            plan["approval"] = {**plan["approval"], "written": True}
+        count = sum(map(len, plan["approved"].values()))
+        process.report_error(
+            f"{args.file}: spec.catalog.approved of MCPProxy {plan['name']} now has {count}"
+            " components"
+        )
+
+
+def _announce(proxies: list["MCPProxy"], args: argparse.Namespace) -> None:
     """Say what a person at the terminal waits for."""
     if args.offline is None and is_terminal(sys.stderr):
         count = sum(len(proxy.spec.backends) for proxy in proxies)
@@ -140,6 +179,8 @@ def _announce(proxies: list[MCPProxy], args: argparse.Namespace) -> None:
 def _read(args: argparse.Namespace, *, may_have_none: bool) -> manifests.ParsedInput:
     """Return the MCPProxies of the file. Raise ManifestError with their lines."""
     path = Path(args.file)
+    if args.approve and path.suffix in (".json", ".toml") and not is_manifest(path):
+        raise ManifestError("needs a manifest; mcpproxy convert makes one", "--approve")
     if path.suffix in (".json", ".toml") and not is_manifest(path):
         return manifests.ParsedInput([from_file(path).proxy], [])
     text = sys.stdin.read() if args.file == "-" else read_text(path)
@@ -150,7 +191,7 @@ def _read(args: argparse.Namespace, *, may_have_none: bool) -> manifests.ParsedI
 
 
 async def _plans(
-    proxies: list[MCPProxy], args: argparse.Namespace
+    proxies: list["MCPProxy"], args: argparse.Namespace
 ) -> tuple[list[Plan], list[Plan]]:
     """Return the plans of these proxies, and those of an earlier plan that no longer exist."""
     options = RuntimeOptions(values=args.values, resolve=dict(args.resolve))
@@ -186,7 +227,7 @@ async def _plans(
     return plans, [removed_plan(plan) for plan in earlier.values()]
 
 
-def _check_options(proxies: list[MCPProxy], args: argparse.Namespace) -> None:
+def _check_options(proxies: list["MCPProxy"], args: argparse.Namespace) -> None:
     """Raise ManifestError for options that have no effect, or an ambiguous one."""
     by_file = args.against is None or not plan_compare.is_running(args.against)
     if by_file and (args.header or args.token_file):

@@ -182,7 +182,8 @@ def exit_code(plan: Plan) -> int:
         return FAILED
     if plan["tooLong"] or (plan["clashes"] and plan["onClash"] != "First"):
         return CLASHING
-    drifted = plan["approval"] is not None and plan["approval"]["matches"] is not True
+    approval = plan["approval"] or {"matches": True}
+    drifted = approval["matches"] is not True and not approval.get("written")
     if (
         drifted
         or plan.get("accessDifferences")

@@ -16,6 +16,8 @@ class ParsedInput:
     proxies: list[MCPProxy]
     skipped: list[str]
     """The other documents, as `KIND NAME`."""
+    text: str = ""
+    """The text of the file."""
 
 
 def read_manifests(text: str, namespace: str | None, *, may_have_none: bool = False) -> ParsedInput:
@@ -51,6 +53,7 @@ def read_manifests(text: str, namespace: str | None, *, may_have_none: bool = Fa
             for document in all_documents
             if not is_mcpproxy(document.content)
         ],
+        text,
     )
 
 

@@ -1,6 +1,6 @@
 """The plan as text for the terminal. Pure. Text of backends cannot control the terminal."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import yaml
@@ -71,12 +71,22 @@ def _backends(plan: Plan) -> Iterator[str]:
             )
         )
     yield from table_lines(rows)
+    yield from (f"  {line}" for line in _failures(plan))
+    for name, identity in sorted(plan.get("calledAs", {}).items()):
+        yield f"  {name} is called {escape_control_characters(identity)}"
+
+
+def failure_lines(plans: Iterable[Plan]) -> Iterator[str]:
+    """Yield a line for each backend that failed."""
+    for plan in plans:
+        yield from (f"MCPProxy {plan['name']}: backend {line}" for line in _failures(plan))
+
+
+def _failures(plan: Plan) -> Iterator[str]:
     for backend in plan["backends"]:
         if backend["name"] in plan["failed"]:
             cause = f"{backend.get('reason', 'Unknown')}: {backend.get('message', '')}"
-            yield f"  {backend['name']}: {escape_control_characters(cause)}"
-    for name, identity in sorted(plan.get("calledAs", {}).items()):
-        yield f"  {name} is called {escape_control_characters(identity)}"
+            yield f"{backend['name']}: {escape_control_characters(cause)}"
 
 
 def _mode(backend: Plan) -> str:
@@ -156,7 +166,9 @@ def _approval(plan: Plan) -> Iterator[str]:
         for kind, names in approval.get(sort, {}).items():
             for name in names:
                 yield f"  {sort} {kind}: {escape_control_characters(name)}"
-    if plan["catalogHash"] is not None:
+    if approval.get("written"):
+        yield "the file now approves this catalog"
+    elif plan["catalogHash"] is not None:
         yield "to approve this catalog, write"
         yield from _approved(plan, whole="new" in approval)
 

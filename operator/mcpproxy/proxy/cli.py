@@ -95,11 +95,20 @@ def _run(
         return process.run(_serve_stdio(runtime))
 
     def serving() -> None:
-        if view is not None:
-            view.serving(runtime, runtime.url, configuration.proxy)
+        _show(view, runtime, runtime.url, configuration)
 
     process.run(runtime.serve_http(serving))
     return process.INTERRUPTED if runtime.interrupted else 0
+
+
+def _show(
+    view: RunView | None, proxy: "Runtime | Supervisor", url: str, configuration: ProxyConfig
+) -> None:
+    """Show a proxy whose ports are open. Without a view, the log says where it serves."""
+    if view is None:
+        log.info("serving at %s", url)
+    else:
+        view.serving(proxy, url, configuration.proxy)
 
 
 def _run_workers(
@@ -113,10 +122,8 @@ def _run_workers(
     from mcpproxy.proxy.workers import supervisor
 
     def serving(workers: supervisor.Supervisor) -> None:
-        if view is not None:
-            address = reachable_address(options, options.port)
-            url = f"http://{address}{options.path}"
-            view.serving(workers, url, configuration.proxy)
+        address = reachable_address(options, options.port)
+        _show(view, workers, f"http://{address}{options.path}", configuration)
 
     log_format = "text" if process.logs_text(args.log_format) else "json"
     ports = _worker_ports(args)

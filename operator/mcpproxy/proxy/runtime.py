@@ -172,6 +172,8 @@ class Runtime:
         """
         self.gateway.metrics.operations.serve_on("pipe")
         with standard_streams() as (source, target):
+            # Otherwise programs would be started in vain.
+            await source.require_input()
             self._start_gateway()
             try:
                 await StdioServer(self.gateway, target, identity).run(source)

@@ -36,6 +36,8 @@ class Transition:
     type: Literal["Normal", "Warning"]
     reason: str
     message: str
+    backend: str = ""
+    """Name of the backend; empty for a condition."""
 
 
 def find_transitions(before: MCPProxyStatus | None, after: MCPProxyStatus) -> list[Transition]:
@@ -113,4 +115,5 @@ def _backends(before: MCPProxyStatus | None, after: MCPProxyStatus) -> Iterator[
             "Normal" if now.state == "Healthy" else "Warning",
             f"Backend{now.state}",
             f"backend {now.name} is {now.state}{why}",
+            now.name,
         )

@@ -136,7 +136,34 @@ async def test_input_from_dev_null_ends_the_command_with_one_line(
             outward = stack.enter_context(path.open("wb")).fileno()
         code, out, errors = await _ran(program, stdin=subprocess.DEVNULL, stdout=outward)
     assert (code, out) == (2, b"")
-    assert errors.decode().splitlines()[-1] == f"mcpproxy run: {EMPTY}"
+    # No server was started.
+    assert errors.decode().splitlines() == [f"mcpproxy run: {EMPTY}"]
+
+
+async def test_input_that_cannot_be_read_ends_the_command_before_a_server_is_started(
+    program: str,
+) -> None:
+    # So does nohup at a terminal.
+    unreadable = os.open(os.devnull, os.O_WRONLY)
+    code, out, errors = await _ran(program, stdin=unreadable, stdout=subprocess.PIPE)
+    os.close(unreadable)
+    assert (code, out) == (2, b"")
+    sentence = "cannot read standard input: Bad file descriptor. For HTTP: --transport http"
+    assert errors.decode().splitlines() == [f"mcpproxy run: {sentence}"]
+
+
+async def test_a_client_that_writes_later_finds_the_server_started(program: str) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        command = (COMMAND, "run", program)
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=subprocess.PIPE
+        )
+    assert process.stderr is not None
+    line = await asyncio.wait_for(process.stderr.readline(), 30)
+    assert b"starting" in line
+    ours.close()
+    await asyncio.wait_for(process.communicate(), 30)
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,11 @@ def test_folders_and_images_are_explained() -> None:
             "docker": {"command": "docker", "args": ["run", "-i", "ghcr.io/x/y"]},
             "own": {"command": "/home/me/server"},
             "script": {"command": "python", "args": ["/home/me/server.py"]},
-            "there": {"command": "python", "args": ["-m", "server"]},
+            "other": {"command": "my-server", "args": ["--db=./notes.db"], "cwd": "data"},
+            "near": {"command": ".venv/bin/python", "args": ["servers/notes.py"]},
+            "windows": {"command": "C:\\tools\\server.exe"},
+            "there": {"command": "python", "args": ["-m", "server", "https://x/y.py", "a/b"]},
+            "package": {"command": "/usr/bin/python3", "args": ["/tmp"]},
         }
     }
     text = render_conversion(convert_content(content, version="1.2.3"), "mcp.json")
@@ -152,12 +156,57 @@ def test_folders_and_images_are_explained() -> None:
         "pip install mcp-server-time",
         "docker: pods cannot run docker. Deploy the image ghcr.io/x/y",
         "own: /home/me/server is a program of this machine",
-        "script: args name a file of this machine",
+        "script: args name a file of this machine, /home/me/server.py. Copy it to an image",
+        "other: mcpproxy/runtime has no my-server. Set spec.image to an image with it",
+        "other: args name a file of this machine, ./notes.db.",
+        "other: cwd data must be a folder of the image",
+        "near: command is python in place of .venv/bin/python of this machine.",
+        "near: args name a file of this machine, servers/notes.py.",
+        "windows: C:\\tools\\server.exe is a program of this machine",
         "${workspaceFolder} is /workspace",
     ):
         assert any(part in line for line in comments), comments
-    assert not any("there:" in line for line in comments)
-    assert len(load(text).spec.backends) == 6
+    assert not any("there:" in line or "package:" in line for line in comments)
+    backends = {backend.name: backend for backend in load(text).spec.backends}
+    assert len(backends) == 10
+    assert backends["near"].stdio is not None
+    assert backends["near"].stdio.command == "python"
+
+
+async def test_next_steps_promise_no_more_than_is_true(tmp_path: Path) -> None:
+    content = {"mcpServers": {"a": {"command": ".venv/bin/python", "args": ["a.py"]}}}
+    ended = await convert(tmp_path, content, "-o", str(tmp_path / "a.yaml"))
+    assert "Next: edit the manifest as its comments say, then mcpproxy validate" in ended.err
+    chosen = ("--image", "example.com/a:1", "-o", str(tmp_path / "b.yaml"))
+    ended = await convert(tmp_path, content, *chosen)
+    assert "Next: mcpproxy validate" in ended.err
+    text = (tmp_path / "b.yaml").read_text()
+    assert "a: example.com/a:1 must contain a.py; a relative path begins at its WORKDIR." in text
+    assert load(text).spec.image == "example.com/a:1"
+    ended = await convert(tmp_path, content, "--image", "a b")
+    assert (ended.code, ended.out) == (2, "")
+    assert "--image: 'a b' is not the name of an image" in ended.err
+
+
+async def test_a_server_that_the_default_image_lacks_is_a_warning_of_validate(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.yaml"
+    secret = {"command": "npx", "args": ["x", "--key", "${KEY}"]}
+    servers = {"a": secret, "b": {"command": "python", "args": ["b.py"]}}
+    path.write_text((await convert(tmp_path, {"mcpServers": servers})).out)
+    ended = await run_command("validate", path)
+    assert (ended.code, ended.out) == (0, f"{path}: MCPProxy mcpproxy is valid, with 2 backends\n")
+    begin = f"mcpproxy validate: warning: {path}: MCPProxy mcpproxy: backend"
+    assert [line.partition("; ")[0] for line in ended.err.splitlines()] == [
+        f"{begin} a: mcpproxy/runtime has no npx",
+        f"{begin} b: mcpproxy/runtime has no b.py",
+    ]
+    path.write_text(
+        path.read_text().replace("  backends:", "  image: example.com/a:1\n  backends:")
+    )
+    assert (await run_command("validate", path)).err == ""
+    assert (await run_command("validate", "-q", path)).err == ""
 
 
 async def test_an_existing_file_or_link_is_not_replaced(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def find_remedy(reason: str | None, spec: BackendSpec) -> str | None:
         return "outside of a cluster, write it to DIR/secret/NAME/KEY and set --values DIR"
     if reason == "Unauthorized":
         return "set a header with credentials, such as -H 'Authorization: Bearer TOKEN'"
-    if reason != "Unreachable":
+    if reason != "Unreachable" or spec.stdio is not None:
         return None
     if spec.service is not None:
         name = spec.service.name

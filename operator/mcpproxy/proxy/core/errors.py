@@ -12,6 +12,8 @@
     ├─ RateLimited            HTTP 429
     ├─ SessionNotFound        the upstream session no longer exists
     ├─ HostRefused            the server does not serve the requested host
+    ├─ ProcessFailed          a program could not be started
+    │  └─ ProcessExited       a program exited
     └─ ProtocolError          a response that is not MCP
 
 Each says whether the backend may have run the request: see `BackendError.may_have_run`.
@@ -185,6 +187,10 @@ class ProcessFailed(BackendError):
     """A stdio server could not be started, or it exited."""
 
     reason = "ProcessFailed"
+
+
+class ProcessExited(ProcessFailed):
+    """A stdio server exited, perhaps because of a message that it did not expect."""
 
 
 class ReuseNotAllowed(BackendError):

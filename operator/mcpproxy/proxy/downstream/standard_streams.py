@@ -25,6 +25,7 @@ AHEAD: Final = 4
 """Number of reads that the thread makes ahead; the pipe holds the rest."""
 WRITE: Final = select.PIPE_BUF
 """Size of one write, which a ready pipe accepts without blocking: pipe(7)."""
+EMPTY: Final = "standard input is empty; nothing to serve"
 _PEER_CLOSED: Final = frozenset({errno.EPIPE, errno.ECONNRESET, errno.EIO})
 """Errors of a stream whose other end is closed; a terminal that hung up gives EIO."""
 _ABOVE_STANDARD: Final = 3
@@ -57,13 +58,26 @@ class InputStream:
 
         Only one call at a time is allowed. Raise NothingToServe.
         """
+        chunk = await self._first_chunk()
+        self._chunks.popleft()
+        return chunk
+
+    async def require_input(self) -> None:
+        """Raise NothingToServe if the stream has ended already; do not wait for a slow client."""
+        poller = select.poll()
+        poller.register(self._descriptor, select.POLLIN)
+        if (self._chunks or poller.poll(0)) and not await self._first_chunk():
+            raise NothingToServe(EMPTY)
+
+    async def _first_chunk(self) -> bytes:
+        """Return the next bytes without taking them. Raise NothingToServe."""
         while not self._chunks:
             if self._paused:
                 self._paused = False
                 os.write(self._resume, b"r")
             self._waiting = self._loop.create_future()
             await self._waiting
-        chunk = self._chunks.popleft()
+        chunk = self._chunks[0]
         if isinstance(chunk, OSError):
             raise NothingToServe(f"cannot read standard input: {chunk.strerror}")
         return chunk

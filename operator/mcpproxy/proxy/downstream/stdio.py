@@ -20,7 +20,12 @@ from mcpproxy.proxy.downstream.message_queue import MessageQueue
 from mcpproxy.proxy.downstream.modern import requests as modern_requests
 from mcpproxy.proxy.downstream.modern import validation
 from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls
-from mcpproxy.proxy.downstream.standard_streams import NothingToServe, OutputFailed, is_reader_gone
+from mcpproxy.proxy.downstream.standard_streams import (
+    EMPTY,
+    NothingToServe,
+    OutputFailed,
+    is_reader_gone,
+)
 from mcpproxy.proxy.downstream.stream_shares import StdioWorkload
 from mcpproxy.proxy.gateway.aggregate import NOBODY
 from mcpproxy.proxy.gateway.gateway import Gateway
@@ -146,7 +151,7 @@ class StdioServer:
         if last:
             await self._handle_line(last)
         elif empty:
-            raise NothingToServe("standard input is empty; nothing to serve")
+            raise NothingToServe(EMPTY)
 
     async def _finish(self) -> None:
         """Respond to all requests; the client sends no more, but may still read."""

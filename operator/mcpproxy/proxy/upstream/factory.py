@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mcpproxy.api.defaults import BackendSettings, effective_settings
@@ -104,12 +105,20 @@ def _stdio_connector(
 ) -> StdioConnector:
     environment = EnvironmentSource(context.values, spec.env or ())
 
-    async def spawn() -> stdio.StdioChannel:
+    async def spawn(purpose: str = "") -> stdio.StdioChannel:
         cwd = spec.cwd or str(context.directory)
-        return await stdio.spawn(name, (spec.command, *(spec.args or ())), environment(), cwd)
+        command = (spec.command, *(spec.args or ()))
+        return await stdio.spawn(name, command, environment(), cwd, purpose)
 
     spares = None
     if settings.session_mode != "Reused":
         for_each_request = settings.session_mode == "Isolated"
-        spares = SpareProcesses(spawn, background, spec.command, for_each_request=for_each_request)
+        whom = "request" if for_each_request else "client"
+        spares = SpareProcesses(
+            spawn,
+            background,
+            spec.command,
+            for_each_request=for_each_request,
+            spawn_spare=partial(spawn, f" in advance, for the next {whom}"),
+        )
     return StdioConnector(spawn, settings, background, environment.changed, spares)

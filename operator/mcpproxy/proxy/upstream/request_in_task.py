@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from mcpproxy.proxy.core.errors import BackendError, SessionNotFound, TimedOut, Unreachable
+from mcpproxy.proxy.core.errors import (
+    BackendError,
+    ProcessExited,
+    SessionNotFound,
+    TimedOut,
+    Unreachable,
+)
 from mcpproxy.proxy.core.exchange import CallContext
 from mcpproxy.proxy.http1.client.client import asking
 from mcpproxy.proxy.protocol.jsonrpc import Message
@@ -77,7 +83,7 @@ class RequestInTask:
         except BackendError as error:
             if not self._is_sent:
                 error.unsent()
-            if isinstance(error, Unreachable):
+            if isinstance(error, ProcessExited | Unreachable):
                 self._backend.watch.recheck_now()
             circuit.record_failure(error)
             raise

@@ -205,12 +205,14 @@ class StatusWriter:
         self, parent: Object, before: MCPProxyStatus | None, after: MCPProxyStatus
     ) -> None:
         for change in find_transitions(before, after):
-            await self._emit(parent, change.type, change.reason, change.message)
+            await self._emit(parent, change.type, change.reason, change.message, change.backend)
 
-    async def _emit(self, parent: Object, type_: EventType, reason: str, message: str) -> None:
+    async def _emit(
+        self, parent: Object, type_: EventType, reason: str, message: str, backend: str = ""
+    ) -> None:
         try:
             await self._cluster.apply(
-                self._events.event(parent, type_, reason, message, self._now())
+                self._events.event(parent, type_, reason, message, self._now(), backend)
             )
         except NamespaceTerminating:
             raise

@@ -24,7 +24,7 @@ from mcpproxy.terminal.files.deferred_variables import (
     require_values,
     show_variables,
 )
-from mcpproxy.terminal.files.images import explain_image
+from mcpproxy.terminal.files.images import explain_image, program_in_image
 from mcpproxy.terminal.files.secret_values import (
     is_secret,
     is_secret_value,
@@ -57,20 +57,31 @@ class Conversion:
 
 
 def convert_file(
-    path: Path, name: str = NAME, namespace: str | None = None, version: str = "VERSION"
+    path: Path,
+    name: str = NAME,
+    namespace: str | None = None,
+    version: str = "VERSION",
+    image: str | None = None,
 ) -> Conversion:
     """Return the conversion of a file. Raise ManifestError with the lines of wrong fields."""
     file = read_file(path)
     try:
-        return convert_content(file.content, name, namespace, version)
+        return convert_content(file.content, name, namespace, version, image)
     except ManifestError as error:
         raise file.locate(error).in_file(str(path)) from None
 
 
 def convert_content(
-    content: Any, name: str = NAME, namespace: str | None = None, version: str = "VERSION"
+    content: Any,
+    name: str = NAME,
+    namespace: str | None = None,
+    version: str = "VERSION",
+    image: str | None = None,
 ) -> Conversion:
-    """Return the conversion of a file's content. Raise ManifestError."""
+    """Return the conversion of a file's content. Raise ManifestError.
+
+    `version` is that of the image in the notes, and `image` the `spec.image` of the result.
+    """
     variables = deferred(content)
     entries = parse_servers(content, variables=variables)
     secrets = _Secrets(f"{name}-credentials")
@@ -80,13 +91,13 @@ def convert_content(
         "apiVersion": constants.API_VERSION,
         "kind": constants.KIND,
         "metadata": metadata,
-        "spec": {"backends": backends},
+        "spec": {**({"image": image} if image else {}), "backends": backends},
     }
     try:
         proxy = parse(manifest)
     except ManifestError as error:
         raise to_file_error(error, entries) from None
-    notes = [line for entry in entries for line in _notes(entry.backend, version)]
+    notes = [line for entry in entries for line in _notes(entry.backend, version, image)]
     notes += [
         f"${{{folder}}} is {FOLDERS[folder]} in the manifest; mount it in the pods, or remove it"
         for folder in sorted(variables.folders)
@@ -94,11 +105,17 @@ def convert_content(
     return Conversion(proxy, manifest, secrets.name, secrets.entries, notes)
 
 
-def _notes(backend: dict[str, Any], version: str) -> Iterator[str]:
-    if "stdio" in backend:
-        args = [show_variables(arg) for arg in backend["stdio"].get("args", ())]
-        stdio = {**backend["stdio"], "args": [arg for arg in args if not is_secret_value(arg)]}
-        yield from explain_image(backend["name"], stdio, version)
+def _notes(backend: dict[str, Any], version: str, image: str | None) -> Iterator[str]:
+    if "stdio" not in backend:
+        return
+    name, stdio = backend["name"], backend["stdio"]
+    command = program_in_image(stdio["command"])
+    if command != stdio["command"]:
+        yield f"{name}: command is {command} in place of {stdio['command']} of this machine."
+        yield "  The image must contain the modules that the server imports."
+    args = [show_variables(arg) for arg in stdio.get("args", ())]
+    shown = [arg for arg in args if not is_secret_value(arg)]
+    yield from explain_image(name, {**stdio, "command": command, "args": shown}, version, image)
 
 
 class _Secrets:
@@ -155,10 +172,11 @@ def _stdio(stdio: dict[str, Any], name: str, where: str, secrets: _Secrets) -> d
     require_values(stdio.get("cwd", ""), f"{where}.cwd", "write the folder")
     env = list(_values(stdio.get("env", ()), name, f"{where}.env", secrets))
     words = list(_words(stdio.get("args", ()), name, f"{where}.args", secrets, env))
-    changed = dict(stdio)
+    command = program_in_image(stdio["command"])
+    changed = {**stdio, "command": command}
     if any(not is_plain for _, is_plain in words):
         # Arguments cannot come from a Secret, but a shell can put a variable in their place.
-        program = shlex.quote(stdio["command"])
+        program = shlex.quote(command)
         line = " ".join([f"exec {program}", *(word for word, _ in words)])
         changed |= {"command": "sh", "args": ["-c", line]}
     if env:

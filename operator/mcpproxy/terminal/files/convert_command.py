@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -34,7 +35,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--name", type=parse_name, default=NAME, help="name of the MCPProxy (%(default)s)")
     add("-n", "--namespace", type=parse_name, metavar="NS", help="namespace of the MCPProxy")
+    add(
+        "--image",
+        type=_image,
+        metavar="IMAGE",
+        help="spec.image of the MCPProxy, which contains the programs of its stdio servers",
+    )
     add("-o", "--output", metavar="FILE", help="file to write; an existing one is not replaced")
+
+
+def _image(text: str) -> str:
+    """Return the name of an image. Raise argparse.ArgumentTypeError."""
+    if re.fullmatch(r"[!-~]{1,1024}", text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not the name of an image")
+    return text
 
 
 def main(args: argparse.Namespace) -> int:
@@ -44,7 +58,7 @@ def main(args: argparse.Namespace) -> int:
         if args.file.suffix == ".json" and is_manifest(args.file):
             raise ManifestError(f"{args.file} is a manifest already; use mcpproxy validate or plan")
         conversion = convert_file(
-            args.file, args.name, args.namespace, version("mcpproxy-operator")
+            args.file, args.name, args.namespace, version("mcpproxy-operator"), args.image
         )
         text = render_conversion(conversion, args.file.name)
         if args.output is None:
@@ -75,10 +89,14 @@ def _write_new(path: str, text: str) -> None:
 def _next_steps(conversion: Conversion, output: str | None) -> Iterator[str]:
     if conversion.secrets:
         yield f"Replace {PLACEHOLDER} in the Secret {conversion.secret_name} before you apply it."
-    if conversion.notes:
-        yield "The comments of the manifest say which image the stdio servers need."
+    unfinished = conversion.notes and conversion.proxy.spec.image is None
+    if unfinished:
+        yield "Stdio servers cannot start in the default image; the comments say what they need."
+    elif conversion.notes:
+        yield "The comments of the manifest say what its image must contain."
     if output is not None:
-        yield f"Next: mcpproxy validate {output}, then kubectl apply -f {output}"
+        edit = "edit the manifest as its comments say, then " if unfinished else ""
+        yield f"Next: {edit}mcpproxy validate {output}, then kubectl apply -f {output}"
 
 
 def render_conversion(conversion: Conversion, source: str) -> str:

@@ -1,23 +1,72 @@
 """Explanation of the images that stdio servers need in a cluster. Pure."""
 
-import os.path
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 RUNTIME: Final = "mcpproxy/runtime"
+_PRESENT: Final = re.compile(
+    r"(/bin/|/usr/bin/|/usr/local/bin/|/opt/mcpproxy/bin/)?(python3?|mcpproxy|sh|bash|env)"
+)
+"""Programs of every image that contains the runtime."""
+_VENV: Final = re.compile(
+    r"(?![/\\]|[A-Za-z]:)(.*[/\\])?\.?venv[/\\](bin|Scripts)[/\\]python3?(\.exe)?"
+)
 _NODE: Final = frozenset({"npx", "node", "npm", "bunx", "bun", "pnpm", "yarn", "deno"})
 _PYTHON: Final = frozenset({"uvx", "uv", "pipx"})
+_RUNNERS: Final = frozenset({"npx", "bunx", "uvx", "pipx"})
+"""Programs with the name of a package among their arguments, such as `chart.js`."""
 _CONTAINERS: Final = frozenset({"docker", "podman", "nerdctl"})
 _PACKAGE: Final = re.compile(r"@?[A-Za-z0-9][\w.-]*(/[\w.-]+)?(@[\w.^~<>=-]+|==[\w.]+)?")
-_SCRIPT: Final = re.compile(r"^/.*\.(m?js|py|ts)$")
+_SEPARATOR: Final = re.compile(r"[/\\]")
+_LOCAL: Final = re.compile(
+    # relative to a folder of this machine
+    r"(\.{1,2}|~)([/\\].*)?"
+    # of its users
+    r"|(/(home(?!/mcp(/|$))|Users|root|mnt|media|private|Volumes)/|[A-Za-z]:[/\\]).*"
+    r"|(?!@|\w+://)[^\s:]*\.([mc]?js|py|ts|sh|rb|jar|json5?|ya?ml|toml|db|sqlite3?|csv|txt|md)"
+)
+"""Paths that the user's machine has and an image probably lacks."""
 
 
-def explain_image(name: str, stdio: dict[str, Any], version: str) -> Iterator[str]:
-    """Yield comment lines about the image for a stdio server; none if the runtime's image has its
-    program."""
-    command, args = stdio["command"], stdio.get("args", ())
-    program = os.path.basename(command).removesuffix(".exe").removesuffix(".cmd")
+def program_in_image(command: str) -> str:
+    """Return the command to use in an image: python for that of a virtual environment at a
+    relative path, otherwise the same command."""
+    return "python" if _VENV.fullmatch(command) else command
+
+
+def explain_image(
+    name: str, stdio: dict[str, Any], version: str, image: str | None = None
+) -> Iterator[str]:
+    """Yield lines about the image for a stdio server; none if the runtime's image suffices.
+
+    `image` is the one that the reader has chosen.
+    """
+    args, cwd = stdio.get("args", ()), stdio.get("cwd")
+    if image is not None:
+        if needed := ", ".join(lacks(stdio["command"], args, cwd)):
+            yield f"{name}: {image} must contain {needed}; a relative path begins at its WORKDIR."
+        return
+    command, args = _unwrap(stdio["command"], args)
+    if not _PRESENT.fullmatch(command):
+        yield from _about_program(name, command, args, version)
+    for path in _paths(command, args):
+        yield f"{name}: args name a file of this machine, {path}. Copy it to an image that is FROM"
+        yield f"  {RUNTIME}:{version}, set spec.image to that image, and write the path in it."
+    if cwd:
+        yield f"{name}: cwd {cwd} must be a folder of the image; write one, or remove cwd."
+
+
+def lacks(command: str, args: Sequence[str], cwd: str | None) -> list[str]:
+    """Return what a stdio server needs and the runtime's image lacks: programs, files, folders."""
+    command, args = _unwrap(command, args)
+    programs = [] if _PRESENT.fullmatch(command) else [command]
+    return [*programs, *_paths(command, args), *([cwd] if cwd else [])]
+
+
+def _about_program(name: str, command: str, args: Sequence[str], version: str) -> Iterator[str]:
+    program = _program(command)
     if program in _NODE or program in _PYTHON:
         yield f"{name}: {RUNTIME} has no {program}. Set spec.image to an image like this:"
         yield f"  FROM {RUNTIME}:{version}"
@@ -27,10 +76,41 @@ def explain_image(name: str, stdio: dict[str, Any], version: str) -> Iterator[st
         yield f"{name}: pods cannot run {program}. Deploy the image {_image(args)} with a Service"
         yield "  that serves MCP over HTTP, and replace stdio with service; or set spec.image to an"
         yield "  image with the runtime and the server's program, and command to that program."
-    elif os.path.isabs(command):
-        yield f"{name}: {command} is a program of this machine. Set spec.image to an image with it."
-    elif any(_SCRIPT.search(word) for word in args):
-        yield f"{name}: args name a file of this machine. Set spec.image to an image with it."
+    elif _SEPARATOR.search(command):
+        remedy = "to its path there"
+        if program.startswith("python"):
+            remedy = "to python if its modules are installed for that"
+        yield f"{name}: {command} is a program of this machine. Set spec.image to an image with it"
+        yield f"  (FROM {RUNTIME}:{version}), and command {remedy}."
+    else:
+        yield f"{name}: {RUNTIME} has no {program}. Set spec.image to an image with it"
+        yield f"  (FROM {RUNTIME}:{version})."
+
+
+def _program(command: str) -> str:
+    return _SEPARATOR.split(command)[-1].removesuffix(".exe").removesuffix(".cmd")
+
+
+def _unwrap(command: str, args: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """Return the program that `sh -c 'exec PROGRAM ...'` runs, as `convert` writes it."""
+    if command != "sh" or len(args) != 2 or args[0] != "-c" or not args[1].startswith("exec "):
+        return command, args
+    try:
+        words = shlex.split(args[1])[1:]
+    except ValueError:
+        return command, args
+    return (words[0], words[1:]) if words else (command, args)
+
+
+def _paths(command: str, args: Sequence[str]) -> Iterator[str]:
+    """Yield the arguments, and values of options, that are paths of this machine."""
+    if _program(command) in _CONTAINERS:
+        return
+    for arg in args:
+        value = arg.partition("=")[2] if arg.startswith("-") else arg
+        is_package = _program(command) in _RUNNERS and not _SEPARATOR.search(value)
+        if value and _LOCAL.fullmatch(value) and not is_package:
+            yield value
 
 
 def _node(args: Sequence[str]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from mcpproxy.plan.manifests import read_manifests
 from mcpproxy.proxy import process
 from mcpproxy.proxy.config.targets import is_manifest, read_text
 from mcpproxy.terminal.files.conversion import convert_file
+from mcpproxy.terminal.files.images import RUNTIME, lacks
 
 STDIN: Final = "-"
 MAX_LINE: Final = 1000
@@ -38,7 +39,7 @@ def main(args: argparse.Namespace) -> int:
     code = 0
     for file in args.files:
         try:
-            lines = list(_check(file))
+            lines, warnings = _check(file)
         except (ManifestError, ValueError, OSError) as error:
             process.report_failure("mcpproxy validate", error)
             code = 1
@@ -47,24 +48,46 @@ def main(args: argparse.Namespace) -> int:
                 sys.stdout.writelines(
                     f"{clean_text(f'{file}: {line}', MAX_LINE)}\n" for line in lines
                 )
+                sys.stdout.flush()
+                for line in warnings:
+                    text = f"mcpproxy validate: warning: {file}: {line}"
+                    process.report_error(clean_text(text, MAX_LINE))
     return code
 
 
-def _check(file: str) -> Iterator[str]:
-    """Yield a line for each MCPProxy of a file. Raise ManifestError."""
+def _check(file: str) -> tuple[list[str], list[str]]:
+    """Return a line for each MCPProxy of a file, and warnings. Raise ManifestError."""
     path = Path(file)
     if file != STDIN and path.suffix in (".json", ".toml") and not is_manifest(path):
         servers = convert_file(path)
         count = _count(servers.proxy)
-        yield f"{count} can be served by mcpproxy run, or in a cluster after mcpproxy convert"
-        return
+        line = f"{count} can be served by mcpproxy run, or in a cluster after mcpproxy convert"
+        return [line], []
     text = sys.stdin.read() if file == STDIN else read_text(path)
     try:
         parsed = read_manifests(text, None)
     except ManifestError as error:
         raise error.in_file("stdin" if file == STDIN else file) from error
-    for proxy in parsed.proxies:
-        yield f"MCPProxy {proxy.metadata.name} is valid, with {_count(proxy)}"
+    lines = [
+        f"MCPProxy {proxy.metadata.name} is valid, with {_count(proxy)}" for proxy in parsed.proxies
+    ]
+    return lines, [line for proxy in parsed.proxies for line in _warnings(proxy)]
+
+
+def _warnings(proxy: MCPProxy) -> Iterator[str]:
+    """Yield a line for each stdio server that cannot start in the default image."""
+    if proxy.spec.image is not None:
+        return
+    for backend in proxy.spec.backends:
+        if backend.stdio is None:
+            continue
+        stdio, field = backend.stdio, f"MCPProxy {proxy.metadata.name}: backend {backend.name}"
+        lacking = lacks(stdio.command, stdio.args or (), stdio.cwd)
+        if lacking:
+            yield (
+                f"{field}: {RUNTIME} has no {', '.join(lacking)}; set spec.image to an image that"
+                " has, or replace stdio with service or url"
+            )
 
 
 def _count(proxy: MCPProxy) -> str:

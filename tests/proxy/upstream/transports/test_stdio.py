@@ -13,10 +13,11 @@ from msgspec import Raw
 
 from mcpproxy.limits import backends as limits
 from mcpproxy.limits.backends import PROGRAM_ERROR_LINE, PROGRAM_INPUT, PROGRAM_LINE
-from mcpproxy.proxy.core.errors import ProcessFailed, Unreachable
+from mcpproxy.proxy.core.errors import ProcessExited, ProcessFailed, Unreachable
 from mcpproxy.proxy.core.exchange import ClientIdentity, NullContext
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
+from mcpproxy.proxy.upstream.processes.last_output import SHOWN
 from mcpproxy.proxy.upstream.transports import stdio
 from mcpproxy.proxy.upstream.transports.multiplexed import MultiplexedSession
 from mcpproxy.proxy.upstream.transports.session import TaskSet, UpstreamRequest
@@ -65,8 +66,8 @@ async def test_a_request_to_an_exiting_process_is_an_error_with_its_last_output(
     background = TaskSet()
     link = MultiplexedSession(channel, background)
     caller = NullContext(ClientIdentity("2025-11-25"))
-    for expected in ("no licence", "ended"):
-        with pytest.raises(Unreachable, match=expected):
+    for error, expected in ((ProcessExited, "no licence"), (Unreachable, "ended")):
+        with pytest.raises(error, match=expected):
             await link.request(UpstreamRequest(Raw(b"1"), "ping"), caller)
     assert not link.alive
     await link.close()
@@ -191,7 +192,7 @@ async def test_a_flood_of_stderr_does_not_block_messages_and_is_not_buffered() -
     channel = await _started(code)
     assert await channel.receive() == b"{}"
     await soon(lambda: PROGRAM_ERROR_LINE.reached > before, "the long line to be read")
-    assert len(channel._last_words) <= stdio.SHOWN
+    assert len(channel._last_output.fault()) <= SHOWN
     await channel.close()
 
 

@@ -9,7 +9,7 @@ import pytest
 from msgspec import Raw
 
 from mcpproxy.limits.backends import BACKEND_BATCH
-from mcpproxy.proxy.core.errors import ProtocolError, Unreachable
+from mcpproxy.proxy.core.errors import ProcessExited, ProtocolError
 from mcpproxy.proxy.core.exchange import ClientIdentity, NullContext
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.upstream.transports.multiplexed import MultiplexedSession
@@ -160,7 +160,7 @@ async def test_the_error_of_an_exited_stdio_server_quotes_its_last_output() -> N
     link = MultiplexedSession(
         await spawn("b", (sys.executable, "-ISu", "-c", program), {}, None), background
     )
-    with pytest.raises(Unreachable, match=r"exited.*Usage: server --stdio"):
+    with pytest.raises(ProcessExited, match=r"exited.*Usage: server --stdio"):
         await called(link)
     await link.close()
     await background.close()

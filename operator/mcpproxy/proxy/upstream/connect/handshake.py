@@ -8,7 +8,13 @@ from msgspec import Raw
 
 from mcpproxy.api.untrusted_text import clean_text
 from mcpproxy.limits.sessions import GREETING, PROGRAM_PROBE_TIME
-from mcpproxy.proxy.core.errors import BackendError, ProtocolError, TimedOut, Unreachable
+from mcpproxy.proxy.core.errors import (
+    BackendError,
+    ProcessExited,
+    ProtocolError,
+    TimedOut,
+    Unreachable,
+)
 from mcpproxy.proxy.core.exchange import INITIALIZED, ClientIdentity, NullContext
 from mcpproxy.proxy.core.translation.era_translation import add_client_meta
 from mcpproxy.proxy.http1.client.response import ClientResponse
@@ -310,7 +316,7 @@ class StdioHandshake:
                 introduction = parse_discover_result(
                     await self._send(discover_request(self._client))
                 )
-            except Unreachable:
+            except (ProcessExited, Unreachable):
                 # Some programs exit when they receive an unknown method.
                 raise error from None
             if introduction is None:

@@ -38,11 +38,13 @@ class SpareProcesses:
         command: str = "",
         *,
         for_each_request: bool = True,
+        spawn_spare: Spawn | None = None,
     ) -> None:
         """`command` is the name or path of the program that `spawn` starts. A process serves one
-        request, or if not `for_each_request`, one client."""
+        request, or if not `for_each_request`, one client. `spawn_spare` starts a process that is
+        not needed yet."""
         self.for_each_request = for_each_request
-        self._spawn = spawn
+        self._spawn, self._spawn_spare = spawn, spawn_spare or spawn
         self._users: set[object] = set()
         """The first users of processes: the monitor, then clients."""
         self._is_installed = PurePath(command).name not in PACKAGE_RUNNERS
@@ -109,7 +111,7 @@ class SpareProcesses:
 
     async def _start(self, generation: int) -> None:
         try:
-            channel = await self._spawn()
+            channel = await self._spawn_spare()
         except BackendError:
             return
         finally:

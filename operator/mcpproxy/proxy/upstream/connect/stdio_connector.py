@@ -7,7 +7,7 @@ from typing import Any
 
 from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.limits.sessions import PROGRAM_PROBE_TIME
-from mcpproxy.proxy.core.errors import BackendError, Unreachable
+from mcpproxy.proxy.core.errors import BackendError, ProcessExited, Unreachable
 from mcpproxy.proxy.core.exchange import INITIALIZED, ClientIdentity, NullContext
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.upstream.connect.handshake import (
@@ -85,7 +85,7 @@ class StdioConnector(NegotiatingConnector):
             return await super()._open(client)
         try:
             return await self._open_probed(client, modern_first=first == "modern")
-        except Unreachable:
+        except (ProcessExited, Unreachable):
             # Some programs exit when they receive an unknown method.
             link = await (self._legacy if first == "modern" else self._modern)(client)
             if link is None:

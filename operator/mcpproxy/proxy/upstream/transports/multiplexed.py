@@ -8,7 +8,13 @@ from typing import Final, Protocol
 
 from msgspec import Raw
 
-from mcpproxy.proxy.core.errors import BackendError, ProtocolError, SlowClient, Unreachable
+from mcpproxy.proxy.core.errors import (
+    BackendError,
+    ProcessExited,
+    ProtocolError,
+    SlowClient,
+    Unreachable,
+)
 from mcpproxy.proxy.core.exchange import (
     CANCELLED,
     PROGRESS,
@@ -197,10 +203,12 @@ class MultiplexedSession:
         await self._channel.close()
 
     async def _read(self) -> None:
-        error = Unreachable("the stream has ended")
+        error: BackendError = Unreachable("the stream has ended")
         try:
             while (body := await self._channel.receive()) is not None:
                 await self._on_bytes(body)
+        except ProcessExited as failure:
+            error = failure
         except BackendError as failure:
             error = Unreachable(str(failure))
         self._end(error)

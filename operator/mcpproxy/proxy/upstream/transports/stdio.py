@@ -11,13 +11,14 @@ from typing import Final
 
 from mcpproxy.api.untrusted_text import clean_text
 from mcpproxy.limits import backends as limits
-from mcpproxy.proxy.core.errors import ProcessFailed, ProtocolError, Unreachable
+from mcpproxy.proxy.core.errors import ProcessExited, ProcessFailed, ProtocolError, Unreachable
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.fragments import parse_fragment
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_REQUEST, RpcError
 from mcpproxy.proxy.protocol.lines import LineSplitter, LineTooLong
-from mcpproxy.proxy.protocol.tolerance import BOM, quote
+from mcpproxy.proxy.protocol.tolerance import BOM
 from mcpproxy.proxy.upstream.processes.child_processes import before_exec, guardian
+from mcpproxy.proxy.upstream.processes.last_output import LastOutput
 
 log = logging.getLogger("mcpproxy.stdio")
 
@@ -31,13 +32,11 @@ TURN: Final = 64
 ENCODED: Final = 64
 """Bytes at the start of a line that decide whether it is a message."""
 UTF_16_MARKS: Final = b"\xff\xfe"
-SHOWN: Final = 200
-"""Maximum characters of stderr in an error message."""
 _REMEDY: Final = "; install it or, in a cluster, set spec.image to an image that contains it"
 
 
 class StdioChannel:
-    """Channel to one process. Its stderr is read continuously; the last line is kept for errors."""
+    """Channel to one process. Its stderr is read continuously, and its end explains the exit."""
 
     send_blocks = False
 
@@ -52,7 +51,7 @@ class StdioChannel:
         self._lines = LineSplitter(MAX_LINE)
         self._lines_read = 0
         self._ignored = 0
-        self._last_words = self._last_ignored = ""
+        self._last_output = LastOutput()
         self._stderr = asyncio.create_task(self._read_stderr())
 
     @property
@@ -73,7 +72,7 @@ class StdioChannel:
             limits.PROGRAM_INPUT.record()
             raise Unreachable(f"the process has read no input for {within} s") from None
         except (OSError, RuntimeError):
-            raise Unreachable("the process has exited") from None
+            raise await self._exited() from None
 
     async def receive(self) -> bytes | None:
         # Servers also print text. A batch begins as an array of objects does, a log line as any
@@ -92,10 +91,7 @@ class StdioChannel:
                 return line
             if line:
                 self._log_ignored(line)
-        # The last lines on stderr explain the exit.
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self._stderr), GRACE)
-        raise ProcessFailed(self._exit_reason())
+        raise await self._exited()
 
     async def _next_line(self) -> bytes | LineTooLong | None:
         """Return the next line; None at the end."""
@@ -124,7 +120,7 @@ class StdioChannel:
 
     def _log_ignored(self, line: bytes) -> None:
         """Log the 1st, 2nd, 4th, 8th, … line that is not a message."""
-        self._last_ignored = quote(line)
+        self._last_output.add_ignored(line)
         self._ignored += 1
         if self._ignored.bit_count() == 1:
             number = self._ignored
@@ -132,16 +128,10 @@ class StdioChannel:
                 "backend %s wrote a line that is not a message (%d so far)", self._name, number
             )
 
-    def _exit_reason(self) -> str:
-        code = self._process.returncode
-        exit_text = "the process exited" + ("" if code is None else f" with status {code}")
-        if self._last_words:
-            return f"{exit_text}: {self._last_words}"
-        return (
-            f"{exit_text}; its last output was {self._last_ignored}"
-            if self._last_ignored
-            else exit_text
-        )
+    async def _exited(self) -> ProcessExited:
+        # The last lines on stderr explain the exit.
+        await asyncio.wait((self._stderr,), timeout=GRACE)
+        return ProcessExited(self._last_output.explain_exit(self._process.returncode))
 
     async def _read_stderr(self) -> None:
         assert self._process.stderr is not None
@@ -161,7 +151,7 @@ class StdioChannel:
         text = clean_text(line.decode("utf-8", "replace"), limits.PROGRAM_ERROR_LINE.value).strip()
         if not text:
             return
-        self._last_words = clean_text(text, SHOWN)
+        self._last_output.add_error(text)
         if not log.isEnabledFor(logging.DEBUG):
             return
         if logged.allows():
@@ -221,10 +211,13 @@ class _ByteRate:
 
 
 async def spawn(
-    name: str, command: Sequence[str], env: Mapping[str, str], cwd: str | None
+    name: str, command: Sequence[str], env: Mapping[str, str], cwd: str | None, purpose: str = ""
 ) -> StdioChannel:
-    """Start a server in its own process group. Raises ProcessFailed."""
-    log.info("backend %s: starting %s", name, command[0])
+    """Start a server in its own process group. Raises ProcessFailed.
+
+    `purpose` is the rest of the line in the log.
+    """
+    log.info("backend %s: starting %s%s", name, command[0], purpose)
     loop = asyncio.get_running_loop()
     try:
         transport, protocol = await loop.subprocess_exec(
