@@ -28,3 +28,10 @@ def test_no_escape_of_an_operator_or_a_proxy_reaches_the_terminal() -> None:
     for text in (overview, status):
         assert not any(letter in text for letter in "\x1b\x07\x9b\u202e\r")
         assert not any(line.startswith("forged") for line in text.splitlines())
+
+
+def test_a_proxy_that_was_never_ready_says_why_it_has_no_url() -> None:
+    text = render_status({"metadata": {"namespace": "a", "name": "b"}}, [], [], [])
+    assert "URL      none yet: it is set once the proxy is Ready for the first time" in text
+    ready = {"metadata": {"namespace": "a", "name": "b"}, "status": {"url": "http://b.a.svc/mcp"}}
+    assert "URL      http://b.a.svc/mcp" in render_status(ready, [], [], [])

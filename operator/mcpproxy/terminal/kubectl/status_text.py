@@ -36,7 +36,7 @@ def render_status(
     """Return the state of one MCPProxy: conditions, backends, pods and the latest events."""
     name = _at(proxy, "metadata", "name")
     lines = [f"MCPProxy {name} in {_at(proxy, 'metadata', 'namespace')}"]
-    lines += [f"  URL      {_at(proxy, 'status', 'url')}", f"  Ready    {_ready(proxy)}"]
+    lines += [f"  URL      {_url(proxy)}", f"  Ready    {_ready(proxy)}"]
     lines += _operator_lines(operators)
     sections = (
         ("Conditions", ("TYPE", "STATUS", "REASON", "MESSAGE"), list(_conditions(proxy))),
@@ -60,6 +60,11 @@ def _at(value: Any, *path: str) -> Any:
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
     return "-" if value is None else value
+
+
+def _url(proxy: Mapping[str, Any]) -> str:
+    url = _at(proxy, "status", "url")
+    return "none yet: it is set once the proxy is Ready for the first time" if url == "-" else url
 
 
 def _entries(value: Any, *path: str) -> list[Mapping[str, Any]]:

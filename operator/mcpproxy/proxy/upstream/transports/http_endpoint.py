@@ -174,13 +174,10 @@ class McpHttpClient:
         """
         path = path or self.client.origin.path
         client = self.client
-        if sent is not None:
-            # The credentials may have been replaced since.
-            configured = sent.sent_fields
-        elif self._credentials is None:
-            configured = self._lines()
-        else:
-            configured = await self._with_credential(self._lines())
+        # After `sent`, the credentials may have been replaced.
+        configured = self._lines() if sent is None else sent.sent_fields
+        if sent is None and self._credentials is not None:
+            configured = await self._with_credential(configured)
         with BACKEND_ERRORS:
             if sent is None:
                 request = encode_request(self._head(path, headers, configured), body)
