@@ -30,7 +30,7 @@ def test_no_escape_of_an_operator_or_a_proxy_reaches_the_terminal() -> None:
         assert not any(line.startswith("forged") for line in text.splitlines())
 
 
-def test_a_proxy_that_was_never_ready_says_why_it_has_no_url() -> None:
+def test_the_status_of_a_proxy_that_was_never_ready_explains_its_missing_url() -> None:
     text = render_status({"metadata": {"namespace": "a", "name": "b"}}, [], [], [])
     assert "URL      none yet: it is set once the proxy is Ready for the first time" in text
     ready = {"metadata": {"namespace": "a", "name": "b"}, "status": {"url": "http://b.a.svc/mcp"}}
