@@ -36,7 +36,7 @@ class NodeRequirement(ApiModel):
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"]
     """Comparison of the label or field with the values."""
     values: Annotated[list[LabelValue], Field(max_length=32)] | None = None
-    """Values to compare with. Default: none, for operators that compare with no value."""
+    """Values to compare with. Default: none, for operators that take no values."""
 
     @model_validator(mode="after")
     def _check_values(self) -> Self:
@@ -118,9 +118,9 @@ class PodAffinity(ApiModel):
     """Affinity or anti-affinity to other pods."""
 
     required_during_scheduling_ignored_during_execution: _Terms | None = None
-    """Domains that the pods must run in, or must avoid in podAntiAffinity. Default: none."""
+    """Domains that the pods must run in or, in podAntiAffinity, must avoid. Default: none."""
     preferred_during_scheduling_ignored_during_execution: _Preferred | None = None
-    """Domains that the pods run in, or avoid in podAntiAffinity, if possible. Default: none."""
+    """Domains that the pods prefer or, in podAntiAffinity, avoid if possible. Default: none."""
 
 
 class Affinity(ApiModel):

@@ -105,8 +105,8 @@ class Requirement(ApiModel):
     """In and NotIn compare the label with the values; Exists and DoesNotExist check its
     presence."""
     values: Annotated[list[LabelValue], Field(max_length=32)] | None = None
-    """Values that the label must, or must not, have. Default: none, for operators that compare with
-    no value."""
+    """Values that the label must, or must not, have. Default: none, for operators that take no
+    values."""
 
     @model_validator(mode="after")
     def _check_values(self) -> Self:
@@ -116,7 +116,7 @@ class Requirement(ApiModel):
 
 
 class LabelSelector(ApiModel):
-    """A label selector. An empty one selects all objects."""
+    """A label selector. An empty selector selects all objects."""
 
     match_labels: Labels | None = None
     """Labels that the objects must have. Default: none."""

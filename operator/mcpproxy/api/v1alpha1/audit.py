@@ -78,9 +78,9 @@ class Audit(ApiModel):
     lists: bool | None = None
     """true also records requests for lists. Default: false."""
     on_full: WhenFull | None = None
-    """Handling of calls while records can't be written as fast as calls arrive. Drop serves the
-    calls without a record and counts them in mcpproxy_audit_dropped_total. Refuse rejects the calls
-    with a JSON-RPC error until records can be written again. Default: Drop."""
+    """Handling of calls while records cannot be written as fast as calls arrive. Drop serves
+    the calls without a record and counts them in mcpproxy_audit_dropped_total. Refuse rejects the
+    calls with a JSON-RPC error until records can be written again. Default: Drop."""
 
     @model_validator(mode="after")
     def _check_redaction(self) -> Self:

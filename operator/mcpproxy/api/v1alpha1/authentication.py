@@ -46,9 +46,9 @@ class JwtIssuer(ApiModel):
 
     model_config = ConfigDict(json_schema_extra=cel(https_rule("issuer"), https_rule("jwksUrl")))
     issuer: BaseUrl
-    """Issuer of the tokens, exactly as in their claim iss."""
+    """Issuer of the tokens, exactly as in their iss claim."""
     audiences: Annotated[list[Audience], Field(max_length=16)] | None = None
-    """Accepted values of the claim aud, compared exactly. A token needs one of them. Default:
+    """Accepted values of the aud claim, compared exactly. A token needs one of them. Default:
     publicUrl, compared as a URL; a token for another audience is never accepted."""
     jwks_url: DocumentUrl | None = None
     """URL of the key set (JWKS). Default: the jwks_uri in the issuer's metadata (RFC 8414, then

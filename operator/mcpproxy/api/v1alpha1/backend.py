@@ -123,7 +123,7 @@ class BackendSession(Session):
 
 
 class CircuitBreaker(ApiModel):
-    """Refusal of calls while the backend can't be reached.
+    """Refusal of calls while the backend cannot be reached.
 
     A refused call is not sent. Its error says so, and states when the proxy checks the backend
     next. The first check or call that succeeds ends the refusals. Errors of tools, HTTP errors and
@@ -280,7 +280,7 @@ class BackendSpec(ApiModel):
     timeouts: Timeouts | None = None
     """Timeouts for operations on this backend. Default: each field's own default."""
     circuit_breaker: CircuitBreaker | None = None
-    """Refusal of calls while the backend can't be reached. Default: each field's own default."""
+    """Refusal of calls while the backend cannot be reached. Default: each field's own default."""
     session: BackendSession | None = None
     """Overrides spec.session for this backend. Default: the value of spec.session."""
     cache: Cache | None = None

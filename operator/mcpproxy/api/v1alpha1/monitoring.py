@@ -75,5 +75,5 @@ class Monitoring(ApiModel):
     tracing: Tracing | None = None
     """Exports traces of calls. Default: none; calls are not traced."""
     profiling: Literal["Enabled", "Disabled"] | None = None
-    """Enabled lets the admin port take profiles: GET /profile?seconds=10 from the same pod returns
+    """Enabled serves profiles on the admin port: GET /profile?seconds=10 from the same pod returns
     where the process spends its time, as folded stacks. Default: Disabled."""

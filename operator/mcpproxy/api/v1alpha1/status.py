@@ -90,7 +90,7 @@ class BackendStatus(ApiModel):
     name: _Name
     """Name of the backend."""
     state: BackendState
-    """State that most pods report: Healthy, Degraded (up to half of the pods cannot reach the
+    """State that most pods report: Healthy, Degraded (up to half of the pods cannot use the
     backend), Unhealthy, Unauthorized, RateLimited (components that were already listed are still
     served) or Unknown (not tried yet)."""
     reason: _Word | None = None

@@ -58,8 +58,8 @@ _ANYONE = "(has(self.anonymous) && self.anonymous)", "(has(self.any) && self.any
 
 
 class Callers(ApiModel):
-    """The callers of a rule. A caller with a token matches if the token has one of the listed
-    values of every field that is set, among issuers, subjects, groups and clients. Callers in
+    """The callers of a rule. A caller with a token matches if the token has a listed value
+    for each of issuers, subjects, groups and clients that is set. Callers in
     serviceAccounts or apiKeys match as well. With anonymous: true, so do callers without
     credentials."""
 
@@ -200,7 +200,7 @@ class AuthorizationRule(ApiModel):
     """Condition in CEL that each call must meet, such as args.repo.startsWith("acme/"). The
     variables are args (the arguments of a tool or prompt, or the uri of a resource), claims (of the
     token) and tool (name, backend and annotations). If its evaluation fails, the call is denied.
-    Lists show the components whether or not calls of them would meet the condition. Default: none;
+    Lists show the components whether or not calls to them would meet the condition. Default: none;
     every call is allowed."""
 
 
@@ -212,7 +212,7 @@ class ExternalDecision(ApiModel):
         Field(max_length=2048, pattern=r"^https?://[^\x00-\x20\x7f/?#@]+(/[^\x00-\x20\x7f?#]*)?$"),
         AfterValidator(check_url),
     ]
-    """URL for a POST of {"input": {...}} in the format of the Open Policy Agent, such as
+    """URL to which the proxy posts {"input": {...}}, in the format of Open Policy Agent, such as
     http://opa.policy/v1/data/mcp/allow. The response allows the call if its result is true, or
     an object in which allow is true."""
     timeout: UpToAMinute | None = None

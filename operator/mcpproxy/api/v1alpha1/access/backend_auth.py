@@ -73,7 +73,7 @@ class TokenClient(ApiModel):
     (RFC 9728), unless tokenUrl is set."""
     token_url: DocumentUrl | None = None
     """URL of the token endpoint, for a server without metadata. The secret is then sent in the
-    header Authorization. Default: none."""
+    Authorization header. Default: none."""
     ca_from: ValueFrom | None = None
     """CA certificates that are trusted for the authorization server, in PEM.
     Default: those of the system."""
@@ -102,12 +102,12 @@ class TokenClient(ApiModel):
     ) = None
     """Scopes to request. Default: none."""
     audience: Audience | None = None
-    """Parameter audience of token requests, for servers that require it. Default: none."""
+    """The audience parameter of token requests, for servers that require it. Default: none."""
     resource: (
         Annotated[str, Field(max_length=1024, pattern=r"^([a-z][a-z0-9+.-]*:[^\x00-\x20\x7f#]+)?$")]
         | None
     ) = None
-    """Parameter resource of token requests (RFC 8707): the URI for which the token is valid. An
+    """The resource parameter of token requests (RFC 8707): the URI for which the token is valid. An
     empty string "" omits the parameter, for servers that refuse it. Default: the URL of the
     backend."""
 

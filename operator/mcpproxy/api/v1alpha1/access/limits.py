@@ -63,7 +63,8 @@ class LimitRule(ApiModel):
     tokens; all anonymous callers together count as one. Proxy: those of all callers. Backend:
     those of all callers to one backend. Default: Principal."""
     tools: Patterns | None = None
-    """Patterns of the downstream names of tools whose calls are counted; `*` matches any text.
+    """Patterns of the names, as clients see them, of tools whose calls are counted; `*` matches
+    any text.
     Default: none; every request that is forwarded to a backend is counted."""
     calls: Amount | None = None
     """Maximum number of calls in any period of the length of window. With burst, it is the average
@@ -142,8 +143,8 @@ class Limits(ApiModel):
     shared: SharedLimits | None = None
     """Counting of the calls of all pods together. Default: mode Owner."""
     on_store_failure: Default | None = None
-    """Handling of calls while the counting pod, or the Valkey server, can't be reached. Allow: each
-    pod counts for itself. Deny: calls beyond the share that the pod already has are refused.
+    """Handling of calls while the counting pod, or the Valkey server, cannot be reached. Allow:
+    each pod counts for itself. Deny: calls beyond the share that the pod already has are refused.
     Default: Allow."""
 
     @property

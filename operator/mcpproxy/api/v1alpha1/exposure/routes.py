@@ -61,8 +61,8 @@ class ParentRef(ApiModel):
     name: ObjectName
     """Name of the Gateway."""
     namespace: NamespaceName | None = None
-    """Namespace of the Gateway, whose listener must allow routes of this namespace. Default: the
-    namespace of the MCPProxy."""
+    """Namespace of the Gateway. Its listener must allow routes from the namespace of the MCPProxy.
+    Default: the namespace of the MCPProxy."""
     section_name: ObjectName | None = None
     """Name of a listener. Default: all listeners that match."""
     port: Port | None = None

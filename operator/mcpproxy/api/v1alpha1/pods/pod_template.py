@@ -39,7 +39,7 @@ class Toleration(ApiModel):
     key: LabelKey | None = None
     """Key of the taint. Default: any key, which requires the operator Exists."""
     operator: Literal["Exists", "Equal"] | None = None
-    """Equal compares the value of the taint, Exists ignores it. Default: Equal."""
+    """Equal compares the value of the taint; Exists ignores it. Default: Equal."""
     value: LabelValue | None = None
     """Value of the taint. Default: the empty value."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
@@ -173,5 +173,5 @@ class PodTemplate(ApiModel):
     security_context: PodSecurity | None = None
     """User and groups that the pods run as. Default: each field's own default."""
     termination_grace_period_seconds: Annotated[int, Field(ge=15, le=3600)] | None = None
-    """Seconds that a pod has to terminate. If set, all but ten are available to in-flight calls.
-    Default: 60, of which 30 are for calls."""
+    """Time for a pod to terminate, in seconds. If set, all but ten seconds are available to
+    in-flight calls. Default: 60, of which 30 are for calls."""
