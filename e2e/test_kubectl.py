@@ -91,7 +91,7 @@ def test_scale_changes_the_number_of_pods_and_rollout_status_waits_for_them(show
 
 def test_explain_shows_the_meaning_and_default_of_a_field(shown: World) -> None:
     told = " ".join(shown.kubectl("explain", "mcpproxies.spec.backends.timeouts.request").split())
-    assert "Each progress notification restarts the timeout. Default: 300s." in told
+    assert "Each progress notification restarts it. Default: 300s." in told
 
 
 def _wanted(world: World) -> int:
