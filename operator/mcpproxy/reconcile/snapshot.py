@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from mcpproxy.api import constants
+from mcpproxy.api.defaults import pods_count_together
 from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.api.manifest import load_json, parse
 from mcpproxy.api.manifest_errors import ManifestError
@@ -159,6 +160,7 @@ async def take_snapshot(
         services = await reads.of(SERVICE, _services(cluster, proxy), services)
         if not new:
             children += await _unlabelled_maps(cluster, _config_maps(proxy), key, maps, reads)
+            children += await _instances_service(cluster, proxy, key, reads)
         if config_map.needs_token_keys(proxy):
             keys, problem = await token_keys.read()
     return Snapshot(
@@ -322,6 +324,17 @@ async def _unlabelled_maps(
         unlabelled = _unlabelled(cluster, CONFIG_MAP, key, name, listed)
         result += await reads.of(CONFIG_MAP, unlabelled, empty)
     return result
+
+
+async def _instances_service(
+    cluster: Cluster, proxy: MCPProxy, key: ProxyKey, reads: _Reads
+) -> list[Object]:
+    """Return the Service of the instances if the spec needs it and it exists."""
+    if not pods_count_together(proxy.spec):
+        return []
+    name = constants.instances_service_name(key.name)
+    live = await reads.of(SERVICE, cluster.get(SERVICE, key.namespace, name), None)
+    return [] if live is None else [live]
 
 
 async def _unlabelled(
