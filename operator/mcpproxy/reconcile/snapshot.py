@@ -159,8 +159,7 @@ async def take_snapshot(
     if proxy is not None:
         services = await reads.of(SERVICE, _services(cluster, proxy), services)
         if not new:
-            children += await _unlabelled_maps(cluster, _config_maps(proxy), key, maps, reads)
-            children += await _instances_service(cluster, proxy, key, reads)
+            children += await _children_by_name(cluster, proxy, key, maps, reads)
         if config_map.needs_token_keys(proxy):
             keys, problem = await token_keys.read()
     return Snapshot(
@@ -312,6 +311,14 @@ async def _owned(
         reads.of(POD, cluster.list(POD, key.namespace, constants.selector_labels(key.name)), empty),
     )
     return [single for single in singles if single is not None] + maps, maps, pods
+
+
+async def _children_by_name(
+    cluster: Cluster, proxy: MCPProxy, key: ProxyKey, maps: list[Object], reads: _Reads
+) -> list[Object]:
+    """Return the children with names of their own that the list of ConfigMaps did not include."""
+    unlabelled = await _unlabelled_maps(cluster, _config_maps(proxy), key, maps, reads)
+    return unlabelled + await _instances_service(cluster, proxy, key, reads)
 
 
 async def _unlabelled_maps(
