@@ -5,6 +5,7 @@ import pytest
 from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.cluster.errors import Unavailable
+from mcpproxy.cluster.resources import DEPLOYMENT
 from mcpproxy.reconcile.object_views import mounts_secret
 from tests.reconcile.stage import KEY, Stage
 
@@ -93,3 +94,15 @@ async def test_a_pass_that_failed_after_the_sealing_secret_does_not_create_it_ag
     await stage.reconcile()
     assert len(created) == 1
     assert stage.sealing in stage.cluster.objects
+
+
+async def test_a_secret_that_vanishes_with_a_deployment_that_no_pass_has_seen_is_created_again(
+    stage: Stage,
+) -> None:
+    stage.user_applies()
+    await stage.reconcile()
+    secret = stage.sealing
+    del stage.cluster.objects[secret]
+    stage.cluster.remove(DEPLOYMENT, *KEY)
+    await stage.reconcile()
+    assert secret in stage.cluster.objects

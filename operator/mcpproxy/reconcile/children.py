@@ -11,7 +11,7 @@ from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.cluster.client import Cluster
-from mcpproxy.cluster.resources import SECRET, SERVICE, ProxyKey, kind_of
+from mcpproxy.cluster.resources import DEPLOYMENT, SECRET, SERVICE, ProxyKey, kind_of
 from mcpproxy.cluster.write_pace import Turns
 from mcpproxy.desired import config_map
 from mcpproxy.reconcile.field_conflicts import FieldConflicts
@@ -140,6 +140,8 @@ class ChildWriter:
             else:
                 stored = await self._cluster.apply(step.manifest, step.uid)
         self._written[kind] += 1
+        if kind == DEPLOYMENT.name:
+            self._secrets.note_deployment(key)
         log.info("applied %s %s of %s/%s", *kind_and_name(stored), *key)
         self._conflicts.applied(key, step.manifest, before)
         self._mutations.remember(key, step.manifest, stored)

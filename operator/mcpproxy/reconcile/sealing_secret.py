@@ -37,6 +37,10 @@ class SealingSecrets:
         self._attempts.pop(key, None)
         self._undeployed.discard(key)
 
+    def note_deployment(self, key: ProxyKey) -> None:
+        """Note that the Deployment of an MCPProxy was applied; no pass may see it afterwards."""
+        self._undeployed.discard(key)
+
     async def ensure(self, key: ProxyKey, proxy: MCPProxy, snapshot: Snapshot) -> None:
         """Create the Secret unless the pods prove that it exists."""
         owner = OwnerRef(key.name, snapshot.parent["metadata"]["uid"])
