@@ -9,6 +9,7 @@ KIND_UP := ../shared/kind/up
 unexport PYTHONDONTWRITEBYTECODE
 # Tests wait more than they compute.
 WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+FAST_WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN) + 1)))
 PACKAGES = $(shell grep -c '==' requirements/dev.txt)
 # The API server's binaries for the tests that need one; set KUBEBUILDER_ASSETS or have the script.
 ASSETS = if [ -z "$${KUBEBUILDER_ASSETS:-}" ] && [ -x $(KIND_UP) ]; then eval "$$($(KIND_UP) --bin)"; fi
@@ -43,7 +44,7 @@ demo-clean: install ## Remove what the demo has left
 	@$(BIN)/python -m scripts.demo --clean
 
 test: install ## All fast tests: they need no cluster, npm or API server (a minute and a half)
-	@env -u KUBEBUILDER_ASSETS $(BIN)/pytest -n $(WORKERS) --dist worksteal -m "$(FAST)" $(ARGS)
+	@env -u KUBEBUILDER_ASSETS $(BIN)/pytest -n $(FAST_WORKERS) --dist worksteal -m "$(FAST)" $(ARGS)
 
 test-slow: install ## The tests that make test leaves out: slow ones, those at an API server, all examples
 	@$(ASSETS); EXAMPLES=all $(BIN)/pytest -n $(WORKERS) --dist loadfile -m "$(SLOW)" $(ARGS)

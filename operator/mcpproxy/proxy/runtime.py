@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from mcpproxy.api.authority import join_host_port
+from mcpproxy.api.catalog_digests import approved_hash
 from mcpproxy.api.defaults import profiles_are_enabled
 from mcpproxy.proxy import sealing_keys as key_files
 from mcpproxy.proxy.admin.app import AdminApp
@@ -67,6 +68,8 @@ class Runtime:
         """True after SIGINT."""
         self._draining = False
         self._verified = False
+        self._hashed: tuple[dict[str, dict[str, str]], str] = ({}, approved_hash({}))
+        """Digests of components as last reported, and their hash."""
         self._port = options.port
         self._owns_gateway = gateway is None
         self._gauges = BackendGauges()
@@ -111,7 +114,7 @@ class Runtime:
             config_hash=self._configuration.hash if self._configuration else "",
             version=VERSION,
             backends=[backends[name].status() for name in sorted(backends)],
-            catalog_hash=catalog.digest() if is_complete else None,
+            catalog_hash=self._catalog_hash() if is_complete else None,
             drift=differences(approved.digests, catalog.digests(), whole=is_complete)
             if approved
             else None,
@@ -120,6 +123,16 @@ class Runtime:
             authorization=self.gateway.routing.authorization_report(complete=is_complete),
             limits=self.gateway.limits_report(complete=is_complete),
         )
+
+    def _catalog_hash(self) -> str:
+        """Return the hash of the catalog. Most reports are about an unchanged one."""
+        digests, (known, _) = self.gateway.catalog.digests(), self._hashed
+        same = digests.keys() == known.keys() and all(
+            known[kind] is digests[kind] for kind in known
+        )
+        if not same:
+            self._hashed = digests, approved_hash(digests)
+        return self._hashed[1]
 
     def _authenticating(self, configuration: ProxyConfig) -> "ClientAuthentication":
         # The cryptography takes memory, which proxies without authentication save.
