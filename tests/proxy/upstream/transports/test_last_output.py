@@ -5,7 +5,7 @@ import pytest
 from mcpproxy.proxy.upstream.processes.last_output import KEPT, LastOutput
 
 NPM = """npm error code E404
-npm error 404 Not Found - GET https://registry.npmjs.org/nope - Not found
+npm error 404 Not Found - GET https://registry.example/nope - Not found
 npm error 404
 npm error 404  'nope@*' is not in this registry.
 npm error 404
@@ -13,7 +13,7 @@ npm error 404 Note that you can also install from a
 npm error 404 tarball, folder, http url, or git folder.
 npm error A complete log of this run can be found in: /tmp/npm/_logs/2026-debug-0.log"""
 OLD_NPM = """npm ERR! code ENOTFOUND
-npm ERR! network request to https://registry.npmjs.org/nope failed, reason: getaddrinfo ENOTFOUND
+npm ERR! network request to https://registry.example/nope failed, reason: getaddrinfo ENOTFOUND
 npm ERR! network This is a problem related to network connectivity.
 
 npm ERR! A complete log of this run can be found in:
@@ -41,11 +41,11 @@ exit status 2"""
 @pytest.mark.parametrize(
     ("output", "expected"),
     [
-        (NPM, "npm error 404 Not Found - GET https://registry.npmjs.org/nope - Not found"),
+        (NPM, "npm error 404 Not Found - GET https://registry.example/nope - Not found"),
         (
             OLD_NPM,
             (
-                "npm ERR! network request to https://registry.npmjs.org/nope failed, reason:"
+                "npm ERR! network request to https://registry.example/nope failed, reason:"
                 " getaddrinfo ENOTFOUND"
             ),
         ),
