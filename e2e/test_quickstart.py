@@ -21,17 +21,8 @@ def test_the_quick_start_on_a_cluster_works_as_documented(
     world = new_world("quickstart")
     value = blocks("quickstart.md", "run: cluster")
     assert len(value) == 4
-    shell = subprocess.run(
-        ["bash", "-c", script(value)],
-        cwd=ROOT,
-        env={**world.cluster.env, "KUBECONFIG": _pointing_at(world, tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=350,
-        check=False,
-    )
-    assert shell.returncode == 0, shell.stderr
-    for block, output in zip(value, outputs(shell.stdout), strict=True):
+    printed = _run(world, value, tmp_path, cwd=ROOT)
+    for block, output in zip(value, outputs(printed), strict=True):
         # kubectl 1.34 and newer say from which namespace something was deleted.
         said = re.sub(rf' from "?{world.namespace}"? namespace', "", output)
         assert shape(said) == shape(block.printed or "")
@@ -75,10 +66,11 @@ def _commit(directory: Path, *manifests: Object) -> None:
         subprocess.run([*git, "commit", "-qm", "change"], cwd=directory, check=True)
 
 
-def _run(world: World, commands: list[Block], directory: Path) -> None:
+def _run(world: World, commands: list[Block], directory: Path, cwd: Path | None = None) -> str:
+    """Run the commands of a page in one shell, by default in `directory`; return their output."""
     done = subprocess.run(
         ["bash", "-c", script(commands)],
-        cwd=directory,
+        cwd=cwd or directory,
         env={**world.cluster.env, "KUBECONFIG": _pointing_at(world, directory)},
         capture_output=True,
         text=True,
@@ -86,6 +78,7 @@ def _run(world: World, commands: list[Block], directory: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def _pointing_at(world: World, directory: Path) -> str:

@@ -136,7 +136,7 @@ class KubeClient:
         return await self._list(kind, namespace, selector, _HEADS)
 
     async def document(self, path: str) -> Any:
-        return await self._request("GET", path, accept=_DOCUMENT)
+        return json.loads(await self._send("GET", path, accept=_DOCUMENT))
 
     async def _list(
         self, kind: ResourceKind, namespace: str | None, selector: str, accept: str
@@ -253,12 +253,13 @@ class KubeClient:
             )
         began = time.monotonic()
         try:
-            stored: Object = await self._request(method, path, query, body, content_type)
+            content = await self._send(method, path, query, body, content_type)
         except ClusterError as error:
             self._wrote(kind, verb, error.result)
             raise
         self._wrote(kind, verb, "ok")
         self._took(kind, time.monotonic() - began)
+        stored: Object = json.loads(content)
         return stored
 
     async def _read(
@@ -278,17 +279,6 @@ class KubeClient:
         self._count_read(kind.name, verb, "ok")
         return json.loads(content), len(content)
 
-    async def _request(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None = None,
-        body: Object | None = None,
-        content_type: str = "",
-        accept: str = _JSON,
-    ) -> Any:
-        return json.loads(await self._send(method, path, query, body, content_type, accept))
-
     async def _send(
         self,
         method: str,
@@ -298,6 +288,7 @@ class KubeClient:
         content_type: str = "",
         accept: str = _JSON,
     ) -> bytes:
+        """Send a request, and return the body of its response. Raise ClusterError."""
         headers = {"Accept": accept} | ({"Content-Type": content_type} if content_type else {})
         content_sent = json_text(body) if content_type == _APPLY else body
         # Webhooks delay only writes, by up to 10 s each by default.

@@ -26,7 +26,7 @@ class CountingStore(LocalStore):
 
 
 class Alone:
-    """One subject of an instance that counts alone, with a clock of its own."""
+    """One subject of an instance that counts alone, with its own clock."""
 
     def __init__(self, calls: int, burst: int | None = None) -> None:
         spec = LimitRule(name="each", calls=calls, window=f"{PERIOD:.0f}s", burst=burst)

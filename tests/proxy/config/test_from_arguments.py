@@ -1,4 +1,4 @@
-"""Reading of the configuration in a process of its own."""
+"""Another process reads the configuration, with the same result and the same errors."""
 
 import logging
 import os
