@@ -221,9 +221,9 @@ class IdentityProvider(OAuthClient):
         )
     )
     subject_token_type: SubjectTokenType | None = None
-    """Type of the tokens of callers. The draft requires IdToken: callers then send an ID token whose
-    audience is clientId, so list clientId in authentication.jwt[].audiences. AccessToken is for
-    identity providers that accept the access tokens of callers as well. Default: AccessToken."""
+    """Type of the tokens of callers. IdToken is the type in the draft: callers then send an ID token
+    whose audience is clientId, so list clientId in authentication.jwt[].audiences. AccessToken is
+    for identity providers that also exchange access tokens. Default: AccessToken."""
 
     @model_validator(mode="after")
     def _check_provider_is_named(self) -> Self:
