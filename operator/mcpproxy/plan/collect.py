@@ -10,6 +10,7 @@ import msgspec
 from mcpproxy.api.defaults import clash_policy, effective_settings, health_policy
 from mcpproxy.api.v1alpha1 import BackendSpec, MCPProxy, OAuthClient
 from mcpproxy.plan import saved_lists
+from mcpproxy.plan.access.call_limits import build_limits
 from mcpproxy.plan.access.callers import parse_caller
 from mcpproxy.plan.access.permissions import build_access
 from mcpproxy.plan.access.recorded_calls import read_calls
@@ -88,6 +89,7 @@ async def build_plan(
 def _add_access(plan: Plan, proxy: MCPProxy, catalog: Catalog, sources: CollectOptions) -> None:
     callers = [parse_caller(text, proxy.spec) for text in sources.callers]
     plan["access"] = build_access(proxy.spec, catalog, plan, callers)
+    plan["limits"] = build_limits(proxy.spec.limits, plan)
     if sources.replay is not None:
         judge = CallJudge(proxy.spec, catalog)
         plan["replay"] = replay_calls(proxy.metadata.name, judge, read_calls(sources.replay))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.plan import compare as plan_compare
 from mcpproxy.plan import manifests
+from mcpproxy.plan.access.call_limits import limit_differences
 from mcpproxy.plan.access.permissions import access_differences
 from mcpproxy.plan.collect import CollectOptions, build_plan
 from mcpproxy.plan.credentials import add_credentials, request_headers
@@ -220,6 +221,7 @@ async def _plans(
         if compare:
             baseline = running or earlier.pop((plan["namespace"], plan["name"]), None)
             plan["differences"] = plan_differences(baseline, plan)
+            plan["limitDifferences"] = limit_differences(baseline or {"limits": None}, plan)
             if running is None:
                 # A running proxy shows one caller's part, so only plans can be compared by caller.
                 plan["accessDifferences"] = access_differences(baseline, plan)

@@ -86,8 +86,8 @@ class Provider:
         known = form.get("subject_token_type") in (ACCESS_TOKEN, ID_TOKEN)
         if form["grant_type"] != EXCHANGE or form["requested_token_type"] != ID_JAG or not known:
             return 400, {"error": "invalid_request"}
-        key, options = RSA.public_key(), {"verify_aud": False}
-        subject = jwt.decode(form["subject_token"], key, ["RS256"], options=options)["sub"]
+        token, key = form["subject_token"], RSA.public_key()
+        subject = jwt.decode(token, key, ["RS256"], options={"verify_aud": False})["sub"]
         if subject in self.refusals:
             return 400, {"error": self.refusals[subject], "error_description": "secret words"}
         claims: dict[str, Any] = {"client_id": "mcpproxy", "jti": f"jag-{len(self.grants)}"}

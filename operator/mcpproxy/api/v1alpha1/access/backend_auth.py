@@ -221,9 +221,10 @@ class IdentityProvider(OAuthClient):
         )
     )
     subject_token_type: SubjectTokenType | None = None
-    """Type of the tokens of callers. IdToken is the type in the draft: callers then send an ID token
-    whose audience is clientId, so list clientId in authentication.jwt[].audiences. AccessToken is
-    for identity providers that also exchange access tokens. Default: AccessToken."""
+    """Type of the tokens of callers. AccessToken is for identity providers that exchange access
+    tokens for ID-JAGs. IdToken is the type in the draft: callers send an ID token whose audience is
+    clientId, so list clientId in authentication.jwt[].audiences. The proxy refuses ID tokens with
+    nonce, at_hash or c_hash. Default: AccessToken."""
 
     @model_validator(mode="after")
     def _check_provider_is_named(self) -> Self:
