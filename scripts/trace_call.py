@@ -8,8 +8,8 @@ of all cases.
 
 import argparse
 import asyncio
-import gc
 import contextlib
+import gc
 import os
 import sys
 import tempfile
