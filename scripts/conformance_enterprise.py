@@ -41,17 +41,17 @@ def recover_key(token: str) -> dict[str, str]:
     return {"kty": "EC", "crv": "P-256", "alg": "ES256", "x": _text(key[0]), "y": _text(key[1])}
 
 
-def _add(one: Point, other: Point) -> Point:
-    if one is None or other is None:
-        return one or other
-    if one[0] == other[0]:
-        if (one[1] + other[1]) % _P == 0:
+def _add(left: Point, right: Point) -> Point:
+    if left is None or right is None:
+        return left or right
+    if left[0] == right[0]:
+        if (left[1] + right[1]) % _P == 0:
             return None
-        slope = (3 * one[0] ** 2 - 3) * pow(2 * one[1], -1, _P)
+        slope = (3 * left[0] ** 2 - 3) * pow(2 * left[1], -1, _P)
     else:
-        slope = (other[1] - one[1]) * pow(other[0] - one[0], -1, _P)
-    x = (slope**2 - one[0] - other[0]) % _P
-    return x, (slope * (one[0] - x) - one[1]) % _P
+        slope = (right[1] - left[1]) * pow(right[0] - left[0], -1, _P)
+    x = (slope**2 - left[0] - right[0]) % _P
+    return x, (slope * (left[0] - x) - left[1]) % _P
 
 
 def _multiply(factor: int, point: Point) -> Point:

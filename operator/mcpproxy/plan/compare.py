@@ -9,10 +9,11 @@ from pydantic import ValidationError
 
 from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.api.v1alpha1 import Limits
-from mcpproxy.plan.access.call_limits import build_limits, is_limits
+from mcpproxy.plan.access.call_limits import build_limits, is_limits, limit_differences
+from mcpproxy.plan.access.permissions import access_differences
 from mcpproxy.plan.collect import CollectOptions, build_plan
 from mcpproxy.plan.credentials import redact_values
-from mcpproxy.plan.document import FORM, Plan
+from mcpproxy.plan.document import FORM, Plan, plan_differences
 from mcpproxy.plan.port_forward import port_forward, proxy_of, read_spec
 from mcpproxy.proxy.config.options import RuntimeOptions
 from mcpproxy.proxy.config.targets import from_backends, is_url
@@ -83,6 +84,15 @@ async def plan_running_proxy(
     # The endpoint does not tell its limits.
     del plan["limits"]
     return plan
+
+
+def add_differences(plan: Plan, baseline: Plan | None, *, is_served: bool) -> None:
+    """Add the differences to a baseline, which is a running proxy if it `is_served`."""
+    plan["differences"] = plan_differences(baseline, plan)
+    plan["limitDifferences"] = limit_differences(baseline or {"limits": None}, plan)
+    if not is_served:
+        # A running proxy shows one caller's part, so only plans can be compared by caller.
+        plan["accessDifferences"] = access_differences(baseline, plan)
 
 
 def load_earlier_plan(path: Path) -> dict[tuple[str | None, str], Plan]:

@@ -45,7 +45,7 @@ class Provider:
     refusals: dict[str, str] = field(default_factory=dict)
     """Errors by subject."""
     client: Grants = field(default_factory=lambda: Grants(secret=SECRET_AT_PROVIDER))
-    """What it knows of its client."""
+    """The record of its client."""
     forms: list[Form] = field(default_factory=list)
     grants: list[str] = field(default_factory=list)
     """All ID-JAGs that were issued."""

@@ -9,22 +9,19 @@ from typing import TYPE_CHECKING
 from mcpproxy.api.constants import ACTOR_FILE, TOKEN_FILE
 from mcpproxy.api.defaults import refresh_before
 from mcpproxy.proxy.core.exchange import BackendCredentials
-from mcpproxy.proxy.core.identity import Identity
-from mcpproxy.proxy.upstream.credentials.access_tokens import AccessToken, Line
-from mcpproxy.proxy.upstream.credentials.client_proof import Form, build_proof
+from mcpproxy.proxy.upstream.credentials.client_proof import build_proof
 from mcpproxy.proxy.upstream.credentials.exchanged import Exchange, ExchangedTokens
 from mcpproxy.proxy.upstream.credentials.id_jag import AssertionGrants
 from mcpproxy.proxy.upstream.credentials.own import OwnToken, ServiceAccountCredentials
 from mcpproxy.proxy.upstream.credentials.probe import ProbeCredentials
 from mcpproxy.proxy.upstream.credentials.token_endpoint import TokenEndpoint
-from mcpproxy.proxy.upstream.credentials.token_forms import (
+from mcpproxy.proxy.upstream.credentials.token_requests import (
     ACCESS_TOKEN,
     JWT,
+    TokenExchanges,
     client_credentials_form,
-    exchange_form,
-    lifetime_of,
 )
-from mcpproxy.proxy.upstream.credentials.token_server import TokenServer, TokenServerFinder
+from mcpproxy.proxy.upstream.credentials.token_server import TokenServerFinder
 from mcpproxy.proxy.upstream.credentials.token_slot import TokenSlot
 from mcpproxy.proxy.upstream.mounted.tls import TlsContext
 from mcpproxy.proxy.upstream.mounted.values import MountedToken, MountedValues
@@ -90,17 +87,9 @@ class CredentialsFactory:
 
     def _exchanged(self, client: "TokenExchange") -> ExchangedTokens:
         endpoint, actor = self._endpoint(client), self._actor(client)
-
-        async def exchange(subject: Identity) -> AccessToken:
-            acting = None if actor is None else _token_of(await actor[0].obtain(), actor[1])
-            token = subject.token, JWT if subject.method == "serviceAccount" else ACCESS_TOKEN
-
-            def build(server: TokenServer) -> Form:
-                return exchange_form(client, self._url, server, token, acting)
-
-            return await endpoint.request(build, lifetime_of(subject))
-
-        return self._of_callers(exchange, client, endpoint, *([actor[0]] if actor else ()))
+        exchanges = TokenExchanges(client, self._url, endpoint, actor)
+        others = [actor[0]] if actor else []
+        return self._of_callers(exchanges.exchange, client, endpoint, *others)
 
     def _granted(self, client: "IdJag") -> ExchangedTokens:
         endpoint, provider = self._endpoint(client), self._endpoint(client.identity_provider)
@@ -128,8 +117,3 @@ class CredentialsFactory:
         if actor.service_account is not None:
             return self._mounted(ACTOR_FILE), JWT
         return OwnToken(self._own_slot(client.actor_client, self._endpoint(client))), ACCESS_TOKEN
-
-
-def _token_of(line: Line | None, kind: str) -> tuple[str, str] | None:
-    """Return the token in a header field, with its type."""
-    return None if line is None else (line[1].removeprefix(b"Bearer ").decode("ascii"), kind)

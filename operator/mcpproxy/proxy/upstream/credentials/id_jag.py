@@ -22,7 +22,7 @@ from mcpproxy.proxy.upstream.credentials.access_tokens import (
 )
 from mcpproxy.proxy.upstream.credentials.client_proof import Form
 from mcpproxy.proxy.upstream.credentials.token_endpoint import TokenEndpoint
-from mcpproxy.proxy.upstream.credentials.token_forms import (
+from mcpproxy.proxy.upstream.credentials.token_requests import (
     ACCESS_TOKEN,
     EXCHANGE,
     TYPE,

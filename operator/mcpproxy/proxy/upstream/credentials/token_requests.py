@@ -1,11 +1,13 @@
-"""Parameters of token requests that several grants share: what the token is for, and how long it
-may be used."""
+"""Token requests: the parameters of each grant, and the exchange of callers' tokens (RFC 8693)."""
 
 import time
 from typing import TYPE_CHECKING, Final
 
+from mcpproxy.proxy.core.exchange import BackendCredentials
 from mcpproxy.proxy.core.identity import Identity
+from mcpproxy.proxy.upstream.credentials.access_tokens import AccessToken, Line
 from mcpproxy.proxy.upstream.credentials.client_proof import Form
+from mcpproxy.proxy.upstream.credentials.token_endpoint import TokenEndpoint
 from mcpproxy.proxy.upstream.credentials.token_server import TokenServer
 
 if TYPE_CHECKING:
@@ -66,3 +68,36 @@ def exchange_form(
 def lifetime_of(subject: Identity) -> float | None:
     """Return the seconds for which the token of a caller is still valid; None without a limit."""
     return None if subject.expires is None else max(subject.expires - time.time(), 0.0)
+
+
+class TokenExchanges:
+    """Exchange of the tokens of callers for those of one backend."""
+
+    def __init__(
+        self,
+        client: "TokenClient",
+        url: str,
+        endpoint: TokenEndpoint,
+        actor: tuple[BackendCredentials, str] | None,
+    ) -> None:
+        """`url` is that of the backend; `actor` are credentials, with the type of their tokens."""
+        self._client = client
+        self._url = url
+        self._endpoint = endpoint
+        self._actor = actor
+
+    async def exchange(self, subject: Identity) -> AccessToken:
+        """Return the token for a caller. Raise BackendError."""
+        actor = self._actor
+        acting = None if actor is None else _token_of(await actor[0].obtain(), actor[1])
+        token = subject.token, JWT if subject.method == "serviceAccount" else ACCESS_TOKEN
+
+        def build(server: TokenServer) -> Form:
+            return exchange_form(self._client, self._url, server, token, acting)
+
+        return await self._endpoint.request(build, lifetime_of(subject))
+
+
+def _token_of(line: Line | None, kind: str) -> tuple[str, str] | None:
+    """Return the token in a header field, with its type."""
+    return None if line is None else (line[1].removeprefix(b"Bearer ").decode("ascii"), kind)
