@@ -52,7 +52,7 @@ def test_each_input_is_asked_once() -> None:
 
 def test_a_variable_of_opencode_is_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEAM_TOKEN", "t-1")
-    server = {"type": "remote", "url": "http://a/mcp"}
+    server: dict[str, Any] = {"type": "remote", "url": "http://a/mcp"}
     server |= {"headers": {"A": "Bearer {env:TEAM_TOKEN}", "B": "${env:TEAM_TOKEN}", "C": "{x}"}}
     (result,) = from_mcp_servers({"mcp": {"a": server}}).proxy.to_manifest()["spec"]["backends"]
     values = {header["name"]: header["value"] for header in result["headers"]}

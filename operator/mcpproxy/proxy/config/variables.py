@@ -113,8 +113,8 @@ def parse_variable(variable: str, field: str) -> tuple[str, str | None]:
     """
     if variable.startswith(_FILE):
         raise ManifestError(
-            f"{{{variable}}} is the content of a file, which mcpproxy does not read; put the content"
-            " in an environment variable and write {env:NAME}",
+            f"{{{variable}}} is the content of a file, which mcpproxy does not read; put the"
+            " content in an environment variable and write {env:NAME}",
             field,
         )
     match = _NAME.fullmatch(variable)

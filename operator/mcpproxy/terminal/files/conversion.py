@@ -107,9 +107,7 @@ def convert_content(
     return Conversion(proxy, manifest, secrets.name, secrets.entries, notes)
 
 
-def _notes(
-    backend: dict[str, Any], version: str, image: str | None, variant: str
-) -> Iterator[str]:
+def _notes(backend: dict[str, Any], version: str, image: str | None, variant: str) -> Iterator[str]:
     if "stdio" not in backend:
         return
     name, stdio = backend["name"], backend["stdio"]

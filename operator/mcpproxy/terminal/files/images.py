@@ -40,9 +40,7 @@ def program_in_image(command: str) -> str:
 
 def choose_variant(servers: Iterable[dict[str, Any]]) -> str:
     """Return the image of the runtime with the package runners that these stdio servers use."""
-    programs = {
-        _program(_unwrap(stdio["command"], stdio.get("args", ()))[0]) for stdio in servers
-    }
+    programs = {_program(_unwrap(stdio["command"], stdio.get("args", ()))[0]) for stdio in servers}
     node = "-node" if programs & _NODE else ""
     return f"{RUNTIME}{node}{'-uv' if programs & _PYTHON else ''}"
 
@@ -87,8 +85,8 @@ def _about_program(name: str, command: str, args: Sequence[str], base: str) -> I
     program = _program(command)
     if program in _NODE or program in _PYTHON:
         if program in _IN_VARIANTS:
-            yield f"{name}: {RUNTIME} has no {program}. Set spec.image to {base}, which downloads the"
-            yield "  package when a pod starts, or to an image that contains the package:"
+            yield f"{name}: {RUNTIME} has no {program}. Set spec.image to {base},"
+            yield "  which downloads the package when a pod starts, or to an image with the package:"
         else:
             yield f"{name}: {RUNTIME} has no {program}. Set spec.image to an image like this:"
         yield f"  FROM {base}"
