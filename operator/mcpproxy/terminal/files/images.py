@@ -86,7 +86,7 @@ def _about_program(name: str, command: str, args: Sequence[str], base: str) -> I
     if program in _NODE or program in _PYTHON:
         if program in _IN_VARIANTS:
             yield f"{name}: {RUNTIME} has no {program}. Set spec.image to {base},"
-            yield "  which downloads the package when a pod starts, or to an image with the package:"
+            yield "  which downloads the package when a pod starts, or to one that contains it:"
         else:
             yield f"{name}: {RUNTIME} has no {program}. Set spec.image to an image like this:"
         yield f"  FROM {base}"
