@@ -125,13 +125,13 @@ class BackendSession(Session):
 class CircuitBreaker(ApiModel):
     """Refusal of calls while the backend cannot be reached.
 
-    A refused call is not sent. Its error says so, and states when the proxy checks the backend
-    next. The first check or call that succeeds ends the refusals. Errors of tools, HTTP errors and
-    slow calls never cause refusals while checks of the backend succeed.
+    The proxy does not send a refused call. The error names the cause and the time of the next check
+    of the backend. The first check or call that succeeds ends the refusals. Errors of tools, HTTP
+    errors and slow calls never cause refusals while checks of the backend succeed.
     """
 
     mode: Literal["Enabled", "Disabled"] | None = None
-    """Enabled refuses calls at once after failures. Disabled lets each call run into its own
+    """Enabled refuses calls immediately after failures. Disabled lets each call run into its own
     timeouts. Default: Enabled."""
     failures: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Number of consecutive failures to open a connection or session after which calls are refused,
