@@ -10,7 +10,7 @@ from mcpproxy.proxy.core.translation.result_names import (
     to_downstream_error,
     to_downstream_result,
 )
-from mcpproxy.proxy.http1.client.response import ClientResponse
+from mcpproxy.proxy.http1.client.connection import ClientResponse
 from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol import jsonrpc, sse
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError

@@ -18,9 +18,8 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from mcpproxy.limits.backends import CONNECTIONS, IDLE_CONNECTIONS, REDIRECTS
 from mcpproxy.proxy.fair_shares import FairShares, Holder
-from mcpproxy.proxy.http1.client.connection import ClientConnection
+from mcpproxy.proxy.http1.client.connection import ClientConnection, ClientResponse, KnownHead
 from mcpproxy.proxy.http1.client.cookies import one_cookie_line
-from mcpproxy.proxy.http1.client.response import ClientResponse, KnownHead
 from mcpproxy.proxy.http1.errors import (
     ConnectError,
     ConnectionLost,
