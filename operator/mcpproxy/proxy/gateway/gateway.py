@@ -14,12 +14,8 @@ from mcpproxy.proxy.gateway.aggregate import Aggregate
 from mcpproxy.proxy.gateway.list_subscribers import ListSubscribers, Subscriber
 from mcpproxy.proxy.gateway.request_routing import RequestRouting
 from mcpproxy.proxy.gateway.resource_subscriptions import ResourceSubscriptions
-from mcpproxy.proxy.gateway.router import (
-    Route,
-    Visibility,
-    extra_fields_of,
-    upstream_request_of,
-)
+from mcpproxy.proxy.gateway.routing.route_finder import Route, Visibility
+from mcpproxy.proxy.gateway.routing.router import extra_fields_of, upstream_request_of
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.kinds import TOOLS, ComponentKind
 from mcpproxy.proxy.telemetry.gauges import register_gauges

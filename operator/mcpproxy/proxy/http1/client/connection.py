@@ -219,8 +219,8 @@ class ClientConnection(asyncio.Protocol):
 
         `done` is called once: when the response is complete or has failed; when its head shows
         that it is neither JSON nor an event stream with status 200; at the first part of an event
-        stream; or when the body is so large that it must be read in parts. `sent_fields` are those
-        of the response.
+        stream; when the body is so large that it must be read in parts; or when the owner of the
+        connection has waited for too long. `sent_fields` are those of the response.
         """
         if self.lost or self._transport is None:
             raise ConnectionLost("the connection is closed")
@@ -241,6 +241,10 @@ class ClientConnection(asyncio.Protocol):
         except asyncio.CancelledError:
             self.abort()
             raise
+
+    def expire(self) -> None:
+        """Let the task that continues the request end it, because its time is over."""
+        self.hand_on()
 
     def hand_on(self) -> None:
         """Call the callback of the request, unless it was called before."""
