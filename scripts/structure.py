@@ -168,6 +168,7 @@ FOREIGN: Final[Mapping[str, frozenset[str]]] = {
                 "proxy/call_limits/window.py:last",
                 "proxy/downstream/legacy/sessions.py:used_at",
                 "proxy/fair_shares.py:weight",
+                "proxy/http1/server/connection.py:small",
                 "proxy/telemetry/operation_durations.py:seconds",
                 "proxy/upstream/sessions/pool.py:used_at",
                 "proxy/upstream/sessions/pool.py:users",

@@ -59,7 +59,7 @@ BOUNDED: Final[dict[str, str]] = {
     "proxy/http1/client/client.py:HttpClient._all": "connections",
     "proxy/http1/client/client.py:HttpClient._connected:connection": "connections",
     "proxy/upstream/connect/http_connector.py:HttpConnector._send_initialized:wait": "initialized-time",
-    "proxy/http1/client/connection.py:ClientConnection._fields": "response-head response-lines",
+    "proxy/http1/client/response_parser.py:ResponseParser._fields": "response-head response-lines",
     "proxy/http1/client/connection.py:ClientResponse.headers": "response-head response-lines",
     "proxy/upstream/transports/pending_request.py:MessageBuffer.__init__:task": "unread-messages",
     "proxy/upstream/transports/pending_request.py:PendingRequest.__init__:queue": "unread-messages unread-bytes",

@@ -181,7 +181,7 @@ class ClientConnection(asyncio.Protocol):
         self._heads: HeadCache[KnownHead] = HeadCache() if heads is None else heads
         self.lost = self.dropped = False  # Dropped: closed by the server.
         self.idle_since = float("-inf")
-        self._on_free: Callable[[ClientConnection], None] | None = None
+        self._on_free: Callable[[ClientConnection], None] = _ignore
         self._transport: asyncio.Transport | None = None
         self._parser = ResponseParser()
         self._response: ClientResponse | None = None
@@ -197,8 +197,7 @@ class ClientConnection(asyncio.Protocol):
     def release(self) -> None:
         """Return a connection that no request has used to its owner."""
         self.idle_since = self.loop.time()
-        if self._on_free is not None:
-            self._on_free(self)
+        self._on_free(self)
 
     async def send(self, request: bytes) -> ClientResponse:
         """Send a request and wait for the head of the response.
@@ -288,24 +287,10 @@ class ClientConnection(asyncio.Protocol):
                 response.complete_with(known[0], body)
                 self._response = self._done = None
                 self.idle_since = self.loop.time()
-                if self._on_free is not None:
-                    self._on_free(self)
+                self._on_free(self)
                 done()
                 return
-        self._parse(data, response)
-        if self._done is not None and self._begins_events():
-            self.hand_on()
-        if begins and response.complete and not self.lost:
-            self._heads.keep(
-                data, response.headers, (response.status, response.headers, response.media_type)
-            )
-
-    def _parse(self, data: bytes, response: ClientResponse) -> None:
-        had_head, error = response.status > 0, None
-        try:
-            self._parser.feed(data, response)
-        except InvalidResponse as refusal:
-            error = refusal
+        had_head, error = response.status > 0, self._parse(data, response)
         if response.status and not had_head:
             self._headed(response)
         if error is not None:
@@ -313,6 +298,19 @@ class ClientConnection(asyncio.Protocol):
         elif self._parser.reusable is not None:
             # Not earlier: bytes after the response must not be taken for the next response.
             self._completed(response, reusable=self._parser.reusable)
+        if self._done is not None and self._begins_events():
+            self.hand_on()
+        if begins and response.complete and not self.lost:
+            known_head = response.status, response.headers, response.media_type
+            self._heads.keep(data, response.headers, known_head)
+
+    def _parse(self, data: bytes, response: ClientResponse) -> InvalidResponse | None:
+        """Parse received bytes, and return the error if they are no response."""
+        try:
+            self._parser.feed(data, response)
+        except InvalidResponse as error:
+            return error
+        return None
 
     def _begins_events(self) -> bool:
         """True if the first part of an event stream has arrived."""
@@ -336,8 +334,7 @@ class ClientConnection(asyncio.Protocol):
         self._fail(ConnectionLost("the connection was closed before the response arrived"))
         if response is not None:
             response.wake()
-        if self._on_free is not None:
-            self._on_free(self)
+        self._on_free(self)
 
     @staticmethod
     def _ends_with_connection(response: ClientResponse) -> bool:
@@ -369,12 +366,16 @@ class ClientConnection(asyncio.Protocol):
         response.end()
         if not reusable:
             self.abort()
-        elif self._on_free is not None:
+        else:
             if self._held_back:
                 self.hold_back(False)
             self.idle_since = self.loop.time()
             self._on_free(self)
         self.hand_on()
+
+
+def _ignore(connection: ClientConnection) -> None:
+    """Take back a connection that has no owner."""
 
 
 @functools.lru_cache(maxsize=64)
