@@ -156,7 +156,6 @@ FOREIGN: Final[Mapping[str, frozenset[str]]] = {
             "proxy/relay.py:_admission",
             "proxy/relay.py:_exchange",
             "proxy/relay.py:_lease",
-            "proxy/relay.py:_timer",
             "proxy/relay.py:state",
             "proxy/upstream/transports/http_endpoint.py:_configured",
         }

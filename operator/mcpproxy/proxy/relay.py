@@ -193,4 +193,4 @@ async def relay_request(
 
     if gateway.routing.lists.has(method):
         return await gateway.routing.lists.answer(message, method, params or {}, caller, send)
-    return await send(*gateway.prepare(message, method, params, caller.client))
+    return await send(*gateway.routing.prepare(message, method, params, caller.client))

@@ -57,8 +57,8 @@ class TimerQueue:
         self.running: dict[Expiring, float] = {}
         """Running timers in the order of their expiry, with its time.
 
-        Code that runs for each request adds an entry of its own, without a call, and then calls
-        `tick_at` unless the queue is `ticking`.
+        Code that runs for each request adds its entry without a call, and then calls `tick_at`
+        unless the queue is `ticking`.
         """
         self._clock = clock
         self.seconds = seconds

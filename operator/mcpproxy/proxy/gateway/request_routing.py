@@ -13,11 +13,16 @@ from mcpproxy.proxy.core.translation.request_names import COMPLETE, ROUTED
 from mcpproxy.proxy.gateway.aggregate import Aggregate
 from mcpproxy.proxy.gateway.extension_lists import ExtensionLists
 from mcpproxy.proxy.gateway.routing.route_finder import Route, RouteFinder, Visibility
-from mcpproxy.proxy.gateway.routing.router import Router
+from mcpproxy.proxy.gateway.routing.router import (
+    Router,
+    extra_fields_of,
+    upstream_request_of,
+)
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import METHOD_NOT_FOUND, Message, RpcError
 from mcpproxy.proxy.results.result_limit import READ_RESOURCE
 from mcpproxy.proxy.upstream.backend import Backend
+from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
 
 if TYPE_CHECKING:
     # Most proxies have none of these, so only bootstrap imports them, where they are configured.
@@ -221,6 +226,18 @@ class RequestRouting:
         if len(self._backends) == 1:
             return next(iter(self._backends.values()))
         raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
+
+    def prepare(
+        self, request: Message, method: str, params: Message | None, client: ClientIdentity
+    ) -> tuple[Backend, UpstreamRequest]:
+        """Return the backend of a request, and the request in its upstream form. Raise RpcError."""
+        find = self.route if self.is_routed(method) else self.guess_route
+        route = find(method, params or {}, client)
+        extra = extra_fields_of(request)
+        if route is None:
+            upstream = UpstreamRequest(request["id"], method, params, extra)
+            return self.only_backend(method), upstream
+        return route.backend, upstream_request_of(request["id"], method, params or {}, route, extra)
 
     def owner_of_result(self, method: str, request: Message) -> str | None:
         """Return the instance that keeps the result which a request reads; None for others."""

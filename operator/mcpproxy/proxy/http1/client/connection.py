@@ -305,7 +305,7 @@ class ClientConnection(asyncio.Protocol):
             self._heads.keep(data, response.headers, known_head)
 
     def _parse(self, data: bytes, response: ClientResponse) -> InvalidResponse | None:
-        """Parse received bytes, and return the error if they are no response."""
+        """Parse received bytes, and return the error if they are malformed."""
         try:
             self._parser.feed(data, response)
         except InvalidResponse as error:
@@ -352,7 +352,7 @@ class ClientConnection(asyncio.Protocol):
         self.hand_on()
 
     def _headed(self, response: ClientResponse) -> None:
-        """Tell whoever waits for the head of the response that it has arrived."""
+        """Pass on the response, whose head has arrived."""
         if self._head is not None and not self._head.done():
             self._head.set_result(None)
         elif self._done is not None and not (
