@@ -4,7 +4,7 @@ A pass depends only on the current state, never on the event that caused it. It 
 time, any number of times, and writes nothing if nothing differs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -68,6 +68,12 @@ class Reconciler:
         self._children = ChildWriter(cluster, self._ownership, now, reverted, self._status.announce)
         self._deletions = Deletions(self._status)
         self._failures = Failures()
+
+    async def read_ahead(
+        self, namespaces: Iterable[str], selector: str, keys: Container[ProxyKey]
+    ) -> None:
+        """Read the ReplicaSets of the MCPProxies in `keys` before their first passes."""
+        await self._ownership.read_ahead(namespaces, selector, keys)
 
     async def reconcile(self, key: ProxyKey) -> float | None:
         """Make one pass over one MCPProxy.
