@@ -35,8 +35,9 @@ def assets() -> Path:
 
 
 @pytest.fixture(scope="session")
-def bare_apiserver(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+def bare_apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     """An API server without the CRD."""
+    assets = _assets()
     with running(assets, tmp_path_factory.mktemp("apiserver")) as server:
         yield server
 
