@@ -56,7 +56,7 @@ class Stage:
 
     async def read_ahead(self, *keys: ProxyKey) -> None:
         """Read the ReplicaSets before the first passes."""
-        await self._reconciler.read_ahead((), constants.LABEL_INSTANCE, set(keys))
+        await self._reconciler.ownership.read_ahead((), constants.LABEL_INSTANCE, set(keys))
 
     def user_applies(self, **spec: Any) -> None:
         """Create the MCPProxy or change its spec; nothing validates it."""

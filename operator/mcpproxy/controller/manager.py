@@ -81,7 +81,7 @@ class LeaderTasks:
         """Read what the first passes need; each pass reads what this could not."""
         try:
             async with asyncio.timeout(READ_AHEAD):
-                await self._reconciler.read_ahead(namespaces, selector, keys)
+                await self._reconciler.ownership.read_ahead(namespaces, selector, keys)
         except (ClusterError, TimeoutError) as error:
             log.info("passes list the ReplicaSets of their MCPProxies, because: %r", error)
 

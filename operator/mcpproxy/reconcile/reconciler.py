@@ -4,7 +4,7 @@ A pass depends only on the current state, never on the event that caused it. It 
 time, any number of times, and writes nothing if nothing differs.
 """
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -63,17 +63,11 @@ class Reconciler:
         self._childless = childless
         self._writes = StatusWriteHealth(now) if writes is None else writes
         self._status = StatusWriter(cluster, fleet, now, instance, self._writes)
-        self._ownership = PodOwnership(cluster)
+        self.ownership = PodOwnership(cluster)
         self._token_keys = TokenKeyReader(cluster, now)
-        self._children = ChildWriter(cluster, self._ownership, now, reverted, self._status.announce)
+        self._children = ChildWriter(cluster, self.ownership, now, reverted, self._status.announce)
         self._deletions = Deletions(self._status)
         self._failures = Failures()
-
-    async def read_ahead(
-        self, namespaces: Iterable[str], selector: str, keys: Container[ProxyKey]
-    ) -> None:
-        """Read the ReplicaSets of the MCPProxies in `keys` before their first passes."""
-        await self._ownership.read_ahead(namespaces, selector, keys)
 
     async def reconcile(self, key: ProxyKey) -> float | None:
         """Make one pass over one MCPProxy.
@@ -86,7 +80,7 @@ class Reconciler:
             self._forget(key)
             await self._deletions.report(key, snapshot)
             return None
-        snapshot = await self._ownership.narrow(key, snapshot)
+        snapshot = await self.ownership.narrow(key, snapshot)
         self._watch_reports(key, snapshot)
         try:
             outcome = await self._reconcile_children(key, snapshot)
@@ -166,5 +160,5 @@ class Reconciler:
 
     def _forget(self, key: ProxyKey) -> None:
         self._reports.forget(key)
-        for memory in (self._children, self._status, self._ownership, self._failures):
+        for memory in (self._children, self._status, self.ownership, self._failures):
             memory.forget(key)
