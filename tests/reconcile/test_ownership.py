@@ -227,7 +227,7 @@ async def test_few_replica_sets_of_known_mcpproxies_are_kept(stage: Stage) -> No
     assert [len(kept) for kept in ownership._read_ahead.values()] == [16]
 
 
-async def test_old_configurations_are_deleted_only_after_a_list_of_their_own(
+async def test_an_operator_that_read_ahead_lists_again_before_it_deletes(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A ReplicaSet that was made after the first list may mount one of them."""

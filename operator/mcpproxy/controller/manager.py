@@ -13,7 +13,6 @@ from typing import Final
 
 from mcpproxy.cluster.cached_reads import CachingClient
 from mcpproxy.cluster.client import Cluster, KubeClient
-from mcpproxy.cluster.errors import ClusterError
 from mcpproxy.cluster.pods.reports import PodReportWatcher
 from mcpproxy.cluster.pods.status_stream import PodStatusReader
 from mcpproxy.cluster.resources import MCP_PROXY, POD, ProxyKey
@@ -79,11 +78,9 @@ class LeaderTasks:
         self, namespaces: tuple[str, ...], selector: str, keys: set[ProxyKey]
     ) -> None:
         """Read what the first passes need; each pass reads what this could not."""
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(READ_AHEAD):
                 await self._reconciler.ownership.read_ahead(namespaces, selector, keys)
-        except (ClusterError, TimeoutError) as error:
-            log.info("passes list the ReplicaSets of their MCPProxies, because: %r", error)
 
     async def run(self) -> None:
         """Reconcile MCPProxies until cancelled."""

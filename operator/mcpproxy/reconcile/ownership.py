@@ -1,6 +1,7 @@
 """Ownership of pods: the pods of the MCPProxy's Deployment among those with its labels."""
 
 import hashlib
+import logging
 from collections.abc import Container, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,8 @@ from mcpproxy.cluster.resources import DEPLOYMENT, REPLICA_SET, ProxyKey, owner_
 from mcpproxy.reconcile.object_views import mounted_config_map
 from mcpproxy.reconcile.plan import controller_of
 from mcpproxy.reconcile.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
 
 _TEMPLATE_HASH: Final = "pod-template-hash"
 """Label with which Kubernetes distinguishes the pods of different templates."""
@@ -71,14 +74,17 @@ class PodOwnership:
         """Read the ReplicaSets of the MCPProxies in `keys` with one list instead of one for each.
 
         `namespaces` is empty for all of them. The first pass over an MCPProxy lists its ReplicaSets
-        only if a pod claims another one. Raise ClusterError; what was read until then is used.
+        only if a pod claims another one. After an error, what was read until then is used.
         """
-        for namespace in tuple(namespaces) or (None,):
-            pages = self._cluster.pages(REPLICA_SET, namespace, selector)
-            async with aclosing(pages):
-                async for page in pages:
-                    for live in page:
-                        self._keep(live, keys)
+        try:
+            for namespace in tuple(namespaces) or (None,):
+                pages = self._cluster.pages(REPLICA_SET, namespace, selector)
+                async with aclosing(pages):
+                    async for page in pages:
+                        for live in page:
+                            self._keep(live, keys)
+        except ClusterError as error:
+            log.info("each MCPProxy's ReplicaSets are listed by themselves: %s", error)
 
     def _keep(self, live: Object, keys: Container[ProxyKey]) -> None:
         key = owner_key(live)
