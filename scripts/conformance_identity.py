@@ -1,13 +1,16 @@
-"""A client of the conformance suite's authorization scenarios: `mcpproxy` with clientCredentials.
+"""A client of the conformance suite's authorization scenarios: `mcpproxy run`, with `sign-in` as
+the first argument, or with clientCredentials.
 
 The suite starts an authorization server and an MCP server, and then this program with the URL of
 the latter. The proxy finds the authorization server by the metadata of the MCP server, and this
-program lists and calls tools through the proxy.
+program lists and calls tools through the proxy. The authorization endpoint of the suite redirects
+at once, so that a browser is a program that follows redirects.
 """
 
 import asyncio
 import json
 import os
+import shlex
 import sys
 import tempfile
 from contextlib import suppress
@@ -20,8 +23,10 @@ from mcp.shared.exceptions import MCPError
 from scripts.conformance_servers import MCPPROXY, manifest_of, running
 from scripts.demo_local import free_ports
 
-SECONDS: Final = 12.0
+SECONDS: Final = 20.0
+SIGN_IN: Final = "sign-in"
 _CLIENT: Final = "mcpproxy"
+_FOLLOW: Final = "import sys, urllib.request as r; r.urlopen(sys.argv[1], timeout=10).read()"
 
 
 def client_of(context: dict[str, Any], values: Path) -> dict[str, Any]:
@@ -39,6 +44,23 @@ def client_of(context: dict[str, Any], values: Path) -> dict[str, Any]:
     }
 
 
+def manifest_arguments(url: str, context: dict[str, Any], place: Path) -> list[str]:
+    """Return the arguments of a proxy with client credentials."""
+    auth = {"clientCredentials": client_of(context, place / "values")}
+    backend = {"name": "server", "url": url, "prefix": "", "auth": auth}
+    return [*manifest_of({"backends": [backend]}, place), "--values", os.fspath(place / "values")]
+
+
+def servers_file(url: str, context: dict[str, Any], place: Path) -> list[str]:
+    """Return the arguments of a proxy whose user signs in."""
+    names = {"clientId": "client_id", "clientSecret": "client_secret"}
+    client = {name: context[key] for name, key in names.items() if context.get(key)}
+    server = {"url": url, "oauth": client} if client else {"url": url, "auth": "oauth"}
+    file = place / "mcp.json"
+    file.write_text(json.dumps({"mcpServers": {"server": server}}), encoding="utf-8")
+    return [os.fspath(file)]
+
+
 async def use_tools(url: str) -> None:
     """List and call tools through the proxy; how a call fails is for the suite to judge."""
     async with Client(url, mode="auto") as client:
@@ -53,11 +75,11 @@ def main(arguments: list[str]) -> int:
     port, admin = free_ports(2)
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
-        auth = {"clientCredentials": client_of(context, place / "values")}
-        backend = {"name": "server", "url": arguments[-1], "prefix": "", "auth": auth}
-        command = [MCPPROXY, "run", *manifest_of({"backends": [backend]}, place)]
+        os.environ["XDG_STATE_HOME"] = directory
+        os.environ["BROWSER"] = shlex.join([sys.executable, "-c", _FOLLOW, "%s"])
+        configure = servers_file if arguments[0] == SIGN_IN else manifest_arguments
+        command = [MCPPROXY, "run", *configure(arguments[-1], context, place)]
         command += ["--transport", "http", "--port", str(port), "--admin-port", str(admin)]
-        command += ["--values", os.fspath(place / "values")]
         with running(command, place / "proxy.log", port):
             asyncio.run(asyncio.wait_for(use_tools(f"http://127.0.0.1:{port}/mcp"), SECONDS))
         sys.stderr.write((place / "proxy.log").read_text(encoding="utf-8"))

@@ -1,6 +1,7 @@
 """Construction of a proxy's parts from its configuration."""
 
 import functools
+import logging
 import secrets
 import ssl
 import time
@@ -22,6 +23,7 @@ from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.upstream.context import BackendContext, BackendEvents
 from mcpproxy.proxy.upstream.factory import build_backend
 from mcpproxy.proxy.upstream.mounted.values import MountedValues
+from mcpproxy.proxy.upstream.sign_in.settings import SignIn
 
 if TYPE_CHECKING:
     from mcpproxy.api.v1alpha1 import Audit, Authorization, MCPProxy, MCPProxySpec
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from mcpproxy.proxy.telemetry.recent_calls import RecentCalls
     from mcpproxy.proxy.telemetry.tracing import CallTracing
 
+log = logging.getLogger("mcpproxy.config")
 VERSION: Final = version("mcpproxy-operator")
 # Functions import the modules of features that most proxies do not configure, to save memory.
 
@@ -48,6 +51,7 @@ def build_backend_context(
     events: BackendEvents | None = None,
     kept_results: "KeptResults | None" = None,
     seals_task_ids: bool = False,
+    sign_ins: Mapping[str, SignIn] | None = None,
 ) -> BackendContext:
     """Return the state that the backends of one proxy share.
 
@@ -68,6 +72,7 @@ def build_backend_context(
         seals_task_ids=seals_task_ids,
         probe_delay_factor=options.probe_delay_factor,
         events=events or BackendEvents(),
+        sign_ins=sign_ins or {},
     )
 
 
@@ -83,6 +88,7 @@ def build_gateway(configuration: ProxyConfig, options: RuntimeOptions, sealer: S
         events=events,
         kept_results=_build_kept_results(proxy.spec, sealer),
         seals_task_ids=len(proxy.spec.backends) > 1 or _knows_users(proxy.spec, options),
+        sign_ins=_sign_ins(configuration, options),
     )
     monitoring = proxy.spec.monitoring
     spec = None if monitoring is None else monitoring.tracing
@@ -99,6 +105,14 @@ def build_gateway(configuration: ProxyConfig, options: RuntimeOptions, sealer: S
         recent_calls=_recent_calls(options, tracing),
         limits=_build_limits(proxy, context.values, options),
     )
+
+
+def _sign_ins(configuration: ProxyConfig, options: RuntimeOptions) -> Mapping[str, SignIn]:
+    if options.signs_in:
+        return configuration.sign_ins
+    for backend in configuration.sign_ins:
+        log.warning("backend %s: ignored auth: only mcpproxy run signs in to servers", backend)
+    return {}
 
 
 def _knows_users(spec: "MCPProxySpec", options: RuntimeOptions) -> bool:
