@@ -13,7 +13,6 @@ from mcpproxy.limits import (
     instances,
     pods,
     sessions,
-    sign_ins,
     tokens,
 )
 from mcpproxy.limits.limit import Limit
@@ -34,7 +33,6 @@ BACKENDS: Final = (
     *_defined_in(sessions),
     *_defined_in(extensions),
     *_defined_in(tokens),
-    *_defined_in(sign_ins),
 )
 INSTANCES: Final = _defined_in(instances)
 PODS: Final = _defined_in(pods)

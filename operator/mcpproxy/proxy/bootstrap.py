@@ -1,7 +1,6 @@
 """Construction of a proxy's parts from its configuration."""
 
 import functools
-import logging
 import secrets
 import ssl
 import time
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from mcpproxy.proxy.telemetry.recent_calls import RecentCalls
     from mcpproxy.proxy.telemetry.tracing import CallTracing
 
-log = logging.getLogger("mcpproxy.config")
 VERSION: Final = version("mcpproxy-operator")
 # Functions import the modules of features that most proxies do not configure, to save memory.
 
@@ -88,7 +86,7 @@ def build_gateway(configuration: ProxyConfig, options: RuntimeOptions, sealer: S
         events=events,
         kept_results=_build_kept_results(proxy.spec, sealer),
         seals_task_ids=len(proxy.spec.backends) > 1 or _knows_users(proxy.spec, options),
-        sign_ins=_sign_ins(configuration, options),
+        sign_ins=configuration.sign_ins,
     )
     monitoring = proxy.spec.monitoring
     spec = None if monitoring is None else monitoring.tracing
@@ -105,14 +103,6 @@ def build_gateway(configuration: ProxyConfig, options: RuntimeOptions, sealer: S
         recent_calls=_recent_calls(options, tracing),
         limits=_build_limits(proxy, context.values, options),
     )
-
-
-def _sign_ins(configuration: ProxyConfig, options: RuntimeOptions) -> Mapping[str, SignIn]:
-    if options.signs_in:
-        return configuration.sign_ins
-    for backend in configuration.sign_ins:
-        log.warning("backend %s: ignored auth: only mcpproxy run signs in to servers", backend)
-    return {}
 
 
 def _knows_users(spec: "MCPProxySpec", options: RuntimeOptions) -> bool:

@@ -195,7 +195,6 @@ def _options(args: argparse.Namespace) -> RuntimeOptions:
         principal_from=args.principal_from,
         audit_descriptor=1 if transport_of(args) == "http" else 2,
         drain=args.drain,
-        signs_in=True,
         instances=tuple(args.instances),
         reachable=os.environ.get("POD_IP") or None,
     )

@@ -52,8 +52,6 @@ class RuntimeOptions:
     """Port of this process alone, if worker processes share `port`."""
     keys: tuple[bytes, ...] = ()
     """Sealing keys, if they are not in a directory."""
-    signs_in: bool = False
-    """True if the user of this proxy can sign in to backends."""
     probe_delay_factor: float = 1.0
     """Multiple of the check interval to wait for the result of another worker process."""
 

@@ -34,8 +34,10 @@ def choose_sign_ins(
     wanted = {} if when == "none" else dict(configuration.sign_ins)
     several = _several_users(configuration, args, is_http=is_http)
     if when in ("all", "new") or (when == "auto" and is_person and several is None):
-        found = (spec for spec in configuration.proxy.spec.backends if _has_no_credentials(spec))
-        wanted = {spec.name: SignIn() for spec in found} | wanted
+        open_specs = (
+            spec for spec in configuration.proxy.spec.backends if _has_no_credentials(spec)
+        )
+        wanted = {spec.name: SignIn() for spec in open_specs} | wanted
     if wanted and several is not None:
         field = "auth" if when == "auto" else f"--sign-in {when}"
         raise ManifestError(
@@ -52,7 +54,7 @@ def _several_users(
 ) -> str | None:
     """Return what lets several users, or several processes, use the proxy; None if nothing does."""
     spec = configuration.proxy.spec
-    given = {
+    facts = {
         f"--host {args.host}": is_http and args.host not in LOOPBACK,
         "publicUrl": spec.public_url is not None,
         "authentication": spec.authentication is not None,
@@ -60,7 +62,7 @@ def _several_users(
         "--instances": bool(args.instances),
         f"--workers {args.workers}": args.workers > 1,
     }
-    return next((name for name, is_given in given.items() if is_given), None)
+    return next((name for name, is_given in facts.items() if is_given), None)
 
 
 def _has_no_credentials(spec: "BackendSpec") -> bool:

@@ -6,13 +6,16 @@
 "oauth": {"enabled": true, "clientSecret": …}                Gemini CLI
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from mcpproxy.api.field_messages import did_you_mean
 from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.proxy.upstream.sign_in.settings import SignIn
 
+log = logging.getLogger("mcpproxy.config")
 OAUTH: Final = "oauth"
 _NAMES: Final = {
     "CLIENT_ID": "client_id",
@@ -23,6 +26,7 @@ _NAMES: Final = {
     "client_secret": "client_secret",
     "callbackPort": "callback_port",
     "callback_port": "callback_port",
+    "clientMetadataUrl": "metadata_url",
     "scopes": "scopes",
     "scope": "scopes",
     "enabled": "enabled",
@@ -39,8 +43,10 @@ def sign_in_of(
     """
     for member in ("auth", OAUTH):
         value = server.get(member)
-        if value == OAUTH or (value is True and member == OAUTH):
+        if (value == OAUTH and member != OAUTH) or (value is True and member == OAUTH):
             return SignIn()
+        if member == OAUTH and not (value is None or isinstance(value, Mapping | bool)):
+            raise ManifestError("expected an object, true or false", f"{where}.{member}")
         if isinstance(value, Mapping):
             return _parse(value, f"{where}.{member}", member, expand)
     return None
@@ -53,10 +59,12 @@ def _parse(
     for name, content in value.items():
         field = _NAMES.get(name)
         if field is None:
-            hint = did_you_mean(name, sorted(_NAMES)) or "; remove it"
-            raise ManifestError(f"unknown field{hint}", f"{where}.{name}")
-        if content is not None:
+            hint = did_you_mean(name, sorted(_NAMES)).replace("; ", ", ")
+            log.warning("%s: ignored: %s%s", where, name, hint)
+        elif content is not None:
             fields[field] = _PARSERS[field](content, f"{where}.{name}", f"{member}.{name}", expand)
+    if value and not fields:
+        return None
     return SignIn(**fields) if fields.pop("enabled", True) else None
 
 
@@ -67,6 +75,17 @@ def _text(content: Any, where: str, member: str, expand: Callable[[str, str], st
     if not text.isascii() or not text.isprintable():
         raise ManifestError("expected printable ASCII characters", where)
     return text
+
+
+def _metadata_url(content: Any, where: str, member: str, expand: Callable[[str, str], str]) -> str:
+    url = _text(content, where, member, expand)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme != "https" or not parts.hostname or parts.path in ("", "/"):
+        raise ManifestError(f"expected an https URL with a path, found {url!r}", where)
+    return url
 
 
 def _port(content: Any, where: str, *_: object) -> int:
@@ -98,6 +117,7 @@ def _flag(content: Any, where: str, *_: object) -> bool:
 _PARSERS: Final[dict[str, Callable[..., Any]]] = {
     "client_id": _text,
     "client_secret": _text,
+    "metadata_url": _metadata_url,
     "callback_port": _port,
     "scopes": _scopes,
     "enabled": _flag,

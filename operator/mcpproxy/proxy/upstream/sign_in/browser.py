@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from mcp.shared.auth import AuthorizationCodeResult
 
-from mcpproxy.limits.sign_ins import SIGN_IN_TIME
+from mcpproxy.limits.tokens import SIGN_IN_TIME
 from mcpproxy.proxy.upstream.sign_in.callback import CallbackPort
 
 log = logging.getLogger("mcpproxy.backend")

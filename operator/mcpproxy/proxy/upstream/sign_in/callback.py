@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
-from mcpproxy.limits.sign_ins import CALLBACK_HEAD, CALLBACK_TIME, CALLBACKS
+from mcpproxy.limits.tokens import CALLBACK_HEAD, CALLBACK_TIME, CALLBACKS
 
 PATH: Final = "/callback"
 _LOOPBACK: Final = "127.0.0.1"
@@ -106,7 +106,7 @@ class CallbackPort:
             query = parse_qs(parts.query, max_num_fields=32)
         except ValueError:
             return None
-        values = {name: found[0] for name, found in query.items() if len(found) == 1}
+        values = {name: texts[0] for name, texts in query.items() if len(texts) == 1}
         state = values.get("state", "")
         if parts.path != PATH or not secrets.compare_digest(state.encode(), self._state.encode()):
             return None

@@ -24,7 +24,6 @@ GRACE: Final = 3.0
 """Seconds for which a request waits for a sign-in; a browser with a session needs no more."""
 REFRESH_BEFORE: Final = 60.0
 _WAITING: Final = "the backend waits for a sign-in; open the URL in the log of mcpproxy"
-_STEP_UP: Final = b"insufficient_scope"
 
 
 class SignInCredentials:
@@ -82,7 +81,7 @@ class SignInCredentials:
         challenge = Challenge(status, header)
         if challenge.is_step_up:
             # A token that was issued for this very challenge does not become better.
-            if line is None or _STEP_UP not in header or challenge == self._latest:
+            if line is None or not challenge.can_be_met or challenge == self._latest:
                 return False
             self._challenge = challenge
             self._slot.discard(line)

@@ -5,27 +5,20 @@ checks the response to it (state, issuer) and requests tokens. It does so as the
 a request, which is never sent here: its response is the refusal that the backend has sent before.
 """
 
-import logging
 import re
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, Final, TypeVar
+from typing import Final
 from urllib.parse import urlsplit
 
 import httpx2
-from mcp.client.auth import OAuthClientProvider, OAuthFlowError, OAuthRegistrationError
-from mcp.shared.auth import (
-    OAuthClientInformationFull,
-    OAuthClientMetadata,
-    OAuthMetadata,
-    OAuthToken,
-    ProtectedResourceMetadata,
-)
-from pydantic import AnyUrl, BaseModel, ValidationError
+from mcp.client.auth import OAuthFlowError, OAuthRegistrationError
+from mcp.client.auth.oauth2 import OAuthContext
+from pydantic import ValidationError
 
 from mcpproxy.api.untrusted_text import clean_text
-from mcpproxy.limits.sign_ins import SIGN_IN_PAUSE
+from mcpproxy.limits.tokens import SIGN_IN_PAUSE
 from mcpproxy.proxy.core.errors import BackendError, SignInNeeded
 from mcpproxy.proxy.issuers.documents import IssuerError
 from mcpproxy.proxy.protocol.revisions import LATEST_MODERN
@@ -38,42 +31,15 @@ from mcpproxy.proxy.upstream.credentials.access_tokens import (
 )
 from mcpproxy.proxy.upstream.sign_in.browser import Browser, SignInFailed
 from mcpproxy.proxy.upstream.sign_in.callback import CallbackPort
+from mcpproxy.proxy.upstream.sign_in.provider import SignInProvider
 from mcpproxy.proxy.upstream.sign_in.requests import NamedServers
 from mcpproxy.proxy.upstream.sign_in.settings import Challenge, SignIn
 from mcpproxy.proxy.upstream.sign_in.store import SignInFile
 
-Model = TypeVar("Model", bound=BaseModel)
 _SOON: Final = 5.0
 """Seconds before its expiration at which a stored token is not used."""
 _WORDS: Final = 200
 _STATE: Final = re.compile(r"^State parameter mismatch")
-# The SDK logs responses of servers, with a traceback. What failed is in the status of the backend.
-logging.getLogger("mcp.client.auth").addHandler(logging.NullHandler())
-logging.getLogger("mcp.client.auth").propagate = False
-
-
-class _Memory:
-    """What the SDK keeps between requests."""
-
-    def __init__(self, client: OAuthClientInformationFull | None) -> None:
-        self.client = client
-        self.tokens: OAuthToken | None = None
-
-    async def get_tokens(self) -> OAuthToken | None:
-        """Return the tokens."""
-        return self.tokens
-
-    async def set_tokens(self, tokens: OAuthToken) -> None:
-        """Keep tokens."""
-        self.tokens = tokens
-
-    async def get_client_info(self) -> OAuthClientInformationFull | None:
-        """Return the registered client."""
-        return self.client
-
-    async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
-        """Keep a registered client."""
-        self.client = client_info
 
 
 class SignInFlow:
@@ -88,50 +54,15 @@ class SignInFlow:
         self._file = file
         self._servers = servers
         self._browser = Browser(name, servers.may_use)
-        self._memory = _Memory(_configured_client(settings))
-        metadata = OAuthClientMetadata(
-            client_name="mcpproxy", redirect_uris=[AnyUrl("http://127.0.0.1/callback")]
-        )
-        self._provider = OAuthClientProvider(
-            url, metadata, self._memory, self._browser.open, self._browser.result
-        )
-        self._context = self._provider.context
+        self._provider = SignInProvider(url, settings, self._browser.open, self._browser.result)
+        self._provider.load(file.read(), servers.may_use)
         self._is_new = True
         self._error: SignInNeeded | None = None
         self._failed_at = 0.0
-        self._load()
 
-    def _load(self) -> None:
-        content, context = self._file.read(), self._context
-        memory = self._memory
-        memory.tokens = _model(OAuthToken, content.get("tokens"))
-        stored = _model(OAuthClientInformationFull, content.get("client"))
-        memory.client = memory.client or stored
-        resource = _model(ProtectedResourceMetadata, content.get("resource"))
-        context.protected_resource_metadata = resource
-        context.oauth_metadata = _model(OAuthMetadata, content.get("server"))
-        if resource is not None and resource.authorization_servers:
-            context.auth_server_url = str(resource.authorization_servers[0])
-        expires = content.get("expires")
-        if isinstance(expires, int | float) and not isinstance(expires, bool):
-            context.token_expiry_time = float(expires)
-        if context.oauth_metadata is not None and not self._servers.may_use(
-            str(context.oauth_metadata.token_endpoint)
-        ):
-            memory.tokens, context.oauth_metadata = None, None
-        context.current_tokens, context.client_info = memory.tokens, memory.client
-
-    def _save(self) -> None:
-        context = self._context
-        self._file.write(
-            {
-                "tokens": _json(context.current_tokens),
-                "client": None if self._settings.client_id else _json(context.client_info),
-                "resource": _json(context.protected_resource_metadata),
-                "server": _json(context.oauth_metadata),
-                "expires": context.token_expiry_time,
-            }
-        )
+    @property
+    def _context(self) -> OAuthContext:
+        return self._provider.context
 
     async def obtain(self, challenge: Challenge | None, *, refused: bool) -> AccessToken:
         """Return a token that was stored or refreshed, or let the user sign in.
@@ -145,7 +76,7 @@ class SignInFlow:
                 if is_new:
                     return token
                 if not self._context.can_refresh_token():
-                    raise unavailable("the token expires, and has no refresh token")
+                    raise unavailable("no refresh token was issued")
             if not step_up and self._context.can_refresh_token() and await self._refreshed():
                 return self._token()
             await self._sign_in(challenge or Challenge())
@@ -183,7 +114,7 @@ class SignInFlow:
 
     async def _refreshed(self) -> bool:
         """Refresh the token; False if the server refuses to. Raise IssuerError."""
-        self._context.token_expiry_time = 1.0
+        self._provider.expire()
         tokens = self._context.current_tokens
         request, flow = self._flow()
         async with aclosing(flow):
@@ -196,7 +127,7 @@ class SignInFlow:
         if not self._context.is_token_valid():
             return False
         if tokens is not self._context.current_tokens:
-            self._save()
+            self._file.write(self._provider.stored())
         return True
 
     async def _sign_in(self, challenge: Challenge) -> None:
@@ -205,20 +136,16 @@ class SignInFlow:
             raise SignInNeeded(str(self._error)).unsent()
         self._error = None
         with self._browser.waiting(self._callback_port()) as port:
-            self._context.client_metadata.redirect_uris = [AnyUrl(port.uri)]
+            self._provider.prepare(port.uri, step_up=challenge.is_step_up)
             try:
                 await self._run(challenge)
             except (OAuthFlowError, SignInFailed, ValidationError) as error:
                 raise self._failed(error) from None
-        self._save()
+        self._file.write(self._provider.stored())
 
     async def _run(self, challenge: Challenge) -> None:
         header = challenge.with_scopes(self._settings.scopes)
         request, flow = self._flow()
-        self._context.token_expiry_time = None
-        if not challenge.is_step_up:
-            self._context.clear_tokens()
-            self._memory.tokens = None
         async with aclosing(flow):
             outgoing = await anext(flow)
             assert outgoing is request
@@ -247,11 +174,9 @@ class SignInFlow:
 
     def _callback_port(self) -> CallbackPort:
         """Bind the port of the redirect URI. Raise SignInNeeded."""
-        port, client = self._settings.callback_port, self._memory.client
+        port = self._settings.callback_port
         host = "localhost" if port else "127.0.0.1"
-        registered = client.redirect_uris if client and not self._settings.client_id else None
-        if not port and registered:
-            port = urlsplit(str(registered[0])).port or 0
+        port = port or urlsplit(self._provider.registered_uri).port or 0
         try:
             return CallbackPort(port, host)
         except OSError as error:
@@ -260,28 +185,5 @@ class SignInFlow:
                     f"oauth.callbackPort {port}: {error.strerror}; end the program that uses it"
                 ).unsent() from None
         # Another process uses the port that was registered, so another client must be.
-        self._memory.client = self._context.client_info = None
+        self._provider.forget_client()
         return CallbackPort(0, host)
-
-
-def _configured_client(settings: SignIn) -> OAuthClientInformationFull | None:
-    if not settings.client_id:
-        return None
-    method = "client_secret_basic" if settings.client_secret else "none"
-    return OAuthClientInformationFull(
-        client_id=settings.client_id,
-        client_secret=settings.client_secret or None,
-        token_endpoint_auth_method=method,
-    )
-
-
-def _model(kind: type[Model], content: object) -> Model | None:
-    """Return stored data as a model; None if it is not valid."""
-    try:
-        return None if content is None else kind.model_validate(content)
-    except ValidationError:
-        return None
-
-
-def _json(model: BaseModel | None) -> Any:
-    return None if model is None else model.model_dump(mode="json", exclude_none=True)

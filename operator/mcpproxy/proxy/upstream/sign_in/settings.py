@@ -1,10 +1,14 @@
-"""What a user configures of a sign-in, and what a backend says when it refuses a request."""
+"""Settings of a sign-in, and the refusals of backends that lead to one.
+
+Must not import the SDK, because every proxy imports this module.
+"""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+_INSUFFICIENT: Final = re.compile(rb"\berror\s*=\s*\"?insufficient_scope\b")
 _SCOPE: Final = re.compile(rb"\bscope\s*=")
 
 
@@ -15,6 +19,8 @@ class SignIn:
     client_id: str = ""
     """Client that is registered with the authorization server; empty to register one."""
     client_secret: str = ""
+    metadata_url: str = ""
+    """URL of a document that describes the client, for servers that accept it as the client ID."""
     callback_port: int = 0
     """Port of the redirect URI; 0 for any free port."""
     scopes: tuple[str, ...] = ()
@@ -35,6 +41,11 @@ class Challenge:
     def is_step_up(self) -> bool:
         """True if the backend requires more scopes."""
         return self.status == 403
+
+    @property
+    def can_be_met(self) -> bool:
+        """True unless another token can't help: a 403 that is not about scopes."""
+        return not self.is_step_up or _INSUFFICIENT.search(self.header) is not None
 
     def with_scopes(self, scopes: tuple[str, ...]) -> bytes:
         """Return WWW-Authenticate, with these scopes if it has none."""

@@ -1,6 +1,6 @@
 """The file with the tokens of a sign-in, which only its user may read.
 
-What the file contains is as hostile as what a backend sends: it is read only if nobody else could
+What the file contains is as hostile as what a backend sends: the file is read only if nobody else could
 have written it, and the SDK's models validate its content.
 """
 
@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final
 
-from mcpproxy.limits.sign_ins import SIGN_IN_FILE
+from mcpproxy.limits.tokens import SIGN_IN_FILE
 
 log = logging.getLogger("mcpproxy.backend")
 _OTHERS: Final = 0o077
@@ -51,17 +51,17 @@ class SignInFile:
         with open(os.open(self.path, _FLAGS), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise ValueError("it is not a file")
+                raise ValueError("not a regular file")
             if status.st_uid != os.geteuid() or status.st_mode & _OTHERS:
                 raise ValueError("other users can access it; its mode must be 0600")
             data = file.read(SIGN_IN_FILE.value + 1)
         if len(data) > SIGN_IN_FILE.value:
             SIGN_IN_FILE.record()
-            raise ValueError(f"it has more than {SIGN_IN_FILE.value} bytes")
+            raise ValueError(f"the file has more than {SIGN_IN_FILE.value} bytes")
         return data
 
     def write(self, content: dict[str, Any]) -> None:
-        """Replace the content; a failure is logged, because the tokens can be used meanwhile."""
+        """Replace the content; a failure is logged, because the tokens can be used nevertheless."""
         directory = self.path.parent
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -43,7 +43,7 @@ _AUTHORIZATION: Final = b"authorization"
 _JSON: Final = (b"content-type", h.JSON)
 Lines = tuple[tuple[bytes, bytes], ...]
 Challenged = Callable[[int, bytes, tuple[bytes, bytes] | None], bool]
-"""Told of a refusal (401 or 403): its status, its WWW-Authenticate and the credentials that were
+"""Called for a refusal (401 or 403): its status, its WWW-Authenticate and the credentials that were
 sent. Returns True if others may help."""
 _REFUSALS: Final = (401, 403)
 _REFUSES_HOST: Final = (403, 421)
@@ -66,7 +66,7 @@ class McpHttpClient:
         """`passed` are the names of client headers that are forwarded to the backend.
 
         `credentials` are those with which the backend is called, apart from headers.
-        `on_challenge` is told of 401 and 403 in place of them.
+        `on_challenge` is called for 401 and 403 in place of them.
         """
         self.client = client
         self._passed = passed
