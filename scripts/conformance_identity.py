@@ -1,36 +1,30 @@
-"""A client of the conformance suite's authorization scenarios: `mcpproxy run`, with `sign-in` as
-the first argument, or with clientCredentials.
+"""A client of the conformance suite's authorization scenarios: `mcpproxy` with clientCredentials.
 
 The suite starts an authorization server and an MCP server, and then this program with the URL of
 the latter. The proxy finds the authorization server by the metadata of the MCP server, and this
-program lists and calls tools through the proxy. The authorization endpoint of the suite redirects
-at once, so that a browser is a program that follows redirects.
+program lists and calls tools through the proxy.
 """
 
 import asyncio
 import json
 import os
-import shlex
 import sys
 import tempfile
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final
 
+import httpx2
 from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
-from mcp.types import Tool
 
+from scripts.conformance_enterprise import publishing, recover_key, spec_of
 from scripts.conformance_servers import MCPPROXY, manifest_of, running
 from scripts.demo_local import free_ports
 
-SECONDS: Final = 20.0
-SIGN_IN: Final = "sign-in"
-METADATA: Final = "https://conformance-test.local/client-metadata.json"
-"""Client ID of the suite for servers that support such documents."""
-WAITING: Final = "waits for a sign-in"
+SECONDS: Final = 12.0
 _CLIENT: Final = "mcpproxy"
-_FOLLOW: Final = "import sys, urllib.request as r; r.urlopen(sys.argv[1], timeout=10).read()"
 
 
 def client_of(context: dict[str, Any], values: Path) -> dict[str, Any]:
@@ -48,56 +42,37 @@ def client_of(context: dict[str, Any], values: Path) -> dict[str, Any]:
     }
 
 
-def manifest_arguments(url: str, context: dict[str, Any], place: Path) -> list[str]:
-    """Return the arguments of a proxy with client credentials."""
-    auth = {"clientCredentials": client_of(context, place / "values")}
-    backend = {"name": "server", "url": url, "prefix": "", "auth": auth}
-    return [*manifest_of({"backends": [backend]}, place), "--values", os.fspath(place / "values")]
-
-
-def servers_file(url: str, context: dict[str, Any], place: Path) -> list[str]:
-    """Return the arguments of a proxy whose user signs in."""
-    names = {"clientId": "client_id", "clientSecret": "client_secret"}
-    client = {name: context[key] for name, key in names.items() if context.get(key)}
-    client = client or {"clientMetadataUrl": METADATA}
-    server = {"url": url, "oauth": client}
-    file = place / "mcp.json"
-    file.write_text(json.dumps({"mcpServers": {"server": server}}), encoding="utf-8")
-    return [os.fspath(file)]
-
-
-async def use_tools(url: str) -> None:
-    """List and call tools through the proxy; how a call fails is for the suite to judge."""
-    async with Client(url, mode="auto") as client:
-        for tool in await list_tools(client):
+async def use_tools(url: str, token: str) -> None:
+    """List and call tools through the proxy, with a token unless it is empty; how a call fails is
+    for the suite to judge."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=30) as http,
+        Client(streamable_http_client(url, http_client=http), mode="auto") as client,
+    ):
+        for tool in (await client.list_tools()).tools:
             with suppress(MCPError):
                 await client.call_tool(tool.name, {})
-
-
-async def list_tools(client: Client) -> list[Tool]:
-    """Return the tools; none if the sign-in failed. A busy machine signs in slowly."""
-    while True:
-        try:
-            return (await client.list_tools(cache_mode="bypass")).tools
-        except MCPError as error:
-            if WAITING not in str(error):
-                return []
-        await asyncio.sleep(0.5)
 
 
 def main(arguments: list[str]) -> int:
     """Run one scenario. The status is 0 if the proxy served."""
     context = json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT") or "{}")
     port, admin = free_ports(2)
-    with tempfile.TemporaryDirectory() as directory:
+    token = context.get("idp_id_token", "")
+    with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         place = Path(directory)
-        os.environ["XDG_STATE_HOME"] = directory
-        os.environ["BROWSER"] = shlex.join([sys.executable, "-c", _FOLLOW, "%s"])
-        configure = servers_file if arguments[0] == SIGN_IN else manifest_arguments
-        command = [MCPPROXY, "run", *configure(arguments[-1], context, place)]
+        client, spec = client_of(context, place / "values"), {}
+        auth: dict[str, Any] = {"clientCredentials": client}
+        if token:
+            keys = stack.enter_context(publishing(recover_key(token)))
+            spec["authentication"], auth = spec_of(context, client, keys, place / "values")
+        backend = {"name": "server", "url": arguments[-1], "prefix": "", "auth": auth}
+        command = [MCPPROXY, "run", *manifest_of({**spec, "backends": [backend]}, place)]
         command += ["--transport", "http", "--port", str(port), "--admin-port", str(admin)]
+        command += ["--values", os.fspath(place / "values")]
         with running(command, place / "proxy.log", port):
-            asyncio.run(asyncio.wait_for(use_tools(f"http://127.0.0.1:{port}/mcp"), SECONDS))
+            asyncio.run(asyncio.wait_for(use_tools(f"http://127.0.0.1:{port}/mcp", token), SECONDS))
         sys.stderr.write((place / "proxy.log").read_text(encoding="utf-8"))
     return 0
 

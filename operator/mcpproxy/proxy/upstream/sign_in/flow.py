@@ -159,8 +159,7 @@ class SignInFlow:
 
     def _failed(self, error: Exception) -> BackendError:
         if isinstance(error, OAuthRegistrationError) and not self._settings.client_id:
-            why = "its authorization server registered no client; register one there, and set"
-            why += " oauth.clientId"
+            why = "no client was registered; register one there, and set oauth.clientId"
         elif isinstance(error, SignInFailed):
             why = str(error)
         elif _STATE.match(str(error)):

@@ -1,7 +1,7 @@
 """The file with the tokens of a sign-in, which only its user may read.
 
-What the file contains is as hostile as what a backend sends: the file is read only if nobody else could
-have written it, and the SDK's models validate its content.
+Its content is as hostile as what a backend sends: the file is read only if nobody else could have
+written it, and the SDK's models validate the content.
 """
 
 import contextlib
