@@ -133,6 +133,7 @@ class SignInFlow:
     async def _sign_in(self, challenge: Challenge) -> None:
         """Let the user sign in. Raise BackendError or IssuerError."""
         if self._error is not None and time.monotonic() - self._failed_at < SIGN_IN_PAUSE.value:
+            SIGN_IN_PAUSE.record()
             raise SignInNeeded(str(self._error)).unsent()
         self._error = None
         with self._browser.waiting(self._callback_port()) as port:
