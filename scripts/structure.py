@@ -145,7 +145,6 @@ WIDE: Final[Mapping[str, frozenset[str]]] = {
             "proxy/downstream/modern/requests.py",
             "proxy/downstream/stdio.py",
             "proxy/upstream/connect/http_connector.py",
-            "proxy/upstream/transports/http_endpoint.py",
         }
     ),
 }

@@ -122,12 +122,18 @@ def test_a_file_of_fastmcp_loads_and_ignored_fields_are_named(
     assert first["tools"] == {"overrides": [{"name": "a", "rename": "b"}]}
 
 
-@pytest.mark.parametrize("auth", ["oauth", {"type": "x"}])
-def test_an_auth_flow_is_not_honoured_and_named(
-    auth: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert not _only({"url": "https://x/mcp", "auth": auth}).get("headers")
+def test_an_unknown_auth_is_not_honoured_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    assert not _only({"url": "https://x/mcp", "auth": {"type": "x"}}).get("headers")
     assert "auth" in caplog.text
+
+
+def test_a_program_signs_in_to_no_server_and_the_log_names_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    servers = {"mcpServers": {"a": {"url": "https://x/mcp", "auth": "oauth"}}}
+    assert not from_mcp_servers(servers).proxy.spec.backends[0].headers
+    create_proxy(servers)
+    assert "backend a: ignored auth: only mcpproxy run signs in" in caplog.text
 
 
 def test_headers_of_http_and_mcp_are_dropped_with_a_warning(

@@ -13,6 +13,12 @@ USER: Final = "grows with calls of the program that uses the library, not with p
 SAMPLED: Final = "its keys are names of backends and known methods"
 
 UNBOUNDED: Final[dict[str, str]] = {
+    "proxy/config/proxy_config.py:ProxyConfig.sign_ins": "one for each backend of the configuration",
+    "proxy/upstream/context.py:BackendContext.sign_ins": "one for each backend of the configuration",
+    "proxy/upstream/sign_in/browser.py:Browser.open:thread": (
+        "one for each sign-in, of which there is one at a time, and one in ten minutes after a failure"
+    ),
+    "proxy/upstream/sign_in/credentials.py:_build_flow:thread": "imports modules, once for a backend",
     "proxy/call_limits/call_limits.py:CallLimits.start:task": OWN,
     "proxy/call_limits/instances/members.py:Members.__init__:wait": OWN,
     "proxy/call_limits/instances/members.py:Members._order": "a cache of a fixed size",

@@ -45,6 +45,8 @@ BOUNDED: Final[dict[str, str]] = {
     "proxy/upstream/credentials/exchanged.py:_Caller.tokens": "tokens-of-caller",
     "proxy/upstream/credentials/token_endpoint.py:TokenEndpoint.__init__:wait": "token-requests",
     "proxy/upstream/credentials/token_slot.py:TokenSlot._begin:task": "token-time",
+    "proxy/upstream/sign_in/callback.py:CallbackPort.listen:connection": "callbacks callback-time",
+    "proxy/upstream/sign_in/callback.py:CallbackPort.listen:wait": "sign-in-time",
     "cluster/pods/reports.py:PodReportWatcher._followed": "followed-pods",
     "cluster/pods/reports.py:PodReportWatcher._streams": "followed-pods",
     "cluster/pods/reports.py:PodReportWatcher._left_out": "followed-pods",

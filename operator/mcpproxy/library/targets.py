@@ -8,6 +8,7 @@ unchanged.
 
 import contextlib
 import inspect
+import logging
 import re
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
@@ -39,6 +40,8 @@ from mcpproxy.proxy.embed import (
 )
 
 MODERN_HTTP: Final = "streamable-http"
+
+log = logging.getLogger("mcpproxy.config")
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,8 @@ def _is_transport(target: Any) -> bool:
 
 def server_targets(configuration: ProxyConfig) -> list[tuple[str, ServerTarget]]:
     """Return the name and the target of every backend of a configuration."""
+    for backend in configuration.sign_ins:
+        log.warning("backend %s: ignored auth: only mcpproxy run signs in to servers", backend)
     return [
         (spec.name, _backend_target(configuration, index))
         for index, spec in enumerate(configuration.proxy.spec.backends)

@@ -22,6 +22,7 @@ from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.upstream.context import BackendContext, BackendEvents
 from mcpproxy.proxy.upstream.factory import build_backend
 from mcpproxy.proxy.upstream.mounted.values import MountedValues
+from mcpproxy.proxy.upstream.sign_in.settings import SignIn
 
 if TYPE_CHECKING:
     from mcpproxy.api.v1alpha1 import Audit, Authorization, MCPProxy, MCPProxySpec
@@ -48,6 +49,7 @@ def build_backend_context(
     events: BackendEvents | None = None,
     kept_results: "KeptResults | None" = None,
     seals_task_ids: bool = False,
+    sign_ins: Mapping[str, SignIn] | None = None,
 ) -> BackendContext:
     """Return the state that the backends of one proxy share.
 
@@ -68,6 +70,7 @@ def build_backend_context(
         seals_task_ids=seals_task_ids,
         probe_delay_factor=options.probe_delay_factor,
         events=events or BackendEvents(),
+        sign_ins=sign_ins or {},
     )
 
 
@@ -83,6 +86,7 @@ def build_gateway(configuration: ProxyConfig, options: RuntimeOptions, sealer: S
         events=events,
         kept_results=_build_kept_results(proxy.spec, sealer),
         seals_task_ids=len(proxy.spec.backends) > 1 or _knows_users(proxy.spec, options),
+        sign_ins=configuration.sign_ins,
     )
     monitoring = proxy.spec.monitoring
     spec = None if monitoring is None else monitoring.tracing

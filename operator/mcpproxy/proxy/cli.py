@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.proxy import process
-from mcpproxy.proxy.config.from_arguments import start_reading
+from mcpproxy.proxy.config.from_arguments import start_reading, transport_of
 from mcpproxy.proxy.config.options import MAX_PORT, RuntimeOptions
 from mcpproxy.proxy.config.proxy_config import ProxyConfig
 from mcpproxy.proxy.config.variables import Ask
@@ -177,14 +177,6 @@ def _worker_ports(args: argparse.Namespace) -> list[int]:
                 " port"
             )
     return ports
-
-
-def transport_of(args: argparse.Namespace) -> str:
-    """Return `http` or `stdio`. A person at a terminal does not speak MCP."""
-    if args.transport is not None:
-        return str(args.transport)
-    is_person = is_terminal(sys.stdin) and is_terminal(sys.stderr)
-    return "http" if args.file or is_person else "stdio"
 
 
 def _options(args: argparse.Namespace) -> RuntimeOptions:

@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="directory with the key files current and previous; default: a random key",
     )
     _add_access(add)
+    _add_sign_in(add)
     add(
         "--drain",
         type=int,
@@ -143,6 +144,17 @@ def _add_access(add: Callable[..., object]) -> None:
         help="header that names the user, set by an authenticating gateway in front of the proxy;"
         " the proxy refuses requests without it (default: users are distinguished by"
         " Authorization)",
+    )
+
+
+def _add_sign_in(add: Callable[..., object]) -> None:
+    add(
+        "--sign-in",
+        choices=("auto", "all", "new", "none"),
+        default="auto",
+        help="servers to which the user signs in, in a browser, once they refuse a request without"
+        " a token (401): all without credentials; new forgets the tokens that are stored; auto"
+        " is all at a terminal, and elsewhere those with OAuth in mcp.json (%(default)s)",
     )
 
 

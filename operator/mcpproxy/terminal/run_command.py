@@ -5,6 +5,7 @@ import os
 import sys
 
 from mcpproxy.proxy import cli, process, run_options
+from mcpproxy.proxy.config.from_arguments import transport_of
 from mcpproxy.terminal.prompts import ask_of_user
 from mcpproxy.text_logs import is_terminal
 
@@ -19,7 +20,7 @@ def main(args: argparse.Namespace) -> int:
 def _view(args: argparse.Namespace) -> cli.RunView | None:
     """Return a view if a person reads standard error and it is not the log of a client."""
     is_watched = is_terminal(sys.stderr) and process.logs_text(args.log_format)
-    if not is_watched or cli.transport_of(args) == "stdio":
+    if not is_watched or transport_of(args) == "stdio":
         return None
     try:
         from mcpproxy.terminal.display.run_view import TerminalView

@@ -132,6 +132,15 @@ async def test_hostile_names_and_values_stay_inert(tmp_path: Path) -> None:
     assert set(documents[0]["stringData"].values()) == {"REPLACE_ME"}
 
 
+def test_a_sign_in_of_one_person_is_left_out_with_the_remedy() -> None:
+    server = {"url": "https://mcp.example.com/mcp", "oauth": {"clientId": "c"}}
+    conversion = convert_content({"mcpServers": {"a": server}})
+    assert "auth" not in conversion.manifest["spec"]["backends"][0]
+    notes = " ".join(line.strip() for line in conversion.notes)
+    assert "mcpServers.a.oauth is left out" in notes
+    assert "clientCredentials or tokenExchange" in notes
+
+
 def test_folders_and_images_are_explained() -> None:
     content = {
         "servers": {

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +20,8 @@ def with_access(configuration: ProxyConfig, fields: Mapping[str, Any]) -> ProxyC
     manifest = configuration.proxy.to_manifest()
     manifest["spec"] = {**manifest["spec"], **fields}
     content = json.dumps(manifest, sort_keys=True)
-    return ProxyConfig(parse(manifest), config_hash(content), configuration.directory)
+    made = ProxyConfig(parse(manifest), config_hash(content), configuration.directory)
+    return replace(made, sign_ins=configuration.sign_ins)
 
 
 def read_access_file(path: Path) -> dict[str, Any]:

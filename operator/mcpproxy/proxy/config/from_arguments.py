@@ -8,6 +8,7 @@ import argparse
 import logging
 import os
 import pickle
+import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import NoReturn
 from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.proxy.config.proxy_config import ProxyConfig
 from mcpproxy.proxy.config.variables import Ask
+from mcpproxy.text_logs import is_terminal
 
 
 def start_reading(args: argparse.Namespace, ask: Ask | None) -> Callable[[], ProxyConfig]:
@@ -104,7 +106,8 @@ def _configuration(args: argparse.Namespace, ask: Ask | None) -> ProxyConfig:
         )
     if args.file is None:
         configuration = from_target(args.target, ask, args.header, args.name)
-        return add_access(configuration, args.access, args.public_url)
+        configuration = add_access(configuration, args.access, args.public_url)
+        return _with_sign_ins(configuration, args)
     for option, value in (
         ("-H", args.header),
         ("--name", args.name),
@@ -115,4 +118,24 @@ def _configuration(args: argparse.Namespace, ask: Ask | None) -> ProxyConfig:
             raise ManifestError(
                 "the manifest of -f has these fields itself; set them there", option
             )
-    return from_file(args.file, ask)
+    return _with_sign_ins(from_file(args.file, ask), args)
+
+
+def _with_sign_ins(configuration: ProxyConfig, args: argparse.Namespace) -> ProxyConfig:
+    from mcpproxy.proxy.config.sign_in.choice import choose_sign_ins
+
+    is_person = is_at_terminal()
+    is_http = transport_of(args) == "http"
+    return choose_sign_ins(configuration, args, is_person=is_person, is_http=is_http)
+
+
+def is_at_terminal() -> bool:
+    """True if a person is at the other end of standard input and reads the log."""
+    return is_terminal(sys.stdin) and is_terminal(sys.stderr)
+
+
+def transport_of(args: argparse.Namespace) -> str:
+    """Return `http` or `stdio`. A person at a terminal does not speak MCP."""
+    if args.transport is not None:
+        return str(args.transport)
+    return "http" if args.file or is_at_terminal() else "stdio"

@@ -18,8 +18,10 @@ from mcpproxy.api.v1alpha1.references import RESERVED_HEADERS
 from mcpproxy.proxy.config import tool_filters
 from mcpproxy.proxy.config.env_files import read_env_file
 from mcpproxy.proxy.config.mcp_json import URLS, find_servers
+from mcpproxy.proxy.config.sign_in.spellings import OAUTH, sign_in_of
 from mcpproxy.proxy.config.start_times import MEMBERS, timeouts_of
 from mcpproxy.proxy.config.variables import Ask, LocalVariables, Variables
+from mcpproxy.proxy.upstream.sign_in.settings import SignIn
 
 log = logging.getLogger("mcpproxy.config")
 
@@ -33,6 +35,7 @@ _HONOURED: Final = {
     *_ENVIRONMENTS,
     *_TYPES,
     "auth",
+    OAUTH,
     "command",
     "args",
     "cwd",
@@ -69,6 +72,7 @@ class ServerEntry:
     server: Mapping[str, Any]
     """Entry in the file."""
     backend: dict[str, Any]
+    sign_in: SignIn | None = None
 
 
 def parse_servers(
@@ -87,7 +91,8 @@ def parse_servers(
     prefixes: set[str] = set()
     for key, server in enabled.items():
         where = servers.member(key)
-        backend = _Server(where, server, values).backend()
+        converter = _Server(where, server, values)
+        backend = converter.backend()
         prefix = "" if len(enabled) == 1 else re.sub(r"[^A-Za-z0-9_-]", "_", key)[:MAX_PREFIX]
         if prefix in prefixes:
             raise ManifestError(
@@ -95,7 +100,7 @@ def parse_servers(
             )
         prefixes.add(prefix)
         with_name = {"name": backend_name(key, taken), "prefix": prefix, **backend}
-        entries.append(ServerEntry(where, server, with_name))
+        entries.append(ServerEntry(where, server, with_name, converter.sign_in()))
     return entries
 
 
@@ -309,11 +314,20 @@ class _Server:
             field = f"{self._where}.bearer_token_env_var"
             return self._variables.environment_variable(name, field)
         auth = self._server.get("auth")
-        if isinstance(auth, str) and auth != "oauth":
+        if isinstance(auth, str) and auth != OAUTH:
             return self._expand(auth, "auth")
-        if auth is not None:
-            log.warning("%s: ignored auth, because only a token is supported", self._where)
+        if not (auth is None or auth == OAUTH or isinstance(auth, Mapping)):
+            raise self._error('expected a token or "oauth"', "auth")
         return None
+
+    def sign_in(self) -> SignIn | None:
+        """Return the sign-in that the server requires; None without one. Raise ManifestError."""
+        wanted = sign_in_of(self._server, self._where, self._expand)
+        names = {name.lower() for name in self._server.get("headers") or ()}
+        if wanted is not None and "authorization" in names:
+            log.warning("%s: ignored OAuth, because headers has Authorization", self._where)
+            return None
+        return None if self._server.get("command") else wanted
 
     def _named_values(self, member: str) -> list[dict[str, str]]:
         mapping = self._server.get(member) or {}

@@ -6,9 +6,11 @@ its configuration once.
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from mcpproxy.proxy.upstream.sign_in.settings import SignIn
 
 if TYPE_CHECKING:
     from mcpproxy.api.v1alpha1 import MCPProxy
@@ -25,6 +27,8 @@ class ProxyConfig:
     hash: str
     directory: Path
     """Base of relative paths."""
+    sign_ins: Mapping[str, SignIn] = field(default_factory=dict)
+    """Backend → sign-in of the user, which only `mcpproxy run` performs."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "proxy", plain_copy(self.proxy))

@@ -125,9 +125,12 @@ def from_mcp_servers(content: Any, ask: Ask | None = None, proxy_name: str = NAM
     """Return the MCPProxy for an mcpServers mapping. Raise ManifestError."""
     entries = mcp_servers.parse_servers(content, ask)
     try:
-        return from_backends([entry.backend for entry in entries], proxy_name)
+        configuration = from_backends([entry.backend for entry in entries], proxy_name)
     except ManifestError as error:
         raise mcp_servers.to_file_error(error, entries) from None
+    wanted = ((entry.backend["name"], entry.sign_in) for entry in entries)
+    sign_ins = {name: sign_in for name, sign_in in wanted if sign_in is not None}
+    return replace(configuration, sign_ins=sign_ins)
 
 
 def _from_servers_file(path: Path, ask: Ask | None, proxy_name: str) -> ProxyConfig:

@@ -7,6 +7,7 @@
     ├─ Unauthorized           HTTP 401 or 403: the backend rejected the credentials
     ├─ TokenRefused           the authorization server refused a token for the backend
     ├─ TokenUnavailable       the authorization server sent no token
+    ├─ SignInNeeded           the user of this proxy has not signed in to the backend
     ├─ NoCallerToken          the caller has no token that could be exchanged
     ├─ SlowClient             the client read the response too slowly
     ├─ RateLimited            HTTP 429
@@ -124,6 +125,14 @@ class TokenUnavailable(BackendError):
 
     state = "Unauthorized"
     reason = "TokenUnavailable"
+    refused = True
+
+
+class SignInNeeded(BackendError):
+    """The backend needs a user who signs in, and the user of this proxy has not done so."""
+
+    state = "Unauthorized"
+    reason = "SignInNeeded"
     refused = True
 
 

@@ -4,6 +4,7 @@ import functools
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from os import environ
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, ParamSpec
 
@@ -19,10 +20,12 @@ from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.kinds import ComponentKind
 from mcpproxy.proxy.upstream.mounted.values import MountedValues
+from mcpproxy.proxy.upstream.sign_in.settings import SignIn, state_directory
 
 if TYPE_CHECKING:
     from mcpproxy.api.v1alpha1 import BackendSpec
     from mcpproxy.proxy.results.kept_results import KeptResults
+    from mcpproxy.proxy.upstream.sign_in.credentials import SignInCredentials
 
 P = ParamSpec("P")
 ContextFactory = Callable[[ClientIdentity], CallContext]
@@ -110,6 +113,8 @@ class BackendContext:
     probe_delay_factor: float = 1.0
     """Multiple of the check interval to wait for the result of another process."""
     events: BackendEvents = field(default_factory=BackendEvents)
+    sign_ins: Mapping[str, SignIn] = field(default_factory=dict)
+    """Backend → sign-in of the user of this proxy."""
     session_contexts: SessionContexts = field(default_factory=SessionContexts)
 
     def credentials_for(
@@ -125,3 +130,21 @@ class BackendContext:
 
         report = functools.partial(self.events.token_request.publish, spec.name)
         return CredentialsFactory(spec, url, self.values, self.tls, tls, resolve, report).build()
+
+    def sign_in_to(
+        self,
+        backend: str,
+        url: str,
+        tls: Callable[[], ssl.SSLContext],
+        resolve: Mapping[str, str],
+    ) -> "SignInCredentials | None":
+        """Return the credentials of the user for a backend; None without a sign-in."""
+        settings = self.sign_ins.get(backend)
+        if settings is None:
+            return None
+        # Most proxies have no sign-in.
+        from mcpproxy.proxy.upstream.sign_in.credentials import SignInCredentials
+        from mcpproxy.proxy.upstream.sign_in.store import SignInFile
+
+        file = SignInFile(state_directory(dict(environ)), backend, url, settings.client_id)
+        return SignInCredentials(backend, url, settings, file, tls, resolve)

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mcpproxy.api.defaults import BackendSettings, effective_settings
+from mcpproxy.proxy.core.exchange import BackendCredentials
 from mcpproxy.proxy.http1.client.client import HttpClient, Origin
 from mcpproxy.proxy.upstream.backend import Backend
 from mcpproxy.proxy.upstream.client_features import EVERYTHING, FeaturePolicy
@@ -86,14 +87,19 @@ def build_connector(
         name,
         response_time=settings.deadlines.request,
     )
-    credentials = None
+    sign_in = context.sign_in_to(spec.name, url, tls or context.tls, resolve)
+    credentials: BackendCredentials | None = sign_in
     if spec.auth is not None and spec.auth.sets_authorization:
         credentials = context.credentials_for(spec, url, tls or context.tls, resolve)
     endpoint = McpHttpClient(
-        client, headers if spec.headers else tuple, settings.passed, credentials
+        client,
+        headers if spec.headers else tuple,
+        settings.passed,
+        credentials,
+        None if sign_in is None else sign_in.challenged,
     )
-    changed = (headers.changed, tls.changed) if tls else (headers.changed,)
-    return HttpConnector(endpoint, settings, background, *changed)
+    changed = [headers.changed] if sign_in is None else [headers.changed, sign_in.changed]
+    return HttpConnector(endpoint, settings, background, changed, *([tls.changed] if tls else ()))
 
 
 def _service_url(spec: "BackendSpec", namespace: str) -> str:

@@ -1,9 +1,12 @@
 """Mapping of the errors of the HTTP client, and of statuses, to the errors of backends."""
 
+import asyncio
 import re
 from types import TracebackType
 from typing import Final
 
+from mcpproxy.api.untrusted_text import clean_text
+from mcpproxy.limits.backends import REFUSAL_TIME
 from mcpproxy.proxy.core.errors import (
     BackendError,
     HttpFailed,
@@ -24,6 +27,9 @@ from mcpproxy.proxy.http1.errors import (
 from mcpproxy.proxy.protocol import headers as h
 
 _KNOWN_ERROR: Final = re.compile(rb'error="?(invalid_token|insufficient_scope)\b')
+_PLAIN: Final = (b"", h.JSON, b"text/plain")
+_WORDS: Final = 80
+"""Characters of an error page that the status quotes."""
 _CLASSES: Final[dict[type[HttpClientError], type[BackendError]]] = {
     ConnectTimeout: TimedOut,
     TooManyConnections: TooManySessions,
@@ -73,3 +79,17 @@ def check_status(response: ClientResponse) -> None:
     if (status >= 500 and response.media_type != h.JSON) or 300 <= status < 400:
         response.close()
         raise HttpFailed(f"the backend responded with HTTP {status}")
+
+
+async def first_words(response: ClientResponse) -> str:
+    """Return the beginning of a text or JSON body, on one line; empty for other types."""
+    if response.media_type not in _PLAIN:
+        return ""
+    try:
+        async with asyncio.timeout(REFUSAL_TIME.value):
+            chunk = await response.next_chunk()
+    except TimeoutError:
+        REFUSAL_TIME.record()
+        return ""
+    response.unread([chunk] if chunk else [])
+    return clean_text(" ".join(chunk[:_WORDS].decode(errors="replace").split()), _WORDS)

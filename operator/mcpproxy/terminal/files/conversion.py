@@ -100,11 +100,20 @@ def convert_content(
     programs = [entry.backend["stdio"] for entry in entries if "stdio" in entry.backend]
     variant = choose_variant(programs)
     notes = [line for entry in entries for line in _notes(entry.backend, version, image, variant)]
+    notes += [line for entry in entries if entry.sign_in for line in _sign_in_note(entry)]
     notes += [
         f"${{{folder}}} is {FOLDERS[folder]} in the manifest; mount it in the pods, or remove it"
         for folder in sorted(variables.folders)
     ]
     return Conversion(proxy, manifest, secrets.name, secrets.entries, notes)
+
+
+def _sign_in_note(entry: ServerEntry) -> Iterator[str]:
+    """Explain why OAuth of a user is left out."""
+    member = "oauth" if "oauth" in entry.server else "auth"
+    yield f"{entry.where}.{member} is left out: all clients of a proxy in the cluster would act"
+    yield f"  with the account of one person. Set auth of the backend {entry.backend['name']}, to"
+    yield "  clientCredentials or tokenExchange."
 
 
 def _notes(backend: dict[str, Any], version: str, image: str | None, variant: str) -> Iterator[str]:

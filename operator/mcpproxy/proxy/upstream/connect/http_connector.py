@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from mcpproxy.api.defaults import BackendSettings
@@ -47,10 +47,10 @@ class HttpConnector(NegotiatingConnector):
         endpoint: McpHttpClient,
         settings: BackendSettings,
         background: TaskSet,
-        headers_changed: Callable[[], bool] = lambda: False,
+        headers_changed: Sequence[Callable[[], bool]] = (),
         tls_changed: Callable[[], bool] = lambda: False,
     ) -> None:
-        """The last two report changed values of the headers and of the TLS context."""
+        """The last two report changed values of the headers, and of the TLS context."""
         super().__init__(settings, background)
         self._endpoint = endpoint
         self._headers_changed = headers_changed
@@ -81,7 +81,7 @@ class HttpConnector(NegotiatingConnector):
 
     def changed(self) -> bool:
         # Free connections are closed at once, the others after their response.
-        is_changed = self._headers_changed()
+        is_changed = any(changed() for changed in self._headers_changed)
         if self._tls_changed():
             self._endpoint.client.renew()
             is_changed = True

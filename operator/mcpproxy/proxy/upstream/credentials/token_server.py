@@ -165,23 +165,30 @@ class TokenServerFinder:
         return issuer, resource
 
     async def _checked(self, tls: Callable[[], ssl.SSLContext], url: str) -> IssuerHttp:
-        """Return a client for a URL that a public backend named; its address must be public too.
+        return await http_for_named(self._url, url, tls, self._resolve)
 
-        Otherwise a backend could direct requests to any server in the network of the pods. The
-        checked address is the one that is connected to. Raise IssuerError.
-        """
-        parts = urlsplit(url)
-        own, host = urlsplit(self._url).hostname or "", parts.hostname or ""
-        addresses = self._resolve
-        if host != own and host not in self._resolve and await _is_public(own):
-            checked = await _lookup(host)
-            if not checked or not all(map(is_public, checked)):
-                raise IssuerError(
-                    f"{url}: the backend named a server without a public address; set issuer if it"
-                    " is the right one"
-                )
-            addresses = {**addresses, host: f"{checked[0]}:{parts.port or 443}"}
-        return _http(tls, addresses)
+
+async def http_for_named(
+    own_url: str, url: str, tls: Callable[[], ssl.SSLContext], resolve: Mapping[str, str]
+) -> IssuerHttp:
+    """Return a client for a URL that the backend at `own_url` named.
+
+    If the backend is public, the address must be public too. Otherwise a backend could direct
+    requests to any server in the network of the proxy. The checked address is the one that is
+    connected to. Raise IssuerError.
+    """
+    parts = urlsplit(url)
+    own, host = urlsplit(own_url).hostname or "", parts.hostname or ""
+    addresses = resolve
+    if host != own and host not in resolve and await _is_public(own):
+        checked = await _lookup(host)
+        if not checked or not all(map(is_public, checked)):
+            raise IssuerError(
+                f"{url}: the backend named a server without a public address; set issuer if it"
+                " is the right one"
+            )
+        addresses = {**addresses, host: f"{checked[0]}:{parts.port or 443}"}
+    return _http(tls, addresses)
 
 
 def _http(tls: Callable[[], ssl.SSLContext], resolve: Mapping[str, str]) -> IssuerHttp:

@@ -132,6 +132,11 @@ class TokenSlot:
             self._begin()
         return is_first
 
+    def discard(self, line: Line) -> None:
+        """Discard a token that was not refused, but does not suffice."""
+        if self._token is not None and self._token.line == line:
+            self._token = None
+
     async def close(self) -> None:
         """Cancel the fetch in progress."""
         if self._fetching is not None:

@@ -1,6 +1,5 @@
 """MCP endpoint of a backend over HTTP: its requests, and how its responses are read."""
 
-import asyncio
 import copy
 import re
 from collections.abc import Awaitable, Callable
@@ -8,8 +7,7 @@ from typing import Final
 
 from msgspec import Raw
 
-from mcpproxy.api.untrusted_text import clean_text
-from mcpproxy.limits.backends import MESSAGE, OWN_REQUEST_TIME, REFUSAL_TIME
+from mcpproxy.limits.backends import MESSAGE, OWN_REQUEST_TIME
 from mcpproxy.proxy.core.errors import (
     HostRefused,
     HttpFailed,
@@ -27,7 +25,7 @@ from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.protocol.tolerance import quote
 from mcpproxy.proxy.time_limits import TimeLimit
-from mcpproxy.proxy.upstream.http_errors import BACKEND_ERRORS, check_status
+from mcpproxy.proxy.upstream.http_errors import BACKEND_ERRORS, check_status, first_words
 from mcpproxy.proxy.upstream.transports.event_stream import (
     MAX_MESSAGE,
     SseMessageReader,
@@ -44,11 +42,12 @@ _ACCEPT_SSE: Final = (b"accept", h.EVENT_STREAM)
 _AUTHORIZATION: Final = b"authorization"
 _JSON: Final = (b"content-type", h.JSON)
 Lines = tuple[tuple[bytes, bytes], ...]
+Challenged = Callable[[int, bytes, tuple[bytes, bytes] | None], bool]
+"""Called for a refusal (401 or 403): its status, its WWW-Authenticate and the credentials that were
+sent. Returns True if others may help."""
+_REFUSALS: Final = (401, 403)
 _REFUSES_HOST: Final = (403, 421)
 _INVALID_HOST: Final = re.compile(r"\binvalid host\b", re.IGNORECASE)
-_PLAIN: Final = (b"", h.JSON, b"text/plain")
-_WORDS: Final = 80
-"""Characters of an error page that the status quotes."""
 OTHER_ID: Final = "the response belongs to another request"
 _SESSION_ID = re.compile(rb"[\x21-\x7e]{1,2048}")
 
@@ -62,13 +61,16 @@ class McpHttpClient:
         configured: Callable[[], Lines],
         passed: frozenset[bytes] = frozenset(),
         credentials: BackendCredentials | None = None,
+        on_challenge: Challenged | None = None,
     ) -> None:
         """`passed` are the names of client headers that are forwarded to the backend.
 
         `credentials` are those with which the backend is called, apart from headers.
+        `on_challenge` is called for 401 and 403 in place of them.
         """
         self.client = client
         self._passed = passed
+        self._on_challenge = on_challenge
         self._credentials = credentials
         """The credentials for the client that this endpoint serves."""
         self._every = credentials
@@ -184,7 +186,7 @@ class McpHttpClient:
                 response = await client.sent(request, again=again)
             else:
                 response = await sent.head()
-            if response.status == 401 and self._may_retry(response, configured):
+            if response.status in _REFUSALS and self._may_retry(response, configured):
                 # The backend refused the request before executing it.
                 configured = await self._with_credential(self._lines())
                 request = encode_request(self._head(path, headers, configured), body)
@@ -205,9 +207,15 @@ class McpHttpClient:
 
     def _may_retry(self, response: ClientResponse, lines: Lines) -> bool:
         """True if other credentials may be accepted than those in `lines`, which were refused."""
-        if self._credentials is None or not lines or lines[-1][0] != _AUTHORIZATION:
+        if self._credentials is None:
             return False
-        may_retry = self._credentials.refused(lines[-1])
+        line = lines[-1] if lines and lines[-1][0] == _AUTHORIZATION else None
+        if self._on_challenge is not None:
+            challenge = response.headers.get(b"www-authenticate", b"")
+            may_retry = self._on_challenge(response.status, challenge, line)
+        else:
+            concerns_token = line is not None and response.status == 401
+            may_retry = bool(concerns_token and line and self._credentials.refused(line))
         if may_retry:
             response.leave()
         return may_retry
@@ -218,7 +226,7 @@ class McpHttpClient:
         As a protection from DNS rebinding, servers refuse unknown hosts with 421, or with 403 and
         a body that names the reason.
         """
-        words = await _first_words(response)
+        words = await first_words(response)
         if response.status != 421 and not _INVALID_HOST.search(words):
             return
         response.close()
@@ -252,7 +260,7 @@ class McpHttpClient:
             own = await self._with_credential(own)
         with BACKEND_ERRORS:
             response = await self.client.request(b"GET", (_ACCEPT_SSE, *headers, *own))
-            if response.status == 401 and self._may_retry(response, own):
+            if response.status in _REFUSALS and self._may_retry(response, own):
                 own = await self._with_credential(self._lines())
                 response = await self.client.request(b"GET", (_ACCEPT_SSE, *headers, *own))
             check_status(response)
@@ -304,20 +312,6 @@ class McpHttpClient:
             OWN_REQUEST_TIME.record()
             raise TimedOut(f"no HTTP response within {OWN_REQUEST_TIME.value} s") from None
         response.close()
-
-
-async def _first_words(response: ClientResponse) -> str:
-    """Return the beginning of a text or JSON body, on one line; empty for other types."""
-    if response.media_type not in _PLAIN:
-        return ""
-    try:
-        async with asyncio.timeout(REFUSAL_TIME.value):
-            chunk = await response.next_chunk()
-    except TimeoutError:
-        REFUSAL_TIME.record()
-        return ""
-    response.unread([chunk] if chunk else [])
-    return clean_text(" ".join(chunk[:_WORDS].decode(errors="replace").split()), _WORDS)
 
 
 def failed(response: ClientResponse, message: Message | None) -> HttpFailed | None:

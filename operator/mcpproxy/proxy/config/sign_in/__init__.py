@@ -1,0 +1,1 @@
+"""Configuration of the sign-in of `mcpproxy run` to backends."""

@@ -1,0 +1,1 @@
+"""Sign-in of the user of this proxy to backends: authorization code with PKCE, by the SDK."""
