@@ -212,6 +212,7 @@ UNBOUNDED: Final[dict[str, str]] = {
     "proxy/process.py:report_error:thread": OWN,
     "proxy/process.py:reap_children:task": OWN,
     "proxy/gateway/router.py:Router._names": LISTED,
+    "proxy/gateway/request_routing.py:RequestRouting._allowed": "a cache of 4,096 short names, MAX_ROUTES",
     "proxy/gateway/router.py:Router._routes": "a cache of 4,096 short names, MAX_ROUTES",
     "proxy/config/options.py:RuntimeOptions.resolve": CONFIGURED,
     "proxy/runtime.py:Runtime.__init__:wait": OWN,

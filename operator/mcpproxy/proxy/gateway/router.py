@@ -141,6 +141,11 @@ class Router:
                 self._routes[key] = route
         return route
 
+    def keeps(self, key: tuple[str, bytes], route: Route) -> bool:
+        """Return True if a route is that of all requests with the same key, until the catalog
+        changes: the method, and the name or URI as JSON."""
+        return self._routes.get(key) is route
+
     def _find_route(
         self, method: str, params: Message, client: ClientIdentity | None, access: Access | None
     ) -> tuple[Route, bool]:

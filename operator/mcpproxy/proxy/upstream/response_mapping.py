@@ -55,7 +55,7 @@ def map_response_bytes(
         body = jsonrpc.response(request.id, parsed.result)
     # As `names.change`, but without a call.
     changes = names.prefix or names.tasks.sealer is not None
-    return None if changes and may_name_component(body) else body
+    return None if changes and may_name_component(body, names) else body
 
 
 def map_response(
