@@ -19,10 +19,10 @@ MOST: Final = {
     "isolated-json": 55,
     "legacy-to-modern": 53,
     "modern-to-legacy": 52,
-    "access-json": 54,
-    "access-modern-json": 58,
-    "limited-json": 56,
-    "limited-exchanged-json": 65,
+    "access-json": 48,
+    "access-modern-json": 52,
+    "limited-json": 54,
+    "limited-exchanged-json": 60,
 }
 """Functions of the runtime that run during one call. The numbers may fall, not rise."""
 
