@@ -103,11 +103,16 @@ class McpHttpClient:
             if len(self._served) >= MAX_SERVED:
                 self._served.clear()
             endpoint = self._served[id(client)] = copy.copy(self)
-            endpoint._client, endpoint._own = client, client.having(self._passed)
+        endpoint._serve(client)
+        return endpoint
+
+    def _serve(self, client: ClientIdentity) -> None:
+        """Take the headers and credentials of a client for its next request."""
+        if self._client is not client:
+            self._client, self._own = client, client.having(self._passed)
         if self._every is not None:
             # Again for each request, because the credentials of callers are discarded in time.
-            endpoint._credentials = self._every.of(client)
-        return endpoint
+            self._credentials = self._every.of(client)
 
     def with_cookies(self, response: ClientResponse) -> "McpHttpClient":
         """Return the endpoint for a session that began with this response.
