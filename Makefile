@@ -10,7 +10,15 @@ unexport PYTHONDONTWRITEBYTECODE
 # Tests wait more than they compute.
 WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 FAST_WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN) + 1)))
-PACKAGES = $(shell grep -c '==' requirements/dev.txt)
+# pip install of locked requirements, with a line for each 20 packages: $(call locked,FILES,TIME)
+define locked
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+	@total=$$(cat $(1) | grep -c '=='); \
+	echo "installing $$total packages into .venv, $(2)"; \
+	PYTHONUNBUFFERED=1 $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --no-compile --require-hashes $(addprefix -r ,$(1)) \
+	  | awk -v total=$$total '/^Collecting/ && ++n % 20 == 0 { print "  " n " of " total } /^Installing/ { print "  unpacking" } { fflush() }'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+endef
 # The API server's binaries for the tests that need one; set KUBEBUILDER_ASSETS or have the script.
 ASSETS = if [ -z "$${KUBEBUILDER_ASSETS:-}" ] && [ -x $(KIND_UP) ]; then eval "$$($(KIND_UP) --bin)"; fi
 
@@ -30,17 +38,18 @@ help: ## This list
 install: .venv/installed ## Everything for development, in .venv
 
 .venv/installed: requirements/dev.txt pyproject.toml
-	@echo "installing $(PACKAGES) packages into .venv, which takes some minutes"
-	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --require-hashes -r requirements/dev.txt \
-	  | awk '/^Collecting/ && ++n % 20 == 0 { print "  " n " of $(PACKAGES)" } /^Installing/ { print "  unpacking" } { fflush() }'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(call locked,requirements/dev.txt,which takes one to three minutes)
+	@touch .venv/runtime $@
+
+# The demo needs half of the packages.
+.venv/runtime: requirements/runtime.txt requirements/build.txt pyproject.toml
+	$(call locked,requirements/runtime.txt requirements/build.txt,which takes up to a minute)
 	@touch $@
 
-demo: install ## samples/demo.yaml at work: on kind if Docker runs, else locally (LOCAL=1: locally)
+demo: .venv/runtime ## samples/demo.yaml at work: on kind if Docker runs, else locally (LOCAL=1: locally)
 	@$(BIN)/python -m scripts.demo $(if $(LOCAL),--local)
 
-demo-clean: install ## Remove what the demo has left
+demo-clean: .venv/runtime ## Remove what the demo has left
 	@$(BIN)/python -m scripts.demo --clean
 
 test: install ## All fast tests: they need no cluster, npm or API server (a minute and a half)

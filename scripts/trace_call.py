@@ -9,6 +9,7 @@ of all cases.
 import argparse
 import asyncio
 import contextlib
+import gc
 import os
 import sys
 import tempfile
@@ -154,9 +155,15 @@ async def _traced(connection: client.Connection, requests: Requests, number: int
         sys.setprofile(None)
         replied.set_result(reply)
 
-    connection.send(request, on_reply)
-    sys.setprofile(trace.observe)
-    reply = await replied
+    # What an earlier call has left must not be finalized within this one.
+    gc.collect()
+    gc.disable()
+    try:
+        connection.send(request, on_reply)
+        sys.setprofile(trace.observe)
+        reply = await replied
+    finally:
+        gc.enable()
     if message_of(reply, number) is None:
         raise SystemExit(f"the call failed: HTTP {reply.status}: {reply.body!r}")
     return trace

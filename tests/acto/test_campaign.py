@@ -12,26 +12,19 @@ from unittest import mock
 
 import pytest
 
-from mcpproxy.api.crd import definition
 from scripts.yaml_files import parse_documents
 from tests.acto import mutations
 from tests.acto.campaign import OPERATOR_NAMESPACE, Findings, campaign, is_refusal
-from tests.acto.mutations import Mutation, Schema, Spec
+from tests.acto.mutations import Mutation, Spec
 from tests.acto.world import a_world
 from tests.apiserver.operator_process import OperatorProcess, operating
 from tests.apiserver.server import ApiServer
 from tests.samples.test_samples import OURS, SAMPLES, fields
 from tests.stress.size import WHOLE, size
+from tests.support.crd import spec_schema
 from tests.support.good_manifests import AUTOSCALED, EVERY_FIELD
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(900)]
-
-
-def schema() -> Schema:
-    """The schema of a spec."""
-    (version,) = definition.definition()["spec"]["versions"]
-    spec: Schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    return spec
 
 
 def bases() -> dict[str, Spec]:
@@ -49,7 +42,7 @@ def bases() -> dict[str, Spec]:
 
 def chosen() -> list[Mutation]:
     """The mutations of this run."""
-    every = mutations.mutations(schema(), bases())
+    every = mutations.mutations(spec_schema(), bases())
     return mutations.chosen(every, size(100, 1500), each=size(0, 2))
 
 
@@ -83,8 +76,8 @@ def run(apiserver: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def test_every_field_of_the_crd_is_mutated() -> None:
-    every = mutations.mutations(schema(), bases())
-    assert set(fields(schema())) - {item.field for item in every} == set()
+    every = mutations.mutations(spec_schema(), bases())
+    assert set(fields(spec_schema())) - {item.field for item in every} == set()
     assert len(every) > 5000
     if WHOLE:
         assert {entry.field for entry in chosen()} == {element.field for element in every}

@@ -10,8 +10,9 @@ from mcpproxy.api.v1alpha1 import MCPProxy
 from tests.acto import mutations
 from tests.acto.campaign import rendering
 from tests.acto.mutations import Mutation, Spec
-from tests.acto.test_campaign import bases, schema
+from tests.acto.test_campaign import bases
 from tests.support.builders import a_manifest
+from tests.support.crd import spec_schema
 
 SAME: Final = {"is reversed", "has its first twice"}
 """Lists whose order and repetitions mean nothing; those in which they do are told apart below."""
@@ -56,7 +57,7 @@ def test_an_accepted_mutation_changes_the_children_or_is_equivalent() -> None:
     meant = {name: parsed(spec) for name, spec in good.items()}
     taken = [
         mutation
-        for mutation in mutations.mutations(schema(), good)
+        for mutation in mutations.mutations(spec_schema(), good)
         if (model := parsed(mutation.spec)) is not None and model != meant[mutation.base]
     ]
     silent = [item for item in taken if rendering(item.spec) == made[item.base]]

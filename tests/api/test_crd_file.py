@@ -10,17 +10,11 @@ import yaml
 from mcpproxy.api.crd import definition
 from mcpproxy.cli import main
 from scripts.yaml_files import LOADER
+from tests.support.crd import version
 
 CRD_FILE = Path(__file__).parents[2] / "crds" / "mcpproxies.mcpproxy.dev.yaml"
 # What KEP-1111 and KEP-2335 forbid or what would drift under GitOps.
 FORBIDDEN = {"$ref", "$defs", "title", "const", "default", "nullable", "oneOf", "allOf"}
-
-
-@functools.cache
-def version() -> dict[str, Any]:
-    (result,) = definition.definition()["spec"]["versions"]
-    assert isinstance(result, dict)
-    return result
 
 
 def schemas(schema: dict[str, Any], path: str = "") -> list[tuple[str, dict[str, Any]]]:

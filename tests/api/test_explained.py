@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mcpproxy.api.crd import definition
 from mcpproxy.api.kubernetes.durations import DURATION_PATTERN
+from tests.support.crd import spec_schema
 
 Schema = dict[str, Any]
 _LAST = re.compile(r"(^|[.;:)] )Default: [^.]([^.]|\.\S)*\.$")
@@ -27,13 +27,6 @@ def optional(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
             yield from optional(schema[key], f"{path}[]")
 
 
-def spec() -> Schema:
-    """The schema of the spec."""
-    (version,) = definition.definition()["spec"]["versions"]
-    result: Schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    return result
-
-
 def unit(path: str, field: Schema) -> re.Pattern[str] | None:
     """Return the words that name the unit of a field; None for a field without a unit."""
     values = field.get("additionalProperties", field)
@@ -47,14 +40,14 @@ def unit(path: str, field: Schema) -> re.Pattern[str] | None:
 
 
 def test_the_description_of_every_optional_field_ends_with_its_default() -> None:
-    every = list(optional(spec()))
+    every = list(optional(spec_schema()))
     assert len(every) > 200
     assert [path for path, field in every if not _LAST.search(field["description"])] == []
     assert [path for path, field in every if field["description"].count("Default: ") != 1] == []
 
 
 def test_the_description_of_every_time_quantity_and_share_names_its_unit() -> None:
-    measured = {path: (unit(path, field), field) for path, field in optional(spec())}
+    measured = {path: (unit(path, field), field) for path, field in optional(spec_schema())}
     wanted = {path: (result, field) for path, (result, field) in measured.items() if result}
     kinds = {actual.pattern for actual, _ in wanted.values()}
     assert len(kinds) == 4
@@ -66,7 +59,7 @@ def test_the_description_of_every_time_quantity_and_share_names_its_unit() -> No
 
 
 def test_a_field_explains_the_facts_of_its_model_before_its_default() -> None:
-    header = spec()["properties"]["backends"]["items"]["properties"]["headers"]["items"]
+    header = spec_schema()["properties"]["backends"]["items"]["properties"]["headers"]["items"]
     text = header["properties"]["valueFrom"]["description"]
     fact = " A changed value takes effect within about 90 s, without a restart: for headers with"
     assert text.startswith("Source of the value. Exactly one of")

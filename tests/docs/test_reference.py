@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from mcpproxy.api.crd.definition import definition
 from scripts.reference import PAGE, render
 from scripts.yaml_files import parse_documents
+from tests.support.crd import spec_schema
 
 ROOT = Path(__file__).parents[2]
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -18,8 +18,7 @@ TEXT = PAGE.read_text(encoding="utf-8")
 @pytest.fixture(scope="module")
 def fields() -> dict[str, str]:
     """The description of each field of the spec."""
-    (version,) = definition()["spec"]["versions"]
-    return dict(_fields(version["schema"]["openAPIV3Schema"]["properties"]["spec"]))
+    return dict(_fields(spec_schema()))
 
 
 def _fields(schema: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:

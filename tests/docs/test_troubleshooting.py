@@ -1,9 +1,12 @@
 """Whatever reason the code can give has its paragraph, and no paragraph is about anything else."""
 
+import pkgutil
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
+from mcpproxy import proxy
 from mcpproxy.api.constants import CHANGE_STREAM_FAILED, LIST_FAILED
 from mcpproxy.api.defaults import health_policy
 from mcpproxy.api.v1alpha1.status import BackendState
@@ -39,7 +42,15 @@ def _errors(kind: type[BackendError]) -> set[str]:
     return result.union(*(_errors(below) for below in kind.__subclasses__()))
 
 
+def _import_all() -> None:
+    """Import the proxy, because a class is listed below its base only after its import."""
+    for module in pkgutil.walk_packages(proxy.__path__, f"{proxy.__name__}."):
+        if not module.name.endswith(".__main__"):
+            import_module(module.name)
+
+
 def _reasons() -> set[str]:
+    _import_all()
     constants = {value for value in vars(reasons).values() if isinstance(value, str)}
     named = {value for value in constants if re.fullmatch(r"[A-Z]\w+", value)} - TYPES
     untried = BackendHealth(health_policy(an_mcpproxy().spec)).finding.reason

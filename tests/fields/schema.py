@@ -1,11 +1,10 @@
 """The fields of an MCPProxy's spec, and who heeds them."""
 
-import functools
-from typing import Any, Final
+from typing import Final
 
-from mcpproxy.api.crd import definition
 from mcpproxy.api.manifest import RUNTIME_FIELDS
 from tests.samples.test_samples import fields
+from tests.support.crd import spec_schema
 
 _OF_THE_RUNTIME: Final = (
     *(f".{name}" for name in RUNTIME_FIELDS),
@@ -22,14 +21,6 @@ _OF_THE_OPERATOR: Final = {
 }
 """Fields that pods may mount and only the operator uses. The last two permit requests of others;
 the two before them are audiences of tokens that the kubelet mounts."""
-
-
-@functools.cache
-def spec_schema() -> dict[str, Any]:
-    """The schema of a spec."""
-    (version,) = definition.definition()["spec"]["versions"]
-    spec: dict[str, Any] = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    return spec
 
 
 def leaves() -> set[str]:

@@ -50,6 +50,23 @@ def test_each_input_is_asked_once() -> None:
     ]
 
 
+def test_a_variable_of_opencode_is_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEAM_TOKEN", "t-1")
+    server: dict[str, Any] = {"type": "remote", "url": "http://a/mcp"}
+    server |= {"headers": {"A": "Bearer {env:TEAM_TOKEN}", "B": "${env:TEAM_TOKEN}", "C": "{x}"}}
+    (result,) = from_mcp_servers({"mcp": {"a": server}}).proxy.to_manifest()["spec"]["backends"]
+    values = {header["name"]: header["value"] for header in result["headers"]}
+    assert values == {"A": "Bearer t-1", "B": "t-1", "C": "{x}"}
+
+
+def test_an_unset_variable_and_a_file_of_opencode_are_refused() -> None:
+    with pytest.raises(ManifestError, match="environment variable NEVER_SET is not set"):
+        headers(A="Bearer {env:NEVER_SET}")
+    with pytest.raises(ManifestError, match=r"\{file:~/.token\} is the content of a file"):
+        headers(A="{file:~/.token}")
+    assert headers(A="{file:>10}") == {"A": "{file:>10}"}
+
+
 def test_an_input_without_an_entry_is_a_secret() -> None:
     asked: list[InputPrompt] = []
 

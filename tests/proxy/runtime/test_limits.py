@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from mcpproxy.proxy.call_limits import call_limits
 from mcpproxy.proxy.call_limits.instances.owner_store import OwnerStore
 from tests.proxy.runtime.crews import crews
 from tests.proxy.runtime.peer import Peer
@@ -143,6 +144,13 @@ async def test_a_denied_call_does_not_count_against_the_limit_of_its_caller() ->
         assert await _outcomes(client, 1) == [False]
 
 
+@pytest.fixture
+def briefly_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cancelled calls count as in flight for less time than 10 s."""
+    monkeypatch.setattr(call_limits, "CANCELLED_FOR", 0.3)
+
+
+@pytest.mark.usefixtures("briefly_held")
 async def test_a_slot_is_free_again_when_its_call_ends_in_any_way() -> None:
     async with limited({"inFlight": 1}) as (peer, proxy, http):
         client = await _session(proxy, http)
@@ -174,6 +182,7 @@ async def test_a_slot_is_free_again_when_its_call_ends_in_any_way() -> None:
         assert not limits.running
 
 
+@pytest.mark.usefixtures("briefly_held")
 async def test_a_modern_client_that_disconnects_frees_its_slot() -> None:
     async with limited({"inFlight": 1}) as (peer, proxy, http):
         client = Raw(proxy.url, http)

@@ -35,7 +35,7 @@ async def test_opening_a_connection_times_out(proxy: Any, stack: Any) -> None:
 
 async def test_opening_a_session_times_out(proxy: Any, stack: Any) -> None:
     hung = await stack.enter_async_context(silent())
-    timeouts = {"connect": "2s", "initialize": "120ms"}
+    timeouts = {"connect": "300ms", "initialize": "120ms"}
     running = await proxy({"name": "p", "url": hung, "timeouts": timeouts})
     async with Client(running.url, mode="legacy") as client:
         with pytest.raises(MCPError, match=r"no session was opened within 0\.12 s"):

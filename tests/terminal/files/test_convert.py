@@ -150,10 +150,11 @@ def test_folders_and_images_are_explained() -> None:
     text = render_conversion(convert_content(content, version="1.2.3"), "mcp.json")
     comments = [line for line in text.splitlines() if line.startswith("#")]
     for part in (
-        "files: mcpproxy/runtime has no npx",
-        "  FROM mcpproxy/runtime:1.2.3",
-        "npm install --global @x/files@1.2",
-        "pip install mcp-server-time",
+        "files: mcpproxy/runtime has no npx. Set spec.image to mcpproxy/runtime-node-uv:1.2.3,",
+        "  FROM mcpproxy/runtime-node-uv:1.2.3",
+        "RUN npm install --global @x/files@1.2",
+        "RUN uv tool install mcp-server-time",
+        "and command to mcp-server-time without the arguments of uvx.",
         "docker: pods cannot run docker. Deploy the image ghcr.io/x/y",
         "own: /home/me/server is a program of this machine",
         "script: args name a file of this machine, /home/me/server.py. Copy it to an image",
@@ -166,7 +167,7 @@ def test_folders_and_images_are_explained() -> None:
         "${workspaceFolder} is /workspace",
     ):
         assert any(part in line for line in comments), comments
-    assert not any("there:" in line or "package:" in line for line in comments)
+    assert not any(line.startswith(("# there:", "# package:")) for line in comments)
     backends = {backend.name: backend for backend in load(text).spec.backends}
     assert len(backends) == 10
     assert backends["near"].stdio is not None
@@ -186,6 +187,19 @@ async def test_next_steps_promise_no_more_than_is_true(tmp_path: Path) -> None:
     ended = await convert(tmp_path, content, "--image", "a b")
     assert (ended.code, ended.out) == (2, "")
     assert "--image: 'a b' is not the name of an image" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("command", "image"),
+    [("npx", "runtime-node"), ("uvx", "runtime-uv"), ("bunx", "runtime-node"), ("x", "runtime")],
+)
+def test_the_proposed_image_has_only_the_runners_that_the_servers_use(
+    command: str, image: str
+) -> None:
+    content = {"mcpServers": {"a": {"command": command, "args": ["server"]}}}
+    notes = convert_content(content, version="1.2.3").notes
+    assert any(f"FROM mcpproxy/{image}:1.2.3" in line for line in notes)
+    assert not any("apt-get" in line or "pip install" in line for line in notes)
 
 
 async def test_a_server_that_the_default_image_lacks_is_a_warning_of_validate(

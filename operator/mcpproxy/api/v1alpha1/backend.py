@@ -125,13 +125,13 @@ class BackendSession(Session):
 class CircuitBreaker(ApiModel):
     """Refusal of calls while the backend cannot be reached.
 
-    A refused call is not sent. Its error says so, and states when the proxy checks the backend
-    next. The first check or call that succeeds ends the refusals. Errors of tools, HTTP errors and
-    slow calls never cause refusals while checks of the backend succeed.
+    The proxy does not send a refused call. The error names the cause and the time of the next check
+    of the backend. The first check or call that succeeds ends the refusals. Errors of tools, HTTP
+    errors and slow calls never cause refusals while checks of the backend succeed.
     """
 
     mode: Literal["Enabled", "Disabled"] | None = None
-    """Enabled refuses calls at once after failures. Disabled lets each call run into its own
+    """Enabled refuses calls immediately after failures. Disabled lets each call run into its own
     timeouts. Default: Enabled."""
     failures: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Number of consecutive failures to open a connection or session after which calls are refused,
@@ -176,12 +176,12 @@ _AUTHORIZES_TWICE = (
 )
 _UNAUTHENTICATED_STDIO = "auth requires url or service and is not allowed with stdio"
 _NO_EXCHANGE_OVER_SSE = (
-    "auth.tokenExchange requires Streamable HTTP, because a session of transport sse cannot follow"
-    " the tokens of its caller; remove transport"
+    "auth.tokenExchange and auth.idJag require Streamable HTTP, because a session of transport sse"
+    " cannot follow the tokens of its caller; remove transport"
 )
 _OWN_TOKENS = (
     "has(self.auth) && (has(self.auth.clientCredentials) || has(self.auth.tokenExchange)"
-    " || has(self.auth.serviceAccount))"
+    " || has(self.auth.idJag) || has(self.auth.serviceAccount))"
 )
 _NOT_STDIO = (
     "headers, forwardHeaders and transport require url or service and are not allowed with stdio"
@@ -226,8 +226,8 @@ class BackendSpec(ApiModel):
                 _AUTHORIZES_TWICE,
             ),
             cel_validation(
-                "!has(self.auth) || !has(self.auth.tokenExchange) || !has(self.transport)"
-                " || self.transport != 'sse'",
+                "!has(self.auth) || !(has(self.auth.tokenExchange) || has(self.auth.idJag))"
+                " || !has(self.transport) || self.transport != 'sse'",
                 _NO_EXCHANGE_OVER_SSE,
             ),
         )
@@ -338,7 +338,7 @@ class BackendSpec(ApiModel):
     @property
     def is_called_for_callers(self) -> bool:
         """True if the backend is called on behalf of each caller."""
-        return self.auth is not None and self.auth.token_exchange is not None
+        return self.auth is not None and self.auth.is_for_callers
 
     @property
     def passes_credentials(self) -> bool:

@@ -9,7 +9,9 @@ from typing import Any, Final, Protocol
 
 from mcpproxy.api.manifest_errors import ManifestError
 
-VARIABLE: Final = re.compile(r"\$\{([^{}]*)\}")
+_VARIABLE: Final = re.compile(r"\$\{([^{}]*)\}|\{(env:[^{}]*|file:[A-Za-z~./][^{}]*)\}")
+"""`${...}`, and `{env:NAME}` and `{file:PATH}` as opencode writes them."""
+_FILE: Final = "file:"
 _NAME: Final = re.compile(r"(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 PREFIX: Final = "MCPPROXY_INPUT_"
 """Beginning of the names of environment variables that answer the prompts of a file."""
@@ -54,11 +56,12 @@ class LocalVariables:
         self._answers: dict[str, str] = {}
 
     def expand(self, text: str, field: str) -> str:
-        """Replace ${NAME}, ${env:NAME}, ${NAME:-default}, ${input:ID} and the folders of VS Code.
+        """Replace ${NAME}, ${env:NAME}, ${NAME:-default}, ${input:ID}, the folders of VS Code, and
+        {env:NAME} of opencode.
 
         Raise ManifestError.
         """
-        return VARIABLE.sub(lambda match: self._value(match[1], field), text)
+        return replace_variables(text, lambda variable: self._value(variable, field))
 
     def environment_variable(self, name: str, field: str) -> str:
         """Return the value of an environment variable. Raise ManifestError."""
@@ -98,11 +101,22 @@ class LocalVariables:
         )
 
 
+def replace_variables(text: str, value_of: Callable[[str], str]) -> str:
+    """Return a text with a value in place of each variable, whose name has no braces."""
+    return _VARIABLE.sub(lambda match: value_of(match[1] if match[2] is None else match[2]), text)
+
+
 def parse_variable(variable: str, field: str) -> tuple[str, str | None]:
     """Return the environment variable and the default of `NAME`, `env:NAME` or `NAME:-default`.
 
     Raise ManifestError.
     """
+    if variable.startswith(_FILE):
+        raise ManifestError(
+            f"{{{variable}}} is the content of a file, which mcpproxy does not read; put the"
+            " content in an environment variable and write {env:NAME}",
+            field,
+        )
     match = _NAME.fullmatch(variable)
     if match is None:
         raise ManifestError(

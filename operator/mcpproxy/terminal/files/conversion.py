@@ -24,7 +24,7 @@ from mcpproxy.terminal.files.deferred_variables import (
     require_values,
     show_variables,
 )
-from mcpproxy.terminal.files.images import explain_image, program_in_image
+from mcpproxy.terminal.files.images import choose_variant, explain_image, program_in_image
 from mcpproxy.terminal.files.secret_values import (
     is_secret,
     is_secret_value,
@@ -97,7 +97,9 @@ def convert_content(
         proxy = parse(manifest)
     except ManifestError as error:
         raise to_file_error(error, entries) from None
-    notes = [line for entry in entries for line in _notes(entry.backend, version, image)]
+    programs = [entry.backend["stdio"] for entry in entries if "stdio" in entry.backend]
+    variant = choose_variant(programs)
+    notes = [line for entry in entries for line in _notes(entry.backend, version, image, variant)]
     notes += [
         f"${{{folder}}} is {FOLDERS[folder]} in the manifest; mount it in the pods, or remove it"
         for folder in sorted(variables.folders)
@@ -105,7 +107,7 @@ def convert_content(
     return Conversion(proxy, manifest, secrets.name, secrets.entries, notes)
 
 
-def _notes(backend: dict[str, Any], version: str, image: str | None) -> Iterator[str]:
+def _notes(backend: dict[str, Any], version: str, image: str | None, variant: str) -> Iterator[str]:
     if "stdio" not in backend:
         return
     name, stdio = backend["name"], backend["stdio"]
@@ -115,7 +117,8 @@ def _notes(backend: dict[str, Any], version: str, image: str | None) -> Iterator
         yield "  The image must contain the modules that the server imports."
     args = [show_variables(arg) for arg in stdio.get("args", ())]
     shown = [arg for arg in args if not is_secret_value(arg)]
-    yield from explain_image(name, {**stdio, "command": command, "args": shown}, version, image)
+    shown_stdio = {**stdio, "command": command, "args": shown}
+    yield from explain_image(name, shown_stdio, version, image, variant)
 
 
 class _Secrets:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.proxy.config.mcp_json import find_servers
-from mcpproxy.proxy.config.variables import VARIABLE, parse_variable
+from mcpproxy.proxy.config.variables import parse_variable, replace_variables
 
 _BEGIN: Final = "\ue000"
 _END: Final = "\ue001"
@@ -27,7 +27,7 @@ class DeferredVariables:
 
     def expand(self, text: str, field: str) -> str:
         """Return the text with marks in place of variables. Raise ManifestError."""
-        return VARIABLE.sub(lambda match: self._mark(match[1], field), _MARKS.sub("", text))
+        return replace_variables(_MARKS.sub("", text), lambda name: self._mark(name, field))
 
     def environment_variable(self, name: str, field: str) -> str:
         """Return the mark of an environment variable."""

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 RUNTIME: Final = "mcpproxy/runtime"
@@ -15,6 +15,8 @@ _VENV: Final = re.compile(
 )
 _NODE: Final = frozenset({"npx", "node", "npm", "bunx", "bun", "pnpm", "yarn", "deno"})
 _PYTHON: Final = frozenset({"uvx", "uv", "pipx"})
+_IN_VARIANTS: Final = frozenset({"npx", "node", "npm", "uvx", "uv"})
+"""Programs of the variants of the runtime's image."""
 _RUNNERS: Final = frozenset({"npx", "bunx", "uvx", "pipx"})
 """Programs with the name of a package among their arguments, such as `chart.js`."""
 _CONTAINERS: Final = frozenset({"docker", "podman", "nerdctl"})
@@ -36,12 +38,24 @@ def program_in_image(command: str) -> str:
     return "python" if _VENV.fullmatch(command) else command
 
 
+def choose_variant(servers: Iterable[dict[str, Any]]) -> str:
+    """Return the image of the runtime with the package runners that these stdio servers use."""
+    programs = {_program(_unwrap(stdio["command"], stdio.get("args", ()))[0]) for stdio in servers}
+    node = "-node" if programs & _NODE else ""
+    return f"{RUNTIME}{node}{'-uv' if programs & _PYTHON else ''}"
+
+
 def explain_image(
-    name: str, stdio: dict[str, Any], version: str, image: str | None = None
+    name: str,
+    stdio: dict[str, Any],
+    version: str,
+    image: str | None = None,
+    variant: str | None = None,
 ) -> Iterator[str]:
     """Yield lines about the image for a stdio server; none if the runtime's image suffices.
 
-    `image` is the one that the reader has chosen.
+    `image` is the one that the reader has chosen. `variant` is that of all servers of the proxy,
+    which have one image.
     """
     args, cwd = stdio.get("args", ()), stdio.get("cwd")
     if image is not None:
@@ -50,10 +64,12 @@ def explain_image(
         return
     command, args = _unwrap(stdio["command"], args)
     if not _PRESENT.fullmatch(command):
-        yield from _about_program(name, command, args, version)
+        base = f"{variant or choose_variant([stdio])}:{version}"
+        yield from _about_program(name, command, args, base)
     for path in _paths(command, args):
         yield f"{name}: args name a file of this machine, {path}. Copy it to an image that is FROM"
-        yield f"  {RUNTIME}:{version}, set spec.image to that image, and write the path in it."
+        base = f"{variant or choose_variant([stdio])}:{version}"
+        yield f"  {base}, set spec.image to that image, and write the path in it."
     if cwd:
         yield f"{name}: cwd {cwd} must be a folder of the image; write one, or remove cwd."
 
@@ -65,11 +81,15 @@ def lacks(command: str, args: Sequence[str], cwd: str | None) -> list[str]:
     return [*programs, *_paths(command, args), *([cwd] if cwd else [])]
 
 
-def _about_program(name: str, command: str, args: Sequence[str], version: str) -> Iterator[str]:
+def _about_program(name: str, command: str, args: Sequence[str], base: str) -> Iterator[str]:
     program = _program(command)
     if program in _NODE or program in _PYTHON:
-        yield f"{name}: {RUNTIME} has no {program}. Set spec.image to an image like this:"
-        yield f"  FROM {RUNTIME}:{version}"
+        if program in _IN_VARIANTS:
+            yield f"{name}: {RUNTIME} has no {program}. Set spec.image to {base},"
+            yield "  which downloads the package when a pod starts, or to one that contains it:"
+        else:
+            yield f"{name}: {RUNTIME} has no {program}. Set spec.image to an image like this:"
+        yield f"  FROM {base}"
         yield "  USER root"
         yield from _node(args) if program in _NODE else _python(program, args)
     elif program in _CONTAINERS:
@@ -81,10 +101,10 @@ def _about_program(name: str, command: str, args: Sequence[str], version: str) -
         if program.startswith("python"):
             remedy = "to python if its modules are installed for that"
         yield f"{name}: {command} is a program of this machine. Set spec.image to an image with it"
-        yield f"  (FROM {RUNTIME}:{version}), and command {remedy}."
+        yield f"  (FROM {base}), and command {remedy}."
     else:
         yield f"{name}: {RUNTIME} has no {program}. Set spec.image to an image with it"
-        yield f"  (FROM {RUNTIME}:{version})."
+        yield f"  (FROM {base})."
 
 
 def _program(command: str) -> str:
@@ -114,19 +134,17 @@ def _paths(command: str, args: Sequence[str]) -> Iterator[str]:
 
 
 def _node(args: Sequence[str]) -> Iterator[str]:
-    yield "  RUN apt-get update && apt-get install -y --no-install-recommends nodejs npm"
     yield f"  RUN npm install --global {_package(args) or 'PACKAGE'}"
     yield "  USER 65532"
-    yield "  ENV npm_config_cache=/tmp/npm"
 
 
 def _python(program: str, args: Sequence[str]) -> Iterator[str]:
     package = _package(args) or "PACKAGE"
     script = re.split(r"[@=]", package)[0]
-    yield "  RUN python -m venv /opt/server"
-    yield f"  RUN /opt/server/bin/pip install {package}"
+    yield "  ENV UV_TOOL_DIR=/opt/tools UV_TOOL_BIN_DIR=/opt/uv/bin"
+    yield f"  RUN uv tool install {package}"
     yield "  USER 65532"
-    yield f"  and command to /opt/server/bin/{script} without the arguments of {program}."
+    yield f"  and command to {script} without the arguments of {program}."
 
 
 def _package(args: Sequence[str]) -> str | None:

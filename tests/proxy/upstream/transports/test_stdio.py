@@ -17,7 +17,7 @@ from mcpproxy.proxy.core.errors import ProcessExited, ProcessFailed, Unreachable
 from mcpproxy.proxy.core.exchange import ClientIdentity, NullContext
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
-from mcpproxy.proxy.upstream.processes.last_output import SHOWN
+from mcpproxy.proxy.upstream.processes.last_output import LOGGED, SHOWN
 from mcpproxy.proxy.upstream.transports import stdio
 from mcpproxy.proxy.upstream.transports.multiplexed import MultiplexedSession
 from mcpproxy.proxy.upstream.transports.session import TaskSet, UpstreamRequest
@@ -214,6 +214,39 @@ async def test_lines_of_stderr_beyond_the_limit_are_read_and_not_logged(
 def _within_one_second(rate: Any) -> bool:
     rate._count += 1
     return bool(rate._count <= rate._limit)
+
+
+async def test_the_last_lines_of_a_process_that_fails_are_logged_once_as_warnings(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    code = (
+        "import sys\nfor n in range(50): print('said', n, 'x' * 900, '\x1b[31m', file=sys.stderr)\n"
+        "sys.exit(1)"
+    )
+    channel = await _started(code)
+    for _ in range(2):
+        with pytest.raises(ProcessFailed):
+            await channel.receive()
+    await channel.close()
+    warnings = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == LOGGED
+    assert warnings[0].getMessage().startswith("backend b wrote before it exited: said 40 x")
+    assert all(len(record.getMessage()) < SHOWN + 60 for record in warnings)
+    assert "\x1b" not in caplog.text
+
+
+async def test_the_output_of_a_process_that_ends_with_its_input_is_not_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    channel = await _started("import sys; print('{}'); input(); print('said', file=sys.stderr)")
+    assert await channel.receive() == b"{}"
+    receiving = asyncio.ensure_future(channel.receive())
+    await channel.close()
+    with pytest.raises(ProcessFailed):
+        await receiving
+    assert "said" not in caplog.text
 
 
 async def test_control_characters_of_stderr_reach_neither_the_log_nor_an_error(

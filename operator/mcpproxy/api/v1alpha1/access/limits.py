@@ -59,7 +59,7 @@ class LimitRule(ApiModel):
     name: RuleName
     """Name of the rule, in errors, metrics and audit records."""
     per: Per | None = None
-    """Whose calls are counted together. Principal: those of one caller, across its sessions and
+    """Calls that are counted together. Principal: those of one caller, across its sessions and
     tokens; all anonymous callers together count as one. Proxy: those of all callers. Backend:
     those of all callers to one backend. Default: Principal."""
     tools: Patterns | None = None

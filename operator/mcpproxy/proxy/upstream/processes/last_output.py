@@ -13,6 +13,8 @@ from mcpproxy.proxy.protocol.tolerance import quote
 
 KEPT: Final = 32
 """Number of lines that are kept."""
+LOGGED: Final = 10
+"""Number of lines that are logged when the program fails."""
 SHOWN: Final = 200
 """Maximum characters of a line in an error message."""
 _FAULTS: Final = re.compile(
@@ -45,6 +47,10 @@ class LastOutput:
     def add_ignored(self, line: bytes) -> None:
         """Add a line of standard output that is not a message."""
         self._ignored = quote(line)
+
+    def latest(self) -> list[str]:
+        """Return the last lines of standard error, up to LOGGED, each up to SHOWN characters."""
+        return list(self._lines)[-LOGGED:]
 
     def explain_exit(self, code: int | None) -> str:
         """Return the message about the exit; `code` is None if it is unknown."""

@@ -51,6 +51,7 @@ class StdioChannel:
         self._lines = LineSplitter(MAX_LINE)
         self._lines_read = 0
         self._ignored = 0
+        self._is_expected_to_exit = False
         self._last_output = LastOutput()
         self._stderr = asyncio.create_task(self._read_stderr())
 
@@ -131,7 +132,19 @@ class StdioChannel:
     async def _exited(self) -> ProcessExited:
         # The last lines on stderr explain the exit.
         await asyncio.wait((self._stderr,), timeout=GRACE)
+        self._log_exit()
         return ProcessExited(self._last_output.explain_exit(self._process.returncode))
+
+    def _log_exit(self) -> None:
+        """Log the last lines on stderr once, if nobody asked the process to exit.
+
+        At level debug they are in the log already.
+        """
+        if self._is_expected_to_exit or log.isEnabledFor(logging.DEBUG):
+            return
+        self._is_expected_to_exit = True
+        for text in self._last_output.latest():
+            log.warning("backend %s wrote before it exited: %s", self._name, text)
 
     async def _read_stderr(self) -> None:
         assert self._process.stderr is not None
@@ -162,6 +175,7 @@ class StdioChannel:
     async def close(self) -> None:
         # Close stdin, then SIGTERM, then SIGKILL to the whole process group.
         process = self._process
+        self._is_expected_to_exit = True
         self._stdin.close()
         try:
             for signal_number in (signal.SIGTERM, signal.SIGKILL):
