@@ -16,7 +16,14 @@ _LIFE: Final = {
     "all MiB": 1,
 }
 """Figures of a life, and their decimals."""
-_TOKENS: Final = {"first p50": 2, "again p50": 2, "added p50": 2, "tokens MiB": 1}
+_TOKENS: Final = {
+    "first p50": 2,
+    "again p50": 2,
+    "added p50": 2,
+    "tokens": 0,
+    "tokens MiB": 1,
+    "one more KiB": 2,
+}
 """Figures of tokens, and their decimals."""
 
 

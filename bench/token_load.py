@@ -33,10 +33,11 @@ class Tokens(msgspec.Struct, tag="tokens", frozen=True):
 
 
 async def measure_tokens(plan: Tokens) -> Figures:
-    """The median time of the first and of the second call with a token, in milliseconds."""
+    """The median time of the first and of the second call with a token, in milliseconds, and the
+    memory of all tokens, and of one more when the caches of recent clients are full."""
     tokens = plan.read_tokens()
     connection = await client.connect(plan.url)
-    checker, errors = Checker("echo", 0), 0
+    checker, errors, occupied_by_half = Checker("echo", 0), 0, 0
     try:
         # The caches of everything but tokens are warm.
         for number in range(50):
@@ -45,7 +46,11 @@ async def measure_tokens(plan: Tokens) -> Figures:
         before = resident(plan.pid)
         first: list[float] = []
         again: list[float] = []
+        half = len(tokens) // 2
         for number, token in enumerate(tokens[1:]):
+            if number == half:
+                await asyncio.sleep(SETTLE)
+                occupied_by_half = resident(plan.pid) - before
             for times in (first, again):
                 seconds, right = await _timed(connection, plan, token, number, checker)
                 times.append(seconds * 1000)
@@ -58,7 +63,9 @@ async def measure_tokens(plan: Tokens) -> Figures:
         "first p50": statistics.median(first),
         "again p50": statistics.median(again),
         "added p50": statistics.median(first) - statistics.median(again),
+        "tokens": len(first),
         "tokens MiB": occupied / 2**20,
+        "one more KiB": (occupied - occupied_by_half) / (len(first) - half) / 2**10,
     }
     return Figures(values, errors, "wrong replies" if errors else "")
 

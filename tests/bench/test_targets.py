@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from bench import peers
-from bench.cases import CASES, LIMITS, QUICK, SLOW, Case, Row, quick
+from bench.cases import ACCESS_TOKENS, CASES, LIMITS, QUICK, SLOW, Case, Row, quick
 from bench.processes import Processes
+from bench.report import table
 from bench.run import Bench
 from bench.stub import Behaviour
 from bench.targets import START, Targets, manifest, nginx_config
@@ -102,6 +103,24 @@ async def test_the_life_case_measures_the_start_and_memory(tmp_path: Path) -> No
     assert {"start s", "idle MiB", "session KiB", "stream KiB", "all MiB"} == set(
         result.figures.values
     )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+async def test_the_case_of_tokens_states_their_number_and_the_memory_of_each(
+    tmp_path: Path,
+) -> None:
+    effort = replace(QUICK, tokens=120)
+    async with Processes(tmp_path) as processes:
+        bench = Bench(processes, Targets(processes, {}, tmp_path), effort, BytesIO())
+        (result,) = await bench.run(ACCESS_TOKENS)
+    assert bench.errors == []
+    figures = result.figures.values
+    assert figures["tokens"] == 120
+    assert 0 < figures["tokens MiB"] < 5
+    assert 0 <= figures["one more KiB"] * 60 / 1024 <= figures["tokens MiB"]
+    line = table(ACCESS_TOKENS, [result]).splitlines()[-1]
+    assert [cell.strip() for cell in line.split("|")][5] == "120"
 
 
 @pytest.mark.timeout(60)

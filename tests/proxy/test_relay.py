@@ -19,10 +19,10 @@ MOST: Final = {
     "isolated-json": 51,
     "legacy-to-modern": 49,
     "modern-to-legacy": 48,
-    "access-json": 50,
-    "access-modern-json": 54,
-    "limited-json": 52,
-    "limited-exchanged-json": 61,
+    "access-json": 44,
+    "access-modern-json": 48,
+    "limited-json": 50,
+    "limited-exchanged-json": 57,
 }
 """Functions of the runtime that run during one call. The numbers may fall, not rise."""
 

@@ -160,8 +160,8 @@ async def test_names_that_clients_invent_take_bounded_room() -> None:
     for number in range(3 * KEPT):
         await admitted(limits, target=f"p_{number}")
     await admitted(limits, target="p_" + "x" * 100_000)
-    assert len(limits.rules._counted) <= KEPT
-    assert sum(len(name) for _, name, *_ in limits.rules._counted) < KEPT * 20
+    assert len(limits.rules.known) <= KEPT
+    assert sum(len(name) for _, name, *_ in limits.rules.known) < KEPT * 20
 
 
 async def test_a_rule_that_matches_no_tool_is_named() -> None:

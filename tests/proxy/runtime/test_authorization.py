@@ -6,8 +6,13 @@ from typing import Any
 
 import httpx2
 import pytest
+from msgspec import Raw
 
+from mcpproxy.proxy.core.access import AccessDenied
 from mcpproxy.proxy.core.identity import Identity
+from mcpproxy.proxy.protocol.jsonrpc import RpcError
+from mcpproxy.proxy.protocol.kinds import TOOLS
+from tests.proxy.authorization.stage import put
 from tests.proxy.runtime.authorized import ALICE, BOB, DEV, EVERYTHING, OPS, READ, worlds
 from tests.proxy.runtime.callers import (
     AUTHENTICATION,
@@ -320,6 +325,23 @@ async def test_list_changes_are_announced_to_those_who_see_them() -> None:
         await eventually(lambda: _async(told["alice"]), "the change to be announced")
         assert set(told["alice"]) == {"notifications/tools/list_changed"}
         assert told["bob"] == []
+
+
+async def test_a_call_that_was_allowed_is_decided_again_for_others_and_after_a_change() -> None:
+    reads = {"tools": ["a_get_a"], "annotations": {"readOnly": True}}
+    async with worlds(rule("dev", DEV, reads), rule("ops", OPS, {"tools": ["b_*"]})) as world:
+        gateway = world.proxy.runtime.gateway
+        routing, call = gateway.routing, ("tools/call", {"name": Raw(b'"a_get_a"')})
+        alice, bob = (routing.restrict(_client_of(identity)) for identity in (ALICE, BOB))
+        put(gateway.catalog, "a", TOOLS, ["get_a"], {"get_a": {"readOnlyHint": True}})
+        assert routing.route(*call, alice) is routing.route(*call, alice)
+        with pytest.raises(AccessDenied):
+            routing.route(*call, bob)
+        with pytest.raises(RpcError, match="name"):
+            routing.route(call[0], {**call[1], "Name": Raw(b'"b_set_b"')}, alice)
+        put(gateway.catalog, "a", TOOLS, ["get_a"], {"get_a": {"readOnlyHint": False}})
+        with pytest.raises(AccessDenied):
+            routing.route(*call, alice)
 
 
 def _client_of(identity: Identity) -> Any:

@@ -44,8 +44,10 @@ class AuditLog:
         self._queue: RecordQueue[Entry] = RecordQueue(
             deliver, encoder.encode, capacity, pause=pause
         )
-        self._put = self._queue.put
-        self._now = now
+        self.put = self._queue.put
+        """Queue an entry whose record has about a size in bytes. A required one, the third
+        argument, is never dropped."""
+        self.now = now
         self.records_arguments = encoder.keeps_arguments
         """True if records have the arguments of calls or their digest."""
         self._middle = b'","logger":"%b","proxy":%b,"event":"' % (
@@ -85,36 +87,17 @@ class AuditLog:
 
         `caller` and `subject` are the results of `encode_caller` and `encode_subject`.
         """
-        # Senders without valid credentials must not make the queue grow.
-        self.record_described(
-            self.describe(event, caller, subject),
-            encode_decision(outcome.decision, outcome.outcome, outcome.network),
-            *(outcome.seconds, outcome.response_bytes, arguments, trace_parent),
-            required=self.refuses and event != "authentication",
-        )
-
-    def record_described(
-        self,
-        description: bytes,
-        decision: bytes,
-        seconds: float | None,
-        size: int | None,
-        arguments: Raw | None,
-        trace_parent: str,
-        *,
-        required: bool,
-    ) -> None:
-        """Queue the record of an event with the results of `describe` and `encode_decision`.
-
-        A required record is never dropped.
-        """
+        description = self.describe(event, caller, subject)
+        decision = encode_decision(outcome.decision, outcome.outcome, outcome.network)
+        seconds, size = outcome.seconds, outcome.response_bytes
         kept, length = None, FIXED + len(description)
         if arguments is not None and self.records_arguments:
             # A copy: they may be a part of a large request, which would stay in memory.
             kept = arguments.copy()
             length += len(kept)
-        entry = (self._now(), description, decision, seconds, size, kept, trace_parent)
-        self._put(entry, length, required)
+        entry = (self.now(), description, decision, seconds, size, kept, trace_parent)
+        # Senders without valid credentials must not make the queue grow.
+        self.put(entry, length, self.refuses and event != "authentication")
 
     async def close(self) -> None:
         """Write the remaining records, for a bounded time."""

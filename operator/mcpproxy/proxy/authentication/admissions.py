@@ -24,17 +24,17 @@ class _Unrevoked:
 class Admission:
     """An identity, and how long it may be used without another verification."""
 
-    __slots__ = ("_proof", "_until", "identity")
+    __slots__ = ("identity", "proof", "until")
 
     def __init__(self, identity: Identity, until: float, proof: Proof) -> None:
         """`until` is in seconds since the epoch."""
         self.identity = identity
-        self._until = until
-        self._proof = proof
+        self.until = until
+        self.proof = proof
 
     def is_valid(self, now: float) -> bool:
         """Return True if the identity need not be verified again."""
-        return now < self._until and not self._proof.revoked
+        return now < self.until and not self.proof.revoked
 
 
 ANONYMOUS_ADMISSION: Final = Admission(ANONYMOUS, float("inf"), _Unrevoked())

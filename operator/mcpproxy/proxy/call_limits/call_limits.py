@@ -162,7 +162,10 @@ class CallLimits:
         self, request: CountedRequest, backend: str, client: ClientIdentity
     ) -> CallPermit | None:
         """Admit a call, or return None if that takes waiting. Raise CallLimitExceeded."""
-        counted = self.rules.counting(request.method, request.target, backend, client)
+        # As `counting`, but without a call.
+        counted = self.rules.known.get((request.method, request.target, backend, client.user))
+        if counted is None:
+            counted = self.rules.counting(request.method, request.target, backend, client)
         if not counted:
             return self._free
         admission = self._occupy_at_once(counted, backend, client)

@@ -70,13 +70,14 @@ class RuleSet:
 
     def __init__(self, rules: "Iterable[LimitRule]") -> None:
         self.rules = tuple(map(CompiledRule, rules))
-        self._counted: dict[tuple[str, str, str, str], CountedBy] = {}
+        self.known: dict[tuple[str, str, str, str], CountedBy] = {}
+        """Results of `counting` by method, name, backend and user."""
 
     def counting(self, method: str, name: str, backend: str, client: ClientIdentity) -> CountedBy:
         """Return the rules that count a client's request about a component of a backend, each with
         what the request is counted together with."""
         key = method, name, backend, client.user
-        counted = self._counted.get(key)
+        counted = self.known.get(key)
         if counted is None:
             counted = tuple(
                 (rule, rule.key(backend, client))
@@ -84,9 +85,9 @@ class RuleSet:
                 if rule.covers(method, name)
             )
             if len(name) <= MAX_NAME and len(method) <= MAX_NAME:
-                if len(self._counted) >= KEPT:
-                    self._counted.clear()
-                self._counted[key] = counted
+                if len(self.known) >= KEPT:
+                    self.known.clear()
+                self.known[key] = counted
         return counted
 
     def unused(self, tools: Iterable[str]) -> list[str]:

@@ -67,6 +67,8 @@ class ClientIdentity:
     """The verified identity of the caller; anonymous without `spec.authentication`."""
     access: Access | None = field(default=None, compare=False, repr=False)
     """Permission to list and use components; None without `spec.authorization`."""
+    user: str = field(init=False, compare=False, repr=False)
+    """The principal, regardless of the OAuth client that acts for it."""
     modern: bool = field(init=False, compare=False, repr=False)
     """True if the revision has neither sessions nor server requests."""
     kind: tuple[str | bytes | None, ...] = field(init=False, compare=False, repr=False)
@@ -76,6 +78,8 @@ class ClientIdentity:
 
     def __post_init__(self) -> None:
         # Computed once, because every call reads them.
+        user = self.identity.user if self.identity.client else self.principal
+        object.__setattr__(self, "user", user)
         object.__setattr__(self, "modern", is_modern(self.revision))
         kind = (self.principal, self.revision, None, self.capabilities, self.info)
         object.__setattr__(self, "kind", kind)
@@ -85,11 +89,6 @@ class ClientIdentity:
     def rules(self) -> str:
         """Digest of the rules of access that apply to the client; empty if there are none."""
         return "" if self.access is None else self.access.digest
-
-    @property
-    def user(self) -> str:
-        """The principal, regardless of the OAuth client that acts for it."""
-        return self.identity.user if self.identity.client else self.principal
 
     @property
     def holder(self) -> tuple[str, str]:

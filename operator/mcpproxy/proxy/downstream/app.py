@@ -157,7 +157,7 @@ class Endpoint:
         context: RequestContext = head.context
         version = head.headers.get(h.PROTOCOL_VERSION)
         if head.method != "POST" or not context.carries_message:
-            handler: RequestHandler = _needs_task
+            handler: RequestHandler = needs_task
         elif version is None or version in _LEGACY:
             handler = self._legacy.at_once
         else:
@@ -261,6 +261,6 @@ def _with_headers(handler: RequestHandler, shared: HeaderFields) -> RequestHandl
     return answer
 
 
-def _needs_task(inbound: Request, reply: ResponseWriter) -> bool:
+def needs_task(inbound: Request, reply: ResponseWriter) -> bool:
     """Handle requests that can't be answered without a task."""
     return False

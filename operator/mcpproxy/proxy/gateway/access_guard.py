@@ -115,6 +115,12 @@ class AccessGuard:
         error = unknown_component_error(route.kind, route.name)
         raise AccessDenied.like(error, client, route.backend.name)
 
+    def allows_all(self, route: Route, access: Access) -> bool:
+        """Return True if clients with this access may send all requests about a component, until
+        the catalog changes."""
+        verdict = access.judge(route.kind, route.backend.name, route.name)
+        return verdict.allowed and not route.aliases
+
     def _check_aliases(
         self,
         route: Route,

@@ -5,7 +5,7 @@ from typing import Final, Protocol
 
 from msgspec import DecodeError, Raw
 
-from mcpproxy.proxy.audit.audit_log import AuditLog
+from mcpproxy.proxy.audit.audit_log import FIXED, AuditLog
 from mcpproxy.proxy.audit.record import (
     RequestOutcome,
     Subject,
@@ -97,16 +97,16 @@ class AuditedRequests:
         known = self._described.get((request.method, backend, request.target, id(client)))
         if known is None or known[0] is not client:
             known = self._describe(request, backend, client)
-        params = request.params or {}
-        self.log.record_described(
-            known[1],
-            _decision(error) if error else _OK,
-            seconds,
-            size,
-            params.get("arguments"),
-            _trace_parent(params) if "_meta" in params else "",
-            required=self.log.refuses,
-        )
+        log, params, description = self.log, request.params or {}, known[1]
+        decision = _decision(error) if error else _OK
+        trace_parent = _trace_parent(params) if "_meta" in params else ""
+        arguments, length = None, FIXED + len(description)
+        # As `AuditLog.record`, but without another call for each request.
+        if log.records_arguments and "arguments" in params:
+            arguments = params["arguments"].copy()
+            length += len(arguments)
+        entry = log.now(), description, decision, seconds, size, arguments, trace_parent
+        log.put(entry, length, log.refuses)
 
     def record_refusal(self, error: RpcError, request: Message) -> None:
         """Record the response to a request if it is that `spec.authorization` denies it, or that
@@ -223,6 +223,7 @@ def _name_in(method: str, params: Message) -> str:
 
 def _trace_parent(params: Message) -> str:
     meta: Raw | bytes | None = params.get("_meta")
-    if meta is None or _TRACE not in bytes(meta):
+    # `in` takes longer than `find`.
+    if meta is None or bytes(meta).find(_TRACE) < 0:
         return ""
     return jsonrpc.decode_str(jsonrpc.decode_object(meta).get("traceparent")) or ""

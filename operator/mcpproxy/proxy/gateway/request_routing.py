@@ -4,22 +4,25 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from msgspec import DecodeError
+
 from mcpproxy.proxy.core.access import Access
 from mcpproxy.proxy.core.catalog.extensions import DOWNSTREAM_METHODS
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.core.reports import RulesReport
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
-from mcpproxy.proxy.core.translation.request_names import COMPLETE, ROUTED
+from mcpproxy.proxy.core.translation.request_names import COMPLETE, KNOWN_PARAMS, ROUTED
 from mcpproxy.proxy.gateway.aggregate import Aggregate
 from mcpproxy.proxy.gateway.extension_lists import ExtensionLists
 from mcpproxy.proxy.gateway.routing.route_finder import Route, RouteFinder, Visibility
 from mcpproxy.proxy.gateway.routing.router import (
+    MAX_ROUTES,
     Router,
     extra_fields_of,
     upstream_request_of,
 )
 from mcpproxy.proxy.protocol import jsonrpc
-from mcpproxy.proxy.protocol.jsonrpc import METHOD_NOT_FOUND, Message, RpcError
+from mcpproxy.proxy.protocol.jsonrpc import METHOD_NOT_FOUND, Message, RpcError, decode_any
 from mcpproxy.proxy.results.result_limit import READ_RESOURCE
 from mcpproxy.proxy.upstream.backend import Backend
 from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
@@ -75,6 +78,10 @@ class RequestRouting:
 
         Raise RpcError, also if the client may not send it.
         """
+        self._allowed: dict[tuple[str, str, bytes], Route] = {}
+        """Routes that all clients with the same rules may use without a condition, by the digest of
+        the rules, the method and the name, for one catalog."""
+        self._version = -1
         self.lists = ExtensionLists(backends, self._finder, sealer, restricts=restricts)
         modes = {backend.settings.session_mode for backend in backends.values()}
         self.holds_state = "PerClient" in modes
@@ -135,14 +142,42 @@ class RequestRouting:
         self, method: str, params: Message, client: ClientIdentity | None = None
     ) -> Route:
         if self._recording is not None and "arguments" in params:
-            self._recording.check_arguments(params["arguments"], client)
-        guard = self._guard
-        if guard is None:
+            try:
+                # As `check_arguments`, but without a call for each request.
+                decode_any(params["arguments"])
+            except (DecodeError, RecursionError):
+                self._recording.check_arguments(params["arguments"], client)
+        if self._guard is None:
             return self._router.route(method, params, client, None)
-        # As `access_of`, but without a call for each request.
-        access = (client and client.access) or guard.access_of(client)
+        if self._version != self._catalog.version:
+            self._version = self._catalog.version
+            self._allowed.clear()
+        access = None if client is None else client.access
+        if access is not None and method in ROUTED and params.keys() <= KNOWN_PARAMS:
+            raw = params.get(ROUTED[method][0])
+            if raw is not None:
+                key = access.digest, method, bytes(raw)
+                return self._allowed.get(key) or self._route_guarded(method, params, client, key)
+        return self._route_guarded(method, params, client)
+
+    def _route_guarded(
+        self,
+        method: str,
+        params: Message,
+        client: ClientIdentity | None,
+        key: tuple[str, str, bytes] | None = None,
+    ) -> Route:
+        """Return a route that the client may use, and keep it by `key` if that is always so."""
+        guard = self._guard
+        assert guard is not None
+        access = guard.access_of(client)
         route = self._router.route(method, params, client, access)
         guard.check(route, method, params, client, access)
+        is_kept = key is not None and self._router.keeps(key[1:], route)
+        if key is not None and is_kept and guard.allows_all(route, access):
+            if len(self._allowed) >= MAX_ROUTES:
+                self._allowed.clear()
+            self._allowed[key] = route
         return route
 
     async def decide_route(

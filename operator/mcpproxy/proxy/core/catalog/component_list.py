@@ -78,7 +78,8 @@ def parse_component_list(
                 continue
             name = selection.displayed_name(original)
             displayed = names.uri_to_downstream(name) if kind.by_uri else names.to_downstream(name)
-            linked = to_downstream_item(item, names) if may_name_component(bytes(raw)) else None
+            is_linked = may_name_component(bytes(raw), names)
+            linked = to_downstream_item(item, names) if is_linked else None
             if displayed != original or original in selection.texts or linked is not None:
                 item[kind.key] = jsonrpc.encode_raw(displayed)
                 if linked is not None:

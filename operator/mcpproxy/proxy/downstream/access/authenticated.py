@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mcpproxy.proxy.core.access import InsufficientScope
 from mcpproxy.proxy.core.identity import ANONYMOUS
 from mcpproxy.proxy.downstream.access.principals import AUTHORIZATION
-from mcpproxy.proxy.downstream.app import Endpoint, misdirected
+from mcpproxy.proxy.downstream.app import Endpoint, misdirected, needs_task
 from mcpproxy.proxy.downstream.landing import is_browser_visit, show_sign_in
 from mcpproxy.proxy.downstream.request_context import RequestContext, RequestHandler
 from mcpproxy.proxy.http1.errors import HttpError
@@ -116,12 +116,14 @@ class AuthenticatedEndpoint(Endpoint):
         return self._authenticator.admit(head, network)
 
     def guarded(self, handler: RequestHandler, context: RequestContext) -> RequestHandler:
+        if context.admission is None:
+            return needs_task
         admission, now = context.admission, self._authenticator.now
+        until, proof = admission.until, admission.proof
 
         def answer(inbound: Request, reply: ResponseWriter) -> bool:
-            if admission is not None and admission.is_valid(now()):
-                return handler(inbound, reply)
-            return False
+            # As `is_valid`, but without a call for each request.
+            return now() < until and not proof.revoked and handler(inbound, reply)
 
         return answer
 

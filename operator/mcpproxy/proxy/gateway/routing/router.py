@@ -86,6 +86,11 @@ class Router:
                 self._routes[key] = route
         return route
 
+    def keeps(self, key: tuple[str, bytes], route: Route) -> bool:
+        """Return True if a route is that of all requests with the same key, until the catalog
+        changes: the method, and the name or URI as JSON."""
+        return self._routes.get(key) is route
+
 
 def upstream_request_of(
     request_id: Raw, method: str, params: Message, route: Route, extra: Message | None = None
@@ -135,7 +140,7 @@ def map_response_bytes(
         body = jsonrpc.response(request.id, parsed.result)
     # As `names.change`, but without a call.
     changes = names.prefix or names.tasks.sealer is not None
-    return None if changes and may_name_component(body) else body
+    return None if changes and may_name_component(body, names) else body
 
 
 def map_response(

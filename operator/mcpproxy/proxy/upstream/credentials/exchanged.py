@@ -82,9 +82,18 @@ class _Caller:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.tokens: dict[bytes, CallerToken] = {}
+        """Tokens by their claims, the one that was used last at the end."""
+        self.latest: CallerToken | None = None
+        """The token that was used last."""
         self.pace = SharedRate(EXCHANGES.value, BURST, clock)
         self.known: dict[str, bytes] = {}
         """Digests of the claims of the latest tokens."""
+
+    def use(self, token: CallerToken, claims: bytes) -> CallerToken:
+        """Make a token the one that was used last, and return it."""
+        self.tokens.pop(claims, None)
+        self.tokens[claims] = self.latest = token
+        return token
 
     def claims_of(self, identity: Identity) -> bytes:
         """Return a digest of the claims of a token that decide what it permits."""
@@ -129,6 +138,8 @@ class ExchangedTokens:
         self._clock = clock
         self._callers: dict[str, _Caller] = {}
         self._shares: FairShares[str] = FairShares(CALLERS.value)
+        self._latest = ""
+        """The principal that was served last."""
 
     def of(self, client: ClientIdentity) -> BackendCredentials:
         """Return the credentials of a caller, or the proxy's own for a request of no caller."""
@@ -140,16 +151,20 @@ class ExchangedTokens:
         caller = self._callers.get(principal)
         if caller is None:
             caller = self._add(principal, client.network)
-        else:
+        elif principal != self._latest:
             self._shares.touch(principal)
-        claims = caller.known.get(identity.token) or caller.claims_of(identity)
-        token = caller.tokens.pop(claims, None)
+        self._latest = principal
+        token = caller.latest
+        if token is not None and token.subject is identity:
+            # Most requests have the token of the request before.
+            return token
+        claims = caller.claims_of(identity)
+        token = caller.tokens.get(claims)
         if token is None:
-            token = self._add_token(caller, identity)
+            token = self._create_token(caller, identity)
         elif token.subject is not identity:
             token.use(identity)
-        caller.tokens[claims] = token
-        return token
+        return caller.use(token, claims)
 
     def _add(self, principal: str, network: str) -> _Caller:
         if self._shares.is_full:
@@ -162,7 +177,7 @@ class ExchangedTokens:
         caller = self._callers[principal] = _Caller(self._clock)
         return caller
 
-    def _add_token(self, caller: _Caller, identity: Identity) -> CallerToken:
+    def _create_token(self, caller: _Caller, identity: Identity) -> CallerToken:
         if len(caller.tokens) >= TOKENS_OF_CALLER.value:
             TOKENS_OF_CALLER.record()
             del caller.tokens[next(iter(caller.tokens))]
