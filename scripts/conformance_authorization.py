@@ -43,6 +43,7 @@ _BOTH: Final[dict[str, frozenset[str]]] = {
 EXPECTED: Final[dict[tuple[str, str], frozenset[str]]] = {
     (EXTENSION, "client-credentials-basic"): _NOTHING,
     (EXTENSION, "client-credentials-jwt"): _NOTHING,
+    (EXTENSION, "enterprise-managed-authorization"): _NOTHING,
     **{(REVISIONS[0], name): checks for name, checks in _BOTH.items()},
     **{(REVISIONS[1], name): checks for name, checks in _BOTH.items()},
     (REVISIONS[1], "scope-step-up"): _STEP_UP | {"sep-2350-scope-union-on-reauth"},

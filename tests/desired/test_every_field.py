@@ -29,6 +29,8 @@ WITHOUT_CHILD = {
     ".backends[].auth.clientCredentials.insecureHttp",
     ".backends[].auth.tokenExchange.insecureHttp",
     ".backends[].auth.tokenExchange.actor.client",
+    ".backends[].auth.idJag.insecureHttp",
+    ".backends[].auth.idJag.identityProvider.insecureHttp",
     ".authorization.rules[].who.any",
 }
 """The first keeps the operator from bringing about what the others ask for; with the next two it

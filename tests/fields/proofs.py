@@ -70,6 +70,33 @@ def _client_proofs(kind: str) -> dict[str, str]:
     return {f".backends[].auth.{kind}.{field}": test for field, test in proofs.items()}
 
 
+_JAG: Final = f"{_RUNTIME}/test_id_jag_fields.py"
+_JAG_CLIENT: Final = f"{_JAG}::test_a_client_is_known_at_the_named_server_by_its_secret"
+_JAG_TARGET: Final = f"{_JAG}::test_both_requests_have_the_target_of_the_spec"
+_JAG_KEY: Final = f"{_JAG}::test_an_assertion_at_each_server_is_signed_with_its_key_and_names_it"
+_JAG_URL: Final = f"{_JAG}::test_the_token_url_of_each_server_needs_no_metadata"
+_JAG_CA: Final = f"{_JAG}::test_authorities_of_each_server_may_lie_in_a_secret_or_a_config_map"
+
+
+def _id_jag_proofs() -> dict[str, str]:
+    """Return the proofs of the fields of `idJag`, for its two servers."""
+    proofs = {f"idJag.{field}": _JAG_TARGET for field in ("scopes", "audience", "resource")}
+    for side in ("idJag", "idJag.identityProvider"):
+        proofs |= {
+            f"{side}.{field}": f"{_JAG_URL}[{side}]" for field in ("tokenUrl", "insecureHttp")
+        }
+        proofs |= {
+            f"{side}.{field}": f"{_JAG_CLIENT}[secret-{side}]" for field in ("issuer", "clientId")
+        }
+        proofs[f"{side}.keyId"] = f"{_JAG_KEY}[secret-{side}]"
+        sources = {"clientSecretFrom": _JAG_CLIENT, "privateKeyFrom": _JAG_KEY, "caFrom": _JAG_CA}
+        for field, test in sources.items():
+            for reference, source in (("secretKeyRef", "secret"), ("configMapKeyRef", "configmap")):
+                for part in ("name", "key"):
+                    proofs[f"{side}.{field}.{reference}.{part}"] = f"{test}[{source}-{side}]"
+    return {f".backends[].auth.{field}": test for field, test in proofs.items()}
+
+
 _AUTHZ: Final = f"{_RUNTIME}/test_authorization.py"
 _LIMITS: Final = f"{_RUNTIME}/test_limit_fields.py"
 _STORE_TLS: Final = f"{_LIMITS}::test_the_store_has_a_certificate_of_the_authority"
@@ -187,6 +214,10 @@ PROOFS: Final[dict[str, str]] = {
     ),
     **_client_proofs("clientCredentials"),
     **_client_proofs("tokenExchange"),
+    **_id_jag_proofs(),
+    ".backends[].auth.idJag.identityProvider.subjectTokenType": (
+        f"{_JAG}::test_the_type_of_the_tokens_of_callers_is_the_one_of_the_spec"
+    ),
     ".backends[].name": f"{_REACH}::test_components_have_the_name_of_their_backend_or_its_prefix",
     ".backends[].url": f"{_REACH}::test_the_backend_is_the_server_at_its_url",
     ".backends[].service.name": _SERVICE,

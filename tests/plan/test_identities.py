@@ -35,6 +35,20 @@ ISSUER = "https://login.example.com"
             f"on behalf of each caller, by client mcpproxy of {ISSUER}/token",
         ),
         (
+            {
+                "auth": {
+                    "idJag": {
+                        **CLIENT,
+                        "identityProvider": {**CLIENT, "clientId": "gate", "issuer": ISSUER},
+                    }
+                }
+            },
+            (
+                f"on behalf of each caller, by an ID-JAG for client gate of {ISSUER},"
+                " by client mcpproxy of the server that the backend names"
+            ),
+        ),
+        (
             {"auth": {"serviceAccount": {"audience": "stock"}}},
             "with a token of the pods' ServiceAccount for stock",
         ),
@@ -44,5 +58,7 @@ def test_a_plan_says_as_whom_a_backend_is_called(fields: dict[str, Any], words: 
     spec: dict[str, Any] = {"backends": [a_backend(**fields)]}
     if "tokenExchange" in fields.get("auth", {}):
         spec["authentication"] = {"serviceAccounts": {"audience": "tools"}}
+    if "idJag" in fields.get("auth", {}):
+        spec["authentication"] = {"jwt": [{"issuer": ISSUER, "audiences": ["tools"]}]}
     (backend,) = manifest.parse(a_manifest(**spec)).spec.backends
     assert describe_identity(backend) == words

@@ -1,5 +1,6 @@
 """The difference to a proxy of a cluster, with a program in the place of kubectl."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ class Kubectl:
     def does(self, script: str) -> None:
         """Set the script of the fake kubectl, which records its arguments and its end."""
         program = self.directory / "kubectl"
-        program.write_text(f'#!/bin/sh\necho "$@" > "{self.directory}/called"\n{script}\n')
+        read = f'case "$*" in *"get mcpproxies"*) exec cat "{self.directory}/stored";; esac'
+        record = f'echo "$@" > "{self.directory}/called"'
+        program.write_text(f"#!/bin/sh\n{read}\n{record}\n{script}\n")
         program.chmod(0o755)
 
     def forwards(self, url: str) -> None:
@@ -36,6 +39,10 @@ class Kubectl:
             f"echo 'Forwarding from {place} -> 8080'\n"
             "while :; do sleep 0.1 & wait $!; done"
         )
+
+    def stores(self, spec: dict[str, Any]) -> None:
+        """Have the API server return this spec; until then, nothing can be read there."""
+        (self.directory / "stored").write_text(json.dumps({"spec": spec}))
 
     @property
     def called(self) -> str:
@@ -72,6 +79,28 @@ async def test_the_proxy_of_a_cluster_is_reached_and_compared_with(
     assert changed.code == 2
     tools = changed.plan["differences"]["tools"]
     assert ("q_echo" in tools["added"], "p_echo" in tools["removed"]) == (True, True)
+
+
+async def test_the_limits_of_a_cluster_are_those_of_its_mcpproxy(
+    tmp_path: Path, peer: Any, proxy: Any, kubectl: Kubectl
+) -> None:
+    _, url = await peer("p")
+    running = await proxy({"name": "p", "url": url})
+    kubectl.forwards(running.url)
+    rule = {"name": "fast", "calls": 60, "window": "1m"}
+    backend, limits = {"name": "p", "url": url}, {"rules": [{**rule, "tools": ["p_echo"]}]}
+    file = written(tmp_path / "f.yaml", a_manifest(backends=[backend], limits=limits))
+    unknown = await kubectl.plan("-f", file, "--against", "mcpproxy/live")
+    assert (unknown.code, unknown.err) == (0, "")
+    assert "limits that are served now: unknown" in unknown.out
+    kubectl.stores({"limits": {"rules": [{**rule, "calls": 30, "tools": ["p_slow"]}]}})
+    compared = await kubectl.plan("-f", file, "-o", "json", "--against", "mcpproxy/live")
+    (change,) = compared.plan["limitDifferences"]["changed"]
+    assert change["amounts"] == {"calls": [30, 60]}
+    assert change["tools"] == {"added": ["p_echo"], "removed": ["p_slow"]}
+    kubectl.stores({"limits": {"rules": "of another version"}})
+    odd = await kubectl.plan("-f", file, "-o", "json", "--against", "mcpproxy/live")
+    assert odd.plan["limitDifferences"] is None
 
 
 async def test_without_a_namespace_it_is_that_of_the_context(

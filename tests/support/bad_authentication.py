@@ -9,6 +9,7 @@ URL = {"publicUrl": "https://mcp.example.com/tools"}
 ISSUER = {"issuer": "https://login.example.com"}
 KEY = {"name": "n8n", "hashFrom": ref(secret="keys")}
 CLIENT = {"clientId": "a", "clientSecretFrom": ref(secret="client")}
+ID_JAG = {**CLIENT, "identityProvider": {**CLIENT, "issuer": "https://a.example"}}
 OUT = "spec.backends[0].auth"
 LOCAL = "http://keycloak.sso.svc:8080/realms/a"
 
@@ -195,6 +196,31 @@ AUTHENTICATION = [
                 "nothing to exchange",
                 "spec",
                 a_backend(auth={"tokenExchange": {**CLIENT, "issuer": "https://a.example"}}),
+            ),
+            (
+                "an identity provider that nobody names",
+                f"{OUT}.idJag.identityProvider",
+                a_backend(auth={"idJag": {**CLIENT, "identityProvider": CLIENT}}),
+            ),
+            (
+                "an endpoint for grants without the audience of grants",
+                f"{OUT}.idJag",
+                a_backend(auth={"idJag": {**ID_JAG, "tokenUrl": "https://a.example/token"}}),
+            ),
+            (
+                "nobody whose identity provider could be asked",
+                "spec",
+                a_backend(auth={"idJag": ID_JAG}),
+            ),
+            (
+                "an exchange and a grant",
+                OUT,
+                a_backend(
+                    auth={
+                        "idJag": ID_JAG,
+                        "tokenExchange": {**CLIENT, "issuer": "https://a.example"},
+                    }
+                ),
             ),
             (
                 "no actor",

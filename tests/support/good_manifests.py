@@ -298,6 +298,22 @@ AUTOSCALED: dict[str, Any] = a_manifest(
                 }
             },
         ),
+        a_backend(
+            "tracker",
+            auth={
+                "idJag": {
+                    "clientId": "mcpproxy",
+                    "clientSecretFrom": ref(secret="tracker"),
+                    "scopes": ["read"],
+                    "identityProvider": {
+                        "issuer": "https://login.example.com",
+                        "clientId": "mcpproxy",
+                        "privateKeyFrom": ref(secret="office"),
+                        "subjectTokenType": "IdToken",
+                    },
+                }
+            },
+        ),
         a_backend("inventory", auth={"serviceAccount": {"audience": "inventory.warehouse"}}),
     ],
 )

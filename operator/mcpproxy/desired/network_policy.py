@@ -81,8 +81,8 @@ def _issuers(proxy: MCPProxy) -> list[str]:
     """Return the URLs from which the keys of tokens are read, and tokens for backends come."""
     authentication = proxy.spec.authentication
     entries = (authentication.jwt if authentication else None) or []
-    servers = [backend.auth.token_client for backend in proxy.spec.backends if backend.auth]
-    urls = (server.token_url or server.issuer for server in servers if server is not None)
+    auths = (backend.auth for backend in proxy.spec.backends if backend.auth)
+    urls = (client.token_url or client.issuer for auth in auths for client in auth.clients)
     return [*(entry.jwks_url or entry.issuer for entry in entries), *filter(None, urls)]
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 
 from mcpproxy.api.defaults import clash_policy, effective_settings, health_policy
-from mcpproxy.api.v1alpha1 import BackendSpec, MCPProxy, TokenClient
+from mcpproxy.api.v1alpha1 import BackendSpec, MCPProxy, OAuthClient
 from mcpproxy.plan import saved_lists
+from mcpproxy.plan.access.call_limits import build_limits
 from mcpproxy.plan.access.callers import parse_caller
 from mcpproxy.plan.access.permissions import build_access
 from mcpproxy.plan.access.recorded_calls import read_calls
@@ -88,6 +89,7 @@ async def build_plan(
 def _add_access(plan: Plan, proxy: MCPProxy, catalog: Catalog, sources: CollectOptions) -> None:
     callers = [parse_caller(text, proxy.spec) for text in sources.callers]
     plan["access"] = build_access(proxy.spec, catalog, plan, callers)
+    plan["limits"] = build_limits(proxy.spec.limits, plan)
     if sources.replay is not None:
         judge = CallJudge(proxy.spec, catalog)
         plan["replay"] = replay_calls(proxy.metadata.name, judge, read_calls(sources.replay))
@@ -160,6 +162,10 @@ def describe_identity(backend: BackendSpec) -> str:
         return f"as client {_client(auth.client_credentials)}"
     if auth is not None and auth.token_exchange is not None:
         return f"on behalf of each caller, by client {_client(auth.token_exchange)}"
+    if auth is not None and auth.id_jag is not None:
+        provider = _client(auth.id_jag.identity_provider)
+        client = _client(auth.id_jag)
+        return f"on behalf of each caller, by an ID-JAG for client {provider}, by client {client}"
     if backend.stdio is not None:
         return "as a program of the proxy"
     if backend.forwards_credentials:
@@ -168,6 +174,6 @@ def describe_identity(backend: BackendSpec) -> str:
     return "with a configured Authorization" if "authorization" in headers else "without a token"
 
 
-def _client(client: TokenClient) -> str:
+def _client(client: OAuthClient) -> str:
     server = client.issuer or client.token_url or "the server that the backend names"
     return f"{client.client_id} of {server}"

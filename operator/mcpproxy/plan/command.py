@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.plan import compare as plan_compare
 from mcpproxy.plan import manifests
-from mcpproxy.plan.access.permissions import access_differences
 from mcpproxy.plan.collect import CollectOptions, build_plan
 from mcpproxy.plan.credentials import add_credentials, request_headers
 from mcpproxy.plan.document import (
@@ -24,7 +23,6 @@ from mcpproxy.plan.document import (
     Plan,
     exit_code,
     highest_exit_code,
-    plan_differences,
     removed_plan,
 )
 from mcpproxy.plan.local import approve_in_place, watch
@@ -219,10 +217,7 @@ async def _plans(
         plan = await build_plan(proxy, Path.cwd(), options, sources)
         if compare:
             baseline = running or earlier.pop((plan["namespace"], plan["name"]), None)
-            plan["differences"] = plan_differences(baseline, plan)
-            if running is None:
-                # A running proxy shows one caller's part, so only plans can be compared by caller.
-                plan["accessDifferences"] = access_differences(baseline, plan)
+            plan_compare.add_differences(plan, baseline, is_served=running is not None)
         plans.append(plan)
     return plans, [removed_plan(plan) for plan in earlier.values()]
 

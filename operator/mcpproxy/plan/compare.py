@@ -5,11 +5,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from mcpproxy.api.manifest_errors import ManifestError
+from mcpproxy.api.v1alpha1 import Limits
+from mcpproxy.plan.access.call_limits import build_limits, is_limits, limit_differences
+from mcpproxy.plan.access.permissions import access_differences
 from mcpproxy.plan.collect import CollectOptions, build_plan
 from mcpproxy.plan.credentials import redact_values
-from mcpproxy.plan.document import FORM, Plan
-from mcpproxy.plan.port_forward import port_forward, proxy_of
+from mcpproxy.plan.document import FORM, Plan, plan_differences
+from mcpproxy.plan.port_forward import port_forward, proxy_of, read_spec
 from mcpproxy.proxy.config.options import RuntimeOptions
 from mcpproxy.proxy.config.targets import from_backends, is_url
 from mcpproxy.proxy.protocol.kinds import KINDS
@@ -39,9 +44,22 @@ async def load_plan(
         return await plan_running_proxy(source, options, deadline, headers)
     try:
         async with port_forward(proxy, namespace, deadline) as url:
-            return await plan_running_proxy(url, options, deadline, headers)
+            plan = await plan_running_proxy(url, options, deadline, headers)
     except ManifestError as error:
         raise ManifestError(f"--against {str(error).removeprefix('--against: ')}") from None
+    spec = await read_spec(proxy, namespace, deadline)
+    if spec is not None:
+        _add_limits(plan, spec.get("limits"))
+    return plan
+
+
+def _add_limits(plan: Plan, content: Any) -> None:
+    """Add what the rules of a running proxy count, if this version understands them."""
+    try:
+        limits = None if content is None else Limits.model_validate(content)
+    except ValidationError:
+        return
+    plan["limits"] = build_limits(limits, plan)
 
 
 async def plan_running_proxy(
@@ -63,7 +81,18 @@ async def plan_running_proxy(
         message = plan["backends"][0].get("message", "the backend is not healthy")
         message = redact_values(message, headers)
         raise ManifestError(f"--against: cannot read the running proxy: {message}")
+    # The endpoint does not tell its limits.
+    del plan["limits"]
     return plan
+
+
+def add_differences(plan: Plan, baseline: Plan | None, *, is_served: bool) -> None:
+    """Add the differences to a baseline, which is a running proxy if it `is_served`."""
+    plan["differences"] = plan_differences(baseline, plan)
+    plan["limitDifferences"] = limit_differences(baseline or {"limits": None}, plan)
+    if not is_served:
+        # A running proxy shows one caller's part, so only plans can be compared by caller.
+        plan["accessDifferences"] = access_differences(baseline, plan)
 
 
 def load_earlier_plan(path: Path) -> dict[tuple[str | None, str], Plan]:
@@ -88,7 +117,7 @@ def load_earlier_plan(path: Path) -> dict[tuple[str | None, str], Plan]:
 def _is_plan(value: Any) -> bool:
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
         return False
-    if not _is_access(value.get("access")):
+    if not _is_access(value.get("access")) or not is_limits(value.get("limits")):
         return False
     lists = [value.get(kind.member) for kind in KINDS]
     return all(isinstance(entries, list) for entries in lists) and all(

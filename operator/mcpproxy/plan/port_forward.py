@@ -1,18 +1,20 @@
 """Access to a proxy in a cluster with the user's own kubectl, so that no API client is needed."""
 
 import asyncio
+import json
 import re
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from mcpproxy.api import constants
 from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.proxy.upstream.processes.child_processes import before_exec
 
 _KIND: Final = "mcpproxy/"
+_PLURAL: Final = "mcpproxies.mcpproxy.dev"
 PORT: Final = "http"
 """Name of the port of a proxy's Service."""
 _DISCARDED: Final = 65_536
@@ -86,6 +88,31 @@ async def port_forward(
     shown, service = f"{_KIND}{proxy}", f"service/{proxy}"
     async with forward(service, PORT, shown, namespace, deadline, context) as forwarding:
         yield f"http://{forwarding.address}/mcp"
+
+
+async def read_spec(proxy: str, namespace: str | None, deadline: float) -> dict[str, Any] | None:
+    """Return the spec of an MCPProxy in the cluster of kubectl's context; None if this user cannot
+    read it."""
+    namespace_options = ("--namespace", namespace) if namespace else ()
+    command = ("kubectl", *namespace_options, "get", f"{_PLURAL}/{proxy}", "--output", "json")
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, preexec_fn=before_exec()
+        )
+    except OSError:
+        return None
+    try:
+        async with asyncio.timeout(deadline):
+            output, _ = await process.communicate()
+        content = json.loads(output)
+    except (TimeoutError, ValueError):
+        return None
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.communicate()
+    spec = content.get("spec") if isinstance(content, dict) else None
+    return spec if isinstance(spec, dict) else None
 
 
 async def _address(process: Process, shown: str, deadline: float) -> str:

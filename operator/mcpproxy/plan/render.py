@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import yaml
 
+from mcpproxy.plan.access.call_limits import render_limit_differences, render_limits
 from mcpproxy.plan.access.render import (
     render_access,
     render_access_differences,
@@ -34,6 +35,7 @@ def render_plan(plan: Plan) -> str:
     for kind in KINDS:
         lines += _list(plan, kind.member)
     lines += render_access(plan)
+    lines += render_limits(plan)
     lines += _problems(plan)
     lines += ["", f"catalogHash: {plan['catalogHash'] or 'unknown, because a backend failed'}"]
     if plan["approval"] is not None:
@@ -41,6 +43,7 @@ def render_plan(plan: Plan) -> str:
     if plan.get("differences") is not None:
         lines += _differences(plan["differences"])
     lines += render_access_differences(plan.get("accessDifferences") or [])
+    lines += render_limit_differences(plan)
     lines += render_replay(plan)
     return "\n".join(lines) + "\n"
 

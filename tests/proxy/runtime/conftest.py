@@ -9,6 +9,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 
+from tests.proxy.runtime.asserting import Enterprise, asserting
 from tests.proxy.runtime.granting import SECRET, Grants, granting
 from tests.proxy.runtime.identities import Stage
 from tests.proxy.runtime.issuing import IssuerServer, issuing
@@ -116,3 +117,12 @@ def mounted(tmp_path: Path) -> Mounted:
 def stage(stack: AsyncExitStack, grants: Grants, mounted: Mounted) -> Stage:
     """Parts of a proxy with an authorization server."""
     return Stage(stack, grants, mounted)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def enterprise(
+    stage: Stage, issuer: IssuerServer, stack: AsyncExitStack
+) -> AsyncIterator[Enterprise]:
+    """An identity provider, and a backend whose authorization server trusts it."""
+    async with asserting(issuer) as provider:
+        yield Enterprise(stage, provider, stack)

@@ -20,6 +20,7 @@ from tests.proxy.runtime.serving import serving
 CLIENT = "mcpproxy"
 SECRET = "s3cret of+the client"
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 METADATA_AT = "/.well-known/oauth-authorization-server"
 RESOURCE_AT = "/.well-known/oauth-protected-resource"
@@ -52,6 +53,10 @@ class Grants:
     delay: asyncio.Event | None = None
     """Token requests wait for it."""
     serial: int = 0
+    audience: str = ""
+    """The audience of ID-JAGs; by default the URL."""
+    used: set[str] = field(default_factory=set)
+    """The ID-JAGs that were used; each is good for one token."""
 
     def of_type(self, grant: str) -> list[Form]:
         """Return the requests of one grant type."""
@@ -77,7 +82,7 @@ class Grants:
         elif path != "/token":
             await reply(send, 404, {})
         else:
-            form = await _form(receive)
+            form = await read_form(receive)
             headers = {name.decode(): value.decode() for name, value in scope["headers"]}
             self.forms.append(form)
             self.times.append(time.monotonic())
@@ -89,13 +94,15 @@ class Grants:
                 await reply(send, *self._grant(form, headers))
 
     def _grant(self, form: Form, headers: dict[str, str]) -> Answer:
-        if not self._knows(form, headers):
+        if not self.knows(form, headers):
             return 401, {"error": "invalid_client", "error_description": "secret words"}
         grant = form.get("grant_type", "")
         if grant in self.refusals:
             return 400, {"error": self.refusals[grant]}
         if grant == "client_credentials":
             return 200, self._issued(CLIENT, form)
+        if grant == JWT_BEARER:
+            return self._grant_for_assertion(form)
         if grant != EXCHANGE or form.get("subject_token_type") != ACCESS_TOKEN:
             return 400, {"error": "unsupported_grant_type"}
         try:
@@ -119,6 +126,20 @@ class Grants:
             issued_token_type=ACCESS_TOKEN,
         )
 
+    def _grant_for_assertion(self, form: Form) -> Answer:
+        """Judge an ID-JAG as its draft demands of an authorization server."""
+        try:
+            grant, key = form["assertion"], RSA.public_key()
+            claims = jwt.decode(grant, key, ["RS256"], audience=self.audience or self.url)
+        except jwt.InvalidTokenError:
+            return 400, {"error": "invalid_grant"}
+        is_grant = jwt.get_unverified_header(grant)["typ"] == "oauth-id-jag+jwt"
+        if not is_grant or claims["client_id"] != CLIENT or claims["jti"] in self.used:
+            return 400, {"error": "invalid_grant"}
+        self.used.add(claims["jti"])
+        target = {"resource": claims.get("resource", ""), **form}
+        return 200, self._issued(claims["sub"], target, act={"sub": CLIENT})
+
     def _issued(self, subject: str, form: Form, issued_token_type: str = "", **claims: Any) -> Any:
         self.serial += 1
         token = Issuer(self.url, form.get("resource", form.get("audience", ""))).token(
@@ -133,7 +154,8 @@ class Grants:
             answer["expires_in"] = self.lifetime
         return {**answer, "issued_token_type": issued_token_type} if issued_token_type else answer
 
-    def _knows(self, form: Form, headers: dict[str, str]) -> bool:
+    def knows(self, form: Form, headers: dict[str, str]) -> bool:
+        """Return True if a request authenticates the client."""
         if "client_assertion" in form:
             try:
                 claims = jwt.decode(
@@ -161,7 +183,8 @@ def pem(key: Any) -> str:
     return str(key.private_bytes(encoding, form, serialization.NoEncryption()).decode())
 
 
-async def _form(receive: Receive) -> Form:
+async def read_form(receive: Receive) -> Form:
+    """Return the parameters of a request."""
     body, more = b"", True
     while more:
         message = await receive()

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests.proxy.authentication.tokens import RSA, Issuer, jwk, key_set
 from tests.proxy.runtime.serving import serving
@@ -31,6 +31,7 @@ class IssuerServer:
     """More headers of the key set."""
     paths: list[str] = field(default_factory=list)
     """Paths of the requests that came."""
+    token_endpoint: ASGIApp | None = None
 
     @property
     def issuer(self) -> Issuer:
@@ -49,7 +50,9 @@ class IssuerServer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
         self.paths.append(path)
-        if path == KEYS_PATH:
+        if path == "/token" and self.token_endpoint is not None:
+            await self.token_endpoint(scope, receive, send)
+        elif path == KEYS_PATH:
             await _answer(send, self.status, self.keys, self.headers)
         elif path == self.metadata_at:
             usual = {"issuer": self.url, "jwks_uri": f"{self.url}{KEYS_PATH}"}

@@ -9,15 +9,16 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.proxy.runtime.asserting import Enterprise
 from tests.proxy.runtime.granting import CLIENT, EXCHANGE
-from tests.proxy.runtime.identities import Stage
 from tests.proxy.runtime.issuing import IssuerServer
 from tests.proxy.runtime.raw import Raw, last, rpc
 from tests.proxy.runtime.serving import LIVE, Proxy
 from tests.proxy.runtime.subjects import Subjects, is_young
 
 pytestmark = [*LIVE, pytest.mark.slow]
-CALLERS = 32
+CALLERS = {"tokenExchange": 32, "idJag": 16}
+"""By kind: a token takes two requests with an ID-JAG, so the number of requests is the same."""
 SECONDS = 4.0
 LEAST = 5
 """Calls of each caller, at least, also on a busy machine."""
@@ -82,25 +83,36 @@ async def _ask(raw: Raw, token: str, name: str, *, modern: bool, lists: bool) ->
 
 @pytest.mark.parametrize("mode", ["Isolated", "PerClient", "Reused"])
 @pytest.mark.parametrize("era", ["legacy", "modern"])
+@pytest.mark.parametrize("kind", ["tokenExchange", "idJag"])
 async def test_no_caller_gets_what_belongs_to_another_and_no_refresh_fails_a_call(
-    stage: Stage, issuer: IssuerServer, http: httpx2.AsyncClient, mode: str, era: str
+    enterprise: Enterprise,
+    issuer: IssuerServer,
+    http: httpx2.AsyncClient,
+    mode: str,
+    era: str,
+    kind: str,
 ) -> None:
+    stage, provider = enterprise.stage, enterprise.provider
     app, results = Subjects(era), Results()
     stage.grants.lifetime = LIFETIME
     backend = await stage.backend(app=app, actor=CLIENT)
     backend.accepts = lambda claims: is_young(claims, LIFETIME)
     session = {"mode": mode, "stateless": True} if mode == "Reused" else {"mode": mode}
-    auth = {"tokenExchange": stage.grants.spec()}
+    client = stage.grants.spec()
+    if kind == "idJag":
+        client["identityProvider"] = provider.spec()
     spec = {**issuer.spec(), "cache": {"ttl": "1s"}}
-    proxy = await stage.proxy(backend, auth, {"session": session}, **spec)
-    names = [f"c{number}" for number in range(CALLERS)]
+    proxy = await stage.proxy(backend, {kind: client}, {"session": session}, **spec)
+    callers = CALLERS[kind]
+    names = [f"c{number}" for number in range(callers)]
     await asyncio.gather(*(_caller(proxy, issuer, http, name, results) for name in names))
     assert not results.failed, results.failed[:3]
     assert not results.foreign
     assert not app.strangers
     assert all(subject == who for subject, who in backend.calls)
     assert min(results.calls.values()) > LEAST
-    exchanges = Counter(form["subject_token"] for form in stage.grants.of_type(EXCHANGE))
-    assert sum(exchanges.values()) >= 2 * CALLERS
+    forms = provider.forms if kind == "idJag" else stage.grants.of_type(EXCHANGE)
+    exchanges = Counter(form["subject_token"] for form in forms)
+    assert sum(exchanges.values()) >= 2 * callers
     # Renewed in time and once for all requests of a caller: about one in each second.
-    assert sum(exchanges.values()) <= 2 * CALLERS * (SECONDS + 2)
+    assert sum(exchanges.values()) <= 2 * callers * (SECONDS + 2)

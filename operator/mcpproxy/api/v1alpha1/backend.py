@@ -176,12 +176,12 @@ _AUTHORIZES_TWICE = (
 )
 _UNAUTHENTICATED_STDIO = "auth requires url or service and is not allowed with stdio"
 _NO_EXCHANGE_OVER_SSE = (
-    "auth.tokenExchange requires Streamable HTTP, because a session of transport sse cannot follow"
-    " the tokens of its caller; remove transport"
+    "auth.tokenExchange and auth.idJag require Streamable HTTP, because a session of transport sse"
+    " cannot follow the tokens of its caller; remove transport"
 )
 _OWN_TOKENS = (
     "has(self.auth) && (has(self.auth.clientCredentials) || has(self.auth.tokenExchange)"
-    " || has(self.auth.serviceAccount))"
+    " || has(self.auth.idJag) || has(self.auth.serviceAccount))"
 )
 _NOT_STDIO = (
     "headers, forwardHeaders and transport require url or service and are not allowed with stdio"
@@ -226,8 +226,8 @@ class BackendSpec(ApiModel):
                 _AUTHORIZES_TWICE,
             ),
             cel_validation(
-                "!has(self.auth) || !has(self.auth.tokenExchange) || !has(self.transport)"
-                " || self.transport != 'sse'",
+                "!has(self.auth) || !(has(self.auth.tokenExchange) || has(self.auth.idJag))"
+                " || !has(self.transport) || self.transport != 'sse'",
                 _NO_EXCHANGE_OVER_SSE,
             ),
         )
@@ -338,7 +338,7 @@ class BackendSpec(ApiModel):
     @property
     def is_called_for_callers(self) -> bool:
         """True if the backend is called on behalf of each caller."""
-        return self.auth is not None and self.auth.token_exchange is not None
+        return self.auth is not None and self.auth.is_for_callers
 
     @property
     def passes_credentials(self) -> bool:

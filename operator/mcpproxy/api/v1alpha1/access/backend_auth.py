@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
@@ -27,8 +27,15 @@ _NAMED_SERVER: Final = (
 )
 _ONE_SECRET: Final = "requires exactly one of clientSecretFrom and privateKeyFrom"
 _ONE_ACTOR: Final = "actor requires exactly one of client: true and serviceAccount"
+_NAMED_PROVIDER: Final = (
+    "identityProvider requires issuer or tokenUrl, because a backend must not choose who receives"
+    " the tokens of callers"
+)
+_NAMED_AUDIENCE: Final = (
+    "idJag with tokenUrl requires audience, the issuer identifier of that authorization server"
+)
 _ONE_IDENTITY: Final = (
-    "auth permits one of passthrough, clientCredentials, tokenExchange and serviceAccount"
+    "auth permits one of passthrough, clientCredentials, tokenExchange, idJag and serviceAccount"
 )
 _SERVER_RULES: Final = (
     https_rule("issuer"),
@@ -37,6 +44,7 @@ _SERVER_RULES: Final = (
     cel_validation("has(self.clientSecretFrom) != has(self.privateKeyFrom)", _ONE_SECRET),
 )
 
+SubjectTokenType = Literal["AccessToken", "IdToken"]
 ClientId = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[\x20-\x7e]+$")]
 
 
@@ -64,7 +72,7 @@ class ServiceAccountToken(ApiModel):
         return audience
 
 
-class TokenClient(ApiModel):
+class OAuthClient(ApiModel):
     """The proxy as a client of an authorization server."""
 
     issuer: BaseUrl | None = None
@@ -94,22 +102,6 @@ class TokenClient(ApiModel):
         Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[\x21-\x7e]+$")] | None
     ) = None
     """Identifier of the private key in the header of assertions (kid). Default: none."""
-    scopes: (
-        Annotated[
-            list[Scope], Field(max_length=64, json_schema_extra={"x-kubernetes-list-type": "set"})
-        ]
-        | None
-    ) = None
-    """Scopes to request. Default: none."""
-    audience: Audience | None = None
-    """The audience parameter of token requests, for servers that require it. Default: none."""
-    resource: (
-        Annotated[str, Field(max_length=1024, pattern=r"^([a-z][a-z0-9+.-]*:[^\x00-\x20\x7f#]+)?$")]
-        | None
-    ) = None
-    """The resource parameter of token requests (RFC 8707): the URI for which the token is valid. An
-    empty string "" omits the parameter, for servers that refuse it. Default: the URL of the
-    backend."""
 
     @model_validator(mode="after")
     def _check_server(self) -> Self:
@@ -133,6 +125,32 @@ class TokenClient(ApiModel):
         for source in (self.ca_from, self.client_secret_from, self.private_key_from):
             if source is not None:
                 yield source
+
+
+class TokenClient(OAuthClient):
+    """The proxy as a client, and the parameters of its token requests."""
+
+    scopes: (
+        Annotated[
+            list[Scope], Field(max_length=64, json_schema_extra={"x-kubernetes-list-type": "set"})
+        ]
+        | None
+    ) = None
+    """Scopes to request. Default: none."""
+    audience: Audience | None = None
+    """The audience parameter of token requests, for servers that require it. Default: none."""
+    resource: (
+        Annotated[str, Field(max_length=1024, pattern=r"^([a-z][a-z0-9+.-]*:[^\x00-\x20\x7f#]+)?$")]
+        | None
+    ) = None
+    """The resource parameter of token requests (RFC 8707): the URI for which the token is valid. An
+    empty string "" omits the parameter, for servers that refuse it. Default: the URL of the
+    backend."""
+
+    def with_target(self, **target: Any) -> "TokenClient":
+        """Return the same client, whose token requests have other parameters."""
+        own = {name: getattr(self, name) for name in TokenClient.model_fields}
+        return TokenClient(**{**own, **target})
 
 
 class ClientCredentials(TokenClient):
@@ -190,8 +208,65 @@ class TokenExchange(TokenClient):
     @property
     def actor_client(self) -> TokenClient:
         """The client of the actor's tokens, which are for the server and not for the backend."""
-        own = {name: getattr(self, name) for name in TokenClient.model_fields}
-        return TokenClient(**{**own, "resource": "", "audience": None, "scopes": None})
+        return self.with_target(resource="", audience=None, scopes=None)
+
+
+class IdentityProvider(OAuthClient):
+    """The proxy as a client of the identity provider of the callers."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            *_SERVER_RULES,
+            cel_validation("has(self.issuer) || has(self.tokenUrl)", _NAMED_PROVIDER),
+        )
+    )
+    subject_token_type: SubjectTokenType | None = None
+    """Type of the tokens of callers. AccessToken is for identity providers that exchange access
+    tokens for ID-JAGs. IdToken is the type in the draft: callers send an ID token whose audience is
+    clientId, so list clientId in authentication.jwt[].audiences. The proxy refuses ID tokens with
+    nonce, at_hash or c_hash. Default: AccessToken."""
+
+    @model_validator(mode="after")
+    def _check_provider_is_named(self) -> Self:
+        if self.issuer is None and self.token_url is None:
+            raise ValueError(_NAMED_PROVIDER)
+        return self
+
+
+class IdJag(TokenClient):
+    """Tokens that the authorization server of the backend issues on behalf of each caller, because
+    the identity provider of the callers permits it. The provider exchanges the token of a caller
+    for an Identity Assertion JWT Authorization Grant (ID-JAG), and the server issues a token for
+    that grant. In MCP, this is enterprise-managed authorization. Callers need a token of the
+    identity provider that spec.authentication accepts."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            *_SERVER_RULES,
+            cel_validation("!has(self.tokenUrl) || has(self.audience)", _NAMED_AUDIENCE),
+        )
+    )
+    audience: Audience | None = None
+    """Audience of the ID-JAG: the issuer identifier of the authorization server of the backend.
+    Default: the issuer of that server; required with tokenUrl."""
+    identity_provider: IdentityProvider
+    """Identity provider of the callers, and the proxy as its client."""
+
+    @model_validator(mode="after")
+    def _check_audience_is_known(self) -> Self:
+        if self.token_url is not None and self.audience is None:
+            raise ValueError(_NAMED_AUDIENCE)
+        return self
+
+    @property
+    def own_client(self) -> TokenClient:
+        """The client of the proxy's own tokens, which need no grant and therefore no audience."""
+        return self.with_target(audience=None)
+
+    @property
+    def references(self) -> Iterator[ValueFrom]:
+        yield from super().references
+        yield from self.identity_provider.references
 
 
 class BackendAuth(ApiModel):
@@ -202,7 +277,7 @@ class BackendAuth(ApiModel):
             cel_validation(
                 "(has(self.passthrough) && self.passthrough ? 1 : 0)"
                 " + (has(self.clientCredentials) ? 1 : 0) + (has(self.tokenExchange) ? 1 : 0)"
-                " + (has(self.serviceAccount) ? 1 : 0) <= 1",
+                " + (has(self.idJag) ? 1 : 0) + (has(self.serviceAccount) ? 1 : 0) <= 1",
                 _ONE_IDENTITY,
             )
         )
@@ -217,6 +292,9 @@ class BackendAuth(ApiModel):
     """Tokens that the proxy requests as a client of an authorization server. Default: none."""
     token_exchange: TokenExchange | None = None
     """Tokens that the proxy gets on behalf of each caller. Default: none."""
+    id_jag: IdJag | None = None
+    """Tokens that the proxy gets on behalf of each caller by an ID-JAG of their identity provider.
+    Default: none."""
     service_account: ServiceAccountToken | None = None
     """Tokens of the ServiceAccount of the pods. Default: none."""
     refresh_before: PositiveDuration | None = None
@@ -225,7 +303,8 @@ class BackendAuth(ApiModel):
 
     @model_validator(mode="after")
     def _check_one_identity(self) -> Self:
-        identities = (self.client_credentials, self.token_exchange, self.service_account)
+        own = (self.client_credentials, self.service_account)
+        identities = (*own, self.token_exchange, self.id_jag)
         if sum(map(bool, (self.passthrough, *identities))) > 1:
             raise ValueError(_ONE_IDENTITY)
         return self
@@ -233,7 +312,18 @@ class BackendAuth(ApiModel):
     @property
     def token_client(self) -> TokenClient | None:
         """The proxy as a client of an authorization server, if the backend's tokens need one."""
-        return self.client_credentials or self.token_exchange
+        return self.client_credentials or self.token_exchange or self.id_jag
+
+    @property
+    def clients(self) -> list[OAuthClient]:
+        """The proxy as a client of each authorization server that is asked for tokens."""
+        provider = None if self.id_jag is None else self.id_jag.identity_provider
+        return [client for client in (self.token_client, provider) if client is not None]
+
+    @property
+    def is_for_callers(self) -> bool:
+        """True if the backend is called on behalf of each caller."""
+        return self.token_exchange is not None or self.id_jag is not None
 
     @property
     def sets_authorization(self) -> bool:

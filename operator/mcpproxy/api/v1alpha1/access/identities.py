@@ -23,6 +23,10 @@ _NOTHING_TO_EXCHANGE: Final = (
     "auth.tokenExchange requires authentication.jwt or authentication.serviceAccounts, because"
     " only verified tokens of callers are exchanged"
 )
+_NO_ASSERTION: Final = (
+    "auth.idJag requires authentication.jwt, because only verified tokens of the callers' identity"
+    " provider are exchanged"
+)
 
 AUTHENTICATION_RULES: Final = (
     cel_validation(
@@ -55,6 +59,13 @@ AUTHENTICATION_RULES: Final = (
         _NOTHING_TO_EXCHANGE,
         ".backends",
     ),
+    cel_validation(
+        "(has(self.authentication) && has(self.authentication.jwt)"
+        " && self.authentication.jwt.size() > 0)"
+        " || self.backends.all(b, !has(b.auth) || !has(b.auth.idJag))",
+        _NO_ASSERTION,
+        ".backends",
+    ),
 )
 
 
@@ -68,7 +79,11 @@ def check_authentication(
     accepts_tokens = authentication is not None and bool(
         authentication.jwt or authentication.service_accounts
     )
+    accepts_assertions = authentication is not None and bool(authentication.jwt)
     for backend in backends:
+        needs_assertion = backend.auth is not None and backend.auth.id_jag is not None
+        if needs_assertion and not accepts_assertions:
+            raise ValueError(f"backend {backend.name}: {_NO_ASSERTION}")
         if backend.is_called_for_callers and not accepts_tokens:
             raise ValueError(f"backend {backend.name}: {_NOTHING_TO_EXCHANGE}")
     if authentication is None:

@@ -23,6 +23,8 @@ _ERROR: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
 _OF_CLIENT: Final = "invalid_client"
 """The error about the proxy's own authentication, which therefore concerns every request."""
 
+REFUSED: Final = "the authorization server refused a token"
+
 Line = tuple[bytes, bytes]
 """A header field."""
 
@@ -70,17 +72,17 @@ def parse_token_response(
     `lifetime` is in seconds and counts if the server states none.
     """
     if response.status != 200:
-        raise _refusal(response)
-    content = _json(response)
+        raise refusal(response, REFUSED)
+    content = json_content(response)
     token, kind = content.get("access_token"), content.get("token_type")
     if not isinstance(token, str) or not isinstance(kind, str):
-        raise _unusable(response, "the response has no access_token and token_type")
+        raise unusable(response, "the response has no access_token and token_type")
     if kind.lower() != "bearer":
-        raise _unusable(response, "the token is not of type Bearer")
+        raise unusable(response, "the token is not of type Bearer")
     try:
         line = bearer_line(token)
     except ValueError as error:
-        raise _unusable(response, str(error)) from None
+        raise unusable(response, str(error)) from None
     seconds = _seconds(content.get("expires_in"))
     if seconds is None:
         seconds = DEFAULT_LIFETIME if lifetime is None else lifetime
@@ -98,32 +100,37 @@ def _seconds(value: object) -> float | None:
     return seconds if 0 <= seconds < float("inf") else None
 
 
-def _json(response: IssuerResponse) -> dict[str, Any]:
+def json_content(response: IssuerResponse) -> dict[str, Any]:
+    """Return the members of a response. Raise ServerFailed."""
     if response.media_type != _JSON:
-        raise _unusable(response, "the response is not application/json")
+        raise unusable(response, "the response is not application/json")
     try:
         return response.json_object()
     except IssuerError:
-        raise _unusable(response, "the response is not a JSON object") from None
+        raise unusable(response, "the response is not a JSON object") from None
 
 
-def _refusal(response: IssuerResponse) -> Exception:
-    """Return the error for a response without a token. It has no text of the server but a code."""
+def refusal(response: IssuerResponse, who: str) -> Exception:
+    """Return the error for a response without a token. It has no text of the server but a code.
+
+    `who` begins the message: which server refused what.
+    """
     status = response.status
     if status not in (400, 401, 403):
         return ServerFailed(_unavailable(response, f"HTTP {status}"), _retry_after(response))
     try:
-        code = _json(response).get("error")
+        code = json_content(response).get("error")
     except ServerFailed:
         code = None
     if not isinstance(code, str) or not _ERROR.fullmatch(code):
         return ServerFailed(_unavailable(response, f"HTTP {status} without an error code"))
-    why = f"the authorization server refused a token for the backend: {code}"
+    why = f"{who} for the backend: {code}"
     refused = TokenRefused(why, finding=f"{response.url}: {why}").unsent()
     return ServerFailed(refused.about_client()) if code == _OF_CLIENT else refused
 
 
-def _unusable(response: IssuerResponse, why: str) -> ServerFailed:
+def unusable(response: IssuerResponse, why: str) -> ServerFailed:
+    """Return the error for a response with status 200 that cannot be used."""
     return ServerFailed(_unavailable(response, why))
 
 

@@ -19,7 +19,7 @@ from mcpproxy.proxy.upstream.credentials.token_server import TokenServer
 from mcpproxy.proxy.upstream.mounted.values import MountedValues, ValueGroup, describe_reference
 
 if TYPE_CHECKING:
-    from mcpproxy.api.v1alpha1 import TokenClient, ValueFrom
+    from mcpproxy.api.v1alpha1 import OAuthClient, ValueFrom
 
 Form = dict[str, str]
 ASSERTION: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -61,7 +61,7 @@ class PrivateKey:
 
     def __init__(
         self,
-        client: "TokenClient",
+        client: "OAuthClient",
         source: "ValueFrom",
         values: MountedValues,
         now: Callable[[], float] = time.time,
@@ -116,7 +116,7 @@ def _algorithm(key: Any, server: TokenServer | None) -> str | None:
     return "EdDSA" if isinstance(key, Ed25519PrivateKey) else None
 
 
-def build_proof(client: "TokenClient", values: MountedValues) -> ClientProof:
+def build_proof(client: "OAuthClient", values: MountedValues) -> ClientProof:
     """Return the authentication that a spec states."""
     if client.private_key_from is not None:
         return PrivateKey(client, client.private_key_from, values)

@@ -1,34 +1,34 @@
-"""Construction of the credentials for one backend, and the parameters of its token requests:
-client credentials (RFC 6749) and token exchange (RFC 8693)."""
+"""Construction of the credentials for one backend: client credentials (RFC 6749), token exchange
+(RFC 8693), grants of an identity provider (ID-JAG) and mounted tokens."""
 
 import functools
 import ssl
-import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from mcpproxy.api.constants import ACTOR_FILE, TOKEN_FILE
 from mcpproxy.api.defaults import refresh_before
 from mcpproxy.proxy.core.exchange import BackendCredentials
-from mcpproxy.proxy.core.identity import Identity
-from mcpproxy.proxy.upstream.credentials.access_tokens import AccessToken, Line
-from mcpproxy.proxy.upstream.credentials.client_proof import Form, build_proof
-from mcpproxy.proxy.upstream.credentials.exchanged import ExchangedTokens
+from mcpproxy.proxy.upstream.credentials.client_proof import build_proof
+from mcpproxy.proxy.upstream.credentials.exchanged import Exchange, ExchangedTokens
+from mcpproxy.proxy.upstream.credentials.id_jag import AssertionGrants
 from mcpproxy.proxy.upstream.credentials.own import OwnToken, ServiceAccountCredentials
 from mcpproxy.proxy.upstream.credentials.probe import ProbeCredentials
 from mcpproxy.proxy.upstream.credentials.token_endpoint import TokenEndpoint
-from mcpproxy.proxy.upstream.credentials.token_server import TokenServer, TokenServerFinder
+from mcpproxy.proxy.upstream.credentials.token_requests import (
+    ACCESS_TOKEN,
+    JWT,
+    TokenExchanges,
+    client_credentials_form,
+)
+from mcpproxy.proxy.upstream.credentials.token_server import TokenServerFinder
 from mcpproxy.proxy.upstream.credentials.token_slot import TokenSlot
 from mcpproxy.proxy.upstream.mounted.tls import TlsContext
 from mcpproxy.proxy.upstream.mounted.values import MountedToken, MountedValues
 
 if TYPE_CHECKING:
-    from mcpproxy.api.v1alpha1 import BackendSpec, TokenClient, TokenExchange
+    from mcpproxy.api.v1alpha1 import BackendSpec, IdJag, OAuthClient, TokenClient, TokenExchange
 
-_TYPE: Final = "urn:ietf:params:oauth:token-type:"
-_ACCESS_TOKEN: Final = f"{_TYPE}access_token"
-_JWT: Final = f"{_TYPE}jwt"
-_EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
 TlsSource = Callable[[], ssl.SSLContext]
 
 
@@ -65,12 +65,14 @@ class CredentialsFactory:
         if auth.client_credentials is not None:
             client = auth.client_credentials
             return OwnToken(self._own_slot(client, self._endpoint(client)))
+        if auth.id_jag is not None:
+            return self._granted(auth.id_jag)
         return None if auth.token_exchange is None else self._exchanged(auth.token_exchange)
 
     def _mounted(self, file: str) -> ServiceAccountCredentials:
         return ServiceAccountCredentials(self._values, MountedToken(self._spec.name, file))
 
-    def _endpoint(self, client: "TokenClient") -> TokenEndpoint:
+    def _endpoint(self, client: "OAuthClient") -> TokenEndpoint:
         tls = self._system_tls
         if client.tls is not None:
             tls = TlsContext(client.tls, self._values)
@@ -80,25 +82,30 @@ class CredentialsFactory:
         return TokenEndpoint(finder, build_proof(client, self._values), self._on_result)
 
     def _own_slot(self, client: "TokenClient", endpoint: TokenEndpoint) -> TokenSlot:
-        form = functools.partial(_client_credentials_form, client, self._url)
+        form = functools.partial(client_credentials_form, client, self._url)
         return TokenSlot(lambda: endpoint.request(form), self._refresh_before)
 
     def _exchanged(self, client: "TokenExchange") -> ExchangedTokens:
         endpoint, actor = self._endpoint(client), self._actor(client)
+        exchanges = TokenExchanges(client, self._url, endpoint, actor)
+        others = [actor[0]] if actor else []
+        return self._of_callers(exchanges.exchange, client, endpoint, *others)
 
-        async def exchange(subject: Identity) -> AccessToken:
-            acting = None if actor is None else _token_of(await actor[0].obtain(), actor[1])
-            token = subject.token, _JWT if subject.method == "serviceAccount" else _ACCESS_TOKEN
+    def _granted(self, client: "IdJag") -> ExchangedTokens:
+        endpoint, provider = self._endpoint(client), self._endpoint(client.identity_provider)
+        grants = AssertionGrants(client, self._url, provider, endpoint)
+        return self._of_callers(grants.exchange, client.own_client, endpoint)
 
-            def build(server: TokenServer) -> Form:
-                return _exchange_form(client, self._url, server, token, acting)
-
-            return await endpoint.request(build, _lifetime_of(subject))
-
+    def _of_callers(
+        self,
+        exchange: Exchange,
+        client: "TokenClient",
+        endpoint: TokenEndpoint,
+        *others: BackendCredentials,
+    ) -> ExchangedTokens:
+        """Return the tokens of all callers, and the proxy's own for checks."""
         probe = ProbeCredentials(self._own_slot(client, endpoint))
-        exchanged = ExchangedTokens(
-            exchange, probe, self._refresh_before, *([actor[0]] if actor else ())
-        )
+        exchanged = ExchangedTokens(exchange, probe, self._refresh_before, *others)
         probe.depend_on(exchanged.serve_anyone)
         return exchanged
 
@@ -108,50 +115,5 @@ class CredentialsFactory:
         if actor is None:
             return None
         if actor.service_account is not None:
-            return self._mounted(ACTOR_FILE), _JWT
-        return OwnToken(self._own_slot(client.actor_client, self._endpoint(client))), _ACCESS_TOKEN
-
-
-def _token_of(line: Line | None, kind: str) -> tuple[str, str] | None:
-    """Return the token in a header field, with its type."""
-    return None if line is None else (line[1].removeprefix(b"Bearer ").decode("ascii"), kind)
-
-
-def _lifetime_of(subject: Identity) -> float | None:
-    """Return the seconds for which the token of a caller is still valid."""
-    return None if subject.expires is None else max(subject.expires - time.time(), 0.0)
-
-
-def _client_credentials_form(client: "TokenClient", url: str, server: TokenServer) -> Form:
-    """Return the parameters of a request for the proxy itself. `url` is that of the backend."""
-    return {"grant_type": "client_credentials", **_target(client, url, server)}
-
-
-def _exchange_form(
-    client: "TokenClient",
-    url: str,
-    server: TokenServer,
-    subject: tuple[str, str],
-    actor: tuple[str, str] | None,
-) -> Form:
-    """Return the parameters of an exchange; `subject` and `actor` are tokens with their types."""
-    form = {
-        "grant_type": _EXCHANGE,
-        "subject_token": subject[0],
-        "subject_token_type": subject[1],
-        "requested_token_type": _ACCESS_TOKEN,
-    }
-    if actor is not None:
-        form |= {"actor_token": actor[0], "actor_token_type": actor[1]}
-    return {**form, **_target(client, url, server)}
-
-
-def _target(client: "TokenClient", url: str, server: TokenServer) -> Form:
-    """Return the parameters that say for what the token is."""
-    resource = (server.resource or url) if client.resource is None else client.resource
-    form = {"resource": resource} if resource else {}
-    if client.audience is not None:
-        form["audience"] = client.audience
-    if client.scopes:
-        form["scope"] = " ".join(client.scopes)
-    return form
+            return self._mounted(ACTOR_FILE), JWT
+        return OwnToken(self._own_slot(client.actor_client, self._endpoint(client))), ACCESS_TOKEN

@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 from urllib.parse import urlencode
 
 from mcpproxy.backoff import Backoff
 from mcpproxy.limits.tokens import TOKEN_REQUESTS, TOKEN_TIME
 from mcpproxy.proxy.core.errors import BackendError, MissingReference
-from mcpproxy.proxy.issuers.documents import IssuerError
+from mcpproxy.proxy.issuers.documents import IssuerError, IssuerResponse
 from mcpproxy.proxy.upstream.credentials.access_tokens import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
@@ -25,6 +25,10 @@ from mcpproxy.proxy.upstream.credentials.token_server import TokenServer, TokenS
 _FORM: Final = ((b"content-type", b"application/x-www-form-urlencoded"),)
 BuildForm = Callable[[TokenServer], Form]
 """Returns the parameters of a request that do not depend on the client."""
+T = TypeVar("T")
+Parse = Callable[[IssuerResponse, float, TokenServer], T]
+"""Returns the token in a response to a request that was sent at a time. Raises BackendError, or
+ServerFailed."""
 
 
 class TokenEndpoint:
@@ -56,21 +60,40 @@ class TokenEndpoint:
 
         `lifetime` is that of a token whose response states none, in seconds.
         """
+
+        def parse(response: IssuerResponse, sent: float, server: TokenServer) -> AccessToken:
+            return parse_token_response(response, sent, lifetime)
+
+        return await self.request_as(build, parse)
+
+    async def request_as(self, build: BuildForm, parse: Parse[T]) -> T:
+        """Return what `parse` reads in the response. Raise BackendError."""
+        token = await self._in_turn(lambda: self._send(build, parse))
+        self._succeeded()
+        self._on_result("issued")
+        return token
+
+    async def server(self) -> TokenServer:
+        """Return the authorization server. Raise BackendError."""
+        return await self._in_turn(self._finder.find)
+
+    async def _in_turn(self, action: Callable[[], Awaitable[T]]) -> T:
+        """Run an action when it may send a request. Raise BackendError."""
         if self._turns.locked():
             TOKEN_REQUESTS.record()
         async with self._turns:
             if not self._backoff.failures:
-                return await self._counted(build, lifetime)
+                return await self._counted(action)
             async with self._trial:
                 if self._last is not None and self._backoff.is_waiting(self._clock()):
                     raise repeated(self._last)
-                return await self._counted(build, lifetime)
+                return await self._counted(action)
 
-    async def _counted(self, build: BuildForm, lifetime: float | None) -> AccessToken:
-        """Send a request, and record its result. Raise BackendError."""
+    async def _counted(self, action: Callable[[], Awaitable[T]]) -> T:
+        """Run an action, and record its failure. Raise BackendError."""
         try:
             async with asyncio.timeout(TOKEN_TIME.value):
-                token = await self._send(build, lifetime)
+                return await action()
         except TimeoutError:
             TOKEN_TIME.record()
             raise self._failed(unavailable(f"no response within {TOKEN_TIME.value} s")) from None
@@ -85,17 +108,14 @@ class TokenEndpoint:
             self._succeeded()
             self._on_result("refused")
             raise
-        self._succeeded()
-        self._on_result("issued")
-        return token
 
-    async def _send(self, build: BuildForm, lifetime: float | None) -> AccessToken:
+    async def _send(self, build: BuildForm, parse: Parse[T]) -> T:
         server = await self._finder.find()
         headers, form = self._proof.prove(server)
         body = urlencode({**build(server), **form}).encode("ascii")
         sent = self._clock()
         response = await self._finder.http.send(b"POST", server.token_url, (*_FORM, *headers), body)
-        return parse_token_response(response, sent, lifetime)
+        return parse(response, sent, server)
 
     def _failed(self, error: BackendError, retry_after: float = 0.0) -> BackendError:
         self._finder.forget()

@@ -23,7 +23,7 @@ from mcpproxy.proxy.issuers.documents import (
 from mcpproxy.proxy.issuers.metadata import TOKENS, discover_metadata
 
 if TYPE_CHECKING:
-    from mcpproxy.api.v1alpha1 import TokenClient
+    from mcpproxy.api.v1alpha1 import OAuthClient
 
 _WELL_KNOWN: Final = "/.well-known/oauth-protected-resource"
 _CHALLENGE: Final = re.compile(rb'resource_metadata\s*=\s*"([^"\\\x00-\x20\x7f]{1,2048})"')
@@ -61,7 +61,7 @@ class TokenServerFinder:
         self,
         backend: str,
         url: str,
-        client: "TokenClient",
+        client: "OAuthClient",
         tls: Callable[[], ssl.SSLContext],
         backend_tls: Callable[[], ssl.SSLContext],
         resolve: Mapping[str, str],
