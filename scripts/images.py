@@ -15,6 +15,8 @@ TARGETS: Final = ("runtime", "demo", "operator")
 VARIANTS: Final = ("runtime-node", "runtime-uv", "runtime-node-uv")
 """The runtime with programs that start servers from npm and PyPI."""
 TAG: Final = "0.1.0"
+BASE: Final = "python:3.11-slim-bookworm"
+"""Base image unless BASE_IMAGE is set, as in the Dockerfile."""
 PREFIX: Final = "mcpproxy"
 """First part of the names in the manifests and samples."""
 

@@ -166,14 +166,25 @@ def image_archives(release: Release, env: dict[str, str]) -> None:
     """Build all images and save them without the traces of their build."""
     labels = {"REVISION": release.commit, "CREATED": release.created, "SOURCE": release.source}
     targets = (*images.TARGETS, *images.VARIANTS)
+    base = env.get("BASE_IMAGE") or images.BASE
     built = images.build(env, targets, release.tree, release.version, release.image, labels)
+    base_layers = _layers(base, env)
     for target, image in zip(targets, built, strict=True):
         with tempfile.TemporaryDirectory() as directory:
             saved = Path(directory) / "image.tar"
             machine.run(["docker", "save", "--output", str(saved), image], env)
             archive = release.output / f"image-{target}-{release.version}.tar.gz"
-            digest = image_archive.normalize(saved, archive, release.epoch)
+            digest = image_archive.normalize(saved, archive, release.epoch, base_layers)
         sys.stderr.write(f"{image}: {digest}\n")
+
+
+def _layers(image: str, env: dict[str, str]) -> int:
+    """Return the number of layers of an image; 0 if Docker did not keep it, as BuildKit may not."""
+    try:
+        command = ["docker", "image", "inspect", "--format", "{{len .RootFS.Layers}}", image]
+        return int(machine.run(command, env))
+    except machine.CommandFailed:
+        return 0
 
 
 def finish(release: Release, base_image: str) -> None:

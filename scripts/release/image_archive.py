@@ -1,7 +1,9 @@
 """An image archive of `docker save` without the times and identifiers of its build.
 
-Layers keep their files; times after `epoch` become `epoch`, so the layers of the base image, which
-are older, keep their digests. The configuration loses the name of the container that built it.
+Layers keep their files. In the layers of the base image, only times after `epoch` become `epoch`,
+so older layers keep their digests. In all later layers, every time becomes `epoch`, because a layer
+from Docker's build cache can be older than the commit. The configuration loses the name of the
+container that built it.
 """
 
 import gzip
@@ -23,17 +25,20 @@ _PLAIN: Final = frozenset({"path", "linkpath", "size", "uname", "gname"})
 """Extended headers that describe a file; the others are times."""
 
 
-def normalize(source: Path, target: Path, epoch: int) -> str:
-    """Write the archive of one image to `target`. Return the digest of its configuration."""
+def normalize(source: Path, target: Path, epoch: int, base_layers: int = 0) -> str:
+    """Write the archive of one image to `target`. Return the digest of its configuration.
+
+    The first `base_layers` layers are those of the base image.
+    """
     with tarfile.open(source) as archive, tempfile.TemporaryDirectory() as directory:
         (manifest,) = json.loads(_read(archive, "manifest.json"))
         config = json.loads(_read(archive, manifest["Config"]))
         layers = [
-            _layer(archive, name, Path(directory) / str(number), epoch)
+            _layer(archive, name, Path(directory) / str(number), epoch, number < base_layers)
             for number, name in enumerate(manifest["Layers"])
         ]
         config["rootfs"]["diff_ids"] = [f"sha256:{digest}" for digest, _ in layers]
-        content = _bytes(_without_build(config, epoch))
+        content = _bytes(_without_build(config, epoch, base_layers))
         name = hashlib.sha256(content).hexdigest()
         listed = {
             "Config": f"{name}.json",
@@ -59,7 +64,9 @@ def _bytes(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _layer(archive: tarfile.TarFile, name: str, target: Path, epoch: int) -> tuple[str, Path]:
+def _layer(
+    archive: tarfile.TarFile, name: str, target: Path, epoch: int, of_base: bool
+) -> tuple[str, Path]:
     """Rewrite one layer into a file. Return its digest and the file."""
     packed = archive.extractfile(name)
     assert packed is not None, name
@@ -68,7 +75,7 @@ def _layer(archive: tarfile.TarFile, name: str, target: Path, epoch: int) -> tup
         tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as rewritten,
     ):
         for info in layer:
-            info.mtime = min(int(info.mtime), epoch)
+            info.mtime = min(int(info.mtime), epoch) if of_base else epoch
             info.pax_headers = {
                 key: value
                 for key, value in info.pax_headers.items()
@@ -86,12 +93,14 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _without_build(config: dict[str, Any], epoch: int) -> dict[str, Any]:
+def _without_build(config: dict[str, Any], epoch: int, base_layers: int) -> dict[str, Any]:
     kept = {key: value for key, value in config.items() if key not in _OF_THE_BUILD}
     kept["created"] = _time(epoch)
+    layers = 0
     for entry in kept.get("history", []):
+        layers += not entry.get("empty_layer", False)
         created = entry.get("created")
-        if created is not None and _seconds(created) > epoch:
+        if created is not None and (layers > base_layers or _seconds(created) > epoch):
             entry["created"] = _time(epoch)
     # The container in which the last step ran.
     for key in ("Hostname", "Image"):
