@@ -155,7 +155,6 @@ FOREIGN: Final[Mapping[str, frozenset[str]]] = {
             "proxy/relay.py:_admission",
             "proxy/relay.py:_exchange",
             "proxy/relay.py:_lease",
-            "proxy/relay.py:_timer",
             "proxy/relay.py:state",
             "proxy/upstream/transports/http_endpoint.py:_configured",
         }
@@ -167,6 +166,7 @@ FOREIGN: Final[Mapping[str, frozenset[str]]] = {
                 "proxy/call_limits/window.py:last",
                 "proxy/downstream/legacy/sessions.py:used_at",
                 "proxy/fair_shares.py:weight",
+                "proxy/http1/server/connection.py:small",
                 "proxy/telemetry/operation_durations.py:seconds",
                 "proxy/upstream/sessions/pool.py:used_at",
                 "proxy/upstream/sessions/pool.py:users",

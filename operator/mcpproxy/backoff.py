@@ -18,6 +18,8 @@ class Backoff:
     Times are those of any clock that the caller uses throughout.
     """
 
+    __slots__ = ("_first", "_jitter", "_longest", "failures", "retry_at")
+
     def __init__(
         self, first: float, longest: float, jitter: Callable[[], float] = no_jitter
     ) -> None:

@@ -29,6 +29,12 @@ def _assets() -> Path:
 
 
 @pytest.fixture(scope="session")
+def assets() -> Path:
+    """The directory with the programs of Kubernetes."""
+    return _assets()
+
+
+@pytest.fixture(scope="session")
 def bare_apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     """An API server without the CRD."""
     assets = _assets()

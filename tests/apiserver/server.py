@@ -45,12 +45,27 @@ class ApiServer:
         return httpx2.Client(base_url=self.url, verify=context, headers=headers)
 
 
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings of an API server, which can be started with them again."""
+
+    token: str
+    ports: tuple[int, ...]
+    key: str = "service-accounts"
+    """Name of the key that signs and verifies the tokens of ServiceAccounts."""
+
+    @classmethod
+    def new(cls) -> "Settings":
+        """Return the settings of another API server."""
+        return cls(secrets.token_hex(16), tuple(_free_ports(3)))
+
+
 @contextmanager
-def running(assets: Path, directory: Path) -> Iterator[ApiServer]:
+def running(assets: Path, directory: Path, settings: Settings | None = None) -> Iterator[ApiServer]:
     """An API server whose data, keys and logs lie in `directory`; both processes end with it."""
-    client, peer, api = _free_ports(3)
-    token = secrets.token_hex(16)
-    key = directory / "service-accounts.key"
+    settings = settings or Settings.new()
+    token, (client, peer, api) = settings.token, settings.ports
+    key = directory / f"{settings.key}.key"
     (directory / "tokens.csv").write_text(f"{token},admin,admin,system:masters\n")
     key.write_bytes(_private_key())
     etcd = [

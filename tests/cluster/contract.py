@@ -326,6 +326,14 @@ async def heads_are_chosen_by_a_selector_and_know_their_version(side: Side) -> N
     assert {"one", "two"} <= {item["metadata"]["name"] for item in every}
 
 
+async def pages_have_the_whole_objects_that_a_selector_chooses(side: Side) -> None:
+    """The same objects as a list, a few at a time."""
+    stored = await side.cluster.apply(a_config_map(side))
+    await side.cluster.apply({**a_config_map(side, "two"), **_unlabelled("two", side)})
+    pages = side.cluster.pages(CONFIG_MAP, side.namespace, "a=1,b")
+    assert [live async for page in pages for live in page] == [stored]
+
+
 def _unlabelled(name: str, side: Side) -> Object:
     return {"metadata": {"name": name, "namespace": side.namespace}}
 
@@ -333,6 +341,7 @@ def _unlabelled(name: str, side: Side) -> Object:
 CONTRACT: Final[tuple[Callable[[Side], Awaitable[None]], ...]] = (
     an_absent_object_is_none,
     heads_are_chosen_by_a_selector_and_know_their_version,
+    pages_have_the_whole_objects_that_a_selector_chooses,
     what_is_applied_can_be_read_and_listed_by_labels,
     applying_the_same_again_changes_nothing,
     every_character_arrives_as_it_was_sent,

@@ -111,3 +111,12 @@ async def test_a_list_of_several_pages_is_read_whole() -> None:
     async with connected(Listed(count=PAGE + 5, size=10)) as cluster:
         listed = await cluster.list(REPLICA_SET, "team", {"a": "b"})
     assert [json.dumps(item["kind"]) for item in listed] == ['"ReplicaSet"'] * (PAGE + 5)
+
+
+async def test_pages_together_may_exceed_the_limit_of_a_list(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _lower(monkeypatch, "LIST_BYTES", 20_000)
+    async with connected(Listed(count=PAGE + 5, size=1000)) as cluster:
+        sizes = [len(page) async for page in cluster.pages(REPLICA_SET, None, "")]
+    assert sizes == [PAGE, 5]

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.cluster import managed_fields
 from mcpproxy.cluster.errors import (
     Conflict,
     FieldNotDeclared,
@@ -119,3 +120,15 @@ def test_a_namespace_that_is_being_deleted_is_a_separate_cause() -> None:
 
 def test_a_refused_read_is_a_missing_permission() -> None:
     assert isinstance(error_of(403, b"no"), Forbidden)
+
+
+def test_long_selectors_are_not_kept() -> None:
+    """Anybody who may apply a child as this field manager chooses them."""
+    long = "x" * 10_000
+    fields: Object = {"f:items": {f'k:{{"name":"{long}"}}': {}, 'k:{"name":"short"}': {}}}
+    entry = {"manager": "we", "operation": "Apply", "fieldsV1": fields}
+    items = [{"name": long}, {"name": "short"}, {"name": "other"}]
+    managed_fields._read_once.cache_clear()
+    live = {"metadata": {"managedFields": [entry]}, "items": items}
+    assert applied_fields(live, "we") == {"items": items[:2]}
+    assert managed_fields._read_once.cache_info().currsize == 1

@@ -1,19 +1,22 @@
 """Parts that run beside Kopf: if one ends, the probes report it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
 
 from mcpproxy.cluster.client import KubeClient
+from mcpproxy.cluster.errors import Unavailable
 from mcpproxy.cluster.pods.status_stream import PodStatusReader
-from mcpproxy.cluster.resources import ResourceKind
-from mcpproxy.controller import resync
+from mcpproxy.cluster.resources import REPLICA_SET, ResourceKind
+from mcpproxy.controller import manager, resync
+from mcpproxy.controller.kopf_watches import SELECTORS
 from mcpproxy.controller.leader_election import LeaderElector
-from mcpproxy.controller.manager import Manager, ResyncConfig
+from mcpproxy.controller.manager import LeaderTasks, Manager, ResyncConfig
 from mcpproxy.controller.metrics import OperatorMetrics
+from mcpproxy.controller.watch_cache import WatchCache
 from mcpproxy.testing.fake_cluster import FakeCluster
 from tests.support.builders import OPTIONS
 
@@ -36,6 +39,16 @@ class Broken(FakeCluster):
 
     async def heads(self, kind: ResourceKind, namespace: str | None, selector: str) -> list[Any]:
         raise RuntimeError(f"no {kind.plural}")
+
+
+class Silent(FakeCluster):
+    """A cluster that never ends a list."""
+
+    async def pages(
+        self, kind: ResourceKind, namespace: str | None, selector: str
+    ) -> AsyncGenerator[Any]:
+        await asyncio.Event().wait()
+        yield []
 
 
 @asynccontextmanager
@@ -85,3 +98,27 @@ async def test_a_stopped_manager_does_not_log_an_unexpected_end(
     async with a_machine(FakeCluster(), None):
         pass
     assert "came to an end" not in caplog.text
+
+
+async def test_passes_begin_although_the_replica_sets_could_not_be_read_ahead(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cluster = FakeCluster()
+    cluster.unreadable[REPLICA_SET.name] = Unavailable("no response")
+    watches = {kind: WatchCache(lambda: 0.0) for kind in SELECTORS}
+    reader = cast(PodStatusReader, None)
+    term = LeaderTasks(cluster, reader, OPTIONS, OperatorMetrics(), watches, lambda: False)
+    with caplog.at_level("INFO"):
+        await term.read_ahead((), "", set())
+    assert "ReplicaSets are listed by themselves: no response" in caplog.text
+
+
+async def test_passes_do_not_wait_long_for_replica_sets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(manager, "READ_AHEAD", 0.01)
+    watches = {kind: WatchCache(lambda: 0.0) for kind in SELECTORS}
+    reader = cast(PodStatusReader, None)
+    parts = (Silent(), reader, OPTIONS, OperatorMetrics(), watches, lambda: False)
+    async with asyncio.timeout(5):
+        await LeaderTasks(*parts).read_ahead((), "", set())

@@ -25,9 +25,6 @@ class Clock:
         heapq.heappush(self.timers, (when, next(self._numbers), callback))
         return None
 
-    def call_soon(self, callback: Callable[[], object], /) -> object:
-        return self.call_at(self.now, callback)
-
     def turn(self, seconds: float) -> None:
         """Let time pass."""
         end = self.now + seconds
@@ -168,14 +165,25 @@ def test_a_timer_that_fails_does_not_keep_others_from_expiring(
     assert len(clock.failures) == 1
 
 
-def test_messages_go_to_the_new_owner(
+class _Overdue:
+    """An object with a timer of its own."""
+
+    def __init__(self, ended: list[str]) -> None:
+        self._ended = ended
+
+    def expire(self) -> None:
+        self._ended.append("overdue")
+
+
+def test_an_entry_that_is_added_without_a_call_expires_in_its_turn(
     clock: Clock, deadlines: TimerQueue, ended: list[str]
 ) -> None:
-    result = _start(deadlines, ended, "first")
-    result.hand_to(lambda: ended.append("second"))
-    clock.turn(10)
-    assert ended == ["second"]
-    result.hand_to(lambda: ended.append("too late"))
-    assert ended == ["second"]
-    clock.turn(0)
-    assert ended == ["second", "too late"]
+    assert not deadlines.ticking
+    deadlines.running[_Overdue(ended)] = due = clock.time() + deadlines.seconds
+    deadlines.tick_at(due)
+    clock.turn(1)
+    _start(deadlines, ended, "later")
+    clock.turn(9)
+    assert (ended, deadlines.ticking) == (["overdue"], True)
+    clock.turn(1)
+    assert (ended, deadlines.ticking) == (["overdue", "later"], False)

@@ -54,6 +54,10 @@ class Stage:
         """One pass."""
         return await self._reconciler.reconcile(KEY)
 
+    async def read_ahead(self, *keys: ProxyKey) -> None:
+        """Read the ReplicaSets before the first passes."""
+        await self._reconciler.ownership.read_ahead((), constants.LABEL_INSTANCE, set(keys))
+
     def user_applies(self, **spec: Any) -> None:
         """Create the MCPProxy or change its spec; nothing validates it."""
         live = self.cluster.objects.get((MCP_PROXY.name, *KEY))

@@ -5,9 +5,11 @@ from collections.abc import Callable
 
 import pytest
 
+from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.cluster.errors import Forbidden
-from mcpproxy.cluster.resources import DEPLOYMENT, REPLICA_SET, ResourceKind
+from mcpproxy.cluster.resources import DEPLOYMENT, REPLICA_SET, ProxyKey, ResourceKind
+from mcpproxy.reconcile.ownership import PodOwnership
 from tests.reconcile.stage import KEY, Stage, controlled_by
 
 Change = Callable[[Object], None]
@@ -163,3 +165,80 @@ async def test_pods_that_were_known_stay_while_replica_sets_cannot_be_listed(
         await stage.reconcile()
     assert len(stage.fleet) == 1
     assert "replicasets" in stage.message("Ready")
+
+
+async def test_the_first_pass_lists_no_replica_sets_that_were_read_before(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.is_running()
+    restarted = Stage(stage)
+    await restarted.read_ahead(KEY)
+    made = lists_of(restarted, monkeypatch, REPLICA_SET)
+    restarted.cluster.writes.clear()
+    await restarted.reconcile()
+    assert len(restarted.fleet) == 1
+    assert made == restarted.cluster.writes == []
+
+
+async def test_a_pod_of_a_replica_set_that_was_made_since_is_read(stage: Stage) -> None:
+    await stage.is_running()
+    restarted = Stage(stage)
+    await restarted.read_ahead(KEY)
+    newer = copy.deepcopy(stage.child(REPLICA_SET.name, "tools-1"))
+    del newer["metadata"]["uid"]
+    newer["metadata"]["name"] = "tools-2"
+    stage.cluster.put(newer)
+    owner = controlled_by(stage.child(REPLICA_SET.name, "tools-2"))
+
+    def claim(pod: Object) -> None:
+        pod["metadata"]["ownerReferences"] = [owner]
+
+    put_stranger(restarted, claim)
+    await restarted.reconcile()
+    assert len(restarted.fleet) == 2
+
+
+async def test_replica_sets_that_were_read_before_count_only_for_their_deployment(
+    stage: Stage,
+) -> None:
+    await stage.is_running()
+    restarted = Stage(stage)
+    await restarted.read_ahead(KEY)
+    again = stage.deployment()
+    stage.cluster.remove(DEPLOYMENT, *KEY)
+    del again["metadata"]["uid"]
+    stage.cluster.put(again)
+    await restarted.reconcile()
+    assert len(restarted.fleet) == 0
+
+
+async def test_few_replica_sets_of_known_mcpproxies_are_kept(stage: Stage) -> None:
+    """Anybody who may create ReplicaSets may give them these labels."""
+    await stage.is_running()
+    for number in range(2, 200):
+        many = copy.deepcopy(stage.child(REPLICA_SET.name, "tools-1"))
+        del many["metadata"]["uid"]
+        many["metadata"]["name"] = f"many-{number}"
+        stage.cluster.put(many)
+    ownership = PodOwnership(stage.cluster)
+    await ownership.read_ahead((), constants.LABEL_INSTANCE, {ProxyKey("team", "other")})
+    assert ownership._read_ahead == {}
+    await ownership.read_ahead((), constants.LABEL_INSTANCE, {KEY})
+    assert [len(kept) for kept in ownership._read_ahead.values()] == [16]
+
+
+async def test_an_operator_that_read_ahead_lists_again_before_it_deletes(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ReplicaSet that was made after the first list may mount one of them."""
+    await stage.is_running()
+    stage.user_applies(allowedHosts=["other.example.com"])
+    await stage.reconcile()
+    stage.roll_out("b")
+    await stage.reconcile()
+    restarted = Stage(stage)
+    await restarted.read_ahead(KEY)
+    made = lists_of(restarted, monkeypatch, REPLICA_SET)
+    await restarted.reconcile()
+    assert made == [KEY.namespace]
+    assert len(restarted.config_maps()) == 2

@@ -9,7 +9,7 @@ delivers a newer one to the next pass.
 import json
 import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from sys import intern
 from typing import Any, Final, TypeVar
@@ -193,6 +193,11 @@ class CachingClient:
 
     async def heads(self, kind: ResourceKind, namespace: str | None, selector: str) -> Objects:
         return await self._cluster.heads(kind, namespace, selector)
+
+    def pages(
+        self, kind: ResourceKind, namespace: str | None, selector: str
+    ) -> AsyncGenerator[Objects]:
+        return self._cluster.pages(kind, namespace, selector)
 
     async def document(self, path: str) -> Any:
         return await self._cluster.document(path)

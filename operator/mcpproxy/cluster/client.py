@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Final, Protocol
 
 import aiohttp
@@ -58,6 +58,11 @@ class Cluster(Protocol):
 
     async def heads(self, kind: ResourceKind, namespace: str | None, selector: str) -> Objects:
         """Return the metadata of the objects that a label selector ("" for all) matches."""
+
+    def pages(
+        self, kind: ResourceKind, namespace: str | None, selector: str
+    ) -> AsyncGenerator[Objects]:
+        """Yield the objects that a label selector matches, a page at a time: they may be many."""
 
     async def document(self, path: str) -> Any:
         """Return the JSON document at a path of the API server that is not of a resource."""
@@ -135,6 +140,13 @@ class KubeClient:
     async def heads(self, kind: ResourceKind, namespace: str | None, selector: str) -> Objects:
         return await self._list(kind, namespace, selector, _HEADS)
 
+    async def pages(
+        self, kind: ResourceKind, namespace: str | None, selector: str
+    ) -> AsyncGenerator[Objects]:
+        async with self._lists:
+            async for page, _ in self._pages(kind, namespace, selector, _JSON):
+                yield page
+
     async def document(self, path: str) -> Any:
         return json.loads(await self._send("GET", path, accept=_DOCUMENT))
 
@@ -147,9 +159,26 @@ class KubeClient:
     async def _list_pages(
         self, kind: ResourceKind, namespace: str | None, selector: str, accept: str
     ) -> Objects:
-        query = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
         items: Objects = []
         whole = 0
+        async for page, size in self._pages(kind, namespace, selector, accept):
+            whole += size
+            if accept != _HEADS and whole > LIST_BYTES.value:
+                LIST_BYTES.record()
+                raise LimitExceeded(
+                    f"the {kind.plural} of this MCPProxy in {namespace} have more than"
+                    f" {LIST_BYTES.value} bytes; delete those that carry its labels by mistake"
+                )
+            items += page
+        return items
+
+    async def _pages(
+        self, kind: ResourceKind, namespace: str | None, selector: str, accept: str
+    ) -> AsyncGenerator[tuple[Objects, int]]:
+        """Yield the pages of a list, each with its size in bytes."""
+        query = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
+        # The items of a list have no kind.
+        typed = {"apiVersion": kind.api_version, "kind": kind.name}
         while True:
             try:
                 page, size = await self._read(kind, "list", kind.path(namespace), query, accept)
@@ -159,24 +188,16 @@ class KubeClient:
                     raise
                 query["limit"] = str(max(int(query["limit"]) // 8, 1))
                 continue
-            whole += size
-            if accept != _HEADS and whole > LIST_BYTES.value:
-                LIST_BYTES.record()
-                raise LimitExceeded(
-                    f"the {kind.plural} of this MCPProxy in {namespace} have more than"
-                    f" {LIST_BYTES.value} bytes; delete those that carry its labels by mistake"
-                )
-            # The items of a list have no kind.
-            typed = {"apiVersion": kind.api_version, "kind": kind.name}
-            for item in page["items"] or []:
-                if accept == _HEADS:
+            items = page["items"] or []
+            if accept == _HEADS:
+                for item in items:
                     # These are most of the metadata, and only matter beside the fields.
                     item["metadata"].pop("managedFields", None)
                     item["metadata"].pop("annotations", None)
-                items.append({**item, **typed})
+            yield [{**item, **typed} for item in items], size
             token = page["metadata"].get("continue")
             if not token:
-                return items
+                return
             query["continue"] = token
 
     async def apply(self, manifest: Object, uid: str | None = None) -> Object:

@@ -7,7 +7,8 @@ fields of other managers, defaults and webhooks, so these never cause a write.
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 from kubernetes.utils.quantity import parse_quantity
 
@@ -15,6 +16,10 @@ from mcpproxy.api.kubernetes.objects import Object
 
 _IDENTITY = ("apiVersion", "kind")
 _QUANTITIES = ("limits", "requests")
+_WHOLE: Final = frozenset({"."})
+"""Selectors of a field that is owned as a whole."""
+_SHORT: Final = 128
+"""Length of the selectors that are kept: anybody who may apply a child can make long ones."""
 
 
 def applied_fields(live: Object, manager: str, subresource: str = "") -> Object:
@@ -95,23 +100,32 @@ def _without(fields: Object, name: str) -> Object:
 
 
 def _take(value: Any, fields: Object) -> Any:
-    selectors = [selector for selector in fields if selector != "."]
-    if not selectors:
+    if fields.keys() <= _WHOLE:
         return value
     if isinstance(value, dict):
-        named = [selector.removeprefix("f:") for selector in selectors]
-        return {name: _take(value[name], fields[f"f:{name}"]) for name in named if name in value}
+        named = ((selector[2:], below) for selector, below in fields.items() if selector[:1] == "f")
+        return {name: _take(value[name], below) for name, below in named if name in value}
     if isinstance(value, list):
-        return list(_items(value, fields, selectors))
+        return list(_items(value, fields, [selector for selector in fields if selector != "."]))
     return value
 
 
 def _items(values: list[Any], fields: Object, selectors: list[str]) -> Iterator[Any]:
     for value in values:
         for selector in selectors:
-            sort, _, text = selector.partition(":")
-            chosen = json.loads(text)
+            read = _read_once if len(selector) <= _SHORT else _read_selector
+            sort, chosen = read(selector)
             if sort == "v" and value == chosen:
                 yield value
             elif sort == "k" and all(value.get(key) == chosen[key] for key in chosen):
                 yield _take(value, fields[selector])
+
+
+def _read_selector(selector: str) -> tuple[str, Any]:
+    """Return the sort of a selector of list items, and the value or keys that it selects."""
+    sort, _, text = selector.partition(":")
+    return sort, json.loads(text)
+
+
+_read_once: Final = lru_cache(maxsize=256)(_read_selector)
+"""The same for short selectors: all children have the same few. Nobody changes the result."""

@@ -54,6 +54,13 @@ class NoProgress(kopf.ProgressStorage):
         return essence
 
 
+class NoMemo:
+    """State of the handlers of an object, which have none: Kopf copies it for each object."""
+
+    def __copy__(self) -> "NoMemo":
+        return self
+
+
 class Backoffs:
     """Endless pauses between failing requests of Kopf, of at most 5 seconds.
 

@@ -15,7 +15,7 @@ from mcpproxy.cluster.cached_reads import CachingClient
 from mcpproxy.cluster.client import Cluster, KubeClient
 from mcpproxy.cluster.pods.reports import PodReportWatcher
 from mcpproxy.cluster.pods.status_stream import PodStatusReader
-from mcpproxy.cluster.resources import ProxyKey
+from mcpproxy.cluster.resources import MCP_PROXY, POD, ProxyKey
 from mcpproxy.controller.kopf_watches import CHILDREN, SELECTORS
 from mcpproxy.controller.leader_election import LeaderElector
 from mcpproxy.controller.metrics import OperatorMetrics
@@ -29,6 +29,8 @@ from mcpproxy.reconcile.status_updates.status_write_health import StatusWriteHea
 
 INITIAL_LISTS: Final = 60.0
 """Seconds for which passes wait at most until the watches have delivered what exists."""
+READ_AHEAD: Final = 10.0
+"""Seconds for which passes wait at most for the ReplicaSets of all MCPProxies."""
 WORKERS: Final = 16
 """Number of passes at once, each of which waits for one request at a time."""
 
@@ -72,6 +74,14 @@ class LeaderTasks:
         self._metrics = metrics
         self._is_busy = is_busy
 
+    async def read_ahead(
+        self, namespaces: tuple[str, ...], selector: str, keys: set[ProxyKey]
+    ) -> None:
+        """Read what the first passes need; each pass reads what this could not."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(READ_AHEAD):
+                await self._reconciler.ownership.read_ahead(namespaces, selector, keys)
+
     async def run(self) -> None:
         """Reconcile MCPProxies until cancelled."""
         logged: dict[ProxyKey, str] = {}
@@ -103,6 +113,7 @@ class Manager:
         """Without an `election`, the operator leads from the start. `kinds_changed` is called when
         a watched kind was installed or removed. `is_busy` returns True while the API server is."""
         self._parts = (cluster, reader, options, metrics)
+        self._namespaces = namespaces
         self._election = election
         self._is_busy = is_busy
         self._term: LeaderTasks | None = None
@@ -178,6 +189,8 @@ class Manager:
             with suppress(TimeoutError):
                 async with asyncio.timeout(INITIAL_LISTS):
                     await self._resync.settled.wait()
+            owners = self.watches[MCP_PROXY].owners()
+            await term.read_ahead(self._namespaces, SELECTORS[POD], owners)
             await term.run()
         finally:
             self._term = None

@@ -21,7 +21,7 @@ from mcpproxy.cluster.resources import MCP_PROXY
 from mcpproxy.cluster.write_pace import ResponseTimes
 from mcpproxy.controller.health_port.application import application
 from mcpproxy.controller.health_port.connections import BoundedConnections
-from mcpproxy.controller.kopf_settings import STOP_SECONDS, kopf_settings, register_login
+from mcpproxy.controller.kopf_settings import STOP_SECONDS, NoMemo, kopf_settings, register_login
 from mcpproxy.controller.kopf_watches import register_watches
 from mcpproxy.controller.leader_election import LeaderElectionConfig, LeaderElector, LeaseRef
 from mcpproxy.controller.manager import Manager, ResyncConfig
@@ -136,6 +136,7 @@ async def _watch(
         await kopf.operator(
             registry=registry,
             settings=kopf_settings(),
+            memo=NoMemo(),
             standalone=True,
             namespaces=namespaces,
             clusterwide=not namespaces,

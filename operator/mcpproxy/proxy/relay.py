@@ -10,16 +10,19 @@ from typing import Protocol
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import CallContext, CallState, ClientIdentity, Permit
 from mcpproxy.proxy.gateway.gateway import Gateway
-from mcpproxy.proxy.gateway.router import Route, upstream_request_of
+from mcpproxy.proxy.gateway.routing.route_finder import Route
+from mcpproxy.proxy.gateway.routing.router import (
+    map_response,
+    map_response_bytes,
+    upstream_request_of,
+)
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message, RequestEnvelope
 from mcpproxy.proxy.telemetry.operation_durations import CANCELLED, Ending
-from mcpproxy.proxy.timers import Timer
 from mcpproxy.proxy.upstream.backend import Backend
 from mcpproxy.proxy.upstream.era_bridge import translate_request
 from mcpproxy.proxy.upstream.large_results import ResultSink
 from mcpproxy.proxy.upstream.request_in_task import RequestInTask, SentRequest
-from mcpproxy.proxy.upstream.response_mapping import map_response, map_response_bytes
 from mcpproxy.proxy.upstream.transports.http_modern import IMMEDIATE
 from mcpproxy.proxy.upstream.transports.session import (
     HttpExchange,
@@ -44,7 +47,6 @@ class Call:
     state = CallState.NEW
     _lease: SessionLease | None = None
     _exchange: HttpExchange | None = None
-    _timer: Timer | None = None
     _admission: Permit | None = None
 
     def __init__(
@@ -98,14 +100,16 @@ class Call:
             call.detach()
             return call
         call.state, call._lease, call._exchange = CallState.SENT, lease, exchange
-        call._timer = backend.timers.start(call.detach)
         gateway.running.add(call)
         return call
 
     def _on_response(self) -> None:
-        """Relay the response if it is complete and nothing came before it; otherwise detach."""
-        exchange, lease, timer = self._exchange, self._lease, self._timer
-        if self.state is not CallState.SENT or not (exchange and lease and timer):
+        """Relay the response if it is complete and nothing came before it; otherwise detach.
+
+        Without a response, the request timeout is over.
+        """
+        exchange, lease = self._exchange, self._lease
+        if self.state is not CallState.SENT or not (exchange and lease):
             return
         names, server, answer = self.backend.names, lease.link.server, None
         body = map_response_bytes(exchange, self.request, server, names)
@@ -119,7 +123,6 @@ class Call:
             self.backend.sessions.release(lease)
         if exchange.response and not exchange.response.complete:
             exchange.response.leave()
-        timer.cancel()
         self._end(answer or body, len(body))
         if self._responder is not None:
             self._responder.respond(body, answer)
@@ -145,8 +148,8 @@ class Call:
         """
         gateway, backend, sent, size = self._gateway, self.backend, None, None
         ending: Ending = CANCELLED
-        if self._exchange and self._lease and self._timer:
-            sent = SentRequest(self._exchange, self._lease, self._timer)
+        if self._exchange and self._lease:
+            sent = SentRequest(self._exchange, self._lease, self.began_at)
         elif not gateway.routing.decides_at_once:
             await gateway.routing.decide(message, backend.name, caller.client)
         if gateway.limits is not None and self._admission is None:
@@ -171,8 +174,8 @@ class Call:
         """Record the end of the call, with the size of the response in bytes if it is known."""
         done = self._gateway.end_call(self, self._client, ending, self.state is CallState.SENT)
         self.state = CallState.DONE
-        # Both refer to the call, and only the garbage collector would free the cycles.
-        self._exchange = self._timer = None
+        # It refers to the call, and only the garbage collector would free the cycle.
+        self._exchange = None
         self._gateway.running.discard(self)
         if self._admission is not None:
             self._admission.release(is_cancelled=ending is CANCELLED)
@@ -190,4 +193,4 @@ async def relay_request(
 
     if gateway.routing.lists.has(method):
         return await gateway.routing.lists.answer(message, method, params or {}, caller, send)
-    return await send(*gateway.prepare(message, method, params, caller.client))
+    return await send(*gateway.routing.prepare(message, method, params, caller.client))

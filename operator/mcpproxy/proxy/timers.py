@@ -17,24 +17,23 @@ class Clock(Protocol):
     def call_at(self, when: float, callback: Callable[[], object], /) -> object:
         """Call `callback` at the time `when`."""
 
-    def call_soon(self, callback: Callable[[], object], /) -> object:
-        """Call `callback` in the next iteration of the loop."""
+
+class Expiring(Protocol):
+    """Object with a timer."""
+
+    def expire(self) -> None:
+        """Do what is due when the time is over."""
 
 
 class Timer:
     """One timer; `missed` is true once it has expired."""
 
-    __slots__ = ("_ended", "_owner", "ends_at", "missed")
+    __slots__ = ("_ended", "_owner", "missed")
 
-    def __init__(self, owner: "TimerQueue", ended: Callable[[], object], ends_at: float) -> None:
+    def __init__(self, owner: "TimerQueue", ended: Callable[[], object]) -> None:
         self._owner = owner
         self._ended = ended
-        self.ends_at = ends_at
         self.missed = False
-
-    def postpone(self, ends_at: float) -> None:
-        """Change the time at which the timer expires; called by its queue."""
-        self.ends_at = ends_at
 
     def restart(self) -> None:
         """Restart the timer with its full duration, unless it has expired."""
@@ -45,16 +44,7 @@ class Timer:
         """Stop the timer; `restart` starts it again."""
         self._owner.running.pop(self, None)
 
-    def hand_to(self, ended: Callable[[], object]) -> None:
-        """Replace the callback.
-
-        If the timer has expired, the new one is called in the next iteration of the loop.
-        """
-        self._ended = ended
-        if self.missed:
-            self._owner.soon(ended)
-
-    def end(self) -> None:
+    def expire(self) -> None:
         """Mark the timer as expired and call its callback."""
         self.missed = True
         self._ended()
@@ -64,44 +54,46 @@ class TimerQueue:
     """Timers of one duration, in seconds."""
 
     def __init__(self, clock: Clock, seconds: float) -> None:
-        self.running: dict[Timer, None] = {}
-        """Running timers in the order of their expiry."""
+        self.running: dict[Expiring, float] = {}
+        """Running timers in the order of their expiry, with its time.
+
+        Code that runs for each request adds its entry without a call, and then calls `tick_at`
+        unless the queue is `ticking`.
+        """
         self._clock = clock
-        self.soon = clock.call_soon
-        self._seconds = seconds
-        self._ticking = False
+        self.seconds = seconds
+        self.ticking = False
+        """True if the event loop will call the queue when the oldest timer expires."""
 
     def start(self, ended: Callable[[], object]) -> Timer:
         """Start a timer that calls `ended` unless it is cancelled in time."""
-        timer = Timer(self, ended, self._clock.time() + self._seconds)
-        self.running[timer] = None
-        if not self._ticking:
-            self._tick_at(timer.ends_at)
+        timer = Timer(self, ended)
+        self.restart(timer)
         return timer
 
     def restart(self, timer: Timer) -> None:
         """Restart a timer with its full duration."""
         self.running.pop(timer, None)
-        self.running[timer] = None
-        timer.postpone(self._clock.time() + self._seconds)
-        if not self._ticking:
-            self._tick_at(timer.ends_at)
+        self.running[timer] = ends_at = self._clock.time() + self.seconds
+        if not self.ticking:
+            self.tick_at(ends_at)
 
-    def _tick_at(self, when: float) -> None:
-        self._ticking = True
+    def tick_at(self, when: float) -> None:
+        """Let timers expire from the time `when` on, at which the oldest one expires."""
+        self.ticking = True
         self._clock.call_at(when, self._tick)
 
     def _tick(self) -> None:
         now = self._clock.time()
         try:
             while self.running:
-                oldest = next(iter(self.running))
-                if oldest.ends_at > now:
+                oldest, ends_at = next(iter(self.running.items()))
+                if ends_at > now:
                     return
                 del self.running[oldest]
-                oldest.end()
+                oldest.expire()
         finally:
             # Also if a callback raised: the other timers must still expire.
-            self._ticking = bool(self.running)
-            if self._ticking:
-                self._clock.call_at(next(iter(self.running)).ends_at, self._tick)
+            self.ticking = bool(self.running)
+            if self.ticking:
+                self._clock.call_at(next(iter(self.running.values())), self._tick)

@@ -1,7 +1,9 @@
 """Ownership of pods: the pods of the MCPProxy's Deployment among those with its labels."""
 
 import hashlib
-from collections.abc import Mapping
+import logging
+from collections.abc import Container, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
@@ -11,10 +13,12 @@ from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.api.yaml_safe_json import json_text
 from mcpproxy.cluster.client import Cluster
 from mcpproxy.cluster.errors import ClusterError
-from mcpproxy.cluster.resources import DEPLOYMENT, REPLICA_SET, ProxyKey
+from mcpproxy.cluster.resources import DEPLOYMENT, REPLICA_SET, ProxyKey, owner_key
 from mcpproxy.reconcile.object_views import mounted_config_map
 from mcpproxy.reconcile.plan import controller_of
 from mcpproxy.reconcile.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
 
 _TEMPLATE_HASH: Final = "pod-template-hash"
 """Label with which Kubernetes distinguishes the pods of different templates."""
@@ -44,6 +48,8 @@ class _ReplicaSets:
 _NONE: Final = _ReplicaSets()
 _UNSETTLED: Final = "-"
 """Version while some ReplicaSets are about to be deleted, which does not change the Deployment."""
+_READ_AHEAD: Final = 16
+"""ReplicaSets of one MCPProxy that are kept for its first pass. A Deployment has three."""
 
 
 class PodOwnership:
@@ -59,6 +65,35 @@ class PodOwnership:
         self._cluster = cluster
         # The result of the newest list.
         self._known: dict[ProxyKey, _ReplicaSets] = {}
+        self._read_ahead: dict[ProxyKey, dict[str, tuple[str | None, _ReplicaSet]]] = {}
+        """The uids and Deployments of ReplicaSets, for the first pass over each MCPProxy."""
+
+    async def read_ahead(
+        self, namespaces: Iterable[str], selector: str, keys: Container[ProxyKey]
+    ) -> None:
+        """Read the ReplicaSets of the MCPProxies in `keys` with one list instead of one for each.
+
+        `namespaces` is empty for all of them. The first pass over an MCPProxy lists its ReplicaSets
+        only if a pod claims another one. After an error, what was read until then is used.
+        """
+        try:
+            for namespace in tuple(namespaces) or (None,):
+                pages = self._cluster.pages(REPLICA_SET, namespace, selector)
+                async with aclosing(pages):
+                    async for page in pages:
+                        for live in page:
+                            self._keep(live, keys)
+        except ClusterError as error:
+            log.info("each MCPProxy's ReplicaSets are listed by themselves: %s", error)
+
+    def _keep(self, live: Object, keys: Container[ProxyKey]) -> None:
+        key = owner_key(live)
+        if key is None or key not in keys:
+            return
+        kept = self._read_ahead.setdefault(key, {})
+        if len(kept) < _READ_AHEAD:
+            owner = _owner(live, DEPLOYMENT.name)
+            kept[live["metadata"]["uid"]] = owner, _replica_set(live, key.name)
 
     async def narrow(self, key: ProxyKey, snapshot: Snapshot) -> Snapshot:
         """Return the snapshot with only the pods of its Deployment.
@@ -113,8 +148,10 @@ class PodOwnership:
         deployment = snapshot.deployment
         uid = deployment["metadata"]["uid"] if deployment is not None else ""
         if known.deployment != uid or not claimed <= known.by_uid.keys():
-            known = replace(_NONE, deployment=uid)
-            if deployment is not None and claimed:
+            kept = self._read_ahead.pop(key, {})
+            ours = {name: item for name, (owner, item) in kept.items() if owner == uid}
+            known = _ReplicaSets(deployment=uid, by_uid=ours)
+            if deployment is not None and not claimed <= ours.keys():
                 known = await self._list(key, deployment)
             self._known[key] = known
         return known
@@ -122,6 +159,7 @@ class PodOwnership:
     def forget(self, key: ProxyKey) -> None:
         """Forget an MCPProxy that no longer exists."""
         self._known.pop(key, None)
+        self._read_ahead.pop(key, None)
 
     async def _list(self, key: ProxyKey, deployment: Object) -> _ReplicaSets:
         labels = constants.selector_labels(key.name)

@@ -63,9 +63,9 @@ class Reconciler:
         self._childless = childless
         self._writes = StatusWriteHealth(now) if writes is None else writes
         self._status = StatusWriter(cluster, fleet, now, instance, self._writes)
-        self._ownership = PodOwnership(cluster)
+        self.ownership = PodOwnership(cluster)
         self._token_keys = TokenKeyReader(cluster, now)
-        self._children = ChildWriter(cluster, self._ownership, now, reverted, self._status.announce)
+        self._children = ChildWriter(cluster, self.ownership, now, reverted, self._status.announce)
         self._deletions = Deletions(self._status)
         self._failures = Failures()
 
@@ -80,7 +80,7 @@ class Reconciler:
             self._forget(key)
             await self._deletions.report(key, snapshot)
             return None
-        snapshot = await self._ownership.narrow(key, snapshot)
+        snapshot = await self.ownership.narrow(key, snapshot)
         self._watch_reports(key, snapshot)
         try:
             outcome = await self._reconcile_children(key, snapshot)
@@ -160,5 +160,5 @@ class Reconciler:
 
     def _forget(self, key: ProxyKey) -> None:
         self._reports.forget(key)
-        for memory in (self._children, self._status, self._ownership, self._failures):
+        for memory in (self._children, self._status, self.ownership, self._failures):
             memory.forget(key)

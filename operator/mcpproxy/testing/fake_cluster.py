@@ -4,7 +4,7 @@ The same contract tests run against it and against a real API server.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, TypeVar
 
 from mcpproxy.api import constants
@@ -72,9 +72,21 @@ class FakeCluster:
         ]
 
     async def heads(self, kind: ResourceKind, namespace: str | None, selector: str) -> Objects:
-        wanted = [term.split("=") for term in selector.split(",") if term]
         return [
             {key: live[key] for key in ("apiVersion", "kind", "metadata")}
+            for live in await self._selected(kind, namespace, selector)
+        ]
+
+    async def pages(
+        self, kind: ResourceKind, namespace: str | None, selector: str
+    ) -> AsyncGenerator[Objects]:
+        for live in await self._selected(kind, namespace, selector):
+            yield [live]
+
+    async def _selected(self, kind: ResourceKind, namespace: str | None, selector: str) -> Objects:
+        wanted = [term.split("=") for term in selector.split(",") if term]
+        return [
+            live
             for live in await self.list(kind, namespace)
             for labels in [live["metadata"].get("labels") or {}]
             if all(

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import httptools
@@ -189,7 +190,8 @@ ANSWERS = (
 
 
 def _read(heads: HeadCache[dict[bytes, bytes]], parts: list[bytes]) -> list[object]:
-    connection = Upstream(None, heads)  # type: ignore[arg-type]
+    loop = SimpleNamespace(time=lambda: 0.0)
+    connection = Upstream(loop, heads)  # type: ignore[arg-type]
     connection.connection_made(NoTransport())  # type: ignore[arg-type]
     seen: list[object] = []
     for part in parts:

@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest import mock
 
-from mcpproxy.proxy.timers import TimerQueue
+from mcpproxy.proxy.upstream import request_in_task
+from mcpproxy.proxy.upstream.call_context import TimeoutContext
 from mcpproxy.proxy.upstream.sessions.pool import SessionPool
 from tests.proxy.byhand import served
 from tests.proxy.runtime.raw import Raw, last, rpc
@@ -118,14 +121,19 @@ class ByHand:
         """Has the proxy end the sessions that nobody uses."""
         self.resumed = b""
         """The answer to who comes back for what is behind its event 1."""
-        self.deadlines: Callable[[], TimerQueue]
-        """Timers of the calls."""
+        self.timeouts: list[TimeoutContext] = []
+        """Contexts of the calls that tasks continued."""
         self.answers: list[Any] = []
         """Of clients to its questions."""
         self.writes: Callable[[Any, asyncio.StreamWriter], Awaitable[None]] | None = None
         """Form of the response to a call of this id, if not `shape`."""
         self.before: Callable[[bytes], Awaitable[None]] | None = None
         """Actions before the response to a call of this session."""
+
+    @property
+    def deadlines(self) -> list[TimeoutContext]:
+        """The contexts whose timeout is running."""
+        return [context for context in self.timeouts if context.ends_at < math.inf]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
@@ -240,6 +248,12 @@ async def stage(
 ) -> AsyncIterator[tuple[ByHand, Raw]]:
     """A backend by hand, and a client of its era (or another) in front of the proxy."""
     backend = ByHand(kind, shape)
+
+    def recorded(*arguments: Any) -> TimeoutContext:
+        backend.timeouts.append(TimeoutContext(*arguments))
+        return backend.timeouts[-1]
+
+    kept = mock.patch.object(request_in_task, "TimeoutContext", recorded)
     async with served(backend.serve) as port:
         value: dict[str, Any] = {"timeouts": {"request": timeout, "idle": "1ms"}}
         if kind == "Reused":
@@ -248,12 +262,11 @@ async def stage(
         running = await proxy({"name": "p", "url": f"http://127.0.0.1:{port}/mcp", **value}, **spec)
         backend.sessions = running.runtime.gateway.backends["p"].sessions
         backend.reap = backend.sessions.close_idle
-        upstream = running.runtime.gateway.backends["p"]
-        backend.deadlines = lambda: upstream.timers
         client = Raw(running.url, http)
         if (client_kind or kind) != "modern":
             await client.initialize(capabilities={"elicitation": {}})
-        yield backend, client
+        with kept:
+            yield backend, client
 
 
 async def called(client: Raw, kind: str) -> Any:

@@ -176,7 +176,7 @@ async def test_a_client_that_does_not_read_pauses_the_backend(
             return same
 
         await soon(stopped, "the backend to be held back")
-        await soon(lambda: not backend.deadlines().running, "the client to be waited for")
+        await soon(lambda: not backend.deadlines, "the client to be waited for")
         assert sent[0] < LARGE / 2
         held.set()
         async with asyncio.timeout(30):
@@ -293,8 +293,8 @@ async def test_a_large_response_has_no_time_limit_while_it_makes_progress(
             whole = written(form, request_id)
             writer.write(whole[:HALF])
             await client.began.wait()
-            await soon(lambda: backend.deadlines().running, "the first half on its way")
-            (deadline,) = backend.deadlines().running
+            await soon(lambda: backend.deadlines, "the first half on its way")
+            (deadline,) = backend.deadlines
             before = deadline.ends_at
             writer.write(whole[HALF : 2 * HALF])
             await soon(lambda: deadline.ends_at > before, "more time")
@@ -302,4 +302,4 @@ async def test_a_large_response_has_no_time_limit_while_it_makes_progress(
 
         backend.writes = write
         assert (await client.message())["result"]["content"] == SHOWN
-        assert not backend.deadlines().running
+        assert not backend.deadlines

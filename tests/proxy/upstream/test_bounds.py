@@ -21,7 +21,7 @@ from mcpproxy.proxy.core.exchange import (
 )
 from mcpproxy.proxy.http1.client import client as client_module
 from mcpproxy.proxy.http1.client.client import HttpClient
-from mcpproxy.proxy.http1.client.response import ClientResponse
+from mcpproxy.proxy.http1.client.connection import ClientResponse
 from mcpproxy.proxy.http1.errors import InvalidResponse, TooManyConnections
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message

@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from mcpproxy.proxy.http1.client.connection import ClientConnection
-from mcpproxy.proxy.http1.client.response import ClientResponse
+from mcpproxy.proxy.http1.client.connection import ClientConnection, ClientResponse
 
 
 class Wire(asyncio.Transport):

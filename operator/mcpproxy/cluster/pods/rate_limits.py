@@ -18,6 +18,8 @@ BURST: Final = 10.0
 class LineCount:
     """Counter of the lines of one pod in the current window."""
 
+    __slots__ = ("_began", "_clock", "_lines")
+
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._began = clock()
@@ -36,6 +38,8 @@ class LineCount:
 
 class TokenBucket:
     """Token bucket that may be overdrawn by one amount at a time."""
+
+    __slots__ = ("_clock", "_filled_at", "_free", "_limit")
 
     def __init__(self, limit: Limit, clock: Clock) -> None:
         """`limit` is an amount per second."""
@@ -57,6 +61,8 @@ class TokenBucket:
 
 class ReportRate:
     """Rate that all pods of one MCPProxy share."""
+
+    __slots__ = ("_bytes", "_lines")
 
     def __init__(self, clock: Clock) -> None:
         self._lines = TokenBucket(PROXY_LINES, clock)

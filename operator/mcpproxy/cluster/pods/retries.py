@@ -20,6 +20,8 @@ FORGIVEN: Final = 600.0
 class RetrySchedule:
     """Pauses between the attempts for one pod."""
 
+    __slots__ = ("_clock", "_ends", "_excess_at", "_excesses", "_fresh_at")
+
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._ends = Backoff(FIRST, LAST)

@@ -21,7 +21,7 @@ from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.core.identity import Identity
 from mcpproxy.proxy.core.reports import RulesReport
 from mcpproxy.proxy.core.translation.request_names import COMPLETE, unknown_component_error
-from mcpproxy.proxy.gateway.router import Route
+from mcpproxy.proxy.gateway.routing.route_finder import Route
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, RpcError
 from mcpproxy.proxy.protocol.kinds import RESOURCES, RESULTS, TASKS, TEMPLATES, TOOLS, ComponentKind

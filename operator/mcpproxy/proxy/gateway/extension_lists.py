@@ -18,7 +18,8 @@ from mcpproxy.proxy.core.access import Access
 from mcpproxy.proxy.core.catalog.extensions import LISTS, SKILLS, is_denied, offers
 from mcpproxy.proxy.core.exchange import CallContext
 from mcpproxy.proxy.core.tokens.sealed_tokens import InvalidToken, Sealer, TokenTooLarge
-from mcpproxy.proxy.gateway.router import denied_method_error, extra_fields_of
+from mcpproxy.proxy.gateway.routing.route_finder import denied_method_error
+from mcpproxy.proxy.gateway.routing.router import extra_fields_of
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import (
     INVALID_PARAMS,

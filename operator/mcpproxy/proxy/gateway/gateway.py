@@ -14,19 +14,13 @@ from mcpproxy.proxy.gateway.aggregate import Aggregate
 from mcpproxy.proxy.gateway.list_subscribers import ListSubscribers, Subscriber
 from mcpproxy.proxy.gateway.request_routing import RequestRouting
 from mcpproxy.proxy.gateway.resource_subscriptions import ResourceSubscriptions
-from mcpproxy.proxy.gateway.router import (
-    Route,
-    Visibility,
-    extra_fields_of,
-    upstream_request_of,
-)
+from mcpproxy.proxy.gateway.routing.route_finder import Route, Visibility
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.kinds import TOOLS, ComponentKind
 from mcpproxy.proxy.telemetry.gauges import register_gauges
 from mcpproxy.proxy.telemetry.metrics import RuntimeMetrics
 from mcpproxy.proxy.upstream.backend import Backend
 from mcpproxy.proxy.upstream.context import BackendContext, ContextFactory
-from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
 
 if TYPE_CHECKING:
     # Most proxies have none of these, so only bootstrap imports them, where they are configured.
@@ -182,19 +176,6 @@ class Gateway:
             return True
         # A requestState that the proxy did not seal is the backend's; it identifies the call.
         return (backend.asks or backend.is_program) and "requestState" not in params
-
-    def prepare(
-        self, request: Message, method: str, params: Message | None, client: ClientIdentity
-    ) -> tuple[Backend, UpstreamRequest]:
-        """Return the backend of a request, and the request in its upstream form. Raise RpcError."""
-        routing = self.routing
-        find = routing.route if routing.is_routed(method) else routing.guess_route
-        route = find(method, params or {}, client)
-        extra = extra_fields_of(request)
-        if route is None:
-            upstream = UpstreamRequest(request["id"], method, params, extra)
-            return routing.only_backend(method), upstream
-        return route.backend, upstream_request_of(request["id"], method, params or {}, route, extra)
 
     def provide_session_contexts(
         self, build: ContextFactory, session: str | None = None

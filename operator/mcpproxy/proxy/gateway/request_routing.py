@@ -12,11 +12,17 @@ from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.core.translation.request_names import COMPLETE, ROUTED
 from mcpproxy.proxy.gateway.aggregate import Aggregate
 from mcpproxy.proxy.gateway.extension_lists import ExtensionLists
-from mcpproxy.proxy.gateway.router import Route, Router, Visibility
+from mcpproxy.proxy.gateway.routing.route_finder import Route, RouteFinder, Visibility
+from mcpproxy.proxy.gateway.routing.router import (
+    Router,
+    extra_fields_of,
+    upstream_request_of,
+)
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import METHOD_NOT_FOUND, Message, RpcError
 from mcpproxy.proxy.results.result_limit import READ_RESOURCE
 from mcpproxy.proxy.upstream.backend import Backend
+from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
 
 if TYPE_CHECKING:
     # Most proxies have none of these, so only bootstrap imports them, where they are configured.
@@ -43,7 +49,7 @@ class RequestRouting:
         seals_tasks: bool,
     ) -> None:
         """`aggregate` has the backends and their catalog. `kept_results` and `seals_tasks` are
-        those of Router.
+        those of RouteFinder.
 
         Other arguments are those of Gateway.
         """
@@ -56,19 +62,20 @@ class RequestRouting:
         """True if calls are sent without asking an external service or the audit log, and without
         looking for results that another instance keeps."""
         restricts = guard is not None
-        self.router = Router(
+        self._finder = RouteFinder(
             *(backends, catalog, sealer, denied, visibility, kept_results),
             seals_tasks=seals_tasks,
             restricts=restricts,
         )
+        self._router = Router(self._finder, catalog)
         self._recording = audit if audit and audit.log.records_arguments else None
         checks = guard is not None or self._recording is not None
-        self.route = self._route_checked if checks else self.router.route
+        self.route = self._route_checked if checks else self._router.route
         """Return the route of a client's request about a component or a task.
 
         Raise RpcError, also if the client may not send it.
         """
-        self.lists = ExtensionLists(backends, self.router, sealer, restricts=restricts)
+        self.lists = ExtensionLists(backends, self._finder, sealer, restricts=restricts)
         modes = {backend.settings.session_mode for backend in backends.values()}
         self.holds_state = "PerClient" in modes
         """True if some backend has separate sessions for each client."""
@@ -131,10 +138,10 @@ class RequestRouting:
             self._recording.check_arguments(params["arguments"], client)
         guard = self._guard
         if guard is None:
-            return self.router.route(method, params, client, None)
+            return self._router.route(method, params, client, None)
         # As `access_of`, but without a call for each request.
         access = (client and client.access) or guard.access_of(client)
-        route = self.router.route(method, params, client, access)
+        route = self._router.route(method, params, client, access)
         guard.check(route, method, params, client, access)
         return route
 
@@ -164,7 +171,7 @@ class RequestRouting:
         try:
             if self._guard is not None:
                 return self._guess_guarded(self._guard, method, params, client)
-            route = self.router.guess_route(method, params, client)
+            route = self._finder.guess_route(method, params, client)
         except RpcError as error:
             alone = len(self._backends) == 1 and self._guard is None
             if not alone or error.code == METHOD_NOT_FOUND:
@@ -180,7 +187,7 @@ class RequestRouting:
     ) -> Route | None:
         """Return the route by the first of the names in the params; all of them are checked."""
         access = guard.access_of(client)
-        routes = [*self.router.guess_routes(method, params, client, access)]
+        routes = [*self._finder.guess_routes(method, params, client, access)]
         for route in routes:
             guard.check(route, method, params, client, access)
         if routes:
@@ -197,14 +204,14 @@ class RequestRouting:
         if not self.is_routed(method):
             return False
         try:
-            name, kind = self.router.named(method, params)
+            name, kind = self._finder.named(method, params)
         except RpcError:
             # The request is invalid regardless of the backends.
             return True
         if self._catalog.owner(kind, name) is not None:
             return True
         try:
-            backend = self.router.route(method, params).backend
+            backend = self._router.route(method, params).backend
         except RpcError:
             return False
         # Requests for unlisted components are routed by prefix.
@@ -219,6 +226,18 @@ class RequestRouting:
         if len(self._backends) == 1:
             return next(iter(self._backends.values()))
         raise RpcError(METHOD_NOT_FOUND, f"method not found: {method}")
+
+    def prepare(
+        self, request: Message, method: str, params: Message | None, client: ClientIdentity
+    ) -> tuple[Backend, UpstreamRequest]:
+        """Return the backend of a request, and the request in its upstream form. Raise RpcError."""
+        find = self.route if self.is_routed(method) else self.guess_route
+        route = find(method, params or {}, client)
+        extra = extra_fields_of(request)
+        if route is None:
+            upstream = UpstreamRequest(request["id"], method, params, extra)
+            return self.only_backend(method), upstream
+        return route.backend, upstream_request_of(request["id"], method, params or {}, route, extra)
 
     def owner_of_result(self, method: str, request: Message) -> str | None:
         """Return the instance that keeps the result which a request reads; None for others."""

@@ -9,7 +9,7 @@ from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.core.translation.result_names import to_downstream_message
 from mcpproxy.proxy.fair_shares import FairShares, Holder
-from mcpproxy.proxy.gateway.router import Route
+from mcpproxy.proxy.gateway.routing.route_finder import Route
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, UNAVAILABLE, Message, RpcError
 from mcpproxy.proxy.upstream.backend import Backend

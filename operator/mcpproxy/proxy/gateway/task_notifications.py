@@ -17,7 +17,7 @@ from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import ClientIdentity, NullContext
 from mcpproxy.proxy.core.translation import era_translation
 from mcpproxy.proxy.core.translation.result_names import TASK_NOTIFICATIONS, to_downstream_message
-from mcpproxy.proxy.gateway.router import Route
+from mcpproxy.proxy.gateway.routing.route_finder import Route
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.upstream.backend import Backend

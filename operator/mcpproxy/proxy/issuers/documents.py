@@ -14,7 +14,7 @@ import msgspec
 
 from mcpproxy.proxy.core.errors import MissingReference, TlsInvalid
 from mcpproxy.proxy.http1.client.client import HttpClient
-from mcpproxy.proxy.http1.client.response import ClientResponse
+from mcpproxy.proxy.http1.client.connection import ClientResponse
 from mcpproxy.proxy.http1.errors import HttpClientError, InvalidResponse
 
 CONNECT: Final = 5.0

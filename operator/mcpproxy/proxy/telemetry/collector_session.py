@@ -16,7 +16,7 @@ import requests
 
 from mcpproxy.limits.audit import COLLECTOR_ANSWER
 from mcpproxy.proxy.http1.client.client import HttpClient
-from mcpproxy.proxy.http1.client.response import ClientResponse
+from mcpproxy.proxy.http1.client.connection import ClientResponse
 from mcpproxy.proxy.http1.errors import HttpClientError
 
 EXPORT_WITHIN: Final = 3.0

@@ -1,7 +1,6 @@
 """One backend: its sessions, its monitor, and the settings of calls to it."""
 
 import asyncio
-import functools
 import logging
 from collections.abc import Callable
 
@@ -15,7 +14,6 @@ from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
 from mcpproxy.proxy.core.translation.task_ids import TaskIds
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.revisions import LATEST_MODERN
-from mcpproxy.proxy.timers import TimerQueue
 from mcpproxy.proxy.upstream.call_context import NameMappingContext
 from mcpproxy.proxy.upstream.circuit.circuit import Circuit
 from mcpproxy.proxy.upstream.client_features import EVERYTHING, FeaturePolicy
@@ -82,11 +80,6 @@ class Backend:
         )
         self.polls_tasks = TASKS_EXTENSION.name not in settings.denied
         """True if the proxy polls tasks for legacy clients."""
-
-    @functools.cached_property
-    def timers(self) -> TimerQueue:
-        """Timers with the request timeout, from the backend's last message to its response."""
-        return TimerQueue(asyncio.get_running_loop(), self.settings.deadlines.request)
 
     def _build_circuit(self, interval: float) -> Circuit:
         return Circuit(

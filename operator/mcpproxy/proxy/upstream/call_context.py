@@ -1,6 +1,7 @@
 """Contexts of a call on its way to a backend: they map names, and keep the timeout."""
 
 import asyncio
+import math
 from collections.abc import Awaitable
 from typing import Any
 
@@ -11,7 +12,6 @@ from mcpproxy.proxy.core.translation.result_names import (
     to_upstream_response,
 )
 from mcpproxy.proxy.protocol.jsonrpc import Message
-from mcpproxy.proxy.timers import Timer, TimerQueue
 from mcpproxy.proxy.upstream.transports.session import OnAnnounced, is_broadcast
 
 
@@ -46,19 +46,29 @@ class NameMappingContext:
 class TimeoutContext(NameMappingContext):
     """Context of a call with a timeout."""
 
-    __slots__ = ("_before", "_deadline", "_is_complete", "_open_questions", "_task")
+    __slots__ = (
+        "_before",
+        "_is_complete",
+        "_loop",
+        "_missed",
+        "_open_questions",
+        "_seconds",
+        "_task",
+        "_timer",
+        "ends_at",
+    )
 
     def __init__(
         self,
         caller: CallContext,
         names: PrefixMapping,
         announced: OnAnnounced,
-        timers: TimerQueue,
-        timer: Timer | None,
+        seconds: float,
+        waited: float = 0.0,
     ) -> None:
         """Limit the time of the current task, which is cancelled at the timeout.
 
-        `timer` is the call's timer, if it is running already.
+        `seconds` are the timeout, of which the call has `waited` some already.
         """
         super().__init__(caller, names, announced)
         task = asyncio.current_task()
@@ -66,19 +76,33 @@ class TimeoutContext(NameMappingContext):
         self._task: asyncio.Task[Any] = task
         self._before = task.cancelling()
         self._open_questions = 0
-        self._is_complete = False
-        self._deadline = timer or timers.start(task.cancel)
-        if timer is not None:
-            timer.hand_to(task.cancel)
+        self._is_complete = self._missed = False
+        self._seconds, self._loop = seconds, task.get_loop()
+        self.ends_at = self._loop.time() + seconds - waited
+        """Time of the loop at which the call times out; infinite while the timeout is paused."""
+        self._timer: asyncio.TimerHandle | None = self._loop.call_at(self.ends_at, self._expire)
+        """Timer that expires at `ends_at` or earlier, because a restart only notes the time; None
+        if the timeout is paused."""
+
+    def _expire(self) -> None:
+        if self.ends_at <= self._loop.time():
+            self._missed = True
+            self._task.cancel()
+        else:
+            paused = self.ends_at == math.inf
+            self._timer = None if paused else self._loop.call_at(self.ends_at, self._expire)
 
     def restart_timeout(self) -> None:
         """Restart the timeout, because the backend has sent something."""
-        if not (self._open_questions or self._is_complete):
-            self._deadline.restart()
+        if self._open_questions or self._is_complete:
+            return
+        self.ends_at = self._loop.time() + self._seconds
+        if self._timer is None:
+            self._timer = self._loop.call_at(self.ends_at, self._expire)
 
     def pause_timeout(self) -> None:
         """Pause the timeout until the next restart, because the proxy waits for the client."""
-        self._deadline.cancel()
+        self.ends_at = math.inf
 
     def notify(self, message: Message) -> Awaitable[None]:
         self.restart_timeout()
@@ -89,19 +113,20 @@ class TimeoutContext(NameMappingContext):
     ) -> Message:
         # The timeout is paused while the client waits for its user.
         self._open_questions += 1
-        self._deadline.cancel()
+        self.pause_timeout()
         try:
             return await super().ask(request, notify_backend)
         finally:
             self._open_questions -= 1
-            if not (self._open_questions or self._is_complete):
-                self._deadline.restart()
+            self.restart_timeout()
 
     def is_timed_out(self) -> bool:
         """True if only the timeout cancelled the task. The cancellation is then undone."""
-        return self._deadline.missed and self._task.uncancel() <= self._before
+        return self._missed and self._task.uncancel() <= self._before
 
     def close(self) -> None:
         """Stop the timeout, because the call is complete."""
         self._is_complete = True
-        self._deadline.cancel()
+        self.pause_timeout()
+        if self._timer is not None:
+            self._timer.cancel()

@@ -79,7 +79,14 @@ def build_connector(
         log.warning("backend %s: %s", spec.name, SKIPPED)
     headers = HeaderSource(context.values, spec.headers or ())
     tls = TlsContext(spec.tls, context.values) if spec.tls else None
-    client = HttpClient(url, settings.deadlines.connect, tls or context.tls, resolve, name)
+    client = HttpClient(
+        url,
+        settings.deadlines.connect,
+        tls or context.tls,
+        resolve,
+        name,
+        response_time=settings.deadlines.request,
+    )
     sign_in = context.sign_in_to(spec.name, url, tls or context.tls, resolve)
     credentials: BackendCredentials | None = sign_in
     if spec.auth is not None and spec.auth.sets_authorization:

@@ -17,7 +17,7 @@ from mcpproxy.proxy.core.errors import (
     Unauthorized,
     Unreachable,
 )
-from mcpproxy.proxy.http1.client.response import ClientResponse
+from mcpproxy.proxy.http1.client.connection import ClientResponse
 from mcpproxy.proxy.http1.errors import (
     ConnectTimeout,
     HttpClientError,

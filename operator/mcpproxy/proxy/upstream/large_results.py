@@ -10,7 +10,7 @@ from msgspec import Raw
 from mcpproxy.proxy.core.errors import ProtocolError
 from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
 from mcpproxy.proxy.core.translation.streaming_rewrite import MalformedJson, StreamingRewriter
-from mcpproxy.proxy.http1.client.response import HIGH_WATER
+from mcpproxy.proxy.http1.client.connection import HIGH_WATER
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.upstream.http_errors import BACKEND_ERRORS

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import time
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -14,15 +15,14 @@ from mcpproxy.proxy.core.errors import (
     Unreachable,
 )
 from mcpproxy.proxy.core.exchange import CallContext
+from mcpproxy.proxy.core.translation.result_names import to_downstream_response
 from mcpproxy.proxy.http1.client.client import asking
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.results.result_limit import is_too_large, limit_result
-from mcpproxy.proxy.timers import Timer
 from mcpproxy.proxy.upstream.backend import Backend
 from mcpproxy.proxy.upstream.call_context import TimeoutContext
 from mcpproxy.proxy.upstream.era_bridge import send_request
 from mcpproxy.proxy.upstream.large_results import ResultRelay, ResultSink
-from mcpproxy.proxy.upstream.response_mapping import map_names
 from mcpproxy.proxy.upstream.transports.session import (
     HttpExchange,
     SessionLease,
@@ -36,8 +36,8 @@ class SentRequest:
 
     exchange: HttpExchange
     lease: SessionLease
-    timer: Timer
-    """The running timer of the request."""
+    sent_at: float
+    """Time at which it was sent, by `time.perf_counter`."""
 
 
 class RequestInTask:
@@ -109,9 +109,9 @@ class RequestInTask:
         backend, client = self._backend, caller.client
         sent, self._sent = self._sent, None
         asking.set(client.holder)
-        timer = None if sent is None else sent.timer
-        announced = backend.watch.announced
-        context = TimeoutContext(caller, backend.names, announced, backend.timers, timer)
+        waited = 0.0 if sent is None else time.perf_counter() - sent.sent_at
+        seconds, announced = backend.settings.deadlines.request, backend.watch.announced
+        context = TimeoutContext(caller, backend.names, announced, seconds, waited)
         if self._sink is not None:
             names, principal = backend.names, client.principal
             relay = ResultRelay(self._sink, request.method, names, context, principal)
@@ -120,12 +120,11 @@ class RequestInTask:
             answer = await self._run_in_session(request, context, sent)
         except asyncio.CancelledError:
             if context.is_timed_out():
-                seconds = backend.settings.deadlines.request
                 raise TimedOut(f"no response within {seconds:g} s") from None
             raise
         finally:
             context.close()
-        return map_names(request.method, answer, backend.names, client.principal)
+        return to_downstream_response(request.method, answer, backend.names, client.principal)
 
     async def _run_in_session(
         self, request: UpstreamRequest, context: TimeoutContext, sent: SentRequest | None

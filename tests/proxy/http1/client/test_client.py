@@ -18,8 +18,7 @@ from cryptography.x509.oid import NameOID
 from mcpproxy.limits.backends import CONNECTIONS
 from mcpproxy.proxy.http1.client import client as client_module
 from mcpproxy.proxy.http1.client.client import HttpClient, Origin, encode_request
-from mcpproxy.proxy.http1.client.connection import ClientConnection
-from mcpproxy.proxy.http1.client.response import HIGH_WATER, ClientResponse
+from mcpproxy.proxy.http1.client.connection import HIGH_WATER, ClientConnection, ClientResponse
 from mcpproxy.proxy.http1.errors import (
     ConnectError,
     ConnectionLost,

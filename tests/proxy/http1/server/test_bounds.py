@@ -269,6 +269,41 @@ def test_small_bodies_have_a_separate_limit() -> None:
     assert room.grow("a", 0, 2**20)
 
 
+async def test_a_small_body_that_arrives_with_its_head_counts_until_it_is_answered(
+    served: Served,
+) -> None:
+    gate = served.app.handlers["/gate"] = Gate()
+    room, client = served.server.room, await served.client()
+    gate.opened.set()
+    for _ in range(2):
+        # The second one has a known head.
+        await client.ask("/gate", b"x" * 100)
+        assert room.small == 0
+    gate.opened.clear()
+    await client.send(request("/gate", b"x" * 100))
+    await soon(lambda: room.small == 100, "the body to be counted")
+    gate.opened.set()
+    await client.answer()
+    assert room.held == 0
+
+
+async def test_a_small_body_with_a_known_head_is_refused_if_there_is_no_room(
+    served: Served,
+) -> None:
+    room, client, other = served.server.room, await served.client(), await served.client()
+    for item in (client, other):
+        assert (await item.ask("/a", b"x" * 100)).status == 200
+    before, taken = limits.SMALL_BODIES.reached, limits.SMALL_BODIES.value - 99
+    room.small = taken
+    await client.send(request("/a", b"x" * 100))
+    await _refused(client, 503)
+    assert limits.SMALL_BODIES.reached > before
+    assert room.small == taken
+    assert (await other.ask("/a", b"x" * 99)).status == 200
+    assert room.small == taken
+    room.small -= taken
+
+
 def test_large_bodies_of_one_address_leave_room_for_those_of_others() -> None:
     room = BodyMemory()
     while room.grow("a", 0, 2**24):
@@ -282,7 +317,7 @@ def test_a_body_that_grows_is_counted_once_and_released_whole() -> None:
     for before, after in itertools.pairwise(sizes):
         assert room.grow("a", before, after)
         assert room.held == after
-    room.release("a", 2**20)
+    room.release_large("a", 2**20)
     assert (room.held, room._by_address) == (0, {})
 
 

@@ -7,7 +7,7 @@ import pytest
 from mcpproxy.proxy.http1.server.connection import MAX_WAITING, ServerConnection
 from mcpproxy.proxy.http1.server.request import Request
 from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
-from mcpproxy.proxy.timers import TimerQueue
+from mcpproxy.proxy.timers import Timer, TimerQueue
 from tests.proxy.http1.server.served import Gate, Served, request
 from tests.proxy.runtime.waiting import soon
 
@@ -231,8 +231,9 @@ async def test_silence_turns_an_answer_into_a_stream_with_pings(served: Served) 
 async def _silence(served: Served) -> None:
     """Let the time of a ping be over."""
     (alarm,) = served.server.pings.running
+    assert isinstance(alarm, Timer)
     alarm.cancel()
-    alarm.end()
+    alarm.expire()
     await asyncio.sleep(0)
 
 

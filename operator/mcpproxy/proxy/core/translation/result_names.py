@@ -186,6 +186,18 @@ def to_downstream_message(message: Message, names: PrefixMapping, principal: str
     return message if new is params else {**message, "params": new}
 
 
+def to_downstream_response(
+    method: str, answer: Message, names: PrefixMapping, principal: str
+) -> Message:
+    """Return a response with the names that clients see. Raises RpcError."""
+    if not names.change:
+        return answer
+    if "result" in answer:
+        result = to_downstream_result(method, answer["result"], names, principal)
+        return answer if result is answer["result"] else {**answer, "result": result}
+    return {**answer, "error": to_downstream_error(answer["error"], names)}
+
+
 def to_upstream_response(answer: Message, names: PrefixMapping) -> Message:
     """Return a client's response to a server request with the upstream id of its related task."""
     result = answer.get("result")

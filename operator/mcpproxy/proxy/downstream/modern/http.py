@@ -21,7 +21,7 @@ from mcpproxy.proxy.downstream.request_context import (
 )
 from mcpproxy.proxy.downstream.stream_shares import OpenStreams
 from mcpproxy.proxy.gateway.gateway import Gateway
-from mcpproxy.proxy.gateway.router import Route
+from mcpproxy.proxy.gateway.routing.route_finder import Route
 from mcpproxy.proxy.http1.server.request import Request, RequestHead
 from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
 from mcpproxy.proxy.protocol import headers as h

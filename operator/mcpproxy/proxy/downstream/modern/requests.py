@@ -19,7 +19,8 @@ from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls
 from mcpproxy.proxy.fair_shares import Holder
 from mcpproxy.proxy.gateway.aggregate import INITIALIZE_WAIT
 from mcpproxy.proxy.gateway.gateway import Gateway
-from mcpproxy.proxy.gateway.router import Route, extra_fields_of, upstream_request_of
+from mcpproxy.proxy.gateway.routing.route_finder import Route
+from mcpproxy.proxy.gateway.routing.router import extra_fields_of, upstream_request_of
 from mcpproxy.proxy.gateway.task_notifications import TaskNotifications
 from mcpproxy.proxy.http1.server.response_writer import PING_EVERY
 from mcpproxy.proxy.protocol import jsonrpc

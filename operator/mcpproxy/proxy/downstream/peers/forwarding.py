@@ -22,8 +22,7 @@ from mcpproxy.proxy.downstream.peers.identity_header import IDENTITY, encode_ide
 from mcpproxy.proxy.downstream.peers.tls import PeerCertificate, PeerCertificates
 from mcpproxy.proxy.downstream.request_context import RequestContext
 from mcpproxy.proxy.http1.client.client import HttpClient, encode_request
-from mcpproxy.proxy.http1.client.connection import ClientConnection
-from mcpproxy.proxy.http1.client.response import ClientResponse
+from mcpproxy.proxy.http1.client.connection import ClientConnection, ClientResponse
 from mcpproxy.proxy.http1.errors import HttpClientError, HttpError
 from mcpproxy.proxy.http1.server.request import Request
 from mcpproxy.proxy.http1.server.response_writer import ResponseWriter

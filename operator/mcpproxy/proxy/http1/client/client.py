@@ -6,6 +6,7 @@ The client retries nothing on its own: only the caller knows if a request may be
 import asyncio
 import collections
 import errno
+import functools
 import itertools
 import os
 import re
@@ -18,9 +19,8 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from mcpproxy.limits.backends import CONNECTIONS, IDLE_CONNECTIONS, REDIRECTS
 from mcpproxy.proxy.fair_shares import FairShares, Holder
-from mcpproxy.proxy.http1.client.connection import ClientConnection
+from mcpproxy.proxy.http1.client.connection import ClientConnection, ClientResponse, KnownHead
 from mcpproxy.proxy.http1.client.cookies import one_cookie_line
-from mcpproxy.proxy.http1.client.response import ClientResponse, KnownHead
 from mcpproxy.proxy.http1.errors import (
     ConnectError,
     ConnectionLost,
@@ -29,6 +29,7 @@ from mcpproxy.proxy.http1.errors import (
     TooManyConnections,
 )
 from mcpproxy.proxy.http1.head_cache import HeadCache
+from mcpproxy.proxy.timers import TimerQueue
 
 _UNKNOWN_AUTHORITY: Final = frozenset({18, 19, 20, 21})
 """OpenSSL's codes for a certificate that is self-signed or of an authority that is not trusted."""
@@ -42,6 +43,9 @@ CLOSED_BEHIND: Final = 0.05
 """Seconds after a response in which a server closes a connection if it closes each of them."""
 UNKEPT_FOR: Final = 60.0
 """Seconds for which no connection is reused after a server closed one like that."""
+RESPONSE_TIME: Final = 300.0
+"""Seconds after which a callback for a response is called without it, unless the client is made
+for another time."""
 _IDENTITY: Final = b"\r\naccept-encoding: identity"
 _UNQUOTED: Final = "%/:=&?~+!$,;'@()*[]"
 
@@ -82,12 +86,14 @@ class HttpClient:
         resolve: Mapping[str, str] | None = None,
         server_name: str | None = None,
         kept_for: float = KEPT_FOR,
+        response_time: float = RESPONSE_TIME,
     ) -> None:
         """Create a client of the origin of `url`.
 
         `connect_timeout` is in seconds. `tls` returns the context of the next https connection.
         The certificate must have the name `server_name`, by default the host. `kept_for` is the
-        number of seconds for which an idle connection is reused.
+        number of seconds for which an idle connection is reused. `response_time` is the number of
+        seconds after which `ClientConnection.begin` calls its callback without a response.
         """
         self.url = url
         self._resolve = resolve
@@ -95,7 +101,7 @@ class HttpClient:
         self._connect_timeout = connect_timeout
         self._tls = tls if self.origin.secure else None
         self._server_name = server_name or self.origin.host
-        self._kept_for = kept_for
+        self._kept_for, self._response_time = kept_for, response_time
         self._idle: collections.deque[ClientConnection] = collections.deque()
         self._all: dict[ClientConnection, int] = {}
         """All connections, with their numbers in `_shares`."""
@@ -192,14 +198,23 @@ class HttpClient:
         """Return an idle connection, or None."""
         if not self._idle:
             return None
-        oldest = self._idle[-1].loop.time() - self._kept_for
+        now, overdue = self._idle[-1].loop.time(), self._overdue
+        oldest = now - self._kept_for
         while self._idle:
             connection = self._idle.pop()
             if not connection.lost:
                 if connection.idle_since > oldest:
+                    overdue.running[connection] = due = now + overdue.seconds
+                    if not overdue.ticking:
+                        overdue.tick_at(due)
                     return connection
                 connection.abort()
         return None
+
+    @functools.cached_property
+    def _overdue(self) -> TimerQueue:
+        """Timers of the connections that `take` returned, which expire without a response."""
+        return TimerQueue(asyncio.get_running_loop(), self._response_time)
 
     async def connect(self) -> ClientConnection:
         """Open a connection.
@@ -232,6 +247,7 @@ class HttpClient:
         return len(self._shares) - len(self._all)
 
     def _forget(self, connection: ClientConnection) -> None:
+        self._overdue.running.pop(connection, None)
         number = self._all.pop(connection, None)
         if number is not None:
             self._shares.discard(number)
@@ -286,6 +302,7 @@ class HttpClient:
             connection.abort()
 
     def _freed(self, connection: ClientConnection) -> None:
+        self._overdue.running.pop(connection, None)
         if connection.lost:
             self._forget(connection)
             self._lost(connection, connection.loop.time())

@@ -1,38 +1,169 @@
-"""One HTTP/1.1 connection to a server, as an asyncio protocol on httptools."""
+"""One HTTP/1.1 connection to a server, as an asyncio protocol, and the responses on it.
+
+The body of a response is read while it arrives.
+"""
 
 import asyncio
 import collections
+import functools
+from collections.abc import Callable
 from typing import Final
 
-import httptools
-
-from mcpproxy.limits.backends import RESPONSE_HEAD, RESPONSE_LINES
-from mcpproxy.proxy.http1.client.response import HIGH_WATER, ClientResponse, KnownHead
+from mcpproxy.proxy.http1.client.response_parser import ResponseParser
 from mcpproxy.proxy.http1.errors import ConnectionLost, InvalidResponse
 from mcpproxy.proxy.http1.head_cache import HEAD_END, MAX_SIZE, HeadCache
 from mcpproxy.proxy.http1.media_types import EVENT_STREAM, JSON
 
-_MAX_HEAD: Final = RESPONSE_HEAD.value
-_MAX_LINES: Final = RESPONSE_LINES.value
+KnownHead = tuple[int, dict[bytes, bytes], bytes]
+"""Status, headers and media type of a response; several responses share the headers."""
+HIGH_WATER: Final = 256 * 1024
+"""Bytes of a body that may wait for their reader before reading from the server pauses."""
+DRAIN: Final = 1.0
+"""Seconds in which the rest of a discarded body may arrive before the connection is closed."""
 
 
-def _joined(fields: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Join the values of repeated headers (RFC 9110, section 5.3)."""
-    headers: dict[bytes, bytes] = {}
-    for name, value in fields:
-        key = name.lower()
-        headers[key] = headers[key] + b", " + value if key in headers else value
-    return headers
+class ClientResponse:
+    """Response to one request; `read` or `next_chunk` read its body."""
 
+    # Each request creates a response, so initial values are class attributes.
+    headers: dict[bytes, bytes]
+    """Headers by their names in lower case; several responses may share them."""
+    media_type = b""
+    """Content-Type without its parameters, in lower case."""
+    status = 0
+    complete = False
+    single: bytes | None = None
+    """The whole body, if it arrived together with a known head; it can still be read."""
+    _size = 0
+    _waiter: "asyncio.Future[None] | None" = None
+    _leaving: asyncio.TimerHandle | None = None
+    """Timer that runs while the rest of a discarded body may arrive."""
 
-def _head_too_large() -> InvalidResponse:
-    RESPONSE_HEAD.record()
-    return InvalidResponse(f"the response header section has more than {_MAX_HEAD} bytes")
+    def __init__(
+        self, connection: "ClientConnection", sent_fields: tuple[tuple[bytes, bytes], ...] = ()
+    ) -> None:
+        self._connection = connection
+        self.sent_fields = sent_fields
+        """Header fields of the request that its sender wants to know when the response arrives."""
+        self._chunks: collections.deque[bytes] = collections.deque()
+        self.headers = {}
 
+    def begin(self, status: int, headers: dict[bytes, bytes]) -> None:
+        """Set the head; called by the connection."""
+        self.status, self.headers = status, headers
+        self.media_type = _media_type(headers.get(b"content-type", b""))
 
-def _too_many_lines() -> InvalidResponse:
-    RESPONSE_LINES.record()
-    return InvalidResponse(f"the response has more than {_MAX_LINES} headers")
+    def complete_with(self, head: KnownHead, body: bytes) -> None:
+        """Set the head and the whole body, for which nothing waits; called by the connection."""
+        self.status, self.headers, self.media_type = head
+        self.complete = True
+        if body:
+            self.single = body
+            self._chunks.append(body)
+            self._size = len(body)
+
+    async def head(self) -> "ClientResponse":
+        """Wait for the head and return the response. Raises ConnectionLost, InvalidResponse."""
+        await self._connection.headed(self)
+        return self
+
+    def rest(self) -> "ClientResponse | None":
+        """Return the response if its status is 200 and its body is incomplete; otherwise None."""
+        return None if self.complete or self.status != 200 else self
+
+    @property
+    def waiting(self) -> bool:
+        """True if a part of the body waits for its reader."""
+        return bool(self._chunks)
+
+    @property
+    def whole(self) -> bytes | None:
+        """The body if it is complete, otherwise None; it can still be read."""
+        return self.begun if self.complete else None
+
+    @property
+    def begun(self) -> bytes:
+        """The received part of the body; it can still be read."""
+        return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+
+    async def next_chunk(self) -> bytes:
+        """Return the next part of the body; empty at its end.
+
+        Raises ConnectionLost if the body breaks off, and InvalidResponse if it can't be decoded.
+        """
+        while not self._chunks:
+            if self.complete:
+                return b""
+            if self._connection.lost:
+                raise ConnectionLost("the connection was closed during the response")
+            self._waiter = self._connection.loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        chunk = self._chunks.popleft()
+        self._size -= len(chunk)
+        if self._size < HIGH_WATER:
+            self._connection.hold_back(False)
+        return chunk
+
+    async def read(self, limit: int) -> bytes:
+        """Return the whole body.
+
+        Raises InvalidResponse if it is larger than `limit` bytes, and the errors of `next_chunk`.
+        """
+        if self.complete and len(self._chunks) == 1 and self._size <= limit:
+            return self._chunks.pop()
+        parts: list[bytes] = []
+        size = 0
+        while chunk := await self.next_chunk():
+            parts.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                self.close()
+                raise InvalidResponse(f"the response has more than {limit} bytes")
+        return b"".join(parts)
+
+    def unread(self, parts: list[bytes]) -> None:
+        """Put back parts of the body that were read."""
+        self._chunks.extendleft(reversed(parts))
+        self._size += sum(map(len, parts))
+
+    def close(self) -> None:
+        """Give up the rest of the body; this closes the connection unless the body is complete."""
+        if not self.complete:
+            self._connection.abort()
+
+    def leave(self) -> None:
+        """Discard the rest of the body; if it arrives in time, the connection is kept."""
+        self._chunks.clear()
+        self._size = 0
+        if not self.complete:
+            self._leaving = self._connection.loop.call_later(DRAIN, self.close)
+            self._connection.hold_back(False)
+
+    def end(self) -> None:
+        """Mark the body as complete; called by the connection."""
+        self.complete = True
+        if self._leaving is not None:
+            self._leaving.cancel()
+        self.wake()
+
+    def feed(self, chunk: bytes) -> None:
+        """Add a part of the body; called by the connection."""
+        if self._leaving is not None:
+            return
+        self._chunks.append(chunk)
+        self._size += len(chunk)
+        if self._size > HIGH_WATER:
+            self._connection.hold_back(True)
+            self._connection.hand_on()
+        self.wake()
+
+    def wake(self) -> None:
+        """Wake up the reader; called by the connection."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 class ClientConnection(asyncio.Protocol):
@@ -48,38 +179,25 @@ class ClientConnection(asyncio.Protocol):
         """`heads` caches the heads of responses, for all connections of the client."""
         self.loop = loop
         self._heads: HeadCache[KnownHead] = HeadCache() if heads is None else heads
-        self._between = True
-        """True if the parser is between two responses."""
-        self._complete: ClientResponse | None = None
-        """The response that ended last, until `data_received` has seen it."""
-        self._reusable: bool | None = None
-        """True if the connection can be reused; None until the response is complete."""
         self.lost = self.dropped = False  # Dropped: closed by the server.
         self.idle_since = float("-inf")
-        self._on_free: collections.abc.Callable[[ClientConnection], None] | None = None
+        self._on_free: Callable[[ClientConnection], None] = _ignore
         self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser = ResponseParser()
         self._response: ClientResponse | None = None
         self._head: asyncio.Future[None] | None = None
-        self._fields: list[tuple[bytes, bytes]] = []
-        """Header lines of an incomplete head, or trailers."""
-        self._unfinished = 0
-        """Bytes since the last complete head or part of a body."""
         self._held_back = False
-        self._done: collections.abc.Callable[[], None] | None = None
+        self._done: Callable[[], None] | None = None
         self._error: Exception | None = None
 
-    def notify_when_free(
-        self, callback: "collections.abc.Callable[[ClientConnection], None]"
-    ) -> None:
+    def notify_when_free(self, callback: "Callable[[ClientConnection], None]") -> None:
         """Set the owner, which gets the connection back after each response."""
         self._on_free = callback
 
     def release(self) -> None:
         """Return a connection that no request has used to its owner."""
         self.idle_since = self.loop.time()
-        if self._on_free is not None:
-            self._on_free(self)
+        self._on_free(self)
 
     async def send(self, request: bytes) -> ClientResponse:
         """Send a request and wait for the head of the response.
@@ -93,15 +211,15 @@ class ClientConnection(asyncio.Protocol):
     def begin(
         self,
         request: bytes,
-        done: collections.abc.Callable[[], None] | None,
+        done: Callable[[], None] | None,
         sent_fields: tuple[tuple[bytes, bytes], ...] = (),
     ) -> ClientResponse:
         """Send a request and return its response, still empty. Raises ConnectionLost.
 
         `done` is called once: when the response is complete or has failed; when its head shows
         that it is neither JSON nor an event stream with status 200; at the first part of an event
-        stream; or when the body is so large that it must be read in parts. `sent_fields` are those
-        of the response.
+        stream; when the body is so large that it must be read in parts; or when the owner of the
+        connection has waited for too long. `sent_fields` are those of the response.
         """
         if self.lost or self._transport is None:
             raise ConnectionLost("the connection is closed")
@@ -122,6 +240,10 @@ class ClientConnection(asyncio.Protocol):
         except asyncio.CancelledError:
             self.abort()
             raise
+
+    def expire(self) -> None:
+        """Let the task that continues the request end it, because its time is over."""
+        self.hand_on()
 
     def hand_on(self) -> None:
         """Call the callback of the request, unless it was called before."""
@@ -151,7 +273,7 @@ class ClientConnection(asyncio.Protocol):
         if response is None:
             self.abort()  # A response without a request.
             return
-        begins = self._between
+        begins = self._parser.between
         if begins:
             # A whole response with a known head needs no parser, and most responses are like that.
             end = data.find(HEAD_END, 0, MAX_SIZE) + 4
@@ -165,34 +287,30 @@ class ClientConnection(asyncio.Protocol):
                 response.complete_with(known[0], body)
                 self._response = self._done = None
                 self.idle_since = self.loop.time()
-                if self._on_free is not None:
-                    self._on_free(self)
+                self._on_free(self)
                 done()
                 return
-        self._parse(data)
-        if self._reusable is not None:
+        had_head, error = response.status > 0, self._parse(data, response)
+        if response.status and not had_head:
+            self._headed(response)
+        if error is not None:
+            self._fail(error)
+        elif self._parser.reusable is not None:
             # Not earlier: bytes after the response must not be taken for the next response.
-            self._completed(self._reusable)
-        elif self._unfinished > _MAX_HEAD:
-            self._fail(_head_too_large())
+            self._completed(response, reusable=self._parser.reusable)
         if self._done is not None and self._begins_events():
             self.hand_on()
-        if begins and self._complete is not None:
-            response, self._complete = self._complete, None
-            self._heads.keep(
-                data, response.headers, (response.status, response.headers, response.media_type)
-            )
+        if begins and response.complete and not self.lost:
+            known_head = response.status, response.headers, response.media_type
+            self._heads.keep(data, response.headers, known_head)
 
-    def _parse(self, data: bytes) -> None:
-        self._complete = None
-        self._unfinished += len(data)
+    def _parse(self, data: bytes, response: ClientResponse) -> InvalidResponse | None:
+        """Parse received bytes, and return the error if they are malformed."""
         try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            if self._reusable is None:
-                self._fail(InvalidResponse("the response is not HTTP/1.1"))
-            else:
-                self._reusable = False
+            self._parser.feed(data, response)
+        except InvalidResponse as error:
+            return error
+        return None
 
     def _begins_events(self) -> bool:
         """True if the first part of an event stream has arrived."""
@@ -201,10 +319,11 @@ class ClientConnection(asyncio.Protocol):
 
     def _whole(self, response: ClientResponse, known: KnownHead, body: bytes) -> None:
         """Handle a whole response with a known head, of which a reader wants the head first."""
-        self._headed(known[0], known[1])
+        response.begin(known[0], known[1])
+        self._headed(response)
         if body:
             response.feed(body)
-        self._completed(reusable=True)
+        self._completed(response, reusable=True)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.dropped = not self.lost
@@ -215,8 +334,7 @@ class ClientConnection(asyncio.Protocol):
         self._fail(ConnectionLost("the connection was closed before the response arrived"))
         if response is not None:
             response.wake()
-        if self._on_free is not None:
-            self._on_free(self)
+        self._on_free(self)
 
     @staticmethod
     def _ends_with_connection(response: ClientResponse) -> bool:
@@ -233,74 +351,33 @@ class ClientConnection(asyncio.Protocol):
             self.abort()
         self.hand_on()
 
-    # httptools
-
-    def on_message_begin(self) -> None:
-        if self._reusable is not None:
-            raise ValueError("received a response without a request")
-        self._between = False
-        # Trailers of the previous response are not headers of this one.
-        self._fields = []
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields.append((name, value))
-        if len(self._fields) > _MAX_LINES:
-            self._refuse(_too_many_lines())
-
-    def _refuse(self, error: InvalidResponse) -> None:
-        """Stop the parser, because the following bytes might complete the response."""
-        self._error = self._error or error
-        raise self._error
-
-    def on_headers_complete(self) -> None:
-        response, fields = self._response, self._fields
-        assert response is not None
-        self._fields = []
-        status = self._parser.get_status_code()
-        if status < 200:
-            # The bytes of an interim response count for the head of the final one.
-            return
-        if self._unfinished > _MAX_HEAD and sum(len(n) + len(v) for n, v in fields) > _MAX_HEAD:
-            self._refuse(_head_too_large())
-        self._unfinished = 0
-        headers = {name.lower(): value for name, value in fields}
-        self._headed(status, headers if len(headers) == len(fields) else _joined(fields))
-
-    def _headed(self, status: int, headers: dict[bytes, bytes]) -> None:
-        assert self._response is not None
-        self._response.begin(status, headers)
+    def _headed(self, response: ClientResponse) -> None:
+        """Pass on the response, whose head has arrived."""
         if self._head is not None and not self._head.done():
             self._head.set_result(None)
         elif self._done is not None and not (
-            status == 200 and self._response.media_type in (EVENT_STREAM, JSON)
+            response.status == 200 and response.media_type in (EVENT_STREAM, JSON)
         ):
             self.hand_on()
 
-    def on_body(self, body: bytes) -> None:
-        assert self._response is not None
-        self._unfinished = 0
-        self._response.feed(body)
-
-    def on_message_complete(self) -> None:
-        response, reusable = self._response, self._parser.should_keep_alive()
-        self._between = reusable
-        if response is None or not response.status:
-            return
-        if reusable:
-            self._complete = response
-        self._reusable = reusable
-
-    def _completed(self, reusable: bool) -> None:
-        response = self._response
-        assert response is not None
-        self._response = self._reusable = None
-        self._unfinished = 0
+    def _completed(self, response: ClientResponse, *, reusable: bool) -> None:
+        self._response = None
+        self._parser.begin_next()
         response.end()
         if not reusable:
             self.abort()
-        elif self._on_free is not None:
+        else:
             if self._held_back:
                 self.hold_back(False)
             self.idle_since = self.loop.time()
             self._on_free(self)
         self.hand_on()
+
+
+def _ignore(connection: ClientConnection) -> None:
+    """Take back a connection that has no owner."""
+
+
+@functools.lru_cache(maxsize=64)
+def _media_type(content_type: bytes) -> bytes:
+    return content_type.split(b";")[0].strip().lower()

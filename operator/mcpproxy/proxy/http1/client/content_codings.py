@@ -9,7 +9,7 @@ import zlib
 from typing import Final
 
 from mcpproxy.limits.backends import DECODED_RATIO
-from mcpproxy.proxy.http1.client.response import ClientResponse
+from mcpproxy.proxy.http1.client.connection import ClientResponse
 from mcpproxy.proxy.http1.errors import InvalidResponse
 
 STEP: Final = 64 * 1024

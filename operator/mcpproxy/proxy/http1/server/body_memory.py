@@ -9,7 +9,10 @@ from typing import Final
 
 from mcpproxy.limits.http import LARGE_BODIES, LARGE_BODIES_SHARE, SMALL_BODIES, SMALL_BODY
 
-_SMALL: Final = SMALL_BODY.value
+SMALL: Final = SMALL_BODY.value
+"""Bytes of the largest small body."""
+SMALL_TOTAL: Final = SMALL_BODIES.value
+"""Bytes of all small bodies."""
 
 
 class BodyMemory:
@@ -17,6 +20,7 @@ class BodyMemory:
 
     def __init__(self) -> None:
         self.small = 0
+        """Bytes of small bodies, which connections count themselves while there is room."""
         self.large = 0
         self._by_address: Counter[str] = Counter()
         """Bytes of large bodies."""
@@ -28,14 +32,14 @@ class BodyMemory:
 
     def grow(self, address: str, before: int, after: int) -> bool:
         """Let a body grow from `before` to `after` bytes; return False if there is no room."""
-        if after <= _SMALL:
+        if after <= SMALL:
             small = self.small + after - before
-            if small > SMALL_BODIES.value:
+            if small > SMALL_TOTAL:
                 SMALL_BODIES.record()
                 return False
             self.small = small
             return True
-        was_small = before <= _SMALL
+        was_small = before <= SMALL
         more = after if was_small else after - before
         if self.large + more > LARGE_BODIES.value:
             LARGE_BODIES.record()
@@ -49,11 +53,8 @@ class BodyMemory:
         self._by_address[address] += more
         return True
 
-    def release(self, address: str, size: int) -> None:
-        """Release a body of `size` bytes."""
-        if size <= _SMALL:
-            self.small -= size
-            return
+    def release_large(self, address: str, size: int) -> None:
+        """Release a large body of `size` bytes."""
         self.large -= size
         self._by_address[address] -= size
         if not self._by_address[address]:

@@ -19,6 +19,7 @@ from mcpproxy.limits.http import (
     WAITING_REQUESTS,
 )
 from mcpproxy.proxy.http1.errors import HttpError, log_failure
+from mcpproxy.proxy.http1.server.body_memory import SMALL, SMALL_TOTAL
 from mcpproxy.proxy.http1.server.request import Request
 from mcpproxy.proxy.http1.server.request_parser import RequestParser, failure_response
 from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
@@ -132,7 +133,12 @@ class ServerConnection(RequestParser, asyncio.Protocol):
     # Intake
 
     def has_room(self, before: int, after: int) -> bool:
-        return self._server.room.grow(self.address, before, after)
+        room = self._server.room
+        if after > SMALL or room.small + after > SMALL_TOTAL:
+            return room.grow(self.address, before, after)
+        # Most bodies are small, so they are counted here, without a call for each request.
+        room.small += after - before
+        return True
 
     def room_ahead(self) -> int:
         return MAX_WAITING - len(self._waiting)
@@ -272,7 +278,7 @@ class ServerConnection(RequestParser, asyncio.Protocol):
         self._reply = self._task = self._served = None
         self._sweeps = 0
         if self._taken:
-            self._server.room.release(self.address, self._taken)
+            self._release(self._taken)
             self._taken = 0
         if self.closing:
             self._shut()
@@ -282,7 +288,11 @@ class ServerConnection(RequestParser, asyncio.Protocol):
             self.invite()
 
     def _release(self, size: int) -> None:
-        self._server.room.release(self.address, size)
+        room = self._server.room
+        if size > SMALL:
+            room.release_large(self.address, size)
+        else:
+            room.small -= size
 
     def _release_all(self) -> None:
         """Release the bodies of a lost connection, each once its request is complete."""

@@ -17,7 +17,7 @@ from mcpproxy.proxy.core.errors import (
 )
 from mcpproxy.proxy.core.exchange import INITIALIZED, ClientIdentity, NullContext
 from mcpproxy.proxy.core.translation.era_translation import add_client_meta
-from mcpproxy.proxy.http1.client.response import ClientResponse
+from mcpproxy.proxy.http1.client.connection import ClientResponse
 from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol import revisions as rev

@@ -11,7 +11,7 @@ from mcpproxy.limits.sessions import EVENT_ID, EVENT_LINES, EVENT_LINES_AHEAD, S
 from mcpproxy.proxy.core.errors import ProtocolError
 from mcpproxy.proxy.core.exchange import ResumableStream
 from mcpproxy.proxy.core.rate_limiter import SharedRate
-from mcpproxy.proxy.http1.client.response import ClientResponse
+from mcpproxy.proxy.http1.client.connection import ClientResponse
 from mcpproxy.proxy.protocol import batches, jsonrpc, sse
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.protocol.tolerance import quote

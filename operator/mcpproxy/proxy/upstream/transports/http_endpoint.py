@@ -16,9 +16,9 @@ from mcpproxy.proxy.core.errors import (
 )
 from mcpproxy.proxy.core.exchange import BackendCredentials, ClientIdentity
 from mcpproxy.proxy.http1.client.client import Headers, HttpClient, encode_request
+from mcpproxy.proxy.http1.client.connection import ClientResponse
 from mcpproxy.proxy.http1.client.content_codings import decode_response
 from mcpproxy.proxy.http1.client.cookies import cookies_of
-from mcpproxy.proxy.http1.client.response import ClientResponse
 from mcpproxy.proxy.http1.errors import ConnectError, ConnectionLost, InvalidResponse
 from mcpproxy.proxy.protocol import batches, jsonrpc
 from mcpproxy.proxy.protocol import headers as h

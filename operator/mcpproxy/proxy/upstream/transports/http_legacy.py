@@ -26,7 +26,7 @@ from mcpproxy.proxy.core.exchange import (
     cancel_notification_of,
     cancelled_notification,
 )
-from mcpproxy.proxy.http1.client.response import ClientResponse
+from mcpproxy.proxy.http1.client.connection import ClientResponse
 from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError

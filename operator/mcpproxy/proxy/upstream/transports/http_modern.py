@@ -6,7 +6,7 @@ from typing import Final
 
 from mcpproxy.proxy.core.errors import ProtocolError, Unreachable
 from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
-from mcpproxy.proxy.http1.client.response import ClientResponse
+from mcpproxy.proxy.http1.client.connection import ClientResponse
 from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message

@@ -17,7 +17,7 @@ from mcpproxy.proxy.core.exchange import (
     NotificationHandler,
 )
 from mcpproxy.proxy.core.translation.era_translation import add_client_meta, parse_meta
-from mcpproxy.proxy.http1.client.response import ClientResponse
+from mcpproxy.proxy.http1.client.connection import ClientResponse
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.protocol.kinds import BY_CHANGED

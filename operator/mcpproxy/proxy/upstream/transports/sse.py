@@ -5,7 +5,7 @@ import collections
 from typing import Final
 
 from mcpproxy.proxy.core.errors import ProtocolError, SessionNotFound, Unreachable
-from mcpproxy.proxy.http1.client.response import ClientResponse
+from mcpproxy.proxy.http1.client.connection import ClientResponse
 from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol import sse
 from mcpproxy.proxy.upstream.transports.event_stream import EventStream

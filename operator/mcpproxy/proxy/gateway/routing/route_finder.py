@@ -1,7 +1,7 @@
-"""Routing of requests by the component or task that they name."""
+"""Finder of the backend of a request, by the component or task that it names."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from msgspec import Raw
 
@@ -13,11 +13,9 @@ from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.core.translation.namespacing import find_owner
 from mcpproxy.proxy.core.translation.request_names import (
     KNOWN_PARAMS,
-    ROUTED,
     component_ref,
     name_conflict_error,
     refuse_case_variants,
-    replace_name,
     unknown_component_error,
     upstream_name,
 )
@@ -36,17 +34,9 @@ from mcpproxy.proxy.protocol.kinds import (
     ComponentKind,
 )
 from mcpproxy.proxy.upstream.backend import Backend
-from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
 
 if TYPE_CHECKING:
     from mcpproxy.proxy.results.kept_results import KeptResults
-
-MAX_ROUTES: Final = 4096
-"""Maximum number of cached routes."""
-MAX_ROUTE: Final = 512
-"""Maximum size in bytes of a name whose route is cached."""
-_ENVELOPE: Final = frozenset({"jsonrpc", "id", "method", "params"})
-"""Fields of a request; only `params` is optional."""
 
 
 class Route(NamedTuple):
@@ -78,8 +68,8 @@ class Visibility(Protocol):
         not use."""
 
 
-class Router:
-    """Router of requests, with a cache of routes that is cleared when the catalog changes."""
+class RouteFinder:
+    """Finder of routes, which looks into the catalog for each of them."""
 
     def __init__(
         self,
@@ -93,7 +83,7 @@ class Router:
         seals_tasks: bool,
         restricts: bool = False,
     ) -> None:
-        """Create a router. `sealer` opens task ids. Methods of extensions in `denied` are rejected.
+        """Create a finder. `sealer` opens task ids. Methods of extensions in `denied` are rejected.
 
         `kept_results` are found by their URIs.
 
@@ -108,43 +98,15 @@ class Router:
         self._backends = backends
         self._catalog = catalog
         self._names = [(backend.name, backend.names) for backend in backends.values()]
-        self._routes: dict[tuple[str, bytes], Route] = {}
-        self._version = -1
         self._bare: tuple[int, dict[str, list[tuple[str, str]]]] = (-1, {})
 
-    def route(
-        self,
-        method: str,
-        params: Message,
-        client: ClientIdentity | None = None,
-        access: Access | None = None,
-    ) -> Route:
-        """Return the route of a request. Raise RpcError.
-
-        Tasks must belong to `client`, unless it is None. With `access`, the choice between
-        components and the errors depend only on those that it shows; whether the client may use the
-        route is for the caller to check.
-        """
-        if self._version != self._catalog.version:
-            self._version = self._catalog.version
-            self._routes.clear()
-        if not params.keys() <= KNOWN_PARAMS:
-            refuse_case_variants(params, KNOWN_PARAMS, "params")
-        raw = params.get(ROUTED[method][0]) if method in ROUTED else None
-        key = method, b"" if raw is None else bytes(raw)
-        route = self._routes.get(key)
-        if route is None:
-            route, shared = self._find_route(method, params, client, access)
-            if raw is not None and len(key[1]) <= MAX_ROUTE and shared:
-                if len(self._routes) >= MAX_ROUTES:
-                    self._routes.clear()
-                self._routes[key] = route
-        return route
-
-    def _find_route(
+    def find_route(
         self, method: str, params: Message, client: ClientIdentity | None, access: Access | None
     ) -> tuple[Route, bool]:
-        """Return a route, and True if it is the same for all clients."""
+        """Return the route of a request, and True if it is the same for all clients.
+
+        The arguments are those of `Router.route`. Raise RpcError.
+        """
         if is_denied(method, self.denied):
             raise denied_method_error(method)
         name, kind = self.named(method, params)
@@ -313,27 +275,7 @@ class Router:
         return Route(backend, name, kind, upstream, properties)
 
 
-def upstream_request_of(
-    request_id: Raw, method: str, params: Message, route: Route, extra: Message | None = None
-) -> UpstreamRequest:
-    """Return a request about a component in its upstream form, with upstream names."""
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-    if route.properties:
-        arguments = jsonrpc.decode(params.get("arguments"))
-        headers = tuple(h.param_headers(route.properties, arguments))
-    if route.own is not None:
-        params = replace_name(method, params, route.kind, route.own)
-    return UpstreamRequest(request_id, method, params, extra, headers, target=route.name)
-
-
 def denied_method_error(method: str) -> RpcError:
     """Return the error for a method of an extension that is denied."""
     why = "spec.extensions.deny denies its extension"
     return RpcError(METHOD_NOT_FOUND, f"method not found: {method}; {why}")
-
-
-def extra_fields_of(request: Message) -> Message | None:
-    """Return the fields of a request envelope that JSON-RPC does not define; they are forwarded."""
-    if len(request) == 3 + ("params" in request):
-        return None
-    return {name: Raw(raw) for name, raw in request.items() if name not in _ENVELOPE}

@@ -1,0 +1,1 @@
+"""Routes of requests, and the messages on them; clients and their connections are unknown here."""
