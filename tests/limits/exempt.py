@@ -213,6 +213,7 @@ UNBOUNDED: Final[dict[str, str]] = {
     "proxy/gateway/aggregate.py:Aggregate.backends": CONFIGURED,
     "proxy/gateway/aggregate.py:Aggregate.listing:task": "one for each backend that an explicit list asks",
     "plan/port_forward.py:forward:process": "kubectl, which the user of plan has asked for",
+    "plan/port_forward.py:read_spec:process": "kubectl, which the user of plan has asked for",
     "plan/saved_lists.py:SavedLists.pages": LISTED,
     "proxy/process.py:StderrHandler.__init__:thread": OWN,
     "proxy/process.py:report_error:thread": OWN,

@@ -109,7 +109,7 @@ async def read_spec(proxy: str, namespace: str | None, deadline: float) -> dict[
         return None
     finally:
         if process.returncode is None:
-            process.terminate()
+            process.kill()
             await process.communicate()
     spec = content.get("spec") if isinstance(content, dict) else None
     return spec if isinstance(spec, dict) else None

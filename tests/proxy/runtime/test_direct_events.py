@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mcpproxy.limits.sessions import RESUMED_STREAMS
-from mcpproxy.proxy.http1.client import response as response_module
+from mcpproxy.proxy.http1.client import connection as connection_module
 from mcpproxy.proxy.http1.server.connection import ServerConnection
 from tests.proxy.runtime.serving import LIVE
 from tests.proxy.runtime.shaped import END, HEAD, KINDS, TEXT, called, chunk, plain, stage
@@ -66,7 +66,7 @@ async def test_a_response_as_the_only_event_needs_no_task(
 async def test_a_response_completes_when_it_arrives_and_not_when_its_stream_ends(
     proxy: Any, http: Any, kind: str, in_one: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(response_module, "DRAIN", 0.05)
+    monkeypatch.setattr(connection_module, "DRAIN", 0.05)
     body = b'{"jsonrpc":"2.0","id":%b,"result":{"content":[],"resultType":"complete"}}'
 
     async def writes(request_id: Any, writer: asyncio.StreamWriter) -> None:
@@ -126,14 +126,14 @@ async def test_bytes_after_a_response_are_dropped_and_the_connection_is_reused(
     event = b"data: %b\n\n" % (body % (b"1" if kind == "modern" else b'"mine"'))
     rest = asyncio.Event()
     writers: list[asyncio.StreamWriter] = []
-    left: list[response_module.ClientResponse] = []
-    leave = response_module.ClientResponse.leave
+    left: list[connection_module.ClientResponse] = []
+    leave = connection_module.ClientResponse.leave
 
-    def leaves(self: response_module.ClientResponse) -> None:
+    def leaves(self: connection_module.ClientResponse) -> None:
         left.append(self)
         leave(self)
 
-    monkeypatch.setattr(response_module.ClientResponse, "leave", leaves)
+    monkeypatch.setattr(connection_module.ClientResponse, "leave", leaves)
 
     async def writes(_: Any, writer: asyncio.StreamWriter) -> None:
         writers.append(writer)
