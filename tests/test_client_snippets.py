@@ -19,7 +19,7 @@ from mcpproxy.proxy.config.mcp_json import read_file
 from mcpproxy.proxy.config.targets import from_mcp_servers
 
 WITH_TOKEN = token_snippets("tools", "https://mcp.example.com/mcp")
-OWN_SYNTAX = {"Claude Desktop": "TOKEN", "opencode": f"{{env:{TOKEN}}}"}
+OWN_SYNTAX = {"Claude Desktop": "TOKEN"}
 """Clients whose text for the token is not a variable that mcpproxy reads."""
 URL = "https://mcp.example.com/mcp"
 

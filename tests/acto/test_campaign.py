@@ -22,7 +22,7 @@ from tests.apiserver.server import ApiServer
 from tests.samples.test_samples import OURS, SAMPLES, fields
 from tests.stress.size import WHOLE, size
 from tests.support.crd import spec_schema
-from tests.support.good_manifests import AUTOSCALED, EVERY_FIELD
+from tests.support.every_field import AUTOSCALED, EVERY_FIELD
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(900)]
 

@@ -11,7 +11,7 @@ import pytest
 from mcpproxy.api import constants, manifest
 from mcpproxy.api.manifest_errors import ManifestError
 from tests.apiserver.server import ApiServer
-from tests.support.good_manifests import AUTOSCALED, EVERY_FIELD
+from tests.support.every_field import AUTOSCALED, EVERY_FIELD
 
 pytestmark = pytest.mark.apiserver
 

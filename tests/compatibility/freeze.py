@@ -19,7 +19,7 @@ from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.core.tokens.session_token import SessionToken
 from mcpproxy.proxy.downstream.peers.tls import PeerCertificate
 from tests.support.builders import OPTIONS, OWNER
-from tests.support.good_manifests import EVERY_FIELD
+from tests.support.every_field import EVERY_FIELD
 
 FOLDER = Path(__file__).parent
 PROBES = ("startupProbe", "livenessProbe", "readinessProbe")

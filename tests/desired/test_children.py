@@ -16,7 +16,7 @@ from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.cluster.resources import INGRESS, ResourceKind
 from tests.support.bad_values import ref
 from tests.support.builders import OPTIONS, OWNER, a_backend, an_mcpproxy, shuffled
-from tests.support.good_manifests import AUTOSCALED, EVERY_FIELD
+from tests.support.every_field import AUTOSCALED, EVERY_FIELD
 from tests.support.on_demand import ASKED, ASKING, PUBLIC
 
 Child = dict[str, Any]

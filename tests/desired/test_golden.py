@@ -10,7 +10,7 @@ import yaml
 from mcpproxy import desired
 from mcpproxy.api import manifest
 from tests.support.builders import OPTIONS, OWNER, a_backend, a_manifest
-from tests.support.good_manifests import AUTOSCALED, EVERY_FIELD
+from tests.support.every_field import AUTOSCALED, EVERY_FIELD
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PROXIES = {

@@ -19,8 +19,8 @@ from mcpproxy.reconcile.plan import make_plan
 from scripts.yaml_files import parse_documents
 from tests.samples.test_samples import OURS, ROOT, SAMPLES
 from tests.support.builders import OPTIONS, OWNER, shuffled
+from tests.support.every_field import AUTOSCALED, EVERY_FIELD
 from tests.support.examples import examples
-from tests.support.good_manifests import AUTOSCALED, EVERY_FIELD
 
 IN_CLUSTER: Final = replace(OPTIONS, operator_namespace="mcpproxy-system")
 

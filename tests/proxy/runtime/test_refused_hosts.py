@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mcpproxy.api.v1alpha1.status import BackendStatus
 from mcpproxy.limits import backends as limits
 from mcpproxy.proxy.http1.client import client as client_module
-from mcpproxy.proxy.upstream.transports import http_endpoint as endpoint_module
+from mcpproxy.proxy.upstream import http_errors
 from tests.proxy.runtime.dns import Dns
 from tests.proxy.runtime.serving import LIVE, Proxy, free_port, serving
 from tests.proxy.upstream.test_bounds import smaller
@@ -100,7 +100,7 @@ async def test_a_refusal_whose_body_never_comes_is_reported_without_it(
         await send({"type": "http.response.start", "status": 421, "headers": headers})
         await asyncio.Event().wait()
 
-    limit = smaller(monkeypatch, endpoint_module, limits.REFUSAL_TIME, "REFUSAL_TIME", 0)
+    limit = smaller(monkeypatch, http_errors, limits.REFUSAL_TIME, "REFUSAL_TIME", 0)
     reached = limit.reached
     result, _ = await refused(silent, proxy, stack, monkeypatch)
     assert result.reason == "HostRefused"

