@@ -63,7 +63,8 @@ class AdmissionCache:
             ADMISSIONS.record()
             self.discard(self._shares.choose())
         admission = self._admissions[digest] = Admission(identity, until, proof)
-        self._shares.add(digest, (identity.method, identity.user))
+        # A user, in strings that the identity keeps in any case.
+        self._shares.add(digest, (identity.method, identity.issuer, identity.subject))
         return admission
 
     def discard(self, digest: bytes | None) -> None:

@@ -24,7 +24,7 @@ from mcpproxy.proxy.upstream.mounted.tls import TlsContext
 from mcpproxy.proxy.upstream.mounted.values import MountedValues
 
 if TYPE_CHECKING:
-    from mcpproxy.api.v1alpha1 import Authentication, JwtIssuer, MCPProxy
+    from mcpproxy.api.v1alpha1 import Authentication, JwtIssuer, MCPProxy, MCPProxySpec
 
 REREAD: Final = 5.0
 """Seconds between two readings of mounted keys and hashes."""
@@ -65,7 +65,11 @@ class ClientAuthentication:
             for entry in spec.jwt or ()
         ]
         pairs = zip(spec.jwt or (), self._remote, strict=True)
-        issuers = [_token_issuer(entry, keys, public_url) for entry, keys in pairs]
+        keeps_claims = reads_claims(proxy.spec)
+        issuers = [
+            _token_issuer(entry, keys, public_url, keeps_claims=keeps_claims)
+            for entry, keys in pairs
+        ]
         self._cluster: ClusterKeys | None = None
         if spec.service_accounts is not None:
             cluster = self._cluster = ClusterKeys(proxy.metadata.name, values, listener)
@@ -115,9 +119,22 @@ class ClientAuthentication:
             await keys.close()
 
 
-def _token_issuer(entry: "JwtIssuer", keys: RemoteKeys, public_url: str | None) -> TokenIssuer:
+def reads_claims(spec: "MCPProxySpec") -> bool:
+    """Return True if anything but the identity depends on the claims of tokens."""
+    rules = spec.authorization
+    if rules is not None and (rules.external or any(rule.when for rule in rules.rules or ())):
+        return True
+    # A token for a caller is requested again when the rights in the claims change.
+    every = [backend.auth for backend in spec.backends if backend.auth is not None]
+    return any(auth.is_for_callers for auth in every)
+
+
+def _token_issuer(
+    entry: "JwtIssuer", keys: RemoteKeys, public_url: str | None, *, keeps_claims: bool
+) -> TokenIssuer:
     audience = AudienceRule(entry.audiences or (), public_url)
-    return TokenIssuer(lambda: entry.issuer, keys, audience, JwtIdentities(entry))
+    identities = JwtIdentities(entry, keeps_claims=keeps_claims)
+    return TokenIssuer(lambda: entry.issuer, keys, audience, identities)
 
 
 def _tls(entry: "JwtIssuer", values: MountedValues) -> Callable[[], ssl.SSLContext]:

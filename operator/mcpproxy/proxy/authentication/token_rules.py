@@ -5,6 +5,7 @@ The rules are checked before the signature, because they cost less.
 
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache, partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mcpproxy.api.untrusted_text import quote
@@ -22,6 +23,7 @@ _LAST: Final = 253_402_300_799
 _BEYOND: Final = 10**15
 """Seconds that no clock shows; JSON has integers that no float can hold."""
 _SUBJECT: Final = "system:serviceaccount:"
+_NO_CLAIMS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class AudienceRule:
@@ -141,8 +143,11 @@ class TokenIssuer:
 class JwtIdentities:
     """Identities in the tokens of one issuer of `spec.authentication.jwt`."""
 
-    def __init__(self, entry: "JwtIssuer") -> None:
+    def __init__(self, entry: "JwtIssuer", *, keeps_claims: bool = True) -> None:
+        """`keeps_claims` means that identities contain all claims of their tokens, which take more
+        memory than the rest."""
         self._issuer = entry.issuer
+        self._keeps_claims = keeps_claims
         self._names = entry.claim_names
 
     def identify(self, token: Token, expires: float) -> Identity:
@@ -162,7 +167,7 @@ class JwtIdentities:
             scopes=_shared(frozenset(word for text in _strings(scopes) for word in text.split())),
             actor=actor if isinstance(actor, str) else "",
             expires=expires,
-            claims=LazyClaims(token.payload),
+            claims=LazyClaims(token.payload) if self._keeps_claims else _NO_CLAIMS,
         )
 
 
