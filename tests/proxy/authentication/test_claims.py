@@ -14,6 +14,7 @@ from tests.support.builders import a_backend, an_mcpproxy
 NOW = 1_000.0
 ISSUER = "https://login.example.com"
 EXCHANGE = {"issuer": ISSUER, "clientId": "mcpproxy", "clientSecretFrom": ref(secret="office")}
+RULE = {"name": "r", "who": {"groups": ["dev"]}, "may": [{"tools": ["*"]}]}
 
 
 @pytest.mark.parametrize("keeps_claims", [False, True])
@@ -30,22 +31,8 @@ def test_an_identity_has_claims_only_if_they_are_kept(keeps_claims: bool) -> Non
     ("spec", "expected"),
     [
         ({}, False),
-        (
-            {
-                "authorization": {
-                    "rules": [{"name": "r", "who": {"groups": ["dev"]}, "may": [{"tools": ["*"]}]}]
-                }
-            },
-            False,
-        ),
-        (
-            {
-                "authorization": {
-                    "rules": [{"name": "r", "may": [{"tools": ["*"]}], "when": "claims.level > 1"}]
-                }
-            },
-            True,
-        ),
+        ({"authorization": {"rules": [RULE]}}, False),
+        ({"authorization": {"rules": [{**RULE, "when": "claims.level > 1"}]}}, True),
         ({"authorization": {"external": {"url": "https://decisions.example/"}}}, True),
         ({"backends": [a_backend(auth={"tokenExchange": EXCHANGE})]}, True),
     ],
