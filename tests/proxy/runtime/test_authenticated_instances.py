@@ -34,6 +34,10 @@ async def two_instances() -> AsyncIterator[tuple[IssuerServer, list[Proxy]]]:
         backend["session"] = {"mode": "PerClient"}  # type: ignore[assignment]
         options = {"keys": (KEY,)}
         spec = issuer.spec(claims={"client": "azp"})
+        # Claims are kept where a condition reads them.
+        rule = {"name": "r", "who": {"groups": ["nobody"]}, "may": [{"tools": ["none"]}]}
+        rules = [{**rule, "when": "claims.sub != ''"}]
+        spec["authorization"] = {"default": "Allow", "rules": rules}
         instances = [
             await stack.enter_async_context(proxied(backend, options=options, **spec))
             for _ in range(2)

@@ -4,7 +4,7 @@ import asyncio
 import functools
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from mcpproxy.proxy.authentication.authenticator import Authenticator, ignore_refusal
@@ -64,12 +64,7 @@ class ClientAuthentication:
             )
             for entry in spec.jwt or ()
         ]
-        pairs = zip(spec.jwt or (), self._remote, strict=True)
-        keeps_claims = reads_claims(proxy.spec)
-        issuers = [
-            _token_issuer(entry, keys, public_url, keeps_claims=keeps_claims)
-            for entry, keys in pairs
-        ]
+        issuers = _token_issuers(proxy.spec, self._remote)
         self._cluster: ClusterKeys | None = None
         if spec.service_accounts is not None:
             cluster = self._cluster = ClusterKeys(proxy.metadata.name, values, listener)
@@ -127,6 +122,16 @@ def reads_claims(spec: "MCPProxySpec") -> bool:
     # A token for a caller is requested again when the rights in the claims change.
     every = [backend.auth for backend in spec.backends if backend.auth is not None]
     return any(auth.is_for_callers for auth in every)
+
+
+def _token_issuers(spec: "MCPProxySpec", keys: Sequence[RemoteKeys]) -> list[TokenIssuer]:
+    assert spec.authentication is not None
+    keeps_claims = reads_claims(spec)
+    pairs = zip(spec.authentication.jwt or (), keys, strict=True)
+    return [
+        _token_issuer(entry, source, spec.public_url, keeps_claims=keeps_claims)
+        for entry, source in pairs
+    ]
 
 
 def _token_issuer(
