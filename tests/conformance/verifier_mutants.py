@@ -318,8 +318,8 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "scope-union": _challenge("sorted(set(scopes))", "sorted(set(scopes))[:1]", "scope-union"),
     # Sessions and streams.
     "cached-head": _endpoint(
-        "if admission is not None and admission.is_valid(now()):",
-        "if admission is not None:",
+        "return now() < until and not proof.revoked and handler(",
+        "return not proof.revoked and handler(",
         "exp-known-token",
     ),
     "principal-issuer": _identity(
