@@ -60,8 +60,16 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"no target {', '.join(sorted(unknown))}; targets: {', '.join(known)}\n")
         return 2
     prefix = os.environ.get("IMAGE") or PREFIX
-    for image in build(machine.environment(), arguments or TARGETS, prefix=prefix):
-        sys.stdout.write(f"{image}\n")
+    env = machine.environment()
+    try:
+        for image in build(env, arguments or TARGETS, prefix=prefix):
+            sys.stdout.write(f"{image}\n")
+    except machine.CommandFailed as error:
+        base = env.get("BASE_IMAGE") or BASE
+        sys.stderr.write(
+            f"{error}\nThe base image is {base}; set BASE_IMAGE to use another one.\n"
+        )
+        return 1
     return 0
 
 

@@ -136,3 +136,17 @@ def test_an_unknown_target_is_refused_with_those_that_exist(
 ) -> None:
     assert images.main(["runtime-ruby"]) == 2
     assert "no target runtime-ruby; targets: runtime, demo" in capsys.readouterr().err
+
+
+def test_a_failed_build_names_the_setting_of_the_base_image(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> str:
+        raise machine.CommandFailed(["docker", "build"], 1, "no such host")
+
+    monkeypatch.setattr(machine, "environment", lambda: {"BASE_IMAGE": "mirror.example/python:3"})
+    monkeypatch.setattr(machine, "run", fail)
+    assert images.main([]) == 1
+    printed = capsys.readouterr().err
+    assert "docker build: exit code 1\nno such host" in printed
+    assert "The base image is mirror.example/python:3; set BASE_IMAGE" in printed
