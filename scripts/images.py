@@ -66,9 +66,7 @@ def main(arguments: list[str]) -> int:
             sys.stdout.write(f"{image}\n")
     except machine.CommandFailed as error:
         base = env.get("BASE_IMAGE") or BASE
-        sys.stderr.write(
-            f"{error}\nThe base image is {base}; set BASE_IMAGE to use another one.\n"
-        )
+        sys.stderr.write(f"{error}\nThe base image is {base}; set BASE_IMAGE to use another one.\n")
         return 1
     return 0
 
