@@ -42,8 +42,8 @@ class KindDemo:
 
     def clean(self) -> None:
         """Delete the cluster and the images."""
-        found = "deleting" if self.cluster.exists() else "there is no"
-        self.progress.step(f"{found} kind cluster {NAME}; deleting the images mcpproxy/*")
+        does = "deleting the" if self.cluster.exists() else "there is no"
+        self.progress.step(f"{does} kind cluster {NAME}; deleting the images mcpproxy/*")
         self.cluster.delete()
         listed = ["docker", "images", "--format", "{{.Repository}}:{{.Tag}}", "mcpproxy/*"]
         for image in machine.run(listed, self.env).split():
