@@ -18,7 +18,7 @@ UNBOUNDED: Final[dict[str, str]] = {
     "proxy/upstream/sign_in/browser.py:Browser.open:thread": (
         "one for each sign-in, of which there is one at a time, and one in ten minutes after a failure"
     ),
-    "proxy/upstream/sign_in/credentials.py:_build_flow:thread": "imports modules, once for a backend",
+    "proxy/upstream/sign_in/credentials.py:SignInCredentials._fetch:thread": "imports modules, once for a backend",
     "proxy/call_limits/call_limits.py:CallLimits.start:task": OWN,
     "proxy/call_limits/instances/members.py:Members.__init__:wait": OWN,
     "proxy/call_limits/instances/members.py:Members._order": "a cache of a fixed size",

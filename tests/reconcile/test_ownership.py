@@ -108,8 +108,8 @@ async def test_a_pod_on_the_host_network_is_not_read(stage: Stage) -> None:
     assert uid not in stage.pods.opened
 
 
-async def test_a_pod_of_a_new_replica_set_is_read(stage: Stage) -> None:
-    await stage.is_running()
+def put_pod_of_new_replica_set(stage: Stage) -> None:
+    """Add another ReplicaSet of the Deployment, and a pod of it."""
     newer = copy.deepcopy(stage.child(REPLICA_SET.name, "tools-1"))
     del newer["metadata"]["uid"]
     newer["metadata"]["name"] = "tools-2"
@@ -120,6 +120,11 @@ async def test_a_pod_of_a_new_replica_set_is_read(stage: Stage) -> None:
         pod["metadata"]["ownerReferences"] = [owner]
 
     put_stranger(stage, claim)
+
+
+async def test_a_pod_of_a_new_replica_set_is_read(stage: Stage) -> None:
+    await stage.is_running()
+    put_pod_of_new_replica_set(stage)
     await stage.reconcile()
     assert len(stage.fleet) == 2
 
@@ -184,16 +189,7 @@ async def test_a_pod_of_a_replica_set_that_was_made_since_is_read(stage: Stage) 
     await stage.is_running()
     restarted = Stage(stage)
     await restarted.read_ahead(KEY)
-    newer = copy.deepcopy(stage.child(REPLICA_SET.name, "tools-1"))
-    del newer["metadata"]["uid"]
-    newer["metadata"]["name"] = "tools-2"
-    stage.cluster.put(newer)
-    owner = controlled_by(stage.child(REPLICA_SET.name, "tools-2"))
-
-    def claim(pod: Object) -> None:
-        pod["metadata"]["ownerReferences"] = [owner]
-
-    put_stranger(restarted, claim)
+    put_pod_of_new_replica_set(restarted)
     await restarted.reconcile()
     assert len(restarted.fleet) == 2
 

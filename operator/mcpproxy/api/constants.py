@@ -28,6 +28,8 @@ CONTAINER: Final = "mcpproxy"
 PORT_HTTP: Final = 8080
 PORT_ADMIN: Final = 8081
 PORT_SERVICE: Final = 80
+LOOPBACK_HOSTS: Final = ("127.0.0.1", "localhost", "::1")
+"""Hosts at which a proxy serves only its own machine."""
 MCP_PATH: Final = "/mcp"
 METADATA_PATH: Final = "/.well-known/oauth-protected-resource"
 """Path of the metadata of a protected resource (RFC 9728); the path of the resource follows."""

@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from mcpproxy import standard_descriptors
+from mcpproxy.api.constants import LOOPBACK_HOSTS
 from mcpproxy.proxy.embed import Identity, NothingToServe, Runtime
 
 
@@ -30,7 +31,7 @@ async def serve_http(runtime: Runtime) -> None:
 
 def own_hosts(host: str) -> tuple[str, ...]:
     """Return the names and addresses of this machine if it serves other machines."""
-    if host in ("127.0.0.1", "localhost", "::1"):
+    if host in LOOPBACK_HOSTS:
         return ()
     if host not in ("0.0.0.0", "::", ""):
         return (f"[{host}]" if ":" in host else host,)

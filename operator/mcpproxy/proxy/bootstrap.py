@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from mcpproxy.api.constants import LOOPBACK_HOSTS
 from mcpproxy.api.defaults import HealthPolicy, clash_policy, denied_extensions, health_policy
 from mcpproxy.proxy.config.options import RuntimeOptions
 from mcpproxy.proxy.config.proxy_config import ProxyConfig
@@ -205,7 +206,7 @@ def build_host_policy(
         own = (*service_names, *((urlsplit(public).netloc,) if public else ()))
         hosts = (*own, *(proxy.spec.allowed_hosts or ()), *hosts)
         origins = (*(proxy.spec.allowed_origins or ()), *origins)
-    if options.host not in ("127.0.0.1", "localhost", "::1") and not hosts:
+    if options.host not in LOOPBACK_HOSTS and not hosts:
         raise ValueError(
             f"--host {options.host} accepts connections from other machines; set --allowed-host"
             " (or spec.allowedHosts) to the host names that clients use, such as"

@@ -36,7 +36,7 @@ class Provider:
     issuer: IssuerServer
     url: str = ""
     own_metadata: bool = False
-    """True if the provider is an issuer of its own, and the keys are published elsewhere."""
+    """True if the provider is a separate issuer, whose keys another server publishes."""
     claims: dict[str, Any] = field(default_factory=dict)
     """Claims of ID-JAGs that differ from the requested ones."""
     header: dict[str, Any] = field(default_factory=dict)

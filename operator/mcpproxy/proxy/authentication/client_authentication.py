@@ -120,8 +120,7 @@ def reads_claims(spec: "MCPProxySpec") -> bool:
     if rules is not None and (rules.external or any(rule.when for rule in rules.rules or ())):
         return True
     # A token for a caller is requested again when the rights in the claims change.
-    every = [backend.auth for backend in spec.backends if backend.auth is not None]
-    return any(auth.is_for_callers for auth in every)
+    return any(backend.is_called_for_callers for backend in spec.backends)
 
 
 def _token_issuers(spec: "MCPProxySpec", keys: Sequence[RemoteKeys]) -> list[TokenIssuer]:

@@ -4,6 +4,7 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal
 
+from mcpproxy.api.constants import LOOPBACK_HOSTS
 from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.proxy.config.proxy_config import ProxyConfig
 from mcpproxy.proxy.upstream.sign_in.settings import SignIn
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from mcpproxy.api.v1alpha1 import BackendSpec
 
 WHEN: Final = ("auto", "all", "new", "none")
-LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _REASON: Final = (
     "every client of this proxy would act with the account of the one user who signs in"
 )
@@ -55,7 +55,7 @@ def _several_users(
     """Return what lets several users, or several processes, use the proxy; None if nothing does."""
     spec = configuration.proxy.spec
     facts = {
-        f"--host {args.host}": is_http and args.host not in LOOPBACK,
+        f"--host {args.host}": is_http and args.host not in LOOPBACK_HOSTS,
         "publicUrl": spec.public_url is not None,
         "authentication": spec.authentication is not None,
         "principalFrom": spec.principal_from is not None or args.principal_from is not None,

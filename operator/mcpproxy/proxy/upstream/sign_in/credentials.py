@@ -7,7 +7,6 @@ server that needs none.
 import asyncio
 import ssl
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from mcpproxy.proxy.core.errors import SignInNeeded
@@ -41,7 +40,15 @@ class SignInCredentials:
         resolve: Mapping[str, str],
     ) -> None:
         """`url` is that of the backend."""
-        self._build = partial(_build_flow, name, url, settings, file, tls, resolve)
+
+        def build() -> "SignInFlow":
+            # The SDK takes memory and most of a second, which a proxy without sign-in saves.
+            from mcpproxy.proxy.upstream.sign_in.flow import SignInFlow
+            from mcpproxy.proxy.upstream.sign_in.requests import NamedServers
+
+            return SignInFlow(name, url, settings, file, NamedServers(url, tls, resolve))
+
+        self._build = build
         self._flow: SignInFlow | None = None
         self._slot = TokenSlot(self._fetch, REFRESH_BEFORE)
         if settings.again:
@@ -105,7 +112,7 @@ class SignInCredentials:
 
     async def _fetch(self) -> AccessToken:
         if self._flow is None:
-            self._flow = await self._build()
+            self._flow = await asyncio.to_thread(self._build)
         challenge, refused = self._challenge, self._refused
         self._refused = False
         token = await self._flow.obtain(challenge, refused=refused)
@@ -119,21 +126,3 @@ class SignInCredentials:
     async def close(self) -> None:
         """End the sign-in in progress."""
         await self._slot.close()
-
-
-async def _build_flow(
-    name: str,
-    url: str,
-    settings: SignIn,
-    file: SignInFile,
-    tls: Callable[[], ssl.SSLContext],
-    resolve: Mapping[str, str],
-) -> "SignInFlow":
-    def build() -> "SignInFlow":
-        # The SDK takes memory and most of a second, which a proxy without sign-in saves.
-        from mcpproxy.proxy.upstream.sign_in.flow import SignInFlow
-        from mcpproxy.proxy.upstream.sign_in.requests import NamedServers
-
-        return SignInFlow(name, url, settings, file, NamedServers(url, tls, resolve))
-
-    return await asyncio.to_thread(build)
