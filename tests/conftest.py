@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 import httpcore2
@@ -14,6 +15,7 @@ from hypothesis import settings
 from tests.support.authority import Authority
 from tests.support.examples import examples
 from tests.support.seeds import IS_SET, REPEAT, SEED
+from tests.support.unselected import selects_none
 
 # An example takes longer on a busy machine. A test that hangs ends at the timeout of all tests.
 settings.register_profile("tests", deadline=None, max_examples=examples(100))
@@ -39,6 +41,16 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     if report.failed:
         report.sections.append(("seed", REPEAT))
     return report
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out files of which `-m` selects no test, unless the command line names them."""
+    words = (word.partition("::")[0] for word in config.args)
+    asked = [config.invocation_params.dir / word for word in words]
+    if any(path.is_relative_to(collection_path) for path in asked):
+        return None
+    is_test = collection_path.is_dir() or collection_path.match("test_*.py")
+    return (is_test and selects_none(config.option.markexpr, collection_path)) or None
 
 
 def pytest_collection_finish() -> None:
