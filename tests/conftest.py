@@ -13,13 +13,15 @@ import pytest
 from hypothesis import settings
 
 from tests.support.authority import Authority
-from tests.support.examples import examples
+from tests.support.examples import examples, is_full, leave_out_constants_of_the_source
 from tests.support.seeds import IS_SET, REPEAT, SEED
 from tests.support.unselected import selects_none
 
 # An example takes longer on a busy machine. A test that hangs ends at the timeout of all tests.
 settings.register_profile("tests", deadline=None, max_examples=examples(100))
 settings.load_profile("tests")
+if not is_full():
+    leave_out_constants_of_the_source()
 
 GC_THRESHOLD: Final = 20_000
 """As in the runtime, which sets it for the tests that start one."""
@@ -94,4 +96,6 @@ def level_of_the_log() -> Iterator[None]:
     root = logging.getLogger()
     level = root.level
     yield
-    root.setLevel(level)
+    if root.level != level:
+        # Every logger of the process then forgets which levels it is enabled for.
+        root.setLevel(level)

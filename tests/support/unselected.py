@@ -1,4 +1,4 @@
-"""Files of tests that the expression of `-m` leaves out: importing them is a fifth of a collection."""
+"""Files of tests that the expression of `-m` leaves out, found without importing them."""
 
 import ast
 import functools
@@ -6,11 +6,13 @@ import itertools
 import re
 from collections.abc import Iterator, Set
 from pathlib import Path
+from typing import Final
 
 from _pytest.mark.expression import Expression
 
-_MARKS = re.compile(r"^pytestmark = (?:\[\n(?: .*\n)*\]|.*)$", re.MULTILINE)
-MAX_NAMES = 8
+STATEMENT: Final = re.compile(r"^pytestmark = (?:\[\n(?: .*\n)*\]|.*)$", re.MULTILINE)
+"""The assignment of marks to all tests of a module."""
+MAX_NAMES: Final = 8
 """Names in an expression; the choices of marks are powers of two."""
 
 
@@ -50,7 +52,7 @@ def _choices(names: Set[str]) -> Iterator[frozenset[str]]:
 
 def marks_of_module(source: str) -> frozenset[str]:
     """Return the names of the marks in the `pytestmark` of a module, read without importing it."""
-    statement = _MARKS.search(source)
+    statement = STATEMENT.search(source)
     if statement is None:
         return frozenset()
     (assigned,) = ast.parse(statement[0]).body
