@@ -44,6 +44,8 @@ def register_gauges(
     for backend in backends.values():
         opened = metrics.upstream.labels(backend.name)
         opened.set_function(functools.partial(_open_sessions, backend))
+        watched = metrics.watched.labels(backend.name)
+        watched.set_function(functools.partial(_watches, backend))
 
 
 def _register_times(metrics: RuntimeMetrics, backends: Mapping[str, Backend]) -> None:
@@ -90,3 +92,7 @@ def _steps(backends: Mapping[str, Backend], number: int) -> Iterator[tuple[tuple
 
 def _open_sessions(backend: Backend) -> int:
     return backend.sessions.upstream.count
+
+
+def _watches(backend: Backend) -> bool:
+    return backend.watch.share.watches

@@ -71,6 +71,12 @@ class RuntimeMetrics:
             ["backend"],
             registry=self._registry,
         )
+        self.watched = Gauge(
+            "mcpproxy_backend_watches",
+            "1 if this instance watches a backend for changes of lists; 0 if another one does",
+            ["backend"],
+            registry=self._registry,
+        )
         self.count(
             "mcpproxy_limit_reached",
             "Number of times that a peer exceeded a limit; docs/security.md lists the limits",

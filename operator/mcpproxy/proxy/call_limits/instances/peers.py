@@ -11,8 +11,8 @@ from mcpproxy.api.constants import LIMITS_PATH
 from mcpproxy.limits.instances import COUNTING_TASKS, LEASE_TIME
 from mcpproxy.proxy.call_limits.instances import peer_messages as messages
 from mcpproxy.proxy.call_limits.instances.counts import Counts
-from mcpproxy.proxy.call_limits.instances.members import InstanceUnreachable, Members
 from mcpproxy.proxy.call_limits.instances.peer_messages import Answer, PeerMessage
+from mcpproxy.proxy.instances.members import InstanceUnreachable, Members
 
 ASK: Final = 0.5
 """Part of the time for a lease in which an instance must answer, so that a second can be asked."""
