@@ -130,7 +130,7 @@ def _lists(digest: str) -> list[list[Any]]:
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        ({"watched": {"q": _lists("")}}, "names 1 backends that spec.backends lacks"),
+        ({"watched": {"q": _lists("")}}, "watched names 1 backends that spec.backends lacks"),
         ({"watched": {"p": _lists("")[:2]}}, "array"),
         ({"watched": {"p": _lists("x" * 33)}}, "length <= 32"),
         ({"watched": {"p": [["", -1.0, 0] for _ in KINDS]}}, ">= 0.0"),
@@ -141,29 +141,29 @@ async def test_a_malformed_message_about_watches_is_refused(
     fields: dict[str, Any], why: str
 ) -> None:
     async with instances(2) as crowd:
-        one, other = crowd.proxies
-        body = _message(crowd, one, **fields)
+        sender, other = crowd.proxies
+        body = _message(crowd, sender, **fields)
         with pytest.raises(ValueError, match=why):
             crowd.sharing(other).answer(body)
         with pytest.raises(ConnectionError, match="HTTP status 400"):
-            await crowd.peers(one).exchange(f"127.0.0.1:{other}", WATCHES_PATH, body)
+            await crowd.peers(sender).exchange(f"127.0.0.1:{other}", WATCHES_PATH, body)
         assert crowd.share(other).watches
 
 
 async def test_a_message_about_watches_that_is_too_large_is_refused() -> None:
     async with instances(2) as crowd:
-        one, other = crowd.proxies
+        sender, other = crowd.proxies
         before = WATCH_MESSAGE.reached
-        body = _message(crowd, one).ljust(WATCH_MESSAGE.value + 1)
+        body = _message(crowd, sender).ljust(WATCH_MESSAGE.value + 1)
         with pytest.raises(ConnectionError, match="HTTP status 400"):
-            await crowd.peers(one).exchange(f"127.0.0.1:{other}", WATCHES_PATH, body)
+            await crowd.peers(sender).exchange(f"127.0.0.1:{other}", WATCHES_PATH, body)
         assert WATCH_MESSAGE.reached == before + 1
 
 
 async def test_the_endpoint_for_clients_takes_no_messages_about_watches(http: Any) -> None:
     async with instances(2) as crowd:
-        one, other = crowd.proxies
-        body = _message(crowd, one, watched={"p": _lists("")})
+        sender, other = crowd.proxies
+        body = _message(crowd, sender, watched={"p": _lists("")})
         base = crowd.proxies[other].base
         answer = await http.post(f"{base}{WATCHES_PATH}", content=body)
         assert answer.status_code == 404

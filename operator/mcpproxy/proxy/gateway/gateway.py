@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from mcpproxy.proxy.gateway.access_guard import AccessGuard
     from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
     from mcpproxy.proxy.gateway.external_decisions import ExternalDecisions
-    from mcpproxy.proxy.instances.watch_sharing import InstanceLink, WatchSharing
+    from mcpproxy.proxy.instances.members import InstanceLink
+    from mcpproxy.proxy.instances.watch_sharing import WatchSharing
     from mcpproxy.proxy.telemetry.recent_calls import RecentCalls
     from mcpproxy.proxy.telemetry.tracing import CallTracing
 

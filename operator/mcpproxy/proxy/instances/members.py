@@ -6,7 +6,7 @@ import hashlib
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from typing import Final
+from typing import Final, Protocol
 
 from mcpproxy.api.authority import join_host_port, parse_authority
 from mcpproxy.limits.instances import KNOWN
@@ -30,6 +30,20 @@ Greet = Callable[[str], Awaitable[Collection[str]]]
 InstanceUnreachable."""
 Look = Callable[[str, int], Awaitable[list[str]]]
 """Function that returns the addresses of the instances with a name and a port."""
+
+
+class InstanceLink(Protocol):
+    """Connections to other instances, which prove the sealing key."""
+
+    @property
+    def address(self) -> str:
+        """Address at which others reach this instance."""
+
+    async def exchange(self, address: str, path: str, body: bytes) -> bytes:
+        """Send a message and return the answer. Raise OSError."""
+
+    def expect(self, address: str) -> None:
+        """Connect to an instance again although it was unreachable lately."""
 
 
 class InstanceUnreachable(Exception):
@@ -146,9 +160,9 @@ class Members:
         """Look up and greet the other instances again and again."""
         pause = ROUND
         while True:
-            found = await self.find()
+            is_known = await self.find()
             self.joined.set()
-            pause = ROUND if found else min(2 * pause, max(self._longest_round, ROUND))
+            pause = ROUND if is_known else min(2 * pause, max(self._longest_round, ROUND))
             await asyncio.sleep(pause)
 
     async def find(self) -> bool:

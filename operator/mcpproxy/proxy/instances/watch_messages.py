@@ -5,6 +5,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from mcpproxy.limits.instances import WATCH_MESSAGE
 from mcpproxy.proxy.protocol.kinds import KINDS
 from mcpproxy.proxy.upstream.monitor.shared.watch_share import ListState
 
@@ -19,7 +20,7 @@ Watched = Annotated[dict[_Text, _Lists], Meta(max_length=MOST_BACKENDS)]
 
 
 class WatchMessage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the sender watches."""
+    """Statement of the sender about the backends that it watches."""
 
     sender: _Address
     group: _Text
@@ -43,5 +44,18 @@ class WatchAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """Instances that the receiver knows."""
 
 
-MESSAGES: Final = msgspec.json.Decoder(WatchMessage)
-ANSWERS: Final = msgspec.json.Decoder(WatchAnswer)
+_MESSAGES: Final = msgspec.json.Decoder(WatchMessage)
+_ANSWERS: Final = msgspec.json.Decoder(WatchAnswer)
+
+
+def read_message(body: bytes) -> WatchMessage:
+    """Return the message of an instance. Raise ValueError if it is too large or malformed."""
+    if len(body) > WATCH_MESSAGE.value:
+        WATCH_MESSAGE.record()
+        raise ValueError(f"a message has {len(body)} bytes; at most {WATCH_MESSAGE.value} are read")
+    return _MESSAGES.decode(body)
+
+
+def read_answer(body: bytes) -> WatchAnswer:
+    """Return the answer of an instance. Raise ValueError for a malformed one."""
+    return _ANSWERS.decode(body)

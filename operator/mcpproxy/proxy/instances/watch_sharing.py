@@ -9,17 +9,25 @@ and the others a little later. Without any message, each instance watches all ba
 import asyncio
 import contextlib
 import logging
+import secrets
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 
 from mcpproxy.api.constants import WATCHES_PATH
 from mcpproxy.api.defaults import UNSHARED_PODS
-from mcpproxy.limits.instances import WATCH_MESSAGE, WATCH_TASKS
+from mcpproxy.limits.instances import WATCH_TASKS
 from mcpproxy.proxy.instances import watch_messages as messages
-from mcpproxy.proxy.instances.members import InstanceUnreachable, Key, Look, Members, weight
+from mcpproxy.proxy.instances.members import (
+    InstanceLink,
+    InstanceUnreachable,
+    Key,
+    Look,
+    Members,
+    weight,
+)
 from mcpproxy.proxy.instances.watch_messages import Watched, WatchMessage
 from mcpproxy.proxy.upstream.monitor.shared.watch_share import WatchShare
 
@@ -36,24 +44,6 @@ ANSWER_TIME: Final = 2.0
 LONGEST_ROUND: Final = 60.0
 """Seconds between lookups while the name of the instances has no address."""
 log = logging.getLogger("mcpproxy.instances")
-
-
-class InstanceLink(Protocol):
-    """Connections to other instances, which prove the sealing key."""
-
-    @property
-    def address(self) -> str:
-        """Address at which others reach this instance."""
-
-    @property
-    def owner(self) -> str:
-        """Name of this process."""
-
-    async def exchange(self, address: str, path: str, body: bytes) -> bytes:
-        """Send a message and return the answer. Raise OSError."""
-
-    def expect(self, address: str) -> None:
-        """Connect to an instance again although it was unreachable lately."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +72,8 @@ class WatchSharing:
         self.members = Members(
             link.address, names, self._greet, clock, self.wake, look, LONGEST_ROUND
         )
+        self._process = secrets.token_hex(8)
+        """Name of this process, which differs after a restart."""
         self._claims: dict[str, _Claim] = {}
         """The claim of the highest rank for each backend."""
         self._unclaimed_since: dict[str, float] = {}
@@ -182,7 +174,7 @@ class WatchSharing:
     # Messages of this instance
 
     def _message(self, *, asks: bool = False, leaves: bool = False) -> WatchMessage:
-        sender, process = self.members.own, self._link.owner
+        sender, process = self.members.own, self._process
         watched = {} if leaves else self._watched()
         return WatchMessage(sender, self._group, process, watched, asks, leaves)
 
@@ -231,9 +223,8 @@ class WatchSharing:
         """Send a message and return the answer. Raise InstanceUnreachable."""
         try:
             async with asyncio.timeout(ANSWER_TIME):
-                return messages.ANSWERS.decode(
-                    await self._link.exchange(address, WATCHES_PATH, body)
-                )
+                answer = await self._link.exchange(address, WATCHES_PATH, body)
+            return messages.read_answer(answer)
         except (OSError, TimeoutError, ValueError) as error:
             raise InstanceUnreachable(str(error)) from None
 
@@ -248,20 +239,17 @@ class WatchSharing:
 
         Raise ValueError for a message that is refused.
         """
-        if len(body) > WATCH_MESSAGE.value:
-            WATCH_MESSAGE.record()
-            raise ValueError(f"has {len(body)} bytes; at most {WATCH_MESSAGE.value} are read")
-        message = messages.MESSAGES.decode(body)
+        message = messages.read_message(body)
         if message.group != self._group or self._leaves:
             group = "" if self._leaves else self._group
-            return msgspec.json.encode(messages.WatchAnswer(group, self._link.owner))
+            return msgspec.json.encode(messages.WatchAnswer(group, self._process))
         unknown = message.watched.keys() - self._shares.keys()
         if unknown:
-            raise ValueError(f"watched: names {len(unknown)} backends that spec.backends lacks")
+            raise ValueError(f"watched names {len(unknown)} backends that spec.backends lacks")
         self._receive(message)
         watched = self._watched() if message.asks else {}
         others = list(self.members.others) if message.asks else []
-        answer = messages.WatchAnswer(self._group, self._link.owner, watched, others)
+        answer = messages.WatchAnswer(self._group, self._process, watched, others)
         return msgspec.json.encode(answer)
 
     def _receive(self, message: WatchMessage) -> None:

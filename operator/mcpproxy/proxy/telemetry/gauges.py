@@ -41,11 +41,15 @@ def register_gauges(
         ("kind",),
         lambda: (((kind,), count) for kind, count in unattributed.items()),
     )
+    watches = metrics.gauge(
+        "mcpproxy_backend_watches",
+        "1 if this instance watches a backend for changes of lists; 0 if another one does",
+        ["backend"],
+    )
     for backend in backends.values():
         opened = metrics.upstream.labels(backend.name)
         opened.set_function(functools.partial(_open_sessions, backend))
-        watched = metrics.watched.labels(backend.name)
-        watched.set_function(functools.partial(_watches, backend))
+        watches.labels(backend.name).set_function(functools.partial(_watches, backend))
 
 
 def _register_times(metrics: RuntimeMetrics, backends: Mapping[str, Backend]) -> None:

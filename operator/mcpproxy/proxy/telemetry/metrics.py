@@ -71,12 +71,6 @@ class RuntimeMetrics:
             ["backend"],
             registry=self._registry,
         )
-        self.watched = Gauge(
-            "mcpproxy_backend_watches",
-            "1 if this instance watches a backend for changes of lists; 0 if another one does",
-            ["backend"],
-            registry=self._registry,
-        )
         self.count(
             "mcpproxy_limit_reached",
             "Number of times that a peer exceeded a limit; docs/security.md lists the limits",
@@ -87,6 +81,10 @@ class RuntimeMetrics:
     def count(self, name: str, documentation: str, labels: Sequence[str], read: Read) -> None:
         """Register a counter whose values are stored elsewhere; see `LabelledCounter`."""
         self._registry.register(LabelledCounter(name, documentation, labels, read))
+
+    def gauge(self, name: str, documentation: str, labels: Sequence[str]) -> Gauge:
+        """Register a gauge and return it."""
+        return Gauge(name, documentation, labels, registry=self._registry)
 
     def families(self) -> list[Metric]:
         """Return the current values of all metrics."""

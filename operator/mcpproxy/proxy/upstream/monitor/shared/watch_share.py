@@ -1,8 +1,8 @@
-"""Which instance watches a backend for changes of its lists, and what watchers tell each other.
+"""Watch of a backend for changes of its lists, which one instance may keep for all others.
 
 The watching instance keeps the change stream open and refreshes outdated lists. The others check
 the health of the backend themselves. They never take over the contents of a list: they request a
-list from the backend when the digest that the watcher tells differs from their own.
+list from the backend when the watcher's digest of it differs from their own.
 """
 
 import asyncio
@@ -82,10 +82,10 @@ class WatchShare:
         self._lists, self._tailored, self._stream = lists, tailored, stream
         self._is_current = is_current
         self._announcements = dict.fromkeys(KINDS, 0)
-        self._told: dict[ComponentKind, str] = {}
+        self._requested: dict[ComponentKind, str] = {}
         """Digests for which the list has been requested again."""
         self._heard: dict[ComponentKind, tuple[str, int]] = {}
-        """The instance that told of each list last, and its number of announcements."""
+        """The latest sender about each list, and its number of announcements."""
         self._digests: dict[ComponentKind, tuple[ComponentList, str]] = {}
 
     @property
@@ -152,12 +152,12 @@ class WatchShare:
             self._heard[kind] = mark
             components = self._catalog.unfiltered.get(self._name, kind)
             if state.digest == self._digest(kind, components):
-                self._told.pop(kind, None)
+                self._requested.pop(kind, None)
                 if components is not None:
                     self._confirm(kind, components, state.age)
-            elif state.digest != self._told.get(kind):
+            elif state.digest != self._requested.get(kind):
                 # Once for each digest: two replicas of a backend may have different lists.
-                self._told[kind] = state.digest
+                self._requested[kind] = state.digest
                 self._lists.announced(kind)
                 is_news = True
             if is_news:
