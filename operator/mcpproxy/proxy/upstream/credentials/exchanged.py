@@ -21,7 +21,10 @@ BURST: Final = 8
 LONGEST_WAIT: Final = 5.0
 """Seconds that an exchange waits because its principal had too many."""
 OF_ONE_TOKEN: Final = frozenset(
-    {"exp", "iat", "nbf", "jti", "auth_time", "sid", "session_state", "nonce", "uti", "at_hash"}
+    {
+        *("exp", "iat", "nbf", "jti", "auth_time", "sid", "session_state", "uti"),
+        *("nonce", "at_hash", "c_hash"),
+    }
 )
 """Claims in which tokens for the same rights differ; all others decide what the caller may do."""
 _NO_TOKEN: Final = (
