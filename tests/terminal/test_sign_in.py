@@ -95,9 +95,9 @@ class Running:
 
     async def sign_in_url(self, number: int = 1) -> str:
         """Return the URL that was printed for the sign-in with this number."""
-        while len(found := _URL.findall(self.printed)) < number:
+        while len(urls := _URL.findall(self.printed)) < number:
             await self._wait()
-        return str(found[number - 1])
+        return str(urls[number - 1])
 
     async def started(self) -> None:
         """Wait until the proxy serves."""

@@ -23,6 +23,7 @@ CALLERS = {"tokenExchange": 32, "idJag": 16}
 SECONDS = 4.0
 LEAST = 5
 """Calls of each caller, at least, also on a busy machine."""
+NO_RESPONSE = "because backends failed: backend p: no response within"
 TRIES = 10
 """Requests for a list that is late, each of which waits for seconds."""
 LIFETIME = 2
@@ -56,7 +57,7 @@ async def _caller(
         answer = await _ask(raw, token, name, modern=modern, lists=lists)
         content = last(answer)
         for _ in range(TRIES):
-            if not (lists and LATE in answer.text):
+            if not lists or not (LATE in answer.text or NO_RESPONSE in answer.text):
                 break
             # On a busy machine, the caller asks again until its list is there.
             answer = await _ask(raw, token, name, modern=modern, lists=lists)

@@ -65,7 +65,7 @@ class Authenticator:
         now: Callable[[], float] = time.time,
         on_refused: Callable[[str, str], None] = ignore_refusal,
     ) -> None:
-        """`id_tokens` are accepted, too. `now` returns the seconds since the epoch.
+        """`id_tokens` are accepted like access tokens. `now` returns the seconds since the epoch.
 
         `on_refused` is called with the result and the sender's network for credentials that are
         not accepted.

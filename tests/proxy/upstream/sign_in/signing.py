@@ -33,7 +33,7 @@ class Authority:
     metadata: dict[str, Any] = field(default_factory=dict)
     refreshes: bool = True
     issues_refresh: bool = True
-    """Whether responses have a refresh token."""
+    """True if responses have a refresh token."""
     token_status: int = 200
     registered: list[dict[str, Any]] = field(default_factory=list)
     visits: list[dict[str, str]] = field(default_factory=list)

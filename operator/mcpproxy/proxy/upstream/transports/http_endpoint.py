@@ -105,15 +105,22 @@ class McpHttpClient:
             served = self._add_served(client)
         if self._every is not None:
             # Again for each request, because the credentials of callers are discarded in time.
-            served._credentials = self._every.of(client)
+            credentials = self._every.of(client)
+            if served._credentials is not credentials:
+                served._serve(client, credentials)
         return served
 
     def _add_served(self, client: ClientIdentity) -> "McpHttpClient":
         if len(self._served) >= MAX_SERVED:
             self._served.clear()
         endpoint = self._served[id(client)] = copy.copy(self)
-        endpoint._client, endpoint._own = client, client.having(self._passed)
+        endpoint._serve(client, self._every)
         return endpoint
+
+    def _serve(self, client: ClientIdentity, credentials: BackendCredentials | None) -> None:
+        """Take the headers and credentials of a client."""
+        self._client, self._own = client, client.having(self._passed)
+        self._credentials = credentials
 
     def cookies_of(self, response: ClientResponse) -> bytes:
         """Return the cookies for the session that began with this response."""
