@@ -72,7 +72,8 @@ class SessionHandover:
         try:
             await self._peers.forward(owner, inbound, reply)
         except PeerUnavailable as error:
-            if not self.check_continuation(error, token, [message], reply.loop.time()):
+            is_lost = self.check_continuation(error, token, [message], reply.loop.time())
+            if not (is_lost and "id" in message):
                 return False
             await reply.finish(jsonrpc.error_response(message["id"], LOST))
         return True
