@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import logging
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -33,7 +32,6 @@ KINDS: Final = {
     "c": ("legacy", "PerClient"),
 }
 """Backends: their eras and session modes."""
-log = logging.getLogger("loss")
 CHANGED: Final = "notifications/tools/list_changed"
 
 
@@ -186,7 +184,8 @@ async def test_a_rolling_update_after_a_new_sealing_key_fails_no_call(tmp_path: 
 def _judge(talkers: list[RoamingTalker], fleet: Fleet) -> None:
     lost = [loss for talker in talkers for loss in talker.lost]
     done = sum(talker.done for talker in talkers)
-    log.info("%s calls, %s kills, seed %s, lost: %s", done, len(fleet.killed), SEED, lost)
+    print(f"{done} calls of {len(talkers)} clients, {len(fleet.killed)} kills, seed {SEED};")
+    print(f"{len(lost)} calls lost:", *(f"{loss.word} {loss.error}" for loss in lost), sep="\n  ")
     assert done > 4 * len(talkers)
     assert [talker.strange for talker in talkers if talker.strange] == []
     assert [loss for loss in lost if not loss.was_hit] == []
