@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import sys
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -184,8 +185,10 @@ async def test_a_rolling_update_after_a_new_sealing_key_fails_no_call(tmp_path: 
 def _judge(talkers: list[RoamingTalker], fleet: Fleet) -> None:
     lost = [loss for talker in talkers for loss in talker.lost]
     done = sum(talker.done for talker in talkers)
-    print(f"{done} calls of {len(talkers)} clients, {len(fleet.killed)} kills, seed {SEED};")
-    print(f"{len(lost)} calls lost:", *(f"{loss.word} {loss.error}" for loss in lost), sep="\n  ")
+    kills = len(fleet.killed)
+    sys.stdout.write(f"{done} calls of {len(talkers)} clients, {kills} kills, seed {SEED};\n")
+    for loss in lost:
+        sys.stdout.write(f"lost {loss.word}: {loss.error}\n")
     assert done > 4 * len(talkers)
     assert [talker.strange for talker in talkers if talker.strange] == []
     assert [loss for loss in lost if not loss.was_hit] == []
