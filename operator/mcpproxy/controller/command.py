@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from mcpproxy import descriptor_limit
 from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.durations import parse_duration
 from mcpproxy.cluster.kubeconfig import ConfigNotFound, load_config
@@ -127,6 +128,8 @@ def main(args: argparse.Namespace) -> int:
         )
         return 2
     configure_logging(args.log_level)
+    # Each pod takes a connection for its reports.
+    descriptor_limit.raise_limit()
     # What was imported is never garbage: collections need not search it, and can come often.
     gc.collect()
     gc.freeze()

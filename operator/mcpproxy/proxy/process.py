@@ -6,19 +6,17 @@ import ctypes
 import logging
 import os
 import queue
-import resource
 import sys
 import threading
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from mcpproxy import standard_descriptors
+from mcpproxy import descriptor_limit, standard_descriptors
 from mcpproxy.api.manifest_errors import MAX_PROBLEM, ManifestError
 from mcpproxy.api.untrusted_text import clean_text
 from mcpproxy.json_logs import JsonLogFormatter
 from mcpproxy.limits.clients import LOG_RECORDS
-from mcpproxy.limits.http import DESCRIPTORS
 from mcpproxy.text_logs import TextLogFormatter, is_terminal
 
 Result = TypeVar("Result")
@@ -41,7 +39,7 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
     standard_descriptors.reserve()
     work = reap_children(work)
     _tune_malloc()
-    _raise_descriptors()
+    descriptor_limit.raise_limit()
     try:
         import uvloop
     except ImportError:
@@ -103,14 +101,6 @@ def _tune_malloc() -> None:
     except (AttributeError, OSError, TypeError):
         # The C library is not glibc.
         return
-
-
-def _raise_descriptors() -> None:
-    """Raise the limit of file descriptors to the hard limit, up to the proxy's own limit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = DESCRIPTORS.value if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS.value)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 class StderrHandler(logging.Handler):
