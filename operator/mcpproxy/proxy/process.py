@@ -12,11 +12,12 @@ from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from mcpproxy import descriptor_limit, standard_descriptors
+from mcpproxy import descriptors
 from mcpproxy.api.manifest_errors import MAX_PROBLEM, ManifestError
 from mcpproxy.api.untrusted_text import clean_text
 from mcpproxy.json_logs import JsonLogFormatter
 from mcpproxy.limits.clients import LOG_RECORDS
+from mcpproxy.limits.http import DESCRIPTORS
 from mcpproxy.text_logs import TextLogFormatter, is_terminal
 
 Result = TypeVar("Result")
@@ -36,10 +37,10 @@ REAP_EVERY: Final = 10.0
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
     """Run on the fastest installed event loop."""
-    standard_descriptors.reserve()
+    descriptors.reserve()
     work = reap_children(work)
     _tune_malloc()
-    descriptor_limit.raise_limit()
+    descriptors.raise_limit(DESCRIPTORS.value)
     try:
         import uvloop
     except ImportError:
