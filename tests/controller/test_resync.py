@@ -219,13 +219,13 @@ async def waits(
 
 
 async def test_passes_wait_for_the_initial_lists_while_events_arrive() -> None:
-    resync, waiting = await waits(FakeClock(), 59.0, 600.0)
+    resync, waiting = await waits(FakeClock(), 59.0, 300.0)
     assert not waiting.done()
     resync.settled.set()
     await asyncio.wait_for(waiting, 5)
 
 
-@pytest.mark.parametrize(("quiet", "longest"), [(60.0, 600.0), (0.0, 0.0)])
+@pytest.mark.parametrize(("quiet", "longest"), [(60.0, 300.0), (0.0, 0.0)])
 async def test_passes_do_not_wait_for_silent_watches_nor_without_end(
     quiet: float, longest: float
 ) -> None:

@@ -29,7 +29,7 @@ from mcpproxy.reconcile.status_updates.status_write_health import StatusWriteHea
 
 SILENCE: Final = 60.0
 """Seconds without an event after which passes no longer wait for the initial lists."""
-INITIAL_LISTS: Final = 600.0
+INITIAL_LISTS: Final = 300.0
 """Seconds for which passes wait at most until the watches have delivered what exists."""
 READ_AHEAD: Final = 10.0
 """Seconds for which passes wait at most for the ReplicaSets of all MCPProxies."""
