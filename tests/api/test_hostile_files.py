@@ -48,7 +48,7 @@ def test_hostile_yaml_is_refused_in_one_line(name: str) -> None:
 )
 def test_values_of_any_form_are_counted(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(yaml_documents, "MAX_WRITTEN", 1_000)
-    with pytest.raises(ManifestError, match="^more than 1000 values; split the file$"):
+    with pytest.raises(ManifestError, match=r"^more than 1000 values; split the file$"):
         manifest.load(text)
 
 
