@@ -91,7 +91,7 @@ BOUNDED: Final[dict[str, str]] = {
     "proxy/upstream/sessions/warm_pool.py:WarmPool._kinds": "client-kinds",
     "proxy/upstream/sessions/warm_pool.py:WarmPool._refill:task": "warm-sessions",
     "proxy/upstream/sessions/warm_pool.py:WarmPool._used": "upstream-sessions",
-    "proxy/upstream/sessions/warm_pool.py:WarmSet.links": "warm-sessions",
+    "proxy/upstream/sessions/warm_set.py:WarmSet.links": "warm-sessions",
     "proxy/upstream/monitor/subscriptions.py:UpstreamSubscriptions._wanted": "subscriptions-in-all",
     "proxy/core/catalog/catalog.py:Catalog._variants": "list-variants list-variant-bytes",
     "proxy/core/catalog/catalog.py:Catalog._listings": "list-bytes list-components",

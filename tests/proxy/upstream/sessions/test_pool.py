@@ -12,7 +12,7 @@ from mcpproxy.proxy.core.errors import (
     Unreachable,
 )
 from mcpproxy.proxy.core.exchange import ClientIdentity
-from mcpproxy.proxy.upstream.sessions.warm_pool import MAX_WARM
+from mcpproxy.proxy.upstream.sessions.warm_set import MAX_WARM
 from tests.proxy.runtime.waiting import soon
 from tests.proxy.upstream.stage import ANN, BO, Mode, Stage, settled
 
