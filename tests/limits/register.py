@@ -80,7 +80,7 @@ BOUNDED: Final[dict[str, str]] = {
     "proxy/upstream/sessions/lifecycle.py:SessionLifecycle._listening": "upstream-sessions",
     "proxy/upstream/sessions/lifecycle.py:SessionLifecycle._numbered": "upstream-sessions",
     "proxy/upstream/sessions/lifecycle.py:SessionLifecycle.listen:task": "upstream-sessions",
-    "proxy/upstream/sessions/lifecycle.py:SessionLifecycle.end:task": "upstream-sessions",
+    "proxy/upstream/sessions/lifecycle.py:SessionLifecycle._end_in_task:task": "upstream-sessions",
     "proxy/upstream/connect/spare_processes.py:SpareProcesses.fill:task": "spare-programs",
     "proxy/upstream/connect/spare_processes.py:SpareProcesses._first:task": "spare-programs",
     "proxy/upstream/connect/spare_processes.py:SpareProcesses.__init__:queue": "spare-programs",

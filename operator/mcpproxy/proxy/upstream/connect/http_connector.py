@@ -26,11 +26,16 @@ from mcpproxy.proxy.upstream.connect.handshake import (
 )
 from mcpproxy.proxy.upstream.connect.negotiation import NegotiatingConnector, TransportName
 from mcpproxy.proxy.upstream.transports import sse
-from mcpproxy.proxy.upstream.transports.http_endpoint import McpHttpClient, session_id_of
+from mcpproxy.proxy.upstream.transports.http_endpoint import McpHttpClient
 from mcpproxy.proxy.upstream.transports.http_legacy import HttpLegacySession
 from mcpproxy.proxy.upstream.transports.http_modern import HttpModernSession
 from mcpproxy.proxy.upstream.transports.multiplexed import MultiplexedSession
-from mcpproxy.proxy.upstream.transports.session import ServerDescription, TaskSet, UpstreamSession
+from mcpproxy.proxy.upstream.transports.session import (
+    ServerDescription,
+    TaskSet,
+    UpstreamSession,
+    session_id_of,
+)
 
 _NO_ENDPOINT: Final = (400, 404, 405, 406, 415)
 

@@ -150,9 +150,7 @@ class WarmPool:
         if warm is None:
             if len(self._kinds) >= CLIENT_KINDS.value:
                 self._evict_key()
-            warm = self._kinds[key] = WarmSet(
-                self._each, asyncio.get_running_loop().time()
-            )
+            warm = self._kinds[key] = WarmSet(self._each, asyncio.get_running_loop().time())
         return warm
 
     def _evict_key(self) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 from mcpproxy.backoff import Backoff
 from mcpproxy.proxy.upstream.transports.session import UpstreamSession
 
-MAX_WARM: Final = 24
+MAX_WARM: Final = 48
 REFILL_DELAY: Final = 0.02
 """Maximum seconds by which closing a used session, and opening its replacement, is delayed."""
 REFILL_SIZE: Final = 4
