@@ -61,12 +61,12 @@ class WarmSet:
 
     def begin_refill(self, now: float, open_seconds: float) -> int:
         """Return the number of sessions to open now, each of which takes `open_seconds`."""
+        if self.retry.is_waiting(now):
+            return 0
         if self.needs_refill and now - self.filled_at < REFILL_DELAY:
             self.hurried_at = now
         self.filled_at = now
         self.wanted = max(self.wanted, self._target(now, open_seconds))
-        if self.retry.is_waiting(now):
-            return 0
         missing = self.wanted - len(self.links) - self.opening
         # After a failure, one session shows whether the backend gives sessions again.
         return min(missing, 1 - self.opening) if self.retry.failures else missing
