@@ -27,7 +27,7 @@ from typing import Any, Final
 import httpx2
 
 from mcpproxy.api.v1alpha1 import LimitRule
-from mcpproxy.proxy.call_limits.instances.members import InstanceUnreachable, Members
+from mcpproxy.proxy.instances.members import InstanceUnreachable, Members
 from mcpproxy.proxy.call_limits.rules import CompiledRule
 from mcpproxy.proxy.call_limits.store import SubjectKey
 from mcpproxy.proxy.call_limits.window import Rate, lease_size

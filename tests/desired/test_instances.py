@@ -1,6 +1,8 @@
-"""Pods that count calls together find each other by a headless Service of their own."""
+"""Pods that work together find each other by a headless Service of their own."""
 
 from typing import Any
+
+import pytest
 
 from mcpproxy import desired
 from mcpproxy.api import constants, manifest
@@ -46,6 +48,24 @@ def test_other_pods_have_no_such_service() -> None:
         children = _children(**spec)
         assert [name for kind, name in children if kind == "Service"] == ["tools"]
         assert "--instances" not in _arguments(children)
+
+
+@pytest.mark.parametrize(
+    ("spec", "has_service"),
+    [
+        ({"replicas": 3}, False),
+        ({"replicas": 4}, True),
+        ({"autoscaling": {"maxReplicas": 3}}, False),
+        ({"autoscaling": {"maxReplicas": 4}}, True),
+        ({"replicas": 4, "backends": [{"name": "p", "stdio": {"command": "x"}}]}, False),
+    ],
+)
+def test_more_than_three_pods_find_each_other_without_a_change_of_the_pods(
+    spec: dict[str, Any], has_service: bool
+) -> None:
+    children = _children(**spec)
+    assert (("Service", "tools-instances") in children) is has_service
+    assert "--instances" not in _arguments(children)
 
 
 def test_the_name_of_the_service_fits_whatever_the_name_of_the_proxy() -> None:

@@ -35,6 +35,8 @@ METADATA_PATH: Final = "/.well-known/oauth-protected-resource"
 """Path of the metadata of a protected resource (RFC 9728); the path of the resource follows."""
 LIMITS_PATH: Final = "/.mcpproxy/limits"
 """Path of messages about `spec.limits`, at the endpoint for instances."""
+WATCHES_PATH: Final = "/.mcpproxy/watches"
+"""Path of messages about watched backends, at the endpoint for instances."""
 
 CONFIG_DIR: Final = "/etc/mcpproxy"
 CONFIG_FILE: Final = "mcpproxy.yaml"

@@ -38,6 +38,9 @@ HEALTH_TIMEOUT: Final = "5s"
 UNHEALTHY_AFTER: Final = 2
 HEALTHY_AFTER: Final = 1
 MIN_REPLICAS: Final = 1
+UNSHARED_PODS: Final = 3
+"""Pods that watch each backend themselves. With more pods, one watches a backend for all: up to
+three streams for each backend cost less than the messages, and most proxies have no more pods."""
 SCALE_DOWN_AFTER: Final = "5m"
 REFRESH_BEFORE: Final = "60s"
 CIRCUIT_FAILURES: Final = 5
@@ -279,3 +282,15 @@ def pods_count_together(spec: "MCPProxySpec") -> bool:
     if limits is None or not any(rule.calls is not None for rule in limits.rules):
         return False
     return limits.shared is None or limits.shared.mode == "Owner"
+
+
+def pods_share_watches(spec: "MCPProxySpec") -> bool:
+    """Return True if one pod may watch a backend for all: there may be many pods, and a backend is
+    not a program in each of them."""
+    most = (spec.autoscaling and spec.autoscaling.max_replicas) or spec.replicas or 0
+    return most > UNSHARED_PODS and any(backend.stdio is None for backend in spec.backends)
+
+
+def pods_find_each_other(spec: "MCPProxySpec") -> bool:
+    """Return True if a name in the DNS has the addresses of all pods."""
+    return pods_count_together(spec) or pods_share_watches(spec)

@@ -33,8 +33,8 @@ def build(proxy: MCPProxy, owner: OwnerRef) -> Manifest:
 
 def build_for_instances(proxy: MCPProxy, owner: OwnerRef) -> Manifest | None:
     """Return the headless Service with the addresses of all pods; None unless they count calls
-    together."""
-    if not defaults.pods_count_together(proxy.spec):
+    together or share watches."""
+    if not defaults.pods_find_each_other(proxy.spec):
         return None
     return {
         "apiVersion": "v1",

@@ -162,3 +162,21 @@ COUNTING_TASKS: Final = Limit(
     beyond="the message is not sent; if the owner ends, the calls in it are unknown",
     test="test_messages_beyond_the_limit_are_not_sent",
 )
+WATCH_MESSAGE: Final = Limit(
+    name="watch-message",
+    value=65536,
+    unit="bytes",
+    counts="one message in which an instance tells which backends it watches",
+    share="request",
+    beyond="HTTP 400; this instance watches the backends itself",
+    test="test_a_message_about_watches_that_is_too_large_is_refused",
+)
+WATCH_TASKS: Final = Limit(
+    name="watch-greetings",
+    value=16,
+    unit="count",
+    counts="senders of messages about watches that are asked to prove their address",
+    share="process",
+    beyond="the message is ignored; the sender is found by its name in the DNS",
+    test="test_senders_that_do_not_prove_their_address_are_met_in_a_bounded_number",
+)

@@ -1,6 +1,8 @@
 """Construction of a proxy's parts from its configuration."""
 
+import asyncio
 import functools
+import hashlib
 import secrets
 import ssl
 import time
@@ -10,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from mcpproxy.api.constants import LOOPBACK_HOSTS
+from mcpproxy.api.constants import LOOPBACK_HOSTS, PORT_HTTP, instances_service_name
 from mcpproxy.api.defaults import HealthPolicy, clash_policy, denied_extensions, health_policy
 from mcpproxy.proxy.config.options import RuntimeOptions
 from mcpproxy.proxy.config.proxy_config import ProxyConfig
@@ -20,6 +22,7 @@ from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.downstream.host_origin import LOCAL, HostOriginPolicy, service_hosts
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.upstream.backend import Backend
 from mcpproxy.proxy.upstream.context import BackendContext, BackendEvents
 from mcpproxy.proxy.upstream.factory import build_backend
 from mcpproxy.proxy.upstream.mounted.values import MountedValues
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
     from mcpproxy.proxy.gateway.access_guard import AccessGuard
     from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
     from mcpproxy.proxy.gateway.external_decisions import ExternalDecisions
+    from mcpproxy.proxy.gateway.gateway import ShareWatches
+    from mcpproxy.proxy.instances.members import InstanceLink
+    from mcpproxy.proxy.instances.watch_sharing import WatchSharing
     from mcpproxy.proxy.results.kept_results import KeptResults
     from mcpproxy.proxy.telemetry.recent_calls import RecentCalls
     from mcpproxy.proxy.telemetry.tracing import CallTracing
@@ -103,6 +109,7 @@ def build_gateway(configuration: ProxyConfig, options: RuntimeOptions, sealer: S
         build_audited_requests(proxy.spec.audit, proxy.metadata.name, options, context.catalog),
         recent_calls=_recent_calls(options, tracing),
         limits=_build_limits(proxy, context.values, options),
+        share_watches=_watch_sharing(configuration, options),
     )
 
 
@@ -168,6 +175,36 @@ def _build_limits(
     from mcpproxy.proxy.call_limits.call_limits import build_call_limits
 
     return build_call_limits(proxy, proxy.spec.limits, values, options.instances)
+
+
+def _watch_sharing(configuration: ProxyConfig, options: RuntimeOptions) -> "ShareWatches | None":
+    """Return the function that divides the watches of backends among instances; None without
+    other instances."""
+    names, proxy = instance_names(configuration, options), configuration.proxy
+    if not names or all(backend.stdio is not None for backend in proxy.spec.backends):
+        return None
+    group = hashlib.sha256(f"{VERSION} {configuration.hash}".encode()).hexdigest()
+
+    def share(link: "InstanceLink", backends: Mapping[str, Backend]) -> "WatchSharing":
+        from mcpproxy.proxy.instances.watch_sharing import WatchSharing
+
+        shares = {name: each.watch.share for name, each in backends.items() if not each.is_program}
+        return WatchSharing(link, names, group, shares, asyncio.get_running_loop().time)
+
+    return share
+
+
+def instance_names(
+    configuration: ProxyConfig, options: RuntimeOptions
+) -> tuple[tuple[str, int], ...]:
+    """Return hosts and ports of all instances: by default those of the Service of the pods."""
+    if options.instances or options.reachable is None or options.own_port is not None:
+        return options.instances
+    metadata = configuration.proxy.metadata
+    name = instances_service_name(metadata.name)
+    if metadata.namespace is not None:
+        name = f"{name}.{metadata.namespace}.svc"
+    return ((name, PORT_HTTP),)
 
 
 def _build_tracing(spec: "TracingSpec", name: str, resolve: Mapping[str, str]) -> "CallTracing":

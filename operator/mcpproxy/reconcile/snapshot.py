@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from mcpproxy.api import constants
-from mcpproxy.api.defaults import pods_count_together
+from mcpproxy.api.defaults import pods_find_each_other
 from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.api.manifest import load_json, parse
 from mcpproxy.api.manifest_errors import ManifestError
@@ -337,7 +337,7 @@ async def _instances_service(
     cluster: Cluster, proxy: MCPProxy, key: ProxyKey, reads: _Reads
 ) -> list[Object]:
     """Return the Service of the instances if the spec needs it and it exists."""
-    if not pods_count_together(proxy.spec):
+    if not pods_find_each_other(proxy.spec):
         return []
     name = constants.instances_service_name(key.name)
     live = await reads.of(SERVICE, cluster.get(SERVICE, key.namespace, name), None)

@@ -9,7 +9,7 @@ from mcpproxy.limits.clients import COUNTED_SUBJECTS
 from mcpproxy.proxy.call_limits.account import SubjectAccount
 from mcpproxy.proxy.call_limits.in_flight.slots import KEPT_FREE, Slots
 from mcpproxy.proxy.call_limits.instances.owner_store import OwnerStore
-from mcpproxy.proxy.call_limits.instances.peers import InstanceLink, Instances
+from mcpproxy.proxy.call_limits.instances.peers import Instances
 from mcpproxy.proxy.call_limits.rules import RETRY_SOON, CompiledRule, CountedBy, RuleSet
 from mcpproxy.proxy.call_limits.store import Store, SubjectKey
 from mcpproxy.proxy.call_limits.valkey.valkey_store import ValkeyStore
@@ -17,6 +17,7 @@ from mcpproxy.proxy.call_limits.window import Rate
 from mcpproxy.proxy.call_limits.window_table import LocalStore
 from mcpproxy.proxy.core.access import CallLimitExceeded
 from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.instances.members import InstanceLink
 from mcpproxy.proxy.upstream.mounted.values import MountedValues
 
 if TYPE_CHECKING:

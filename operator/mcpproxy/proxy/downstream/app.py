@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-from mcpproxy.api.constants import LIMITS_PATH
+from mcpproxy.api.constants import LIMITS_PATH, WATCHES_PATH
 from mcpproxy.limits.clients import SESSION_IDLE
 from mcpproxy.proxy.core.tokens.session_token import LIFETIME
 from mcpproxy.proxy.downstream.access.principals import Principals
@@ -83,10 +83,9 @@ class Endpoint:
         gateway.metrics.parked.set_function(lambda: parking.count)
 
     def start(self) -> None:
-        """Start to remove expired sessions, and to count calls together with other instances."""
+        """Start to remove expired sessions, and to work together with other instances."""
         self._reaper = asyncio.create_task(self._reap())
-        if self._gateway.limits is not None:
-            self._gateway.limits.connect(self.peers)
+        self._gateway.connect(self.peers)
         if self._gateway.kept_results is not None:
             self._gateway.kept_results.serve_as(self.peers.owner)
 
@@ -105,9 +104,8 @@ class Endpoint:
         self._streams.end()
 
     async def leave(self) -> None:
-        """Tell the instances that count calls together with this one that it ends."""
-        if self._gateway.limits is not None:
-            await self._gateway.limits.leave()
+        """Tell the instances that work together with this one that it ends."""
+        await self._gateway.leave()
 
     def close(self) -> None:
         """Cancel parked calls, and close connections to other instances."""
@@ -219,6 +217,8 @@ class PeerEndpoint:
     def serve(self, inbound: Request, reply: ResponseWriter) -> Coroutine[Any, Any, None]:
         if inbound.path == LIMITS_PATH:
             return self._answer_about_limits(inbound, reply)
+        if inbound.path == WATCHES_PATH:
+            return self._answer_about_watches(inbound, reply)
         return self._front.serve_era(inbound, reply)
 
     async def _answer_about_limits(self, inbound: Request, reply: ResponseWriter) -> None:
@@ -230,6 +230,17 @@ class PeerEndpoint:
             raise HttpError(400, f"the message about limits is malformed: {error}") from None
         if body is None:
             raise HttpError(404, "this instance does not count calls together with others")
+        await reply.finish(body)
+
+    async def _answer_about_watches(self, inbound: Request, reply: ResponseWriter) -> None:
+        """Answer another instance that tells which backends it watches."""
+        watches = self._gateway.watches
+        if watches is None:
+            raise HttpError(404, "this instance watches all backends itself")
+        try:
+            body = watches.answer(inbound.body)
+        except ValueError as error:
+            raise HttpError(400, f"the message about watches is refused: {error}") from None
         await reply.finish(body)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -28,8 +28,13 @@ if TYPE_CHECKING:
     from mcpproxy.proxy.gateway.access_guard import AccessGuard
     from mcpproxy.proxy.gateway.audited_requests import AuditedRequests
     from mcpproxy.proxy.gateway.external_decisions import ExternalDecisions
+    from mcpproxy.proxy.instances.members import InstanceLink
+    from mcpproxy.proxy.instances.watch_sharing import WatchSharing
     from mcpproxy.proxy.telemetry.recent_calls import RecentCalls
     from mcpproxy.proxy.telemetry.tracing import CallTracing
+
+    ShareWatches = Callable[[InstanceLink, Mapping[str, Backend]], WatchSharing]
+    """Function that divides the watches of backends among the instances on a link."""
 
 
 class Gateway:
@@ -49,13 +54,14 @@ class Gateway:
         visibility: Visibility | None = None,
         recent_calls: "RecentCalls | None" = None,
         limits: "CallLimits | None" = None,
+        share_watches: "ShareWatches | None" = None,
     ) -> None:
         """Create a gateway. `context` is that of the backends. Extensions in `denied` are neither
         advertised nor routed.
 
         `guard` and `decisions` restrict the clients. `audit` records requests, and
         `recent_calls` keeps the last calls. `visibility` locates components that no list shows.
-        `limits` admits calls.
+        `limits` admits calls. `share_watches` divides the watches of backends among instances.
         """
         self.aggregate = Aggregate(name, version, backends, context.catalog, denied, audit)
         self.routing = RequestRouting(
@@ -69,7 +75,9 @@ class Gateway:
         self.events = context.events
         self._session_contexts = context.session_contexts
         self.tracing, self.limits, self.kept_results = tracing, limits, context.kept_results
-        self.recent_calls = recent_calls
+        self.recent_calls, self._share_watches = recent_calls, share_watches
+        self.watches: WatchSharing | None = None
+        """Division of the watches of backends among instances; None without other instances."""
         self.call_records = tuple(log.record_call for log in (recent_calls, audit) if log)
         """Functions that record each ended call."""
         self._subscribers = ListSubscribers(self.catalog)
@@ -113,9 +121,25 @@ class Gateway:
             self.limits.start(self.notify_status_watchers)
         self.aggregate.begin_round()
 
+    def connect(self, link: "InstanceLink") -> None:
+        """Work together with the other instances from now on."""
+        if self.limits is not None:
+            self.limits.connect(link)
+        if self._share_watches is not None:
+            watches = self.watches = self._share_watches(link, self.backends)
+            self.events.list_change.subscribe(lambda kinds, session: watches.wake())
+            watches.start()
+
+    async def leave(self) -> None:
+        """Tell the other instances that this one ends."""
+        parts = (self.limits, self.watches)
+        await asyncio.gather(*(part.leave() for part in parts if part is not None))
+
     async def close(self) -> None:
         """Close every session with every backend."""
         self.aggregate.end_round()
+        if self.watches is not None:
+            await self.watches.close()
         await asyncio.gather(*(backend.close() for backend in self.backends.values()))
         await self.routing.close()
         if self.kept_results is not None:

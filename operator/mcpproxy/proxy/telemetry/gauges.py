@@ -41,9 +41,15 @@ def register_gauges(
         ("kind",),
         lambda: (((kind,), count) for kind, count in unattributed.items()),
     )
+    watches = metrics.gauge(
+        "mcpproxy_backend_watches",
+        "1 if this instance watches a backend for changes of lists; 0 if another one does",
+        ["backend"],
+    )
     for backend in backends.values():
         opened = metrics.upstream.labels(backend.name)
         opened.set_function(functools.partial(_open_sessions, backend))
+        watches.labels(backend.name).set_function(functools.partial(_watches, backend))
 
 
 def _register_times(metrics: RuntimeMetrics, backends: Mapping[str, Backend]) -> None:
@@ -90,3 +96,7 @@ def _steps(backends: Mapping[str, Backend], number: int) -> Iterator[tuple[tuple
 
 def _open_sessions(backend: Backend) -> int:
     return backend.sessions.upstream.count
+
+
+def _watches(backend: Backend) -> bool:
+    return backend.watch.share.watches

@@ -82,6 +82,10 @@ class RuntimeMetrics:
         """Register a counter whose values are stored elsewhere; see `LabelledCounter`."""
         self._registry.register(LabelledCounter(name, documentation, labels, read))
 
+    def gauge(self, name: str, documentation: str, labels: Sequence[str]) -> Gauge:
+        """Register a gauge and return it."""
+        return Gauge(name, documentation, labels, registry=self._registry)
+
     def families(self) -> list[Metric]:
         """Return the current values of all metrics."""
         return list(self._registry.collect())

@@ -15,9 +15,8 @@ from typing import Final, TypeVar
 from mcpproxy.limits.instances import LEASE_TIME
 from mcpproxy.proxy.call_limits.instances import peer_messages as messages
 from mcpproxy.proxy.call_limits.instances.counts import Counts
-from mcpproxy.proxy.call_limits.instances.members import InstanceUnreachable, Members
 from mcpproxy.proxy.call_limits.instances.peer_messages import Answer, PeerMessage, SubjectMessage
-from mcpproxy.proxy.call_limits.instances.peers import LOOK, InstanceLink, Instances, Peers
+from mcpproxy.proxy.call_limits.instances.peers import LOOK, Instances, Peers
 from mcpproxy.proxy.call_limits.instances.reactions import Reactions
 from mcpproxy.proxy.call_limits.instances.succession import Succession
 from mcpproxy.proxy.call_limits.store import (
@@ -29,6 +28,7 @@ from mcpproxy.proxy.call_limits.store import (
     SubjectKey,
 )
 from mcpproxy.proxy.call_limits.window import Rate
+from mcpproxy.proxy.instances.members import InstanceLink, InstanceUnreachable, Members
 
 TRIES: Final = 3
 """Instances that one request asks, because the first ones do not answer or do not count."""

@@ -3,7 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Collection, Coroutine, Iterable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 
@@ -11,8 +11,8 @@ from mcpproxy.api.constants import LIMITS_PATH
 from mcpproxy.limits.instances import COUNTING_TASKS, LEASE_TIME
 from mcpproxy.proxy.call_limits.instances import peer_messages as messages
 from mcpproxy.proxy.call_limits.instances.counts import Counts
-from mcpproxy.proxy.call_limits.instances.members import InstanceUnreachable, Members
 from mcpproxy.proxy.call_limits.instances.peer_messages import Answer, PeerMessage
+from mcpproxy.proxy.instances.members import InstanceLink, InstanceUnreachable, Members
 
 ASK: Final = 0.5
 """Part of the time for a lease in which an instance must answer, so that a second can be asked."""
@@ -21,20 +21,6 @@ LOOK: Final = 0.2
 
 Instances = Collection[tuple[str, int]]
 """Hosts and ports of instances; a host may have the addresses of several."""
-
-
-class InstanceLink(Protocol):
-    """Connections to other instances, which prove the sealing key."""
-
-    @property
-    def address(self) -> str:
-        """Address at which others reach this instance."""
-
-    async def exchange(self, address: str, path: str, body: bytes) -> bytes:
-        """Send a message and return the answer. Raise OSError."""
-
-    def expect(self, address: str) -> None:
-        """Connect to an instance again although it was unreachable lately."""
 
 
 class Peers:

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from mcpproxy.proxy.call_limits.instances.members import AT_ONCE, Members
 from mcpproxy.proxy.call_limits.store import SubjectKey
+from mcpproxy.proxy.instances.members import AT_ONCE, Members
 
 KEPT: Final = 4096
 """Maximum number of subjects about which all instances were asked; the others are asked again."""

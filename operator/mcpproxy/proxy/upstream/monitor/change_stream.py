@@ -1,6 +1,7 @@
 """Stream on which one backend announces changes: kept open, and reopened with backoff."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -11,6 +12,7 @@ from mcpproxy.proxy.core.exchange import CallContext
 from mcpproxy.proxy.core.health import HealthState
 from mcpproxy.proxy.protocol.jsonrpc import RpcError
 from mcpproxy.proxy.upstream.monitor import request_pace
+from mcpproxy.proxy.upstream.transports.http_modern import IMMEDIATE
 from mcpproxy.proxy.upstream.transports.session import OnMessage, UpstreamSession
 
 log = logging.getLogger("mcpproxy.backend")
@@ -23,6 +25,10 @@ RENEWAL_RATE: Final = 1024 * 1024
 """Characters of URIs per second that may be sent by reopening the stream, as each request has
 all of them."""
 LONGEST_RENEWAL: Final = 10.0
+OPENED_WITHIN: Final = 2.0
+"""Seconds that a subscription waits for a stream that was left to another instance."""
+BRIEFLY: Final = 5.0
+"""Seconds for which other instances need not watch although the stream has failed."""
 REPORT_AFTER: Final = 3
 """Consecutive failures after which the backend state mentions them."""
 
@@ -38,12 +44,22 @@ class ChangeStream:
         uris: Callable[[], Sequence[str]],
         on_break: Callable[[], None],
         on_due: Callable[[], None],
+        on_resumed: Callable[[], None] = lambda: None,
     ) -> None:
         """`announced` receives broadcasts; `uris` returns the subscribed resources.
 
         `on_break` is called when an established stream breaks, because the backend may have
-        failed; `on_due`, when it is time to reopen the stream.
+        failed; `on_due`, when it is time to open or close the stream; `on_resumed`, once no
+        announcement is missed after another instance has watched.
         """
+        self._on_resumed = on_resumed
+        self.watches = True
+        """True unless another instance watches the backend."""
+        self._is_paused = False
+        """True until the stream is open again, after it was left to another instance."""
+        self._opened = asyncio.Event()
+        self._failed_at: float | None = float("-inf")
+        """Time of the failure since which announcements are missed; None if none are missed."""
         self._on_break = on_break
         self._on_due = on_due
         self._name = name
@@ -71,17 +87,75 @@ class ChangeStream:
         """True if no task listens."""
         return self._task is None or self._task.done()
 
+    @property
+    def works(self) -> bool:
+        """True if announcements arrive, or did so until a moment ago."""
+        if self._link is None or self._is_paused:
+            return False
+        at = self._failed_at
+        return at is None or asyncio.get_running_loop().time() - at < BRIEFLY
+
+    def assign(self, *, watches: bool) -> None:
+        """Keep the stream open from now on, or leave it to another instance."""
+        if watches != self.watches:
+            self.watches = watches
+            self._on_due()
+
+    def _is_needed(self, link: UpstreamSession) -> bool:
+        # A stream that other messages need as well cannot be left to another instance.
+        return self.watches or bool(self._uris()) or not isinstance(link, IMMEDIATE)
+
     def begin(self, link: UpstreamSession) -> None:
         """Listen to a session, regardless of the previous one."""
         self._cancel_timers()
-        self._link, self._established = link, None
-        self._start(link)
+        self._link, self._established, self._failed_at = link, None, float("-inf")
+        if self._is_needed(link):
+            self._start(link)
+        else:
+            self._pause()
+
+    def keep(self, link: UpstreamSession, *, patient: bool) -> None:
+        """Reopen a missing stream, or close one that another instance has instead.
+
+        `patient` means that the pause after a failure is kept.
+        """
+        if not self._is_needed(link):
+            end(self.leave())
+            self._link = link
+            self._pause()
+        elif self.missing and link.alive and not (patient and self.resting):
+            self._cancel_timers()
+            self._link, self._established = link, None
+            self._start(link)
+
+    def _pause(self) -> None:
+        self._is_paused = True
+        self._opened.clear()
+        self._backoff.works()
+
+    async def open(self) -> None:
+        """Open the stream for subscribed resources if another instance watches; wait briefly."""
+        link = self._link
+        if link is None or not (self._is_paused and self._is_needed(link)):
+            return
+        if self.missing:
+            self._start(link)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(OPENED_WITHIN):
+                await self._opened.wait()
 
     def _start(self, link: UpstreamSession) -> None:
         def ready() -> None:
-            if self._task is task and self._established is not task:
+            if self._task is not task:
+                return
+            self._failed_at = None
+            if self._established is not task:
                 end(self._established)
                 self._established = task
+            if self._is_paused:
+                self._is_paused = False
+                self._opened.set()
+                self._on_resumed()
 
         task = self._task = asyncio.create_task(self._listen(link, ready))
 
@@ -143,6 +217,7 @@ class ChangeStream:
 
     def _record_break(self, link: UpstreamSession, error: Exception, lived: float) -> None:
         self._error_text = str(error)
+        self._failed_at = self._failed_at or asyncio.get_running_loop().time()
         pause = self._backoff.failed(lived, least=0.0 if link.alive else SESSION_PAUSE)
         if pause:
             self._retry = asyncio.get_running_loop().call_later(pause, self._end_pause)

@@ -69,9 +69,11 @@ class ListCache:
         on_failure: Callable[[], None],
         pace: RequestRate | None = None,
         hidden_after: int = 1,
+        slack: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """`reopen` replaces a lost session. A list is hidden once it has failed `hidden_after`
-        times in a row."""
+        times in a row. `slack` returns the seconds after the TTL after which checks refresh it."""
+        self._slack = slack
         self._link: UpstreamSession | None = None
         self._events = events
         self._reopen = reopen
@@ -218,7 +220,7 @@ class ListCache:
         cached = self._catalog.get(self._name, kind)
         if cached is None:
             return kind not in self._lacking
-        return now - cached.fetched_at >= self._ttl
+        return now - cached.fetched_at >= self._ttl + self._slack()
 
     def raise_failure(self, *, early: bool = False) -> None:
         """Raise the error that concerns the whole backend, if any. Raises BackendError.

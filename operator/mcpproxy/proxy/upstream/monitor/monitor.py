@@ -32,6 +32,7 @@ from mcpproxy.proxy.upstream.monitor.list_variants import VariantLists
 from mcpproxy.proxy.upstream.monitor.list_waits import MIN_REFRESH_AGE
 from mcpproxy.proxy.upstream.monitor.request_pace import RequestRate
 from mcpproxy.proxy.upstream.monitor.requester import Requester, probe
+from mcpproxy.proxy.upstream.monitor.shared.watch_share import WatchShare
 from mcpproxy.proxy.upstream.monitor.subscriptions import UpstreamSubscriptions
 from mcpproxy.proxy.upstream.sessions.client_sessions import ClientSessions
 from mcpproxy.proxy.upstream.transports.session import ServerDescription, TaskSet, UpstreamSession
@@ -78,8 +79,13 @@ class BackendMonitor:
         self._clients = clients
         self.lists, self.tailored = self._build_lists(context, asker)
         self.rounds = rounds
-        self._change_stream = self._build_change_stream(asker)
-        self._subscriptions = UpstreamSubscriptions(self._asker, self._change_stream.renew)
+        self._change_stream = stream = self._build_change_stream(asker)
+        self._subscriptions = UpstreamSubscriptions(self._asker, stream.renew, stream.open)
+        self.share = WatchShare(
+            *(name, context.catalog, self.lists, self.tailored, stream),
+            lambda: self.health.finding.state == "Healthy" and self.lists.complete,
+            context.policy.interval,
+        )
         self._link: UpstreamSession | None = None
         self._opening = asyncio.Lock()
         self._renewals = self._renewed = 0
@@ -91,25 +97,14 @@ class BackendMonitor:
     ) -> tuple[ListCache, VariantLists]:
         # Limits the requests that no client causes.
         pace = RequestRate()
+        of_backend = (self._name, self._settings, context.catalog)
         lists = ListCache(
-            self._name,
-            self._settings,
-            context.catalog,
-            asker,
-            context.events,
-            self._reopen,
-            self.recheck_now,
-            pace,
+            *(*of_backend, asker, context.events, self._reopen, self.recheck_now, pace),
             context.policy.unhealthy_after,
+            lambda: self.share.slack,
         )
         tailored = VariantLists(
-            self._name,
-            self._settings,
-            context.catalog,
-            self._clients,
-            context.events,
-            self.recheck_now,
-            pace,
+            *(*of_backend, self._clients, context.events, self.recheck_now, pace)
         )
         return lists, tailored
 
@@ -121,6 +116,7 @@ class BackendMonitor:
             lambda: self._subscriptions.uris,
             on_break=self.rounds.wake,
             on_due=self.rounds.wake_to_listen,
+            on_resumed=lambda: self.share.catch_up(),
         )
 
     @property
@@ -224,7 +220,8 @@ class BackendMonitor:
         """Verify that the backend responds; return the session and whether it is new."""
         async with asyncio.timeout(self._check_timeout()):
             link = self._link
-            resting = self._change_stream.resting and not self.rounds.wanted
+            patient = not self.rounds.wanted
+            resting = self._change_stream.resting and patient
             if link is None or self._outdated or not (link.alive or resting):
                 async with self._opening:
                     return await self._connect(), True
@@ -234,8 +231,7 @@ class BackendMonitor:
                 except SessionNotFound:
                     # A new session shows whether requests are answered.
                     return await self._reopen(link), True
-            if self._change_stream.missing and link.alive and not resting:
-                self._change_stream.begin(link)
+            self._change_stream.keep(link, patient=patient)
             return link, False
 
     async def _refresh_lists(self, session: tuple[UpstreamSession, bool]) -> set[ComponentKind]:
@@ -331,6 +327,7 @@ class BackendMonitor:
         method = jsonrpc.decode_str(message.get("method")) or ""
         variant = None if client is None else self._clients.own_key(client)
         for kind in BY_CHANGED.get(method, ()):
+            self.share.count_announcement(kind)
             if client is not None and variant is not None:
                 self.tailored.announced_to(kind, client, variant)
             self.tailored.announced(kind)

@@ -1,6 +1,6 @@
 """Resource subscriptions with one backend, shared by all clients."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from mcpproxy.proxy.core.errors import BackendError, Unreachable
 from mcpproxy.proxy.protocol import jsonrpc
@@ -12,9 +12,17 @@ from mcpproxy.proxy.upstream.transports.session import UpstreamSession
 class UpstreamSubscriptions:
     """Reference counts of the subscribed URIs, as the backend names them."""
 
-    def __init__(self, asker: Requester, relisten: Callable[[], None]) -> None:
-        """`relisten` reopens the change stream, whose request names the URIs in the modern era."""
-        self._asker = asker
+    def __init__(
+        self,
+        asker: Requester,
+        relisten: Callable[[], None],
+        listen: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`relisten` reopens the change stream, whose request names the URIs in the modern era.
+
+        `listen` opens it for the legacy era, unless it is open.
+        """
+        self._asker, self._listen = asker, listen
         self._relisten = relisten
         self._wanted: dict[str, int] = {}
 
@@ -25,15 +33,24 @@ class UpstreamSubscriptions:
 
     async def add(self, link: UpstreamSession | None, uri: str) -> None:
         """Add a subscriber, and subscribe for the first one. Raises BackendError, RpcError."""
-        if uri not in self._wanted:
+        if not self._wanted.get(uri):
             if link is None:
                 raise Unreachable("the backend is unreachable at the moment")
+            self._wanted[uri] = 0
             if link.server.modern:
-                self._wanted[uri] = 0
                 self._relisten()
             else:
-                await self._asker.ask(link, "resources/subscribe", {"uri": jsonrpc.encode_raw(uri)})
+                await self._subscribe(link, uri)
         self._wanted[uri] = self._wanted.get(uri, 0) + 1
+
+    async def _subscribe(self, link: UpstreamSession, uri: str) -> None:
+        await self._listen()
+        try:
+            await self._asker.ask(link, "resources/subscribe", {"uri": jsonrpc.encode_raw(uri)})
+        except BaseException:
+            if not self._wanted.get(uri):
+                self._wanted.pop(uri, None)
+            raise
 
     async def remove(self, link: UpstreamSession | None, uri: str) -> None:
         """Remove a subscriber, and unsubscribe after the last one. Never raises."""
