@@ -98,7 +98,7 @@ async def test_progress_on_the_standalone_stream_of_an_isolated_call_arrives(
         assert [session in backend.streams for session in used[-2:]] == [False, True], without
 
 
-def _unanswered(times: int) -> Callable[[Any, Any], Any]:
+def _unanswered(times: int) -> Callable[..., Any]:
     """A `ByHand.listen` that closes the connection of the first DELETEs, or leaves them open."""
     listen, left = ByHand.listen, itertools.count()
 

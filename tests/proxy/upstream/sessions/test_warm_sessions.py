@@ -98,6 +98,8 @@ async def test_calls_and_sessions_differ_by_the_warm_ones_only() -> None:
 async def test_sessions_that_were_opened_ahead_are_closed_when_calls_stop() -> None:
     stage = Stage()
     await asyncio.gather(*(_call(stage, ANN, 20) for _ in range(CONCURRENT)))
+    # Not later, by the real clock.
+    stage.sessions._warm._flush()
     await settled()
     now = asyncio.get_running_loop().time()
     many = stage.open_now

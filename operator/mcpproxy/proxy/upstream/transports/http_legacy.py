@@ -97,8 +97,7 @@ class HttpLegacySession:
         self.record, self._resumed = record, resumed
         self.server = server
         self.stateful = session_id is not None
-        self._endpoint = endpoint
-        self._background = background
+        self._endpoint, self._background = endpoint, background
         self._incoming = ServerRequests(
             background, functools.partial(self._post, endpoint), one_session=self.stateful
         )
@@ -139,7 +138,7 @@ class HttpLegacySession:
                 except RpcError:
                     return None  # The task reports it.
                 if users is None and token is not None:
-                    return None  # Progress may come on the standalone stream, which opens first.
+                    return None  # The task opens the stream, on which progress may come.
         if token is None and request.extra is None:
             envelope = jsonrpc.RequestEnvelope("2.0", request_id, request.method, request.params)
             body = jsonrpc.encode(envelope)
@@ -154,12 +153,6 @@ class HttpLegacySession:
         if users is not None:
             users.enter(number, client)
         return exchange
-
-    def _track(self, exchange: HttpExchange, client: ClientIdentity) -> None:
-        exchange.assign_number(next(self._numbers), replaces_id=self._users is not None)
-        if self._users is not None:
-            self._users.enter(exchange.number, client)
-        self._exchanges[exchange.number] = exchange
 
     def try_complete(self, exchange: HttpExchange) -> bool:
         stream = self._standalone_stream
@@ -181,7 +174,10 @@ class HttpLegacySession:
         answered, is_tracked = False, exchange.number > 0
         exchange.begin_task(caller, large_result)
         if not is_tracked:
-            self._track(exchange, caller.client)
+            exchange.assign_number(next(self._numbers), replaces_id=self._users is not None)
+            if self._users is not None:
+                self._users.enter(exchange.number, caller.client)
+            self._exchanges[exchange.number] = exchange
         try:
             if is_tracked:
                 # Messages that came before the response, while no task waited, are delivered first.
@@ -395,8 +391,8 @@ class HttpLegacySession:
         await (self._incoming.forward(message, caller) if asks else caller.notify(message))
 
     def begin_close(self, done: Callable[[], None]) -> ClientResponse | None:
-        """DELETE the session without a task, or return None if no connection is free."""
-        return self._endpoint.begin_delete(self._headers, done)
+        """DELETE the session without a task, or return None if `close` has to."""
+        return None if self._resumed else self._endpoint.begin_delete(self._headers, done)
 
     async def close(self) -> None:
         if self.stateful and not self._resumed:
