@@ -1,6 +1,7 @@
 """Number of sessions that are opened in advance, and when they are opened and closed."""
 
 import asyncio
+import statistics
 from dataclasses import replace
 from typing import Any
 
@@ -81,7 +82,8 @@ async def test_used_sessions_are_replaced_in_small_groups(
         await _call(stage, ANN, 1)
         await settled()
         groups.append(stage.attempts - before)
-    assert max(groups) == REFILL_SIZE
+    # One group is larger when the rate of calls has risen.
+    assert statistics.median(group for group in groups if group) == REFILL_SIZE
     assert sum(group > 0 for group in groups) == 40 // REFILL_SIZE
 
 
