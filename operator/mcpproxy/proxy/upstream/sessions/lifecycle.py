@@ -12,7 +12,12 @@ from mcpproxy.proxy.fair_shares import FairShares
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.time_limits import TimeLimit
 from mcpproxy.proxy.upstream.transports.http_legacy import HttpLegacySession
-from mcpproxy.proxy.upstream.transports.session import OnAnnounced, TaskSet, UpstreamSession
+from mcpproxy.proxy.upstream.transports.session import (
+    OnAnnounced,
+    ServerDescription,
+    TaskSet,
+    UpstreamSession,
+)
 
 CLOSE_GRACE: Final = 0.2
 STREAM_WAIT: Final = 2.0
@@ -43,6 +48,8 @@ class StreamSampling:
     def __init__(self) -> None:
         self._chosen_at = float("-inf")
         """Time at which a session was last chosen that needed no stream."""
+        self._server: ServerDescription | None = None
+        self._silent = False
 
     def chooses(self, link: UpstreamSession, client: ClientIdentity, now: float) -> bool:
         """True if this new session of a client gets a stream before it serves a request."""
@@ -53,13 +60,21 @@ class StreamSampling:
         if activity.offered and (
             client.capabilities not in _NOTHING
             or now - activity.heard_at < QUIET_AFTER
-            or not link.server.capabilities.keys() <= _WITHOUT_MESSAGES
+            or not self._is_silent(link.server)
         ):
             return True
         if now - self._chosen_at < SAMPLE_EVERY:
             return False
         self._chosen_at = now
         return True
+
+    def _is_silent(self, server: ServerDescription) -> bool:
+        """True if the capabilities of a server, usually the same for all sessions, cause no
+        messages."""
+        if server is not self._server:
+            self._server = server
+            self._silent = server.capabilities.keys() <= _WITHOUT_MESSAGES
+        return self._silent
 
 
 class SessionLifecycle:
