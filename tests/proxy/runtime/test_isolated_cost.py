@@ -63,7 +63,7 @@ async def test_an_isolated_call_costs_at_most_four_requests_at_its_backend(
     assert counts["tools/call"] == CALLS
     assert counts["GET"] <= 2, "the monitor's, and that of the first session"
     opened = counts["initialize"]
-    assert opened <= CALLS + 16
+    assert opened <= CALLS + 24
     assert (counts["notifications/initialized"], counts["DELETE"]) == (opened, opened)
     assert sessions.acquisitions["cold"] <= CALLS // 10
 
@@ -109,8 +109,7 @@ def _unanswered(times: int) -> Callable[..., Any]:
             number = next(left)
             if number < times:
                 self.asked.append((session, "LOST"))
-                writer.close()
-                await reader.read()
+                writer.transport.abort()
                 return
         await listen(self, head, session, reader, writer)
 

