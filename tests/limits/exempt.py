@@ -139,6 +139,8 @@ UNBOUNDED: Final[dict[str, str]] = {
     "proxy/upstream/mounted/tls.py:TlsContext._expiries": CONFIGURED,
     "proxy/upstream/sessions/lifecycle.py:SessionLifecycle._open_shielded:task": "an opening: see upstream-sessions",
     "proxy/upstream/sessions/lifecycle.py:SessionLifecycle.listen:wait": "waited for 2 s, STREAM_WAIT",
+    "proxy/upstream/sessions/lifecycle.py:SessionLifecycle.finish:task": "one task for each backend that is closed",
+    "proxy/upstream/sessions/lifecycle.py:SessionLifecycle.finish:wait": "waited for until own-request-time ends each of them; the backend cancels it after 2 s",
     "proxy/upstream/mounted/values.py:ValueGroup._in_use": CONFIGURED,
     "proxy/upstream/monitor/monitor.py:BackendMonitor.__init__:wait": "a check of each backend every health.interval",
     "proxy/upstream/monitor/monitor.py:BackendMonitor._leave:task": SETTLED,

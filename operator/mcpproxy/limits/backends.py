@@ -325,7 +325,7 @@ UPSTREAM_SESSIONS: Final = Limit(
 )
 WARM_SESSIONS: Final = Limit(
     "warm-sessions",
-    36,
+    72,
     "count",
     "unused sessions with one backend that wait for requests",
     "backend",

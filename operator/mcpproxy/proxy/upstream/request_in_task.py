@@ -138,8 +138,9 @@ class RequestInTask:
         if lease is not None and not lease.link.stateful:
             self._is_sent = True
             return await send_request(lease.link, request, context, background, exchange)
+        progress = request.progress_token() is not None
         try:
-            async with sessions.acquire(context.client, lease) as link:
+            async with sessions.acquire(context.client, lease, progress=progress) as link:
                 self._is_sent = True
                 return await send_request(link, request, context, background, exchange)
         except SessionNotFound as error:
@@ -148,6 +149,6 @@ class RequestInTask:
             # The backend has lost the session and executed nothing, so the request is sent again.
             self._is_sent = was_sent and exchange is None
             sessions.on_backend_failure()
-            async with sessions.acquire(context.client) as link:
+            async with sessions.acquire(context.client, progress=progress) as link:
                 self._is_sent = True
                 return await send_request(link, request, context, background)

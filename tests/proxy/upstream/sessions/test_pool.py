@@ -12,7 +12,8 @@ from mcpproxy.proxy.core.errors import (
     Unreachable,
 )
 from mcpproxy.proxy.core.exchange import ClientIdentity
-from mcpproxy.proxy.upstream.sessions.warm_pool import MAX_WARM
+from mcpproxy.proxy.upstream.sessions import warm_pool
+from mcpproxy.proxy.upstream.sessions.warm_set import MAX_WARM
 from tests.proxy.runtime.waiting import soon
 from tests.proxy.upstream.stage import ANN, BO, Mode, Stage, settled
 
@@ -108,7 +109,11 @@ async def test_the_number_of_warm_sessions_is_unchanged_if_each_request_found_on
     assert stage.sessions.upstream.count == 1
 
 
-async def test_under_steady_calls_sessions_are_opened_together_and_every_call_finds_one() -> None:
+async def test_under_steady_calls_sessions_are_opened_together_and_every_call_finds_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A slow machine takes longer than the usual delay for these calls.
+    monkeypatch.setattr(warm_pool, "REFILL_DELAY", 60.0)
     stage = Stage()
     for _ in range(40):
         await stage.used(ANN)

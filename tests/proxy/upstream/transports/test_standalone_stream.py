@@ -52,6 +52,7 @@ async def test_an_endless_stream_of_notifications_yields_to_other_work(
         get=get,
         events=lambda response: event_stream.SseMessageReader(response, rate),
         unrelated_rate=SharedRate(STANDING_MESSAGES.value, 0, lambda: 1000.0),
+        standalone=event_stream.StandaloneActivity(),
     )
     link = HttpLegacySession(endpoint, ServerDescription("2025-06-18", {}), None, TaskSet())
     received: list[Message] = []
@@ -77,6 +78,7 @@ async def test_a_message_during_a_call_never_goes_to_a_later_request_of_the_prox
             response, event_stream.new_line_rate()
         ),
         unrelated_rate=SharedRate(STANDING_MESSAGES.value, 0, lambda: 1000.0),
+        standalone=event_stream.StandaloneActivity(),
     )
     link = HttpLegacySession(endpoint, ServerDescription("2025-06-18", {}), b"s", TaskSet())
     caller, lister = Listener(), Listener()

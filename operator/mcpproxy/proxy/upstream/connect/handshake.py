@@ -32,7 +32,8 @@ from mcpproxy.proxy.upstream.transports.session import (
 )
 
 _DISCOVER: Final = Raw(b'"mcpproxy-discover"')
-_INITIALIZE: Final = Raw(b'"mcpproxy-initialize"')
+INITIALIZE: Final = Raw(b'"mcpproxy-initialize"')
+"""Id of the request `initialize`."""
 _NOT_LEGACY: Final = (
     jsonrpc.METHOD_NOT_FOUND,
     jsonrpc.HEADER_MISMATCH,
@@ -86,7 +87,7 @@ def initialize_request(
     }
     if stamped_too:
         params = add_client_meta(params, client, rev.LATEST_MODERN, None)
-    return UpstreamRequest(_INITIALIZE, "initialize", params)
+    return UpstreamRequest(INITIALIZE, "initialize", params)
 
 
 def parse_discover_result(message: Message) -> ServerDescription | None:

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from msgspec import Raw
+
 from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.limits.sessions import INITIALIZED_TIME, PROBE_TIME
 from mcpproxy.proxy.core.errors import ContinuationFailed, ProtocolError, TimedOut
@@ -17,6 +19,7 @@ from mcpproxy.proxy.protocol import revisions as rev
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.time_limits import TimeLimit
 from mcpproxy.proxy.upstream.connect.handshake import (
+    INITIALIZE,
     EraNotSupported,
     discover_request,
     first_response,
@@ -29,11 +32,16 @@ from mcpproxy.proxy.upstream.connect.handshake import (
 )
 from mcpproxy.proxy.upstream.connect.negotiation import NegotiatingConnector, TransportName
 from mcpproxy.proxy.upstream.transports import sse
-from mcpproxy.proxy.upstream.transports.http_endpoint import McpHttpClient, session_id_of
+from mcpproxy.proxy.upstream.transports.http_endpoint import McpHttpClient
 from mcpproxy.proxy.upstream.transports.http_legacy import HttpLegacySession
 from mcpproxy.proxy.upstream.transports.http_modern import HttpModernSession
 from mcpproxy.proxy.upstream.transports.multiplexed import MultiplexedSession
-from mcpproxy.proxy.upstream.transports.session import ServerDescription, TaskSet, UpstreamSession
+from mcpproxy.proxy.upstream.transports.session import (
+    ServerDescription,
+    TaskSet,
+    UpstreamSession,
+    session_id_of,
+)
 
 _NO_ENDPOINT: Final = (400, 404, 405, 406, 415)
 
@@ -65,6 +73,11 @@ class HttpConnector(NegotiatingConnector):
         url = endpoint.client.url.encode()
         self._target = hashlib.blake2b(url, digest_size=6).hexdigest()
         self._server: ServerDescription | None = None
+        self._declared: tuple[bytes, bytes | None, str] | None = None
+        self._body = b""
+        """The latest `initialize`, which declared `_declared`."""
+        self._introduced: tuple[Raw, ServerDescription, tuple[str, ...]] | None = None
+        """The latest result of `initialize`."""
         self._sse_only = settings.transport == "sse"
         deadline = self._deadline
         self._probe = min(deadline.initialize / 2, float(PROBE_TIME.value))
@@ -139,12 +152,11 @@ class HttpConnector(NegotiatingConnector):
         return await self._sse(client)
 
     async def _legacy_post(self, client: ClientIdentity) -> UpstreamSession:
-        outgoing = initialize_request(client, self.revision_for(client))
-        endpoint = self._endpoint.of(client)
-        response = await endpoint.post(outgoing.body(), (), again=True)
+        endpoint, body = self._endpoint.of(client), self._initialize_body(client)
+        response = await endpoint.post(body, (), again=True)
         status, session_id = response.status, session_id_of(response)
         cookies = endpoint.cookies_of(response)
-        message = await first_response(self._endpoint, response, outgoing.id)
+        message = await first_response(self._endpoint, response, INITIALIZE)
         if message is None:
             path = endpoint.client.origin.path
             remedy = f"; correct the path {path}" if status == 404 else ""
@@ -154,13 +166,31 @@ class HttpConnector(NegotiatingConnector):
                 if status in _NO_ENDPOINT
                 else ProtocolError(reason)
             )
-        server = parse_initialize_result(message, self._pinned)
+        server, names = self._introduction(message)
         self.transport = "streamable-http"
-        names = known_capabilities(server.capabilities)
         record = SessionRecord(self._target, session_id or b"", server.revision, cookies, names)
         link = self._link(record, server, client)
         await self._send_initialized(link)
         return link
+
+    def _initialize_body(self, client: ClientIdentity) -> bytes:
+        """Return the request that begins a session of this client, usually that of the session
+        before."""
+        declared = client.capabilities, client.info, self.revision_for(client)
+        if declared != self._declared:
+            request = initialize_request(client, declared[2])
+            self._declared, self._body = declared, request.body()
+        return self._body
+
+    def _introduction(self, message: Message) -> tuple[ServerDescription, tuple[str, ...]]:
+        """Parse a response to `initialize`, usually the same as that of the session before, and
+        return it with its capabilities. Raises EraNotSupported, ProtocolError."""
+        result = message.get("result")
+        if self._introduced is None or result != self._introduced[0]:
+            server = parse_initialize_result(message, self._pinned)
+            names = known_capabilities(server.capabilities)
+            self._introduced = (message["result"], server, names)
+        return self._introduced[1:]
 
     def _link(
         self,

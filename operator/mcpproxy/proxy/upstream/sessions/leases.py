@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from mcpproxy.limits.backends import CLIENT_KINDS
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.fair_shares import FairShares
-from mcpproxy.proxy.upstream.sessions.warm_pool import Key, WarmSet
+from mcpproxy.proxy.upstream.sessions.warm_pool import Key
+from mcpproxy.proxy.upstream.sessions.warm_set import WarmSet
 from mcpproxy.proxy.upstream.transports.session import UpstreamSession
 
 

@@ -5,19 +5,76 @@ import itertools
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from mcpproxy.limits.backends import UPSTREAM_SESSIONS
+from mcpproxy.limits.backends import OWN_REQUEST_TIME, UPSTREAM_SESSIONS
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
 from mcpproxy.proxy.fair_shares import FairShares
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.time_limits import TimeLimit
-from mcpproxy.proxy.upstream.transports.session import OnAnnounced, TaskSet, UpstreamSession
+from mcpproxy.proxy.upstream.transports.http_legacy import HttpLegacySession
+from mcpproxy.proxy.upstream.transports.session import (
+    OnAnnounced,
+    ServerDescription,
+    TaskSet,
+    UpstreamSession,
+)
 
 CLOSE_GRACE: Final = 0.2
 STREAM_WAIT: Final = 2.0
 """Seconds that opening a session waits for its standalone stream."""
 FIRST_WAIT: Final = 0.25
 """Seconds to wait with a backend that has not opened such a stream yet."""
+
+SAMPLE_EVERY: Final = 1.0
+"""Seconds after which a session gets a stream in any case. Sessions at a low rate all have one."""
+QUIET_AFTER: Final = 600.0
+"""Seconds for which all sessions get a stream after a message on one of them."""
+_WITHOUT_MESSAGES: Final = frozenset({"tools", "prompts", "resources", "completions"})
+"""Capabilities of backends that cause no messages on standalone streams, except announcements."""
+_NOTHING: Final = (b"{}", b"")
+
+
+class StreamSampling:
+    """Choice of the exclusive sessions of one backend that get a standalone stream, which costs an
+    HTTP GET each.
+
+    A session that serves one request gets none if the backend has no reason to use it: the client
+    declares no capabilities, so it receives no requests of the backend; the backend declares no
+    logging and no extension; and no such stream has carried a message for a while. What remains
+    are changes of lists, which the monitor of the backend receives too, and which its checks
+    detect in any case.
+    """
+
+    def __init__(self) -> None:
+        self._chosen_at = float("-inf")
+        """Time at which a session was last chosen that needed no stream."""
+        self._server: ServerDescription | None = None
+        self._silent = False
+
+    def chooses(self, link: UpstreamSession, client: ClientIdentity, now: float) -> bool:
+        """True if this new session of a client gets a stream before it serves a request."""
+        if not isinstance(link, HttpLegacySession):
+            # Other transports need no request for it.
+            return True
+        activity = link.standalone
+        if activity.offered and (
+            client.capabilities not in _NOTHING
+            or now - activity.heard_at < QUIET_AFTER
+            or not self._is_silent(link.server)
+        ):
+            return True
+        if now - self._chosen_at < SAMPLE_EVERY:
+            return False
+        self._chosen_at = now
+        return True
+
+    def _is_silent(self, server: ServerDescription) -> bool:
+        """True if the capabilities of a server, usually the same for all sessions, cause no
+        messages."""
+        if server is not self._server:
+            self._server = server
+            self._silent = server.capabilities.keys() <= _WITHOUT_MESSAGES
+        return self._silent
 
 
 class SessionLifecycle:
@@ -34,6 +91,7 @@ class SessionLifecycle:
         """Owners of the sessions that are open or being opened, by number."""
         self.openings, self.opening_seconds = 0, 0.0
         """Number of sessions that were opened or failed, and the time that it took."""
+        self.sampling = StreamSampling()
         self._numbers = itertools.count(1)
         self._numbered: dict[int, int] = {}
         self._ending = 0
@@ -42,6 +100,8 @@ class SessionLifecycle:
         self._background = background
         self._listening: dict[int, asyncio.Task[None]] = {}
         self._close_grace = TimeLimit(CLOSE_GRACE)
+        self._end_limit = TimeLimit(OWN_REQUEST_TIME.value)
+        self._all_ended: asyncio.Event | None = None
         self._wait_for_stream(FIRST_WAIT)
 
     @property
@@ -65,12 +125,16 @@ class SessionLifecycle:
         """Return the number of an open session in `shares`; None if it has none."""
         return self._numbered.get(id(link))
 
-    async def open(self, client: ClientIdentity) -> UpstreamSession:
-        """Open a session, or its equivalent if the backend keeps none. Raises BackendError."""
+    async def open(self, client: ClientIdentity, *, in_advance: bool = False) -> UpstreamSession:
+        """Open a session, or its equivalent if the backend keeps none. Raises BackendError.
+
+        A session that is opened `in_advance` has no caller that may give up.
+        """
         number, began = next(self._numbers), asyncio.get_running_loop().time()
         self.shares.add(number, client.holder)
         try:
-            link = await self._open_shielded(client)
+            opened = self._open_link if in_advance else self._open_shielded
+            link = await opened(client)
         except BaseException:
             self.shares.discard(number)
             raise
@@ -163,14 +227,54 @@ class SessionLifecycle:
         if number is not None:
             self.shares.discard(number)
             self._ending += 1
-            self._background.spawn(self._end(link))
-
-    async def _end(self, link: UpstreamSession) -> None:
-        try:
             listening = self._listening.pop(id(link), None)
+            if not self._end_at_once(link, listening):
+                self._end_in_task(link, listening)
+
+    def _end_at_once(self, link: UpstreamSession, listening: "asyncio.Task[None] | None") -> bool:
+        """Close a session without a task; return False if that requires waiting."""
+
+        def done() -> None:
+            deadline.cancel()
+            if deadline.missed:
+                OWN_REQUEST_TIME.record()
+            elif response is None or not response.status or response.status in (307, 308):
+                # The server may have just closed the connection.
+                self._end_in_task(link, listening)
+                return
+            elif not response.complete:
+                response.leave()
+            self._on_ended(listening)
+
+        response = link.begin_close(done) if isinstance(link, HttpLegacySession) else None
+        if response is None:
+            return False
+        deadline = self._end_limit.start(response.close)
+        return True
+
+    def finish(self) -> None:
+        """Let the background tasks include the sessions that are being closed without one."""
+        if self._ending:
+            self._all_ended = asyncio.Event()
+            self._background.spawn(self._wait_for_ends(self._all_ended))
+
+    @staticmethod
+    async def _wait_for_ends(all_ended: asyncio.Event) -> None:
+        await all_ended.wait()
+
+    def _end_in_task(self, link: UpstreamSession, listening: "asyncio.Task[None] | None") -> None:
+        self._background.spawn(self._end(link, listening))
+
+    async def _end(self, link: UpstreamSession, listening: "asyncio.Task[None] | None") -> None:
+        try:
             await link.close()
         finally:
-            self._ending -= 1
+            self._on_ended(listening)
+
+    def _on_ended(self, listening: "asyncio.Task[None] | None") -> None:
+        self._ending -= 1
+        if self._all_ended is not None and not self._ending:
+            self._all_ended.set()
         if listening is not None and not listening.done():
             # Messages that were sent before the end may still arrive.
             deadline = self._close_grace.start(listening.cancel)

@@ -70,7 +70,8 @@ class SessionPool:
         self._declared_stateless = declared_stateless
         self._idle = idle
         self._passed = passed
-        self._warm = WarmPool(self._open, self.upstream, background, warm_each, refills=refills)
+        opened = functools.partial(self._open, in_advance=True)
+        self._warm = WarmPool(opened, self.upstream, background, warm_each, refills=refills)
         self._modern = False
         """True if a modern client has received a session of the modern era."""
         self._held: dict[Key, SharedSession] = {}
@@ -129,9 +130,10 @@ class SessionPool:
 
     @contextlib.asynccontextmanager
     async def acquire(
-        self, client: ClientIdentity, lease: SessionLease | None = None
+        self, client: ClientIdentity, lease: SessionLease | None = None, *, progress: bool = False
     ) -> AsyncIterator[UpstreamSession]:
-        """Provide the session for one request, or for the lease that it has. Raises
+        """Provide the session for one request, or for the lease that it has; with `progress`, one
+        on which notifications of progress arrive wherever the backend sends them. Raises
         BackendError."""
         if isinstance(lease, SharedSession):
             async with self._use_shared(lease) as link:
@@ -148,7 +150,7 @@ class SessionPool:
         if sessionless is not None:
             yield sessionless.link
         elif not self.is_persistent(client):
-            async with self._exclusive(key, client) as link:
+            async with self._exclusive(key, client, progress) as link:
                 yield link
         else:
             async with self._shared(self._shared_key(key, client), client) as link:
@@ -195,8 +197,10 @@ class SessionPool:
                 # The handshake may have changed the pool key.
                 self._warm.add_unused(self._pool_key(client), link)
 
-    async def _open(self, client: ClientIdentity) -> UpstreamSession:
-        return await self._listen(client, await self._open_session(client))
+    async def _open(self, client: ClientIdentity, *, in_advance: bool = False) -> UpstreamSession:
+        link = await self._open_session(client, in_advance=in_advance)
+        chosen = self.upstream.sampling.chooses(link, client, asyncio.get_running_loop().time())
+        return await self._listen(client, link) if chosen else link
 
     async def _open_shared(self, client: ClientIdentity) -> UpstreamSession:
         """Open a session for many requests, or take a warm one for a client's own session."""
@@ -213,11 +217,13 @@ class SessionPool:
             await self.upstream.open_standalone_stream(link, context)
         return link
 
-    async def _open_session(self, client: ClientIdentity) -> UpstreamSession:
+    async def _open_session(
+        self, client: ClientIdentity, *, in_advance: bool = False
+    ) -> UpstreamSession:
         if not self._make_room(client):
             UPSTREAM_SESSIONS.record()
             raise TooManySessions(f"{len(self.upstream.shares)} sessions are already in use")
-        link = await self.upstream.open(client)
+        link = await self.upstream.open(client, in_advance=in_advance)
         self._modern = (client.modern and link.server.modern) or self._modern
         if not link.stateful:
             self._stateless.add(self._pool_key(client), client, link)
@@ -256,7 +262,9 @@ class SessionPool:
         return True
 
     @contextlib.asynccontextmanager
-    async def _exclusive(self, key: Key, client: ClientIdentity) -> AsyncIterator[UpstreamSession]:
+    async def _exclusive(
+        self, key: Key, client: ClientIdentity, progress: bool
+    ) -> AsyncIterator[UpstreamSession]:
         warm, warm_session = self._warm.checkout(key)
         try:
             self.acquisitions["cold" if warm_session is None else "warm"] += 1
@@ -264,6 +272,8 @@ class SessionPool:
             if not link.stateful:
                 yield link
                 return
+            if progress and not self.upstream.has_listener(link):
+                await self._listen(client, link)
             self._serving.begin(client, link)
             try:
                 yield link
@@ -385,3 +395,4 @@ class SessionPool:
         self._held.clear()
         self._retired.clear()
         await asyncio.gather(*(link.close() for link in links))
+        self.upstream.finish()

@@ -7,75 +7,25 @@ and wait for nothing else.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Final
 
 from mcpproxy.limits.backends import CLIENT_KINDS, WARM_SESSIONS
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.upstream.sessions.lifecycle import SessionLifecycle
+from mcpproxy.proxy.upstream.sessions.warm_set import (
+    MAX_WARM,
+    REFILL_DELAY,
+    REFILL_SIZE,
+    WarmSet,
+)
 from mcpproxy.proxy.upstream.transports.session import TaskSet, UpstreamSession
 
 Key = tuple[str | bytes | None, ...]
-MAX_WARM: Final = 24
 WARM_FOR: Final = 60.0
 """Maximum seconds that a warm session waits for its first request."""
-REFILL_DELAY: Final = 0.02
-"""Maximum seconds by which closing a used session, and opening its replacement, is delayed."""
-BURST_WINDOW: Final = 1.0
-"""If the warm sessions are used up within this many seconds, more are kept."""
-
-
-@dataclass(slots=True)
-class WarmSet:
-    """Initialized, unused sessions for one pool key."""
-
-    links: list[UpstreamSession] = field(default_factory=list)
-    opening: int = 0
-    in_use: int = 0
-    wanted: int = 0
-    used_at: float = 0.0
-    filled_at: float = float("-inf")
-
-    def begin_use(self, now: float, each: int, *, missed: bool) -> None:
-        """Record a request. If it `missed` a warm session, there are too few of them."""
-        self.used_at = now
-        self.in_use += 1
-        more = 1 if missed and self.wanted else 0
-        self.wanted = min(max(self.wanted + more, self.in_use * each), MAX_WARM)
-
-    def end_use(self) -> None:
-        """Record that a request is complete."""
-        self.in_use -= 1
-
-    def touch(self, now: float) -> None:
-        """Record that a client was served."""
-        self.used_at = now
-
-    def begin_refill(self, now: float) -> None:
-        """Record that sessions are opened to replace used ones."""
-        self.filled_at = now
-
-    def begin_opening(self) -> None:
-        """Record that a session is being opened."""
-        self.opening += 1
-
-    def end_opening(self) -> None:
-        """Record that a session was opened, or could not be."""
-        self.opening -= 1
-
-    def double(self) -> None:
-        """Keep twice as many sessions."""
-        self.wanted = min(2 * self.wanted, MAX_WARM)
-
-    def empty(self) -> None:
-        """Remove all sessions, and keep none until the next request."""
-        self.links, self.wanted = [], 0
-
-    @property
-    def needs_refill(self) -> bool:
-        """True if the next sessions should be opened now."""
-        return len(self.links) + self.opening <= self.wanted // 6
+RECENT: Final = 8
+"""Number of openings over which their time is averaged."""
 
 
 class WarmPool:
@@ -104,6 +54,9 @@ class WarmPool:
         self._used: list[UpstreamSession] = []
         self._to_refill: dict[Key, ClientIdentity] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._open_seconds = 0.0
+        """Average time that opening a session takes; recent ones count more."""
+        self._reaped_at: float | None = None
 
     def checkout_open(self, key: Key) -> tuple[WarmSet | None, UpstreamSession | None]:
         """Start a request as `checkout` does, but only if a session for its pool key is open."""
@@ -114,7 +67,7 @@ class WarmPool:
         if link is not None and not link.alive:
             self._upstream.end(link)
             link = self._pop_alive(warm)
-        warm.begin_use(asyncio.get_running_loop().time(), self._each, missed=link is None)
+        warm.begin_use(asyncio.get_running_loop().time(), missed=link is None)
         if link is None:
             warm.end_use()
         return warm, link
@@ -128,7 +81,7 @@ class WarmPool:
         """Start a request: return the set of its pool key, and an open session or None."""
         warm = self._warm_set(key)
         link = self._pop_alive(warm)
-        warm.begin_use(asyncio.get_running_loop().time(), self._each, missed=link is None)
+        warm.begin_use(asyncio.get_running_loop().time(), missed=link is None)
         return warm, link
 
     def checkin_used(
@@ -141,14 +94,10 @@ class WarmPool:
         self._used.append(link)
         if self._refills:
             self._to_refill[key] = client
-        loop = asyncio.get_running_loop()
-        if self._each == 1:
-            self._flush()
-        elif warm.needs_refill:
-            if loop.time() - warm.filled_at < BURST_WINDOW:
-                warm.double()
+        if self._each == 1 or len(self._used) >= REFILL_SIZE or warm.needs_refill:
             self._flush()
         elif self._timer is None:
+            loop = asyncio.get_running_loop()
             self._timer = loop.call_later(REFILL_DELAY, self._flush)
 
     def _flush(self) -> None:
@@ -201,7 +150,7 @@ class WarmPool:
         if warm is None:
             if len(self._kinds) >= CLIENT_KINDS.value:
                 self._evict_key()
-            warm = self._kinds[key] = WarmSet()
+            warm = self._kinds[key] = WarmSet(self._each, asyncio.get_running_loop().time())
         return warm
 
     def _evict_key(self) -> None:
@@ -224,27 +173,56 @@ class WarmPool:
         return True
 
     def _refill(self, key: Key, warm: WarmSet, client: ClientIdentity) -> None:
-        warm.begin_refill(asyncio.get_running_loop().time())
-        total = sum(len(other.links) + other.opening for other in self._kinds.values())
-        missing = min(warm.wanted - len(warm.links) - warm.opening, WARM_SESSIONS.value - total)
+        now = asyncio.get_running_loop().time()
+        missing = warm.begin_refill(now, self._open_seconds)
+        if missing > 0:
+            missing = min(missing, self._make_room_for(warm, missing))
         for _ in range(min(missing, self._upstream.shares.limit - self._upstream.count)):
             warm.begin_opening()
             self._background.spawn(self._warm_up(key, warm, client))
 
+    def _make_room_for(self, warm: WarmSet, missing: int) -> int:
+        """Return the number of sessions, up to `missing`, that may be opened for a pool key.
+
+        Below its share, a key gets the room of the key with the most sessions.
+        """
+        sets = self._kinds.values()
+        room = WARM_SESSIONS.value - sum(len(other.links) + other.opening for other in sets)
+        if room >= missing:
+            return missing
+        share = max(WARM_SESSIONS.value // sum(other.wanted > 0 for other in sets), 1)
+        while room < missing and len(warm.links) + warm.opening + room < share:
+            largest = max(sets, key=lambda other: len(other.links))
+            if len(largest.links) <= share:
+                break
+            self._upstream.end(largest.links.pop(0))
+            room += 1
+        return room
+
     async def _warm_up(self, key: Key, warm: WarmSet, client: ClientIdentity) -> None:
+        loop, failed = asyncio.get_running_loop(), True
+        began = loop.time()
         try:
             link = await self._open(client)
+            failed = False
         except BackendError:
             return
         finally:
-            warm.end_opening()
+            warm.end_opening(loop.time(), failed=failed)
+        self._open_seconds += (loop.time() - began - self._open_seconds) / RECENT
         self._store(key, warm, link)
 
     def reap(self, now: float, idle: float) -> None:
-        """Close sessions that have been idle for too long. `idle` is in seconds."""
+        """Close sessions that have been idle for too long, and those that exceed the demand.
+        `idle` is in seconds."""
+        seconds = 0.0 if self._reaped_at is None else now - self._reaped_at
+        self._reaped_at = now
         for key, warm in list(self._kinds.items()):
             if now - warm.used_at > min(WARM_FOR, idle):
                 self.drop(key, warm)
+            elif self._refills:
+                for link in warm.shrink(now, self._open_seconds, seconds):
+                    self._upstream.end(link)
 
     def drop(self, key: Key, warm: WarmSet) -> None:
         """Close the warm sessions of one pool key."""

@@ -8,11 +8,12 @@ from typing import Final
 
 from mcpproxy.limits.backends import MESSAGE
 from mcpproxy.limits.sessions import EVENT_ID, EVENT_LINES, EVENT_LINES_AHEAD, STANDING_MESSAGES
-from mcpproxy.proxy.core.errors import ProtocolError
+from mcpproxy.proxy.core.errors import ProtocolError, Unreachable
 from mcpproxy.proxy.core.exchange import ResumableStream
 from mcpproxy.proxy.core.rate_limiter import SharedRate
 from mcpproxy.proxy.http1.client.connection import ClientResponse
 from mcpproxy.proxy.protocol import batches, jsonrpc, sse
+from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.protocol.tolerance import quote
 from mcpproxy.proxy.upstream.http_errors import BACKEND_ERRORS
@@ -29,6 +30,7 @@ _LEAST_STEP: Final = 256
 _SHOWN: Final = 80
 """Characters of unreadable data in an error message."""
 _LONGEST_PAUSE: Final = 60.0
+Fields = tuple[tuple[bytes, bytes], ...]
 _PAUSE: Final = 1.0
 """Seconds before a stream is resumed if the backend sets no `retry`."""
 
@@ -36,6 +38,24 @@ _PAUSE: Final = 1.0
 def new_line_rate() -> SharedRate:
     """Return a rate for all streams of one backend, of lines beyond those of messages."""
     return SharedRate(EVENT_LINES.value, EVENT_LINES_AHEAD.value, time.monotonic)
+
+
+class StandaloneActivity:
+    """Activity on the standalone streams of all sessions with one backend."""
+
+    def __init__(self) -> None:
+        self.offered = True
+        """False after HTTP 405, with which a backend declares that it has no such streams."""
+        self.heard_at = float("-inf")
+        """Time of the loop at which the last message arrived."""
+
+    def record_opening(self, status: int) -> None:
+        """Record the HTTP status with which the backend answered the request for a stream."""
+        self.offered = status != 405
+
+    def record_message(self, now: float) -> None:
+        """Record that a message arrived."""
+        self.heard_at = now
 
 
 def in_steps(chunk: bytes) -> list[bytes]:
@@ -221,6 +241,19 @@ class SseDataReader:
     def close(self) -> None:
         """Discard the rest of the response."""
         self._response.close()
+
+
+async def resume_stream(
+    get: Callable[[Fields], Awaitable[ClientResponse]], headers: Fields, last_id: bytes
+) -> ClientResponse:
+    """Resume the stream of a response after this event id. Raises BackendError."""
+    response = await get((*headers, (h.LAST_EVENT_ID, last_id)))
+    if response.status != 200 or response.media_type != h.EVENT_STREAM:
+        response.close()
+        raise Unreachable(
+            f"cannot resume the stream: the backend responded with HTTP {response.status}"
+        )
+    return response
 
 
 async def read_response(

@@ -29,6 +29,7 @@ from mcpproxy.proxy.upstream.http_errors import BACKEND_ERRORS, check_status, fi
 from mcpproxy.proxy.upstream.transports.event_stream import (
     MAX_MESSAGE,
     SseMessageReader,
+    StandaloneActivity,
     new_line_rate,
     new_unrelated_rate,
 )
@@ -49,7 +50,6 @@ _REFUSALS: Final = (401, 403)
 _REFUSES_HOST: Final = (403, 421)
 _INVALID_HOST: Final = re.compile(r"\binvalid host\b", re.IGNORECASE)
 OTHER_ID: Final = "the response belongs to another request"
-_SESSION_ID = re.compile(rb"[\x21-\x7e]{1,2048}")
 
 
 class McpHttpClient:
@@ -86,6 +86,7 @@ class McpHttpClient:
         self._in_time = TimeLimit(OWN_REQUEST_TIME.value)
         self.line_rate, self.unrelated_rate = new_line_rate(), new_unrelated_rate()
         """Rates at which event streams are read."""
+        self.standalone = StandaloneActivity()
         self._heads: dict[tuple[str, Lines, Lines], bytes] = {}
         self._kept: tuple[str, Lines, Lines, bytes] = ("", (), (), b"")
         """The latest head, which needs no comparison of all headers."""
@@ -301,6 +302,19 @@ class McpHttpClient:
             raise HttpFailed(f"the backend responded with HTTP {response.status}")
         return response.status
 
+    def begin_delete(self, headers: Lines, done: Callable[[], None]) -> ClientResponse | None:
+        """DELETE a session without a task, as `send` sends a message."""
+        line = None if self._credentials is None else self._credentials.header()
+        connection = None if self._credentials and line is None else self.client.take()
+        if connection is None:
+            return None
+        lines = (*headers, *self._lines(), *((line,) if line else ()))
+        head = self.client.head(b"DELETE", self.client.origin.path, lines)
+        try:
+            return connection.begin(head + b"\r\n", done)
+        except ConnectionLost:
+            return None
+
     async def delete(self, headers: Headers) -> None:
         """DELETE a session. Raises BackendError."""
         lines = (*headers, *self._lines())
@@ -389,11 +403,3 @@ async def _body(response: ClientResponse) -> bytes:
         except InvalidResponse:
             MESSAGE.record()
             raise
-
-
-def session_id_of(response: ClientResponse) -> bytes | None:
-    """Return the session id of a response, or None. Raises ProtocolError if it is malformed."""
-    session_id = response.headers.get(h.SESSION_ID)
-    if session_id is not None and _SESSION_ID.fullmatch(session_id) is None:
-        raise ProtocolError("the session id contains characters other than visible ASCII")
-    return session_id

@@ -40,7 +40,11 @@ from mcpproxy.proxy.upstream.attribution import (
     replace_progress_token,
 )
 from mcpproxy.proxy.upstream.large_results import ResultRelay
-from mcpproxy.proxy.upstream.transports.event_stream import delay_unrelated, read_response
+from mcpproxy.proxy.upstream.transports.event_stream import (
+    delay_unrelated,
+    read_response,
+    resume_stream,
+)
 from mcpproxy.proxy.upstream.transports.http_endpoint import (
     OTHER_ID,
     McpHttpClient,
@@ -48,7 +52,11 @@ from mcpproxy.proxy.upstream.transports.http_endpoint import (
     failed,
     read_json,
 )
-from mcpproxy.proxy.upstream.transports.lost_sessions import SessionRefusal, is_lost, parse_refusal
+from mcpproxy.proxy.upstream.transports.lost_sessions import (
+    SessionRefusal,
+    parse_refusal,
+    raise_if_lost,
+)
 from mcpproxy.proxy.upstream.transports.server_requests import ServerRequests
 from mcpproxy.proxy.upstream.transports.session import (
     HttpExchange,
@@ -89,9 +97,10 @@ class HttpLegacySession:
         self.record, self._resumed = record, resumed
         self.server = server
         self.stateful = session_id is not None
-        self._endpoint = endpoint
-        self._background = background
-        self._incoming = ServerRequests(background, self._send, one_session=self.stateful)
+        self._endpoint, self._background = endpoint, background
+        self._incoming = ServerRequests(
+            background, functools.partial(self._post, endpoint), one_session=self.stateful
+        )
         self._users = SessionUsers(ordered=False) if shared and self.stateful else None
         self._exchanges: dict[int, HttpExchange] = {}
         """Running requests in their order. A message on the standalone stream belongs to the
@@ -101,6 +110,9 @@ class HttpLegacySession:
         """The standalone GET stream, if it is open."""
         self._delivering = False
         """True while a chunk of the standalone stream is being delivered."""
+        self._has_listener = False
+        self.standalone = endpoint.standalone
+        """Activity on the standalone streams of the backend."""
         version = (h.PROTOCOL_VERSION, server.revision.encode())
         self._headers: tuple[tuple[bytes, bytes], ...] = (version,)
         if session_id is not None:
@@ -119,11 +131,14 @@ class HttpLegacySession:
             number = next(self._numbers)
             if users is not None:
                 request_id = Raw(b"%d" % number)
-                if request.params is not None and "_meta" in request.params:
-                    try:
-                        token = request.progress_token()
-                    except RpcError:
-                        return None  # The task reports it.
+            tracks = users is not None or (self.standalone.offered and not self._has_listener)
+            if tracks and request.params is not None and "_meta" in request.params:
+                try:
+                    token = request.progress_token()
+                except RpcError:
+                    return None  # The task reports it.
+                if users is None and token is not None:
+                    return None  # The task opens the stream, on which progress may come.
         if token is None and request.extra is None:
             envelope = jsonrpc.RequestEnvelope("2.0", request_id, request.method, request.params)
             body = jsonrpc.encode(envelope)
@@ -138,12 +153,6 @@ class HttpLegacySession:
         if users is not None:
             users.enter(number, client)
         return exchange
-
-    def _track(self, exchange: HttpExchange, client: ClientIdentity) -> None:
-        exchange.assign_number(next(self._numbers), replaces_id=self._users is not None)
-        if self._users is not None:
-            self._users.enter(exchange.number, client)
-        self._exchanges[exchange.number] = exchange
 
     def try_complete(self, exchange: HttpExchange) -> bool:
         stream = self._standalone_stream
@@ -165,7 +174,10 @@ class HttpLegacySession:
         answered, is_tracked = False, exchange.number > 0
         exchange.begin_task(caller, large_result)
         if not is_tracked:
-            self._track(exchange, caller.client)
+            exchange.assign_number(next(self._numbers), replaces_id=self._users is not None)
+            if self._users is not None:
+                self._users.enter(exchange.number, caller.client)
+            self._exchanges[exchange.number] = exchange
         try:
             if is_tracked:
                 # Messages that came before the response, while no task waited, are delivered first.
@@ -182,7 +194,10 @@ class HttpLegacySession:
             self._background.spawn(self._cancel(cancellation))
             raise
         finally:
-            self._leave(exchange, answered=answered)
+            self._exchanges.pop(exchange.number, None)
+            if self._users is not None:
+                self._users.leave(exchange.number, answered=answered)
+            exchange.end_task()
             self._incoming.close_for(caller, answered=answered)
 
     async def _receive(self, exchange: HttpExchange, caller: CallContext) -> Message:
@@ -204,23 +219,14 @@ class HttpLegacySession:
             await self._check_session(endpoint, exchange, refusal)
         return answer
 
-    def _leave(self, exchange: HttpExchange, *, answered: bool) -> None:
-        self._exchanges.pop(exchange.number, None)
-        if self._users is not None:
-            self._users.leave(exchange.number, answered=answered)
-        exchange.end_task()
-
     async def _check_session(
         self, endpoint: McpHttpClient, exchange: HttpExchange, refusal: SessionRefusal | None
     ) -> None:
         """Raise SessionNotFound if a request was refused because the session is lost."""
         if refusal is None or not self.stateful:
             return
-        lost = refusal.status == 404 or await is_lost(
-            endpoint, self._headers, self.server.capabilities, exchange.request.method, refusal
-        )
-        if lost:
-            raise SessionNotFound("the session no longer exists")
+        capabilities, method = self.server.capabilities, exchange.request.method
+        await raise_if_lost(endpoint, self._headers, capabilities, method, refusal)
 
     async def _read_json(
         self, response: ClientResponse, exchange: HttpExchange, endpoint: McpHttpClient
@@ -256,23 +262,12 @@ class HttpLegacySession:
             if caller.resumption is not None:
                 await caller.resumption.pause()
             await reader.pause()
-            response = await self._resume_stream(last_id)
+            response = await resume_stream(self._endpoint.get, self._headers, last_id)
         else:
             RESUMED_STREAMS.record()
         if has_other_response:
             raise ProtocolError(OTHER_ID)
         raise Unreachable(reader.without_response)
-
-    async def _resume_stream(self, last_id: bytes) -> ClientResponse:
-        """Resume the stream of a response after this event id. Raises BackendError."""
-        headers = (*self._headers, (h.LAST_EVENT_ID, last_id))
-        response = await self._endpoint.get(headers)
-        if response.status != 200 or response.media_type != h.EVENT_STREAM:
-            response.close()
-            raise Unreachable(
-                f"cannot resume the stream: the backend responded with HTTP {response.status}"
-            )
-        return response
 
     async def _on_message(self, message: Message, caller: CallContext) -> None:
         """Deliver a message on the stream of a request; it belongs to that request unless it
@@ -329,9 +324,6 @@ class HttpLegacySession:
         again = jsonrpc.decode_str(message["method"]) == INITIALIZED
         await self._post(endpoint, jsonrpc.encode(message), again=again)
 
-    async def _send(self, body: bytes) -> None:
-        await self._post(self._endpoint, body)
-
     async def _post(self, endpoint: McpHttpClient, body: bytes, *, again: bool = False) -> None:
         status = await endpoint.deliver(body, self._headers, again=again)
         if status == 404 and self.stateful:
@@ -345,7 +337,9 @@ class HttpLegacySession:
         uris: Sequence[str] = (),
     ) -> None:
         # The stream of an HTTP GET.
+        self._has_listener = True
         response = await self._endpoint.get(self._headers)
+        self.standalone.record_opening(response.status)
         if response.status != 200 or response.media_type != h.EVENT_STREAM:
             response.close()
             if response.status == 404 and self.stateful:
@@ -358,6 +352,8 @@ class HttpLegacySession:
             reader = self._endpoint.events(response)
             while (messages := await reader.messages()) is not None:
                 self._delivering = True
+                if messages:
+                    self.standalone.record_message(asyncio.get_running_loop().time())
                 for message in messages:
                     await self._on_unrelated(message, session_context, announced)
                 self._delivering = reader.has_more
@@ -393,6 +389,10 @@ class HttpLegacySession:
         context = self._incoming.elicited_by(message) if is_completed else None
         caller = context or await self._latest_context(session_context)
         await (self._incoming.forward(message, caller) if asks else caller.notify(message))
+
+    def begin_close(self, done: Callable[[], None]) -> ClientResponse | None:
+        """DELETE the session without a task, or return None if `close` has to."""
+        return None if self._resumed else self._endpoint.begin_delete(self._headers, done)
 
     async def close(self) -> None:
         if self.stateful and not self._resumed:

@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import Raw
 
 from mcpproxy.limits.sessions import SESSION_CHECK_TIME
-from mcpproxy.proxy.core.errors import BackendError, Unauthorized
+from mcpproxy.proxy.core.errors import BackendError, SessionNotFound, Unauthorized
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.kinds import KINDS
@@ -83,6 +83,19 @@ async def is_lost(
     except BackendError:
         return False
     return probe_refusal == refusal
+
+
+async def raise_if_lost(
+    endpoint: McpHttpClient,
+    headers: Lines,
+    capabilities: dict[str, object],
+    method: str,
+    refusal: SessionRefusal,
+) -> None:
+    """Raise SessionNotFound if a request was refused because the session is lost."""
+    lost = refusal.status == 404 or await is_lost(endpoint, headers, capabilities, method, refusal)
+    if lost:
+        raise SessionNotFound("the session no longer exists")
 
 
 async def _probe(endpoint: McpHttpClient, headers: Lines, method: str) -> SessionRefusal | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import re
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -10,6 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from mcpproxy.proxy.core.catalog.extensions import TASKS_EXTENSION, offers
+from mcpproxy.proxy.core.errors import ProtocolError
 from mcpproxy.proxy.core.exchange import (
     NOT_OFFERED,
     CallContext,
@@ -18,12 +20,15 @@ from mcpproxy.proxy.core.exchange import (
 )
 from mcpproxy.proxy.core.translation.era_translation import add_client_meta, parse_meta
 from mcpproxy.proxy.http1.client.connection import ClientResponse
+from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.protocol.kinds import BY_CHANGED
 from mcpproxy.proxy.protocol.revisions import is_modern
 from mcpproxy.proxy.upstream.large_results import ByteSource, ResultRelay
 from mcpproxy.proxy.upstream.transports.pending_request import MessageBuffer
+
+_SESSION_ID: Final = re.compile(rb"[\x21-\x7e]{1,2048}")
 
 OnMessage = Callable[[Message], Awaitable[None]]
 OnAnnounced = Callable[[Message, ClientIdentity | None], Awaitable[None]]
@@ -349,3 +354,11 @@ class TaskSet:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def session_id_of(response: ClientResponse) -> bytes | None:
+    """Return the session id of a response, or None. Raises ProtocolError if it is malformed."""
+    session_id = response.headers.get(h.SESSION_ID)
+    if session_id is not None and _SESSION_ID.fullmatch(session_id) is None:
+        raise ProtocolError("the session id contains characters other than visible ASCII")
+    return session_id
