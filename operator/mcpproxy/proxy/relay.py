@@ -123,7 +123,7 @@ class Call:
             self.backend.sessions.release(lease)
         if exchange.response and not exchange.response.complete:
             exchange.response.leave()
-        self._end(answer or body, len(body))
+        self._end("" if answer is None else answer, len(body))
         if self._responder is not None:
             self._responder.respond(body, answer)
 
