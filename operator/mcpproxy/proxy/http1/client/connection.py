@@ -25,16 +25,7 @@ DRAIN: Final = 1.0
 class ClientResponse:
     """Response to one request; `read` or `next_chunk` read its body."""
 
-    # Each request creates a response, so initial values are class attributes.
-    headers: dict[bytes, bytes]
-    """Headers by their names in lower case; several responses may share them."""
-    media_type = b""
-    """Content-Type without its parameters, in lower case."""
-    status = 0
-    complete = False
-    single: bytes | None = None
-    """The whole body, if it arrived together with a known head; it can still be read."""
-    _size = 0
+    # Values that few requests read are class attributes.
     _waiter: "asyncio.Future[None] | None" = None
     _leaving: asyncio.TimerHandle | None = None
     """Timer that runs while the rest of a discarded body may arrive."""
@@ -46,7 +37,14 @@ class ClientResponse:
         self.sent_fields = sent_fields
         """Header fields of the request that its sender wants to know when the response arrives."""
         self._chunks: collections.deque[bytes] = collections.deque()
-        self.headers = {}
+        self.headers: dict[bytes, bytes] = {}
+        """Headers by their names in lower case; several responses may share them."""
+        self.media_type = b""
+        """Content-Type without its parameters, in lower case."""
+        self.status = self._size = 0
+        self.complete = False
+        self.single: bytes | None = None
+        """The whole body, if it arrived together with a known head; it can still be read."""
 
     def begin(self, status: int, headers: dict[bytes, bytes]) -> None:
         """Set the head; called by the connection."""
