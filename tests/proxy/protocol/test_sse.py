@@ -253,5 +253,5 @@ def test_an_event_with_one_line_of_data_is_a_single_event(
         b"",
     ],
 )
-def test_other_streams_are_no_single_event(stream: bytes) -> None:
+def test_several_events_and_other_fields_are_left_to_the_parser(stream: bytes) -> None:
     assert single_event_data(stream) is None
