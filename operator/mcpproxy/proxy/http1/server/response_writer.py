@@ -65,13 +65,10 @@ class ResponseWriter:
 
     # Each request creates a writer, so values that few requests read are class attributes.
     _chunked = False
-    _pings_on_sweep = False
-    """True if a sweep of the connection sends the first ping."""
     _sweeps = 0
     _behind: list[bytes] | None = None
     """Output that the next turn of the loop writes, because events come in bursts."""
     _behind_size = 0
-    _disconnect_callback: Callable[[], object] | None = None
 
     def __init__(
         self, wire: ResponseTransport, pings: TimerQueue, loop: asyncio.AbstractEventLoop
@@ -83,6 +80,9 @@ class ResponseWriter:
         self._headers: Headers = ()
         self._state = NEW
         self._alarm: Timer | None = None
+        self._pings_on_sweep = False
+        """True if a sweep of the connection sends the first ping."""
+        self._disconnect_callback: Callable[[], object] | None = None
 
     @property
     def untouched(self) -> bool:
