@@ -119,7 +119,7 @@ async def exchanged(server: HttpServer, parts: Sequence[bytes]) -> bytes:
 
 
 def _busy(connection: ServerConnection) -> bool:
-    return bool(connection.answering or connection.waiting or connection._rest)
+    return bool(connection.answering or connection.waiting or connection._parser.rest)
 
 
 def answers(written: bytes, methods: Sequence[bytes]) -> list[tuple[int, Any]]:

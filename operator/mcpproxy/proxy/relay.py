@@ -8,7 +8,15 @@ import time
 from typing import Protocol
 
 from mcpproxy.proxy.core.errors import BackendError
-from mcpproxy.proxy.core.exchange import CallContext, CallState, ClientIdentity, Permit
+from mcpproxy.proxy.core.exchange import (
+    DETACHED,
+    DONE,
+    NEW,
+    SENT,
+    CallContext,
+    ClientIdentity,
+    Permit,
+)
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.gateway.routing.route_finder import Route
 from mcpproxy.proxy.gateway.routing.router import (
@@ -44,11 +52,6 @@ class Responder(Protocol):
 class Call:
     """One request of a client to one backend, from its arrival to its response."""
 
-    state = CallState.NEW
-    _lease: SessionLease | None = None
-    _exchange: HttpExchange | None = None
-    _admission: Permit | None = None
-
     def __init__(
         self,
         gateway: Gateway,
@@ -58,8 +61,11 @@ class Call:
         responder: Responder | None = None,
     ) -> None:
         """`request` is the client's request with the backend's names."""
-        self.backend, self.request = backend, request
+        self.backend, self.request, self.state = backend, request, NEW
         self._gateway, self._client, self._responder = gateway, client, responder
+        self._lease: SessionLease | None = None
+        self._exchange: HttpExchange | None = None
+        self._admission: Permit | None = None
         self.began_at = time.perf_counter()
 
     @classmethod
@@ -99,7 +105,7 @@ class Call:
         if lease is None or exchange is None:
             call.detach()
             return call
-        call.state, call._lease, call._exchange = CallState.SENT, lease, exchange
+        call.state, call._lease, call._exchange = SENT, lease, exchange
         gateway.running.add(call)
         return call
 
@@ -109,7 +115,7 @@ class Call:
         Without a response, the request timeout is over.
         """
         exchange, lease = self._exchange, self._lease
-        if self.state is not CallState.SENT or not (exchange and lease):
+        if self.state is not SENT or not (exchange and lease):
             return
         names, server, answer = self.backend.names, lease.link.server, None
         body = map_response_bytes(exchange, self.request, server, names)
@@ -123,14 +129,14 @@ class Call:
             self.backend.sessions.release(lease)
         if exchange.response and not exchange.response.complete:
             exchange.response.leave()
-        self._end(answer or body, len(body))
+        self._end("" if answer is None else answer, len(body))
         if self._responder is not None:
             self._responder.respond(body, answer)
 
     def detach(self) -> None:
         """Let a task continue the call, unless one does already or the call is over."""
-        if self._responder is not None and self.state in (CallState.NEW, CallState.SENT):
-            self.state = CallState.DETACHED
+        if self._responder is not None and self.state in (NEW, SENT):
+            self.state = DETACHED
             self._gateway.running.discard(self)
             self._responder.run_in_task(self)
 
@@ -154,7 +160,7 @@ class Call:
             await gateway.routing.decide(message, backend.name, caller.client)
         if gateway.limits is not None and self._admission is None:
             self._admission = await gateway.limits.admit(self.request, backend.name, caller.client)
-        self.state = CallState.DETACHED
+        self.state = DETACHED
         gateway.running.add(self)
         task = RequestInTask(backend, sent, sink, resolves_input=resolves_input)
         try:
@@ -172,8 +178,8 @@ class Call:
 
     def _end(self, ending: Ending, size: int | None) -> None:
         """Record the end of the call, with the size of the response in bytes if it is known."""
-        done = self._gateway.end_call(self, self._client, ending, self.state is CallState.SENT)
-        self.state = CallState.DONE
+        done = self._gateway.end_call(self, self._client, ending, self.state is SENT)
+        self.state = DONE
         # It refers to the call, and only the garbage collector would free the cycle.
         self._exchange = None
         self._gateway.running.discard(self)

@@ -38,13 +38,22 @@ class Forgetful(HeadCache[Any]):
     def keep(self, data: bytes, headers: Any, head: Any) -> None: ...
 
 
-class Taken(RequestParser):
-    """Notes what arrives."""
+class Taken:
+    """Handler of requests that notes what arrives."""
+
+    network = ""
 
     def __init__(self, heads: HeadCache[RequestHead]) -> None:
-        super().__init__(_screened, heads)
+        self.parser = RequestParser(self, _screened, heads)
         self.seen: list[object] = []
         self.room = True
+
+    def data_received(self, data: bytes) -> None:
+        inbound = self.parser.whole(data)
+        if inbound is not None and self.room:
+            self.received(inbound, None, False, False)
+        else:
+            self.parser.feed(data)
 
     def has_room(self, before: int, after: int) -> bool:
         return self.room
@@ -53,16 +62,21 @@ class Taken(RequestParser):
         return 1000
 
     def read_on_later(self) -> None:
-        self.begin_turn()
-        self.read_rest()
+        self.parser.begin_turn()
+        self.parser.read_rest()
+
+    def begun(self) -> None:
+        """Nobody waits for it."""
 
     def received(self, inbound: Request, refusal: HttpError | None, last: bool, old: bool) -> None:
         about = (inbound.method, inbound.path, inbound.lines, inbound.headers, inbound.body)
         self.seen.append((*about, refusal and refusal.status, last, old))
 
-    def refuse_all(self, refusal: HttpError) -> None:
-        self._ignoring = True
+    def refused(self, inbound: Request, refusal: HttpError, held: int) -> None:
         self.seen.append(refusal.status)
+
+    def switch_protocol(self, data: bytes) -> bool:
+        return False
 
     def invite(self) -> None:
         """Whoever has sent the body already needs none."""
@@ -119,9 +133,8 @@ def test_requests_are_equal_with_and_without_cached_heads(
 
 def _count_parsed(intake: Taken) -> Callable[[], int]:
     parsed: list[bytes] = []
-    parser = intake._parser
-    intake._parser = type("Parser", (), {"feed_data": lambda _, data: parsed.append(data)})()
-    del parser
+    fake = type("Parser", (), {"feed_data": lambda _, data: parsed.append(data)})()
+    intake.parser._parser = fake
     return lambda: len(parsed)
 
 

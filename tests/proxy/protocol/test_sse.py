@@ -4,7 +4,7 @@ import itertools
 import tracemalloc
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mcpproxy.proxy.protocol.sse import (
@@ -12,6 +12,7 @@ from mcpproxy.proxy.protocol.sse import (
     EventStreamParser,
     EventTooLarge,
     ServerSentEvent,
+    single_event_data,
 )
 
 LIMIT = 10_000
@@ -197,3 +198,60 @@ def test_data_of_an_event_that_has_an_id_or_another_type_is_not_opened(field: by
     parser = EventStreamParser(LIMIT)
     assert parser.feed(field + b"\ndata: some long data") == []
     assert parser.open_data(3) is None
+
+
+SINGLE = st.lists(
+    st.sampled_from(
+        [
+            b"event: message",
+            b"event:message",
+            b"data: ",
+            b"data:",
+            b"x",
+            b" ",
+            b"\r",
+            b"\n",
+            b"\r\n",
+        ]
+    ),
+    max_size=7,
+).map(b"".join)
+
+
+@given(SINGLE)
+@example(b"event: message\ndata: {}\n\n")
+@example(b"event: message\r\ndata: {}\r\n\r\n")
+@example(b"data:x\r\n\n")
+@example(b"data: \n\n")
+def test_the_data_of_a_single_event_is_that_of_the_parser(stream: bytes) -> None:
+    data = single_event_data(stream)
+    if data is not None:
+        assert _events(stream) == [ServerSentEvent(data)]
+
+
+@pytest.mark.parametrize("begin", [b"event: message\n", b"event:message\n", b""])
+@pytest.mark.parametrize("field", [b"data: ", b"data:"])
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n"])
+def test_an_event_with_one_line_of_data_is_a_single_event(
+    begin: bytes, field: bytes, end: bytes
+) -> None:
+    assert single_event_data(begin + field + b"{}" + end) == b"{}"
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"data: {}\n",
+        b"data: {}\r\n\n",
+        b"data: {}\r\r",
+        b"data: {\ndata: }\n\n",
+        b"data: {}\n\ndata: {}\n\n",
+        b"id: 1\ndata: {}\n\n",
+        b"event: other\ndata: {}\n\n",
+        b"data:\n",
+        b"data",
+        b"",
+    ],
+)
+def test_several_events_and_other_fields_are_left_to_the_parser(stream: bytes) -> None:
+    assert single_event_data(stream) is None

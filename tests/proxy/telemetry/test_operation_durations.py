@@ -99,7 +99,7 @@ def count(durations: OperationDurations, side: str, **labels: str) -> float:
 
 def test_labels_are_those_of_the_convention() -> None:
     durations = OperationDurations(Listed())
-    durations.end_call(call(), CLIENT, b'{"result":{}}', True)
+    durations.end_call(call(), CLIENT, "", True)
     shared = {
         "mcp_method_name": "tools/call",
         "gen_ai_tool_name": "t",
@@ -138,7 +138,7 @@ def _lines(registry: CollectorRegistry) -> list[str]:
 
 def test_the_duration_of_a_call_is_the_time_since_its_arrival() -> None:
     durations = OperationDurations(Listed())
-    error, seconds = durations.end_call(call(began=7.0), CLIENT, b"{}", True)
+    error, seconds = durations.end_call(call(began=7.0), CLIENT, "", True)
     assert error == ""
     assert 7.0 <= seconds < 10.0
 
@@ -146,11 +146,12 @@ def test_the_duration_of_a_call_is_the_time_since_its_arrival() -> None:
 @pytest.mark.parametrize(
     ("response", "error"),
     [
-        (b'{"result":{"content":[],"isError":false}}', ""),
-        (b'{"result":{"content":[],"isError":true}}', "tool_error"),
-        (b'{"result":{"isError" : true}}', "tool_error"),
-        (b'{"result":{"structuredContent":{"isError":true},"isError":false}}', ""),
-        (b'{"result":{"content":[{"type":"text","text":"\\"isError\\":true"}]}}', ""),
+        ("", ""),
+        ({"result": Raw(b'{"content":[],"isError":false}')}, ""),
+        ({"result": Raw(b'{"content":[],"isError":true}')}, "tool_error"),
+        ({"result": Raw(b'{"isError" : true}')}, "tool_error"),
+        ({"result": Raw(b'{"structuredContent":{"isError":true},"isError":false}')}, ""),
+        ({"result": Raw(b'{"content":[{"type":"text","text":"\\"isError\\":true"}]}')}, ""),
         ({"error": Raw(b'{"code":-32602,"message":"x"}')}, "-32602"),
         ({"error": Raw(b'{"code":-31337,"message":"x"}')}, OTHER),
         ({"result": Raw(b'{"isError":true}')}, "tool_error"),
@@ -169,7 +170,7 @@ def test_names_that_no_backend_lists_are_counted_together(hostile: str) -> None:
     durations = OperationDurations(Listed())
     for number in range(50):
         name = f"{hostile}{number}" if not hostile.startswith("t") else hostile + str(number)
-        durations.end_call(call(name), CLIENT, b"{}", True)
+        durations.end_call(call(name), CLIENT, "", True)
         durations.add_served("tools/call", name, "2025-11-25", "", 0.1)
     assert {labels["gen_ai_tool_name"] for labels in samples(durations, "client")} == {OTHER}
     assert len(samples(durations, "server")) == 1
@@ -180,9 +181,9 @@ def test_a_name_is_a_label_from_the_time_at_which_a_list_shows_it() -> None:
     listed = Listed("nothing")
     durations = OperationDurations(listed)
     for _ in range(2):
-        durations.end_call(call("t"), CLIENT, b"{}", True)
+        durations.end_call(call("t"), CLIENT, "", True)
     listed.prefix, listed.version = "t", 1
-    durations.end_call(call("t"), CLIENT, b"{}", True)
+    durations.end_call(call("t"), CLIENT, "", True)
     assert count(durations, "client", gen_ai_tool_name=OTHER) == 2
     assert count(durations, "client", gen_ai_tool_name="t") == 1
 
@@ -190,13 +191,13 @@ def test_a_name_is_a_label_from_the_time_at_which_a_list_shows_it() -> None:
 def test_a_call_of_an_unlisted_name_looks_for_its_backend_only_after_lists_have_changed() -> None:
     listed = Listed("nothing")
     durations = OperationDurations(listed)
-    durations.end_call(call("t"), CLIENT, b"{}", True)
+    durations.end_call(call("t"), CLIENT, "", True)
     asked = listed.asked
     for _ in range(3):
-        durations.end_call(call("t"), CLIENT, b"{}", True)
+        durations.end_call(call("t"), CLIENT, "", True)
     assert listed.asked == asked
     listed.version += 1
-    durations.end_call(call("t"), CLIENT, b"{}", True)
+    durations.end_call(call("t"), CLIENT, "", True)
     assert listed.asked > asked
     assert count(durations, "client", gen_ai_tool_name=OTHER) == 5
 
@@ -204,14 +205,14 @@ def test_a_call_of_an_unlisted_name_looks_for_its_backend_only_after_lists_have_
 def test_names_that_clients_invent_are_not_remembered_without_bound() -> None:
     durations = OperationDurations(Listed("nothing"))
     for number in range(3 * KEPT_UNLISTED):
-        durations.end_call(call(f"x{number}"), CLIENT, b"{}", True)
+        durations.end_call(call(f"x{number}"), CLIENT, "", True)
     assert len(durations._unlisted) <= KEPT_UNLISTED
 
 
 def test_methods_and_revisions_that_mcp_does_not_define_are_counted_together() -> None:
     durations = OperationDurations(Listed())
     for number in range(50):
-        durations.end_call(call(method=f"vendor/{number}"), CLIENT, b"{}", True)
+        durations.end_call(call(method=f"vendor/{number}"), CLIENT, "", True)
         durations.add_served(f"vendor/{number}", "", f"2030-01-{number}", "", 0.1)
     methods = {labels["mcp_method_name"] for labels in samples(durations, "server")}
     assert methods == {OTHER}
@@ -222,19 +223,19 @@ def test_methods_and_revisions_that_mcp_does_not_define_are_counted_together() -
 def test_uris_do_not_become_labels() -> None:
     durations = OperationDurations(Listed())
     for number in range(50):
-        durations.end_call(call(f"file:///{number}", "resources/read"), CLIENT, b"{}", True)
+        durations.end_call(call(f"file:///{number}", "resources/read"), CLIENT, "", True)
     assert len(samples(durations, "client")) == len(durations._calls) == 1
 
 
 def test_names_beyond_the_limit_are_counted_together() -> None:
     durations, reached = OperationDurations(Listed()), METERED_NAMES.reached
     for number in range(METERED_NAMES.value + 20):
-        durations.end_call(call(f"t{number}"), CLIENT, b"{}", True)
+        durations.end_call(call(f"t{number}"), CLIENT, "", True)
     names = {labels["gen_ai_tool_name"] for labels in samples(durations, "client")}
     assert len(names) == METERED_NAMES.value + 1
     assert count(durations, "client", gen_ai_tool_name=OTHER) == 20
     assert METERED_NAMES.reached > reached
-    durations.end_call(call("t3"), CLIENT, b"{}", True)
+    durations.end_call(call("t3"), CLIENT, "", True)
     assert count(durations, "client", gen_ai_tool_name="t3") == 2, "known names keep their series"
 
 

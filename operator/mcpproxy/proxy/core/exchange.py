@@ -46,6 +46,10 @@ class CallState(Enum):
     DONE = auto()
 
 
+# To look up a member in its enumeration takes longer than most functions of a call.
+NEW, SENT, DETACHED, DONE = CallState.NEW, CallState.SENT, CallState.DETACHED, CallState.DONE
+
+
 @dataclass(frozen=True, slots=True)
 class ClientIdentity:
     """Client of a request, as far as backends may know it."""

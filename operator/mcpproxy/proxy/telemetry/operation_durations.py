@@ -22,6 +22,7 @@ from prometheus_client.utils import floatToGoString
 from mcpproxy.api.untrusted_text import clean_text
 from mcpproxy.limits.audit import METERED_NAMES
 from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.core.translation.plain_results import is_tool_error
 from mcpproxy.proxy.core.translation.request_names import COMPLETE, ROUTED
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
@@ -42,8 +43,8 @@ LONGEST_NAME: Final = 128
 """Maximum number of characters of a label; longer names are `_OTHER`."""
 BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)
 """Upper bounds of buckets in seconds: those of the convention, with further ones below 10 ms."""
-Ending = str | bytes | Message
-"""End of a call: the `error.type`, an encoded success, or a decoded response."""
+Ending = str | Message
+"""End of a call: the `error.type`, which is empty for a success, or a decoded response."""
 NAMED: Final[Mapping[str, ComponentKind]] = {"tools/call": TOOLS, "prompts/get": PROMPTS}
 """Methods of which the name of the component is a label."""
 METHODS: Final = frozenset(
@@ -74,7 +75,6 @@ _CODES: Final = frozenset(
         jsonrpc.REQUEST_CANCELLED,
     }
 )
-_FLAG: Final = b'"isError"'
 _COMMON: Final = (
     "mcp_method_name",
     "gen_ai_tool_name",
@@ -96,13 +96,7 @@ def error_type(answer: Message) -> str:
     if error is not None:
         return error_type_of_code(error.code)
     result = answer.get("result")
-    if result is None or _FLAG not in bytes(result):
-        return ""
-    try:
-        flag = jsonrpc.decode_object(result).get("isError", jsonrpc.NULL)
-    except RpcError:
-        return ""
-    return TOOL_ERROR if bytes(flag) == b"true" else ""
+    return TOOL_ERROR if result is not None and is_tool_error(result) else ""
 
 
 class Histogram:
@@ -168,13 +162,8 @@ class OperationDurations(Collector):
 
         `served` means that the client has its response as well.
         """
-        seconds, error = time.perf_counter() - call.began_at, ""
-        if isinstance(ending, str):
-            error = ending
-        elif not isinstance(ending, bytes):
-            error = error_type(ending)
-        elif (flags := ending.count(_FLAG)) and flags != ending.count(_FLAG + b":false"):
-            error = error_type(jsonrpc.decode_object(ending))
+        seconds = time.perf_counter() - call.began_at
+        error = ending if isinstance(ending, str) else error_type(ending)
         backend, request = call.backend, call.request
         method, server = request.method, backend.watch.server
         name = request.target if method in NAMED else ""

@@ -5,7 +5,6 @@ backend does not see the capability of a withdrawn feature. If the proxy answers
 backend sees its capability, whatever the client declared.
 """
 
-import functools
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -74,11 +73,13 @@ class FeaturePolicy:
     """True if the backend may use features that the client did not declare, because its session
     is older."""
 
-    @functools.cached_property
-    def passes_all(self) -> bool:
-        """True if the policy changes nothing."""
+    passes_all: bool = field(init=False, compare=False, repr=False)
+    """True if the policy changes nothing."""
+
+    def __post_init__(self) -> None:
+        # Computed once, because every call reads it.
         changes = self.withdrawn or self.answers or self.presumed or self.denied
-        return not (changes or self.reads_results)
+        object.__setattr__(self, "passes_all", not (changes or self.reads_results))
 
     @property
     def answers_itself(self) -> bool:

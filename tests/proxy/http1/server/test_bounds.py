@@ -162,7 +162,7 @@ async def test_other_connections_are_served_while_one_packet_is_parsed(
     await soon(lambda: connection.idle, "the packet to be parsed")
     other.cancel()
     assert turns - before >= len(packet) // BYTES_A_TURN
-    assert not served.connection()._rest
+    assert not served.connection()._parser.rest
 
 
 async def test_a_large_body_of_known_length_is_read_whole(served: Served) -> None:
@@ -317,7 +317,7 @@ def test_a_body_that_grows_is_counted_once_and_released_whole() -> None:
     for before, after in itertools.pairwise(sizes):
         assert room.grow("a", before, after)
         assert room.held == after
-    room.release_large("a", 2**20)
+    room.release("a", 2**20)
     assert (room.held, room._by_address) == (0, {})
 
 

@@ -13,9 +13,11 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any, Final
 
+import msgspec
+
 from mcpproxy.limits.instances import TICKETS
 from mcpproxy.proxy.core.errors import SessionEnded
-from mcpproxy.proxy.core.exchange import CallState
+from mcpproxy.proxy.core.exchange import SENT
 from mcpproxy.proxy.core.tokens import session_token
 from mcpproxy.proxy.core.tokens.sealed_tokens import InvalidToken, Sealer
 from mcpproxy.proxy.core.tokens.session_token import SessionToken
@@ -139,7 +141,7 @@ class LegacyEndpoint:
         except RpcError:
             self.live.release_if_idle(client)
             return False
-        if relayed.state is CallState.SENT:
+        if relayed.state is SENT:
             live.in_flight[key] = relayed
             reply.ping_on_sweep()
         return True
@@ -347,27 +349,16 @@ class LegacyEndpoint:
         await reply.empty(204)
 
 
-class _LegacyResponder:
+class _LegacyResponder(msgspec.Struct, eq=False, frozen=True):
     """The side of a client with a session in a call that callbacks relay."""
 
-    __slots__ = ("_front", "_inbound", "_key", "_live", "_reply", "_token")
-
-    def __init__(
-        self,
-        front: LegacyEndpoint,
-        inbound: Request,
-        token: SessionToken,
-        live: SessionState,
-        reply: ResponseWriter,
-        key: bytes,
-    ) -> None:
-        """`key` is the one under which the client may cancel the call."""
-        self._front = front
-        self._inbound = inbound
-        self._token = token
-        self._live = live
-        self._reply = reply
-        self._key = key
+    _front: LegacyEndpoint
+    _inbound: Request
+    _token: SessionToken
+    _live: SessionState
+    _reply: ResponseWriter
+    _key: bytes
+    """The key under which the client may cancel the call."""
 
     def respond(self, body: bytes, answer: Message | None) -> None:
         self._live.in_flight.pop(self._key, None)

@@ -4,10 +4,11 @@ import asyncio
 import functools
 from typing import Final, NamedTuple
 
+import msgspec
 from msgspec import Raw
 
 from mcpproxy.proxy.core.access import CallLimitExceeded, InsufficientScope
-from mcpproxy.proxy.core.exchange import CallState, ClientIdentity
+from mcpproxy.proxy.core.exchange import SENT, ClientIdentity
 from mcpproxy.proxy.core.translation.era_translation import MAX_KEPT
 from mcpproxy.proxy.core.translation.request_names import unknown_component_error
 from mcpproxy.proxy.downstream.modern import requests, validation
@@ -126,7 +127,7 @@ class ModernEndpoint:
             relayed = Call.start(self.gateway, call, asked.client, responder, asked.route)
         except RpcError:
             return False
-        if relayed.state is CallState.SENT:
+        if relayed.state is SENT:
             reply.ping_on_sweep(functools.partial(_on_gone, relayed, reply))
         return True
 
@@ -252,18 +253,13 @@ class ModernEndpoint:
             self._streams.close(outbox)
 
 
-class _ModernResponder:
+class _ModernResponder(msgspec.Struct, eq=False, frozen=True):
     """The side of a client without a session in a call that callbacks relay."""
 
-    __slots__ = ("_asked", "_front", "_inbound", "_reply")
-
-    def __init__(
-        self, front: ModernEndpoint, inbound: Request, asked: ModernRequest, reply: ResponseWriter
-    ) -> None:
-        self._front = front
-        self._inbound = inbound
-        self._asked = asked
-        self._reply = reply
+    _front: ModernEndpoint
+    _inbound: Request
+    _asked: ModernRequest
+    _reply: ResponseWriter
 
     def respond(self, body: bytes, answer: Message | None) -> None:
         self._reply.complete(body, 200 if answer is None else _status(answer))

@@ -13,6 +13,12 @@ from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
+from mcpproxy.proxy.core.translation.plain_results import (
+    ERROR_FLAG,
+    LARGE,
+    is_tool_error,
+    plain_response_id,
+)
 from mcpproxy.proxy.core.translation.request_names import (
     KNOWN_PARAMS,
     ROUTED,
@@ -44,6 +50,7 @@ MAX_ROUTES: Final = 4096
 """Maximum number of cached routes."""
 MAX_ROUTE: Final = 512
 """Maximum size in bytes of a name whose route is cached."""
+_NO_ERROR: Final = ERROR_FLAG + b":false"
 _ENVELOPE: Final = frozenset({"jsonrpc", "id", "method", "params"})
 """Fields of a request; only `params` is optional."""
 
@@ -118,7 +125,8 @@ def map_response_bytes(
     server: ServerDescription,
     names: PrefixMapping,
 ) -> bytes | None:
-    """Return the encoded response for the client, or None if the response has to be decoded.
+    """Return the encoded response for the client if it is a success, or None if the response has
+    to be decoded.
 
     `request` is the client's request, with the backend's names.
     """
@@ -128,8 +136,18 @@ def map_response_bytes(
         body: bytes | None = response.single
     else:
         body = _single_message(response)
-    parsed = None if body is None else jsonrpc.parse_result_fast(body)
-    if body is None or parsed is None or parsed.id != exchange.id:
+    if body is None:
+        return None
+    plain_id = None
+    if len(body) > LARGE and request.method == "tools/call":
+        plain_id = plain_response_id(body)
+        if plain_id == exchange.id and exchange.id is request.id and exchange.request is request:
+            return body
+    parsed = jsonrpc.parse_result_fast(body)
+    if parsed is None or parsed.id != exchange.id:
+        return None
+    flags = body.count(ERROR_FLAG) if plain_id is None else 0
+    if flags and flags != body.count(_NO_ERROR) and is_tool_error(parsed.result):
         return None
     if exchange.request is not request:
         result = translate_result_bytes(request.method, bytes(parsed.result), server)
@@ -139,7 +157,7 @@ def map_response_bytes(
     elif exchange.id is not request.id:
         body = jsonrpc.response(request.id, parsed.result)
     # As `names.change`, but without a call.
-    changes = names.prefix or names.tasks.sealer is not None
+    changes = plain_id is None and (names.prefix or names.tasks.sealer is not None)
     return None if changes and may_name_component(body, names) else body
 
 

@@ -6,7 +6,6 @@ The client retries nothing on its own: only the caller knows if a request may be
 import asyncio
 import collections
 import errno
-import functools
 import itertools
 import os
 import re
@@ -75,6 +74,16 @@ class Origin:
         return mine == (other.secure, other.host, other.port)
 
 
+class _RunningLoop:
+    """Clock of the running event loop, for clients that are created before it."""
+
+    def time(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def call_at(self, when: float, callback: Callable[[], object], /) -> object:
+        return asyncio.get_running_loop().call_at(when, callback)
+
+
 class HttpClient:
     """Client of one origin."""
 
@@ -101,7 +110,9 @@ class HttpClient:
         self._connect_timeout = connect_timeout
         self._tls = tls if self.origin.secure else None
         self._server_name = server_name or self.origin.host
-        self._kept_for, self._response_time = kept_for, response_time
+        self._kept_for = kept_for
+        self._overdue = TimerQueue(_RunningLoop(), response_time)
+        """Timers of the connections that `take` returned, which expire without a response."""
         self._idle: collections.deque[ClientConnection] = collections.deque()
         self._all: dict[ClientConnection, int] = {}
         """All connections, with their numbers in `_shares`."""
@@ -210,11 +221,6 @@ class HttpClient:
                     return connection
                 connection.abort()
         return None
-
-    @functools.cached_property
-    def _overdue(self) -> TimerQueue:
-        """Timers of the connections that `take` returned, which expire without a response."""
-        return TimerQueue(asyncio.get_running_loop(), self._response_time)
 
     async def connect(self) -> ClientConnection:
         """Open a connection.

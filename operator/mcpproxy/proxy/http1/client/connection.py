@@ -11,7 +11,7 @@ from typing import Final
 
 from mcpproxy.proxy.http1.client.response_parser import ResponseParser
 from mcpproxy.proxy.http1.errors import ConnectionLost, InvalidResponse
-from mcpproxy.proxy.http1.head_cache import HEAD_END, MAX_SIZE, HeadCache
+from mcpproxy.proxy.http1.head_cache import HEAD_END, MAX_SIZE, NO_HEAD, HeadCache
 from mcpproxy.proxy.http1.media_types import EVENT_STREAM, JSON
 
 KnownHead = tuple[int, dict[bytes, bytes], bytes]
@@ -25,16 +25,7 @@ DRAIN: Final = 1.0
 class ClientResponse:
     """Response to one request; `read` or `next_chunk` read its body."""
 
-    # Each request creates a response, so initial values are class attributes.
-    headers: dict[bytes, bytes]
-    """Headers by their names in lower case; several responses may share them."""
-    media_type = b""
-    """Content-Type without its parameters, in lower case."""
-    status = 0
-    complete = False
-    single: bytes | None = None
-    """The whole body, if it arrived together with a known head; it can still be read."""
-    _size = 0
+    # Values that few requests read are class attributes.
     _waiter: "asyncio.Future[None] | None" = None
     _leaving: asyncio.TimerHandle | None = None
     """Timer that runs while the rest of a discarded body may arrive."""
@@ -46,7 +37,14 @@ class ClientResponse:
         self.sent_fields = sent_fields
         """Header fields of the request that its sender wants to know when the response arrives."""
         self._chunks: collections.deque[bytes] = collections.deque()
-        self.headers = {}
+        self.headers: dict[bytes, bytes] = {}
+        """Headers by their names in lower case; several responses may share them."""
+        self.media_type = b""
+        """Content-Type without its parameters, in lower case."""
+        self.status = self._size = 0
+        self.complete = False
+        self.single: bytes | None = None
+        """The whole body, if it arrived together with a known head; it can still be read."""
 
     def begin(self, status: int, headers: dict[bytes, bytes]) -> None:
         """Set the head; called by the connection."""
@@ -179,6 +177,8 @@ class ClientConnection(asyncio.Protocol):
         """`heads` caches the heads of responses, for all connections of the client."""
         self.loop = loop
         self._heads: HeadCache[KnownHead] = HeadCache() if heads is None else heads
+        self._last: tuple[bytes, tuple[KnownHead, int] | None] = NO_HEAD
+        """The last known head, which is faster to compare than to look up."""
         self.lost = self.dropped = False  # Dropped: closed by the server.
         self.idle_since = float("-inf")
         self._on_free: Callable[[ClientConnection], None] = _ignore
@@ -276,10 +276,14 @@ class ClientConnection(asyncio.Protocol):
         begins = self._parser.between
         if begins:
             # A whole response with a known head needs no parser, and most responses are like that.
-            end = data.find(HEAD_END, 0, MAX_SIZE) + 4
-            known = self._heads.known.get(data[:end])
+            start, known = self._last
+            if not data.startswith(start):
+                start = data[: data.find(HEAD_END, 0, MAX_SIZE) + 4]
+                known = self._heads.known.get(start)
+                if known is not None:
+                    self._last = start, known
             if known is not None and len(data) == known[1]:
-                done, head, body = self._done, self._head, data[end:]
+                done, head, body = self._done, self._head, data[len(start) :]
                 if done is None or len(body) > HIGH_WATER or (head and not head.done()):
                     self._whole(response, known[0], body)
                     return

@@ -53,8 +53,11 @@ class BodyMemory:
         self._by_address[address] += more
         return True
 
-    def release_large(self, address: str, size: int) -> None:
-        """Release a large body of `size` bytes."""
+    def release(self, address: str, size: int) -> None:
+        """Release a body of `size` bytes."""
+        if size <= SMALL:
+            self.small -= size
+            return
         self.large -= size
         self._by_address[address] -= size
         if not self._by_address[address]:

@@ -35,19 +35,18 @@ STALLED_SWEEPS: Final = STALLED_TIME.value // SWEEP_EVERY
 _TAKEN: Final = TAKEN_BYTES.value
 JOINED: Final = 16 * 1024
 """Bytes up to which parts are joined into one write."""
+_Received = tuple[Request, HttpError | None, bool, bool]
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class ServerConnection(RequestParser, asyncio.Protocol):
+class ServerConnection(asyncio.Protocol):
     """Server side of one connection."""
 
     def __init__(self, server: ServerState) -> None:
-        super().__init__(server.app.screened, server.heads)
         self._server = server
+        self._parser = RequestParser(self, server.app.screened, server.heads)
         self._transport: asyncio.Transport | None = None
-        self._waiting: collections.deque[tuple[Request, HttpError | None, bool, bool]] = (
-            collections.deque()
-        )
+        self._waiting: collections.deque[_Received] = collections.deque()
         self._reply: ResponseWriter | None = None
         self._task: asyncio.Task[None] | None = None
         self._drained: asyncio.Future[None] | None = None
@@ -64,17 +63,15 @@ class ServerConnection(RequestParser, asyncio.Protocol):
         """True while reading is paused because enough requests wait."""
         self._turn_ends = False
         """True if the next turn of parsing is scheduled."""
-        self.address = ""
-        self.lost = False
-        self.paused = False
-        self.closing = False
-        self.old = False
+        self._sweeps = 0
+        """Sweeps since the last activity of the connection."""
+        self.address = self.network = ""
+        self.lost = self.paused = self.closing = self.old = False
 
     @property
     def idle(self) -> bool:
         """True if the connection has no request, not even a part of one."""
-        nothing = not (self._waiting or self._url or self._rest)
-        return self._reply is None and self._inbound is None and nothing
+        return self._reply is None and not self._waiting and self._parser.idle
 
     @property
     def answering(self) -> bool:
@@ -87,11 +84,6 @@ class ServerConnection(RequestParser, asyncio.Protocol):
         return self._sweeps
 
     @property
-    def network(self) -> str:
-        transport = self._transport
-        return network_of(None if transport is None else transport.get_extra_info("peername"))
-
-    @property
     def waiting(self) -> int:
         """Number of requests that wait for earlier ones."""
         return len(self._waiting)
@@ -102,6 +94,7 @@ class ServerConnection(RequestParser, asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         self.address = peer[0] if peer else ""
+        self.network = network_of(peer)
         if not self._server.admits(self):
             self.abort()
         elif self._server.draining and not self._server.lingers:
@@ -110,7 +103,7 @@ class ServerConnection(RequestParser, asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
         self._release_all()
-        self.end_intake()
+        self._parser.end()
         self._waiting.clear()
         self.resume_writing()
         if self._reply is not None:
@@ -130,15 +123,28 @@ class ServerConnection(RequestParser, asyncio.Protocol):
         if self._reply is None:
             self._next()
 
-    # Intake
+    # Requests
+
+    def data_received(self, data: bytes) -> None:
+        inbound, room = self._parser.whole(data), self._server.room
+        size = 0 if inbound is None else len(inbound.body)
+        if inbound is not None and size <= SMALL and room.small + size <= SMALL_TOTAL:
+            # Most bodies are small, so they are counted here, without a call for each request.
+            room.small += size
+        elif inbound is None or not room.grow(self.address, 0, size):
+            self._parser.feed(data)
+            return
+        self._sweeps = 0
+        if self._reply is None and not (self.paused or self._waiting):
+            self._begin(inbound, None, False, False)
+        else:
+            self.received(inbound, None, False, False)
+
+    def begun(self) -> None:
+        self._sweeps = 0
 
     def has_room(self, before: int, after: int) -> bool:
-        room = self._server.room
-        if after > SMALL or room.small + after > SMALL_TOTAL:
-            return room.grow(self.address, before, after)
-        # Most bodies are small, so they are counted here, without a call for each request.
-        room.small += after - before
-        return True
+        return self._server.room.grow(self.address, before, after)
 
     def room_ahead(self) -> int:
         return MAX_WAITING - len(self._waiting)
@@ -152,13 +158,13 @@ class ServerConnection(RequestParser, asyncio.Protocol):
             return False
         # The transport gets another protocol and continues without this one.
         self.lost = self._ended = True
-        self.end_intake()
+        self._parser.end()
         self._server.gone(self)
         return True
 
     def invite(self) -> None:
         """Send 100 Continue, unless an earlier response comes first."""
-        if self._reply is None and not self._waiting and self.expects_invitation():
+        if self._reply is None and not self._waiting and self._parser.expects_invitation():
             self.write(_CONTINUE)
 
     def received(self, inbound: Request, refusal: HttpError | None, last: bool, old: bool) -> None:
@@ -184,14 +190,12 @@ class ServerConnection(RequestParser, asyncio.Protocol):
 
     def _next_turn(self) -> None:
         self._turn_ends = False
-        self.begin_turn()
+        self._parser.begin_turn()
         self._next()
 
-    def refuse_all(self, refusal: HttpError) -> None:
-        self._ignoring = True
-        if self._size and self._refusal is None:
-            self._release(self._size)
-        self._waiting.append((self.drop(), refusal, True, False))
+    def refused(self, inbound: Request, refusal: HttpError, held: int) -> None:
+        self._release(held)
+        self._waiting.append((inbound, refusal, True, False))
         if self._reply is None:
             self._next()
 
@@ -205,15 +209,15 @@ class ServerConnection(RequestParser, asyncio.Protocol):
         while self._reply is None and not (self.paused or self._ended):
             if self._waiting:
                 self._begin(*self._waiting.popleft())
-            elif self._can_read_rest:
-                self.read_rest()
+            elif self._parser.can_read_rest:
+                self._parser.read_rest()
             else:
                 break
         self._advancing = False
         self._go_on_reading()
 
     def _go_on_reading(self) -> None:
-        if not self._held_back or self._rest or len(self._waiting) >= MAX_WAITING:
+        if not self._held_back or self._parser.rest or len(self._waiting) >= MAX_WAITING:
             return
         self._held_back = False
         if self._transport is not None and not self.lost:
@@ -224,8 +228,7 @@ class ServerConnection(RequestParser, asyncio.Protocol):
         self.old = old
         self._served, self._taken = inbound, len(inbound.body)
         server = self._server
-        is_head = inbound.head.method == "HEAD"
-        wire: ResponseTransport = HeadTransport(self) if is_head else self
+        wire: ResponseTransport = HeadTransport(self) if inbound.head.method == "HEAD" else self
         reply = self._reply = ResponseWriter(wire, server.pings, server.loop)
         try:
             if refusal is not None:
@@ -277,28 +280,24 @@ class ServerConnection(RequestParser, asyncio.Protocol):
     def answered(self) -> None:
         self._reply = self._task = self._served = None
         self._sweeps = 0
-        if self._taken:
+        if self._taken > SMALL:
             self._release(self._taken)
-            self._taken = 0
+        else:
+            self._server.room.small -= self._taken
+        self._taken = 0
         if self.closing:
             self._shut()
-        elif self._waiting or self._rest.data:
+        elif self._waiting or self._parser.rest.data:
             self._next()
-        elif self._inbound is not None:
+        elif self._parser.inbound is not None:
             self.invite()
 
     def _release(self, size: int) -> None:
-        room = self._server.room
-        if size > SMALL:
-            room.release_large(self.address, size)
-        else:
-            room.small -= size
+        self._server.room.release(self.address, size)
 
     def _release_all(self) -> None:
         """Release the bodies of a lost connection, each once its request is complete."""
-        sizes = [len(inbound.body) for inbound, *_ in self._waiting]
-        if self._refusal is None:
-            sizes.append(self._size)
+        sizes = [self._parser.held, *(len(inbound.body) for inbound, *_ in self._waiting)]
         taken, served = self._taken, self._served
         self._served, self._taken = None, 0
         # The task of a request may continue after the client has disconnected.
@@ -315,7 +314,9 @@ class ServerConnection(RequestParser, asyncio.Protocol):
     def write(self, *parts: bytes) -> None:
         if self.lost or self._transport is None:
             return
-        if sum(map(len, parts)) <= JOINED:
+        if len(parts) == 1:
+            self._transport.write(parts[0])
+        elif sum(map(len, parts)) <= JOINED:
             self._transport.write(b"".join(parts))
         else:
             self._transport.writelines(parts)
@@ -336,13 +337,13 @@ class ServerConnection(RequestParser, asyncio.Protocol):
         self._ended = True
         if self._transport is None or self.lost:
             return
-        if self._ignoring and self._transport.can_write_eof():
+        if self._parser.ignoring and self._transport.can_write_eof():
             self._transport.resume_reading()
             with contextlib.suppress(OSError):
                 # If the client has already disconnected, connection_lost follows.
                 self._transport.write_eof()
         else:
-            self._ignoring = True
+            self._parser.ignore()
             self._transport.close()
 
     def abort(self) -> None:
@@ -367,20 +368,7 @@ class ServerConnection(RequestParser, asyncio.Protocol):
         """Close the connection if it has stalled; called every SWEEP_EVERY seconds."""
         if self._reply is not None:
             self._reply.swept(SWEEP_EVERY)
-        if not self.lost:
-            self._end_stalled()
-
-    def _note_taken(self, unsent: int) -> None:
-        """Reset the sweeps if the client took enough of the response; a few bytes do not count."""
-        taken = self._unsent - unsent
-        if taken >= _TAKEN or (taken > 0 and not unsent) or (self.answering and not self.paused):
-            self._sweeps = 0
-            self._unsent = unsent
-        elif taken < 0:
-            self._unsent = unsent
-
-    def _end_stalled(self) -> None:
-        if self._transport is None:
+        if self._transport is None or self.lost:
             return
         unsent = self._transport.get_write_buffer_size()
         self._note_taken(unsent)
@@ -389,7 +377,7 @@ class ServerConnection(RequestParser, asyncio.Protocol):
             if self._sweeps > STALLED_SWEEPS:
                 STALLED_TIME.record()
                 self.abort()
-        elif self._ignoring:
+        elif self._parser.ignoring:
             if self._sweeps > 1:
                 self.abort()
         elif self.idle:
@@ -397,4 +385,13 @@ class ServerConnection(RequestParser, asyncio.Protocol):
                 self._shut()
         elif self._sweeps > REQUEST_SWEEPS:
             REQUEST_TIME.record()
-            self.refuse_all(HttpError(408, "the request did not arrive in time"))
+            self._parser.refuse(HttpError(408, "the request did not arrive in time"))
+
+    def _note_taken(self, unsent: int) -> None:
+        """Reset the sweeps if the client took enough of the response; a few bytes do not count."""
+        taken = self._unsent - unsent
+        if taken >= _TAKEN or (taken > 0 and not unsent) or (self.answering and not self.paused):
+            self._sweeps = 0
+        elif taken >= 0:
+            return
+        self._unsent = unsent

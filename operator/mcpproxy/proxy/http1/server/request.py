@@ -67,7 +67,7 @@ class RequestHead:
         return "" if self.sender is None else self.sender.network
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True, weakref_slot=True)
 class Request:
     """A request: its head and its body."""
 

@@ -4,7 +4,7 @@ A request is passed on once its body is complete. A malformed request is refused
 the input is ignored, because the start of the next request is unknown.
 """
 
-from abc import ABC, abstractmethod
+import weakref
 from collections.abc import Callable
 from typing import Final
 from urllib.parse import unquote
@@ -22,6 +22,7 @@ from mcpproxy.proxy.http1.errors import HttpError, log_failure
 from mcpproxy.proxy.http1.head_cache import HEAD_END, MAX_SIZE, NO_HEAD, HeadCache
 from mcpproxy.proxy.http1.server.read_ahead import ReadAhead, has_many_requests
 from mcpproxy.proxy.http1.server.request import MAX_BODY, Request, RequestHead
+from mcpproxy.proxy.http1.server.transport import RequestHandler
 
 MAX_HEAD: Final = REQUEST_HEAD.value
 MAX_UNREAD: Final = UNFINISHED_HEAD.value
@@ -35,22 +36,28 @@ _SPENT: Final = httptools.HttpRequestParser(None)
 """Parser of closed connections; a parser of their own would keep them alive by a cycle."""
 
 
-class RequestParser(ABC):
+class RequestParser:
     """Parser of the input of one client."""
 
     def __init__(
-        self, screened: Callable[[Request], HttpError | None], heads: HeadCache[RequestHead]
+        self,
+        handler: RequestHandler,
+        screened: Callable[[Request], HttpError | None],
+        heads: HeadCache[RequestHead],
     ) -> None:
-        """`screened` checks the head of a request, as `Application.screened` does."""
+        """`handler` owns the parser. `screened` checks the head of a request, as
+        `Application.screened` does."""
+        # The handler refers to its parser, and only the garbage collector would free the cycle.
+        self._handler: RequestHandler = weakref.proxy(handler)
         self._screened, self._heads = screened, heads
         self._last: tuple[bytes, tuple[RequestHead, int] | None] = NO_HEAD
         """The last known head, which is faster to compare than to look up."""
         self._between = True
         """True if the parser is between two requests."""
         self._complete: Request | None = None
-        """The request that ended last, until `data_received` has seen it."""
+        """The request that ended last, until `feed` has seen it."""
         self._parser = httptools.HttpRequestParser(self)
-        self._ignoring = False
+        self.ignoring = False
         """True if the rest of the input is ignored."""
         self._url, self._head_size, self._line_count = b"", 0, 0
         self._lines: list[tuple[bytes, bytes]] = []
@@ -58,107 +65,86 @@ class RequestParser(ABC):
         """Bytes since the last complete line, chunk or request."""
         self._advanced = False
         """True if the latest input completed a line, a chunk or a request."""
-        self._rest = ReadAhead()
+        self.rest = ReadAhead()
         """Input that is not parsed yet, because enough requests wait or others have their turn."""
         self._parsing = False
         """True inside of httptools, whose callbacks must not feed it."""
-        self._inbound: Request | None = None
+        self.inbound: Request | None = None
+        """The request whose head is complete and whose body is arriving."""
         self._refusal: HttpError | None = None
         self._body: bytes | bytearray = b""
         self._size = 0
         """Received bytes of the body of the current request."""
-        self._sweeps = 0
-        """Sweeps since the last activity of the connection."""
 
     @property
-    def network(self) -> str:
-        """The network of the client; empty if it is unknown."""
-        return ""
+    def idle(self) -> bool:
+        """True if there is no input of an incomplete request."""
+        return self.inbound is None and not (self._url or self.rest)
 
-    @abstractmethod
-    def has_room(self, before: int, after: int) -> bool:
-        """Reserve memory for a body to grow from `before` to `after` bytes; False if it is full."""
+    @property
+    def held(self) -> int:
+        """Bytes of the body of the current request in memory."""
+        return self._size if self._refusal is None else 0
 
-    @abstractmethod
-    def room_ahead(self) -> int:
-        """Return how many more requests may wait; after 0, call `read_rest` later."""
+    def whole(self, data: bytes) -> Request | None:
+        """Return the request if `data` is one whole request with a known head, otherwise None.
 
-    @abstractmethod
-    def read_on_later(self) -> None:
-        """Pause reading, and call `begin_turn` and `read_rest` after others had their turn."""
-
-    @abstractmethod
-    def received(self, inbound: Request, refusal: HttpError | None, last: bool, old: bool) -> None:
-        """Handle a complete request.
-
-        `refusal` is the error to answer it with. No request follows if `last`; `old` is HTTP/1.0.
+        Most requests are like that. They need no parser, and must not be fed to it.
         """
+        if not self._between or self.rest.data or self.ignoring:
+            return None
+        head, known = self._last
+        if not data.startswith(head):
+            head = data[: data.find(HEAD_END, 0, MAX_SIZE) + 4]
+            known = self._heads.known.get(head)
+            if known is not None:
+                self._last = head, known
+        if known is None or len(data) != known[1]:
+            return None
+        return Request(known[0], data[len(head) :])
 
-    @abstractmethod
-    def refuse_all(self, refusal: HttpError) -> None:
-        """Answer the current request with an error after the earlier ones, then close."""
-
-    def switch_protocol(self, data: bytes) -> bool:
-        """Hand over a connection that does not begin with HTTP; return False if that fails."""
-        return False
-
-    @abstractmethod
-    def invite(self) -> None:
-        """Ask for the body that a client with `Expect` holds back (RFC 9110, section 10.1.1)."""
-
-    def data_received(self, data: bytes) -> None:
-        if self._ignoring:
+    def feed(self, data: bytes) -> None:
+        """Parse received bytes."""
+        if self.ignoring:
             return
         begins = self._between
-        if begins and not self._rest.data:
-            # A whole request with a known head needs no parser, and most requests are like that.
-            head, known = self._last
-            if not data.startswith(head):
-                head = data[: data.find(HEAD_END, 0, MAX_SIZE) + 4]
-                known = self._heads.known.get(head)
-                if known is not None:
-                    self._last = head, known
-            end = len(head)
-            if known is not None and len(data) == known[1] and self.has_room(0, known[1] - end):
-                self._sweeps = 0
-                self.received(Request(known[0], data[end:]), None, False, False)
-                return
         self._complete = None
-        if self._rest.data or (
-            has_many_requests(data, self.room_ahead()) and self._left < len(data)
+        if self.rest.data or (
+            has_many_requests(data, self._handler.room_ahead()) and self._left < len(data)
         ):
-            self._rest.add(data)
+            self.rest.add(data)
             self.read_rest()
             return
         self._feed(data)
         complete, self._complete = self._complete, None
-        if begins and complete is not None and not self._ignoring:
+        if begins and complete is not None and not self.ignoring:
             self._heads.keep(data, complete.headers, complete.head)
 
     def read_rest(self) -> None:
         """Parse the remaining input, as far as more requests may wait."""
-        while self._can_read_rest and self.room_ahead() > 0:
-            self._feed(self._rest.step(self._left, in_body=self._inbound is not None))
-        if self._ignoring:
-            self._rest.clear()
-        elif self._rest and self._rest.turn_is_over:
-            self.read_on_later()
+        while self.can_read_rest and self._handler.room_ahead() > 0:
+            self._feed(self.rest.step(self._left, in_body=self.inbound is not None))
+        if self.ignoring:
+            self.rest.clear()
+        elif self.rest and self.rest.turn_is_over:
+            self._handler.read_on_later()
 
     @property
-    def _can_read_rest(self) -> bool:
-        rest = self._rest
-        return bool(rest) and not (rest.turn_is_over or self._parsing or self._ignoring)
+    def can_read_rest(self) -> bool:
+        """True if the next step of `read_rest` may begin."""
+        rest = self.rest
+        return bool(rest) and not (rest.turn_is_over or self._parsing or self.ignoring)
 
     def begin_turn(self) -> None:
         """Begin another turn, in which remaining input may be parsed."""
-        self._rest.begin_turn()
+        self.rest.begin_turn()
 
     @property
     def _left(self) -> int:
         """Missing bytes of a body of known length; 0 if the length is unknown."""
-        if self._inbound is None:
+        if self.inbound is None:
             return 0
-        length = self._inbound.headers.get(b"content-length")
+        length = self.inbound.headers.get(b"content-length")
         return 0 if length is None else int(length) - self._size
 
     def _feed(self, data: bytes) -> None:
@@ -168,14 +154,14 @@ class RequestParser(ABC):
         except httptools.HttpParserUpgrade as offer:
             self._read_on(data[offer.args[0] :])
         except httptools.HttpParserError as error:
-            if self._ignoring or not self.switch_protocol(data):
+            if self.ignoring or not self._handler.switch_protocol(data):
                 self._unreadable(error)
         self._parsing = False
         # The parser buffers an incomplete line and does not count it.
         self._unread = 0 if self._advanced else self._unread + len(data)
-        if self._unread > MAX_UNREAD and not self._ignoring:
+        if self._unread > MAX_UNREAD and not self.ignoring:
             UNFINISHED_HEAD.record()
-            self.refuse_all(HttpError(431, f"a line has more than {MAX_UNREAD} bytes"))
+            self.refuse(HttpError(431, f"a line has more than {MAX_UNREAD} bytes"))
 
     def _read_on(self, rest: bytes) -> None:
         """Parse a request again without its `Upgrade` header, such as an upgrade to HTTP/2.
@@ -183,7 +169,7 @@ class RequestParser(ABC):
         httptools never reads the body of a request with that header.
         """
         for _ in range(MAX_OFFERS):
-            if self._ignoring:
+            if self.ignoring:
                 return
             kept = [b"%b: %b\r\n" % line for line in self._lines if line[0] != b"upgrade"]
             method, version = self._parser.get_method(), self._parser.get_http_version().encode()
@@ -199,27 +185,32 @@ class RequestParser(ABC):
                 return
             else:
                 return
-        self.refuse_all(HttpError(400, "unsupported HTTP version; use HTTP/1.1"))
+        self.refuse(HttpError(400, "unsupported HTTP version; use HTTP/1.1"))
 
     def _unreadable(self, error: Exception) -> None:
-        if self._ignoring:
+        if self.ignoring:
             return
         if isinstance(error, httptools.HttpParserCallbackError):
             log_failure(error.__context__ or error)
-            self.refuse_all(failure_response())
+            self.refuse(failure_response())
         else:
-            self.refuse_all(HttpError(400, "the request is not HTTP/1.1"))
+            self.refuse(HttpError(400, "the request is not HTTP/1.1"))
 
-    def end_intake(self) -> None:
+    def refuse(self, refusal: HttpError) -> None:
+        """Let the handler answer the current request with an error; ignore all further input."""
+        self.ignoring = True
+        held, inbound = self.held, self.inbound or Request(RequestHead("", "", []))
+        self.inbound, self._refusal, self._url, self._body, self._size = None, None, b"", b"", 0
+        self._handler.refused(inbound, refusal, held)
+
+    def ignore(self) -> None:
         """Ignore all further input."""
-        self._ignoring = True
-        self._parser = _SPENT
+        self.ignoring = True
 
-    def drop(self) -> Request:
-        """Forget the current request, and return it."""
-        inbound = self._inbound or Request(RequestHead("", "", []))
-        self._inbound, self._refusal, self._url, self._body, self._size = None, None, b"", b"", 0
-        return inbound
+    def end(self) -> None:
+        """Ignore all further input, because the connection is closed or has another protocol."""
+        self.ignoring = True
+        self._parser = _SPENT
 
     # httptools
 
@@ -227,18 +218,19 @@ class RequestParser(ABC):
         self._between = False
         self._url, self._lines, self._head_size, self._line_count = b"", [], 0, 0
         self._advanced = True
-        self._sweeps = 0
+        if not self.ignoring:
+            self._handler.begun()
 
     def on_url(self, url: bytes) -> None:
         self._url += url
-        if len(self._url) > REQUEST_TARGET.value and not self._ignoring:
+        if len(self._url) > REQUEST_TARGET.value and not self.ignoring:
             REQUEST_TARGET.record()
             most = REQUEST_TARGET.value
-            self.refuse_all(HttpError(414, f"the request target has more than {most} bytes"))
+            self.refuse(HttpError(414, f"the request target has more than {most} bytes"))
         self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._ignoring:
+        if self.ignoring:
             # An exception stops the parser.
             raise ValueError("the request was refused")
         self._lines.append((name.lower(), value))
@@ -250,77 +242,77 @@ class RequestParser(ABC):
 
     def _count(self, size: int) -> None:
         self._head_size += size
-        if self._ignoring:
+        if self.ignoring:
             return
         if self._head_size > MAX_HEAD:
             REQUEST_HEAD.record()
-            self.refuse_all(HttpError(431, f"the headers have more than {MAX_HEAD} bytes"))
+            self.refuse(HttpError(431, f"the headers have more than {MAX_HEAD} bytes"))
         elif self._line_count > _MAX_LINES:
             REQUEST_LINES.record()
-            self.refuse_all(HttpError(431, f"the request has more than {_MAX_LINES} headers"))
+            self.refuse(HttpError(431, f"the request has more than {_MAX_LINES} headers"))
 
     def on_headers_complete(self) -> None:
         self._advanced = True
-        if self._ignoring:
+        if self.ignoring:
             return
         method = self._parser.get_method().decode("ascii")
         path, host = _target(self._url)
         try:
             inbound = Request(RequestHead(method, path, self._lines))
         except HttpError as refusal:
-            self.refuse_all(refusal)
+            self.refuse(refusal)
             return
         headers = inbound.headers
         if host is not None:
             headers[b"host"] = host
         if method == "CONNECT":
-            self.refuse_all(HttpError(501, "the method CONNECT is not supported"))
+            self.refuse(HttpError(501, "the method CONNECT is not supported"))
             return
         if b"upgrade" in headers and self._parser.should_upgrade():
             return
         # Trailers are not headers of the request.
         self._lines = []
-        self._inbound = inbound
+        self.inbound = inbound
         unknown = _unknown_coding(headers)
         if unknown is not None:
-            self.refuse_all(unknown)
+            self.refuse(unknown)
             return
         length = headers.get(b"content-length")
         if length is not None and int(length) > MAX_BODY:
             self._too_large()
             return
-        inbound.head.name_sender(self)
+        inbound.head.name_sender(self._handler)
         self._refusal = self._screened(inbound)
         # A request that outlives its connection must not keep it.
         inbound.head.name_sender(None)
         if b"expect" in headers:
             if self._refusal is None:
-                self.invite()
+                self._handler.invite()
             else:
-                self.refuse_all(self._refusal)
+                self.refuse(self._refusal)
 
     def _too_large(self) -> None:
         REQUEST_BODY.record()
-        self.refuse_all(HttpError(413, f"the request body has more than {MAX_BODY} bytes"))
+        self.refuse(HttpError(413, f"the request body has more than {MAX_BODY} bytes"))
 
     def expects_invitation(self) -> bool:
         """True if the client holds back the body of the current request."""
-        if self._inbound is None or self._size or self._parser.get_http_version() != "1.1":
+        if self.inbound is None or self._size or self._parser.get_http_version() != "1.1":
             return False
-        return self._inbound.headers.get(b"expect", b"").lower() == b"100-continue"
+        return self.inbound.headers.get(b"expect", b"").lower() == b"100-continue"
 
     def on_body(self, body: bytes) -> None:
         self._advanced = True
-        if self._ignoring:
+        if self.ignoring:
             return
         size = len(body)
         if self._size + size > MAX_BODY:
             self._too_large()
         elif self._refusal is not None:
             self._size += size
-        elif not self.has_room(self._size, self._size + size):
+        elif not self._handler.has_room(self._size, self._size + size):
             why = "too many large requests are in progress; retry later"
-            self.refuse_all(HttpError(503, why, (b"retry-after", b"1")))
+            self.refuse(HttpError(503, why, (b"retry-after", b"1")))
         else:
             self._size += size
             if not self._body:
@@ -333,23 +325,23 @@ class RequestParser(ABC):
 
     def on_message_complete(self) -> None:
         self._advanced = True
-        inbound, last, old = self._inbound, not self._parser.should_keep_alive(), False
+        inbound, last, old = self.inbound, not self._parser.should_keep_alive(), False
         # The parser accepts nothing after the last request.
         self._between = not last
-        if inbound is None or self._ignoring:
+        if inbound is None or self.ignoring:
             return
         if last or b"connection" in inbound.headers:
             version = self._parser.get_http_version()
             old = version != "1.1"
             if version not in ("1.0", "1.1"):
-                self.refuse_all(HttpError(505, "unsupported HTTP version; use HTTP/1.1"))
+                self.refuse(HttpError(505, "unsupported HTTP version; use HTTP/1.1"))
                 return
         inbound.complete(bytes(self._body))
         refusal = self._refusal
-        self._inbound, self._refusal, self._url, self._body, self._size = None, None, b"", b"", 0
+        self.inbound, self._refusal, self._url, self._body, self._size = None, None, b"", b"", 0
         if refusal is None and not (last or old):
             self._complete = inbound
-        self.received(inbound, refusal, last or old, old)
+        self._handler.received(inbound, refusal, last or old, old)
 
 
 def _unknown_coding(headers: dict[bytes, bytes]) -> HttpError | None:

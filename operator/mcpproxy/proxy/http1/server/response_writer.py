@@ -29,6 +29,9 @@ PING_EVERY: Final = 15.0
 _JSON_HEAD: Final = (
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 )
+_JSON_RESPONSE: Final = _JSON_HEAD + b"%b"
+_JOINED: Final = 16 * 1024
+"""Bytes up to which a response is copied into one part."""
 _JSON: Final = (b"content-type", JSON)
 _STATUS: Final = {s.value: b"HTTP/1.1 %d %b\r\n" % (s, s.phrase.encode()) for s in HTTPStatus}
 _BODILESS: Final = (204, 304)
@@ -54,23 +57,18 @@ class ResponseState(IntEnum):
 
 
 NEW, STARTED, DONE = ResponseState.NEW, ResponseState.STARTED, ResponseState.DONE
+GONE: Final = ResponseState.GONE
 
 
 class ResponseWriter:
     """Writer of one HTTP response; it sends nothing before the kind of the response is known."""
 
-    # Each request creates a writer, so initial values are class attributes.
-    _headers: Headers = ()
-    _state: ResponseState = NEW
+    # Each request creates a writer, so values that few requests read are class attributes.
     _chunked = False
-    _alarm: Timer | None = None
-    _pings_on_sweep = False
-    """True if a sweep of the connection sends the first ping."""
     _sweeps = 0
     _behind: list[bytes] | None = None
     """Output that the next turn of the loop writes, because events come in bursts."""
     _behind_size = 0
-    _disconnect_callback: Callable[[], object] | None = None
 
     def __init__(
         self, wire: ResponseTransport, pings: TimerQueue, loop: asyncio.AbstractEventLoop
@@ -79,6 +77,12 @@ class ResponseWriter:
         self.loop = loop
         self._wire = wire
         self._pings = pings
+        self._headers: Headers = ()
+        self._state = NEW
+        self._alarm: Timer | None = None
+        self._pings_on_sweep = False
+        """True if a sweep of the connection sends the first ping."""
+        self._disconnect_callback: Callable[[], object] | None = None
 
     @property
     def untouched(self) -> bool:
@@ -156,14 +160,16 @@ class ResponseWriter:
 
         A stream ignores `status`, and a JSON body ignores `event_id`.
         """
-        if self._state >= DONE:
-            return
         if self._state is not NEW:
-            self._chunk(encode_event(message, event_id))
-            self._end()
-            return
-        if status == 200 and not (self._headers or self._wire.closing):
-            self._last(_JSON_HEAD % len(message), message)
+            if self._state < DONE:
+                self._chunk(encode_event(message, event_id))
+                self._end()
+        elif status == 200 and not (self._headers or self._wire.closing):
+            size = len(message)
+            if size > _JOINED:
+                self._last(_JSON_HEAD % size, message)
+            else:
+                self._last(_JSON_RESPONSE % (size, message))
         else:
             length = (b"content-length", b"%d" % len(message))
             self._last(self._head(status, (_JSON, length, *self._headers)), message)
@@ -231,7 +237,7 @@ class ResponseWriter:
     @property
     def is_gone(self) -> bool:
         """True if the client has disconnected."""
-        return self._state is ResponseState.GONE
+        return self._state is GONE
 
     @property
     def takes_parts(self) -> bool:
@@ -278,7 +284,7 @@ class ResponseWriter:
     def gone(self) -> None:
         """Note that the client has disconnected; called by the connection."""
         self._stop()
-        self._state = ResponseState.GONE
+        self._state = GONE
         self._notify_gone()
 
     def on_disconnect(self, callback: Callable[[], object] | None) -> None:
@@ -288,7 +294,7 @@ class ResponseWriter:
 
     def _notify_gone(self) -> None:
         listener = self._disconnect_callback
-        if self._state is ResponseState.GONE and listener is not None:
+        if self._state is GONE and listener is not None:
             self._disconnect_callback = None
             listener()
 
@@ -336,14 +342,17 @@ class ResponseWriter:
             self._wire.write(b"0\r\n\r\n")
         self._wire.answered()
 
-    def _last(self, *parts: bytes) -> None:
+    def _last(self, content: bytes, *more: bytes) -> None:
         if self._alarm is not None:
             self._stop()
-        if self._state is not ResponseState.GONE:
+        if self._state is not GONE:
             self._state = DONE
         # It may refer to this writer, and only the garbage collector would free the cycle.
         self._disconnect_callback = None
-        self._wire.write(*parts)
+        if more:
+            self._wire.write(content, *more)
+        else:
+            self._wire.write(content)
         self._wire.answered()
 
     def _head(self, status: int, headers: Headers) -> bytes:

@@ -160,7 +160,11 @@ class McpHttpClient:
         lines = self._lines() if self._own else self._configured()
         if credential is not None:
             lines = (*lines, credential)
-        head = self._head(client.origin.path, headers, lines)
+        path, kept = client.origin.path, self._kept
+        if kept[1] is headers and kept[0] is path and kept[2] == lines:
+            head = kept[3]
+        else:
+            head = self._head(path, headers, lines)
         try:
             return connection.begin(encode_request(head, body), on_response, lines)
         except ConnectionLost:
@@ -246,9 +250,6 @@ class McpHttpClient:
 
     def _head(self, path: str, headers: Lines, configured: Lines) -> bytes:
         """Return the head of a POST from a cache, because most requests of a session share it."""
-        kept = self._kept
-        if kept[1] is headers and kept[0] is path and kept[2] == configured:
-            return kept[3]
         key = path, headers, configured
         head = self._heads.get(key)
         if head is None:
