@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 import httpcore2
@@ -12,12 +13,15 @@ import pytest
 from hypothesis import settings
 
 from tests.support.authority import Authority
-from tests.support.examples import examples
+from tests.support.examples import examples, is_full, leave_out_constants_of_the_source
 from tests.support.seeds import IS_SET, REPEAT, SEED
+from tests.support.unselected import selects_none
 
 # An example takes longer on a busy machine. A test that hangs ends at the timeout of all tests.
 settings.register_profile("tests", deadline=None, max_examples=examples(100))
 settings.load_profile("tests")
+if not is_full():
+    leave_out_constants_of_the_source()
 
 GC_THRESHOLD: Final = 20_000
 """As in the runtime, which sets it for the tests that start one."""
@@ -39,6 +43,16 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     if report.failed:
         report.sections.append(("seed", REPEAT))
     return report
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out files of which `-m` selects no test, unless the command line names them."""
+    words = (word.partition("::")[0] for word in config.args)
+    asked = [config.invocation_params.dir / word for word in words]
+    if any(path.is_relative_to(collection_path) for path in asked):
+        return None
+    is_test = collection_path.is_dir() or collection_path.match("test_*.py")
+    return (is_test and selects_none(config.option.markexpr, collection_path)) or None
 
 
 def pytest_collection_finish() -> None:
@@ -82,4 +96,6 @@ def level_of_the_log() -> Iterator[None]:
     root = logging.getLogger()
     level = root.level
     yield
-    root.setLevel(level)
+    if root.level != level:
+        # Every logger of the process then forgets which levels it is enabled for.
+        root.setLevel(level)

@@ -7,11 +7,16 @@ from typing import Any
 
 import pytest
 from _pytest.mark.expression import Expression
+from hypothesis.internal.conjecture import providers
 
 from tests import conftest
 from tests.conftest import pytest_collection_modifyitems
-from tests.support.examples import examples
+from tests.support.examples import (
+    examples,
+    leave_out_constants_of_the_source,
+)
 from tests.support.seeds import REPEAT, SEED, read_seed
+from tests.support.unselected import marks_of_module, selects_no_test_with, selects_none
 
 ROOT = Path(__file__).parents[1]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -52,6 +57,82 @@ def test_property_tests_are_in_the_fast_part_with_a_sample_and_in_the_slow_part_
     assert examples(100) == 100
     monkeypatch.delenv("EXAMPLES")
     assert examples(100) == 20
+
+
+def test_examples_of_the_fast_part_do_not_depend_on_the_modules_that_are_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(providers, "_get_local_constants", lambda: ["read from the source"])
+    leave_out_constants_of_the_source()
+    assert len(providers._get_local_constants()) == 0
+
+
+@pytest.mark.parametrize(
+    ("statement", "marks"),
+    [
+        ("pytest.mark.slow", {"slow"}),
+        ("[*LIVE, pytest.mark.slow, pytest.mark.timeout(KILLS * (2 + 15))]", {"slow", "timeout"}),
+        ("[\n    pytest.mark.peers,\n    pytest.mark.timeout(9),\n]", {"peers", "timeout"}),
+        (
+            'pytest.mark.parametrize("a", [pytest.param(1, marks=pytest.mark.slow)])',
+            {"parametrize"},
+        ),
+        ("LIVE", set()),
+        ("[]", set()),
+    ],
+)
+def test_the_marks_of_a_file_are_read_from_its_source(statement: str, marks: set[str]) -> None:
+    source = f"import pytest\n\npytestmark = {statement}\n\n@pytest.mark.browser\ndef f(): ...\n"
+    assert marks_of_module(source) == marks
+    assert marks_of_module(source.replace("pytestmark", "  pytestmark")) == set()
+
+
+@pytest.mark.parametrize(
+    ("expression", "marks", "none"),
+    [
+        ("not slow and not peers", {"slow"}, True),
+        ("not slow and not peers", {"timeout"}, False),
+        ("not slow and not peers", set(), False),
+        ("not peers and (slow or hypothesis)", {"slow"}, False),
+        ("not peers and (slow or hypothesis)", {"peers"}, True),
+        ("slow", {"timeout"}, False),
+        ("", {"slow"}, False),
+        ("not slow(reason='x')", {"slow"}, False),
+        (" and ".join(f"not m{n}" for n in range(99)), {"m0"}, False),
+    ],
+)
+def test_a_file_is_left_out_only_if_no_marks_of_its_tests_could_select_one(
+    expression: str, marks: set[str], none: bool
+) -> None:
+    assert selects_no_test_with(expression, frozenset(marks)) is none
+
+
+def test_a_folder_is_left_out_with_the_last_of_its_files(tmp_path: Path) -> None:
+    slow, other = tmp_path / "slow" / "test_a.py", tmp_path / "other" / "test_b.py"
+    for file, text in ((slow, "pytestmark = pytest.mark.slow\n"), (other, "")):
+        file.parent.mkdir()
+        file.write_text(text)
+    (tmp_path / "empty").mkdir()
+    names = ("slow", "other", "empty", ".")
+    assert [name for name in names if selects_none("not slow", tmp_path / name)] == ["slow"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "ignored"),
+    [("tests", True), ("tests/peers", True), ("tests/peers/test_tasks.py::test_a[1]", None)],
+)
+def test_a_file_that_the_command_line_names_is_never_left_out(
+    asked: str, ignored: bool | None
+) -> None:
+    config: Any = SimpleNamespace(
+        args=[asked],
+        invocation_params=SimpleNamespace(dir=ROOT),
+        option=SimpleNamespace(markexpr="not peers"),
+    )
+    file = ROOT / "tests" / "peers" / "test_tasks.py"
+    assert conftest.pytest_ignore_collect(file, config) is ignored
+    assert conftest.pytest_ignore_collect(ROOT / "tests", config) is None
+    assert conftest.pytest_ignore_collect(Path(__file__), config) is None
 
 
 @pytest.mark.parametrize("mark", ELSEWHERE)

@@ -46,11 +46,12 @@ def main() -> int:
         return 1
     # Processes of the measurement end with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    runs = []
+    runs, loads = [], [os.getloadavg()[0]]
     for number in range(args.rounds):
         for size in map(int, args.sizes.split(",")):
             sys.stderr.write(f"round {number + 1}: {size} MCPProxies\n")
             runs.append(asyncio.run(_measure(size, args)))
+            loads.append(os.getloadavg()[0])
             if args.json is not None:
                 with args.json.open("a") as file:
                     file.write(json.dumps({"size": size, **runs[-1].figures}) + "\n")
@@ -58,7 +59,10 @@ def main() -> int:
     sys.stdout.write(text)
     if args.write is not None:
         page = args.write.read_text(encoding="utf-8")
-        about = f"{date.today().isoformat()}, {os.cpu_count()} cores, {args.rounds} round(s).\n\n"
+        about = (
+            f"{date.today().isoformat()}, {os.cpu_count()} cores, {args.rounds} round(s), load"
+            f" averages around each size {', '.join(f'{load:.0f}' for load in loads)}.\n\n"
+        )
         args.write.write_text(between(page, BEGIN, END, about + text), encoding="utf-8")
     return 0
 
@@ -92,6 +96,7 @@ async def _operator(cluster: Cluster, size: int, idle: float, log: Path) -> dict
         watch = tasks.create_task(phases.watch())
         with operating(cluster, log) as (operator, _):
             _log(f"operator {operator.process.pid}")
+            telling = tasks.create_task(phases.tell(operator))
             figures["create"] = await phases.create(operator)
             _tell(figures["create"])
             _tell_warnings(log)
@@ -99,6 +104,7 @@ async def _operator(cluster: Cluster, size: int, idle: float, log: Path) -> dict
             _tell(figures["idle"])
             figures["lost backend"] = await phases.lose_backend(operator)
             _tell(figures["lost backend"])
+            telling.cancel()
         with operating(cluster, log) as (operator, ready):
             _log(f"operator {operator.process.pid}")
             figures["restart"] = await phases.restarted(operator, ready)

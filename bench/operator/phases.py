@@ -1,6 +1,7 @@
 """The phases of a measurement: the script, new MCPProxies, rest, a lost backend, a restart."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -32,6 +33,9 @@ _PASSES: Final = 'controller_runtime_reconcile_time_seconds_count{controller="mc
 _QUIET: Final = 5.0
 """Seconds without a pass or a write after which the operator is at rest."""
 _PATIENCE: Final = 1800.0
+"""Seconds for which a phase may last at least; with many MCPProxies, a second for each."""
+_PROGRESS: Final = 60.0
+"""Seconds between two lines about the progress."""
 
 
 def manifest(number: int) -> Object:
@@ -152,6 +156,18 @@ class Phases:
             tasks.create_task(self.api.watch(MCP_PROXY, "", self.seen.record))
             tasks.create_task(self.api.watch(DEPLOYMENT, _CHILDREN, self.seen.made, HEADS))
 
+    async def tell(self, operator: OperatorUnderTest) -> None:
+        """Log the progress until cancelled: it is what is left of a measurement that fails."""
+        began, process = time.monotonic(), operator.process.pid
+        while True:
+            await asyncio.sleep(_PROGRESS)
+            self.log(
+                f"  {time.monotonic() - began:.0f} s: {len(self.seen.reported)} with a status,"
+                f" {len(self.seen.deployments)} deployed, {len(self.seen.ready)} Ready;"
+                f" operator {resident(process):.0f} MiB, {cpu_seconds(process):.0f} s of CPU;"
+                f" load average {os.getloadavg()[0]:.0f}"
+            )
+
     async def plain(self) -> Figures:
         """Apply the children of all MCPProxies by a script, without an operator."""
         groups = [children(number) for number in range(self.count)]
@@ -263,7 +279,8 @@ class Phases:
                 raise ValueError(f"{listed} {kind.plural} exist, not {self.count}")
 
     async def _until(self, is_so: Callable[[], object], what: str, pause: float = 0.05) -> None:
-        end = time.monotonic() + _PATIENCE
+        patience = max(_PATIENCE, self.count)
+        end = time.monotonic() + patience
         while True:
             result = is_so()
             if asyncio.iscoroutine(result):
@@ -272,7 +289,7 @@ class Phases:
             if result:
                 return
             if time.monotonic() > end:
-                raise TimeoutError(f"{what}: not within {_PATIENCE:g} s")
+                raise TimeoutError(f"{what}: not within {patience:g} s")
             await asyncio.sleep(pause)
 
 

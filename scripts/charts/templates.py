@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import yaml
 
+from scripts.yaml_files import DUMPER
+
 _HOLE: Final = re.compile(r"^(?P<indent> *)(?P<item>- )?HOLE(?P<number>\d+)E(: null)?$", re.M)
 _SCALAR: Final = re.compile(r"HOLE(\d+)E")
 
@@ -38,7 +40,7 @@ class Template:
 
     def text(self, manifest: Any) -> str:
         """Return the manifest as YAML, with its holes filled by expressions of Helm."""
-        plain = yaml.safe_dump(manifest, sort_keys=False, indent=2, width=10_000)
+        plain = yaml.dump(manifest, Dumper=DUMPER, sort_keys=False, indent=2, width=10_000)
         # An expression that the manifest itself contains belongs to another program.
         plain = re.sub(
             r"\{\{|\}\}", lambda result: f"{{{{ {result[0]!r} }}}}".replace("'", "`"), plain

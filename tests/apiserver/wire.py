@@ -191,6 +191,7 @@ class Wire:
 def refusal(code: int) -> dict[str, object]:
     """A metav1.Status as the API server sends it for this code."""
     reasons = {403: "Forbidden", 409: "Conflict", 410: "Expired", 422: "Invalid"}
+    reasons |= {404: "NotFound", 405: "MethodNotAllowed"}
     reasons |= {401: "Unauthorized", 429: "TooManyRequests", 500: "InternalError"}
     text = f"injected: {reasons[code]}"
     status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": text}

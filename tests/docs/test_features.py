@@ -1,14 +1,17 @@
 """docs/features.md: what is said to be there is shown by a test that .ci/run runs."""
 
-import ast
 import re
 from functools import cache
 from pathlib import Path
+
+from tests.support.unselected import STATEMENT
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "features.md").read_text(encoding="utf-8")
 _ROW = re.compile(r"^\| (\d+) \| [^|]+ \| ([YP–]) \| ([^|]*)\|$", re.MULTILINE)
 _TEST = re.compile(r"`(test_\w+)`( \(long\))?")
+_DEF = re.compile(r"^((?:@.*\n(?:[ )\]].*\n)*)*)(?:async )?def (test_\w+)", re.MULTILINE)
+_MARK = re.compile(r"\.(\w+)")
 _TARGET = re.compile(r"`make ([a-z0-9-]+)`")
 
 
@@ -23,27 +26,13 @@ def targets() -> frozenset[str]:
     return frozenset(matches) & frozenset(known)
 
 
-def _marks(nodes: list[ast.expr]) -> set[str]:
-    """The names of markers in decorators, or in a module's pytestmark."""
-    whole = [item for node in nodes for item in ast.walk(node)]
-    return {entry.attr for entry in whole if isinstance(entry, ast.Attribute)}
-
-
 def _tests(file: Path) -> dict[str, set[str]]:
     """The tests of a file, each with its markers."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    of_all = _marks(
-        [
-            node.value
-            for node in tree.body
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark"
-        ]
-    )
+    text = file.read_text(encoding="utf-8")
+    of_all = " ".join(STATEMENT.findall(text))
     return {
-        node.name: of_all | _marks(node.decorator_list)
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.name.startswith("test_")
+        name: set(_MARK.findall(f"{of_all} {decorators}"))
+        for decorators, name in _DEF.findall(text)
     }
 
 

@@ -23,8 +23,8 @@ class Disturbance:
         self.active = True
 
     def chance(self) -> bool:
-        """Return True if this request or event is to be disturbed."""
-        if not self.active or self._random.random() >= self._share:
+        """Return True if this request or event is to be disturbed: the first one always is."""
+        if not self.active or (self.count and self._random.random() >= self._share):
             return False
         self.count += 1
         return True

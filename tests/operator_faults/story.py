@@ -20,6 +20,7 @@ from mcpproxy.cluster.resources import (
     ALWAYS,
     CONFIG_MAP,
     DEPLOYMENT,
+    INGRESS,
     MCP_PROXY,
     ON_DEMAND,
     POD,
@@ -37,8 +38,19 @@ from tests.support.on_demand import ASKED, ASKING
 
 NAME: Final = "tools"
 MERGE: Final = "application/merge-patch+json"
-CHANGED: Final = {"cache": {"ttl": "7s"}, "disruptionBudget": None, "autoscaling": None}
-"""A change that makes another ConfigMap and removes two children."""
+ASKED_FOR: Final[dict[str, Any]] = {
+    **ASKING,
+    "limits": {"rules": [{"name": "team", "calls": 10, "window": "60s"}]},
+    "authentication": {"serviceAccounts": {"audience": "tools.mcpproxy.dev"}},
+}
+"""A spec that asks for every child that one MCPProxy may have."""
+_REMOVED: Final = ("disruptionBudget", "autoscaling", "networkPolicy", "monitoring")
+CHANGED: Final[dict[str, Any]] = {
+    "cache": {"ttl": "7s"},
+    "expose": {"parentRefs": None, **ASKED[INGRESS]["expose"]},
+    **dict.fromkeys((*_REMOVED, "authentication")),
+}
+"""A change that makes another ConfigMap, and an Ingress in place of five optional children."""
 _PATIENCE: Final = 8
 """Times 20 seconds for each step: an operator may start again in it."""
 
@@ -103,7 +115,7 @@ class Story:
 
     def create(self) -> None:
         """An MCPProxy that asks for every child comes about."""
-        manifest = a_manifest(NAME, self._namespace, **ASKING)
+        manifest = a_manifest(NAME, self._namespace, **ASKED_FOR)
         answer = self._client.post(MCP_PROXY.path(self._namespace), json=manifest)
         assert answer.status_code == 201, answer.text
         self._supervisor.until(lambda: self.find(DEPLOYMENT) is not None, "the Deployment exists")

@@ -11,14 +11,16 @@ from typing import Final
 
 import pytest
 
+from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.cluster.resources import INGRESS, ON_DEMAND
 from tests.apiserver.operator_process import StatusServer
 from tests.apiserver.server import ApiServer
 from tests.apiserver.wire import Request, Wire, wired
 from tests.operator_faults import disturbances
 from tests.operator_faults.disturbances import Disturbance
 from tests.operator_faults.end_state import differences
-from tests.operator_faults.story import Story, Supervisor, supervised
+from tests.operator_faults.story import NAME, Story, Supervisor, supervised
 from tests.stress.size import some
 from tests.support.seeds import SEED
 
@@ -122,11 +124,13 @@ def test_an_undisturbed_run_makes_every_child_and_leaves_no_old_one(
 ) -> None:
     states, writes = undisturbed
     kinds = {name: sorted({entry.split("/")[0] for entry in states[name]}) for name in CHAPTERS}
-    assert "HorizontalPodAutoscaler" in kinds["create"]
-    assert "HorizontalPodAutoscaler" not in kinds["update"]
-    for chapter in ("create", "update"):
+    for kind in ON_DEMAND:
+        assert (kind.name in kinds["create"]) == (kind != INGRESS)
+        assert (kind.name in kinds["update"]) == (kind == INGRESS)
+    assert f"Service/{constants.instances_service_name(NAME)}" in states["create"]
+    for chapter, config_maps in (("create", 2), ("update", 1)):
         names = [entry for entry in states[chapter] if entry.startswith("ConfigMap/")]
-        assert len(names) == 1, names
+        assert len(names) == config_maps, names
         conditions = states[chapter]["MCPProxy/tools"]["status"]["conditions"]
         ready = [entry["status"] for entry in conditions if entry["type"] == "Ready"]
         assert ready == ["True"], conditions
@@ -186,6 +190,7 @@ def test_a_disturbed_operator_reaches_the_end_state_of_an_undisturbed_one(
         install(run.wire, disturbance)
 
         def calm() -> None:
+            run.supervisor.until(lambda: disturbance.count > 0, "the operator is disturbed")
             disturbance.active = False
 
         def disturb() -> None:

@@ -1,6 +1,7 @@
 """The base class of all models of the contract, and helpers for CEL rules."""
 
 import ast
+import functools
 import inspect
 import textwrap
 from itertools import pairwise
@@ -54,6 +55,7 @@ def field_docstrings(model: type[ApiModel]) -> dict[str, str]:
     return docstrings
 
 
+@functools.cache
 def _docstrings_in_source(definition: type) -> dict[str, str]:
     (parsed,) = ast.parse(textwrap.dedent(inspect.getsource(definition))).body
     assert isinstance(parsed, ast.ClassDef)

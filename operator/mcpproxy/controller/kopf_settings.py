@@ -1,11 +1,10 @@
-"""Settings of Kopf, and its connection to the API server."""
+"""Settings of Kopf."""
 
 from collections.abc import Iterator
 from typing import Any, Final, cast
 
 import kopf
 
-from mcpproxy.cluster.kubeconfig import ClusterConfig
 from mcpproxy.controller.kopf_watches import selectors
 
 STOP_SECONDS: Final = 20.0
@@ -93,24 +92,3 @@ def kopf_settings() -> kopf.OperatorSettings:
     for resource, selector in selectors().items():
         settings.watching.label_selectors[resource] = selector
     return settings
-
-
-def register_login(registry: kopf.OperatorRegistry, access: ClusterConfig) -> None:
-    """Let Kopf use the credentials of the other clients; rejected ones are fetched again."""
-
-    async def login(**_: Any) -> kopf.ConnectionInfo:
-        credentials = await access.credentials()
-        return kopf.ConnectionInfo(
-            server=credentials.server,
-            ca_path=credentials.ca_path,
-            insecure=credentials.insecure,
-            scheme=credentials.scheme,
-            token=credentials.token,
-            certificate_path=credentials.certificate_path,
-            private_key_path=credentials.private_key_path,
-            proxy_url=credentials.proxy_url,
-            username=credentials.username,
-            password=credentials.password,
-        )
-
-    kopf.on.login(id="login", registry=registry)(login)

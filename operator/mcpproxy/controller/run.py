@@ -21,19 +21,22 @@ from mcpproxy.cluster.resources import MCP_PROXY
 from mcpproxy.cluster.write_pace import ResponseTimes
 from mcpproxy.controller.health_port.application import application
 from mcpproxy.controller.health_port.connections import BoundedConnections
-from mcpproxy.controller.kopf_settings import STOP_SECONDS, NoMemo, kopf_settings, register_login
+from mcpproxy.controller.kopf_session import register_login
+from mcpproxy.controller.kopf_settings import STOP_SECONDS, NoMemo, kopf_settings
 from mcpproxy.controller.kopf_watches import register_watches
 from mcpproxy.controller.leader_election import LeaderElectionConfig, LeaderElector, LeaseRef
 from mcpproxy.controller.manager import Manager, ResyncConfig
 from mcpproxy.controller.metrics import OperatorMetrics
 from mcpproxy.desired import BuildOptions
 
-NOT_FOUND: Final = 404
-
 log = logging.getLogger(__name__)
 
 CRD_RETRY: Final = 5.0
 """Seconds between two checks for the CRD while it is not installed."""
+KOPF_RETRY: Final = 5.0
+"""Seconds between an error that ended Kopf and its next start."""
+WATCHER: Final = "watcher for "
+"""Beginning of the names of Kopf's tasks that watch one kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +60,12 @@ class _Ending:
     def __init__(self) -> None:
         self.flag = asyncio.Event()
         """Flag that stops Kopf."""
-        self._signalled = self._changed = False
+        self._signalled = self._again = False
 
     @property
     def restarts(self) -> bool:
         """True if the operator must run again."""
-        return self._changed and not self._signalled
+        return self._again and not self._signalled
 
     def signalled(self) -> None:
         """End because of a signal."""
@@ -71,8 +74,12 @@ class _Ending:
 
     def kinds_changed(self) -> None:
         """End because a kind was installed or removed."""
-        self._changed = True
+        self._again = True
         self._stop()
+
+    def kopf_failed(self) -> None:
+        """End because Kopf has ended with an error."""
+        self._again = True
 
     def _stop(self) -> None:
         if not self.flag.is_set():
@@ -83,10 +90,10 @@ class _Ending:
 
 
 async def run(access: ClusterConfig, configuration: OperatorConfig) -> bool:
-    """Run until SIGTERM, SIGINT or a change of the kinds that the cluster has.
+    """Run until SIGTERM, SIGINT, an error of Kopf or a change of the kinds that the cluster has.
 
-    Return True after such a change: Kopf decides at its start which kinds it watches, and fails
-    when one of them is removed, so that the operator must run again.
+    Return True after an error or such a change, because the operator must then run again: Kopf
+    decides at its start which kinds it watches.
     """
     ready, metrics, ending = asyncio.Event(), OperatorMetrics(), _Ending()
     async with AsyncExitStack() as stack:
@@ -131,7 +138,7 @@ async def _watch(
     ready: asyncio.Event,
     ending: _Ending,
 ) -> None:
-    """Run Kopf until its end."""
+    """Run Kopf until its end, which may be an error that another start does not meet again."""
     try:
         await kopf.operator(
             registry=registry,
@@ -143,11 +150,10 @@ async def _watch(
             ready_flag=ready,
             stop_flag=ending.flag,
         )
-    except Exception as error:
-        # The watch of a kind that was removed. Other errors of Kopf have other codes.
-        if getattr(error, "status", None) != NOT_FOUND:
-            raise
-        ending.kinds_changed()
+    except Exception:
+        log.exception("Kopf ended with an error; starting again in %g s", KOPF_RETRY)
+        await asyncio.sleep(KOPF_RETRY)
+        ending.kopf_failed()
 
 
 def _election(
@@ -180,6 +186,8 @@ def _registry(access: ClusterConfig, machine: Manager, ending: _Ending) -> kopf.
             asyncio.get_running_loop().add_signal_handler(number, ending.signalled)
 
     async def cleanup(**_: Any) -> None:
+        if not ending.flag.is_set():
+            await _stop_watchers()
         # Kopf waits for every task that was started after it, also for its own that waits for the
         # flag, so the streams must end first.
         ending.flag.set()
@@ -188,6 +196,19 @@ def _registry(access: ClusterConfig, machine: Manager, ending: _Ending) -> kopf.
     kopf.on.startup(id="startup", registry=registry)(startup)
     kopf.on.cleanup(id="cleanup", registry=registry)(cleanup)
     return registry
+
+
+async def _stop_watchers() -> None:
+    """Stop the watchers that Kopf leaves behind when one of them fails.
+
+    Kopf cancels them only after it has closed their connections, and together with the tasks that
+    pause them. Each then takes its cancellation for a pause, and Kopf waits for it without end.
+    """
+    left = {task for task in asyncio.all_tasks() if task.get_name().startswith(WATCHER)}
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=STOP_SECONDS / 2)
 
 
 async def _serve(app: web.Application, port: int, stack: AsyncExitStack) -> None:

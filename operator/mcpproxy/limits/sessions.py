@@ -40,6 +40,16 @@ SESSION_CHECK_TIME: Final = Limit(
     beyond="the refusal is passed on unchanged",
     test="test_a_refusal_is_forwarded_if_the_session_cannot_be_pinged",
 )
+OPENING_WAIT: Final = Limit(
+    name="opening-wait",
+    value=2,
+    unit="seconds",
+    counts="time that the response to initialize waits for a backend with PerClient to open the"
+    " client's session",
+    share="session",
+    beyond="the session is opened later, and ends with its instance",
+    test="test_a_backend_that_opens_a_session_slowly_delays_initialize_for_a_bounded_time",
+)
 COOKIES: Final = Limit(
     name="cookies",
     value=8 * 1024,

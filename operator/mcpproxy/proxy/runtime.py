@@ -93,7 +93,8 @@ class Runtime:
     def _sealer(self) -> Sealer:
         if self._keys is not None:
             return self._keys.sealer
-        return Sealer(self._options.keys or [key_files.new_key()], secrets.token_bytes)
+        keys = self._options.keys
+        return Sealer(keys or [key_files.new_key()], secrets.token_bytes, shared=bool(keys))
 
     def _start_gateway(self) -> None:
         if self._owns_gateway:

@@ -42,7 +42,7 @@ class SealingKeyWatcher:
         self._keyring = KeyRotation(read_keys(directory), clock())
         self._in_use = self._keyring.active_keys(clock())
         self._last_error: str | None = None
-        self.sealer = Sealer(self._in_use, secrets.token_bytes)
+        self.sealer = Sealer(self._in_use, secrets.token_bytes, shared=True)
 
     def reload(self) -> None:
         """Read the directory; unusable keys are logged and change nothing."""

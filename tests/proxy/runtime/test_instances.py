@@ -13,7 +13,9 @@ import pytest
 
 from mcpproxy.limits import instances as limits
 from mcpproxy.limits.limit import Limit
+from mcpproxy.limits.sessions import OPENING_WAIT
 from mcpproxy.proxy.downstream.app import Endpoint
+from mcpproxy.proxy.downstream.legacy import handover
 from mcpproxy.proxy.downstream.legacy.http import LegacyEndpoint
 from mcpproxy.proxy.http1.server.request import Request
 from tests.proxy.runtime.counting import Counter
@@ -83,7 +85,12 @@ async def called(client: Raw, tool: str, **arguments: Any) -> httpx2.Response:
 
 def text(answer: httpx2.Response) -> Any:
     """The text of a result."""
-    return last(answer)["result"]["content"][0]["text"]
+    return text_of(last(answer))
+
+
+def text_of(message: Any) -> Any:
+    """The text of a result."""
+    return message["result"]["content"][0]["text"]
 
 
 @asynccontextmanager
@@ -126,6 +133,12 @@ def impatient(limited: Callable[[str, int], Limit]) -> None:
     limited("CONNECT", 1)
 
 
+@pytest.fixture
+def without_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No backend opens a session before the response to initialize."""
+    monkeypatch.setattr(handover, "OPENING_WAIT", replace(OPENING_WAIT, value=0))
+
+
 def spied(received: bytes | bytearray, session: str | None) -> list[str]:
     """The parts of a client's requests among the bytes that a stranger has received."""
     parts = {
@@ -143,8 +156,7 @@ async def _request_everything(world: World, sessions: list[Raw]) -> None:
     """Send each kind of request that the owner of a session would serve, to another instance."""
     bound, isolated, streaming, ending, notifying, levelling = sessions
     answer = await called(bound, "c_increment", secret=SECRET)
-    assert answer.status_code == 404
-    assert "is no longer running" in last(answer)["error"]["message"]
+    assert text(answer) == "2"
     assert "set-cookie" not in answer.headers
     for _ in range(2):
         answer = await called(isolated, "p_echo", secret=SECRET)
@@ -173,7 +185,7 @@ async def _attacked(behaviour: Behaviour, tls: ssl.SSLContext | None = None) -> 
         await world.first.stop()
         async with stranger_at(port_of(world.first), behaviour(world), tls) as stranger:
             await _request_everything(world, sessions)
-        assert list(world.counter.counts.values()) == [1]
+        assert list(world.counter.counts.values()) == [2]
         for client in sessions:
             assert spied(stranger.received, client.session) == []
         return stranger
@@ -312,7 +324,7 @@ async def test_a_process_at_the_address_of_its_predecessor_gets_nothing_of_its_s
         options = {"keys": (KEY,), "port": port_of(world.first)}
         async with proxied(*world.specs, options=options):
             received = _record_received(monkeypatch, port_of(world.first))
-            assert (await called(bound, "c_increment", secret=SECRET)).status_code == 404
+            assert text(await called(bound, "c_increment", secret=SECRET)) == "2"
             assert (await called(isolated, "p_echo")).status_code == 200
         assert received == []
 
@@ -353,12 +365,26 @@ async def test_a_batch_is_served_where_its_session_lives_and_without_state_anywh
         client.session = begun.session
         answer = await client.post(_batch(increment, echoed, increment), **OF_THE_CLIENT)
         result = _events(answer)
-        counts = {result[n]["result"]["content"][0]["text"] for n in (0, 2)}
+        counts = {text_of(result[n]) for n in (0, 2)}
         assert counts == {"1", "2"}
         assert "result" in result[1]
         await world.first.stop()
         answer = await client.post(_batch(echoed, rpc("ping")), **OF_THE_CLIENT)
         assert all("result" in message for message in _events(answer).values())
         answer = await client.post(_batch(echoed, increment), **OF_THE_CLIENT)
+        assert text_of(_events(answer)[1]) == "3"
+        assert list(world.counter.counts.values()) == [3]
+
+
+@pytest.mark.usefixtures("impatient", "without_records")
+async def test_a_batch_about_state_that_was_lost_with_its_owner_gets_404() -> None:
+    increment = rpc("tools/call", {"name": "c_increment"})
+    async with worlds() as world:
+        (client,) = await world.session(world.second)
+        begun = Raw(world.first.url, world.http)
+        await begun.initialize("2025-03-26", authorization=TOKEN)
+        client.session = begun.session
+        await world.first.stop()
+        answer = await client.post(_batch(rpc("ping"), increment), **OF_THE_CLIENT)
         assert answer.status_code == 404
-        assert list(world.counter.counts.values()) == [2]
+        assert not world.counter.counts

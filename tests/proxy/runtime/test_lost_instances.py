@@ -10,9 +10,10 @@ from tests.proxy.runtime.peer import Peer
 from tests.proxy.runtime.raw import META, MODERN, Raw, last, modern
 from tests.proxy.runtime.serving import LIVE, proxied, serving
 from tests.proxy.runtime.strangers import KEY
-from tests.proxy.runtime.test_instances import called, worlds
+from tests.proxy.runtime.test_instances import called, without_records, worlds
 
 pytestmark = [*LIVE, pytest.mark.timeout(120)]
+__all__ = ["without_records"]
 LOST = {"reason": "InstanceLost", "mayHaveRun": True}
 
 
@@ -49,6 +50,7 @@ async def test_a_call_that_waited_for_input_at_an_instance_that_has_ended_may_ha
         assert error == {"code": -32602, "message": "invalid or expired requestState"}
 
 
+@pytest.mark.usefixtures("without_records")
 async def test_the_end_of_a_session_tells_that_the_request_did_not_run() -> None:
     async with worlds() as world:
         (client,) = await world.session(world.second)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import stat
 import tarfile
 from pathlib import Path
@@ -58,20 +59,15 @@ OPERATOR = {
     "spec": {"template": {"spec": {"containers": [{"image": "mcpproxy/operator:0.1.0"}]}}},
     "status": {"readyReplicas": 1},
 }
-KUBECTL = """#!/usr/bin/env -S python3 -IS
-import json, sys
-answers = json.load(open({path!r}))
-line = " ".join(sys.argv[1:])
-with open({log!r}, "a") as log:
-    log.write(line + "\\n")
-words = [w for w in sys.argv[1:] if not w.startswith("-")]
-for key, answer in answers.items():
-    if key in line:
-        sys.stdout.write(answer)
-        sys.exit(0)
-sys.stderr.write("Error from server (NotFound): nothing\\n")
-sys.exit(1)
+KUBECTL = """#!/bin/sh
+printf '%s\\n' "$*" >> {log}
+case "$*" in
+{answers}
+esac
+echo 'Error from server (NotFound): nothing' >&2
+exit 1
 """
+"""The first answer whose key is in the command. Starting a shell takes little of a test's time."""
 
 
 @pytest.fixture
@@ -91,9 +87,13 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "version": "{}",
     }
     log = tmp_path / "asked"
-    (tmp_path / "answers.json").write_text(json.dumps(answers))
+    cases = []
+    for number, (key, answer) in enumerate(answers.items()):
+        file = tmp_path / f"answer-{number}"
+        file.write_text(answer)
+        cases.append(f"*{shlex.quote(key)}*) exec cat {shlex.quote(str(file))} ;;")
     kubectl = tmp_path / "kubectl"
-    kubectl.write_text(KUBECTL.format(path=str(tmp_path / "answers.json"), log=str(log)))
+    kubectl.write_text(KUBECTL.format(answers="\n".join(cases), log=shlex.quote(str(log))))
     kubectl.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.chdir(tmp_path)

@@ -12,6 +12,7 @@
     ├─ SlowClient             the client read the response too slowly
     ├─ RateLimited            HTTP 429
     ├─ SessionNotFound        the upstream session no longer exists
+    │  └─ ContinuationFailed  and another instance had opened it
     ├─ HostRefused            the server does not serve the requested host
     ├─ ProcessFailed          a program could not be started
     │  └─ ProcessExited       a program exited
@@ -163,6 +164,21 @@ class SessionNotFound(BackendError):
 
     reason = "SessionGone"
     refused = True
+
+
+class ContinuationFailed(SessionNotFound):
+    """The upstream session that another instance opened no longer exists."""
+
+    def rpc(self, backend: str) -> RpcError:
+        return SessionEnded(
+            UNAVAILABLE,
+            f"backend {backend}: {self}; the request did not run; initialize again",
+            {"backend": backend, "reason": self.reason, "mayHaveRun": False},
+        )
+
+
+class SessionEnded(RpcError):
+    """The session of the client ends, because its state at a backend is lost; over HTTP, 404."""
 
 
 class HostRefused(BackendError):

@@ -15,6 +15,7 @@ from msgspec import Raw
 
 from mcpproxy.proxy.core.access import Access
 from mcpproxy.proxy.core.identity import ANONYMOUS, Identity
+from mcpproxy.proxy.core.session_records import SessionRecord, SessionRecords
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.revisions import is_modern
@@ -67,6 +68,9 @@ class ClientIdentity:
     """The verified identity of the caller; anonymous without `spec.authentication`."""
     access: Access | None = field(default=None, compare=False, repr=False)
     """Permission to list and use components; None without `spec.authorization`."""
+    upstream: SessionRecords = field(default=(), compare=False, repr=False)
+    """Upstream sessions of the client that this instance continues, because the one that opened
+    them has ended."""
     user: str = field(init=False, compare=False, repr=False)
     """The principal, regardless of the OAuth client that acts for it."""
     modern: bool = field(init=False, compare=False, repr=False)
@@ -94,6 +98,13 @@ class ClientIdentity:
     def holder(self) -> tuple[str, str]:
         """Holder of the client's entries in bounded collections; see `FairShares`."""
         return self.network, self.user
+
+    def record_of(self, backend: str) -> SessionRecord | None:
+        """Return the upstream session that this instance continues; None without one."""
+        if not self.session:
+            # A session for anyone must not be that of one client.
+            return None
+        return next((record for name, record in self.upstream if name == backend), None)
 
     def having(self, names: frozenset[bytes]) -> tuple[tuple[bytes, bytes], ...]:
         """Return the client's headers with these names."""

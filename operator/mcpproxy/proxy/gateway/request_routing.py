@@ -285,23 +285,27 @@ class RequestRouting:
             return None
         return self._kept_results.owner_of(jsonrpc.decode_str(params.get("uri")) or "")
 
-    def is_session_bound(
+    def session_backends(
         self, method: str | None, message: Message, client: ClientIdentity
-    ) -> bool:
-        """Return True if a request uses a session that the client has for itself with a backend."""
+    ) -> list[Backend]:
+        """Return the backends of a request with which the client has a session for itself."""
         if not self.holds_state or method is None or method in DOWNSTREAM_METHODS:
-            return False
+            return []
         if self.lists.has(method):
-            contributors = self.lists.contributors(method, modern=False)
-            return any(backend.settings.session_mode == "PerClient" for backend in contributors)
+            backends = self.lists.contributors(method, modern=False)
+        else:
+            backend = self._backend_of(method, message, client)
+            backends = [] if backend is None else [backend]
+        return [backend for backend in backends if backend.settings.session_mode == "PerClient"]
+
+    def _backend_of(self, method: str, message: Message, client: ClientIdentity) -> Backend | None:
         find = self.route if self.is_routed(method) else self.guess_route
         try:
             params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
             route = find(method, params, client)
-            backend = self.only_backend(method) if route is None else route.backend
+            return self.only_backend(method) if route is None else route.backend
         except RpcError:
-            return False
-        return backend.settings.session_mode == "PerClient"
+            return None
 
 
 def _no_target_error(method: str) -> RpcError:

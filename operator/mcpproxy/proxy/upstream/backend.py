@@ -1,6 +1,7 @@
 """One backend: its sessions, its monitor, and the settings of calls to it."""
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable
 
@@ -23,6 +24,7 @@ from mcpproxy.proxy.upstream.monitor.backend_status import backend_status
 from mcpproxy.proxy.upstream.monitor.check_schedule import CheckSchedule
 from mcpproxy.proxy.upstream.monitor.monitor import LISTS_TIME, BackendMonitor
 from mcpproxy.proxy.upstream.sessions.client_sessions import ClientSessions, session_key
+from mcpproxy.proxy.upstream.sessions.continuation import SessionContinuation, open_or_resume
 from mcpproxy.proxy.upstream.sessions.pool import SessionPool
 from mcpproxy.proxy.upstream.transports.session import TaskSet
 
@@ -70,6 +72,10 @@ class Backend:
         self._connector = make_connector(self.background)
         self.sessions = self._session_pool(warm_each)
         self.clients = ClientSessions(self.sessions, settings, forwarding)
+        self.continuation = SessionContinuation(
+            *(name, self.sessions, self._connector, forwarding),
+            *(self.background, self._session_context_of),
+        )
         own_identity = ClientIdentity(LATEST_MODERN, info=context.info, identity=PROXY)
         self.circuit = self._build_circuit(context.policy.interval)
         rounds = CheckSchedule(
@@ -93,7 +99,7 @@ class Backend:
 
     def _session_pool(self, warm_each: int) -> SessionPool:
         return SessionPool(
-            self._connector.open,
+            functools.partial(open_or_resume, self._connector, self.name),
             self.settings.session_mode,
             self.settings.declared_stateless,
             self.settings.deadlines.idle,
@@ -110,6 +116,14 @@ class Backend:
     def is_program(self) -> bool:
         """True if the backend is a stdio server, with a process for each session."""
         return self._connector.transport == "stdio"
+
+    @property
+    def opens_for_clients(self) -> bool:
+        """True if a client gets a session of its own when it initializes, which other instances
+        can continue."""
+        is_http = not self.is_program and self._connector.transport != "sse"
+        is_usable = self.watch.health.is_usable and not self.circuit.is_open
+        return self.settings.session_mode == "PerClient" and is_http and is_usable
 
     @property
     def tells_apart(self) -> bool:
@@ -180,7 +194,7 @@ class Backend:
         """Close every session and process."""
         await self._loops.close()
         await self.watch.close()
-        await self.sessions.close()
+        await self.sessions.close(self.continuation.outlives)
         await self.background.close(grace=2.0)
         await self._connector.close()
 

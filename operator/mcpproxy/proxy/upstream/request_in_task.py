@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from mcpproxy.proxy.core.errors import (
     BackendError,
+    ContinuationFailed,
     ProcessExited,
     SessionNotFound,
     TimedOut,
@@ -141,7 +142,9 @@ class RequestInTask:
             async with sessions.acquire(context.client, lease) as link:
                 self._is_sent = True
                 return await send_request(link, request, context, background, exchange)
-        except SessionNotFound:
+        except SessionNotFound as error:
+            if context.client.record_of(self._backend.name) is not None:
+                raise ContinuationFailed(str(error)) from None
             # The backend has lost the session and executed nothing, so the request is sent again.
             self._is_sent = was_sent and exchange is None
             sessions.on_backend_failure()

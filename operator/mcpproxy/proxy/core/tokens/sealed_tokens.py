@@ -38,12 +38,15 @@ class TokenTooLarge(ValueError):
 class Sealer:
     """Seal tokens with the first key; open tokens of every key."""
 
-    def __init__(self, keys: Sequence[bytes], random: Callable[[int], bytes]) -> None:
+    def __init__(
+        self, keys: Sequence[bytes], random: Callable[[int], bytes], *, shared: bool = False
+    ) -> None:
         """Create a sealer.
 
         `keys` are secrets of at least MIN_KEY bytes each. `random(n)` returns n unpredictable
-        bytes.
+        bytes. `shared` means that other processes have the keys.
         """
+        self.shared: Final = shared
         self._random = random
         self._ciphers: list[tuple[int, AESGCM]] = []
         self._nonces = b""

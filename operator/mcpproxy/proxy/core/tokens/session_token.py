@@ -6,13 +6,19 @@ requests.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Raw
 
 from mcpproxy.limits.clients import CLIENT_INFO, SESSION_ID
 from mcpproxy.proxy.core.client_info import SMALLEST, bound_client_info, check_capabilities
 from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.core.session_records import (
+    SessionRecord,
+    SessionRecords,
+    decode_records,
+    encode_records,
+)
 from mcpproxy.proxy.core.tokens.sealed_tokens import InvalidToken, Sealer, TokenTooLarge
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, RpcError
@@ -41,16 +47,22 @@ def encode_session_token(sealer: Sealer, session_token: SessionToken) -> str:
     """Encode a token as a session id that is short enough for the header limits of clients.
 
     Parsers of clients and gateways accept 8 to 16 KiB for all headers, so client information is
-    reduced to what fits. Raise RpcError if the capabilities alone are too large.
+    reduced to what fits, and the largest records of upstream sessions are left out. Raise RpcError
+    if the capabilities alone are too large.
     """
     client = session_token.client
     info = client.info
-    for limit in (CLIENT_INFO.value, SMALLEST):
-        reduced = None if info is None else bound_client_info(info, limit)
-        token = _seal(sealer, session_token, reduced)
-        if token is not None:
-            return token
-    SESSION_ID.record()
+    records = tuple(sorted(client.upstream, key=_size))
+    while True:
+        for limit in (CLIENT_INFO.value, SMALLEST):
+            reduced = None if info is None else bound_client_info(info, limit)
+            token = _seal(sealer, session_token, reduced, records)
+            if token is not None:
+                return token
+        SESSION_ID.record()
+        if not records:
+            break
+        records = records[:-1]
     raise RpcError(
         INVALID_PARAMS,
         f"initialize: params.capabilities has {len(client.capabilities)} bytes, which do not fit"
@@ -58,9 +70,15 @@ def encode_session_token(sealer: Sealer, session_token: SessionToken) -> str:
     )
 
 
-def _seal(sealer: Sealer, session_token: SessionToken, info: bytes | None) -> str | None:
+def _size(entry: tuple[str, SessionRecord]) -> int:
+    return entry[1].size
+
+
+def _seal(
+    sealer: Sealer, session_token: SessionToken, info: bytes | None, records: SessionRecords
+) -> str | None:
     client = session_token.client
-    content = {
+    content: dict[str, Any] = {
         "v": client.revision,
         "c": client.capabilities.decode(),
         "i": None if info is None else info.decode(),
@@ -73,6 +91,8 @@ def _seal(sealer: Sealer, session_token: SessionToken, info: bytes | None) -> st
         content["r"] = session_token.rules
     if client.network:
         content["a"] = client.network
+    if records:
+        content["u"] = encode_records(records)
     try:
         token = sealer.seal(PURPOSE, content)
     except TokenTooLarge:
@@ -98,6 +118,7 @@ def decode_session_token(sealer: Sealer, token: str, principal: str, now: float)
         principal=principal,
         session=content["n"],
         network=content.get("a", ""),
+        upstream=decode_records(content.get("u", {})),
     )
     session_token = SessionToken(client, content["t"], content["o"], content.get("r", ""))
     if not is_valid_session_token(session_token, now):

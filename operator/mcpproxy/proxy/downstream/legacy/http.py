@@ -14,14 +14,16 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mcpproxy.limits.instances import TICKETS
-from mcpproxy.proxy.core.exchange import PROGRESS, CallState
+from mcpproxy.proxy.core.errors import SessionEnded
+from mcpproxy.proxy.core.exchange import CallState
 from mcpproxy.proxy.core.tokens import session_token
 from mcpproxy.proxy.core.tokens.sealed_tokens import InvalidToken, Sealer
 from mcpproxy.proxy.core.tokens.session_token import SessionToken
 from mcpproxy.proxy.downstream.legacy import requests
 from mcpproxy.proxy.downstream.legacy.event_store import parse_event_id
 from mcpproxy.proxy.downstream.legacy.get_stream import pump, resume
-from mcpproxy.proxy.downstream.legacy.sessions import SessionRegistry, SessionState, progress_token
+from mcpproxy.proxy.downstream.legacy.handover import SessionHandover
+from mcpproxy.proxy.downstream.legacy.sessions import SessionRegistry, SessionState
 from mcpproxy.proxy.downstream.legacy.sse_response import SseResponse
 from mcpproxy.proxy.downstream.peers.forwarding import PeerForwarder, PeerUnavailable
 from mcpproxy.proxy.downstream.peers.session_sync import SessionSync
@@ -62,6 +64,7 @@ class LegacyEndpoint:
         """Decoded session ids; decoding one costs more than the rest of a request head."""
         self._relayed: set[asyncio.Task[Any]] = set()
         self._session_sync = SessionSync(live, peers)
+        self.handover = SessionHandover(gateway, live, peers)
 
     def serve(self, inbound: Request, reply: ResponseWriter) -> Coroutine[Any, Any, None]:
         """Answer one request. Raises HttpError."""
@@ -101,6 +104,9 @@ class LegacyEndpoint:
             )
         except InvalidToken:
             raise HttpError(404, "this session does not exist; initialize again") from None
+        if token.client.upstream and self._peers.is_local(token.owner):
+            # The owner has these sessions, or later ones.
+            token = replace(token, client=replace(token.client, upstream=()))
         if len(self._tokens) >= TICKETS.value:
             TICKETS.record()
             self._tokens.clear()
@@ -176,7 +182,7 @@ class LegacyEndpoint:
             await self._initialize(inbound, message, reply)
             return
         token = self.session_token(inbound)
-        if await self._handed_over(inbound, token, message, method, reply):
+        if await self.handover.serve_by_owner(inbound, token, message, method, reply):
             return
         session = token.client.session
         live = self.live.get_or_create(session, reply.loop.time())
@@ -222,6 +228,9 @@ class LegacyEndpoint:
             # Servers of this era stream their lists, and clients may rely on that. The SDK's
             # client fails if the response to a request that it cancelled is not a stream.
             response.finish(body, streamed=method in BY_METHOD or caller.cancelled)
+        except SessionEnded as error:
+            self.live.mark_terminated(token.client, reply.loop.time())
+            raise HttpError(404, str(error)) from None
         finally:
             response.close()
 
@@ -233,52 +242,17 @@ class LegacyEndpoint:
             client = requests.client_of_session(params, context.principal, session)
             client = replace(client, network=reply.network)
             client = self.gateway.routing.restrict(context.identified(client))
-            token = SessionToken(client, int(time.time()), self._peers.owner, client.rules)
-            session_id = session_token.encode_session_token(self._sealer, token)
             with self.gateway.metrics.operations.serve(message, client.revision):
                 result = await requests.initialize(self.gateway, client)
+                client = self.gateway.with_forwarded_headers(client, inbound.head.lines)
+                client = await self.handover.open_sessions(client)
+            token = SessionToken(client, int(time.time()), self._peers.owner, client.rules)
+            session_id = session_token.encode_session_token(self._sealer, token)
         except RpcError as error:
             await reply.finish(jsonrpc.error_response(message["id"], error))
             return
         reply.add_header(h.SESSION_ID, session_id.encode())
         await reply.finish(jsonrpc.response(message["id"], result))
-
-    # Owners of state
-
-    async def _handed_over(
-        self,
-        inbound: Request,
-        token: SessionToken,
-        message: Message,
-        method: str | None,
-        reply: ResponseWriter,
-    ) -> bool:
-        """Let another instance answer if it owns the state that the message concerns."""
-        if inbound.head.context.handed_over:
-            return False
-        owner = self._home(token, message, method)
-        if owner is None or self._peers.is_local(owner):
-            return False
-        try:
-            await self._peers.forward(owner, inbound, reply)
-        except PeerUnavailable as error:
-            if self.gateway.routing.is_session_bound(method, message, token.client):
-                self.live.mark_terminated(token.client, reply.loop.time())
-                raise error.session_lost() from None
-            return False
-        return True
-
-    def _home(self, token: SessionToken, message: Message, method: str | None) -> str | None:
-        """Return the owner of the state that a message concerns; None if there is none."""
-        if method is None:
-            return self.live.owner_of_request(message["id"])
-        if method == PROGRESS:
-            return self.live.owner_of_request(progress_token(message))
-        if "id" not in message or method in requests.OF_THE_SESSION:
-            return token.owner
-        if self.gateway.routing.is_session_bound(method, message, token.client):
-            return token.owner
-        return self.gateway.routing.owner_of_result(method, message)
 
     # GET
 
@@ -340,9 +314,13 @@ class LegacyEndpoint:
         )
         self.gateway.metrics.streams.inc()
         reply.on_disconnect(stream.end)
+        unfollow = None
         try:
+            unfollow = await self.handover.follow(client)
             await pump(stream, reply)
         finally:
+            if unfollow is not None:
+                unfollow()
             self.gateway.metrics.streams.dec()
             unsubscribe()
             self._streams.close(stream)
@@ -359,9 +337,13 @@ class LegacyEndpoint:
         await self.live.end(token.client, reply.loop.time())
         self.gateway.end_client(session)
         if not inbound.head.context.handed_over and not self._peers.is_local(token.owner):
-            # If the owner is unreachable, its state is gone with it.
-            with contextlib.suppress(PeerUnavailable, HttpError):
+            try:
                 await self._peers.send(token.owner, "DELETE", inbound, b"")
+            except PeerUnavailable:
+                # The state of the owner is gone with it, except for these.
+                self.handover.end_sessions(token.client)
+            except HttpError:
+                pass
         await reply.empty(204)
 
 

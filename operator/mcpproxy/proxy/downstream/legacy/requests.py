@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 from mcpproxy.limits.clients import SUBSCRIPTIONS
 from mcpproxy.proxy.core.access import InsufficientScope
+from mcpproxy.proxy.core.errors import SessionEnded
 from mcpproxy.proxy.core.exchange import (
     CANCELLED,
     INITIALIZED,
@@ -160,6 +161,9 @@ async def handle_request(
             answer = await _result(gateway, live, request, caller, call, sink)
             operation.end(answer)
         return answer if isinstance(answer, bytes) else jsonrpc.encode(answer)
+    except SessionEnded:
+        # Over HTTP, the response is 404.
+        raise
     except InsufficientScope as error:
         gateway.routing.record_refusal(error, request)
         # The front of the request has its own response: over HTTP, a challenge.

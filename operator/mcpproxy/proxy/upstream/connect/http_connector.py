@@ -1,15 +1,18 @@
 """Sessions with HTTP backends: probes for the era, and the choice of the transport."""
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.limits.sessions import INITIALIZED_TIME, PROBE_TIME
-from mcpproxy.proxy.core.errors import ProtocolError, TimedOut
+from mcpproxy.proxy.core.errors import ContinuationFailed, ProtocolError, TimedOut
 from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.core.session_records import SessionRecord, known_capabilities
 from mcpproxy.proxy.protocol import headers as h
+from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol import revisions as rev
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.time_limits import TimeLimit
@@ -59,6 +62,8 @@ class HttpConnector(NegotiatingConnector):
         self._for_callers = settings.for_callers
         if settings.transport == "sse":
             self._pinned_era = "legacy"
+        url = endpoint.client.url.encode()
+        self._target = hashlib.blake2b(url, digest_size=6).hexdigest()
         self._server: ServerDescription | None = None
         self._sse_only = settings.transport == "sse"
         deadline = self._deadline
@@ -138,7 +143,7 @@ class HttpConnector(NegotiatingConnector):
         endpoint = self._endpoint.of(client)
         response = await endpoint.post(outgoing.body(), (), again=True)
         status, session_id = response.status, session_id_of(response)
-        endpoint = endpoint.with_cookies(response)
+        cookies = endpoint.cookies_of(response)
         message = await first_response(self._endpoint, response, outgoing.id)
         if message is None:
             path = endpoint.client.origin.path
@@ -151,16 +156,60 @@ class HttpConnector(NegotiatingConnector):
             )
         server = parse_initialize_result(message, self._pinned)
         self.transport = "streamable-http"
-        link = HttpLegacySession(
-            endpoint,
+        names = known_capabilities(server.capabilities)
+        record = SessionRecord(self._target, session_id or b"", server.revision, cookies, names)
+        link = self._link(record, server, client)
+        await self._send_initialized(link)
+        return link
+
+    def _link(
+        self,
+        record: SessionRecord,
+        server: ServerDescription,
+        client: ClientIdentity,
+        *,
+        resumed: bool = False,
+    ) -> HttpLegacySession:
+        return HttpLegacySession(
+            self._endpoint.of(client).with_cookies(record.cookies),
             server,
-            session_id,
+            record.id or None,
             self._background,
             shared=self._sharing
             or (self._sharing_by_principal and client.modern and bool(client.principal)),
+            record=record,
+            resumed=resumed,
         )
-        await self._send_initialized(link)
+
+    def record_of(self, link: UpstreamSession) -> SessionRecord | None:
+        if not link.stateful:
+            return SessionRecord(self._target)
+        return link.record if isinstance(link, HttpLegacySession) else None
+
+    def can_resume(self, record: SessionRecord) -> bool:
+        return record.target == self._target
+
+    async def resume(self, record: SessionRecord, client: ClientIdentity) -> UpstreamSession:
+        if not self.can_resume(record):
+            return await super().resume(record, client)
+        if record.id:
+            return self._resumed(record, client)
+        link = await self.open(client)
+        if link.stateful:
+            await link.close()
+            raise ContinuationFailed("the backend has restarted, and keeps sessions now")
         return link
+
+    def _resumed(
+        self, record: SessionRecord, client: ClientIdentity, *, resumed: bool = True
+    ) -> HttpLegacySession:
+        capabilities = jsonrpc.encode_raw({name: {} for name in record.capabilities})
+        server = ServerDescription(record.revision, {"capabilities": capabilities})
+        return self._link(record, server, client, resumed=resumed)
+
+    async def end(self, record: SessionRecord, client: ClientIdentity) -> None:
+        if record.id and self.can_resume(record):
+            await self._resumed(record, client, resumed=False).close()
 
     async def _send_initialized(self, link: HttpLegacySession) -> None:
         """Send `notifications/initialized`.

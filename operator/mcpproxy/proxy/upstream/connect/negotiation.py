@@ -13,8 +13,9 @@ from typing import Final, Literal
 from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.backoff import Backoff
 from mcpproxy.limits.sessions import INITIALIZED_TIME
-from mcpproxy.proxy.core.errors import BackendError, ProtocolError, TimedOut
+from mcpproxy.proxy.core.errors import BackendError, ContinuationFailed, ProtocolError, TimedOut
 from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.core.session_records import SessionRecord
 from mcpproxy.proxy.protocol import revisions as rev
 from mcpproxy.proxy.protocol.jsonrpc import RpcError
 from mcpproxy.proxy.time_limits import TimeLimit
@@ -57,6 +58,22 @@ class Connector(ABC):
     def connecting(self) -> tuple[int, float]:
         """Number of connections that were opened or failed, and the seconds that it took."""
         return 0, 0.0
+
+    def record_of(self, link: UpstreamSession) -> SessionRecord | None:
+        """Return the record with which other instances continue a session; None if only this one
+        can use it."""
+        return None
+
+    def can_resume(self, record: SessionRecord) -> bool:
+        """True if this connector can continue the session in a record."""
+        return False
+
+    async def resume(self, record: SessionRecord, client: ClientIdentity) -> UpstreamSession:
+        """Continue a session that another instance opened. Raises BackendError."""
+        raise ContinuationFailed("the session ended with the instance that opened it")
+
+    async def end(self, record: SessionRecord, client: ClientIdentity) -> None:  # noqa: B027
+        """End a session that another instance opened. Never raises."""
 
     def forget(self) -> None:  # noqa: B027  most connectors know nothing that may become outdated
         """Discard what is known of the backend, because it may return with another era."""

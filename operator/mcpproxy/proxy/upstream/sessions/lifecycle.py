@@ -128,6 +128,12 @@ class SessionLifecycle:
         )
         return ready
 
+    def stop_listening(self, link: UpstreamSession) -> None:
+        """Receive no more messages that belong to no request of the session."""
+        listening = self._listening.pop(id(link), None)
+        if listening is not None:
+            listening.cancel()
+
     def has_listener(self, link: UpstreamSession) -> bool:
         """True if a listener runs for the session."""
         return id(link) in self._listening

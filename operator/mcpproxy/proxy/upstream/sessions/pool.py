@@ -200,12 +200,14 @@ class SessionPool:
 
     async def _open_shared(self, client: ClientIdentity) -> UpstreamSession:
         """Open a session for many requests, or take a warm one for a client's own session."""
-        per_client = self._mode == "PerClient"
+        # A client with records continues its own session.
+        per_client = self._mode == "PerClient" and not client.upstream
         warm_session = self._warm.take(self._pool_key(client))[1] if per_client else None
         return await self._listen(client, warm_session or await self._open_session(client))
 
     async def _listen(self, client: ClientIdentity, link: UpstreamSession) -> UpstreamSession:
-        if link.stateful:
+        # The instance with the stream of the client listens to a session that it continues.
+        if link.stateful and not (self._mode == "PerClient" and client.upstream):
             per_client = self._mode == "PerClient" and not client.modern
             context = self._context_of(client) if per_client else NullContext(client)
             await self.upstream.open_standalone_stream(link, context)
@@ -372,13 +374,13 @@ class SessionPool:
         self._modern = False
         self._warm.clear()
 
-    async def close(self) -> None:
-        """Close every session."""
+    async def close(self, outlives: Callable[[UpstreamSession], bool] = lambda link: False) -> None:
+        """Close every session, except those of clients that `outlives` names."""
         links = self._warm.close()
         for lease in (*self._held.values(), *self._retired):
             if not lease.opening.done():
                 lease.opening.cancel()
-            elif not is_failed(lease):
+            elif not (is_failed(lease) or outlives(lease.opening.result())):
                 links.append(lease.opening.result())
         self._held.clear()
         self._retired.clear()

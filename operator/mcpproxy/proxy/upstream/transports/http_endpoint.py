@@ -116,18 +116,17 @@ class McpHttpClient:
             # Again for each request, because the credentials of callers are discarded in time.
             self._credentials = self._every.of(client)
 
-    def with_cookies(self, response: ClientResponse) -> "McpHttpClient":
-        """Return the endpoint for a session that began with this response.
+    def cookies_of(self, response: ClientResponse) -> bytes:
+        """Return the cookies for the session that began with this response."""
+        set_cookie, origin = response.headers.get(b"set-cookie"), self.client.origin
+        return cookies_of(set_cookie, origin.path, secure=origin.secure) if set_cookie else b""
 
-        Its requests carry the cookies of the response, by which load balancers keep a session at
-        one server.
-        """
-        set_cookie = response.headers.get(b"set-cookie")
-        origin, configured = self.client.origin, self._configured
-        cookies = set_cookie and cookies_of(set_cookie, origin.path, secure=origin.secure)
+    def with_cookies(self, cookies: bytes) -> "McpHttpClient":
+        """Return the endpoint for a session whose requests carry these cookies, by which load
+        balancers keep it at one server."""
         if not cookies:
             return self
-        line = (b"cookie", cookies)
+        configured, line = self._configured, (b"cookie", cookies)
         endpoint = copy.copy(self)
         endpoint._configured = lambda: (*configured(), line)
         return endpoint

@@ -26,6 +26,7 @@ from mcpproxy.proxy.core.exchange import (
     cancel_notification_of,
     cancelled_notification,
 )
+from mcpproxy.proxy.core.session_records import SessionRecord
 from mcpproxy.proxy.http1.client.connection import ClientResponse
 from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol import jsonrpc
@@ -76,9 +77,16 @@ class HttpLegacySession:
         background: TaskSet,
         *,
         shared: bool = False,
+        record: SessionRecord | None = None,
+        resumed: bool = False,
     ) -> None:
         """If the session is `shared` by several clients, the proxy assigns ids and progress
-        tokens. Without a session every POST stands alone, so its id need not be unique."""
+        tokens. Without a session every POST stands alone, so its id need not be unique.
+
+        Other instances that have the `record` may use the session as well; a `resumed` one is
+        theirs, so its end here is not the end at the backend.
+        """
+        self.record, self._resumed = record, resumed
         self.server = server
         self.stateful = session_id is not None
         self._endpoint = endpoint
@@ -387,6 +395,6 @@ class HttpLegacySession:
         await (self._incoming.forward(message, caller) if asks else caller.notify(message))
 
     async def close(self) -> None:
-        if self.stateful:
+        if self.stateful and not self._resumed:
             with contextlib.suppress(BackendError):
                 await self._endpoint.delete(self._headers)

@@ -75,7 +75,7 @@ async def connect(endpoint: McpHttpClient, timeout: float) -> SseChannel:
         raise ProtocolError(
             f"the backend responded with HTTP {stream.status} instead of an event stream"
         )
-    channel = SseChannel(endpoint.with_cookies(stream), stream)
+    channel = SseChannel(endpoint.with_cookies(endpoint.cookies_of(stream)), stream)
     try:
         async with asyncio.timeout(timeout):
             await channel.start()
