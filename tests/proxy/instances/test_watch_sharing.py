@@ -72,10 +72,11 @@ async def test_a_silent_watcher_is_relied_on_for_a_bounded_time(crowd: Crowd) ->
     for address in (second, *others):
         crowd.sharings[address].divide()
     assert crowd.watchers == [first]
-    crowd.clock.now += 1.0
-    for address in (second, *others):
-        crowd.sharings[address].divide()
-    await crowd.round(1, SUCCESSION)
+    # No instance has found out yet that it cannot be reached.
+    for seconds in (1.0, SUCCESSION):
+        crowd.clock.now += seconds
+        for address in (second, *others):
+            crowd.sharings[address].divide()
     assert set(crowd.watchers) == {first, second}
 
 
@@ -194,6 +195,15 @@ async def test_an_instance_without_lists_does_not_compare_them(crowd: Crowd) -> 
     crowd.watches[other].is_current = True
     await crowd.round()
     assert crowd.watches[other].lists.kinds == [TOOLS]
+
+
+async def test_a_message_of_another_configuration_changes_nothing(crowd: Crowd) -> None:
+    first, other = crowd.ranked()[:2]
+    watched = {BACKEND: states(*["x"] * len(KINDS))}
+    crowd.sharings[other].answer(_message(first, watched=watched, group="another"))
+    assert not crowd.watches[other].lists.kinds
+    crowd.sharings[other].answer(_message(first, watched=watched))
+    assert len(crowd.watches[other].lists.kinds) == len(KINDS)
 
 
 async def test_a_claim_of_a_lower_rank_changes_nothing(crowd: Crowd) -> None:

@@ -113,6 +113,10 @@ async def test_an_instance_with_subscriptions_keeps_its_own_stream() -> None:
         await soon(lambda: crowd.backend.streams == 2, "a stream for the subscription")
         await crowd.backend.peer.bus.publish(ResourceUpdated(uri=URI))
         await soon(lambda: updated, "the update")
+        gate = crowd.backend.peer.gate
+        checks = gate.count("server/discover") + 20
+        await soon(lambda: gate.count("server/discover") >= checks, "some checks")
+        assert crowd.backend.streams == 2
         await unsubscribe()
         await soon(lambda: crowd.backend.streams == 1, "the stream to end")
 
