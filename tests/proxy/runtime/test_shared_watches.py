@@ -145,7 +145,7 @@ async def test_a_malformed_message_about_watches_is_refused(
     fields: dict[str, Any], why: str
 ) -> None:
     async with instances(2) as crowd:
-        sender, other = crowd.proxies
+        other, sender = crowd.proxies
         body = _message(crowd, sender, **fields)
         with pytest.raises(ValueError, match=why):
             crowd.sharing(other).answer(body)
@@ -156,7 +156,7 @@ async def test_a_malformed_message_about_watches_is_refused(
 
 async def test_a_message_about_watches_that_is_too_large_is_refused() -> None:
     async with instances(2) as crowd:
-        sender, other = crowd.proxies
+        other, sender = crowd.proxies
         before = WATCH_MESSAGE.reached
         body = _message(crowd, sender).ljust(WATCH_MESSAGE.value + 1)
         with pytest.raises(ConnectionError, match="HTTP status 400"):
@@ -166,7 +166,7 @@ async def test_a_message_about_watches_that_is_too_large_is_refused() -> None:
 
 async def test_the_endpoint_for_clients_takes_no_messages_about_watches(http: Any) -> None:
     async with instances(2) as crowd:
-        sender, other = crowd.proxies
+        other, sender = crowd.proxies
         body = _message(crowd, sender, watched={"p": _lists("")})
         base = crowd.proxies[other].base
         answer = await http.post(f"{base}{WATCHES_PATH}", content=body)
