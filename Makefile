@@ -30,7 +30,7 @@ SLOW := $(ANYWHERE) and (slow or apiserver or hypothesis)
 .DEFAULT_GOAL := help
 PART ?= 1
 STORIES ?= e2e
-.PHONY: help install demo demo-clean test test-slow test-all stress acto fields e2e e2e-long conformance peers keycloak browser screenshots netns e2e-keycloak bench bench-quick bench-compare bench-operator soak hostile check format crds manifests golden images lock charts-test release gateway reference docs
+.PHONY: help install demo demo-clean test test-slow test-all stress acto fields e2e e2e-long conformance peers keycloak browser screenshots netns e2e-keycloak bench bench-quick bench-compare bench-operator soak loss hostile check format crds manifests golden images lock charts-test release gateway reference docs
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -121,6 +121,9 @@ bench-operator: install ## The operator with SIZES MCPProxies (100,1000) next to
 
 soak: install ## Clients that come and go for DURATION seconds (600) while backends fail at random: memory is flat, no wrong reply
 	@$(BIN)/python -m bench.soak --seconds $(or $(DURATION),600) $(ARGS)
+
+loss: install ## Three instances under calls of 128 clients for 10 minutes: undisturbed, then one killed with SIGKILL every 20 s
+	@STRESS=1 $(BIN)/pytest -s tests/stress/test_loss.py $(ARGS)
 
 hostile: install ## A proxy among hostile clients and backends for DURATION seconds (300), beside well-behaved ones
 	@$(BIN)/python -m bench.hostile.soak --seconds $(or $(DURATION),300) $(ARGS)

@@ -104,7 +104,7 @@ class ServerConnection(RequestParser, asyncio.Protocol):
         self.address = peer[0] if peer else ""
         if not self._server.admits(self):
             self.abort()
-        elif self._server.draining:
+        elif self._server.draining and not self._server.lingers:
             self._shut()
 
     def connection_lost(self, exc: Exception | None) -> None:
