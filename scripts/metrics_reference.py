@@ -24,6 +24,7 @@ _NAME: Final = re.compile(
 _KINDS: Final = {
     "Gauge": "gauge",
     "_gauge": "gauge",
+    "gauge": "gauge",
     "Counter": "counter",
     "_counter": "counter",
     "count": "counter",

@@ -93,7 +93,8 @@ def _add_instances(add: Callable[..., object]) -> None:
         type=_instance,
         metavar="HOST:PORT",
         help="other instances of this proxy, with the same sealing keys, that count calls for"
-        " spec.limits together with this one; HOST may have the addresses of several",
+        " spec.limits together with this one, and share watches of backends; HOST may have the"
+        " addresses of several",
     )
 
 

@@ -79,3 +79,10 @@ def test_a_profile_ends_when_it_is_stopped() -> None:
     sampler.stop()
     sampler.run(10.0)
     assert sampler.stacks.total() == 1
+
+
+def test_a_profile_ends_in_time_although_samples_are_slow() -> None:
+    times = iter([0.0, 0.4, 0.9, 1.3, 1.8])
+    sampler = StackSampler(threading.get_ident(), lambda: next(times))
+    sampler.run(1.0)
+    assert sampler.stacks.total() == 3

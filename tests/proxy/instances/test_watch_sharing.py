@@ -1,15 +1,23 @@
 """Instances agree which of them watches a backend, also while messages or instances are lost."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mcpproxy.api import manifest
 from mcpproxy.limits.instances import WATCH_TASKS
+from mcpproxy.proxy.bootstrap import instance_names
+from mcpproxy.proxy.config.options import RuntimeOptions
+from mcpproxy.proxy.config.proxy_config import ProxyConfig
+from mcpproxy.proxy.instances.members import ROUND, Members
 from mcpproxy.proxy.instances.watch_sharing import CLAIM_TIME, SUCCESSION
 from mcpproxy.proxy.protocol.kinds import KINDS, TOOLS
 from tests.proxy.instances.watch_crowd import BACKEND, GROUP, Crowd, states
+from tests.support.builders import a_manifest
 
 
 @pytest.fixture
@@ -64,10 +72,11 @@ async def test_a_silent_watcher_is_relied_on_for_a_bounded_time(crowd: Crowd) ->
     for address in (second, *others):
         crowd.sharings[address].divide()
     assert crowd.watchers == [first]
-    crowd.clock.now += 1.0
-    for address in (second, *others):
-        crowd.sharings[address].divide()
-    await crowd.round(1, SUCCESSION)
+    # No instance has found out yet that it cannot be reached.
+    for seconds in (1.0, SUCCESSION):
+        crowd.clock.now += seconds
+        for address in (second, *others):
+            crowd.sharings[address].divide()
     assert set(crowd.watchers) == {first, second}
 
 
@@ -188,6 +197,15 @@ async def test_an_instance_without_lists_does_not_compare_them(crowd: Crowd) -> 
     assert crowd.watches[other].lists.kinds == [TOOLS]
 
 
+async def test_a_message_of_another_configuration_changes_nothing(crowd: Crowd) -> None:
+    first, other = crowd.ranked()[:2]
+    watched = {BACKEND: states(*["x"] * len(KINDS))}
+    crowd.sharings[other].answer(_message(first, watched=watched, group="another"))
+    assert not crowd.watches[other].lists.kinds
+    crowd.sharings[other].answer(_message(first, watched=watched))
+    assert len(crowd.watches[other].lists.kinds) == len(KINDS)
+
+
 async def test_a_claim_of_a_lower_rank_changes_nothing(crowd: Crowd) -> None:
     first, *_, last = crowd.ranked()
     message = _message(last, watched={BACKEND: states(*["x"] * len(KINDS))})
@@ -213,3 +231,50 @@ async def test_senders_that_do_not_prove_their_address_are_met_in_a_bounded_numb
     assert not sharing._meeting
     assert crowd.watchers == [first]
     assert not crowd.watches[other].lists.kinds
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"reachable": "10.0.0.1"}, (("tools-instances.team.svc", 8080),)),
+        ({"reachable": "10.0.0.1", "instances": (("a", 1),)}, (("a", 1),)),
+        # The Service has no ports of single workers, and other machines may not be pods.
+        ({"reachable": "10.0.0.1", "own_port": 9000}, ()),
+        ({}, ()),
+    ],
+)
+def test_pods_look_for_others_at_their_service(
+    options: dict[str, Any], names: tuple[tuple[str, int], ...]
+) -> None:
+    configuration = ProxyConfig(manifest.parse(a_manifest("tools")), "0" * 64, Path.cwd())
+    assert instance_names(configuration, RuntimeOptions(**options)) == names
+
+
+async def test_a_name_without_addresses_is_looked_up_less_and_less_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 6:
+            raise asyncio.CancelledError
+
+    async def look(host: str, port: int) -> list[str]:
+        raise OSError("no such name")
+
+    async def greet(address: str) -> list[str]:
+        return []
+
+    monkeypatch.setattr(asyncio, "sleep", pause)
+    members = Members("a:1", [("tools-instances", 8080)], greet, lambda: 0.0, look=look)
+    with pytest.raises(asyncio.CancelledError):
+        await members.run()
+    assert set(pauses) == {ROUND}
+    pauses.clear()
+    members = Members(
+        "a:1", [("tools-instances", 8080)], greet, lambda: 0.0, look=look, longest_round=60.0
+    )
+    with pytest.raises(asyncio.CancelledError):
+        await members.run()
+    assert pauses == [10.0, 20.0, 40.0, 60.0, 60.0, 60.0]

@@ -8,7 +8,9 @@ files and functions, and no values.
 import asyncio
 import sys
 import threading
+import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import PurePath
 from types import CodeType
 from typing import Final
@@ -32,8 +34,9 @@ _BUSY: Final = "a profile is being taken; try again later"
 class StackSampler:
     """Samples the stack of one thread."""
 
-    def __init__(self, thread: int) -> None:
+    def __init__(self, thread: int, clock: Callable[[], float] = time.monotonic) -> None:
         """`thread` is the identifier of the thread."""
+        self._clock = clock
         self.stacks: Counter[str] = Counter()
         """Number of samples by stack."""
         self._thread = thread
@@ -46,9 +49,11 @@ class StackSampler:
 
     def run(self, seconds: float) -> None:
         """Sample for this time, or until `stop`."""
-        for _ in range(max(int(seconds / INTERVAL), 1)):
+        # In a busy process, a sample takes longer than the interval.
+        end = self._clock() + seconds
+        while True:
             self.sample()
-            if self._stop.wait(INTERVAL):
+            if self._stop.wait(INTERVAL) or self._clock() >= end:
                 return
 
     def sample(self) -> None:

@@ -46,8 +46,7 @@ class RuntimeOptions:
     reachable: str | None = None
     """Address at which other machines reach this one; None if it is `host`."""
     instances: tuple[tuple[str, int], ...] = ()
-    """Hosts and ports of all instances, which count calls together; a host may have several
-    addresses."""
+    """Hosts and ports of all instances, which work together; a host may have several addresses."""
     own_port: int | None = None
     """Port of this process alone, if worker processes share `port`."""
     keys: tuple[bytes, ...] = ()

@@ -18,6 +18,7 @@ from mcpproxy.proxy.gateway.routing.route_finder import Route, Visibility
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.kinds import TOOLS, ComponentKind
 from mcpproxy.proxy.telemetry.gauges import register_gauges
+from mcpproxy.proxy.telemetry.loop_delay import LoopDelay
 from mcpproxy.proxy.telemetry.metrics import RuntimeMetrics
 from mcpproxy.proxy.upstream.backend import Backend
 from mcpproxy.proxy.upstream.context import BackendContext, ContextFactory
@@ -99,7 +100,8 @@ class Gateway:
             self._token_requests.items,
         )
         lists = self.aggregate.list_requests
-        register_gauges(self.metrics, self.backends, lists, lambda: len(self.running))
+        self._delay = delay = LoopDelay()
+        register_gauges(self.metrics, self.backends, lists, lambda: len(self.running), delay)
         if self.limits is not None:
             self.limits.register_metrics(self.metrics.count)
         if audit is not None:
@@ -115,6 +117,7 @@ class Gateway:
 
     def start(self) -> None:
         """Start to monitor the backends."""
+        self._delay.start()
         for backend in self.backends.values():
             backend.start()
         if self.limits is not None:
@@ -137,6 +140,7 @@ class Gateway:
 
     async def close(self) -> None:
         """Close every session with every backend."""
+        self._delay.stop()
         self.aggregate.end_round()
         if self.watches is not None:
             await self.watches.close()

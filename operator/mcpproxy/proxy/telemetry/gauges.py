@@ -4,6 +4,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
 
+from mcpproxy.proxy.telemetry.loop_delay import LoopDelay
 from mcpproxy.proxy.telemetry.metrics import RuntimeMetrics
 from mcpproxy.proxy.upstream.attribution import unattributed
 from mcpproxy.proxy.upstream.backend import Backend
@@ -14,6 +15,7 @@ def register_gauges(
     backends: Mapping[str, Backend],
     list_requests: Mapping[tuple[str, str], int],
     in_flight: Callable[[], int],
+    delay: LoopDelay,
 ) -> None:
     """Register the metrics of one gateway.
 
@@ -33,7 +35,7 @@ def register_gauges(
         ("backend", "session"),
         functools.partial(_isolated_requests, backends),
     )
-    _register_times(metrics, backends)
+    _register_times(metrics, backends, delay)
     metrics.count(
         "mcpproxy_unattributed_messages",
         "Messages of backends that the proxy dropped because they named no request and the"
@@ -52,7 +54,22 @@ def register_gauges(
         watches.labels(backend.name).set_function(functools.partial(_watches, backend))
 
 
-def _register_times(metrics: RuntimeMetrics, backends: Mapping[str, Backend]) -> None:
+def _register_times(
+    metrics: RuntimeMetrics, backends: Mapping[str, Backend], delay: LoopDelay
+) -> None:
+    metrics.count(
+        "mcpproxy_event_loop_delays",
+        "Measurements of the delay of the event loop, once a second",
+        (),
+        lambda: [((), delay.measurements)],
+    )
+    metrics.count(
+        "mcpproxy_event_loop_delay_seconds",
+        "Measured delays of the event loop: the time for which requests and responses wait in the"
+        " process",
+        (),
+        lambda: [((), delay.seconds)],
+    )
     metrics.count(
         "mcpproxy_backend_steps",
         "Connections (connect) and sessions (open_session) that were opened or failed",
