@@ -23,8 +23,9 @@ from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol import revisions as rev
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.upstream.http_errors import BACKEND_ERRORS
+from mcpproxy.proxy.upstream.json_responses import read_json
 from mcpproxy.proxy.upstream.transports.event_stream import MAX_MESSAGE
-from mcpproxy.proxy.upstream.transports.http_endpoint import McpHttpClient, read_json
+from mcpproxy.proxy.upstream.transports.http_endpoint import McpHttpClient
 from mcpproxy.proxy.upstream.transports.session import (
     ServerDescription,
     UpstreamRequest,

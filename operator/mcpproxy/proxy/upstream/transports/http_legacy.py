@@ -39,19 +39,14 @@ from mcpproxy.proxy.upstream.attribution import (
     progress_token,
     replace_progress_token,
 )
+from mcpproxy.proxy.upstream.json_responses import OTHER_ID, check_answer, failed, read_json
 from mcpproxy.proxy.upstream.large_results import ResultRelay
 from mcpproxy.proxy.upstream.transports.event_stream import (
     delay_unrelated,
     read_response,
     resume_stream,
 )
-from mcpproxy.proxy.upstream.transports.http_endpoint import (
-    OTHER_ID,
-    McpHttpClient,
-    check_answer,
-    failed,
-    read_json,
-)
+from mcpproxy.proxy.upstream.transports.http_endpoint import McpHttpClient
 from mcpproxy.proxy.upstream.transports.lost_sessions import (
     SessionRefusal,
     parse_refusal,

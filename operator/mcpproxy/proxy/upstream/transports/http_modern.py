@@ -10,16 +10,10 @@ from mcpproxy.proxy.http1.client.connection import ClientResponse
 from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
+from mcpproxy.proxy.upstream.json_responses import OTHER_ID, check_answer, failed, read_json
 from mcpproxy.proxy.upstream.large_results import ResultRelay
 from mcpproxy.proxy.upstream.transports.event_stream import delay_unrelated, read_response
-from mcpproxy.proxy.upstream.transports.http_endpoint import (
-    OTHER_ID,
-    Lines,
-    McpHttpClient,
-    check_answer,
-    failed,
-    read_json,
-)
+from mcpproxy.proxy.upstream.transports.http_endpoint import Lines, McpHttpClient
 from mcpproxy.proxy.upstream.transports.http_legacy import HttpLegacySession
 from mcpproxy.proxy.upstream.transports.session import (
     ACKNOWLEDGED,
