@@ -27,10 +27,10 @@ from typing import Any, Final
 import httpx2
 
 from mcpproxy.api.v1alpha1 import LimitRule
-from mcpproxy.proxy.instances.members import InstanceUnreachable, Members
 from mcpproxy.proxy.call_limits.rules import CompiledRule
 from mcpproxy.proxy.call_limits.store import SubjectKey
 from mcpproxy.proxy.call_limits.window import Rate, lease_size
+from mcpproxy.proxy.instances.members import InstanceUnreachable, Members
 from scripts.ports import ports_in_a_row
 
 INSTANCES: Final = 3

@@ -54,12 +54,17 @@ class Operators:
 
     def killing(self, pod: str) -> list[str]:
         """The command that ends the process of a pod with SIGKILL, from its node."""
-        node = ["docker", "exec", f"{self.cluster.name}-control-plane"]
-        status = self.world.get("pod", pod)["status"]["containerStatuses"][0]
-        container = status["containerID"].rpartition("/")[2]
-        tasks = machine.run([*node, "ctr", "--namespace=k8s.io", "tasks", "ls"], self.cluster.env)
-        pid = next(line.split()[1] for line in tasks.splitlines() if line.startswith(container))
-        return [*node, "kill", "-9", pid]
+        return killing(self.world, pod)
+
+
+def killing(world: World, pod: str) -> list[str]:
+    """The command that ends the first container of a pod with SIGKILL, from its node."""
+    manifest = world.get("pod", pod)
+    node = ["docker", "exec", manifest["spec"]["nodeName"]]
+    container = manifest["status"]["containerStatuses"][0]["containerID"].rpartition("/")[2]
+    tasks = machine.run([*node, "ctr", "--namespace=k8s.io", "tasks", "ls"], world.cluster.env)
+    pid = next(line.split()[1] for line in tasks.splitlines() if line.startswith(container))
+    return [*node, "kill", "-9", pid]
 
 
 @dataclass

@@ -57,7 +57,8 @@ class Clients:
     def check(self) -> str:
         """Return a summary; fails the test if a call failed or a session was lost.
 
-        A counting session ends with the pod that holds it, and its client begins anew.
+        A counting session ends with a pod of a version that records no sessions of backends, and
+        its client begins anew.
         """
         calls = [item.check() for item in (self.modern, self.legacy, self.counting)]
         legacy, counting = self.legacy.tally(), self.counting.tally()
@@ -90,6 +91,16 @@ def counting(
     arguments = (pods.url_of(world, name), f"{COUNTER}_increment", str(COUNTING_CLIENTS))
     with pods.running(
         world, "sessions", f"counting-of-{name}", *arguments, str(pause), "counting", **labels or {}
+    ) as caller:
+        yield caller
+
+
+@contextmanager
+def surviving(world: World, name: str) -> Iterator[Caller]:
+    """Clients whose sessions the counter keeps, and that go on when a pod is killed, within."""
+    arguments = (pods.url_of(world, name), f"{COUNTER}_increment", str(COUNTING_CLIENTS))
+    with pods.running(
+        world, "sessions", f"survivors-of-{name}", *arguments, "0.02", "surviving"
     ) as caller:
         yield caller
 

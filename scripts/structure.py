@@ -45,7 +45,7 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
             "library/serving.py",
             "proxy/admin/readiness.py",
             "proxy/upstream/processes/guardian.py",
-            "standard_descriptors.py",
+            "descriptors.py",
         }
     ),
     "leaves that many packages import, and that must import nothing": frozenset(

@@ -1,13 +1,14 @@
 """Calls a tool in sessions of the revision 2025-11-25, for at most 10 minutes. Runs in a pod.
 
-    python sessions.py URL TOOL CLIENTS PAUSE [counting]
+    python sessions.py URL TOOL CLIENTS PAUSE [counting | surviving]
 
 So many clients at a time, each with one session, its open GET stream, and that many seconds
 between two calls. With `counting` the tool answers with a `count` that the session keeps: it has
 to be one more with each call, and a session may end with the protocol's 404, after which the
-client begins anew. Prints a line of JSON every second: `calls`, `failed`, the last `error`, how
-often each answer was `seen`, how many sessions have `begun` and `ended`, and how many `streams`
-were opened.
+client begins anew. With `surviving` it counts as well, while pods are killed: a session goes on
+after a connection that was `refused`, and after a call that was `broken` off and may have run.
+Prints a line of JSON every second: `calls`, `failed`, the last `error`, how often each answer was
+`seen`, how many sessions have `begun` and `ended`, and how many `streams` were opened.
 """
 
 import asyncio
@@ -38,11 +39,17 @@ tally: dict[str, Any] = {
     "begun": 0,
     "ended": 0,
     "streams": 0,
+    "refused": 0,
+    "broken": 0,
 }
 
 
 class Ended(Exception):
     """The session was answered with 404."""
+
+
+class Broken(Exception):
+    """A call was broken off, and may have run."""
 
 
 def failed(error: object) -> None:
@@ -78,13 +85,15 @@ class Session:
             raise Ended
         if response.status_code != 200:
             raise RuntimeError(f"{method}: {response.status_code} {response.text}")
+        answered = message(response, self.number)
+        if ((answered.get("error") or {}).get("data") or {}).get("mayHaveRun"):
+            raise Broken(f"{method}: {answered}")
         if method == "initialize":
             session = response.headers["mcp-session-id"]
             self.headers |= {"Mcp-Session-Id": session, "Mcp-Protocol-Version": REVISION}
-        answer = message(response, self.number)
-        if "result" not in answer or answer["result"].get("isError"):
-            raise RuntimeError(f"{method}: {answer}")
-        return answer["result"]
+        if "result" not in answered or answered["result"].get("isError"):
+            raise RuntimeError(f"{method}: {answered}")
+        return answered["result"]
 
     async def begin(self) -> None:
         """Initialize."""
@@ -95,7 +104,7 @@ class Session:
             raise RuntimeError(f"initialized: {told.status_code} {told.text}")
         tally["begun"] += 1
 
-    async def listen(self, may_end: bool) -> None:
+    async def listen(self, may_end: bool, survives: bool) -> None:
         """Keep the GET stream open: one that ends is opened again."""
         while True:
             try:
@@ -107,6 +116,9 @@ class Session:
                     tally["streams"] += 1
                     async for _ in stream.aiter_raw():
                         pass
+            except httpx2.TransportError as error:
+                if not survives:
+                    failed(error)
             except Exception as error:
                 failed(error)
             await asyncio.sleep(AGAIN_SECONDS)
@@ -126,29 +138,54 @@ async def call(session: Session, tool: str, counting: bool, before: int) -> int:
     return count
 
 
-async def in_session(url: str, tool: str, pause: float, counting: bool) -> None:
+async def call_among_kills(session: Session, tool: str, before: int) -> int:
+    """Call the tool until it answers; the count it tells, with those that may have run."""
+    doubtful = 0
+    while True:
+        tally["calls"] += 1
+        asked = session.ask("tools/call", {"name": tool, "arguments": {}})
+        try:
+            result = await asyncio.wait_for(asked, CALL_SECONDS)
+        except httpx2.ConnectError:
+            tally["refused"] += 1
+        except (httpx2.TransportError, Broken):
+            tally["broken"] += 1
+            doubtful += 1
+        else:
+            count = int(result["structuredContent"]["count"])
+            if not before < count <= before + 1 + doubtful:
+                raise RuntimeError(f"{count} follows on {before}, with {doubtful} in doubt")
+            return count
+        await asyncio.sleep(AGAIN_SECONDS)
+
+
+async def in_session(url: str, tool: str, pause: float, keeps: str) -> None:
     """Begin a session and call until it ends. Raises Ended."""
+    counting, survives = keeps == "counting", keeps == "surviving"
     timeout = httpx2.Timeout(CALL_SECONDS, read=None)
     async with httpx2.AsyncClient(timeout=timeout) as http:
         session, count = Session(http, url), 0
         await asyncio.wait_for(session.begin(), CALL_SECONDS)
-        listening = asyncio.create_task(session.listen(may_end=counting))
+        listening = asyncio.create_task(session.listen(counting, survives))
         try:
             while True:
-                count = await call(session, tool, counting, count)
+                if survives:
+                    count = await call_among_kills(session, tool, count)
+                else:
+                    count = await call(session, tool, counting, count)
                 await asyncio.sleep(pause)
         finally:
             listening.cancel()
             await asyncio.wait({listening})
 
 
-async def client(url: str, tool: str, pause: float, counting: bool) -> None:
+async def client(url: str, tool: str, pause: float, keeps: str) -> None:
     while True:
         try:
-            await in_session(url, tool, pause, counting)
+            await in_session(url, tool, pause, keeps)
         except Ended:
             tally["ended"] += 1
-            if not counting:
+            if keeps != "counting":
                 failed("a session that no pod holds has ended")
         except Exception as error:
             failed(error)
@@ -157,11 +194,9 @@ async def client(url: str, tool: str, pause: float, counting: bool) -> None:
 
 async def main(url: str, tool: str, clients: str, pause: str, keeps: str = "") -> None:
     started = time.monotonic()
-    counting = keeps == "counting"
     async with asyncio.TaskGroup() as group:
         tasks = [
-            group.create_task(client(url, tool, float(pause), counting))
-            for _ in range(int(clients))
+            group.create_task(client(url, tool, float(pause), keeps)) for _ in range(int(clients))
         ]
         while time.monotonic() - started < LIMIT_SECONDS:
             await asyncio.sleep(1)

@@ -58,9 +58,9 @@ def _run(parse: Callable[[], tuple[Namespace, Callable[..., int]]]) -> int:
     if on_interrupt is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _interrupt)
     try:
-        from mcpproxy import standard_descriptors
+        from mcpproxy import descriptors
 
-        standard_descriptors.reserve()
+        descriptors.reserve()
         args, command = parse()
         signal.signal(signal.SIGINT, on_interrupt)
         code = command(args)

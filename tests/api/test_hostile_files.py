@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mcpproxy.api import manifest
+from mcpproxy.api import manifest, yaml_documents
 from mcpproxy.api.field_messages import describe_pattern
 from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.api.yaml_documents import MAX_CHARACTERS, read_documents
@@ -21,7 +21,6 @@ MERGES = "a: &a {k: v}\n" + "".join(
 HOSTILE = {
     "merge keys that double": (MERGES, "aliases make more than"),
     "a list in itself": ("a: &a [*a]", "aliases make more than"),
-    "many values": ("[" + "a, " * 100_001 + "]", "more than 100000 values"),
     "many keys": ("? a\n" * 100_001, "more than 100000 values"),
     "deep lists": ("[" * 20_000, "nested too deeply"),
     "deep mappings": ("{a: " * 20_000, "nested too deeply"),
@@ -40,6 +39,17 @@ def test_hostile_yaml_is_refused_in_one_line(name: str) -> None:
         manifest.load(text)
     assert time.process_time() - begun < 10
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" + "a, " * 1_001 + "]", "- a\n" * 1_001, "? a\n" * 1_001, "a: {b: c}\n" * 334],
+    ids=["items", "lines", "keys", "mappings"],
+)
+def test_values_of_any_form_are_counted(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(yaml_documents, "MAX_WRITTEN", 1_000)
+    with pytest.raises(ManifestError, match=r"^more than 1000 values; split the file$"):
+        manifest.load(text)
 
 
 @pytest.mark.parametrize("text", ['["' * 5, "[" * 100_000, '{"a":' * 100_000])

@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from pathlib import Path
+from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 
 import pytest
 from aiohttp import web
@@ -14,6 +15,7 @@ from mcpproxy.controller import command
 from mcpproxy.controller.health_port.application import application
 from mcpproxy.controller.metrics import OperatorMetrics
 from mcpproxy.json_logs import JsonLogFormatter
+from mcpproxy.limits.http import DESCRIPTORS
 from tests.apiserver.operator_process import starting
 
 
@@ -50,6 +52,20 @@ def test_without_a_cluster_the_operator_fails_with_one_line(
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     assert cli.main(["operator", "--image", "x:1", "--kubeconfig", "/nowhere"]) == 1
     assert "cannot connect to the API server" in capsys.readouterr().err
+
+
+def test_the_operator_may_have_more_connections_than_it_was_started_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    soft, hard = getrlimit(RLIMIT_NOFILE)
+    setrlimit(RLIMIT_NOFILE, (min(soft, 1024), hard))
+    try:
+        assert cli.main(["operator", "--image", "x:1", "--kubeconfig", "/nowhere"]) == 1
+        raised, _ = getrlimit(RLIMIT_NOFILE)
+    finally:
+        setrlimit(RLIMIT_NOFILE, (soft, hard))
+    assert raised == (hard if 0 <= hard < DESCRIPTORS.value else DESCRIPTORS.value)
 
 
 def test_an_unexpected_error_is_one_log_line(

@@ -204,3 +204,31 @@ async def test_a_kind_that_is_installed_or_removed_is_announced_once(watches: Wa
     await asyncio.wait_for(over.wait(), 5)
     running.cancel()
     assert changes == [True, False]
+
+
+async def waits(
+    clock: FakeClock, quiet: float, longest: float
+) -> tuple[Resync, asyncio.Task[None]]:
+    """Begin to wait for the initial lists, of which the newest event came `quiet` seconds ago."""
+    watches = {kind: WatchCache(clock.time) for kind in (MCP_PROXY, SERVICE)}
+    clock.advance(quiet)
+    resync = Resync(FakeCluster(), (), SELECTORS, watches, lambda key: None)
+    task = asyncio.create_task(resync.wait_until_settled(60.0, longest))
+    await asyncio.sleep(0)
+    return resync, task
+
+
+async def test_passes_wait_for_the_initial_lists_while_events_arrive() -> None:
+    resync, waiting = await waits(FakeClock(), 59.0, 300.0)
+    assert not waiting.done()
+    resync.settled.set()
+    await asyncio.wait_for(waiting, 5)
+
+
+@pytest.mark.parametrize(("quiet", "longest"), [(60.0, 300.0), (0.0, 0.0)])
+async def test_passes_do_not_wait_for_silent_watches_nor_without_end(
+    quiet: float, longest: float
+) -> None:
+    resync, waiting = await waits(FakeClock(), quiet, longest)
+    await asyncio.wait_for(waiting, 5)
+    assert not resync.settled.is_set()

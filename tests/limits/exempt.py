@@ -131,6 +131,7 @@ UNBOUNDED: Final[dict[str, str]] = {
     "proxy/upstream/monitor/check_schedule.py:CheckSchedule.__init__:wait": "2 s, REFRESH_WAIT; checks have the interval",
     "proxy/upstream/monitor/check_schedule.py:CheckSchedule.end:wait": "2 s, REFRESH_WAIT",
     "proxy/upstream/monitor/list_variants.py:ListVariantState.changed": KINDS,
+    "proxy/upstream/monitor/list_variants.py:ListVariantState.failed": KINDS,
     "proxy/upstream/monitor/list_variants.py:ListVariantState.missed": KINDS,
     "proxy/upstream/monitor/list_variants.py:ListVariantState.silent_until": KINDS,
     "proxy/upstream/monitor/list_variants.py:ListVariantState.sizes": KINDS,

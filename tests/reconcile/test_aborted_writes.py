@@ -37,7 +37,7 @@ class Crash(BaseException):
 
 
 class Life:
-    """What happens to an MCPProxy, step by step; one of all writes goes wrong.
+    """Steps in the life of an MCPProxy, of whose writes one goes wrong.
 
     After a `crash` a new operator takes over; otherwise the same one tries again.
     """

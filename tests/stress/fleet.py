@@ -93,6 +93,8 @@ class Roaming(Client):
         self.fleet = fleet
         self.touched: set[int] = set()
         """Ports of the instances that it has used since it was cleared."""
+        self.home = 0
+        """Port of the instance at which its session began, which owns it."""
         super().__init__(http, "", era, {"authorization": f"Bearer {who}"})
 
     @property
@@ -100,6 +102,7 @@ class Roaming(Client):
         """The endpoint of the next request."""
         instance = self.fleet.choose()
         self.touched.add(instance.port)
+        self.home = self.home or instance.port
         return instance.url
 
     @url.setter
@@ -143,10 +146,12 @@ class RoamingTalker(Talker):
             self.strange.append(asked)
         return super()._answer(asked, word)
 
-    async def call(self, backend: str, number: int) -> None:
-        """One call with its questions."""
+    async def call(self, backend: str, number: int, *, by_owner: bool = False) -> None:
+        """One call with its questions; `by_owner` if the owner of the session may relay it."""
         word = f"{self.who}-{backend}-{number}"
         self.client.touched.clear()
+        if by_owner:
+            self.client.touched.add(self.client.home)
         began, self._last = time.monotonic(), None
         try:
             async with asyncio.timeout(30):

@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from tests.proxy.runtime.crews import Worker, crews
 from tests.proxy.runtime.serving import LIVE, serving
-from tests.proxy.runtime.waiting import eventually, soon
+from tests.proxy.runtime.waiting import soon
 from tests.stress.balancer import balanced
 from tests.stress.chatter import Chatter, Talker
 from tests.stress.instances import Instance, instances
@@ -260,18 +260,30 @@ async def test_a_stream_that_an_instance_passes_on_ends_properly_when_it_is_stop
     assert await asyncio.wait_for(stopped.process.wait(), 10) == 0
 
 
-async def test_when_an_instance_dies_sessions_continue_without_its_local_state(
+async def test_a_call_that_was_forwarded_to_an_instance_that_is_killed_may_have_run(
+    doomed: World,
+) -> None:
+    _, second = await _pair(doomed)
+    await second.talk("c", "before")
+    waiting = second.request("c_talk", "w", arguments={"wait": True})
+    call = asyncio.create_task(second.send(waiting, "w"))
+    await asyncio.wait_for(doomed.chatters["c"].started.wait(), 10)
+    await doomed.instances[0].kill()
+    response, _ = await asyncio.wait_for(call, 20)
+    assert response["error"]["data"] == {"reason": "InstanceLost", "mayHaveRun": True}
+    assert response["error"]["message"].endswith("the request may have run")
+    await second.talk("c", "after")
+    assert len(doomed.chatters["c"].users) == 1
+
+
+async def test_when_an_instance_dies_its_sessions_continue_at_the_other_one(
     doomed: World,
 ) -> None:
     _, second = await _pair(doomed)
     for name in ("a", "c"):
         await second.talk(name, f"w-{name}")
     await doomed.instances[0].kill()
-    await second.talk("a", "again")
-    request = json.dumps(second.request("c_talk", "q", arguments={"quiet": True})).encode()
-    assert await second.client.tell(request) == 404
-
-    async def gone() -> bool:
-        return await _status(second) == 404
-
-    await eventually(gone, "the session to have ended")
+    for name in ("a", "c"):
+        await second.talk(name, f"again-{name}")
+    sessions = doomed.chatters["c"].users
+    assert [len(sessions), {"x"}] == [1, *sessions.values()]

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import json
-import logging
+import sys
+import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -18,15 +19,20 @@ from tests.proxy.runtime.waiting import soon
 from tests.stress.chatter import Chatter
 from tests.stress.fleet import Fleet, RoamingTalker, fleets
 from tests.stress.size import size
+from tests.support.seeds import SEED
 
-KILLS: Final = size(2, 30)
+SECONDS: Final = size(2, 600)
 EVERY: Final = size(1, 20)
 """Seconds of calls before each kill."""
 CLIENTS: Final = size(4, 64)
 """Clients of each era."""
-pytestmark = [*LIVE, pytest.mark.timeout(KILLS * (EVERY + 15) + 120), pytest.mark.slow]
-SEED: Final = 20261129
-log = logging.getLogger("loss")
+pytestmark = [*LIVE, pytest.mark.timeout(SECONDS + 240), pytest.mark.slow]
+KINDS: Final = {
+    "a": ("legacy", "Isolated"),
+    "b": ("modern", "Isolated"),
+    "c": ("legacy", "PerClient"),
+}
+"""Backends: their eras and session modes."""
 CHANGED: Final = "notifications/tools/list_changed"
 
 
@@ -43,7 +49,8 @@ async def _running(work: list[Coroutine[Any, Any, None]]) -> AsyncIterator[None]
 
 
 async def _killing(fleet: Fleet, over: asyncio.Event) -> None:
-    for _ in range(KILLS):
+    ends = time.monotonic() + SECONDS
+    while time.monotonic() < ends:
         await asyncio.sleep(EVERY)
         await fleet.kill()
     over.set()
@@ -53,8 +60,13 @@ async def _calling(talker: RoamingTalker, over: asyncio.Event) -> None:
     number = 0
     while not over.is_set():
         number += 1
-        await talker.call("ab"[number % 2], number)
+        await _call(talker, "abc"[number % 3], number)
         await asyncio.sleep(0.05)
+
+
+async def _call(talker: RoamingTalker, backend: str, number: int) -> None:
+    owned = talker.client.era == "legacy" and KINDS[backend][1] == "PerClient"
+    await talker.call(backend, number, by_owner=owned)
 
 
 class Listener:
@@ -91,18 +103,16 @@ class Listener:
 async def _stage(
     directory: Path,
 ) -> AsyncIterator[tuple[Fleet, list[RoamingTalker], dict[str, Chatter]]]:
-    """Three instances before a backend of each era, and clients that have begun."""
-    chatters = {"a": Chatter("legacy", "a"), "b": Chatter("modern", "b")}
+    """Three instances before backends of each era, and clients that have begun."""
+    chatters = {name: Chatter(era, name) for name, (era, _) in KINDS.items()}
     limits = httpx2.Limits(max_connections=512, max_keepalive_connections=0)
-    async with (
-        serving(chatters["a"].backend) as first,
-        serving(chatters["b"].backend) as second,
-        httpx2.AsyncClient(timeout=60, limits=limits) as http,
-    ):
-        specs: list[dict[str, Any]] = [
-            {"name": name, "url": f"{base}/mcp", "session": {"mode": "Isolated"}}
-            for name, base in (("a", first), ("b", second))
-        ]
+    async with AsyncExitStack() as stack:
+        specs: list[dict[str, Any]] = []
+        for name, chatter in chatters.items():
+            base = await stack.enter_async_context(serving(chatter.backend))
+            mode = {"mode": KINDS[name][1]}
+            specs.append({"name": name, "url": f"{base}/mcp", "session": mode})
+        http = await stack.enter_async_context(httpx2.AsyncClient(timeout=60, limits=limits))
         async with fleets(directory, 3, specs, SEED) as fleet:
             talkers = [
                 RoamingTalker(fleet, http, era, f"{era}{number}")
@@ -124,9 +134,10 @@ async def test_only_calls_in_flight_on_a_killed_instance_fail_and_no_session_end
         over = asyncio.Event()
         await asyncio.gather(_killing(fleet, over), *(_calling(each, over) for each in talkers))
         for talker in talkers:
-            await talker.call("a", 0)
-            await talker.call("b", 0)
+            for backend in KINDS:
+                await _call(talker, backend, 0)
         _judge(talkers, fleet)
+        _judge_sessions(talkers, chatters["c"])
         assert sessions == {talker.who: talker.client.session for talker in talkers}
         for listener in listeners:
             await asyncio.wait_for(listener.is_open.wait(), 10)
@@ -139,8 +150,23 @@ async def test_only_calls_in_flight_on_a_killed_instance_fail_and_no_session_end
         assert [each.refused for each in listeners if each.refused] == []
 
 
+async def test_without_a_kill_no_call_fails(tmp_path: Path) -> None:
+    async with _stage(tmp_path) as (fleet, talkers, chatters):
+        over = asyncio.Event()
+        async with _running([_end(over, SECONDS)]):
+            await asyncio.gather(*(_calling(each, over) for each in talkers))
+        _judge(talkers, fleet)
+        _judge_sessions(talkers, chatters["c"])
+        assert [loss for talker in talkers for loss in talker.lost] == []
+
+
+async def _end(over: asyncio.Event, seconds: float) -> None:
+    await asyncio.sleep(seconds)
+    over.set()
+
+
 async def test_a_rolling_update_after_a_new_sealing_key_fails_no_call(tmp_path: Path) -> None:
-    async with _stage(tmp_path) as (fleet, talkers, _):
+    async with _stage(tmp_path) as (fleet, talkers, chatters):
         over = asyncio.Event()
 
         async def renew() -> None:
@@ -150,6 +176,7 @@ async def test_a_rolling_update_after_a_new_sealing_key_fails_no_call(tmp_path: 
             over.set()
 
         await asyncio.gather(renew(), *(_calling(each, over) for each in talkers))
+        _judge_sessions(talkers, chatters["c"])
         assert [loss for talker in talkers for loss in talker.lost] == []
         assert [talker.strange for talker in talkers if talker.strange] == []
         assert sum(talker.done for talker in talkers) > 4 * len(talkers)
@@ -158,10 +185,25 @@ async def test_a_rolling_update_after_a_new_sealing_key_fails_no_call(tmp_path: 
 def _judge(talkers: list[RoamingTalker], fleet: Fleet) -> None:
     lost = [loss for talker in talkers for loss in talker.lost]
     done = sum(talker.done for talker in talkers)
-    log.info("%s calls, %s kills, seed %s, lost: %s", done, len(fleet.killed), SEED, lost)
+    kills = len(fleet.killed)
+    sys.stdout.write(f"{done} calls of {len(talkers)} clients, {kills} kills, seed {SEED};\n")
+    for loss in lost:
+        sys.stdout.write(f"lost {loss.word}: {loss.error}\n")
     assert done > 4 * len(talkers)
     assert [talker.strange for talker in talkers if talker.strange] == []
     assert [loss for loss in lost if not loss.was_hit] == []
     assert [loss for loss in lost if not loss.says] == []
     # What one kill may hit is in flight: one call of each client.
     assert len(lost) <= len(fleet.killed) * len(talkers)
+
+
+def _judge_sessions(talkers: list[RoamingTalker], chatter: Chatter) -> None:
+    """Each legacy client had one upstream session all the time, and none was shared."""
+    used: dict[str, int] = dict.fromkeys((talker.who for talker in talkers), 0)
+    for principals in chatter.users.values():
+        assert len(principals) == 1
+        used[next(iter(principals))] += 1
+    legacy = {talker.who for talker in talkers if talker.client.era == "legacy"}
+    assert {who: count for who, count in used.items() if who in legacy and count != 1} == {}
+    ended = {who for session in chatter.backend.deleted for who in chatter.users[session]}
+    assert not legacy & ended

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from mcpproxy import descriptors
 from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.durations import parse_duration
 from mcpproxy.cluster.kubeconfig import ConfigNotFound, load_config
@@ -21,6 +22,7 @@ from mcpproxy.controller.resync import LOOK
 from mcpproxy.controller.run import OperatorConfig, run
 from mcpproxy.desired import BuildOptions
 from mcpproxy.json_logs import JsonLogFormatter
+from mcpproxy.limits.http import DESCRIPTORS
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +129,8 @@ def main(args: argparse.Namespace) -> int:
         )
         return 2
     configure_logging(args.log_level)
+    # Each pod takes a connection for its reports.
+    descriptors.raise_limit(DESCRIPTORS.value)
     # What was imported is never garbage: collections need not search it, and can come often.
     gc.collect()
     gc.freeze()

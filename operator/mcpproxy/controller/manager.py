@@ -27,7 +27,9 @@ from mcpproxy.desired import BuildOptions
 from mcpproxy.reconcile.reconciler import Reconciler
 from mcpproxy.reconcile.status_updates.status_write_health import StatusWriteHealth
 
-INITIAL_LISTS: Final = 60.0
+SILENCE: Final = 60.0
+"""Seconds without an event after which passes no longer wait for the initial lists."""
+INITIAL_LISTS: Final = 300.0
 """Seconds for which passes wait at most until the watches have delivered what exists."""
 READ_AHEAD: Final = 10.0
 """Seconds for which passes wait at most for the ReplicaSets of all MCPProxies."""
@@ -186,9 +188,7 @@ class Manager:
                 for key in watched.owners():
                     term.queue.add(key)
             # A pass that runs earlier asks the API server for what the watches are about to bring.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(INITIAL_LISTS):
-                    await self._resync.settled.wait()
+            await self._resync.wait_until_settled(SILENCE, INITIAL_LISTS)
             owners = self.watches[MCP_PROXY].owners()
             await term.read_ahead(self._namespaces, SELECTORS[POD], owners)
             await term.run()

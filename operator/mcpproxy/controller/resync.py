@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 from mcpproxy.cluster.cached_reads import Name, name_of
@@ -84,6 +85,21 @@ class Resync:
         """Note which kinds are installed, before Kopf decides which ones it watches."""
         for kind in NOT_BUILT_IN:
             await self._list(kind)
+
+    async def wait_until_settled(self, silence: float, longest: float) -> None:
+        """Wait until the watches have delivered what exists, as long as they deliver anything.
+
+        Give up after `silence` seconds without an event, and after `longest` seconds in total.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(longest):
+                while not self.settled.is_set():
+                    age = min(watched.age() for watched in self._watches.values())
+                    if age >= silence:
+                        return
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(silence - age):
+                            await self.settled.wait()
 
     def _note_installed(self, kind: ResourceKind, installed: bool) -> None:
         if self._installed.setdefault(kind, installed) != installed:

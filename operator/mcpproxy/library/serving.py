@@ -5,7 +5,7 @@ import socket
 from collections.abc import Coroutine
 from typing import Any
 
-from mcpproxy import standard_descriptors
+from mcpproxy import descriptors
 from mcpproxy.api.constants import LOOPBACK_HOSTS
 from mcpproxy.proxy.embed import Identity, NothingToServe, Runtime
 
@@ -48,7 +48,7 @@ def own_hosts(host: str) -> tuple[str, ...]:
 
 def run(work: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine in a new event loop, until it returns."""
-    standard_descriptors.reserve()
+    descriptors.reserve()
     try:
         import uvloop
     except ImportError:

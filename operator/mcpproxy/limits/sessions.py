@@ -42,7 +42,7 @@ SESSION_CHECK_TIME: Final = Limit(
 )
 OPENING_WAIT: Final = Limit(
     name="opening-wait",
-    value=2,
+    value=5,
     unit="seconds",
     counts="time that the response to initialize waits for a backend with PerClient to open the"
     " client's session",

@@ -6,14 +6,13 @@ import ctypes
 import logging
 import os
 import queue
-import resource
 import sys
 import threading
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from mcpproxy import standard_descriptors
+from mcpproxy import descriptors
 from mcpproxy.api.manifest_errors import MAX_PROBLEM, ManifestError
 from mcpproxy.api.untrusted_text import clean_text
 from mcpproxy.json_logs import JsonLogFormatter
@@ -38,10 +37,10 @@ REAP_EVERY: Final = 10.0
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
     """Run on the fastest installed event loop."""
-    standard_descriptors.reserve()
+    descriptors.reserve()
     work = reap_children(work)
     _tune_malloc()
-    _raise_descriptors()
+    descriptors.raise_limit(DESCRIPTORS.value)
     try:
         import uvloop
     except ImportError:
@@ -103,14 +102,6 @@ def _tune_malloc() -> None:
     except (AttributeError, OSError, TypeError):
         # The C library is not glibc.
         return
-
-
-def _raise_descriptors() -> None:
-    """Raise the limit of file descriptors to the hard limit, up to the proxy's own limit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = DESCRIPTORS.value if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS.value)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 class StderrHandler(logging.Handler):

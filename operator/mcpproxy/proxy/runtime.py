@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from mcpproxy.proxy.authentication.client_authentication import ClientAuthentication
 log = logging.getLogger("mcpproxy.run")
 
+LINGER_CHECK: Final = 0.05
+"""Seconds between two checks for calls in flight, once the process has to stop."""
 GC_THRESHOLD: Final = 20_000
 """Threshold of the garbage collector: allocated minus freed objects."""
 
@@ -221,13 +223,29 @@ class Runtime:
         # Readiness fails from here on. The admin port stays open until all calls are complete.
         self._draining = True
         front.drain()
-        drain = options.drain
+        drain = options.drain - await self._linger(server, for_instances)
         await asyncio.gather(front.leave(), server.drain(drain), for_instances.drain(drain))
         if admin is not None:
             await self._end_admin(admin, tasks)
         if key_watch is not None:
             key_watch.cancel()
         await self._close(front)
+
+    async def _linger(self, *servers: HttpServer) -> float:
+        """Accept connections while calls are in flight, for half of the time to drain at most.
+
+        Answers to questions of these calls come from other instances as well. Return the seconds
+        that it took.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        if self.gateway.running:
+            for server in servers:
+                server.linger()
+        # The end of a call sets no event, because every call would pay for it.
+        while self.gateway.running and loop.time() - began < self._options.drain / 2:  # noqa: ASYNC110
+            await asyncio.sleep(LINGER_CHECK)
+        return loop.time() - began
 
     @asynccontextmanager
     async def serving_connections(self) -> AsyncIterator[Callable[[], asyncio.Protocol]]:

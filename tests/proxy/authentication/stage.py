@@ -11,6 +11,7 @@ from mcpproxy.proxy.authentication.mounted_keys import ApiKeyHashes
 from mcpproxy.proxy.authentication.refusals import Challenges
 from mcpproxy.proxy.authentication.remote_keys import RemoteKeys
 from mcpproxy.proxy.authentication.token_rules import AudienceRule, JwtIdentities, TokenIssuer
+from mcpproxy.proxy.authentication.tokens import NO_ID_TOKENS, IdTokens
 from mcpproxy.proxy.authentication.verification_keys import KeyListener
 from mcpproxy.proxy.core.identity import Identity
 from mcpproxy.proxy.http1.errors import HttpError
@@ -44,6 +45,7 @@ class Stage:
     claims: dict[str, str] | None = None
     anonymous: bool = False
     api_keys: ApiKeyHashes | None = None
+    id_tokens: IdTokens = NO_ID_TOKENS
     now: float = NOW
     document: bytes | None = field(default_factory=lambda: key_set(jwk(RSA)))
     """The key set that the issuer publishes; None while it can't be reached."""
@@ -71,6 +73,7 @@ class Stage:
             self.api_keys,
             Challenges(METADATA, ["mcp:tools"]),
             allows_anonymous=self.anonymous,
+            id_tokens=self.id_tokens,
             now=lambda: self.now,
         )
 

@@ -126,6 +126,19 @@ async def test_a_repeated_token_is_verified_once(verifications: list[str]) -> No
     assert len(verifications) == 1
 
 
+async def test_requests_with_one_token_share_an_identity_that_ends_with_them() -> None:
+    stage = Stage()
+    admission = await stage.admit(stage.issuer.token())
+    kept = admission.identity_with("token")
+    assert admission.identity_with("token") is kept
+    assert (kept, kept.token, admission.identity.token) == (admission.identity, "token", "")
+    del kept
+    gc.collect()
+    assert not any(
+        isinstance(holder, Identity) and holder.token == "token" for holder in gc.get_objects()
+    )
+
+
 async def test_a_token_is_verified_again_after_the_limit(verifications: list[str]) -> None:
     stage = Stage()
     token = stage.issuer.token()

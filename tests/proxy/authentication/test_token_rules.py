@@ -13,6 +13,7 @@ from tests.proxy.authentication.stage import Stage
 from tests.proxy.authentication.tokens import (
     ABSENT,
     ED25519,
+    ISSUER,
     NOW,
     OTHER_RSA,
     P256,
@@ -135,6 +136,44 @@ async def test_access_tokens_of_all_types_are_accepted(kind: Any) -> None:
 async def test_a_token_of_the_access_type_may_have_a_nonce() -> None:
     stage = Stage()
     assert await stage.identify(stage.issuer.token(header={"typ": "at+jwt"}, nonce="n"))
+
+
+OF_ID_TOKENS: tuple[dict[str, Any], ...] = (
+    {"nonce": "n"},
+    {"at_hash": "h"},
+    {"c_hash": "h"},
+    {"typ": "ID"},
+    {"azp": "portal"},
+)
+
+
+@pytest.mark.parametrize("audience", ["portal", ["portal"]])
+async def test_id_tokens_that_are_exchanged_are_accepted(audience: Any) -> None:
+    stage = Stage(audiences=("portal",), id_tokens=frozenset({(ISSUER, "portal")}))
+    for claims in OF_ID_TOKENS:
+        assert await stage.identify(stage.issuer.token(aud=audience, **claims))
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"aud": "other"},
+        {"aud": ["portal", "other"]},
+        {"aud": []},
+        {"azp": "other"},
+        {"azp": None},
+        {"iss": "https://elsewhere.example.com"},
+        {"typ": "Refresh"},
+        {"typ": "Logout"},
+    ],
+)
+async def test_id_tokens_of_others_are_refused_where_some_are_exchanged(
+    claims: dict[str, Any],
+) -> None:
+    stage = Stage(audiences=("portal", "other"), id_tokens=frozenset({(ISSUER, "portal")}))
+    token = stage.issuer.token(**{"aud": "portal", "nonce": "n", **claims})
+    assert (await stage.refusal(token))[0] == 401
+    assert stage.result("wrong_type") == 1
 
 
 async def test_a_token_without_a_signature_is_refused() -> None:

@@ -155,6 +155,21 @@ async def test_subjects_beyond_the_limit_are_forgotten_rule_by_rule(
     assert await admitted(limits, "alice", "p_b") is None, "the other rule has its own share"
 
 
+async def test_a_subject_that_keeps_calling_is_not_forgotten_for_those_that_call_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "COUNTED_SUBJECTS", replace(clients.COUNTED_SUBJECTS, value=8))
+    limits = _limits(a_rule(calls=100, window="1m"))
+    await admitted(limits, "alice")
+    (accounts,) = limits._accounts.values()
+    (kept,) = accounts.values()
+    for number in range(100):
+        await admitted(limits, f"p{number}")
+        await admitted(limits, "alice")
+    assert kept in accounts.values()
+    assert len(accounts) == 8
+
+
 async def test_names_that_clients_invent_take_bounded_room() -> None:
     limits = _limits(a_rule(calls=1_000_000, window="1m", tools=["p_*", "*?x*"]))
     for number in range(3 * KEPT):

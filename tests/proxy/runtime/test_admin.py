@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import httpx2
@@ -18,7 +18,6 @@ from mcpproxy.proxy.config.options import DRAIN, RuntimeOptions
 from mcpproxy.proxy.runtime import Runtime
 from tests.proxy.runtime.raw import Raw, last, rpc
 from tests.proxy.runtime.serving import LIVE, configuration, free_port, proxied
-from tests.proxy.runtime.test_failures import silent
 from tests.proxy.runtime.waiting import eventually
 
 pytestmark = LIVE
@@ -74,14 +73,26 @@ async def test_the_same_state_is_the_same_status(peer: Any, proxy: Any, http: An
     assert (await http.get(f"{running.admin}/status")).content == first
 
 
+@asynccontextmanager
+async def _silent_until(release: asyncio.Event) -> AsyncIterator[str]:
+    """A server that accepts, says nothing before the event and then closes; gives its URL."""
+
+    async def hold(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await release.wait()
+        writer.close()
+
+    async with await asyncio.start_server(hold, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
+
+
 async def test_the_proxy_is_alive_but_not_ready_before_the_first_check(
     stack: AsyncExitStack, http: httpx2.AsyncClient
 ) -> None:
-    hung = await stack.enter_async_context(silent())
+    release = asyncio.Event()
+    hung = await stack.enter_async_context(_silent_until(release))
     port, admin_port = free_port(), free_port()
-    timeouts = {"connect": "1s", "initialize": "1500ms"}
     runtime = Runtime(
-        configuration({"name": "hung", "url": hung, "timeouts": timeouts}),
+        configuration({"name": "hung", "url": hung}),
         RuntimeOptions(port=port, admin_port=admin_port),
     )
     serving = asyncio.create_task(runtime.serve_http())
@@ -102,6 +113,7 @@ async def test_the_proxy_is_alive_but_not_ready_before_the_first_check(
     try:
         await eventually(alive, "livez")
         assert not await ready()
+        release.set()
         await eventually(ready, "readyz after the first round")
     finally:
         runtime.stop()

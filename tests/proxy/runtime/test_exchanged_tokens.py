@@ -1,5 +1,6 @@
 """Backends that are called on behalf of callers, with exchanged tokens."""
 
+import asyncio
 import hashlib
 import json
 import logging
@@ -11,6 +12,8 @@ import httpx2
 import jwt
 import pytest
 
+from mcpproxy.proxy.protocol.jsonrpc import UNAVAILABLE
+from mcpproxy.proxy.upstream.monitor import list_variants
 from tests.proxy.runtime.granting import CLIENT, EXCHANGE, Demanding, Grants
 from tests.proxy.runtime.identities import Stage
 from tests.proxy.runtime.issuing import IssuerServer
@@ -189,6 +192,11 @@ async def test_a_caller_without_a_token_gets_an_error_with_the_reason(
         for message in (_call("n8n"), _call("n8n")):
             error = last(await raw.post(message, **headers))["error"]
             assert error["data"]["reason"] == "NoCallerToken"
+        listed = last(await raw.post(rpc("tools/list"), **headers))
+        if authorization is None:
+            assert listed["result"]["tools"] == []
+        else:
+            assert "are not a token that can be exchanged" in listed["error"]["message"]
     assert not backend.calls
     assert not stage.grants.of_type(EXCHANGE)
 
@@ -205,6 +213,24 @@ async def test_an_anonymous_modern_caller_is_not_the_proxy(
     listed = last(await raw.call("tools/list"))
     assert listed["result"]["tools"] == []
     assert not backend.calls
+
+
+async def test_a_list_that_is_late_is_an_error_and_not_an_empty_list(
+    stage: Stage, issuer: IssuerServer, http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = await stage.backend(actor=CLIENT)
+    proxy = await _started(stage, issuer, backend)
+    raw, token = Raw(proxy.url, http), issuer.token("ann")
+    await raw.initialize(authorization=token)
+    monkeypatch.setattr(list_variants, "REFRESH_WAIT", 0.01)
+    stage.grants.delay = asyncio.Event()
+    late = last(await raw.post(rpc("tools/list"), authorization=token))["error"]
+    assert late["code"] == UNAVAILABLE
+    assert late["message"].endswith("backend p: the list did not arrive in time; try again")
+    monkeypatch.setattr(list_variants, "REFRESH_WAIT", 10.0)
+    stage.grants.delay.set()
+    listed = last(await raw.post(rpc("tools/list"), authorization=token))["result"]
+    assert {tool["name"] for tool in listed["tools"]} >= {"echo", "slow"}
 
 
 async def test_a_refusal_of_the_subject_concerns_that_caller_alone(

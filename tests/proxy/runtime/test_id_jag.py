@@ -79,6 +79,23 @@ async def test_an_id_token_is_sent_as_one(
     proxy = await enterprise.proxy(backend, provider=provider, **spec)
     assert "result" in await _call(proxy, http, issuer.token(aud="mcpproxy"))
     assert enterprise.provider.forms[0]["subject_token_type"] == ID_TOKEN
+    # Those of a real sign-in are exchanged once, although they differ with each sign-in.
+    for serial in ("1", "2"):
+        real = {"nonce": serial, "at_hash": serial, "c_hash": serial, "azp": "mcpproxy"}
+        token = issuer.token(aud="mcpproxy", **real)
+        assert "result" in await _call(proxy, http, token)
+    assert len(enterprise.provider.forms) == 2
+
+
+async def test_an_id_token_is_refused_if_no_backend_exchanges_it(
+    enterprise: Enterprise, issuer: IssuerServer, http: httpx2.AsyncClient
+) -> None:
+    backend = await enterprise.backend()
+    proxy = await enterprise.proxy(backend, **issuer.spec(audiences=["mcpproxy"]))
+    token = issuer.token(aud="mcpproxy", nonce="n")
+    answer = await Raw(proxy.url, http).post(rpc("ping"), authorization=token)
+    assert answer.status_code == 401
+    assert not enterprise.provider.forms
 
 
 async def test_one_grant_is_requested_for_all_calls_that_wait_for_it(

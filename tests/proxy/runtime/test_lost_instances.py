@@ -1,5 +1,6 @@
 """An instance ends: the errors of what it held say whether the calls may have run."""
 
+import asyncio
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -7,10 +8,11 @@ import httpx2
 import pytest
 
 from tests.proxy.runtime.peer import Peer
-from tests.proxy.runtime.raw import META, MODERN, Raw, last, modern
-from tests.proxy.runtime.serving import LIVE, proxied, serving
+from tests.proxy.runtime.raw import META, MODERN, Raw, last, modern, rpc
+from tests.proxy.runtime.serving import LIVE, Proxy, proxied, serving
 from tests.proxy.runtime.strangers import KEY
 from tests.proxy.runtime.test_instances import called, without_records, worlds
+from tests.proxy.runtime.waiting import eventually
 
 pytestmark = [*LIVE, pytest.mark.timeout(120)]
 __all__ = ["without_records"]
@@ -59,3 +61,37 @@ async def test_the_end_of_a_session_tells_that_the_request_did_not_run() -> None
         assert answer.status_code == 404
         assert "the request did not run; initialize again" in answer.text
         assert not world.counter.counts
+
+
+async def test_a_call_gets_the_answer_to_its_question_while_its_instance_stops() -> None:
+    peer = Peer("p", "legacy")
+    async with AsyncExitStack() as stack:
+        base = await stack.enter_async_context(serving(peer.gate))
+        spec = {"name": "p", "url": f"{base}/mcp"}
+        options = {"keys": (KEY,)}
+        first, second = [
+            await stack.enter_async_context(proxied(spec, options=options)) for _ in range(2)
+        ]
+        limits = httpx2.Limits(max_keepalive_connections=0)
+        http = await stack.enter_async_context(httpx2.AsyncClient(timeout=30, limits=limits))
+        begun, other = Raw(first.url, http), Raw(second.url, http)
+        await begun.initialize(capabilities={"elicitation": {}})
+        other.session = begun.session
+        messages = begun.messages(rpc("tools/call", {"name": "p_elicit", "arguments": {}}, 7))
+        question = await anext(messages)
+        assert question["method"] == "elicitation/create"
+        first.runtime.stop()
+        await eventually(lambda: _is_stopping(first), "the instance to stop")
+        result = {"action": "accept", "content": {"name": "Ann"}}
+        answer = {"jsonrpc": "2.0", "id": question["id"], "result": result}
+        assert (await other.post(answer)).status_code == 202
+        async with asyncio.timeout(10):
+            response = await anext(messages)
+        assert "result" in response, response
+        await first.serving
+        with pytest.raises(httpx2.ConnectError):
+            await begun.post(rpc("ping"))
+
+
+async def _is_stopping(proxy: Proxy) -> bool:
+    return await proxy.runtime.not_ready() == "shutting down"

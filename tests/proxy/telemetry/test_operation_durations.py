@@ -54,9 +54,18 @@ class Served:
     began_at: float = field(default_factory=time.perf_counter)
 
 
-def listed(kind: ComponentKind, name: str) -> str | None:
-    """The backend of a name: b lists the tools whose names begin with `t`."""
-    return "b" if kind is TOOLS and name.startswith("t") else None
+class Listed:
+    """Names that b lists: tools whose names begin with a prefix."""
+
+    def __init__(self, prefix: str = "t") -> None:
+        self.prefix = prefix
+        self.version = 0
+        self.asked = 0
+
+    def owner(self, kind: ComponentKind, name: str) -> str | None:
+        """The backend of a name."""
+        self.asked += 1
+        return "b" if kind is TOOLS and name.startswith(self.prefix) else None
 
 
 def call(name: str = "t", method: str = "tools/call", began: float = 0.0) -> Any:
@@ -89,7 +98,7 @@ def count(durations: OperationDurations, side: str, **labels: str) -> float:
 
 
 def test_labels_are_those_of_the_convention() -> None:
-    durations = OperationDurations(listed)
+    durations = OperationDurations(Listed())
     durations.end_call(call(), CLIENT, "", True)
     shared = {
         "mcp_method_name": "tools/call",
@@ -106,7 +115,7 @@ def test_labels_are_those_of_the_convention() -> None:
 @given(st.lists(st.one_of(st.sampled_from(BOUNDS), st.floats(0, 400))))
 def test_buckets_are_those_of_the_librarys_histogram(durations: list[float]) -> None:
     ours, theirs = CollectorRegistry(), CollectorRegistry()
-    tally = OperationDurations(listed)
+    tally = OperationDurations(Listed())
     ours.register(tally)
     histogram = Histogram(
         "mcp_server_operation_duration_seconds",
@@ -128,7 +137,7 @@ def _lines(registry: CollectorRegistry) -> list[str]:
 
 
 def test_the_duration_of_a_call_is_the_time_since_its_arrival() -> None:
-    durations = OperationDurations(listed)
+    durations = OperationDurations(Listed())
     error, seconds = durations.end_call(call(began=7.0), CLIENT, "", True)
     assert error == ""
     assert 7.0 <= seconds < 10.0
@@ -150,7 +159,7 @@ def test_the_duration_of_a_call_is_the_time_since_its_arrival() -> None:
     ],
 )
 def test_the_type_of_an_error_is_its_code_or_reason(response: Any, error: str) -> None:
-    durations = OperationDurations(listed)
+    durations = OperationDurations(Listed())
     assert durations.end_call(call(), CLIENT, response, False)[0] == error
     assert count(durations, "client", error_type=error) == 1
     assert count(durations, "server") == 0, "the front of the client records the request"
@@ -158,7 +167,7 @@ def test_the_type_of_an_error_is_its_code_or_reason(response: Any, error: str) -
 
 @pytest.mark.parametrize("hostile", ["unknown", "t" * 129, "\x00", "t\n" * 70, ""])
 def test_names_that_no_backend_lists_are_counted_together(hostile: str) -> None:
-    durations = OperationDurations(listed)
+    durations = OperationDurations(Listed())
     for number in range(50):
         name = f"{hostile}{number}" if not hostile.startswith("t") else hostile + str(number)
         durations.end_call(call(name), CLIENT, "", True)
@@ -169,25 +178,39 @@ def test_names_that_no_backend_lists_are_counted_together(hostile: str) -> None:
 
 
 def test_a_name_is_a_label_from_the_time_at_which_a_list_shows_it() -> None:
-    shown: set[str] = set()
-    durations = OperationDurations(lambda kind, name: "b" if name in shown else None)
+    listed = Listed("nothing")
+    durations = OperationDurations(listed)
     for _ in range(2):
         durations.end_call(call("t"), CLIENT, "", True)
-    shown.add("t")
+    listed.prefix, listed.version = "t", 1
     durations.end_call(call("t"), CLIENT, "", True)
     assert count(durations, "client", gen_ai_tool_name=OTHER) == 2
     assert count(durations, "client", gen_ai_tool_name="t") == 1
 
 
+def test_a_call_of_an_unlisted_name_looks_for_its_backend_only_after_lists_have_changed() -> None:
+    listed = Listed("nothing")
+    durations = OperationDurations(listed)
+    durations.end_call(call("t"), CLIENT, "", True)
+    asked = listed.asked
+    for _ in range(3):
+        durations.end_call(call("t"), CLIENT, "", True)
+    assert listed.asked == asked
+    listed.version += 1
+    durations.end_call(call("t"), CLIENT, "", True)
+    assert listed.asked > asked
+    assert count(durations, "client", gen_ai_tool_name=OTHER) == 5
+
+
 def test_names_that_clients_invent_are_not_remembered_without_bound() -> None:
-    durations = OperationDurations(lambda kind, name: None)
+    durations = OperationDurations(Listed("nothing"))
     for number in range(3 * KEPT_UNLISTED):
         durations.end_call(call(f"x{number}"), CLIENT, "", True)
     assert len(durations._unlisted) <= KEPT_UNLISTED
 
 
 def test_methods_and_revisions_that_mcp_does_not_define_are_counted_together() -> None:
-    durations = OperationDurations(listed)
+    durations = OperationDurations(Listed())
     for number in range(50):
         durations.end_call(call(method=f"vendor/{number}"), CLIENT, "", True)
         durations.add_served(f"vendor/{number}", "", f"2030-01-{number}", "", 0.1)
@@ -198,14 +221,14 @@ def test_methods_and_revisions_that_mcp_does_not_define_are_counted_together() -
 
 
 def test_uris_do_not_become_labels() -> None:
-    durations = OperationDurations(listed)
+    durations = OperationDurations(Listed())
     for number in range(50):
         durations.end_call(call(f"file:///{number}", "resources/read"), CLIENT, "", True)
     assert len(samples(durations, "client")) == len(durations._calls) == 1
 
 
 def test_names_beyond_the_limit_are_counted_together() -> None:
-    durations, reached = OperationDurations(listed), METERED_NAMES.reached
+    durations, reached = OperationDurations(Listed()), METERED_NAMES.reached
     for number in range(METERED_NAMES.value + 20):
         durations.end_call(call(f"t{number}"), CLIENT, "", True)
     names = {labels["gen_ai_tool_name"] for labels in samples(durations, "client")}
@@ -221,7 +244,7 @@ def _request(method: str, **params: Any) -> jsonrpc.Message:
 
 
 def test_a_request_that_never_reached_a_backend_is_an_operation_of_the_server() -> None:
-    durations = OperationDurations(listed)
+    durations = OperationDurations(Listed())
     refusal = RpcError(jsonrpc.INVALID_PARAMS, "unknown tool: x")
     with (
         pytest.raises(RpcError),
@@ -237,14 +260,14 @@ def test_a_request_that_never_reached_a_backend_is_an_operation_of_the_server() 
     ("failure", "error"), [(asyncio.CancelledError(), "cancelled"), (OSError(), OTHER)]
 )
 def test_an_operation_that_has_no_response_has_an_error(failure: BaseException, error: str) -> None:
-    durations = OperationDurations(listed)
+    durations = OperationDurations(Listed())
     with pytest.raises(type(failure)), durations.serve(_request("ping"), LATEST_MODERN):
         raise failure
     assert count(durations, "server", error_type=error, mcp_method_name="ping") == 1
 
 
 def test_requests_over_standard_streams_have_their_transport() -> None:
-    durations = OperationDurations(listed)
+    durations = OperationDurations(Listed())
     durations.serve_on("pipe")
     with durations.serve(_request("ping"), LATEST_MODERN) as operation:
         operation.end(b"{}")
@@ -255,7 +278,7 @@ def test_requests_over_standard_streams_have_their_transport() -> None:
     "name", ["\x1b[31mred", "bell\x07", "line\rbreak", "\u202eleft", "a\u200bb"]
 )
 def test_a_name_with_control_characters_counts_as_another_name(name: str) -> None:
-    durations = OperationDurations(lambda kind, listed_name: "b")
+    durations = OperationDurations(Listed(""))
     durations.add_served("tools/call", name, "2025-11-25", "", 0.1)
     durations.add_served("tools/call", "gr\u00fc\u00df dich", "2025-11-25", "", 0.1)
     shown = {labels["gen_ai_tool_name"] for labels in samples(durations, "server")}

@@ -1,7 +1,8 @@
 """Admissions: verified credentials, which are not verified again with each request."""
 
+import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from mcpproxy.limits.access import ADMISSIONS, ADMITTED_FOR, FORGERIES, FORGING_NETWORKS
@@ -24,13 +25,25 @@ class _Unrevoked:
 class Admission:
     """An identity, and how long it may be used without another verification."""
 
-    __slots__ = ("identity", "proof", "until")
+    __slots__ = ("_with_token", "identity", "proof", "until")
 
     def __init__(self, identity: Identity, until: float, proof: Proof) -> None:
         """`until` is in seconds since the epoch."""
         self.identity = identity
         self.until = until
         self.proof = proof
+        self._with_token: weakref.ref[Identity] | None = None
+
+    def identity_with(self, token: str) -> Identity:
+        """Return the identity with its token: one object for all heads that carry the token.
+
+        Only the heads keep the token; the admission does not.
+        """
+        known = None if self._with_token is None else self._with_token()
+        if known is None:
+            known = replace(self.identity, token=token)
+            self._with_token = weakref.ref(known)
+        return known
 
     def is_valid(self, now: float) -> bool:
         """Return True if the identity need not be verified again."""

@@ -23,7 +23,13 @@ from mcpproxy.proxy.authentication.refusals import (
     RefusalLog,
 )
 from mcpproxy.proxy.authentication.token_rules import TokenIssuer
-from mcpproxy.proxy.authentication.tokens import Token, looks_signed, parse_token
+from mcpproxy.proxy.authentication.tokens import (
+    NO_ID_TOKENS,
+    IdTokens,
+    Token,
+    looks_signed,
+    parse_token,
+)
 from mcpproxy.proxy.authentication.verification_keys import KeySource
 from mcpproxy.proxy.core.identity import API_KEYS, Identity
 from mcpproxy.proxy.http1.errors import HttpError
@@ -55,10 +61,11 @@ class Authenticator:
         challenges: Challenges,
         *,
         allows_anonymous: bool,
+        id_tokens: IdTokens = NO_ID_TOKENS,
         now: Callable[[], float] = time.time,
         on_refused: Callable[[str, str], None] = ignore_refusal,
     ) -> None:
-        """`now` returns the seconds since the epoch.
+        """`id_tokens` are accepted like access tokens. `now` returns the seconds since the epoch.
 
         `on_refused` is called with the result and the sender's network for credentials that are
         not accepted.
@@ -68,6 +75,7 @@ class Authenticator:
         self._api_keys = api_keys
         self._challenges = challenges
         self._allows_anonymous = allows_anonymous
+        self._id_tokens = id_tokens
         self.now = now
         self._cache = AdmissionCache()
         self._forgeries = ForgeryLimit(now)
@@ -160,7 +168,7 @@ class Authenticator:
             raise CredentialsRefused(
                 "malformed", "the credentials are neither a valid token nor a known API key"
             )
-        token = parse_token(credentials)
+        token = parse_token(credentials, self._id_tokens)
         issuer, expires = self._issuer_of(token)
         keys = issuer.keys.candidates(token)
         if not keys:

@@ -18,6 +18,7 @@ from mcpproxy.proxy.authentication.token_rules import (
     ServiceAccountIdentities,
     TokenIssuer,
 )
+from mcpproxy.proxy.authentication.tokens import IdTokens
 from mcpproxy.proxy.authentication.verification_keys import KeyListener
 from mcpproxy.proxy.core.reports import KeysReport
 from mcpproxy.proxy.upstream.mounted.tls import TlsContext
@@ -79,6 +80,7 @@ class ClientAuthentication:
             self._api_keys,
             self.challenges,
             allows_anonymous=spec.mode == "Optional",
+            id_tokens=find_id_tokens(proxy.spec),
             now=now,
             on_refused=on_refused,
         )
@@ -121,6 +123,17 @@ def reads_claims(spec: "MCPProxySpec") -> bool:
         return True
     # A token for a caller is requested again when the rights in the claims change.
     return any(backend.is_called_for_callers for backend in spec.backends)
+
+
+def find_id_tokens(spec: "MCPProxySpec") -> IdTokens:
+    """Return the ID tokens that a backend exchanges, by issuer and client."""
+    grants = (backend.auth.id_jag for backend in spec.backends if backend.auth is not None)
+    providers = (grant.identity_provider for grant in grants if grant is not None)
+    return frozenset(
+        (provider.issuer, provider.client_id)
+        for provider in providers
+        if provider.subject_token_type == "IdToken" and provider.issuer is not None
+    )
 
 
 def _token_issuers(spec: "MCPProxySpec", keys: Sequence[RemoteKeys]) -> list[TokenIssuer]:

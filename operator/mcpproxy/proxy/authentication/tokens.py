@@ -16,6 +16,9 @@ _TYPES: Final = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+j
 _OTHER_TYPES: Final = frozenset({"id", "refresh", "offline", "logout"})
 """Values of Keycloak's claim `typ` in tokens other than access tokens."""
 _OF_ID_TOKENS: Final = ("nonce", "at_hash", "c_hash")
+IdTokens = frozenset[tuple[str, str]]
+"""Issuers and clients whose ID tokens callers may send."""
+NO_ID_TOKENS: Final[IdTokens] = frozenset()
 
 
 class Token(NamedTuple):
@@ -56,8 +59,8 @@ def looks_signed(text: bytes) -> bool:
     return text.count(b".") == 2
 
 
-def parse_token(text: bytes) -> Token:
-    """Parse a token. Raise CredentialsRefused.
+def parse_token(text: bytes, id_tokens: IdTokens = NO_ID_TOKENS) -> Token:
+    """Parse an access token, or one of `id_tokens`. Raise CredentialsRefused.
 
     Keys that the header contains or links to (jwk, jku, x5c, x5u) are never read, because a
     forger chooses them.
@@ -74,23 +77,35 @@ def parse_token(text: bytes) -> Token:
     algorithm, key_id = head.get("alg"), head.get("kid")
     if not isinstance(algorithm, str) or not (key_id is None or isinstance(key_id, str)):
         raise CredentialsRefused("malformed", "the header of the token is malformed")
-    _check_type(head.get("typ"), claims)
+    _check_type(head.get("typ"), claims, id_tokens)
     return Token(algorithm, key_id, claims, payload, b".".join(parts[:2]), signature)
 
 
-def _check_type(kind: object, claims: dict[str, Any]) -> None:
-    """Refuse tokens that are evidently not access tokens."""
+def _check_type(kind: object, claims: dict[str, Any], id_tokens: IdTokens) -> None:
+    """Refuse tokens that are evidently neither access tokens nor among `id_tokens`."""
     finding = partial(_describe_type, kind, claims.get("typ"))
     named = claims.get("typ")
     named = named.lower() if isinstance(named, str) else ""
     kind = "jwt" if kind is None else kind.lower() if isinstance(kind, str) else ""
+    is_ours = is_of_client(claims, id_tokens)
+    named = "" if is_ours and named == "id" else named
     if kind not in _TYPES or named in _OTHER_TYPES:
         raise CredentialsRefused("wrong_type", "the token is not an access token", finding)
     is_access_token = kind.endswith("at+jwt") or named == "bearer"
-    if not is_access_token and any(name in claims for name in _OF_ID_TOKENS):
+    if not is_access_token and any(name in claims for name in _OF_ID_TOKENS) and not is_ours:
         raise CredentialsRefused(
             "wrong_type", "the token is an ID token; send an access token", finding
         )
+
+
+def is_of_client(claims: Mapping[str, Any], id_tokens: IdTokens) -> bool:
+    """Return True if the claims of an ID token name one of these issuers, and its client alone."""
+    issuer, audience = claims.get("iss"), claims.get("aud")
+    if isinstance(audience, list) and len(audience) == 1:
+        audience = audience[0]
+    if not isinstance(issuer, str) or not isinstance(audience, str):
+        return False
+    return (issuer, audience) in id_tokens and claims.get("azp", audience) == audience
 
 
 def _describe_type(header: object, claim: object) -> str:

@@ -1,4 +1,4 @@
-"""CallPermit of calls by `spec.limits`."""
+"""Admission of calls by `spec.limits`."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ from mcpproxy.proxy.call_limits.account import SubjectAccount
 from mcpproxy.proxy.call_limits.in_flight.slots import KEPT_FREE, Slots
 from mcpproxy.proxy.call_limits.instances.owner_store import OwnerStore
 from mcpproxy.proxy.call_limits.instances.peers import Instances
-from mcpproxy.proxy.call_limits.rules import RETRY_SOON, CompiledRule, CountedBy, RuleSet
+from mcpproxy.proxy.call_limits.rules import RETRY_SOON, CompiledRule, CountedInFlight, RuleSet
 from mcpproxy.proxy.call_limits.store import Store, SubjectKey
 from mcpproxy.proxy.call_limits.valkey.valkey_store import ValkeyStore
 from mcpproxy.proxy.call_limits.window import Rate
@@ -52,11 +52,11 @@ CANCELLED_FOR: Final = 10.0
 class CallPermit:
     """Permission for one call; while it lasts, the call is in flight."""
 
-    __slots__ = ("_forget", "_slots")
+    __slots__ = ("_slots",)
 
-    def __init__(self, slots: tuple[Slots, ...], forget: Callable[[Slots], None]) -> None:
-        """`forget` is called with slots that nobody uses afterwards."""
-        self._slots, self._forget = slots, forget
+    def __init__(self, slots: Sequence[Slots]) -> None:
+        """The calls in `slots` end with the permit."""
+        self._slots = slots
 
     def release(self, *, is_cancelled: bool = False) -> None:
         """End the call. Further calls have no effect.
@@ -66,13 +66,11 @@ class CallPermit:
         """
         held, self._slots = self._slots, ()
         if is_cancelled and held:
-            kept = CallPermit(held, self._forget)
+            kept = CallPermit(held)
             asyncio.get_running_loop().call_later(CANCELLED_FOR, kept.release)
             return
         for slots in held:
             slots.release()
-            if not slots.running and slots.is_unused:
-                self._forget(slots)
 
     def __del__(self) -> None:
         # Calls that end before their first step have nobody else to release them.
@@ -102,7 +100,7 @@ class CallLimits:
             rule.id: {} for rule in rules.rules
         }
         """Accounts by rule, those that were used last at the end."""
-        self._free = CallPermit((), self._forget)
+        self._free = CallPermit(())
         self._sweeper: asyncio.Task[None] | None = None
         self.limited = dict.fromkeys((rule.name for rule in rules.rules), 0)
         """Number of refused calls by rule."""
@@ -167,28 +165,33 @@ class CallLimits:
         counted = self.rules.known.get((request.method, request.target, backend, client.user))
         if counted is None:
             counted = self.rules.counting(request.method, request.target, backend, client)
-        if not counted:
-            return self._free
-        admission = self._occupy_at_once(counted, backend, client)
-        if admission is None:
-            return None
-        now, taken = self._clock(), []
-        for rule, key in counted:
-            if rule.rate is None:
+        occupied: list[Slots] = []
+        for rule, limit, key in counted.in_flight:
+            slots = self._slots.get(key) or self._add_slots(limit, key)
+            is_taken = slots.take_at_once()
+            if is_taken:
+                occupied.append(slots)
                 continue
+            _withdraw((), CallPermit(occupied))
+            if is_taken is None:
+                return None
+            raise CallLimitExceeded(rule.name, rule.why_in_flight, RETRY_SOON, client, backend)
+        permit = CallPermit(occupied) if occupied else self._free
+        now, taken = self._clock(), []
+        for rule, rate, key in counted.rates:
             # As `_account`, but without a call.
             accounts = self._accounts[rule.id]
-            account = accounts.pop(key, None) or self._add_account(rule, rule.rate, key)
+            account = accounts.pop(key, None) or self._new_account(rule, rate, key)
             accounts[key] = account
             wait = account.take(now)
             if wait == 0.0:
                 taken.append(account)
                 continue
-            _withdraw(taken, admission)
+            _withdraw(taken, permit)
             if wait is None:
                 return None
             raise CallLimitExceeded(rule.name, rule.why, wait, client, backend)
-        return admission
+        return permit
 
     async def admit(
         self, request: CountedRequest, backend: str, client: ClientIdentity
@@ -198,14 +201,13 @@ class CallLimits:
         taken: list[SubjectAccount] = []
         admission = self._free
         try:
-            admission = await self._occupy(counted, backend, client)
-            for rule, key in counted:
-                if rule.rate is not None:
-                    account = self._account(rule, rule.rate, key)
-                    wait = await account.acquire()
-                    if wait > 0:
-                        raise CallLimitExceeded(rule.name, rule.why, wait, client, backend)
-                    taken.append(account)
+            admission = await self._occupy(counted.in_flight, backend, client)
+            for rule, rate, key in counted.rates:
+                account = self._account(rule, rate, key)
+                wait = await account.acquire()
+                if wait > 0:
+                    raise CallLimitExceeded(rule.name, rule.why, wait, client, backend)
+                taken.append(account)
         except CallLimitExceeded as error:
             self.limited[error.rule] += 1
             _withdraw(taken, admission)
@@ -215,48 +217,29 @@ class CallLimits:
             raise
         return admission
 
-    def _occupy_at_once(
-        self, counted: CountedBy, backend: str, client: ClientIdentity
-    ) -> CallPermit | None:
-        """Count a call in flight; None if that takes waiting. Raise CallLimitExceeded."""
-        taken: list[Slots] = []
-        for rule, key in counted:
-            if rule.in_flight is None:
-                continue
-            slots = self._slots.get(key) or self._add_slots(rule.in_flight, key)
-            is_taken = slots.take_at_once()
-            if is_taken:
-                taken.append(slots)
-                continue
-            CallPermit(tuple(taken), self._forget).release()
-            if is_taken is None:
-                return None
-            raise CallLimitExceeded(rule.name, rule.why_in_flight, RETRY_SOON, client, backend)
-        return CallPermit(tuple(taken), self._forget) if taken else self._free
-
-    async def _occupy(self, counted: CountedBy, backend: str, client: ClientIdentity) -> CallPermit:
+    async def _occupy(
+        self, counted: CountedInFlight, backend: str, client: ClientIdentity
+    ) -> CallPermit:
         """Count a call in flight, and wait if necessary. Raise CallLimitExceeded."""
         taken: list[Slots] = []
         try:
-            for rule, key in counted:
-                if rule.in_flight is None:
-                    continue
-                slots = self._slots.get(key) or self._add_slots(rule.in_flight, key)
+            for rule, limit, key in counted:
+                slots = self._slots.get(key) or self._add_slots(limit, key)
                 if not await slots.take():
                     why = rule.why_in_flight
                     raise CallLimitExceeded(rule.name, why, RETRY_SOON, client, backend)
                 taken.append(slots)
         except BaseException:
-            CallPermit(tuple(taken), self._forget).release()
+            CallPermit(taken).release()
             raise
-        return CallPermit(tuple(taken), self._forget) if taken else self._free
+        return CallPermit(taken) if taken else self._free
 
     def _add_slots(self, limit: int, key: SubjectKey) -> Slots:
         is_full = len(self._slots) >= COUNTED_SUBJECTS.value
         if is_full:
             COUNTED_SUBJECTS.record()
         slots = self._slots[key] = Slots(
-            *(key, limit, self.store, self._clock),
+            *(key, limit, self.store, self._clock, self._forget),
             kept=0 if is_full else limit // KEPT_FREE,
             allows_on_failure=self._allows_on_failure,
         )
@@ -268,11 +251,12 @@ class CallLimits:
     def _account(self, rule: CompiledRule, rate: Rate, key: SubjectKey) -> SubjectAccount:
         """Return an account, which is then the one that was used last."""
         accounts = self._accounts[rule.id]
-        account = accounts.pop(key, None) or self._add_account(rule, rate, key)
+        account = accounts.pop(key, None) or self._new_account(rule, rate, key)
         accounts[key] = account
         return account
 
-    def _add_account(self, rule: CompiledRule, rate: Rate, key: SubjectKey) -> SubjectAccount:
+    def _new_account(self, rule: CompiledRule, rate: Rate, key: SubjectKey) -> SubjectAccount:
+        """Return a new account, for which there is room afterwards."""
         accounts = self._accounts[rule.id]
         if len(accounts) >= self._share:
             COUNTED_SUBJECTS.record()
@@ -305,8 +289,7 @@ class CallLimits:
                 account.collect(now)
         for slots in list(self._slots.values()):
             slots.confirm(now)
-            if slots.is_unused:
-                self._forget(slots)
+            slots.end_if_unused()
 
 
 def _withdraw(taken: Iterable[SubjectAccount], admission: CallPermit) -> None:

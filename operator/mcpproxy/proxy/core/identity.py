@@ -15,7 +15,7 @@ API_KEYS: Final = "mcpproxy:apiKeys"
 """Issuer of the holders of API keys in principals."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Identity:
     """The verified identity of a caller."""
 

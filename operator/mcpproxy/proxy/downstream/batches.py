@@ -9,10 +9,9 @@ import contextlib
 from typing import Final
 
 from mcpproxy.limits.clients import BATCH_REQUESTS, HTTP_BATCH
-from mcpproxy.proxy.core.exchange import PROGRESS, ClientIdentity
+from mcpproxy.proxy.core.exchange import PROGRESS
 from mcpproxy.proxy.core.tokens.session_token import SessionToken
 from mcpproxy.proxy.downstream.legacy import requests as legacy_requests
-from mcpproxy.proxy.downstream.legacy.handover import LOST
 from mcpproxy.proxy.downstream.legacy.http import LegacyEndpoint
 from mcpproxy.proxy.downstream.legacy.sessions import SessionState, progress_token
 from mcpproxy.proxy.downstream.legacy.sse_response import SseResponse
@@ -24,7 +23,6 @@ from mcpproxy.proxy.http1.server.request import Request
 from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
 from mcpproxy.proxy.protocol import batches, jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
-from mcpproxy.proxy.upstream.backend import Backend
 
 _FAILED: Final = RpcError(jsonrpc.INTERNAL_ERROR, "internal error")
 
@@ -69,18 +67,12 @@ class BatchEndpoint:
         try:
             await self._peers.forward(token.owner, inbound, reply)
         except PeerUnavailable as error:
-            backends = [b for m in messages for b in self._session_backends(m, token.client)]
-            self._front.handover.check_continuation(error, token, backends, reply.loop.time())
-            if backends and error.may_have_run:
-                raise HttpError(502, str(LOST)) from None
+            valid = [message for message in messages if not isinstance(message, bytes)]
+            now = reply.loop.time()
+            if self._front.handover.check_continuation(error, token, valid, now):
+                raise error.request_lost() from None
             return False
         return True
-
-    def _session_backends(self, message: Message | bytes, client: ClientIdentity) -> list[Backend]:
-        if isinstance(message, bytes):
-            return []
-        method = jsonrpc.decode_str(message.get("method"))
-        return self._front.gateway.routing.session_backends(method, message, client)
 
     async def _serve_all(
         self,

@@ -181,7 +181,7 @@ class Aggregate:
         self.list_requests[kind.method, "miss"] += 1
         if refreshing:
             await asyncio.wait(refreshing)
-        failures, now = self._failures(kind, client.access), asyncio.get_running_loop().time()
+        failures, now = self._failures(kind, variant), asyncio.get_running_loop().time()
         parts = self.catalog.list_result_parts(
             kind, modern=modern, now=now, audience=variant, whole=not failures
         )
@@ -198,11 +198,13 @@ class Aggregate:
         if self.audit is not None:
             self.audit.record_list(kind.method, client, sum(map(len, parts)))
 
-    def _failures(self, kind: ComponentKind, access: Access | None) -> dict[str, str]:
+    def _failures(self, kind: ComponentKind, variant: ListVariant) -> dict[str, str]:
         """Return the backends whose list is missing because of a failure, with the failure."""
-        backends = self._within_reach(access)
-        failures = ((backend.name, backend.watch.failure(kind)) for backend in backends)
-        return {name: why for name, why in failures if why is not None}
+        failures = {
+            backend.name: backend.watch.failure(kind, variant.seen.get(backend.name))
+            for backend in self._within_reach(variant.access)
+        }
+        return {name: why for name, why in failures.items() if why is not None}
 
     def listed(
         self,
@@ -223,8 +225,7 @@ class Aggregate:
         variant = self._variants.of(client)
         if any(self._stale_backends(kind, variant, now)):
             return None
-        backends = self._within_reach(client.access)
-        whole = not any(backend.watch.failure(kind) for backend in backends)
+        whole = not self._failures(kind, variant)
         parts = self.catalog.list_result_parts(
             kind, modern=modern, now=now, audience=variant, whole=whole
         )

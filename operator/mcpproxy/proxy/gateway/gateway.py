@@ -70,7 +70,7 @@ class Gateway:
             seals_tasks=context.seals_task_ids,
         )
         self.backends, self.catalog, self._audit = self.aggregate.backends, context.catalog, audit
-        self.metrics = RuntimeMetrics(self.catalog.owner)
+        self.metrics = RuntimeMetrics(self.catalog)
         self.end_call = self.metrics.operations.end_call
         self.events = context.events
         self._session_contexts = context.session_contexts

@@ -10,8 +10,7 @@ from prometheus_client.registry import Collector
 
 from mcpproxy.limits.table import OF_THE_RUNTIME
 from mcpproxy.proxy.core.reports import BackendReport
-from mcpproxy.proxy.protocol.kinds import ComponentKind
-from mcpproxy.proxy.telemetry.operation_durations import OperationDurations
+from mcpproxy.proxy.telemetry.operation_durations import ListedNames, OperationDurations
 
 if TYPE_CHECKING:
     from mcpproxy.api.v1alpha1.status import BackendStatus
@@ -40,10 +39,9 @@ class LabelledCounter(Collector):
 class RuntimeMetrics:
     """Metrics of one runtime, in a registry that other runtimes of the process do not share."""
 
-    def __init__(self, owner: Callable[[ComponentKind, str], str | None]) -> None:
-        """`owner` is that of `OperationDurations`."""
+    def __init__(self, listed: ListedNames) -> None:
         self._registry = CollectorRegistry()
-        self.operations = OperationDurations(owner)
+        self.operations = OperationDurations(listed)
         self._registry.register(self.operations)
         self.streams = Gauge(
             "mcpproxy_client_streams",

@@ -10,7 +10,7 @@ the proxy knows them; `_OTHER` replaces the others.
 import asyncio
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -125,19 +125,29 @@ class MeteredCall(Protocol):
         """The request with the backend's names."""
 
 
+class ListedNames(Protocol):
+    """The downstream names that backends list."""
+
+    version: int
+    """Number that changes whenever the names or their owners change."""
+
+    def owner(self, kind: ComponentKind, name: str) -> str | None:
+        """Return the backend that serves a name, or None if none lists it."""
+
+
 _Key = tuple[str, ...]
 
 
 class OperationDurations(Collector):
     """Histograms of the durations of operations."""
 
-    def __init__(self, owner: Callable[[ComponentKind, str], str | None]) -> None:
-        """`owner` returns the backend that serves a downstream name, or None if none lists it."""
-        self._owner = owner
+    def __init__(self, listed: ListedNames) -> None:
+        self._listed = listed
         self._calls: dict[_Key, tuple[Histogram, Histogram]] = {}
         """Histograms of the client and of the server by the values that calls differ in."""
         self._unlisted: dict[_Key, tuple[Histogram, Histogram]] = {}
-        """The same of names that no list showed, which one may show later."""
+        """The same of names that no list of the version `_unlisted_in` shows."""
+        self._unlisted_in = listed.version
         self._client: dict[_Key, Histogram] = {}
         self._server: dict[_Key, Histogram] = {}
         self._names: dict[str, set[tuple[ComponentKind, str]]] = {}
@@ -161,8 +171,11 @@ class OperationDurations(Collector):
         key = (backend.name, method, name, client.revision, upstream, error)
         pair = self._calls.get(key)
         if pair is None:
+            if self._unlisted_in != self._listed.version:
+                self._unlisted.clear()
+                self._unlisted_in = self._listed.version
             pair = self._unlisted.get(key)
-            if pair is None or self._owner(NAMED[method], name) is not None:
+            if pair is None:
                 pair = self._add_call(key, "pipe" if backend.is_program else "tcp")
         bucket = bisect_left(BOUNDS, seconds)
         pair[0].counts[bucket] += 1
@@ -214,7 +227,7 @@ class OperationDurations(Collector):
         return (method if method in METHODS else OTHER, tool, prompt, error)
 
     def _bounded_name(self, kind: ComponentKind, name: str) -> str:
-        owner = self._owner(kind, name)
+        owner = self._listed.owner(kind, name)
         # Control and bidirectional characters would reach terminals and pages that show metrics.
         if owner is None or clean_text(name, LONGEST_NAME) != name:
             return OTHER

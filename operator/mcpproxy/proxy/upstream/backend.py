@@ -73,8 +73,7 @@ class Backend:
         self.sessions = self._session_pool(warm_each)
         self.clients = ClientSessions(self.sessions, settings, forwarding)
         self.continuation = SessionContinuation(
-            *(name, self.sessions, self._connector, forwarding),
-            *(self.background, self._session_context_of),
+            *(name, self.sessions, self._connector, forwarding, self._session_context_of)
         )
         own_identity = ClientIdentity(LATEST_MODERN, info=context.info, identity=PROXY)
         self.circuit = self._build_circuit(context.policy.interval)
@@ -119,8 +118,8 @@ class Backend:
 
     @property
     def opens_for_clients(self) -> bool:
-        """True if a client gets a session of its own when it initializes, which other instances
-        can continue."""
+        """True if the session of a client is opened when it initializes, so that other instances
+        can continue it."""
         is_http = not self.is_program and self._connector.transport != "sse"
         is_usable = self.watch.health.is_usable and not self.circuit.is_open
         return self.settings.session_mode == "PerClient" and is_http and is_usable

@@ -243,6 +243,7 @@ async def test_initialized_is_sent_also_where_there_is_no_session_id() -> None:
     assert server.asked == ["initialize", "notifications/initialized"]
 
 
+INITIALIZED_TIME = "mcpproxy.proxy.upstream.connect.negotiation.INITIALIZED_TIME"
 ODD_ANSWERS: dict[str, Answer] = {
     "open stream": open_stream,
     "400": status(400),
@@ -255,8 +256,10 @@ ODD_ANSWERS: dict[str, Answer] = {
 @pytest.mark.parametrize("case", ODD_ANSWERS)
 @pytest.mark.parametrize("initialize", [legacy, _without_session])
 async def test_a_session_is_used_regardless_of_the_response_to_initialized(
-    case: str, initialize: Answer
+    case: str, initialize: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if case == "open stream":
+        monkeypatch.setattr(INITIALIZED_TIME, Short())
     server = Server(status(404), initialize)
     server.others["notifications/initialized"] = ODD_ANSWERS[case]
     async with connector_of(server) as connector:
@@ -266,7 +269,7 @@ async def test_a_session_is_used_regardless_of_the_response_to_initialized(
 async def test_a_backend_that_does_not_respond_to_initialized_is_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mcpproxy.proxy.upstream.connect.negotiation.INITIALIZED_TIME", Short())
+    monkeypatch.setattr(INITIALIZED_TIME, Short())
     server = Server(status(404), legacy)
     server.others["notifications/initialized"] = silent
     async with connector_of(server) as connector:

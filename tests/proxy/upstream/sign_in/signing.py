@@ -32,6 +32,8 @@ class Authority:
     error: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
     refreshes: bool = True
+    issues_refresh: bool = True
+    """True if responses have a refresh token."""
     token_status: int = 200
     registered: list[dict[str, Any]] = field(default_factory=list)
     visits: list[dict[str, str]] = field(default_factory=list)
@@ -83,7 +85,7 @@ class Authority:
         if self.token_status != 200:
             return JSONResponse({}, self.token_status)
         content = {"access_token": f"t{len(self.forms)}", "token_type": "Bearer"}
-        content |= {"refresh_token": f"r{len(self.forms)}"}
+        content |= {"refresh_token": f"r{len(self.forms)}"} if self.issues_refresh else {}
         return JSONResponse({**content, "expires_in": self.lifetime})
 
 

@@ -148,14 +148,16 @@ async def test_a_request_beyond_the_limit_is_refused(linked: MultiplexedSession)
 async def test_a_message_to_a_stdio_server_that_does_not_read_times_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(limits, "PROGRAM_INPUT", replace(limits.PROGRAM_INPUT, value=1))
+    limit: Any = limits.PROGRAM_INPUT
+    monkeypatch.setattr(limits, "PROGRAM_INPUT", replace(limit, value=0.2))
+    monkeypatch.setattr(stdio, "GRACE", 0.1)
     before = PROGRAM_INPUT.reached
     channel = await _started("import signal; signal.pause()")
     body = b'{"a":"%b"}' % (b"x" * 100_000)
     sending = [asyncio.create_task(channel.send(body)) for _ in range(20)]
     ended = await asyncio.gather(*sending, return_exceptions=True)
     refused = [error for error in ended if isinstance(error, Unreachable)]
-    assert "the process has read no input for 1 s" in str(refused[0])
+    assert "the process has read no input for 0.2 s" in str(refused[0])
     assert PROGRAM_INPUT.reached == before + len(refused)
     # One message is in the pipe and one is buffered, however many are sent.
     assert channel._stdin.transport.get_write_buffer_size() <= 2 * len(body)
@@ -262,7 +264,10 @@ async def test_control_characters_of_stderr_reach_neither_the_log_nor_an_error(
     await channel.close()
 
 
-async def test_a_process_that_left_its_group_keeps_no_descriptor_open() -> None:
+async def test_a_process_that_left_its_group_keeps_no_descriptor_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stdio, "GRACE", 0.1)
     code = (
         "import os, subprocess, sys\n"
         "sleep = [sys.executable, '-ISc', 'import time; time.sleep(600)']\n"

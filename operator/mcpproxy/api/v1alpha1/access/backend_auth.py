@@ -223,8 +223,9 @@ class IdentityProvider(OAuthClient):
     subject_token_type: SubjectTokenType | None = None
     """Type of the tokens of callers. AccessToken is for identity providers that exchange access
     tokens for ID-JAGs. IdToken is the type in the draft: callers send an ID token whose audience is
-    clientId, so list clientId in authentication.jwt[].audiences. The proxy refuses ID tokens with
-    nonce, at_hash or c_hash. Default: AccessToken."""
+    clientId, so list clientId in authentication.jwt[].audiences. Only with issuer, the proxy
+    accepts ID tokens with nonce, at_hash, c_hash or typ ID, if clientId is their only audience.
+    Default: AccessToken."""
 
     @model_validator(mode="after")
     def _check_provider_is_named(self) -> Self:

@@ -29,11 +29,13 @@ class Slots:
         limit: int,
         store: Store,
         clock: Callable[[], float],
+        on_unused: Callable[["Slots"], None],
         *,
         kept: int,
         allows_on_failure: bool,
     ) -> None:
-        """`kept` slots may be held for the next calls.
+        """`kept` slots may be held for the next calls. `on_unused` is called when nothing is in
+        flight, waits or is held any longer.
 
         `allows_on_failure` means that calls are counted alone while the store fails.
         """
@@ -41,7 +43,7 @@ class Slots:
         self.running = 0
         """Calls in flight."""
         self._limit, self._kept = limit, kept
-        self._store, self._clock = store, clock
+        self._store, self._clock, self._on_unused = store, clock, on_unused
         self._allows_on_failure = allows_on_failure
         self._held = self._waiting = 0
         self._used = False
@@ -49,10 +51,10 @@ class Slots:
         self._full_until = self._failed_until = self._confirmed_at = NEVER
         self._stating: asyncio.Task[None] | None = None
 
-    @property
-    def is_unused(self) -> bool:
-        """True if nothing is in flight, waits or is held."""
-        return not (self.running or self._waiting or self._held or self._stating)
+    def end_if_unused(self) -> None:
+        """Call `on_unused` if nothing is in flight, waits or is held."""
+        if not (self.running or self._waiting or self._held or self._stating):
+            self._on_unused(self)
 
     def take_at_once(self) -> bool | None:
         """Begin a call, or return False without a free slot; None if that takes waiting."""
@@ -90,18 +92,24 @@ class Slots:
 
     def release(self) -> None:
         """End a call."""
-        self.running -= 1
-        if self._held <= self.running + self._kept or self._stating is not None:
-            # The target is not below the number of running calls.
+        running = self.running = self.running - 1
+        # Up to here, the target is not below the number of running calls.
+        if self._held > running + self._kept and self._stating is None:
+            self._give_back()
+        if not (running or self._held):
+            self.end_if_unused()
+
+    def _give_back(self) -> None:
+        """Give slots back that are neither needed nor kept."""
+        if self._held <= self._target() + self._kept:
             return
-        if self._held > self._target() + self._kept:
-            granted = self._store.hold_at_once(self._request(self.running), self._clock())
-            if granted is not None:
-                self._held = granted
-            else:
-                # Without a running loop, the next look states the number.
-                with contextlib.suppress(RuntimeError):
-                    self._state()
+        granted = self._store.hold_at_once(self._request(self.running), self._clock())
+        if granted is not None:
+            self._held = granted
+        else:
+            # Without a running loop, the next look states the number.
+            with contextlib.suppress(RuntimeError):
+                self._state()
 
     def confirm(self, now: float) -> None:
         """Confirm the slots that are in use, and let the others go if no call has begun lately."""

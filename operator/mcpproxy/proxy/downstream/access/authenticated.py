@@ -7,7 +7,7 @@ the result. Each use of a cached head checks that the result still counts. A pro
 
 import hmac
 from collections.abc import Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from mcpproxy.proxy.core.access import InsufficientScope
@@ -178,5 +178,5 @@ def _context(
     # One object for anonymous callers is compared by identity.
     identity = ANONYMOUS if identity.method == "anonymous" else identity
     if keeps_token and identity.method in _WITH_TOKEN:
-        identity = replace(identity, token=_token(head))
+        identity = admission.identity_with(_token(head))
     return RequestContext(head, identity.principal, identity=identity, admission=admission)

@@ -72,9 +72,8 @@ class SessionHandover:
         try:
             await self._peers.forward(owner, inbound, reply)
         except PeerUnavailable as error:
-            backends = self._gateway.routing.session_backends(method, message, token.client)
-            self.check_continuation(error, token, backends, reply.loop.time())
-            if not (backends and error.may_have_run):
+            is_lost = self.check_continuation(error, token, [message], reply.loop.time())
+            if not (is_lost and "id" in message):
                 return False
             await reply.finish(jsonrpc.error_response(message["id"], LOST))
         return True
@@ -92,14 +91,23 @@ class SessionHandover:
         return self._gateway.routing.owner_of_result(method, message)
 
     def check_continuation(
-        self, error: PeerUnavailable, token: SessionToken, backends: Iterable[Backend], now: float
-    ) -> None:
-        """Raise HttpError, and end the session, unless this instance can continue the sessions
-        with these backends."""
-        if all(backend.continuation.can_resume(token.client) for backend in backends):
-            return
-        self._live.mark_terminated(token.client, now)
-        raise error.session_lost() from None
+        self, error: PeerUnavailable, token: SessionToken, messages: Iterable[Message], now: float
+    ) -> bool:
+        """Return True if the owner that has ended may have run some of these messages.
+
+        Raise HttpError, and end the session, unless this instance can continue the upstream
+        sessions that they use.
+        """
+        find, client = self._gateway.routing.session_backends, token.client
+        backends = [
+            backend
+            for message in messages
+            for backend in find(jsonrpc.decode_str(message.get("method")), message, client)
+        ]
+        if not all(backend.continuation.can_resume(client) for backend in backends):
+            self._live.mark_terminated(client, now)
+            raise error.session_lost() from None
+        return bool(backends) and error.may_have_run
 
     async def follow(self, client: ClientIdentity) -> Callable[[], None]:
         """Receive what backends send outside of requests, if their sessions are continued here.
@@ -115,10 +123,10 @@ class SessionHandover:
 
         return cancel
 
-    def end_sessions(self, client: ClientIdentity) -> None:
-        """End the upstream sessions of a client whose owner has ended."""
-        for backend in self._gateway.backends.values():
-            backend.continuation.end(client)
+    async def end_sessions(self, client: ClientIdentity) -> None:
+        """End the upstream sessions of a client whose owner has ended. Never raises."""
+        backends = self._gateway.backends.values()
+        await asyncio.gather(*(backend.continuation.end(client) for backend in backends))
 
 
 async def _open_session(backend: Backend, client: ClientIdentity) -> SessionRecord | None:

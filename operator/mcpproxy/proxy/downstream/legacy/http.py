@@ -343,7 +343,7 @@ class LegacyEndpoint:
                 await self._peers.send(token.owner, "DELETE", inbound, b"")
             except PeerUnavailable:
                 # The state of the owner is gone with it, except for these.
-                self.handover.end_sessions(token.client)
+                await self.handover.end_sessions(token.client)
             except HttpError:
                 pass
         await reply.empty(204)

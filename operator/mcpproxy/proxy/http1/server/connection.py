@@ -97,7 +97,7 @@ class ServerConnection(asyncio.Protocol):
         self.network = network_of(peer)
         if not self._server.admits(self):
             self.abort()
-        elif self._server.draining:
+        elif self._server.draining and not self._server.lingers:
             self._shut()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -36,6 +36,8 @@ class HttpServer:
         self.loop = asyncio.get_running_loop()
         self.pings = TimerQueue(self.loop, PING_EVERY)
         self.draining = False
+        self.lingers = False
+        """True while the server still accepts connections, although it is about to stop."""
         self.connections: set[ServerConnection] = set()
         self.acceptor = acceptor
         self.room = BodyMemory()
@@ -98,9 +100,15 @@ class HttpServer:
         if self._emptied is not None and not (self.connections or self._emptied.done()):
             self._emptied.set_result(None)
 
+    def linger(self) -> None:
+        """Close every connection after its response, but still accept others."""
+        self.draining = self.lingers = True
+        for connection in list(self.connections):
+            connection.drain()
+
     async def drain(self, seconds: float) -> None:
         """Accept no more connections, and wait for responses in flight; abort after `seconds`."""
-        self.draining = True
+        self.draining, self.lingers = True, False
         if self.acceptor is not None:
             self.acceptor.close()
         for server in self._servers:

@@ -35,6 +35,8 @@ class ServerState(Protocol):
     pings: TimerQueue
     loop: asyncio.AbstractEventLoop
     draining: bool
+    lingers: bool
+    """True if connections are still accepted while `draining`."""
     connections: "set[ServerConnection]"
     room: BodyMemory
     """Memory for request bodies."""

@@ -21,7 +21,10 @@ BURST: Final = 8
 LONGEST_WAIT: Final = 5.0
 """Seconds that an exchange waits because its principal had too many."""
 OF_ONE_TOKEN: Final = frozenset(
-    {"exp", "iat", "nbf", "jti", "auth_time", "sid", "session_state", "nonce", "uti", "at_hash"}
+    {
+        *("exp", "iat", "nbf", "jti", "auth_time", "sid", "session_state", "uti"),
+        *("nonce", "at_hash", "c_hash"),
+    }
 )
 """Claims in which tokens for the same rights differ; all others decide what the caller may do."""
 _NO_TOKEN: Final = (
@@ -140,10 +143,15 @@ class ExchangedTokens:
         self._shares: FairShares[str] = FairShares(CALLERS.value)
         self._latest = ""
         """The principal that was served last."""
+        self._latest_token: CallerToken | None = None
+        """The token that was returned last."""
 
     def of(self, client: ClientIdentity) -> BackendCredentials:
         """Return the credentials of a caller, or the proxy's own for a request of no caller."""
-        identity, principal = client.identity, client.principal
+        identity, principal, token = client.identity, client.principal, self._latest_token
+        if token is not None and token.subject is identity and principal == self._latest:
+            # Most requests have the token of the request before.
+            return token
         if identity is PROXY:
             return self._own
         if not identity.token or not principal:
@@ -153,10 +161,13 @@ class ExchangedTokens:
             caller = self._add(principal, client.network)
         elif principal != self._latest:
             self._shares.touch(principal)
+        token = self._latest_token = self._token_of(caller, identity)
         self._latest = principal
+        return token
+
+    def _token_of(self, caller: _Caller, identity: Identity) -> CallerToken:
         token = caller.latest
         if token is not None and token.subject is identity:
-            # Most requests have the token of the request before.
             return token
         claims = caller.claims_of(identity)
         token = caller.tokens.get(claims)

@@ -40,6 +40,7 @@ SILENCE: Final = 10.0
 """Seconds after a failure for which the backend gets no request."""
 SESSION_REQUESTS: Final = 4
 """Requests that a list takes if a session has to be opened for it."""
+LATE: Final = "the list did not arrive in time; try again"
 MAX_ROUNDS: Final = 3
 """Maximum fetches of a list that changes while it is being fetched."""
 
@@ -70,6 +71,8 @@ class ListVariantState:
     """Kinds that came too late for a client, which got another list instead."""
     sizes: dict[ComponentKind, int] = field(default_factory=dict)
     """Bytes of each list."""
+    failed: dict[ComponentKind, BackendError | TimeoutError] = field(default_factory=dict)
+    """The errors of the kinds whose last fetch failed."""
     silent_until: dict[ComponentKind, float] = field(default_factory=dict)
     """Time at which a failed kind may be fetched again, in monotonic seconds."""
 
@@ -132,6 +135,14 @@ class VariantLists:
             return True
         return now - cached.fetched_at >= min(MIN_REFRESH_AGE, self._ttl)
 
+    def failure(self, kind: ComponentKind, seen: bytes) -> str | None:
+        """Return why a list is missing, if no other one takes its place; None if it is present."""
+        if self._catalog.get(self._name, kind, seen) is not None:
+            return None
+        view = self._views.get(seen)
+        error = None if view is None else view.failed.get(kind)
+        return LATE if error is None else str(error) or LATE
+
     async def refresh(self, kind: ComponentKind, client: ClientIdentity, seen: bytes) -> None:
         """Fetch a list in a task that all requests share, and wait briefly for it.
 
@@ -193,6 +204,7 @@ class VariantLists:
             if not isinstance(error, TimeoutError):
                 view.patience.failed(kind)
             view.silent_until.update(dict.fromkeys(failed_kinds, loop.time() + SILENCE))
+            view.failed.update(dict.fromkeys(failed_kinds, error))
             view.missed.discard(kind)
             if not isinstance(error, Unauthorized):
                 # A backend that refuses this client's credentials may accept others.
@@ -200,6 +212,7 @@ class VariantLists:
             return SESSION_REQUESTS
         was_shown = self._catalog.get(self._name, kind, seen) is not None or kind in view.missed
         view.missed.discard(kind)
+        view.failed.pop(kind, None)
         view.sizes[kind] = sum(map(len, component_list.items))
         self._evict_bytes(seen)
         if self._catalog.put(self._name, kind, component_list, seen) and was_shown:

@@ -352,11 +352,14 @@ class BackendMonitor:
         """True if no session is open for requests."""
         return not self.guarded and (self._link is None or not self._link.alive)
 
-    def failure(self, kind: ComponentKind) -> str | None:
-        """Return why a list of the backend is missing; None if it is present or not offered."""
-        if self.guarded or self.lists.lacks(kind):
-            return None
+    def failure(self, kind: ComponentKind, seen: bytes | None = None) -> str | None:
+        """Return why a list (`seen` as in `Catalog.put`) is missing; None if it isn't."""
         state = self.finding
+        if self.guarded:
+            why = None if seen is None else self.tailored.failure(kind, seen)
+            return why if why is None or self.health.is_usable else state.message or state.state
+        if self.lists.lacks(kind):
+            return None
         if state.state == "Unknown":
             return "the backend has not responded yet"
         if not self.health.is_usable or state is NOT_LISTED:

@@ -5,6 +5,7 @@ instance that opened it ends, the others send requests in the same upstream sess
 """
 
 from collections.abc import Callable
+from typing import Protocol
 from weakref import WeakSet
 
 from mcpproxy.proxy.core.errors import BackendError
@@ -13,9 +14,27 @@ from mcpproxy.proxy.core.session_records import SessionRecord
 from mcpproxy.proxy.http1.client.client import asking
 from mcpproxy.proxy.protocol.jsonrpc import RpcError
 from mcpproxy.proxy.upstream.client_features import FeaturePolicy
-from mcpproxy.proxy.upstream.connect.negotiation import Connector
 from mcpproxy.proxy.upstream.sessions.pool import SessionPool
-from mcpproxy.proxy.upstream.transports.session import TaskSet, UpstreamSession
+from mcpproxy.proxy.upstream.transports.session import UpstreamSession
+
+
+class Resumer(Protocol):
+    """Opens and continues sessions with one backend."""
+
+    async def open(self, client: ClientIdentity) -> UpstreamSession:
+        """Open a session. Raises BackendError."""
+
+    def record_of(self, link: UpstreamSession) -> SessionRecord | None:
+        """Return the record of a session; None if only this instance can use it."""
+
+    def can_resume(self, record: SessionRecord) -> bool:
+        """True if the session in a record can be continued here."""
+
+    async def resume(self, record: SessionRecord, client: ClientIdentity) -> UpstreamSession:
+        """Continue the session in a record. Raises BackendError."""
+
+    async def end(self, record: SessionRecord, client: ClientIdentity) -> None:
+        """End the session in a record. Never raises."""
 
 
 class SessionContinuation:
@@ -25,9 +44,8 @@ class SessionContinuation:
         self,
         backend: str,
         pool: SessionPool,
-        connector: Connector,
+        connector: Resumer,
         features: FeaturePolicy,
-        background: TaskSet,
         context_of: Callable[[ClientIdentity], CallContext],
     ) -> None:
         """`context_of` returns the context that receives what the backend sends outside of
@@ -36,7 +54,6 @@ class SessionContinuation:
         self._pool = pool
         self._connector = connector
         self._features = features
-        self._background = background
         self._context_of = context_of
         self._recorded: WeakSet[UpstreamSession] = WeakSet()
 
@@ -76,15 +93,18 @@ class SessionContinuation:
             return None
         return lambda: self._pool.upstream.stop_listening(link)
 
-    def end(self, client: ClientIdentity) -> None:
-        """End the session that another instance opened, because its client has ended its own."""
+    async def end(self, client: ClientIdentity) -> None:
+        """End the session that another instance opened, because its client has ended its own.
+
+        Never raises.
+        """
         record = client.record_of(self._backend)
         if record is not None:
-            self._background.spawn(self._connector.end(record, client))
+            await self._connector.end(record, client)
 
 
 async def open_or_resume(
-    connector: Connector, backend: str, client: ClientIdentity
+    connector: Resumer, backend: str, client: ClientIdentity
 ) -> UpstreamSession:
     """Open a session for a client, or continue the one that an ended instance had opened.
 

@@ -100,21 +100,27 @@ class McpHttpClient:
         """Return the endpoint for requests with the headers and credentials of this client."""
         if not self.by_client:
             return self
-        endpoint, configured = self._served.get(id(client)), self._configured
-        if not (endpoint and endpoint._client is client and endpoint._configured is configured):
-            if len(self._served) >= MAX_SERVED:
-                self._served.clear()
-            endpoint = self._served[id(client)] = copy.copy(self)
-        endpoint._serve(client)
-        return endpoint
-
-    def _serve(self, client: ClientIdentity) -> None:
-        """Take the headers and credentials of a client for its next request."""
-        if self._client is not client:
-            self._client, self._own = client, client.having(self._passed)
+        served = self._served.get(id(client))
+        if not (served and served._client is client and served._configured is self._configured):
+            served = self._add_served(client)
         if self._every is not None:
             # Again for each request, because the credentials of callers are discarded in time.
-            self._credentials = self._every.of(client)
+            credentials = self._every.of(client)
+            if served._credentials is not credentials:
+                served._serve(client, credentials)
+        return served
+
+    def _add_served(self, client: ClientIdentity) -> "McpHttpClient":
+        if len(self._served) >= MAX_SERVED:
+            self._served.clear()
+        endpoint = self._served[id(client)] = copy.copy(self)
+        endpoint._serve(client, self._every)
+        return endpoint
+
+    def _serve(self, client: ClientIdentity, credentials: BackendCredentials | None) -> None:
+        """Take the headers and credentials of a client."""
+        self._client, self._own = client, client.having(self._passed)
+        self._credentials = credentials
 
     def cookies_of(self, response: ClientResponse) -> bytes:
         """Return the cookies for the session that began with this response."""

@@ -1,4 +1,4 @@
-"""The descriptors 0, 1 and 2 of a process that was started without some of them.
+"""The descriptors of a process: 0, 1 and 2 if it was started without them, and their number.
 
 Must not import anything of the project.
 """
@@ -26,3 +26,17 @@ def reserve() -> None:
     if sys.stderr is None:
         # If sys.stderr is None, print() writes to standard output, between the messages.
         sys.stderr = open(_STANDARD[2], "w", closefd=False)  # noqa: SIM115
+
+
+def raise_limit(most: int) -> None:
+    """Raise the limit of open descriptors to the hard limit, but not beyond `most`.
+
+    Container runtimes start processes with 1,024 descriptors and a far higher hard limit.
+    """
+    # Other systems than Unix lack this module.
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    raised = most if hard == resource.RLIM_INFINITY else min(hard, most)
+    if soft != resource.RLIM_INFINITY and soft < raised:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
