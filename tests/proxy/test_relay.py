@@ -12,11 +12,11 @@ TRIES: Final = 3
 MOST: Final = {
     "json": 36,
     "json-with-page": 37,
-    "events": 58,
+    "events": 59,
     "modern-json": 39,
     "per-client-json": 41,
     "reused-json": 42,
-    "reused-events": 64,
+    "reused-events": 65,
     "isolated-json": 47,
     "legacy-to-modern": 45,
     "modern-to-legacy": 44,

@@ -273,8 +273,7 @@ class ClientConnection(asyncio.Protocol):
         if response is None:
             self.abort()  # A response without a request.
             return
-        begins = self._parser.between
-        if begins:
+        if self._parser.between:
             # A whole response with a known head needs no parser, and most responses are like that.
             start, known = self._last
             if not data.startswith(start):
@@ -294,6 +293,11 @@ class ClientConnection(asyncio.Protocol):
                 self._on_free(self)
                 done()
                 return
+        self._feed(data, response)
+
+    def _feed(self, data: bytes, response: ClientResponse) -> None:
+        """Parse received bytes, and pass on what is complete."""
+        begins = self._parser.between
         had_head, error = response.status > 0, self._parse(data, response)
         if response.status and not had_head:
             self._headed(response)
