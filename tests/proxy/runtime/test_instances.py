@@ -130,7 +130,6 @@ def limited(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, float], Limit]:
 def impatient(limited: Callable[[str, float], Limit]) -> None:
     """Each request tries an instance that was not reached again."""
     limited("RETRY_FIRST", 0)
-    limited("CONNECT", 1)
 
 
 @pytest.fixture
