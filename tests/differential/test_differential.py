@@ -116,7 +116,10 @@ async def benches() -> AsyncIterator[dict[tuple[str, str], Bench]]:
                 backend = Backend(era, script.answer, lists)
                 url = await stack.enter_async_context(serving(backend)) + "/mcp"
                 spec = {"name": "b", "url": url, "prefix": prefix, "session": {"mode": "PerClient"}}
-                proxy = await stack.enter_async_context(proxied(spec, **CALM))
+                # With keys that others may have, a session is opened when a client initializes, so
+                # that its notifications have a receiver.
+                options = {"keys": (b"k" * 32,)}
+                proxy = await stack.enter_async_context(proxied(spec, options=options, **CALM))
                 clients = (Client(http, at, era) for at in (url, proxy.url))
                 bench = Bench(script, backend, *clients)
                 if era == "legacy":

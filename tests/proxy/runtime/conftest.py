@@ -35,7 +35,9 @@ async def eras() -> AsyncIterator[dict[str, tuple[Peer, Proxy]]]:
         for era in ("legacy", "modern", "dual"):
             peer = Peer("p", era)
             base = await stack.enter_async_context(serving(peer.gate))
-            proxy = proxied({"name": "p", "url": f"{base}/mcp"}, **CALM)
+            # Tests leave calls in flight, for which a proxy that ends would wait.
+            options = {"drain": 1}
+            proxy = proxied({"name": "p", "url": f"{base}/mcp"}, options=options, **CALM)
             peer.url = f"{base}/mcp"
             result[era] = (peer, await stack.enter_async_context(proxy))
         yield result

@@ -146,7 +146,8 @@ async def test_clients_get_the_list_variant_of_their_headers(
     for _ in range(2):
         assert await _tools(ann) == ["h_all", "h_only_ann"]
         assert await _tools(bo) == ["h_all", "h_only_bo"]
-    assert await _tools(await _client(http, running.url, front, "eve")) == []
+    refused = await _asked(await _client(http, running.url, front, "eve"), "tools/list")
+    assert "the backend rejected the credentials" in refused["error"]["message"]
 
 
 @pytest.mark.parametrize("back", ERAS)

@@ -24,7 +24,7 @@ async def test_a_call_that_waited_for_input_at_an_instance_that_has_ended_may_ha
     async with AsyncExitStack() as stack:
         base = await stack.enter_async_context(serving(peer.gate))
         spec = {"name": "p", "url": f"{base}/mcp"}
-        options = {"keys": (KEY,)}
+        options = {"keys": (KEY,), "drain": 1}
         first, second = [
             await stack.enter_async_context(proxied(spec, options=options)) for _ in range(2)
         ]

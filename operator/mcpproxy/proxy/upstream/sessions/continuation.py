@@ -15,6 +15,7 @@ from mcpproxy.proxy.http1.client.client import asking
 from mcpproxy.proxy.protocol.jsonrpc import RpcError
 from mcpproxy.proxy.upstream.client_features import FeaturePolicy
 from mcpproxy.proxy.upstream.sessions.pool import SessionPool
+from mcpproxy.proxy.upstream.transports.http_legacy import HttpLegacySession
 from mcpproxy.proxy.upstream.transports.session import UpstreamSession
 
 
@@ -69,7 +70,7 @@ class SessionContinuation:
 
     def outlives(self, link: UpstreamSession) -> bool:
         """True if a session does not end with this instance, because others can continue it."""
-        return link in self._recorded
+        return link in self._recorded or (isinstance(link, HttpLegacySession) and link.resumed)
 
     def can_resume(self, client: ClientIdentity) -> bool:
         """True if this instance can continue the session that another one opened."""

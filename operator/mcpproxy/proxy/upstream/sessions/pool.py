@@ -390,8 +390,9 @@ class SessionPool:
         for lease in (*self._held.values(), *self._retired):
             if not lease.opening.done():
                 lease.opening.cancel()
-            elif not (is_failed(lease) or outlives(lease.opening.result())):
-                links.append(lease.opening.result())
+            elif not is_failed(lease):
+                link = lease.opening.result()
+                (self.upstream.stop_listening if outlives(link) else links.append)(link)
         self._held.clear()
         self._retired.clear()
         await asyncio.gather(*(link.close() for link in links))

@@ -89,7 +89,7 @@ class HttpLegacySession:
         Other instances that have the `record` may use the session as well; a `resumed` one is
         theirs, so its end here is not the end at the backend.
         """
-        self.record, self._resumed = record, resumed
+        self.record, self.resumed = record, resumed
         self.server = server
         self.stateful = session_id is not None
         self._endpoint, self._background = endpoint, background
@@ -387,9 +387,9 @@ class HttpLegacySession:
 
     def begin_close(self, done: Callable[[], None]) -> ClientResponse | None:
         """DELETE the session without a task, or return None if `close` has to."""
-        return None if self._resumed else self._endpoint.begin_delete(self._headers, done)
+        return None if self.resumed else self._endpoint.begin_delete(self._headers, done)
 
     async def close(self) -> None:
-        if self.stateful and not self._resumed:
+        if self.stateful and not self.resumed:
             with contextlib.suppress(BackendError):
                 await self._endpoint.delete(self._headers)
