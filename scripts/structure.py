@@ -162,6 +162,12 @@ FOREIGN: Final[Mapping[str, frozenset[str]]] = {
     "records of the same package, updated with each call or session without a call of Python": (
         frozenset(
             {
+                "proxy/call_limits/call_limits.py:account",
+                "proxy/call_limits/call_limits.py:left",
+                "proxy/call_limits/call_limits.py:running",
+                "proxy/call_limits/call_limits.py:slots",
+                "proxy/call_limits/call_limits.py:used",
+                "proxy/call_limits/rule_set.py:running",
                 "proxy/call_limits/window.py:count",
                 "proxy/call_limits/window.py:last",
                 "proxy/downstream/legacy/sessions.py:used_at",

@@ -37,7 +37,7 @@ UNBOUNDED: Final[dict[str, str]] = {
     "proxy/call_limits/instances/peer_messages.py:Handover.slots": "its type has a fixed length",
     "proxy/call_limits/instances/succession.py:Succession._ask_all:wait": OWN,
     "proxy/call_limits/instances/succession.py:Succession._asked": "a cache of a fixed size",
-    "proxy/call_limits/rules.py:RuleSet.known": "a cache of a fixed size",
+    "proxy/call_limits/rule_set.py:RuleSet.known": "a cache of a fixed size",
     "proxy/call_limits/valkey/resp.py:RespClient.__init__:wait": OWN,
     "proxy/call_limits/window.py:CallWindow.__init__:queue": "one for each grain of the period",
     "proxy/call_limits/window_table.py:_Subject.others": "a fixed number of processes",

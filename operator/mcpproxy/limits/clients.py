@@ -335,7 +335,7 @@ COUNTED_SUBJECTS: Final = Limit(
     unit="count",
     counts="callers and backends whose calls spec.limits counts; each rule has an equal share",
     share="process",
-    beyond="the calls of the subject that called least recently are forgotten",
+    beyond="the calls of a subject that has not called lately are forgotten",
     test="test_subjects_beyond_the_limit_are_forgotten_rule_by_rule",
 )
 STORE_REQUESTS: Final = Limit(

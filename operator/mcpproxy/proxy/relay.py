@@ -83,25 +83,28 @@ class Call:
 
         `has_log_level` means that the client has set a log level. Raise RpcError without a route.
         """
-        params = message.params or {}
+        params, limits = message.params or {}, gateway.limits
         route = route or gateway.routing.route(message.method, params, client)
         backend = route.backend
         request = upstream_request_of(message.id, message.method, params, route)
         call, lease, exchange = cls(gateway, backend, request, client, responder), None, None
-        if gateway.limits is not None:
-            call._admission = gateway.limits.admit_at_once(request, backend.name, client)
-        is_admitted = gateway.limits is None or call._admission is not None
-        if is_admitted and gateway.tracing is None and backend.forwarding.passes_all:
-            stateless_only = has_log_level or client.modern
-            lease = backend.sessions.try_acquire(client, stateless_only=stateless_only)
-        if lease is not None:
-            session, translates = lease.link, client.modern is not lease.link.server.modern
-            if isinstance(session, IMMEDIATE) and not (translates and has_log_level):
-                if translates:
-                    request = translate_request(request, client, session.server)
-                exchange = session.send(request, client, call._on_response, call.detach)
-            if exchange is None:
-                backend.sessions.return_unused(lease)
+        call._admission = limits.admit_at_once(request, backend.name, client) if limits else None
+        try:
+            is_admitted = limits is None or call._admission is not None
+            if is_admitted and gateway.tracing is None and backend.forwarding.passes_all:
+                stateless_only = has_log_level or client.modern
+                lease = backend.sessions.try_acquire(client, stateless_only=stateless_only)
+            if lease is not None:
+                session, translates = lease.link, client.modern is not lease.link.server.modern
+                if isinstance(session, IMMEDIATE) and not (translates and has_log_level):
+                    if translates:
+                        request = translate_request(request, client, session.server)
+                    exchange = session.send(request, client, call._on_response, call.detach)
+                if exchange is None:
+                    backend.sessions.return_unused(lease)
+        except BaseException:
+            call._admission = call._admission and call._admission.guarded()
+            raise
         if lease is None or exchange is None:
             call.detach()
             return call
@@ -136,7 +139,7 @@ class Call:
     def detach(self) -> None:
         """Let a task continue the call, unless one does already or the call is over."""
         if self._responder is not None and self.state in (NEW, SENT):
-            self.state = DETACHED
+            self.state, self._admission = DETACHED, self._admission and self._admission.guarded()
             self._gateway.running.discard(self)
             self._responder.run_in_task(self)
 
@@ -179,9 +182,8 @@ class Call:
     def _end(self, ending: Ending, size: int | None) -> None:
         """Record the end of the call, with the size of the response in bytes if it is known."""
         done = self._gateway.end_call(self, self._client, ending, self.state is SENT)
-        self.state = DONE
-        # It refers to the call, and only the garbage collector would free the cycle.
-        self._exchange = None
+        # The exchange refers to the call, and only the garbage collector would free the cycle.
+        self.state, self._exchange = DONE, None
         self._gateway.running.discard(self)
         if self._admission is not None:
             self._admission.release(is_cancelled=ending is CANCELLED)

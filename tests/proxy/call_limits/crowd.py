@@ -6,9 +6,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from mcpproxy.api.v1alpha1 import LimitRule
-from mcpproxy.proxy.call_limits.call_limits import CallLimits, CallPermit
+from mcpproxy.proxy.call_limits.call_limits import CallLimits
 from mcpproxy.proxy.call_limits.instances.owner_store import OwnerStore
-from mcpproxy.proxy.call_limits.rules import RuleSet
+from mcpproxy.proxy.call_limits.rule_set import GuardedPermit, RuleSet
 from mcpproxy.proxy.call_limits.store import Store
 from mcpproxy.proxy.call_limits.window import Rate, lease_size
 from mcpproxy.proxy.core.access import CallLimitExceeded
@@ -56,11 +56,12 @@ async def admitted(
     principal: str = "alice",
     target: str = "p_echo",
     backend: str = "p",
-) -> CallPermit | None:
+) -> GuardedPermit | None:
     """Admit a call as the relay does: at once if possible. Return None if a limit is exceeded."""
     about = a_request(target), backend, a_client(principal)
     try:
-        return limits.admit_at_once(*about) or await limits.admit(*about)
+        permit = limits.admit_at_once(*about)
+        return await limits.admit(*about) if permit is None else permit.guarded()
     except CallLimitExceeded:
         return None
 

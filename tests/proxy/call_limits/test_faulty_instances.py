@@ -10,7 +10,7 @@ import pytest
 from mcpproxy.limits import instances as limits_of_instances
 from mcpproxy.limits.limit import Limit
 from mcpproxy.proxy.call_limits.instances import peers
-from mcpproxy.proxy.call_limits.rules import RuleSet
+from mcpproxy.proxy.call_limits.rule_set import RuleSet
 from mcpproxy.proxy.instances import members as members_module
 from tests.proxy.call_limits.crowd import LEASE, PER_MINUTE, a_client, a_request, admitted
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mcpproxy.limits.instances import HOLD_TIME
-from mcpproxy.proxy.call_limits.call_limits import CallPermit
+from mcpproxy.proxy.call_limits.rule_set import GuardedPermit
 from tests.proxy.call_limits.crowd import Crowd, a_client, a_rule, admitted
 
 Start = Callable[..., Any]
@@ -25,7 +25,7 @@ def crowds(crowds: Start) -> Start:
     return start
 
 
-async def _fill(crowd: Crowd, times: int) -> list[CallPermit]:
+async def _fill(crowd: Crowd, times: int) -> list[GuardedPermit]:
     """Begin calls at all instances in turn; return the permits of those that were admitted."""
     addresses = crowd.addresses
     permits = [

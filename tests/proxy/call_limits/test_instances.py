@@ -9,7 +9,7 @@ import pytest
 
 from mcpproxy.limits import instances as limits_of_instances
 from mcpproxy.proxy.call_limits.instances import owner_store, peers
-from mcpproxy.proxy.call_limits.rules import RuleSet
+from mcpproxy.proxy.call_limits.rule_set import RuleSet
 from mcpproxy.proxy.call_limits.window import LEASES
 from tests.proxy.call_limits.crowd import (
     LEASE,

@@ -6,7 +6,8 @@ from typing import Any, Final
 from mcpproxy.api.v1alpha1 import Limits
 from mcpproxy.plan.document import Plan
 from mcpproxy.plan.terminal_text import escape_control_characters, table_lines
-from mcpproxy.proxy.call_limits.rules import CALL_TOOL, RuleSet
+from mcpproxy.proxy.call_limits.rule_set import RuleSet
+from mcpproxy.proxy.call_limits.rules import CALL_TOOL
 from mcpproxy.proxy.protocol.kinds import TOOLS
 
 _AMOUNTS: Final = ("per", "calls", "window", "burst", "inFlight")

@@ -37,21 +37,22 @@ class SubjectAccount:
         "_alone",
         "_ask_after",
         "_clock",
-        "_ends",
         "_failed_until",
         "_fetching",
         "_had",
         "_lasts",
         "_lease",
-        "_left",
-        "_mark",
         "_rate",
         "_rule",
         "_size",
         "_snapshot",
         "_store",
         "_waiting",
+        "ends",
         "key",
+        "left",
+        "mark",
+        "used",
     )
 
     def __init__(
@@ -70,14 +71,18 @@ class SubjectAccount:
         self._clock = clock
         self._allows_on_failure = allows_on_failure
         self._alone: CallWindow | None = None
-        self._failed_until = self._ask_after = self._ends = self._accepted_at = float("-inf")
+        self.ends = float("-inf")
+        """Time at which the lease ends."""
+        self.used = False
+        """True if the subject has called again since it was last considered for removal."""
+        self._failed_until = self._ask_after = self._accepted_at = float("-inf")
         self._fetching: asyncio.Task[None] | None = None
         self._lease: Lease | None = None
-        self._left = self._had = 0
+        self.left = self._had = 0
         """Calls that may be made now, and that might be made when the lease was accepted."""
         self._lasts = rule.lease_time
         """Seconds for which the lease is used."""
-        self._mark = -1
+        self.mark = -1
         """Calls left at which the next lease is fetched, if it may be asked for."""
         self._size = 1
         """Number of calls to ask for next."""
@@ -89,9 +94,9 @@ class SubjectAccount:
 
         Return None if that is not known without waiting.
         """
-        if self._left and now < self._ends:
-            self._left -= 1
-            if self._left == self._mark:
+        if self.left and now < self.ends:
+            self.left -= 1
+            if self.left == self.mark:
                 self._reach_mark(now)
             return 0.0
         if now < self._failed_until:
@@ -103,7 +108,7 @@ class SubjectAccount:
         if lease is None:
             return None
         self._accept(lease, now)
-        return self.take(now) if self._left else max(lease.wait, 0.001)
+        return self.take(now) if self.left else max(lease.wait, 0.001)
 
     async def acquire(self) -> float:
         """Admit a call as `take` does, but wait for the store."""
@@ -120,16 +125,16 @@ class SubjectAccount:
 
     def put_back(self) -> None:
         """Withdraw a call that was just admitted and does not take place."""
-        self._left += 1
+        self.left += 1
 
     def collect(self, now: float) -> bool:
         """Give back the calls of a lease that has ended; return True if none is in use."""
-        if now >= self._ends and self._lease is not None:
-            lease, left = self._lease, self._left
+        if now >= self.ends and self._lease is not None:
+            lease, left = self._lease, self.left
             if left:
                 self._size = max(lease.count - left, 1)
                 self._store.give_back(self.key, self._rate, lease, left)
-            self._lease, self._left = None, 0
+            self._lease, self.left = None, 0
         return self._lease is None
 
     def _reach_mark(self, now: float) -> None:
@@ -143,25 +148,25 @@ class SubjectAccount:
 
     def _request(self, now: float) -> LeaseRequest:
         lease = self._lease
-        if lease is not None and not lease.wait and self._left <= self._mark:
+        if lease is not None and not lease.wait and self.left <= self.mark:
             self._learn(now)
         wanted = min(max(self._size, self._waiting), self._rule.lease)
         return LeaseRequest(self.key, self._rate, wanted, self._snapshot)
 
     def _learn(self, now: float) -> None:
         """Choose the size of the next lease by the pace at which this one was used."""
-        pace = (self._had - self._left) / max(now - self._accepted_at, 1e-3)
+        pace = (self._had - self.left) / max(now - self._accepted_at, 1e-3)
         most = min(self._size * GROWTH, self._rule.lease)
         self._size = min(max(math.ceil(pace * self._lasts * LASTS), 1), most)
 
     def _accept(self, lease: Lease, now: float) -> None:
         if lease.count:
             self._lasts = self._rule.lease_time if lease.lasts is None else lease.lasts
-            self._lease, self._ends = lease, now + self._lasts
-            self._accepted_at, self._had = now, self._left + lease.count
-            self._left += lease.count
+            self._lease, self.ends = lease, now + self._lasts
+            self._accepted_at, self._had = now, self.left + lease.count
+            self.left += lease.count
             is_remote = lease.counter and not lease.wait
-            self._mark = lease.count // EARLY if is_remote else 0
+            self.mark = lease.count // EARLY if is_remote else 0
         if lease.wait:
             self._ask_after = now + lease.wait
         if lease.snapshot:

@@ -10,10 +10,16 @@ from mcpproxy.proxy.call_limits.account import SubjectAccount
 from mcpproxy.proxy.call_limits.in_flight.slots import KEPT_FREE, Slots
 from mcpproxy.proxy.call_limits.instances.owner_store import OwnerStore
 from mcpproxy.proxy.call_limits.instances.peers import Instances
-from mcpproxy.proxy.call_limits.rules import RETRY_SOON, CompiledRule, CountedInFlight, RuleSet
+from mcpproxy.proxy.call_limits.rule_set import (
+    CountedBy,
+    GuardedPermit,
+    InFlightRule,
+    RateRule,
+    RuleSet,
+)
+from mcpproxy.proxy.call_limits.rules import RETRY_SOON
 from mcpproxy.proxy.call_limits.store import Store, SubjectKey
 from mcpproxy.proxy.call_limits.valkey.valkey_store import ValkeyStore
-from mcpproxy.proxy.call_limits.window import Rate
 from mcpproxy.proxy.call_limits.window_table import LocalStore
 from mcpproxy.proxy.core.access import CallLimitExceeded
 from mcpproxy.proxy.core.exchange import ClientIdentity
@@ -45,39 +51,6 @@ class CountedRequest(Protocol):
         """The downstream name of the component, if it has one."""
 
 
-CANCELLED_FOR: Final = 10.0
-"""Seconds for which a cancelled call counts as in flight."""
-
-
-class CallPermit:
-    """Permission for one call; while it lasts, the call is in flight."""
-
-    __slots__ = ("_slots",)
-
-    def __init__(self, slots: Sequence[Slots]) -> None:
-        """The calls in `slots` end with the permit."""
-        self._slots = slots
-
-    def release(self, *, is_cancelled: bool = False) -> None:
-        """End the call. Further calls have no effect.
-
-        The backend may go on with a cancelled call, which therefore stays in flight for a while:
-        otherwise a client that cancels would have any number at a time.
-        """
-        held, self._slots = self._slots, ()
-        if is_cancelled and held:
-            kept = CallPermit(held)
-            asyncio.get_running_loop().call_later(CANCELLED_FOR, kept.release)
-            return
-        for slots in held:
-            slots.release()
-
-    def __del__(self) -> None:
-        # Calls that end before their first step have nobody else to release them.
-        if self._slots:
-            self.release()
-
-
 class CallLimits:
     """All limits on the calls of one proxy, in this instance."""
 
@@ -99,8 +72,7 @@ class CallLimits:
         self._accounts: dict[str, dict[SubjectKey, SubjectAccount]] = {
             rule.id: {} for rule in rules.rules
         }
-        """Accounts by rule, those that were used last at the end."""
-        self._free = CallPermit(())
+        """Accounts by rule; `_make_room` finds those of subjects that have not called lately."""
         self._sweeper: asyncio.Task[None] | None = None
         self.limited = dict.fromkeys((rule.name for rule in rules.rules), 0)
         """Number of refused calls by rule."""
@@ -159,80 +131,77 @@ class CallLimits:
 
     def admit_at_once(
         self, request: CountedRequest, backend: str, client: ClientIdentity
-    ) -> CallPermit | None:
-        """Admit a call, or return None if that takes waiting. Raise CallLimitExceeded."""
+    ) -> CountedBy | None:
+        """Admit a call, or return None if that takes waiting. Raise CallLimitExceeded.
+
+        The permit must be released exactly once.
+        """
         # As `counting`, but without a call.
         counted = self.rules.known.get((request.method, request.target, backend, client.user))
         if counted is None:
             counted = self.rules.counting(request.method, request.target, backend, client)
-        occupied: list[Slots] = []
-        for rule, limit, key in counted.in_flight:
-            slots = self._slots.get(key) or self._add_slots(limit, key)
-            is_taken = slots.take_at_once()
-            if is_taken:
-                occupied.append(slots)
+        for held in counted.in_flight:
+            slots = held.slots
+            # As `Slots.take_at_once`, but without a call.
+            if slots is not None and slots.running < slots.held:
+                slots.running += 1
+                slots.used = True
                 continue
-            _withdraw((), CallPermit(occupied))
+            is_taken = self._slots_of(held).take_at_once()
+            if is_taken:
+                continue
+            _withdraw(*counted.until(held))
             if is_taken is None:
                 return None
-            raise CallLimitExceeded(rule.name, rule.why_in_flight, RETRY_SOON, client, backend)
-        permit = CallPermit(occupied) if occupied else self._free
-        now, taken = self._clock(), []
-        for rule, rate, key in counted.rates:
-            # As `_account`, but without a call.
-            accounts = self._accounts[rule.id]
-            account = accounts.pop(key, None) or self._new_account(rule, rate, key)
-            accounts[key] = account
-            wait = account.take(now)
-            if wait == 0.0:
-                taken.append(account)
+            why = held.rule.why_in_flight
+            raise CallLimitExceeded(held.rule.name, why, RETRY_SOON, client, backend)
+        now = self._clock()
+        for rated in counted.rates:
+            account = rated.account
+            # As `SubjectAccount.take`, but without a call.
+            if account is not None and account.left - 1 > account.mark and now < account.ends:
+                account.left -= 1
+                account.used = True
                 continue
-            _withdraw(taken, permit)
+            wait = self._account_of(rated).take(now)
+            if wait == 0.0:
+                continue
+            _withdraw(*counted.until(rated))
             if wait is None:
                 return None
-            raise CallLimitExceeded(rule.name, rule.why, wait, client, backend)
-        return permit
+            raise CallLimitExceeded(rated.rule.name, rated.rule.why, wait, client, backend)
+        return counted
 
     async def admit(
         self, request: CountedRequest, backend: str, client: ClientIdentity
-    ) -> CallPermit:
+    ) -> GuardedPermit:
         """Admit a call, and wait for the store if necessary. Raise CallLimitExceeded."""
         counted = self.rules.counting(request.method, request.target, backend, client)
+        begun: list[Slots] = []
         taken: list[SubjectAccount] = []
-        admission = self._free
         try:
-            admission = await self._occupy(counted.in_flight, backend, client)
-            for rule, rate, key in counted.rates:
-                account = self._account(rule, rate, key)
+            for held in counted.in_flight:
+                slots = self._slots_of(held)
+                if not await slots.take():
+                    why = held.rule.why_in_flight
+                    raise CallLimitExceeded(held.rule.name, why, RETRY_SOON, client, backend)
+                begun.append(slots)
+            for rated in counted.rates:
+                account = self._account_of(rated)
                 wait = await account.acquire()
                 if wait > 0:
-                    raise CallLimitExceeded(rule.name, rule.why, wait, client, backend)
+                    raise CallLimitExceeded(rated.rule.name, rated.rule.why, wait, client, backend)
                 taken.append(account)
-        except CallLimitExceeded as error:
-            self.limited[error.rule] += 1
-            _withdraw(taken, admission)
+        except BaseException as error:
+            if isinstance(error, CallLimitExceeded):
+                self.limited[error.rule] += 1
+            _withdraw(begun, taken)
             raise
-        except BaseException:
-            _withdraw(taken, admission)
-            raise
-        return admission
+        return counted.guarded()
 
-    async def _occupy(
-        self, counted: CountedInFlight, backend: str, client: ClientIdentity
-    ) -> CallPermit:
-        """Count a call in flight, and wait if necessary. Raise CallLimitExceeded."""
-        taken: list[Slots] = []
-        try:
-            for rule, limit, key in counted:
-                slots = self._slots.get(key) or self._add_slots(limit, key)
-                if not await slots.take():
-                    why = rule.why_in_flight
-                    raise CallLimitExceeded(rule.name, why, RETRY_SOON, client, backend)
-                taken.append(slots)
-        except BaseException:
-            CallPermit(taken).release()
-            raise
-        return CallPermit(taken) if taken else self._free
+    def _slots_of(self, held: InFlightRule) -> Slots:
+        slots = held.slots = self._slots.get(held.key) or self._add_slots(held.limit, held.key)
+        return slots
 
     def _add_slots(self, limit: int, key: SubjectKey) -> Slots:
         is_full = len(self._slots) >= COUNTED_SUBJECTS.value
@@ -248,23 +217,33 @@ class CallLimits:
     def _forget(self, slots: Slots) -> None:
         self._slots.pop(slots.key, None)
 
-    def _account(self, rule: CompiledRule, rate: Rate, key: SubjectKey) -> SubjectAccount:
-        """Return an account, which is then the one that was used last."""
-        accounts = self._accounts[rule.id]
-        account = accounts.pop(key, None) or self._new_account(rule, rate, key)
-        accounts[key] = account
+    def _account_of(self, rated: RateRule) -> SubjectAccount:
+        accounts = self._accounts[rated.rule.id]
+        account = accounts.get(rated.key)
+        if account is not None:
+            account.used = True
+        else:
+            if len(accounts) >= self._share:
+                self._make_room(accounts)
+            account = accounts[rated.key] = SubjectAccount(
+                *(rated.rule, rated.rate, rated.key, self.store, self._clock),
+                allows_on_failure=self._allows_on_failure,
+            )
+        rated.account = account
         return account
 
-    def _new_account(self, rule: CompiledRule, rate: Rate, key: SubjectKey) -> SubjectAccount:
-        """Return a new account, for which there is room afterwards."""
-        accounts = self._accounts[rule.id]
-        if len(accounts) >= self._share:
-            COUNTED_SUBJECTS.record()
-            accounts.pop(next(iter(accounts))).collect(float("inf"))
-        return SubjectAccount(
-            *(rule, rate, key, self.store, self._clock),
-            allows_on_failure=self._allows_on_failure,
-        )
+    def _make_room(self, accounts: dict[SubjectKey, SubjectAccount]) -> None:
+        """Forget a subject that has not called again since all others were considered."""
+        COUNTED_SUBJECTS.record()
+        while True:
+            key = next(iter(accounts))
+            account = accounts.pop(key)
+            if not account.used:
+                account.collect(float("inf"))
+                return
+            # Each round was paid for by a call.
+            account.used = False
+            accounts[key] = account
 
     def unused(self, tools: Iterable[str]) -> list[str]:
         """Return the names of the rules that cover none of the offered tools."""
@@ -292,11 +271,12 @@ class CallLimits:
             slots.end_if_unused()
 
 
-def _withdraw(taken: Iterable[SubjectAccount], admission: CallPermit) -> None:
+def _withdraw(begun: Iterable[Slots], taken: Iterable[SubjectAccount]) -> None:
     """Undo the admission of a call that another rule does not admit."""
     for account in taken:
         account.put_back()
-    admission.release()
+    for slots in begun:
+        slots.release()
 
 
 def build_call_limits(

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from mcpproxy.api.kubernetes.durations import parse_duration
 from mcpproxy.proxy.call_limits.store import SubjectKey
@@ -59,49 +59,3 @@ class CompiledRule:
         if self._per == "Principal":
             return SubjectKey(self.id, client.user)
         return SubjectKey(self.id, backend if self._per == "Backend" else "")
-
-
-CountedInFlight = tuple[tuple[CompiledRule, int, SubjectKey], ...]
-"""Rules with `inFlight`, each with its number of calls and with what a request is counted with."""
-
-
-class CountedBy(NamedTuple):
-    """The rules that count a request, each with what the request is counted together with."""
-
-    in_flight: CountedInFlight
-    rates: tuple[tuple[CompiledRule, Rate, SubjectKey], ...]
-
-
-class RuleSet:
-    """All rules of a proxy, with a cache of the rules for each name and caller."""
-
-    def __init__(self, rules: "Iterable[LimitRule]") -> None:
-        self.rules = tuple(map(CompiledRule, rules))
-        self.known: dict[tuple[str, str, str, str], CountedBy] = {}
-        """Results of `counting` by method, name, backend and user."""
-
-    def counting(self, method: str, name: str, backend: str, client: ClientIdentity) -> CountedBy:
-        """Return the rules that count a client's request about a component of a backend."""
-        key = method, name, backend, client.user
-        counted = self.known.get(key)
-        if counted is None:
-            counted = self._count(method, name, backend, client)
-            if len(name) <= MAX_NAME and len(method) <= MAX_NAME:
-                if len(self.known) >= KEPT:
-                    self.known.clear()
-                self.known[key] = counted
-        return counted
-
-    def _count(self, method: str, name: str, backend: str, client: ClientIdentity) -> CountedBy:
-        covering = [
-            (rule, rule.key(backend, client)) for rule in self.rules if rule.covers(method, name)
-        ]
-        return CountedBy(
-            tuple((rule, rule.in_flight, key) for rule, key in covering if rule.in_flight),
-            tuple((rule, rule.rate, key) for rule, key in covering if rule.rate),
-        )
-
-    def unused(self, tools: Iterable[str]) -> list[str]:
-        """Return the names of the rules that cover none of the offered tools."""
-        names = tuple(tools)
-        return [rule.name for rule in self.rules if not rule.covers_one_of(names)]

@@ -34,7 +34,11 @@ class Permit(Protocol):
     """Permission for one call by `spec.limits`."""
 
     def release(self, *, is_cancelled: bool = False) -> None:
-        """Return the permission when the call has ended, or was cancelled."""
+        """Return the permission, once, when the call has ended, or was cancelled."""
+
+    def guarded(self) -> "Permit":
+        """Return a permit in place of this one, for a task that may never run: it is released at
+        the latest when nobody has it, and only once."""
 
 
 class CallState(Enum):
@@ -151,6 +155,11 @@ class BackendCredentials(Protocol):
     by_caller: bool
     """True if callers have different credentials."""
 
+    @property
+    def latest(self) -> "CallerCredentials | None":
+        """The credentials that `of` returned last, if they are a caller's; it returns them again
+        for the same identity."""
+
     def of(self, client: ClientIdentity) -> "BackendCredentials":
         """Return the credentials for requests of this client."""
 
@@ -165,6 +174,13 @@ class BackendCredentials(Protocol):
 
     async def close(self) -> None:
         """End all work in the background."""
+
+
+class CallerCredentials(BackendCredentials, Protocol):
+    """Credentials on behalf of one caller."""
+
+    subject: Identity
+    """The caller."""
 
 
 class ResumableStream(Protocol):

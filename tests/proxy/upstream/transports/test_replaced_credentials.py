@@ -21,6 +21,7 @@ class Tokens:
     """Credentials whose token a test replaces."""
 
     by_caller = False
+    latest = None
 
     def __init__(self) -> None:
         self.line = OLD

@@ -42,25 +42,29 @@ class Slots:
         self.key = key
         self.running = 0
         """Calls in flight."""
+        self.held = 0
+        """Slots that this instance holds."""
+        self.used = False
+        """True if a call began since the last look."""
         self._limit, self._kept = limit, kept
+        self.kept_in_use = 2 * kept
+        """Free slots that are not given back while calls begin."""
         self._store, self._clock, self._on_unused = store, clock, on_unused
         self._allows_on_failure = allows_on_failure
-        self._held = self._waiting = 0
-        self._used = False
-        """True if a call began since the last look."""
+        self._waiting = 0
         self._full_until = self._failed_until = self._confirmed_at = NEVER
         self._stating: asyncio.Task[None] | None = None
 
     def end_if_unused(self) -> None:
         """Call `on_unused` if nothing is in flight, waits or is held."""
-        if not (self.running or self._waiting or self._held or self._stating):
+        if not (self.running or self._waiting or self.held or self._stating):
             self._on_unused(self)
 
     def take_at_once(self) -> bool | None:
         """Begin a call, or return False without a free slot; None if that takes waiting."""
-        if self.running < self._held:
+        if self.running < self.held:
             self.running += 1
-            self._used = True
+            self.used = True
             return True
         now = self._clock()
         if now < self._full_until:
@@ -74,7 +78,7 @@ class Slots:
         granted = self._store.hold_at_once(self._request(self.running + 1), now)
         if granted is None:
             return None
-        self._held, self._confirmed_at = granted, now
+        self.held, self._confirmed_at = granted, now
         return self.take_at_once() if self.running < granted else False
 
     async def take(self) -> bool:
@@ -92,20 +96,24 @@ class Slots:
 
     def release(self) -> None:
         """End a call."""
-        running = self.running = self.running - 1
+        self.running -= 1
+        self.settle()
+
+    def settle(self) -> None:
+        """Give slots back after the end of a call, and call `on_unused` if none is left."""
         # Up to here, the target is not below the number of running calls.
-        if self._held > running + self._kept and self._stating is None:
+        if self.held > self.running + self._kept and self._stating is None:
             self._give_back()
-        if not (running or self._held):
+        if not (self.running or self.held):
             self.end_if_unused()
 
     def _give_back(self) -> None:
         """Give slots back that are neither needed nor kept."""
-        if self._held <= self._target() + self._kept:
+        if self.held <= self._target() + self._kept:
             return
         granted = self._store.hold_at_once(self._request(self.running), self._clock())
         if granted is not None:
-            self._held = granted
+            self.held = granted
         else:
             # Without a running loop, the next look states the number.
             with contextlib.suppress(RuntimeError):
@@ -113,10 +121,10 @@ class Slots:
 
     def confirm(self, now: float) -> None:
         """Confirm the slots that are in use, and let the others go if no call has begun lately."""
-        is_surplus = self._held > self.running and not self._used
-        if self._held and (is_surplus or now - self._confirmed_at >= CONFIRMED_EVERY):
+        is_surplus = self.held > self.running and not self.used
+        if self.held and (is_surplus or now - self._confirmed_at >= CONFIRMED_EVERY):
             self._confirm(now)
-        self._used = False
+        self.used = False
 
     async def close(self) -> None:
         """End what runs in the background."""
@@ -126,7 +134,7 @@ class Slots:
 
     def _target(self) -> int:
         """Return the number of slots to hold, a few free ones for the next calls among them."""
-        spare = self._kept if self._used or self._waiting else 0
+        spare = self._kept if self.used or self._waiting else 0
         return min(self.running + self._waiting + spare, self._limit)
 
     def _request(self, wanted: int) -> HoldRequest:
@@ -139,7 +147,7 @@ class Slots:
         if granted is None:
             self._state()
         else:
-            self._held, self._confirmed_at = granted, now
+            self.held, self._confirmed_at = granted, now
 
     def _state(self) -> "asyncio.Task[None]":
         """Return the task that states the number of slots; all calls that wait share it."""
@@ -153,17 +161,17 @@ class Slots:
             while True:
                 wanted = self._target()
                 # Slots that are given up are not used while the message is on its way.
-                self._held = min(self._held, wanted)
-                self._held = await self._store.hold(self._request(wanted))
+                self.held = min(self.held, wanted)
+                self.held = await self._store.hold(self._request(wanted))
                 self._confirmed_at = self._clock()
                 needed = self.running + self._waiting
-                if self._held < min(wanted, needed):
+                if self.held < min(wanted, needed):
                     self._full_until = self._confirmed_at + FULL_FOR
                     return
-                if needed <= self._held <= self._target() + self._kept:
+                if needed <= self.held <= self._target() + self._kept:
                     return
         except StoreUnavailable:
             self._failed_until = self._clock() + FAILED_FOR
-            self._held = min(self._held, self.running)
+            self.held = min(self.held, self.running)
         finally:
             self._stating = None

@@ -40,6 +40,7 @@ class CallerToken:
     """The exchanged token for one set of claims of one principal."""
 
     by_caller = True
+    latest = None
 
     def __init__(
         self,
@@ -143,12 +144,12 @@ class ExchangedTokens:
         self._shares: FairShares[str] = FairShares(CALLERS.value)
         self._latest = ""
         """The principal that was served last."""
-        self._latest_token: CallerToken | None = None
+        self.latest: CallerToken | None = None
         """The token that was returned last."""
 
     def of(self, client: ClientIdentity) -> BackendCredentials:
         """Return the credentials of a caller, or the proxy's own for a request of no caller."""
-        identity, principal, token = client.identity, client.principal, self._latest_token
+        identity, principal, token = client.identity, client.principal, self.latest
         if token is not None and token.subject is identity and principal == self._latest:
             # Most requests have the token of the request before.
             return token
@@ -161,7 +162,7 @@ class ExchangedTokens:
             caller = self._add(principal, client.network)
         elif principal != self._latest:
             self._shares.touch(principal)
-        token = self._latest_token = self._token_of(caller, identity)
+        token = self.latest = self._token_of(caller, identity)
         self._latest = principal
         return token
 
@@ -223,6 +224,7 @@ class _NoToken:
     """The credentials of a caller that has no token to exchange."""
 
     by_caller = True
+    latest = None
 
     def of(self, client: ClientIdentity) -> BackendCredentials:
         return self

@@ -15,6 +15,7 @@ class OwnToken:
     """A token of the proxy, which all callers share."""
 
     by_caller = False
+    latest = None
 
     def __init__(self, slot: TokenSlot) -> None:
         self._slot = slot
@@ -30,6 +31,7 @@ class ServiceAccountCredentials:
     """The mounted token of the pods' ServiceAccount, which the kubelet renews."""
 
     by_caller = False
+    latest = None
 
     def __init__(self, values: MountedValues, token: MountedToken) -> None:
         self._values = ValueGroup(values, [token])

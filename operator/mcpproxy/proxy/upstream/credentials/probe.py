@@ -23,6 +23,7 @@ class ProbeCredentials:
     """The proxy's own token if it may have one, otherwise nothing."""
 
     by_caller = False
+    latest = None
 
     def __init__(self, slot: TokenSlot, clock: Callable[[], float] = time.monotonic) -> None:
         self._slot = slot

@@ -29,6 +29,7 @@ class SignInCredentials:
     """Token of the user of this proxy, for one backend."""
 
     by_caller = False
+    latest = None
 
     def __init__(
         self,

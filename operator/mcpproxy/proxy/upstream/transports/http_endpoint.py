@@ -83,6 +83,8 @@ class McpHttpClient:
         self._heads: dict[tuple[str, Lines, Lines], bytes] = {}
         self._kept: tuple[str, Lines, Lines, bytes] = ("", (), (), b"")
         """The latest head, which needs no comparison of all headers."""
+        self._sent: tuple[Lines, tuple[bytes, bytes] | None, Lines] = ((), None, ())
+        """The latest headers and credentials, and the header fields that they make."""
 
     async def close(self) -> None:
         """Close every connection, and end the work of the credentials."""
@@ -97,11 +99,14 @@ class McpHttpClient:
         served = self._served.get(id(client))
         if not (served and served._client is client and served._configured is self._configured):
             served = self._add_served(client)
-        if self._every is not None:
+        every, credentials = self._every, served._credentials
+        if every is not None:
             # Again for each request, because the credentials of callers are discarded in time.
-            credentials = self._every.of(client)
-            if served._credentials is not credentials:
-                served._serve(client, credentials)
+            latest = every.latest
+            if latest is None or latest is not credentials or latest.subject is not client.identity:
+                credentials = every.of(client)
+                if served._credentials is not credentials:
+                    served._serve(client, credentials)
         return served
 
     def _add_served(self, client: ClientIdentity) -> "McpHttpClient":
@@ -151,9 +156,11 @@ class McpHttpClient:
         if connection is None:
             return None
         lines = self._lines() if self._own else self._configured()
+        path, kept, sent = client.origin.path, self._kept, self._sent
         if credential is not None:
-            lines = (*lines, credential)
-        path, kept = client.origin.path, self._kept
+            if sent[1] is not credential or sent[0] != lines:
+                sent = self._sent = lines, credential, (*lines, credential)
+            lines = sent[2]
         if kept[1] is headers and kept[0] is path and kept[2] == lines:
             head = kept[3]
         else:
