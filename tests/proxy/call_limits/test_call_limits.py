@@ -114,6 +114,43 @@ async def test_a_permit_that_is_garbage_collected_frees_its_slot() -> None:
     assert not limits.running
 
 
+async def test_calls_admitted_at_once_end_one_by_one() -> None:
+    limits = _limits(a_rule(inFlight=3))
+    permits = [limits.admit_at_once(a_request(), "p", a_client()) for _ in range(3)]
+    for running, permit in zip((2, 1, 0), permits, strict=True):
+        assert permit is not None
+        permit.release()
+        assert sum(limits.running.values()) == running
+    assert await _count(limits, 5) == 3
+
+
+async def test_a_call_ends_in_the_slots_in_which_it_began() -> None:
+    limits = _limits(a_rule(inFlight=1))
+    for _ in range(3):
+        # Without a call, the slots are given up, and new ones take their place.
+        permit = limits.admit_at_once(a_request(), "p", a_client())
+        assert permit is not None
+        assert await admitted(limits) is None
+        permit.release()
+        limits.sweep()
+        assert not limits._slots
+
+
+async def test_a_subject_that_was_forgotten_is_counted_by_its_new_account(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "COUNTED_SUBJECTS", replace(clients.COUNTED_SUBJECTS, value=2))
+    limits = _limits(a_rule(calls=30, window="1m"))
+    (accounts,) = limits._accounts.values()
+    count = 0
+    for number in range(200):
+        count += await _count(limits, 1)
+        await admitted(limits, f"p{number}")
+        await admitted(limits, f"q{number}")
+        assert len(accounts) <= 2
+    assert count == 30
+
+
 async def test_a_call_beyond_its_rate_is_not_in_flight() -> None:
     limits = _limits(a_rule(calls=1, window="1m", inFlight=5))
     permit = await admitted(limits)
