@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from mcpproxy.proxy.call_limits import call_limits
+from mcpproxy.proxy.call_limits import rule_set
 from mcpproxy.proxy.call_limits.instances.owner_store import OwnerStore
 from tests.proxy.runtime.crews import crews
 from tests.proxy.runtime.peer import Peer
@@ -147,7 +147,7 @@ async def test_a_denied_call_does_not_count_against_the_limit_of_its_caller() ->
 @pytest.fixture
 def briefly_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cancelled calls count as in flight for less time than 10 s."""
-    monkeypatch.setattr(call_limits, "CANCELLED_FOR", 0.3)
+    monkeypatch.setattr(rule_set, "CANCELLED_FOR", 0.3)
 
 
 @pytest.mark.usefixtures("briefly_held")
