@@ -89,14 +89,21 @@ async def test_a_change_while_a_killed_watcher_is_replaced_reaches_all(tmp_path:
             async def watchers() -> list[Process]:
                 return [each for each in running if await each.watches(http)]
 
+            chosen: list[Process] = []
+
             async def one_watches() -> bool:
-                return len(await watchers()) == 1 and backend.streams == 1
+                chosen[:] = await watchers()
+                return len(chosen) == 1 and backend.streams == 1
+
+            async def all_list_one() -> bool:
+                return all([await each.tools(http) == 1 for each in running])
 
             async def all_list_two() -> bool:
                 return all([await each.tools(http) == 2 for each in running])
 
+            await _until(all_list_one, "all instances to list the tool")
             await _until(one_watches, "one instance to watch")
-            (watcher,) = await watchers()
+            (watcher,) = chosen
             running.remove(watcher)
             watcher.process.kill()
             await watcher.process.wait()

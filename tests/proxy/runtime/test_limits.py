@@ -303,7 +303,7 @@ async def test_workers_admit_together_what_a_rule_allows(tmp_path: Path) -> None
         async with crews(tmp_path, 2, [backend], limits=limits) as crew:
 
             async def joined() -> bool:
-                return crew.log.read_text().count("counting calls together") >= 2
+                return crew.log.read_text().count("working together") >= 2
 
             await eventually(joined, "the workers to know each other")
             admitted = 0
