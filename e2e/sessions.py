@@ -58,12 +58,12 @@ class Clients:
         """Return a summary; fails the test if a call failed or a session was lost.
 
         A counting session ends with a pod of a version that records no sessions of backends, and
-        its client begins anew.
+        its client initializes again.
         """
         calls = [item.check() for item in (self.modern, self.legacy, self.counting)]
         legacy, counting = self.legacy.tally(), self.counting.tally()
         assert legacy["ended"] == 0, legacy
-        begun = "all that ended have begun anew"
+        begun = "the clients of all ended sessions have initialized again"
         eventually(begun, lambda: _all_begun(self.counting))
         return (
             f"calls: {calls[0]} without sessions, {calls[1]} in {legacy['begun']} sessions with"

@@ -5,8 +5,8 @@
 So many clients at a time, each with one session, its open GET stream, and that many seconds
 between two calls. With `counting` the tool answers with a `count` that the session keeps: it has
 to be one more with each call, and a session may end with the protocol's 404, after which the
-client begins anew. With `surviving` it counts as well, while pods are killed: a session goes on
-after a connection that was `refused`, and after a call that was `broken` off and may have run.
+client initializes again. With `surviving` it counts as well, while pods are killed: a session goes
+on after a connection that was `refused`, and after a call that was `broken` off and may have run.
 Prints a line of JSON every second: `calls`, `failed`, the last `error`, how often each answer was
 `seen`, how many sessions have `begun` and `ended`, and how many `streams` were opened.
 """

@@ -18,7 +18,7 @@ MAX_NAMES: Final = 8
 
 @functools.cache
 def selects_none(expression: str, path: Path) -> bool:
-    """Return True if no test below this path can be selected, whatever marks it has of its own."""
+    """Return True if no test below this path can be selected, even with further marks."""
     if path.is_dir():
         files = list(path.rglob("test_*.py"))
         return bool(files) and all(selects_none(expression, file) for file in files)

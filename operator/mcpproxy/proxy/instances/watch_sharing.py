@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -30,11 +30,12 @@ from mcpproxy.proxy.instances.members import (
 )
 from mcpproxy.proxy.instances.watch_messages import Watched, WatchMessage
 from mcpproxy.proxy.upstream.monitor.shared.watch_share import WatchShare
+from mcpproxy.proxy.upstream.transports.session import TaskSet
 
 HEARTBEAT: Final = 5.0
 """Seconds after which an instance repeats what it watches."""
 CLAIM_TIME: Final = 15.0
-"""Seconds without a message after which an instance is no longer relied on."""
+"""Seconds after which the claim of an instance expires, unless it repeats it."""
 SUCCESSION: Final = 2.0
 """Seconds that the instance with the highest rank has to watch, before the next one does so."""
 APART: Final = 0.05
@@ -80,13 +81,13 @@ class WatchSharing:
         self._news = asyncio.Event()
         self._body, self._version = b"", 0
         """The latest message, and its number."""
-        self._told_something = False
+        self._named_backends = False
         """True if the latest message names a backend."""
         self._sent: dict[str, int] = {}
         """Instances to which a message is being sent, and its number."""
         self._meeting: set[str] = set()
         """Senders that have not proven their address yet."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = TaskSet()
         self._leaves = False
 
     @property
@@ -95,8 +96,8 @@ class WatchSharing:
 
     def start(self) -> None:
         """Find other instances, and divide the watches among all."""
-        self._spawn(self.members.run())
-        self._spawn(self._run())
+        self._background.spawn(self.members.run())
+        self._background.spawn(self._run())
 
     def wake(self) -> None:
         """Tell the other instances soon what has changed."""
@@ -169,7 +170,7 @@ class WatchSharing:
         for name, lists in watched.items():
             share = self._shares[name]
             if not share.watches and self._claims[name].sender == sender:
-                share.hear(process, lists)
+                share.compare(process, lists)
 
     # Messages of this instance
 
@@ -190,15 +191,15 @@ class WatchSharing:
         """Send to each instance what this one watches; one message to each at a time."""
         if not self._is_shared:
             return
-        message, told = self._message(), self._told_something
-        self._told_something = bool(message.watched)
-        if not (told or message.watched):
+        message, named_backends = self._message(), self._named_backends
+        self._named_backends = bool(message.watched)
+        if not (named_backends or message.watched):
             return
         self._body, self._version = msgspec.json.encode(message), self._version + 1
         for address in self.members.others:
             if address not in self._sent:
                 self._sent[address] = 0
-                self._spawn(self._send_latest(address))
+                self._background.spawn(self._send_latest(address))
 
     async def _send_latest(self, address: str) -> None:
         try:
@@ -266,7 +267,7 @@ class WatchSharing:
                 WATCH_TASKS.record()
                 return
             self._meeting.add(sender)
-            self._spawn(self._meet(sender))
+            self._background.spawn(self._meet(sender))
 
     async def _meet(self, address: str) -> None:
         try:
@@ -276,11 +277,6 @@ class WatchSharing:
             self._meeting.discard(address)
 
     # The end
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def leave(self) -> None:
         """Tell the other instances that this one ends."""
@@ -292,10 +288,7 @@ class WatchSharing:
 
     async def close(self) -> None:
         """End what runs in the background."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._background.close()
 
 
 def _key(backend: str) -> Key:

@@ -27,7 +27,7 @@ PLAIN = {"tools": {"listChanged": True}, "resources": {"subscribe": True}}
 
 
 @pytest.mark.parametrize(
-    ("client", "declared", "heard_at", "streams"),
+    ("client", "declared", "last_message_at", "streams"),
     [
         (QUIET, PLAIN, -math.inf, 1),
         (QUIET, {}, -math.inf, 1),
@@ -37,13 +37,13 @@ PLAIN = {"tools": {"listChanged": True}, "resources": {"subscribe": True}}
         (QUIET, PLAIN, 1.0, 10),
         (QUIET, PLAIN, 100.0 - QUIET_AFTER, 1),
     ],
-    ids=["quiet", "bare", "askable", "logging", "experimental", "heard", "heard-long-ago"],
+    ids=["quiet", "bare", "askable", "logging", "experimental", "message", "message-long-ago"],
 )
 def test_a_session_has_a_stream_if_messages_may_come_on_it(
-    client: ClientIdentity, declared: dict[str, Any], heard_at: float, streams: int
+    client: ClientIdentity, declared: dict[str, Any], last_message_at: float, streams: int
 ) -> None:
     sampling, activity = StreamSampling(), StandaloneActivity()
-    activity.record_message(heard_at)
+    activity.record_message(last_message_at)
     chosen = [sampling.chooses(_session(declared, activity), client, 100.0) for _ in range(10)]
     assert chosen.count(True) == streams
     assert sampling.chooses(_session(declared, activity), client, 100.0 + SAMPLE_EVERY)

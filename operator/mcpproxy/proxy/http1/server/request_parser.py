@@ -78,7 +78,7 @@ class RequestParser:
 
     @property
     def idle(self) -> bool:
-        """True if there is no input of an incomplete request."""
+        """True if no request has arrived in part."""
         return self.inbound is None and not (self._url or self.rest)
 
     @property

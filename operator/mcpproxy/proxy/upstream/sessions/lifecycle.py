@@ -59,7 +59,7 @@ class StreamSampling:
         activity = link.standalone
         if activity.offered and (
             client.capabilities not in _NOTHING
-            or now - activity.heard_at < QUIET_AFTER
+            or now - activity.last_message_at < QUIET_AFTER
             or not self._is_silent(link.server)
         ):
             return True

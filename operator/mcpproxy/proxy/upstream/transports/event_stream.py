@@ -46,7 +46,7 @@ class StandaloneActivity:
     def __init__(self) -> None:
         self.offered = True
         """False after HTTP 405, with which a backend declares that it has no such streams."""
-        self.heard_at = float("-inf")
+        self.last_message_at = float("-inf")
         """Time of the loop at which the last message arrived."""
 
     def record_opening(self, status: int) -> None:
@@ -55,7 +55,7 @@ class StandaloneActivity:
 
     def record_message(self, now: float) -> None:
         """Record that a message arrived."""
-        self.heard_at = now
+        self.last_message_at = now
 
 
 def in_steps(chunk: bytes) -> list[bytes]:

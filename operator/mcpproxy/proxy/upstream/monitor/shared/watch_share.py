@@ -84,8 +84,8 @@ class WatchShare:
         self._announcements = dict.fromkeys(KINDS, 0)
         self._requested: dict[ComponentKind, str] = {}
         """Digests for which the list has been requested again."""
-        self._heard: dict[ComponentKind, tuple[str, int]] = {}
-        """The latest sender about each list, and its number of announcements."""
+        self._marks: dict[ComponentKind, tuple[str, int]] = {}
+        """The sender of the latest state of each list, and its number of announcements."""
         self._digests: dict[ComponentKind, tuple[ComponentList, str]] = {}
 
     @property
@@ -141,15 +141,18 @@ class WatchShare:
             known = self._digests[kind] = components, digest
         return known[1]
 
-    def hear(self, sender: str, states: Sequence[ListState]) -> None:
-        """Take note of the lists of the watching process `sender`, in the order of KINDS."""
+    def compare(self, sender: str, states: Sequence[ListState]) -> None:
+        """Fetch the lists that differ from those of the watching process `sender`.
+
+        `states` are in the order of KINDS.
+        """
         if not self._is_current():
             # The lists are requested anyway; watchers repeat what they know.
             return
         for kind, state in zip(KINDS, states, strict=False):
             mark = sender, state.announcements
-            is_news = self._heard.get(kind, mark) != mark
-            self._heard[kind] = mark
+            is_news = self._marks.get(kind, mark) != mark
+            self._marks[kind] = mark
             components = self._catalog.unfiltered.get(self._name, kind)
             if state.digest == self._digest(kind, components):
                 self._requested.pop(kind, None)
