@@ -8,6 +8,7 @@ import pytest
 
 from mcpproxy.proxy.core.errors import Unreachable
 from mcpproxy.proxy.upstream.circuit import circuit
+from mcpproxy.proxy.upstream.monitor import check_schedule
 from tests.proxy.runtime.peer import Peer
 from tests.proxy.runtime.raw import Raw, last, rpc
 from tests.proxy.runtime.serving import LIVE, Proxy, free_port, serving
@@ -22,8 +23,10 @@ RARELY = {"interval": "1h", "timeout": "2s", "unhealthyAfter": 1}
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Failures need not cover a second."""
+    """Failures need not cover a second, and checks follow soon."""
     monkeypatch.setattr(circuit, "SPAN", 0.0)
+    monkeypatch.setattr(circuit, "PROBE_FIRST", 0.2)
+    monkeypatch.setattr(check_schedule, "APART", 0.1)
 
 
 async def _client(running: Proxy, http: httpx2.AsyncClient, era: str) -> Raw:
