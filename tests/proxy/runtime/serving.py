@@ -30,6 +30,8 @@ from tests.support.builders import an_mcpproxy
 INTERVAL = "200ms"
 CALM: Final = {"health": {"interval": "1m"}}
 """Spec of a proxy that many tests share: its checks would take more time than the tests."""
+BUSY: Final = {"health": {"interval": "50ms", "timeout": "2s", "unhealthyAfter": 1}}
+"""Spec of a proxy whose checks are counted or awaited."""
 LIVE = [
     pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning"),
     pytest.mark.asyncio(loop_scope="session"),

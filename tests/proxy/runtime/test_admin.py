@@ -17,7 +17,7 @@ from mcpproxy.proxy.admin import watchers
 from mcpproxy.proxy.config.options import DRAIN, RuntimeOptions
 from mcpproxy.proxy.runtime import Runtime
 from tests.proxy.runtime.raw import Raw, last, rpc
-from tests.proxy.runtime.serving import LIVE, configuration, free_port, proxied
+from tests.proxy.runtime.serving import BUSY, LIVE, configuration, free_port, proxied
 from tests.proxy.runtime.waiting import eventually
 
 pytestmark = LIVE
@@ -62,7 +62,7 @@ async def test_a_running_proxy_is_alive_and_ready_and_reports_its_configuration(
 
 async def test_the_same_state_is_the_same_status(peer: Any, proxy: Any, http: Any) -> None:
     server, url = await peer("p", "modern")
-    running = await proxy({"name": "p", "url": url})
+    running = await proxy({"name": "p", "url": url}, **BUSY)
     first = (await http.get(f"{running.admin}/status")).content
     before = server.gate.count("server/discover")
 

@@ -137,9 +137,9 @@ async def test_calls_to_a_backend_that_hangs_are_refused_at_once_after_the_first
     proxy: Any, http: Any
 ) -> None:
     async with silent() as url:
-        timeouts = {"connect": "150ms", "initialize": "150ms", "request": "5s"}
+        timeouts = {"connect": "50ms", "initialize": "50ms", "request": "5s"}
         backend = {"name": "p", "url": url, "timeouts": timeouts}
-        running = await proxy(backend, health={**RARELY, "timeout": "150ms"})
+        running = await proxy(backend, health={**RARELY, "timeout": "50ms"})
         client = await _client(running, http, "modern")
         assert await _reasons(client, "modern", "p_echo", 5) == 5 * ["TimedOut"]
         started = time.perf_counter()
