@@ -18,8 +18,13 @@ async def served(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncIterat
         task = asyncio.current_task()
         assert task is not None
         connections[task] = writer
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            await serve(reader, writer)
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                await serve(reader, writer)
+        finally:
+            # One that was accepted just when the server ended has nobody else who closes it.
+            if not server.is_serving():
+                writer.close()
 
     server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=tls)
     try:

@@ -28,6 +28,7 @@ async def silent() -> AsyncIterator[str]:
         writers.append(writer)
         with contextlib.suppress(ConnectionError):
             await reader.read(-1)
+        writer.close()
 
     server = await asyncio.start_server(hold, "127.0.0.1", 0)
     try:
