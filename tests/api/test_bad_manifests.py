@@ -14,7 +14,7 @@ WRONG = [*bad_manifests.ALL, *bad_pods.ALL, *bad_access.ALL, *bad_limits.ALL]
 
 
 def _findings(case: Bad) -> list[str]:
-    """What is found in a wrong manifest."""
+    """The problems of a wrong manifest."""
     try:
         manifest.load(json.dumps(case.manifest))
     except ManifestError as error:
@@ -23,11 +23,11 @@ def _findings(case: Bad) -> list[str]:
 
 
 def test_each_wrong_manifest_is_refused_with_the_path_of_its_field() -> None:
-    found = {case.wrong: (case.parser_says, _findings(case)) for case in WRONG}
-    assert len(found) == len(WRONG), "two manifests have one name"
+    results = {case.wrong: (case.parser_says, _findings(case)) for case in WRONG}
+    assert len(results) == len(WRONG), "two manifests have one name"
     unexpected = [
         f"{wrong}: {expected!r} is not in {findings}"
-        for wrong, (expected, findings) in found.items()
+        for wrong, (expected, findings) in results.items()
         if not any(finding.startswith(expected) for finding in findings)
     ]
     assert not unexpected, "\n".join(unexpected)
