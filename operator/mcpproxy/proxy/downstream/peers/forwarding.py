@@ -33,6 +33,9 @@ UNREAD: Final = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-l
 """Response of an instance that closes an idle connection: it has not read a request that was on its
 way, so that the request can be sent again (RFC 9110, section 15.5.9)."""
 _UNREAD: Final = 408
+MISDIRECTED: Final = 421
+"""Status of a request that the instance has not run and that another instance can serve (RFC 9110,
+section 15.5.20)."""
 _JSON: Final = ((b"content-type", b"application/json"),)
 _MOST_HEADERS: Final = REQUEST_HEAD.value - 4096
 """Bytes of the headers of a request to another instance, whose head has a few more."""
@@ -144,6 +147,9 @@ class PeerForwarder:
                     "the instance that serves this request closed the connection; the request may"
                     " have run",
                 ) from None
+            if response.status in (_UNREAD, MISDIRECTED):
+                response.close()
+                raise PeerUnavailable(f"{owner} is shutting down")
             await _stream_response(response, reply)
 
     async def send(

@@ -354,7 +354,7 @@ class ServerConnection(asyncio.Protocol):
             self._transport.abort()
 
     def drain(self, *, when_idle: bool = True) -> None:
-        """Close after the response in progress or the next one; an idle connection if `when_idle`."""
+        """Close after the response in progress or the next one; `when_idle`, close at once."""
         self.closing = True
         if when_idle and self.idle:
             self._shut()
