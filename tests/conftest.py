@@ -102,6 +102,14 @@ def objects_are_collected() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def last_requests_are_not_awaited() -> Iterator[None]:
+    """A runtime that stops closes idle connections immediately, which clients of tests may keep."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mcpproxy.proxy.runtime.LAST_REQUESTS", 0.0)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def level_of_the_log() -> Iterator[None]:
     """The level of the log, whatever the commands set that a test runs."""

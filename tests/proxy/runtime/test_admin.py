@@ -157,8 +157,9 @@ async def test_after_sigterm_it_is_not_ready_while_a_call_in_flight_still_finish
 
 
 async def test_a_request_on_a_kept_connection_is_served_after_sigterm(
-    peer: Any, http: httpx2.AsyncClient
+    peer: Any, http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("mcpproxy.proxy.runtime.LAST_REQUESTS", 1.0)
     _, url = await peer("p")
     async with proxied({"name": "p", "url": url}, options={"drain": 20}) as running:
         at = urlsplit(running.url)
