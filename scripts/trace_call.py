@@ -144,7 +144,6 @@ async def _traced_calls(case: CallPath, issuer: TokenIssuer | None, values: Path
 def _collector_disabled() -> Iterator[None]:
     # What earlier calls have left must not be finalized within a traced one. The traced calls
     # follow each other immediately, so that a timer that one call starts for several is pending.
-    gc.collect()
     gc.disable()
     try:
         yield
