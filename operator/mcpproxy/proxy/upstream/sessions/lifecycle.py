@@ -95,6 +95,8 @@ class SessionLifecycle:
         self._numbers = itertools.count(1)
         self._numbered: dict[int, int] = {}
         self._ending = 0
+        self._opening = 0
+        """Number of sessions that are being opened by callbacks."""
         self._on_broadcast = on_broadcast
         self._open_link = open_session
         self._background = background
@@ -102,6 +104,8 @@ class SessionLifecycle:
         self._close_grace = TimeLimit(CLOSE_GRACE)
         self._end_limit = TimeLimit(OWN_REQUEST_TIME.value)
         self._all_ended: asyncio.Event | None = None
+        self.is_over = False
+        """True if sessions are no longer waited for."""
         self._wait_for_stream(FIRST_WAIT)
 
     @property
@@ -130,22 +134,42 @@ class SessionLifecycle:
 
         A session that is opened `in_advance` has no caller that may give up.
         """
-        number, began = next(self._numbers), asyncio.get_running_loop().time()
-        self.shares.add(number, client.holder)
+        number, began = self.begin_opening(client, in_callbacks=False)
+        link = None
         try:
             opened = self._open_link if in_advance else self._open_shielded
             link = await opened(client)
-        except BaseException:
-            self.shares.discard(number)
-            raise
         finally:
-            self.openings += 1
-            self.opening_seconds += asyncio.get_running_loop().time() - began
-        if link.stateful:
+            self.end_opening(number, began, link, in_callbacks=False)
+        return link
+
+    def begin_opening(self, client: ClientIdentity, *, in_callbacks: bool) -> tuple[int, float]:
+        """Record that a session is being opened, and return its number and the time.
+
+        `in_callbacks` means that no task opens it.
+        """
+        number = next(self._numbers)
+        self.shares.add(number, client.holder)
+        self._opening += in_callbacks
+        return number, asyncio.get_running_loop().time()
+
+    def cancel_opening(self, number: int) -> None:
+        """Record that callbacks could not begin to open a session."""
+        self.shares.discard(number)
+        self._opening -= 1
+
+    def end_opening(
+        self, number: int, began: float, link: UpstreamSession | None, *, in_callbacks: bool
+    ) -> None:
+        """Record that a session is open, or could not be opened."""
+        self.openings += 1
+        self.opening_seconds += asyncio.get_running_loop().time() - began
+        if link is not None and link.stateful:
             self._numbered[id(link)] = number
         else:
             self.shares.discard(number)
-        return link
+        self._opening -= in_callbacks
+        self._check_all_ended()
 
     async def _open_shielded(self, client: ClientIdentity) -> UpstreamSession:
         """Open a session. If the caller is cancelled, the session is closed once it is open."""
@@ -159,6 +183,10 @@ class SessionLifecycle:
     def _wait_for_stream(self, seconds: float) -> None:
         self._stream_wait_seconds = seconds
         self._stream_wait = TimeLimit(seconds)
+
+    def gets_stream(self, client: ClientIdentity, link: UpstreamSession) -> bool:
+        """True if a new session gets a standalone stream before it serves a request."""
+        return self.sampling.chooses(link, client, asyncio.get_running_loop().time())
 
     async def open_standalone_stream(
         self, link: UpstreamSession, session_context: CallContext
@@ -253,14 +281,21 @@ class SessionLifecycle:
         return True
 
     def finish(self) -> None:
-        """Let the background tasks include the sessions that are being closed without one."""
-        if self._ending:
-            self._all_ended = asyncio.Event()
-            self._background.spawn(self._wait_for_ends(self._all_ended))
+        """Let the background tasks include the sessions that are being opened or closed without
+        one."""
+        self._all_ended = asyncio.Event()
+        self._check_all_ended()
+        self._background.spawn(self._wait_for_ends(self._all_ended))
 
-    @staticmethod
-    async def _wait_for_ends(all_ended: asyncio.Event) -> None:
-        await all_ended.wait()
+    def _check_all_ended(self) -> None:
+        if self._all_ended is not None and not (self._ending or self._opening):
+            self._all_ended.set()
+
+    async def _wait_for_ends(self, all_ended: asyncio.Event) -> None:
+        try:
+            await all_ended.wait()
+        finally:
+            self.is_over = True
 
     def _end_in_task(self, link: UpstreamSession, listening: "asyncio.Task[None] | None") -> None:
         self._background.spawn(self._end(link, listening))
@@ -273,8 +308,7 @@ class SessionLifecycle:
 
     def _on_ended(self, listening: "asyncio.Task[None] | None") -> None:
         self._ending -= 1
-        if self._all_ended is not None and not self._ending:
-            self._all_ended.set()
+        self._check_all_ended()
         if listening is not None and not listening.done():
             # Messages that were sent before the end may still arrive.
             deadline = self._close_grace.start(listening.cancel)

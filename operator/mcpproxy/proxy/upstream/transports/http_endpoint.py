@@ -80,7 +80,7 @@ class McpHttpClient:
         self.line_rate, self.unrelated_rate = new_line_rate(), new_unrelated_rate()
         """Rates at which event streams are read."""
         self.standalone = StandaloneActivity()
-        self._heads: dict[tuple[str, Lines, Lines], bytes] = {}
+        self._heads: dict[tuple[bytes, str, Lines, Lines], bytes] = {}
         self._kept: tuple[str, Lines, Lines, bytes] = ("", (), (), b"")
         """The latest head, which needs no comparison of all headers."""
         self._sent: tuple[Lines, tuple[bytes, bytes] | None, Lines] = ((), None, ())
@@ -249,16 +249,27 @@ class McpHttpClient:
         )
 
     def _head(self, path: str, headers: Lines, configured: Lines) -> bytes:
-        """Return the head of a POST from a cache, because most requests of a session share it."""
-        key = path, headers, configured
+        """Return the head of a POST."""
+        head = self._session_head(b"POST", path, headers, (_ACCEPT_BOTH, _JSON), configured)
+        self._kept = path, headers, configured, head
+        return head
+
+    def _session_head(
+        self, method: bytes, path: str, headers: Lines, first: Lines, configured: Lines
+    ) -> bytes:
+        """Return the head of a request: the session id, and all else from a cache, because most
+        requests of all sessions share it."""
+        session = b""
+        if headers and headers[-1][0] == h.SESSION_ID:
+            session, headers = b"%b: %b\r\n" % headers[-1], headers[:-1]
+        key = method, path, headers, configured
         head = self._heads.get(key)
         if head is None:
             if len(self._heads) >= MAX_HEADS:
                 self._heads.clear()
-            lines = (_ACCEPT_BOTH, _JSON, *headers, *configured)
-            head = self._heads[key] = self.client.head(b"POST", path, lines)
-        self._kept = path, headers, configured, head
-        return head
+            head = self.client.head(method, path, (*first, *headers, *configured))
+            self._heads[key] = head
+        return head + session
 
     async def get(self, headers: Headers) -> ClientResponse:
         """GET an event stream. Raises BackendError."""
@@ -309,8 +320,8 @@ class McpHttpClient:
         connection = None if self._credentials and line is None else self.client.take()
         if connection is None:
             return None
-        lines = (*headers, *self._lines(), *((line,) if line else ()))
-        head = self.client.head(b"DELETE", self.client.origin.path, lines)
+        lines = (*self._lines(), line) if line else self._lines()
+        head = self._session_head(b"DELETE", self.client.origin.path, headers, (), lines)
         try:
             return connection.begin(head + b"\r\n", done)
         except ConnectionLost:
