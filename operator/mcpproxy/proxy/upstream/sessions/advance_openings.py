@@ -47,12 +47,16 @@ class AdvanceOpenings:
             return False
 
         def opened(link: UpstreamSession | None) -> None:
+            upstream.end_opening(number, began, link)
             work = None if link is None else self._prepare(client, link)
-            upstream.end_opening(number, began, link, in_callbacks=True)
             if work is None:
-                done(link)
+                finished(link)
             else:
-                self._background.spawn(self._finish(work, done))
+                self._background.spawn(self._finish(work, finished))
+
+        def finished(link: UpstreamSession | None) -> None:
+            done(link)
+            upstream.release()
 
         def ended(link: UpstreamSession | None, rest: Rest | None) -> None:
             if rest is None or upstream.is_over:
@@ -60,11 +64,11 @@ class AdvanceOpenings:
             else:
                 self._background.spawn(self._finish(rest(), opened))
 
-        number, began = upstream.begin_opening(client, in_callbacks=True)
-        if begin_open(client, ended):
-            return True
-        upstream.cancel_opening(number)
-        return False
+        if not begin_open(client, ended):
+            return False
+        number, began = upstream.begin_opening(client)
+        upstream.hold()
+        return True
 
     @staticmethod
     async def _finish(opening: Opening, done: Done) -> None:

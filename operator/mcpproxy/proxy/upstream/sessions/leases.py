@@ -43,7 +43,7 @@ class SharedSession:
         return 0.0 if self.doubtful_at is None else now - self.doubtful_at
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ExclusiveSession:
     """A session that serves one request."""
 

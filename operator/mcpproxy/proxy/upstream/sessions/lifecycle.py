@@ -95,8 +95,7 @@ class SessionLifecycle:
         self._numbers = itertools.count(1)
         self._numbered: dict[int, int] = {}
         self._ending = 0
-        self._opening = 0
-        """Number of sessions that are being opened by callbacks."""
+        self._held = 0
         self._on_broadcast = on_broadcast
         self._open_link = open_session
         self._background = background
@@ -134,33 +133,22 @@ class SessionLifecycle:
 
         A session that is opened `in_advance` has no caller that may give up.
         """
-        number, began = self.begin_opening(client, in_callbacks=False)
+        number, began = self.begin_opening(client)
         link = None
         try:
             opened = self._open_link if in_advance else self._open_shielded
             link = await opened(client)
         finally:
-            self.end_opening(number, began, link, in_callbacks=False)
+            self.end_opening(number, began, link)
         return link
 
-    def begin_opening(self, client: ClientIdentity, *, in_callbacks: bool) -> tuple[int, float]:
-        """Record that a session is being opened, and return its number and the time.
-
-        `in_callbacks` means that no task opens it.
-        """
+    def begin_opening(self, client: ClientIdentity) -> tuple[int, float]:
+        """Record that a session is being opened, and return its number and the time."""
         number = next(self._numbers)
         self.shares.add(number, client.holder)
-        self._opening += in_callbacks
         return number, asyncio.get_running_loop().time()
 
-    def cancel_opening(self, number: int) -> None:
-        """Record that callbacks could not begin to open a session."""
-        self.shares.discard(number)
-        self._opening -= 1
-
-    def end_opening(
-        self, number: int, began: float, link: UpstreamSession | None, *, in_callbacks: bool
-    ) -> None:
+    def end_opening(self, number: int, began: float, link: UpstreamSession | None) -> None:
         """Record that a session is open, or could not be opened."""
         self.openings += 1
         self.opening_seconds += asyncio.get_running_loop().time() - began
@@ -168,7 +156,14 @@ class SessionLifecycle:
             self._numbered[id(link)] = number
         else:
             self.shares.discard(number)
-        self._opening -= in_callbacks
+
+    def hold(self) -> None:
+        """Let `finish` wait for work that no task does, until `release`."""
+        self._held += 1
+
+    def release(self) -> None:
+        """End such work."""
+        self._held -= 1
         self._check_all_ended()
 
     async def _open_shielded(self, client: ClientIdentity) -> UpstreamSession:
@@ -285,17 +280,19 @@ class SessionLifecycle:
         one."""
         self._all_ended = asyncio.Event()
         self._check_all_ended()
-        self._background.spawn(self._wait_for_ends(self._all_ended))
+        waiting = self._background.spawn(self._wait_for_ends(self._all_ended))
+        waiting.add_done_callback(self._on_over)
+
+    def _on_over(self, _: "asyncio.Task[None]") -> None:
+        self.is_over = True
 
     def _check_all_ended(self) -> None:
-        if self._all_ended is not None and not (self._ending or self._opening):
+        if self._all_ended is not None and not (self._ending or self._held):
             self._all_ended.set()
 
-    async def _wait_for_ends(self, all_ended: asyncio.Event) -> None:
-        try:
-            await all_ended.wait()
-        finally:
-            self.is_over = True
+    @staticmethod
+    async def _wait_for_ends(all_ended: asyncio.Event) -> None:
+        await all_ended.wait()
 
     def _end_in_task(self, link: UpstreamSession, listening: "asyncio.Task[None] | None") -> None:
         self._background.spawn(self._end(link, listening))
