@@ -32,7 +32,7 @@ Ended = tuple[UpstreamSession | None, Rest | None]
 
 
 async def _opened(connector: HttpConnector) -> Ended:
-    """What the callback of an opening gets."""
+    """Open a session by callbacks, and return the arguments of the last one."""
     ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
     assert connector.begin_open(LEGACY, lambda link, rest: ended.set_result((link, rest)))
     return await asyncio.wait_for(ended, 5.0)
@@ -101,14 +101,14 @@ async def test_a_session_is_opened_without_a_task(initialize: Answer) -> None:
 async def test_each_session_has_its_own_id_and_the_description_that_came_with_it() -> None:
     async with connector_of(Server(status(404), Numbered())) as connector:
         await connector.open(LEGACY)
-        found = []
+        described = []
         for _ in range(3):
             link, _ = await _opened(connector)
             assert link is not None
             record = connector.record_of(link)
             assert record is not None
-            found.append((record.id, record.revision, link.server.revision))
-    assert found == [
+            described.append((record.id, record.revision, link.server.revision))
+    assert described == [
         (b"s-2", "2025-11-25", "2025-11-25"),
         (b"s-3", "2025-06-18", "2025-06-18"),
         (b"s-4", "2025-06-18", "2025-06-18"),

@@ -108,7 +108,7 @@ async def test_an_opening_that_fails_holds_no_session_and_delays_the_next_one() 
     assert stage.begun == [], "the backend is not asked again at once"
 
 
-async def test_a_backend_that_keeps_no_sessions_any_more_is_used_without_them() -> None:
+async def test_a_backend_that_stops_keeping_sessions_is_used_without_them() -> None:
     stage = await _stage()
     stage.stateful = False
     stage.complete()

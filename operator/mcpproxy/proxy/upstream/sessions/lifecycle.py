@@ -43,6 +43,10 @@ class StreamSampling:
     logging and no extension; and no such stream has carried a message for a while. What remains
     are changes of lists, which the monitor of the backend receives too, and which its checks
     detect in any case.
+
+    A stream can't be opened once a request comes: servers of the official SDKs send requests about
+    a call on this stream unless the tool names its call, and drop those for which no stream is
+    open. The call would then wait for its timeout.
     """
 
     def __init__(self) -> None:
