@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import random
 import time
 from collections.abc import AsyncIterator
@@ -51,8 +52,10 @@ class Fleet:
         victim = self.choose()
         # As endpoints of a Service: who is chosen from now on is another one.
         self.alive.remove(victim)
-        self.killed[victim.port] = time.monotonic()
+        self.killed[victim.port] = math.inf
         await victim.kill()
+        # Until now, a call could still reach it.
+        self.killed[victim.port] = time.monotonic()
         await self.add()
 
     async def renew(self) -> None:

@@ -30,6 +30,7 @@ from mcpproxy.proxy.downstream.access.principals import Principals
 from mcpproxy.proxy.downstream.app import Endpoint, PeerEndpoint
 from mcpproxy.proxy.downstream.host_origin import HostOriginPolicy
 from mcpproxy.proxy.downstream.peers.acceptor import PeerAcceptor
+from mcpproxy.proxy.downstream.peers.forwarding import UNREAD
 from mcpproxy.proxy.downstream.standard_streams import standard_streams
 from mcpproxy.proxy.downstream.stdio import StdioServer
 from mcpproxy.proxy.gateway.gateway import Gateway
@@ -46,6 +47,9 @@ log = logging.getLogger("mcpproxy.run")
 
 LINGER_CHECK: Final = 0.05
 """Seconds between two checks for calls in flight, once the process has to stop."""
+LAST_REQUESTS: Final = 1.0
+"""Seconds in which clients may send a last request on a connection that they have kept; less if
+the time to drain is below 20 s."""
 GC_THRESHOLD: Final = 20_000
 """Threshold of the garbage collector: allocated minus freed objects."""
 
@@ -204,7 +208,7 @@ class Runtime:
         options, guard = self._options, build_host_policy(self._configuration, self._options)
         sockets = self._open_ports()
         front = self._front = self._endpoint(guard)
-        for_instances = HttpServer(PeerEndpoint(front, self.gateway))
+        for_instances = HttpServer(PeerEndpoint(front, self.gateway), before_close=UNREAD)
         acceptor = PeerAcceptor(front.peers.credentials, for_instances.new_connection)
         server = HttpServer(front, acceptor)
         admin, tasks = None, list[asyncio.Task[None]]()
@@ -234,16 +238,23 @@ class Runtime:
     async def _linger(self, *servers: HttpServer) -> float:
         """Accept connections while calls are in flight, for half of the time to drain at most.
 
-        Answers to questions of these calls come from other instances as well. Return the seconds
-        that it took.
+        Answers to questions of these calls come from other instances as well. Connections that
+        were used lately are closed after their next response: if they were closed at once, a
+        request that is on its way would be lost. Return the seconds that it took.
         """
         loop = asyncio.get_running_loop()
-        began = loop.time()
-        if self.gateway.running:
-            for server in servers:
-                server.linger()
+        began, longest = loop.time(), self._options.drain / 2
+        for server in servers:
+            server.linger()
+
+        def expects_requests() -> bool:
+            until = began + min(LAST_REQUESTS, self._options.drain / 20)
+            return loop.time() < until and any(server.expects_requests for server in servers)
+
         # The end of a call sets no event, because every call would pay for it.
-        while self.gateway.running and loop.time() - began < self._options.drain / 2:  # noqa: ASYNC110
+        while (  # noqa: ASYNC110
+            self.gateway.running and loop.time() - began < longest
+        ) or expects_requests():
             await asyncio.sleep(LINGER_CHECK)
         return loop.time() - began
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -16,6 +17,7 @@ from mcpproxy.api.v1alpha1.status import PodReport
 from mcpproxy.proxy.admin import watchers
 from mcpproxy.proxy.config.options import DRAIN, RuntimeOptions
 from mcpproxy.proxy.runtime import Runtime
+from tests.proxy.http1.server.served import Client as RawClient
 from tests.proxy.runtime.raw import Raw, last, rpc
 from tests.proxy.runtime.serving import LIVE, configuration, free_port, proxied
 from tests.proxy.runtime.waiting import eventually
@@ -152,6 +154,27 @@ async def test_after_sigterm_it_is_not_ready_while_a_call_in_flight_still_finish
         assert last(answer)["result"]["content"][0]["text"] == "slow"
         async with asyncio.timeout(5):
             await running.serving
+
+
+async def test_a_request_on_a_kept_connection_is_served_after_sigterm(
+    peer: Any, http: httpx2.AsyncClient
+) -> None:
+    _, url = await peer("p")
+    async with proxied({"name": "p", "url": url}, options={"drain": 20}) as running:
+        at = urlsplit(running.url)
+        client = RawClient(*await asyncio.open_connection(at.hostname, at.port))
+        assert (await client.ask("/nowhere")).status == 404
+        running.runtime.stop()
+
+        async def draining() -> bool:
+            return (await http.get(f"{running.admin}/readyz")).status_code == 503
+
+        await eventually(draining, "readyz to be 503")
+        answer = await client.ask("/nowhere")
+        assert (answer.status, answer.headers["connection"]) == (404, "close")
+        async with asyncio.timeout(5):
+            await running.serving
+        client.writer.close()
 
 
 async def _lines(answer: httpx2.Response) -> AsyncIterator[str]:

@@ -24,11 +24,13 @@ class OpenStreams:
         """Identities of the callers of streams, and the timers of those that expire."""
         self._shares: FairShares[MessageQueue] = FairShares(STREAMS.value)
         self._size = 0
+        self._have_ended = False
 
     def open(self, network: str, client: ClientIdentity) -> MessageQueue:
         """Open a stream to a client in a network; it ends when the client's token expires.
 
-        Beyond the limit, end the oldest stream of the largest holder.
+        Beyond the limit, end the oldest stream of the largest holder. After `end`, the stream
+        ends at once.
         """
         if self._shares.is_full:
             STREAMS.record()
@@ -40,6 +42,8 @@ class OpenStreams:
         self._shares.add(stream, (network, client.user))
         if client.identity is not ANONYMOUS:
             self._limit(stream, client.identity)
+        if self._have_ended:
+            stream.end()
         return stream
 
     def _limit(self, stream: MessageQueue, identity: Identity) -> None:
@@ -66,7 +70,8 @@ class OpenStreams:
         stream.drop()
 
     def end(self) -> None:
-        """End all streams and deliver their queued messages."""
+        """End all streams, also those that are opened later, and deliver their queued messages."""
+        self._have_ended = True
         for stream in self._shares:
             stream.end()
 

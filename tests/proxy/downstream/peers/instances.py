@@ -11,7 +11,7 @@ from mcpproxy.limits import instances as limits
 from mcpproxy.limits.limit import Limit
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.downstream.peers.acceptor import PeerAcceptor
-from mcpproxy.proxy.downstream.peers.forwarding import PeerForwarder
+from mcpproxy.proxy.downstream.peers.forwarding import UNREAD, PeerForwarder
 from mcpproxy.proxy.downstream.request_context import RequestContext
 from mcpproxy.proxy.http1.server.request import Request, RequestHead
 from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
@@ -53,7 +53,7 @@ class Pair:
     async def start(self, owner: Sealer, other: Sealer) -> None:
         """Accept connections; both have sealing keys."""
         self._owner = Served()
-        self.server = HttpServer(self.app)
+        self.server = HttpServer(self.app, before_close=UNREAD)
 
         def acceptor_at(port: int) -> PeerAcceptor:
             host = f"[{self._host}]" if ":" in self._host else self._host

@@ -88,14 +88,6 @@ async def test_a_request_is_encoded_as_http_requires() -> None:
     ]
 
 
-async def test_a_connection_is_used_again() -> None:
-    peer = Peer(OK)
-    async with client_of(peer) as client:
-        for _ in range(5):
-            await get(client)
-    assert peer.connections == 1
-
-
 async def test_concurrent_requests_have_a_connection_each() -> None:
     peer = Peer(OK)
     async with client_of(peer) as client:
@@ -103,24 +95,6 @@ async def test_concurrent_requests_have_a_connection_each() -> None:
         assert peer.connections == 5
         await get(client)
     assert peer.connections == 5
-
-
-async def test_a_connection_that_idled_too_long_is_not_used_again() -> None:
-    peer = Peer(OK)
-    async with client_of(peer) as client:
-        client._kept_for = 0.0
-        await get(client)
-        await get(client)
-    assert peer.connections == 2
-
-
-async def test_a_connection_that_the_peer_closed_while_idle_is_not_used_again() -> None:
-    peer = Peer(OK, close=True)
-    async with client_of(peer) as client:
-        await get(client)
-        await soon(lambda: not client._all, "the loss to be noticed")
-        assert await get(client) == b"ok"
-    assert peer.connections == 2
 
 
 async def test_a_connection_with_connection_close_is_not_reused() -> None:

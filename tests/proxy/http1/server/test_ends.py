@@ -240,6 +240,18 @@ async def test_idle_connections_are_closed_when_the_server_stops(served: Served)
         await served.client()
 
 
+async def test_a_kept_connection_is_closed_after_its_next_response_once_the_server_lingers(
+    served: Served,
+) -> None:
+    client = await served.client()
+    await client.ask("/")
+    served.server.linger()
+    assert served.server.expects_requests
+    assert (await client.ask("/")).headers["connection"] == "close"
+    assert await client.rest() == b""
+    await soon(lambda: not served.server.expects_requests, "the connection to end")
+
+
 async def test_answers_in_flight_are_completed_when_the_server_stops(served: Served) -> None:
     gate = served.app.handlers["/gate"] = Gate()
     client = await served.client()

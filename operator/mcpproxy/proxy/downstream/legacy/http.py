@@ -27,7 +27,11 @@ from mcpproxy.proxy.downstream.legacy.get_stream import pump, resume
 from mcpproxy.proxy.downstream.legacy.handover import SessionHandover
 from mcpproxy.proxy.downstream.legacy.sessions import SessionRegistry, SessionState
 from mcpproxy.proxy.downstream.legacy.sse_response import SseResponse
-from mcpproxy.proxy.downstream.peers.forwarding import PeerForwarder, PeerUnavailable
+from mcpproxy.proxy.downstream.peers.forwarding import (
+    MISDIRECTED,
+    PeerForwarder,
+    PeerUnavailable,
+)
 from mcpproxy.proxy.downstream.peers.session_sync import SessionSync
 from mcpproxy.proxy.downstream.request_context import METHODS, RequestContext, parse_message
 from mcpproxy.proxy.downstream.stream_shares import OpenStreams
@@ -262,12 +266,18 @@ class LegacyEndpoint:
         if not h.accepts(inbound.headers.get(b"accept"), h.EVENT_STREAM):
             raise HttpError(406, "the header Accept of a GET must include text/event-stream")
         token = self.session_token(inbound)
-        if self.closing:
-            raise HttpError(503, "the proxy is shutting down")
         where = parse_event_id(inbound.headers.get(h.LAST_EVENT_ID, b""))
         keeper = self.live.owner_of_stream(where[0]) if where else None
-        owner = keeper or token.owner
-        if not inbound.head.context.handed_over and not self._peers.is_local(owner):
+        owner, handed_over = keeper or token.owner, inbound.head.context.handed_over
+        if self.closing and keeper is None:
+            if handed_over:
+                # The other instance opens the stream itself.
+                raise HttpError(MISDIRECTED, "the instance is shutting down")
+            # The client opens the stream again, at another instance.
+            await reply.ping()
+            await reply.end()
+            return
+        if not handed_over and not self._peers.is_local(owner):
             with contextlib.suppress(PeerUnavailable):
                 await self._relay(owner, inbound, reply)
                 return

@@ -29,6 +29,13 @@ from mcpproxy.proxy.http1.server.response_writer import ResponseWriter
 
 PRINCIPAL: Final = b"mcpproxy-principal"
 """Header between instances with the client's principal, because credentials are not forwarded."""
+UNREAD: Final = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+"""Response of an instance that closes an idle connection: it has not read a request that was on its
+way, so that the request can be sent again (RFC 9110, section 15.5.9)."""
+_UNREAD: Final = 408
+MISDIRECTED: Final = 421
+"""Status of a request that the instance has not run and that another instance can serve (RFC 9110,
+section 15.5.20)."""
 _JSON: Final = ((b"content-type", b"application/json"),)
 _MOST_HEADERS: Final = REQUEST_HEAD.value - 4096
 """Bytes of the headers of a request to another instance, whose head has a few more."""
@@ -112,16 +119,18 @@ class PeerForwarder:
         Raise PeerUnavailable if nothing was sent to the client yet; raise HttpError.
         """
         peer = self._peer(owner)
+        headers = self._forwarded_headers(inbound)
+
+        def begun(give_up: Callable[[], None]) -> None:
+            reply.on_disconnect(give_up)
+            if reply.is_gone:
+                give_up()
+
         with peer.serving():
             try:
-                response = await peer.begin(
-                    inbound.method, self._forwarded_headers(inbound), inbound.body
+                response = await _within_silence(
+                    peer.respond(inbound.method, headers, inbound.body, begun=begun)
                 )
-                reply.on_disconnect(response.close)
-                if reply.is_gone:
-                    response.close()
-                    return
-                await _within_silence(response.head())
             except TimeoutError:
                 limits.SILENCE.record()
                 raise HttpError(
@@ -138,6 +147,9 @@ class PeerForwarder:
                     "the instance that serves this request closed the connection; the request may"
                     " have run",
                 ) from None
+            if response.status in (_UNREAD, MISDIRECTED):
+                response.close()
+                raise PeerUnavailable(f"{owner} is shutting down")
             await _stream_response(response, reply)
 
     async def send(
@@ -152,8 +164,7 @@ class PeerForwarder:
         with peer.serving():
             try:
                 async with asyncio.timeout(limits.ANSWER.value):
-                    response = await peer.begin(method, self._forwarded_headers(inbound), body)
-                    await response.head()
+                    response = await peer.respond(method, self._forwarded_headers(inbound), body)
                     return response.status, await response.read(limits.ANSWER_SIZE.value)
             except TimeoutError:
                 limits.ANSWER.record()
@@ -174,8 +185,7 @@ class PeerForwarder:
         try:
             peer = self._peer(address)
             with peer.serving():
-                response = await peer.begin("POST", _JSON, body, path)
-                await response.head()
+                response = await peer.respond("POST", _JSON, body, path)
                 answer = await response.read(limits.ANSWER_SIZE.value)
         except (PeerUnavailable, HttpClientError, HttpError) as error:
             raise ConnectionError(str(error)) from None
@@ -289,17 +299,35 @@ class _Peer:
         """Try to connect again at once."""
         self._backoff.reset()
 
-    async def begin(
-        self, method: str, headers: HeaderLines, body: bytes, path: str | None = None
+    async def respond(
+        self,
+        method: str,
+        headers: HeaderLines,
+        body: bytes,
+        path: str | None = None,
+        begun: Callable[[Callable[[], None]], None] = lambda _: None,
     ) -> ClientResponse:
-        """Send a request once the instance has proven its identity; by default to the endpoint.
+        """Send a request, by default to the endpoint, and return the response with its head.
 
-        Raise PeerUnavailable or HttpClientError.
+        `begun` gets the method that gives the request up. A request that arrived when the instance
+        was closing its idle connection is sent again. Raise PeerUnavailable or HttpClientError.
         """
         client = self._client
         assert client is not None
         head = client.head(method.encode(), path or client.origin.path, headers)
         request = encode_request(head, body) if method == "POST" else head + b"\r\n"
+        response = await self._begin(client, request)
+        begun(response.close)
+        await response.head()
+        if response.status == _UNREAD:
+            response.close()
+            response = await self._begin(client, request)
+            begun(response.close)
+            await response.head()
+        return response
+
+    async def _begin(self, client: HttpClient, request: bytes) -> ClientResponse:
+        """Send a request once the instance has proven its identity."""
         connection = client.take()
         if connection is None:
             async with self._connecting:

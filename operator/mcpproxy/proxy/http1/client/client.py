@@ -9,6 +9,7 @@ import errno
 import itertools
 import os
 import re
+import select
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
@@ -40,6 +41,11 @@ asking: Final[ContextVar[Holder]] = ContextVar("asking", default=("", "proxy"))
 _NUMBERS: Final = re.compile(r"\[Errno (\d+)\]")
 CLOSED_BEHIND: Final = 0.05
 """Seconds after a response in which a server closes a connection if it closes each of them."""
+UNCHECKED_FOR: Final = 0.001
+"""Seconds after a response in which a connection is reused without asking the system whether the
+server has closed it. The event loop knows later than the system, above all when it is busy."""
+_CLOSED: Final[int] = getattr(select, "POLLRDHUP", select.POLLHUP)
+"""Event of a socket whose other end is closed; not every system reports a half that is closed."""
 UNKEPT_FOR: Final = 60.0
 """Seconds for which no connection is reused after a server closed one like that."""
 RESPONSE_TIME: Final = 300.0
@@ -214,7 +220,10 @@ class HttpClient:
         while self._idle:
             connection = self._idle.pop()
             if not connection.lost:
-                if connection.idle_since > oldest:
+                idle_since = connection.idle_since
+                if idle_since > oldest and (
+                    idle_since > now - UNCHECKED_FOR or not _server_has_closed(connection)
+                ):
                     overdue.running[connection] = due = now + overdue.seconds
                     if not overdue.ticking:
                         overdue.tick_at(due)
@@ -334,6 +343,15 @@ class HttpClient:
         self._closed = True
         for connection in list(self._all):
             connection.abort()
+
+
+def _server_has_closed(connection: ClientConnection) -> bool:
+    """Ask the system, which knows earlier than the event loop."""
+    if connection.fileno() < 0:
+        return True
+    poll = select.poll()
+    poll.register(connection, _CLOSED)
+    return bool(poll.poll(0))
 
 
 def encode_request(head: bytes, body: bytes) -> bytes:

@@ -337,6 +337,7 @@ class ServerConnection(asyncio.Protocol):
         self._ended = True
         if self._transport is None or self.lost:
             return
+        self.write(self._server.before_close)
         if self._parser.ignoring and self._transport.can_write_eof():
             self._transport.resume_reading()
             with contextlib.suppress(OSError):
@@ -352,10 +353,10 @@ class ServerConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def drain(self) -> None:
-        """Finish the responses that have begun, then close; the server is stopping."""
+    def drain(self, *, when_idle: bool = True) -> None:
+        """Close after the response in progress or the next one; `when_idle`, close at once."""
         self.closing = True
-        if self.idle:
+        if when_idle and self.idle:
             self._shut()
 
     def cancel(self) -> None:

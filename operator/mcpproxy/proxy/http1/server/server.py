@@ -29,8 +29,16 @@ ENDING: Final = 1.0
 class HttpServer:
     """Server of one application on listening sockets."""
 
-    def __init__(self, app: Application, acceptor: ConnectionAcceptor | None = None) -> None:
-        """`acceptor` gets connections that do not begin with HTTP. Needs a running loop."""
+    def __init__(
+        self,
+        app: Application,
+        acceptor: ConnectionAcceptor | None = None,
+        before_close: bytes = b"",
+    ) -> None:
+        """`acceptor` gets connections that do not begin with HTTP. Needs a running loop.
+
+        `before_close` is sent before a connection without a request is closed.
+        """
         self.app = app
         self.heads: HeadCache[RequestHead] = HeadCache()
         self.loop = asyncio.get_running_loop()
@@ -40,6 +48,7 @@ class HttpServer:
         """True while the server still accepts connections, although it is about to stop."""
         self.connections: set[ServerConnection] = set()
         self.acceptor = acceptor
+        self.before_close = before_close
         self.room = BodyMemory()
         self._most = connections_of_clients()
         self._full = False
@@ -101,10 +110,15 @@ class HttpServer:
             self._emptied.set_result(None)
 
     def linger(self) -> None:
-        """Close every connection after its response, but still accept others."""
+        """Close every connection after its next response, but still accept others."""
         self.draining = self.lingers = True
-        for connection in list(self.connections):
-            connection.drain()
+        for connection in self.connections:
+            connection.drain(when_idle=False)
+
+    @property
+    def expects_requests(self) -> bool:
+        """True if a client that sent a request lately has kept its connection."""
+        return any(c.idle and not c.waited for c in self.connections)
 
     async def drain(self, seconds: float) -> None:
         """Accept no more connections, and wait for responses in flight; abort after `seconds`."""

@@ -37,6 +37,8 @@ class ServerState(Protocol):
     draining: bool
     lingers: bool
     """True if connections are still accepted while `draining`."""
+    before_close: bytes
+    """Response that the client gets before an idle connection is closed; may be empty."""
     connections: "set[ServerConnection]"
     room: BodyMemory
     """Memory for request bodies."""
