@@ -223,7 +223,7 @@ class HttpConnector(NegotiatingConnector):
         try:
             if known is None or body != known[0]:
                 message = jsonrpc.parse_bounded(body)
-                if not jsonrpc.answers(message, INITIALIZE):
+                if "method" in message or not jsonrpc.answers(message, INITIALIZE):
                     return None
                 known = self._known = (body, *self._introduction(message))
             session_id = session_id_of(response)
