@@ -115,6 +115,17 @@ async def test_each_session_has_its_own_id_and_the_description_that_came_with_it
     ]
 
 
+async def test_sessions_share_the_cached_heads_of_their_requests() -> None:
+    async with connector_of(Server(status(404), Numbered())) as connector:
+        sizes = []
+        for _ in range(5):
+            link = await connector.open(LEGACY)
+            await link.close()
+            sizes.append(len(connector._endpoint._heads))
+    # The heads of initialize, and of initialized in two revisions.
+    assert sizes == [2, 2, 3, 3, 3]
+
+
 async def test_a_task_continues_with_a_response_that_callbacks_cannot_read() -> None:
     server = Server(status(404), _after_another)
     async with connector_of(server) as connector:
