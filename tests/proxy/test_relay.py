@@ -25,7 +25,7 @@ MOST: Final = {
     "per-client-json": 41,
     "reused-json": 42,
     "reused-events": 65,
-    "isolated-json": 46,
+    "isolated-json": 47,
     "legacy-to-modern": 45,
     "modern-to-legacy": 44,
     "access-json": 40,

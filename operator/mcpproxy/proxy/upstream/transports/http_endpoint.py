@@ -82,7 +82,7 @@ class McpHttpClient:
         self.standalone = StandaloneActivity()
         self._heads: dict[tuple[bytes, str, Lines, Lines], bytes] = {}
         self._kept: tuple[str, Lines, Lines, bytes] = ("", (), (), b"")
-        """The latest head, which needs no comparison of all headers."""
+        """The latest head of a POST, which needs no comparison of all headers."""
         self._sent: tuple[Lines, tuple[bytes, bytes] | None, Lines] = ((), None, ())
         """The latest headers and credentials, and the header fields that they make."""
 
@@ -248,28 +248,23 @@ class McpHttpClient:
             " it, with its port, to the allowed hosts of the server",
         )
 
-    def _head(self, path: str, headers: Lines, configured: Lines) -> bytes:
-        """Return the head of a POST."""
-        head = self._session_head(b"POST", path, headers, (_ACCEPT_BOTH, _JSON), configured)
-        self._kept = path, headers, configured, head
-        return head
-
-    def _session_head(
-        self, method: bytes, path: str, headers: Lines, first: Lines, configured: Lines
-    ) -> bytes:
+    def _head(self, path: str, headers: Lines, configured: Lines, method: bytes = b"POST") -> bytes:
         """Return the head of a request: the session id, and all else from a cache, because most
         requests of all sessions share it."""
-        session = b""
+        session, shared = b"", headers
         if headers and headers[-1][0] == h.SESSION_ID:
-            session, headers = b"%b: %b\r\n" % headers[-1], headers[:-1]
-        key = method, path, headers, configured
+            session, shared = b"%b: %b\r\n" % headers[-1], headers[:-1]
+        key = method, path, shared, configured
         head = self._heads.get(key)
         if head is None:
             if len(self._heads) >= MAX_HEADS:
                 self._heads.clear()
-            head = self.client.head(method, path, (*first, *headers, *configured))
-            self._heads[key] = head
-        return head + session
+            first = (_ACCEPT_BOTH, _JSON) if method == b"POST" else ()
+            head = self._heads[key] = self.client.head(method, path, (*first, *shared, *configured))
+        head += session
+        if method == b"POST":
+            self._kept = path, headers, configured, head
+        return head
 
     async def get(self, headers: Headers) -> ClientResponse:
         """GET an event stream. Raises BackendError."""
@@ -321,7 +316,7 @@ class McpHttpClient:
         if connection is None:
             return None
         lines = (*self._lines(), line) if line else self._lines()
-        head = self._session_head(b"DELETE", self.client.origin.path, headers, (), lines)
+        head = self._head(self.client.origin.path, headers, lines, b"DELETE")
         try:
             return connection.begin(head + b"\r\n", done)
         except ConnectionLost:
