@@ -28,6 +28,7 @@ UNBOUNDED: Final[dict[str, str]] = {
     "proxy/instances/watch_sharing.py:WatchSharing.start:task": "two tasks, once",
     "proxy/instances/watch_sharing.py:WatchSharing._unclaimed_since": CONFIGURED,
     "proxy/upstream/monitor/change_stream.py:ChangeStream.__init__:wait": OWN,
+    "proxy/upstream/large_results.py:ResultRelay.added": "at most three fields of the modern era",
     "proxy/upstream/monitor/shared/watch_share.py:WatchShare._digests": KINDS,
     "proxy/upstream/monitor/shared/watch_share.py:WatchShare._marks": KINDS,
     "proxy/upstream/monitor/shared/watch_share.py:WatchShare._requested": KINDS,

@@ -3,11 +3,11 @@
 import asyncio
 import itertools
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from mcpproxy.proxy.core.catalog.extensions import TASKS_EXTENSION, declaring
 from mcpproxy.proxy.core.errors import ProtocolError
@@ -207,6 +207,9 @@ async def _to_legacy(
     if caller.log_level is not None and link.stateful:
         await _set_log_level(link, caller)
     sent = exchange.request if exchange else translate_request(outgoing, caller.client, link.server)
+    if outgoing.large_result is not None:
+        added = era_translation.fields_of_modern_results(outgoing.method)
+        sent = structs.replace(sent, large_result=replace(outgoing.large_result, added=added))
     return to_modern_response(outgoing, await _request_or_resume(link, sent, caller, exchange))
 
 

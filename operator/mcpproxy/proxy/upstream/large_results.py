@@ -1,8 +1,8 @@
 """Streaming of results that are too large to be buffered."""
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from msgspec import Raw
@@ -77,6 +77,8 @@ class ResultRelay:
     watchdog: Watchdog
     principal: str = ""
     """Principal of the client. Task ids are sealed for it."""
+    added: Mapping[str, Raw] = field(default_factory=dict)
+    """Fields that are added to a result without them."""
 
     async def take(
         self, response: ByteSource, ids: tuple[Raw, Raw], begins: Callable[[], object]
@@ -99,7 +101,7 @@ class ResultRelay:
                 size += len(chunk)
         upstream_id, request_id = ids
         streamed = StreamingRewriter(
-            request_id, self.method, self.names, upstream_id, self.principal
+            request_id, self.method, self.names, upstream_id, self.principal, self.added
         )
         relays = size > LARGE
         try:

@@ -8,6 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from mcpproxy.proxy.core.translation.era_translation import (
+    fields_of_modern_results,
+    to_modern_result,
+)
 from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
 from mcpproxy.proxy.core.translation.result_names import to_downstream_result
 from mcpproxy.proxy.core.translation.streaming_rewrite import (
@@ -60,10 +64,14 @@ METHOD = st.sampled_from(sorted(RESULTS))
 
 
 def streamed(
-    body: bytes, sizes: list[int], method: str, prefix: str
+    body: bytes,
+    sizes: list[int],
+    method: str,
+    prefix: str,
+    added: dict[str, Raw] | None = None,
 ) -> tuple[bytes, StreamingRewriter]:
     """Return the output for parts of these sizes, repeated."""
-    rewriter = StreamingRewriter(MINE, method, PrefixMapping(prefix))
+    rewriter = StreamingRewriter(MINE, method, PrefixMapping(prefix), added=added)
     out, at, turn = b"", 0, 0
     while at < len(body):
         size = sizes[turn % len(sizes)]
@@ -101,6 +109,40 @@ def test_rewriting_any_chunks_equals_rewriting_the_whole(
     assert list(json.loads(out)) == order
     assert actual.complete
     assert actual.kind == "result"
+
+
+@settings(max_examples=examples(200), deadline=None)
+@given(
+    st.data(),
+    METHOD,
+    st.lists(st.integers(1, 40), min_size=1, max_size=4),
+    st.sampled_from(["", "p"]),
+    st.dictionaries(st.sampled_from(["resultType", "ttlMs", "cacheScope", "x"]), VALUE),
+    st.booleans(),
+)
+def test_a_result_that_arrives_in_parts_gets_the_fields_of_the_modern_era(
+    data: st.DataObject,
+    method: str,
+    sizes: list[int],
+    prefix: str,
+    own: dict[str, Any],
+    comes_first: bool,
+) -> None:
+    drawn = data.draw(RESULTS[method])
+    content = drawn if isinstance(drawn, dict) else {}
+    result = {**own, **content} if comes_first else {**content, **own}
+    body = json.dumps({"jsonrpc": "2.0", "id": 7, "result": result}, indent=2).encode()
+    out, _ = streamed(body, sizes, method, prefix, fields_of_modern_results(method))
+    renamed = to_downstream_result(method, Raw(json.dumps(result).encode()), PrefixMapping(prefix))
+    whole = json.loads(bytes(to_modern_result(method, renamed)))
+    assert json.loads(out) == {"jsonrpc": "2.0", "id": "mine", "result": whole}
+
+
+@pytest.mark.parametrize("result", [b"[1]", b"1 ", b'"x"', b'"%b"' % (b"x" * (MAX_HELD + 1))])
+def test_a_result_of_another_type_gets_no_fields(result: bytes) -> None:
+    body = b'{"jsonrpc":"2.0","id":7,"result":%b}' % result
+    with pytest.raises(MalformedJson):
+        streamed(body, [100_000], "x/y", "", fields_of_modern_results("x/y"))
 
 
 def test_all_values_except_ids_and_uris_keep_their_bytes() -> None:

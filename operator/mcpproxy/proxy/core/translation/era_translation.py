@@ -4,7 +4,7 @@ Used only if the two sides of an exchange differ in era. Otherwise bytes pass un
 """
 
 import functools
-from typing import Any, Final
+from typing import Final
 
 from msgspec import Raw
 
@@ -30,6 +30,8 @@ _RETRY_FIELDS: Final = ("inputResponses", "requestState")
 MAX_KEPT: Final = 1024
 """Maximum size of `_meta` to cache, in bytes. Most requests of a client have the same `_meta`."""
 _COMPLETE: Final = b'"resultType":"complete"'
+_ADDED: Final = {"resultType": Raw(b'"complete"')}
+_ADDED_CACHEABLE: Final = {**_ADDED, "ttlMs": Raw(b"0"), "cacheScope": Raw(b'"private"')}
 
 
 def parse_meta(params: Message) -> Message:
@@ -118,14 +120,20 @@ def to_legacy_result(result: Raw) -> Raw:
     return jsonrpc.encode_raw(kept)
 
 
+def fields_of_modern_results(method: str) -> dict[str, Raw]:
+    """Return the fields that a modern result has and a legacy one lacks: the result is complete and
+    not cacheable."""
+    return _ADDED_CACHEABLE if method in _CACHEABLE else _ADDED
+
+
 def to_modern_result(method: str, result: Raw) -> Raw:
-    """Translate a legacy backend's result for a modern client, as complete and not cacheable."""
-    fields: dict[str, Any] = dict(jsonrpc.decode_object(result))
-    fields.setdefault("resultType", "complete")
-    if method in _CACHEABLE:
-        fields.setdefault("ttlMs", 0)
-        fields.setdefault("cacheScope", "private")
-    return jsonrpc.encode_raw(fields)
+    """Translate a legacy backend's result for a modern client."""
+    fields = jsonrpc.decode_object(result)
+    return jsonrpc.encode_raw({**fields, **_lacking(fields, fields_of_modern_results(method))})
+
+
+def _lacking(fields: Message, added: dict[str, Raw]) -> Message:
+    return {name: raw for name, raw in added.items() if name not in fields}
 
 
 def to_modern_result_bytes(method: str, result: bytes) -> bytes | None:

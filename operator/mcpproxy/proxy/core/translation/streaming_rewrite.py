@@ -127,14 +127,23 @@ class StreamingRewriter:
         names: PrefixMapping,
         known_as: Raw | None = None,
         principal: str = "",
+        added: Mapping[str, Raw] | None = None,
     ) -> None:
         """Create a rewriter.
 
         `known_as` is the upstream request id; None skips its check. `principal` is the client's.
+        `added` are encoded values of fields that are added to a result without them.
         """
         members = {"id": _ID}
         if names.change and method in _RESULTS:
             members["result"] = _RESULTS[method]
+        self._missing = dict(added or {})
+        self._result: _Path | None = None
+        """Rules for the result if fields may have to be added to it."""
+        if self._missing:
+            self._result = _Path(members["result"].members if "result" in members else {})
+            members["result"] = self._result
+        self._result_is_empty = True
         self.kind = ""
         """`result`, `error` or `method`, whichever field is first; empty until then."""
         self.complete = False
@@ -241,7 +250,11 @@ class StreamingRewriter:
             place = self._root if is_object else None
             if place is None:
                 raise MalformedJson("not a JSON object")
-        if place is not None and (place.members if is_object else place.items):
+        if not is_object:
+            self._refuse_result(place)
+        if place is not None and (
+            place is self._result or (place.members if is_object else place.items)
+        ):
             above = self._levels[-1] if self._levels else None
             outer = (above, place.of) if above and place.of and not above.type else None
             self._levels.append(_Frame(place, is_object, outer=outer))
@@ -252,9 +265,25 @@ class StreamingRewriter:
     def _close(self, at: int, *, is_object: bool) -> int:
         if not self._levels or self._levels[-1].object != is_object:
             raise MalformedJson("unmatched closing bracket")
-        self._decide_type(self._levels.pop(), "")
+        level = self._levels.pop()
+        self._decide_type(level, "")
+        if level.place is self._result:
+            self._add_missing(at)
         self._end_value()
         return at + 1
+
+    def _refuse_result(self, place: _Path | None) -> None:
+        """Raise MalformedJson if this is the place of a result to which fields are added."""
+        if place is not None and place is self._result:
+            raise MalformedJson("the result is not an object")
+
+    def _add_missing(self, at: int) -> None:
+        """Add the fields that the result lacks, at its end."""
+        fields = [b'"%b":%b' % (name.encode(), bytes(text)) for name, text in self._missing.items()]
+        if not self._result_is_empty:
+            fields.insert(0, b"")
+        self._out += (self._data[self._sent : at], b",".join(fields) if self._missing else b"")
+        self._sent = at
 
     def _end_value(self) -> None:
         """Handle the end of a value."""
@@ -273,9 +302,13 @@ class StreamingRewriter:
                 return None
             key = jsonrpc.decode_str(match.group()) or ""
             level.set_key(key)
+            if level.place is self._result:
+                self._result_is_empty = False
+                self._missing.pop(key, None)
             if not self.kind and key in _KINDS:
                 self.kind = key
             return match.end()
+        self._refuse_result(place)
         if place is None and level.key != "type":
             self._end_value()
             if match is None:
@@ -299,6 +332,7 @@ class StreamingRewriter:
         if end == len(self._data):
             return None
         place = self._levels[-1].next()
+        self._refuse_result(place)
         if place is not None and place.holds == "id":
             self._replace(at, end, place)
         self._end_value()

@@ -59,7 +59,7 @@ class UpstreamRequest(msgspec.Struct, frozen=True, eq=False):
     polls: bool = True
     """True if the proxy polls a task that the backend returns to a legacy client."""
     large_result: ResultRelay | None = None
-    """Relay of a large result to the client, if the result needs no further translation."""
+    """Relay of a large result to the client; None if the whole result has to be translated."""
 
     def copy_with(self, params: Message | None, request_id: Raw | None = None) -> "UpstreamRequest":
         """Return a copy with other params and, if given, another id. Its result is buffered."""

@@ -1,0 +1,157 @@
+"""Calls to a healthy backend while calls to another one fail.
+
+    python -m bench.faults [--rounds 7] [--seconds 2] [--clients 8] [--pause 0.1]
+
+One client of each era calls the healthy backend at an even pace, undisturbed and then during each
+fault, round by round. During a fault, further clients call the faulty backend, each with a pause
+after its last call. Prints the 99th percentiles, and the medians of the ratios within the rounds.
+Exits with 1 if a ratio exceeds 2 or a call to the healthy backend fails.
+"""
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Final
+
+from bench import targets
+from bench.faulty import FAULTS
+from bench.hostile.soak import WellBehaved
+from bench.messages import Era
+from bench.processes import Processes, free_port
+from bench.stub import Behaviour
+
+LARGEST: Final = 2.0
+"""Maximum growth of the 99th percentile of the calls to the healthy backend."""
+REFUSED: Final = "refused"
+"""Fault of a backend at whose address nothing listens."""
+_ERAS: Final[tuple[Era, ...]] = ("legacy", "modern")
+_NICE: Final = ("nice", "-n", "19")
+"""Only the proxy may make the healthy calls slower, and not the other programs on their core."""
+_ALONE: Final = ("large",)
+"""Faults for one client only: more would occupy the processor of the proxy by themselves."""
+
+
+async def _start(processes: Processes, directory: Path) -> str:
+    """Start the backends and the proxy; return the URL of the proxy."""
+    backends: list[dict[str, object]] = []
+    for name, sessions, mode in (("good", False, "Isolated"), ("own", True, "PerClient")):
+        port = free_port()
+        command = targets.stub_command(Behaviour("both", sessions=sessions), port)
+        await processes.start(f"stub-{name}", command, processes.others)
+        backends.append(_backend(name, port, session={"mode": mode}))
+    port = free_port()
+    command = [*_NICE, sys.executable, "-m", "bench.faulty", "--port", str(port)]
+    await processes.start("faulty", command, processes.others)
+    optional = {"optional": True, "timeouts": {"request": "1s", "connect": "1s"}}
+    backends.append(_backend("faulty", port, **optional))
+    backends.append(_backend(REFUSED, free_port(), **optional))
+    path, port = directory / "mcpproxy.yaml", free_port()
+    # JSON is YAML.
+    path.write_text(json.dumps(targets.manifest_of({"backends": backends})), encoding="utf-8")
+    command = [str(Path(sys.executable).with_name("mcpproxy")), "run", "-f", str(path)]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error"]
+    await processes.start("mcpproxy", command, processes.tested)
+    return f"http://127.0.0.1:{port}/mcp"
+
+
+def _backend(name: str, port: int, **more: object) -> dict[str, object]:
+    return {"name": name, "url": f"http://127.0.0.1:{port}/mcp", **more}
+
+
+class Bench:
+    """Percentiles of one run."""
+
+    def __init__(self, processes: Processes, url: str, seconds: float) -> None:
+        self.clients = [WellBehaved(url, era) for era in _ERAS]
+        self.calls: dict[str, int] = defaultdict(int)
+        """Number of calls that failed, by fault."""
+        self.ratios: dict[tuple[str, str], list[float]] = defaultdict(list)
+        self.undisturbed: dict[str, list[float]] = defaultdict(list)
+        self._processes = processes
+        self._url = url
+        self._seconds = seconds
+
+    async def measure(self) -> dict[str, float]:
+        """99th percentiles by era, in ms."""
+        end = time.monotonic() + self._seconds
+        await asyncio.gather(*(item.call_until(end) for item in self.clients))
+        return {item.era: item.percentile(0.99) for item in self.clients}
+
+    async def run_round(self, clients: int, pause: float) -> None:
+        """Measure during each fault, and without one before each."""
+        for fault in (*FAULTS, REFUSED):
+            before = await self.measure()
+            tool = f"{REFUSED}_echo" if fault == REFUSED else f"faulty_{fault}"
+            count = 1 if fault in _ALONE else clients
+            command = [*_NICE, sys.executable, "-m", "bench.faulty_calls", self._url, tool]
+            command += [f"--seconds={self._seconds}", f"--clients={count}", f"--pause={pause}"]
+            calling = await self._processes.start(
+                "calls", command, self._processes.others, piped=True
+            )
+            assert calling.stdout is not None
+            await calling.stdout.readline()
+            during = await self.measure()
+            self.calls[fault] += int(await calling.stdout.readline())
+            await self._processes.stop(calling)
+            for era, value in before.items():
+                self.undisturbed[era].append(value)
+                self.ratios[fault, era].append(during[era] / value)
+
+    def report(self) -> int:
+        """Print the ratios; return 1 if one is too large or a call failed."""
+        for era, values in self.undisturbed.items():
+            print(f"{era}, undisturbed: p99 {statistics.median(values):.2f} ms")
+        worst = 0.0
+        for (fault, era), ratios in self.ratios.items():
+            ratio = statistics.median(ratios)
+            worst = max(worst, ratio)
+            spread = f"{min(ratios):.2f}..{max(ratios):.2f}"
+            print(f"{fault}, {era}: {ratio:.2f} ({spread}), {self.calls[fault]} calls failed")
+        wrong = [text for item in self.clients for text in item.wrong]
+        for text in wrong[:5]:
+            print(text)
+        idle = [fault for fault, calls in self.calls.items() if not calls]
+        print(f"largest ratio: {worst:.2f} of {LARGEST}; {len(wrong)} wrong or lost")
+        return int(worst > LARGEST or bool(wrong or idle))
+
+
+async def run(args: argparse.Namespace) -> int:
+    """Run all rounds; return the exit code."""
+    with tempfile.TemporaryDirectory(prefix="faults-") as directory:
+        async with Processes(Path(directory)) as processes:
+            url = await _start(processes, Path(directory))
+            bench = Bench(processes, url, args.seconds)
+            async with asyncio.timeout(targets.START):
+                while True:
+                    try:
+                        await bench.measure()
+                    except OSError:
+                        await asyncio.sleep(0.1)
+                        continue
+                    if not any(item.wrong for item in bench.clients):
+                        break
+                    for item in bench.clients:
+                        item.wrong.clear()
+            for _ in range(args.rounds):
+                await bench.run_round(args.clients, args.pause)
+    return bench.report()
+
+
+def main() -> int:
+    """Run as the arguments say."""
+    parser = argparse.ArgumentParser(description="one backend fails, another one is called")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
+    parser.add_argument("--clients", type=int, default=8, help="of the faulty backend")
+    parser.add_argument("--pause", type=float, default=0.1, help="after each of their calls, s")
+    return asyncio.run(run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
