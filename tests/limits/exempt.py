@@ -119,7 +119,7 @@ UNBOUNDED: Final[dict[str, str]] = {
     "proxy/upstream/monitor/list_cache.py:ListCache._settled": KINDS,
     "proxy/upstream/connect/handshake.py:StdioHandshake._send:task": "three for each opening: see upstream-sessions",
     "proxy/upstream/connect/handshake.py:StdioHandshake._sent": "three for each opening: see upstream-sessions",
-    "proxy/upstream/connect/http_connector.py:HttpConnector._send_initialized:task": "ends in time: see own-request-time",
+    "proxy/upstream/connect/http_connector.py:HttpConnector._repeat_initialized:task": "ends in time: see own-request-time",
     "proxy/upstream/connect/negotiation.py:NegotiatingConnector._unsupported": "one for each era of the protocol",
     "proxy/upstream/connect/negotiation.py:NegotiatingConnector._supported": "one for each era of the protocol",
     "proxy/upstream/monitor/list_waits.py:RefreshTasks._tasks": "the task that fetches a list, and one after it",

@@ -2,8 +2,10 @@
 
 import asyncio
 import collections
+import gc
 import itertools
 import math
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -66,6 +68,44 @@ async def test_an_isolated_call_costs_at_most_four_requests_at_its_backend(
     assert opened <= CALLS + 24
     assert (counts["notifications/initialized"], counts["DELETE"]) == (opened, opened)
     assert sessions.acquisitions["cold"] <= CALLS // 10
+
+
+async def test_isolated_calls_leave_nothing_to_the_garbage_collector(
+    proxy: Any, http: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "SAMPLE_EVERY", math.inf)
+    server = await stub.serve(stub.Behaviour(sessions=True))
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        running = await proxy(
+            {"name": "p", "url": f"http://127.0.0.1:{port}/mcp"}, session={"mode": "Isolated"}
+        )
+        client = Raw(running.url, http)
+        await client.initialize(capabilities={})
+
+        async def call(number: int) -> None:
+            message = rpc("tools/call", {"name": "p_echo", "arguments": {"text": "x"}}, number)
+            assert "result" in last(await client.post(message))
+
+        await call(0)
+        ended = weakref.WeakSet[Any]()
+        pool = running.runtime.gateway.backends["p"].sessions
+        end = pool.upstream.end
+
+        def record(link: Any) -> None:
+            ended.add(link)
+            end(link)
+
+        monkeypatch.setattr(pool.upstream, "end", record)
+        gc.disable()
+        try:
+            for number in range(1, CALLS):
+                await call(number)
+            await soon(lambda: not pool._warm._used and not pool.upstream._ending, "all ends")
+            await soon(lambda: not ended, "no session after its end")
+        finally:
+            gc.enable()
+    await running.runtime.gateway.backends["p"].close()
 
 
 async def test_progress_on_the_standalone_stream_of_an_isolated_call_arrives(

@@ -1,12 +1,13 @@
 """A server that answers the first requests of a session as a test says, and a connector for it."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from mcpproxy.api.defaults import effective_settings
 from mcpproxy.proxy.core.exchange import ClientIdentity
@@ -85,6 +86,47 @@ def error(code: int, http: int = 200, message: str = "no") -> Answer:
         return JSONResponse({"jsonrpc": "2.0", "id": request["id"], "error": content}, http)
 
     return answer
+
+
+class Silent(Response):
+    """Sends nothing until the client disconnects."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+
+async def _nothing() -> Any:
+    await asyncio.Event().wait()
+    yield b""
+
+
+def silent(method: str, message: Any) -> Response:
+    """Never responds."""
+    return Silent()
+
+
+def silent_stream(method: str, message: Any) -> Response:
+    """Starts an event stream without events."""
+    return StreamingResponse(_nothing(), media_type="text/event-stream")
+
+
+def open_stream(method: str, message: Any) -> Response:
+    """Responds to a notification with a stream that stays open."""
+    return StreamingResponse(_nothing(), media_type="text/event-stream")
+
+
+class Dropped(Silent):
+    """Closes the connection."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        send.__self__.transport.abort()
+        await super().__call__(scope, receive, send)
+
+
+def dropped(method: str, message: Any) -> Response:
+    """Closes the connection."""
+    return Dropped()
 
 
 @asynccontextmanager

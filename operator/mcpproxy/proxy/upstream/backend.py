@@ -24,7 +24,11 @@ from mcpproxy.proxy.upstream.monitor.backend_status import backend_status
 from mcpproxy.proxy.upstream.monitor.check_schedule import CheckSchedule
 from mcpproxy.proxy.upstream.monitor.monitor import LISTS_TIME, BackendMonitor
 from mcpproxy.proxy.upstream.sessions.client_sessions import ClientSessions, session_key
-from mcpproxy.proxy.upstream.sessions.continuation import SessionContinuation, open_or_resume
+from mcpproxy.proxy.upstream.sessions.continuation import (
+    SessionContinuation,
+    begin_open,
+    open_or_resume,
+)
 from mcpproxy.proxy.upstream.sessions.pool import SessionPool
 from mcpproxy.proxy.upstream.transports.session import TaskSet
 
@@ -109,6 +113,7 @@ class Backend:
             context_of=self._session_context_of,
             # Spare processes suit any client, so no sessions are opened in advance for a pool key.
             refills=not self._connector.keeps_spares,
+            begin_open=functools.partial(begin_open, self._connector, self.name),
         )
 
     @property

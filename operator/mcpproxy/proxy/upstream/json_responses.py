@@ -1,4 +1,4 @@
-"""The JSON-RPC message of an HTTP response, if it is not an event stream."""
+"""The JSON-RPC message of an HTTP response: of a whole one, or of one that is not a stream."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -9,13 +9,24 @@ from mcpproxy.limits.backends import MESSAGE
 from mcpproxy.proxy.core.errors import HttpFailed, ProtocolError
 from mcpproxy.proxy.http1.client.connection import ClientResponse
 from mcpproxy.proxy.http1.errors import InvalidResponse
-from mcpproxy.proxy.protocol import batches, jsonrpc
+from mcpproxy.proxy.protocol import batches, jsonrpc, sse
 from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.protocol.tolerance import quote
 from mcpproxy.proxy.upstream.http_errors import BACKEND_ERRORS
 
 OTHER_ID: Final = "the response belongs to another request"
+
+
+def single_message(response: ClientResponse) -> bytes | None:
+    """Return the only message in a response, or the first one in a stream; None if there is
+    none."""
+    if response.status != 200:
+        return None
+    kind = response.media_type
+    if kind == h.JSON:
+        return response.whole
+    return sse.single_event_data(response.begun) if kind == h.EVENT_STREAM else None
 
 
 def failed(response: ClientResponse, message: Message | None) -> HttpFailed | None:

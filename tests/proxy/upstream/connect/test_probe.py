@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from mcpproxy.limits.sessions import GREETING
 from mcpproxy.proxy.core.errors import ProtocolError, RateLimited, Unauthorized, Unreachable
@@ -20,54 +20,17 @@ from tests.proxy.upstream.era_servers import (
     Answer,
     Server,
     connector_of,
+    dropped,
     error,
     initialized,
     legacy,
     modern,
+    open_stream,
     result_of,
+    silent,
+    silent_stream,
     status,
 )
-
-
-class Silent(Response):
-    """Sends nothing until the client disconnects."""
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-
-
-async def _nothing() -> Any:
-    await asyncio.Event().wait()
-    yield b""
-
-
-def silent(method: str, message: Any) -> Response:
-    """Never responds."""
-    return Silent()
-
-
-def silent_stream(method: str, message: Any) -> Response:
-    """Starts an event stream without events."""
-    return StreamingResponse(_nothing(), media_type="text/event-stream")
-
-
-def open_stream(method: str, message: Any) -> Response:
-    """Responds to a notification with a stream that stays open."""
-    return StreamingResponse(_nothing(), media_type="text/event-stream")
-
-
-class Dropped(Silent):
-    """Closes the connection."""
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        send.__self__.transport.abort()
-        await super().__call__(scope, receive, send)
-
-
-def dropped(method: str, message: Any) -> Response:
-    """Closes the connection."""
-    return Dropped()
 
 
 def failed(code: int) -> Answer:

@@ -14,7 +14,7 @@ from mcpproxy.proxy.core.exchange import NullContext
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.upstream.transports.lost_sessions import SessionRefusal
 from mcpproxy.proxy.upstream.transports.session import UpstreamRequest, UpstreamSession
-from tests.proxy.upstream.connect.test_probe import Short, silent
+from tests.proxy.upstream.connect.test_probe import Short
 from tests.proxy.upstream.era_servers import (
     LEGACY,
     Answer,
@@ -23,6 +23,7 @@ from tests.proxy.upstream.era_servers import (
     error,
     legacy,
     result_of,
+    silent,
     status,
 )
 

@@ -30,9 +30,8 @@ from mcpproxy.proxy.core.translation.result_names import (
     to_downstream_response,
 )
 from mcpproxy.proxy.gateway.routing.route_finder import Route, RouteFinder
-from mcpproxy.proxy.http1.client.connection import ClientResponse
 from mcpproxy.proxy.protocol import headers as h
-from mcpproxy.proxy.protocol import jsonrpc, sse
+from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.upstream.era_bridge import (
     is_unfinished,
@@ -40,6 +39,7 @@ from mcpproxy.proxy.upstream.era_bridge import (
     to_modern_response,
     translate_result_bytes,
 )
+from mcpproxy.proxy.upstream.json_responses import single_message
 from mcpproxy.proxy.upstream.transports.session import (
     HttpExchange,
     ServerDescription,
@@ -135,7 +135,7 @@ def map_response_bytes(
     if response.single is not None and response.status == 200 and response.media_type == h.JSON:
         body: bytes | None = response.single
     else:
-        body = _single_message(response)
+        body = single_message(response)
     if body is None:
         return None
     plain_id = None
@@ -175,7 +175,7 @@ def map_response(
     """
     response = exchange.response
     assert response is not None
-    body = _single_message(response)
+    body = single_message(response)
     if not body:
         return None
     try:
@@ -194,14 +194,3 @@ def map_response(
         return None
     mapped["id"] = request.id
     return mapped
-
-
-def _single_message(response: ClientResponse) -> bytes | None:
-    """Return the only message in a response, or the first one in a stream; None if there is
-    none."""
-    if response.status != 200:
-        return None
-    kind = response.media_type
-    if kind == h.JSON:
-        return response.whole
-    return sse.single_event_data(response.begun) if kind == h.EVENT_STREAM else None

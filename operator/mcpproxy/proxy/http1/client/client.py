@@ -347,10 +347,15 @@ class HttpClient:
 
 def _server_has_closed(connection: ClientConnection) -> bool:
     """Ask the system, which knows earlier than the event loop."""
-    if connection.fileno() < 0:
+    transport = connection.transport
+    if transport is None or transport.is_closing():
         return True
+    endpoint = transport.get_extra_info("socket")
+    if endpoint is None:
+        # Not every transport has one.
+        return False
     poll = select.poll()
-    poll.register(connection, _CLOSED)
+    poll.register(endpoint, _CLOSED)
     return bool(poll.poll(0))
 
 

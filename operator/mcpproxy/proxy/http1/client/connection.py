@@ -251,13 +251,10 @@ class ClientConnection(asyncio.Protocol):
             done, self._done = self._done, None
             done()
 
-    def fileno(self) -> int:
-        """Return the file descriptor of the socket, or -1 if it is being closed."""
-        transport = self._transport
-        if self.lost or transport is None or transport.is_closing():
-            return -1
-        descriptor: int = transport.get_extra_info("socket").fileno()
-        return descriptor
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        """The transport of the connection, once it is open."""
+        return self._transport
 
     def abort(self) -> None:
         """Close immediately."""

@@ -1,6 +1,7 @@
 """Sessions with HTTP backends: probes for the era, and the choice of the transport."""
 
 import asyncio
+import functools
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
@@ -10,14 +11,21 @@ from msgspec import Raw
 
 from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.limits.sessions import INITIALIZED_TIME, PROBE_TIME
-from mcpproxy.proxy.core.errors import ContinuationFailed, ProtocolError, TimedOut
+from mcpproxy.proxy.core.errors import (
+    BackendError,
+    ContinuationFailed,
+    ProtocolError,
+    TimedOut,
+)
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.core.session_records import SessionRecord, known_capabilities
+from mcpproxy.proxy.http1.client.connection import ClientResponse
 from mcpproxy.proxy.protocol import headers as h
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol import revisions as rev
-from mcpproxy.proxy.protocol.jsonrpc import Message
+from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.time_limits import TimeLimit
+from mcpproxy.proxy.timers import Timer
 from mcpproxy.proxy.upstream.connect.handshake import (
     INITIALIZE,
     EraNotSupported,
@@ -31,12 +39,14 @@ from mcpproxy.proxy.upstream.connect.handshake import (
     send_initialized,
 )
 from mcpproxy.proxy.upstream.connect.negotiation import NegotiatingConnector, TransportName
+from mcpproxy.proxy.upstream.json_responses import single_message
 from mcpproxy.proxy.upstream.transports import sse
 from mcpproxy.proxy.upstream.transports.http_endpoint import McpHttpClient
 from mcpproxy.proxy.upstream.transports.http_legacy import HttpLegacySession
 from mcpproxy.proxy.upstream.transports.http_modern import HttpModernSession
 from mcpproxy.proxy.upstream.transports.multiplexed import MultiplexedSession
 from mcpproxy.proxy.upstream.transports.session import (
+    OnOpened,
     ServerDescription,
     TaskSet,
     UpstreamSession,
@@ -78,6 +88,8 @@ class HttpConnector(NegotiatingConnector):
         """The latest `initialize`, which declared `_declared`."""
         self._introduced: tuple[Raw, ServerDescription, tuple[str, ...]] | None = None
         """The latest result of `initialize`."""
+        self._known: tuple[bytes, ServerDescription, tuple[str, ...]] | None = None
+        """The latest response to `initialize` that callbacks have read, and its contents."""
         self._sse_only = settings.transport == "sse"
         deadline = self._deadline
         self._probe = min(deadline.initialize / 2, float(PROBE_TIME.value))
@@ -151,9 +163,12 @@ class HttpConnector(NegotiatingConnector):
                 raise refusal from None
         return await self._sse(client)
 
-    async def _legacy_post(self, client: ClientIdentity) -> UpstreamSession:
+    async def _legacy_post(
+        self, client: ClientIdentity, sent: ClientResponse | None = None
+    ) -> UpstreamSession:
+        """Open a session, or continue with the response if `initialize` was `sent`."""
         endpoint, body = self._endpoint.of(client), self._initialize_body(client)
-        response = await endpoint.post(body, (), again=True)
+        response = await endpoint.post(body, (), sent=sent, again=True)
         status, session_id = response.status, session_id_of(response)
         cookies = endpoint.cookies_of(response)
         message = await first_response(self._endpoint, response, INITIALIZE)
@@ -171,6 +186,75 @@ class HttpConnector(NegotiatingConnector):
         record = SessionRecord(self._target, session_id or b"", server.revision, cookies, names)
         link = self._link(record, server, client)
         await self._send_initialized(link)
+        return link
+
+    def begin_open(self, client: ClientIdentity, done: OnOpened) -> bool:
+        # Only with a backend that is known to have sessions over Streamable HTTP.
+        known = self.transport == "streamable-http" and "legacy" in self._supported
+        if not known or self._era_order(client)[0] != "legacy":
+            return False
+
+        def on_response() -> None:
+            deadline.cancel()
+            if response is None or deadline.missed:
+                done(None, self._raise_late)
+                return
+            link = self._link_of(endpoint, response, client)
+            if link is None:
+                done(None, functools.partial(self._open_after, response, client))
+                return
+            again = functools.partial(done, None, functools.partial(self._repeat, link))
+            self._begin_initialized(link, functools.partial(done, link, None), again)
+
+        endpoint = self._endpoint.of(client)
+        response = endpoint.send(self._initialize_body(client), (), on_response)
+        if response is None:
+            return False
+        deadline = self._time_limit.start(response.close)
+        return True
+
+    def _link_of(
+        self, endpoint: McpHttpClient, response: ClientResponse, client: ClientIdentity
+    ) -> HttpLegacySession | None:
+        """Return the session that began with this response, or None if only a task can read it."""
+        body, known = single_message(response), self._known
+        if body is None:
+            return None
+        try:
+            if known is None or body != known[0]:
+                message = jsonrpc.parse_bounded(body)
+                if "method" in message or not jsonrpc.answers(message, INITIALIZE):
+                    return None
+                known = self._known = (body, *self._introduction(message))
+            session_id = session_id_of(response)
+        except (BackendError, RpcError):
+            return None
+        if not response.complete:
+            response.leave()
+        cookies = endpoint.cookies_of(response)
+        record = SessionRecord(
+            self._target, session_id or b"", known[1].revision, cookies, known[2]
+        )
+        return self._link(record, known[1], client)
+
+    async def _open_after(
+        self, response: ClientResponse, client: ClientIdentity
+    ) -> UpstreamSession:
+        """Continue with a response to `initialize` that callbacks could not read."""
+        if not response.status:
+            # The server may have just closed the connection.
+            response.close()
+            return await self.open(client)
+        try:
+            return await self._in_time(self._legacy_post(client, response))
+        except EraNotSupported:
+            return await self.open(client)
+
+    async def _raise_late(self) -> UpstreamSession:
+        raise self._late()
+
+    async def _repeat(self, link: HttpLegacySession) -> UpstreamSession:
+        await self._repeat_initialized(link)
         return link
 
     def _initialize_body(self, client: ClientIdentity) -> bytes:
@@ -242,25 +326,48 @@ class HttpConnector(NegotiatingConnector):
             await self._resumed(record, client, resumed=False).close()
 
     async def _send_initialized(self, link: HttpLegacySession) -> None:
-        """Send `notifications/initialized`.
+        """Send `notifications/initialized`. Never raises."""
+        ended, again = asyncio.Event(), asyncio.Event()
+
+        def on_failure() -> None:
+            again.set()
+            ended.set()
+
+        self._begin_initialized(link, ended.set, on_failure)
+        await ended.wait()
+        if again.is_set():
+            await self._repeat_initialized(link)
+
+    def _begin_initialized(
+        self, link: HttpLegacySession, done: Callable[[], object], again: Callable[[], object]
+    ) -> None:
+        """Send `notifications/initialized`; `again` is called if a task has to repeat it.
 
         Only the transmission matters: a backend that refuses it, or delays its HTTP response, may
         answer requests nevertheless.
         """
-        completed = asyncio.Event()
-        response = link.begin_initialized(completed.set)
-        if response is not None:
-            deadline = self._initialized_limit.start(completed.set)
-            try:
-                await completed.wait()
-            finally:
-                deadline.cancel()
-                response.leave()
+        waiting: list[Timer] = []
+
+        def on_end() -> None:
+            if not waiting or response is None:
+                return
+            # Removed, because a cycle of the timer and its callback would outlive both.
+            deadline = waiting.pop()
+            deadline.cancel()
+            response.leave()
             if deadline.missed:
                 INITIALIZED_TIME.record()
-            if deadline.missed or response.status:
-                return
-        # No connection was free or it broke, so the notification may be sent twice.
+            # Without a response, the connection broke.
+            (done if deadline.missed or response.status else again)()
+
+        response = link.begin_initialized(on_end)
+        if response is None:
+            again()
+        else:
+            waiting.append(self._initialized_limit.start(on_end))
+
+    async def _repeat_initialized(self, link: HttpLegacySession) -> None:
+        """Send `notifications/initialized`, which may have been sent before, in a task."""
         task = self._background.spawn(send_initialized(link))
         done, _ = await asyncio.wait((task,), timeout=INITIALIZED_TIME.value)
         if not done:

@@ -8,6 +8,7 @@ broken connection, no response), `initialize` follows.
 import asyncio
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable
 from typing import Final, Literal
 
 from mcpproxy.api.defaults import BackendSettings
@@ -22,7 +23,7 @@ from mcpproxy.proxy.time_limits import TimeLimit
 from mcpproxy.proxy.upstream.connect.handshake import (
     EraNotSupported,
 )
-from mcpproxy.proxy.upstream.transports.session import TaskSet, UpstreamSession
+from mcpproxy.proxy.upstream.transports.session import OnOpened, TaskSet, UpstreamSession
 
 Era = Literal["legacy", "modern"]
 TransportName = Literal["streamable-http", "sse", "stdio"]
@@ -43,6 +44,10 @@ class Connector(ABC):
     @abstractmethod
     async def open(self, client: ClientIdentity) -> UpstreamSession:
         """Open an upstream session for this client, ready for requests. Raises BackendError."""
+
+    def begin_open(self, client: ClientIdentity, done: OnOpened) -> bool:
+        """Open a session without a task, or return False if that requires waiting."""
+        return False
 
     @property
     def keeps_spares(self) -> bool:
@@ -128,14 +133,20 @@ class NegotiatingConnector(Connector):
         return self._pinned or rev.negotiate_revision(client.revision)
 
     async def open(self, client: ClientIdentity) -> UpstreamSession:
-        deadline = self._deadline
+        return await self._in_time(self._open(client))
+
+    async def _in_time(self, opening: Awaitable[UpstreamSession]) -> UpstreamSession:
+        """Return the session that is being opened. Raises BackendError, also if it is late."""
         try:
             with self._time_limit():
-                return await self._open(client)
+                return await opening
         except RpcError as error:
             raise ProtocolError(f"invalid MCP response: {error}") from None
         except TimeoutError:
-            raise TimedOut(f"no session was opened within {deadline.initialize:g} s") from None
+            raise self._late() from None
+
+    def _late(self) -> TimedOut:
+        return TimedOut(f"no session was opened within {self._deadline.initialize:g} s")
 
     async def _open(self, client: ClientIdentity) -> UpstreamSession:
         """Open a session in the client's era if the backend supports it, otherwise in the other

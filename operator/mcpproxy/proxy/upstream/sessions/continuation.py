@@ -16,7 +16,7 @@ from mcpproxy.proxy.protocol.jsonrpc import RpcError
 from mcpproxy.proxy.upstream.client_features import FeaturePolicy
 from mcpproxy.proxy.upstream.sessions.pool import SessionPool
 from mcpproxy.proxy.upstream.transports.http_legacy import HttpLegacySession
-from mcpproxy.proxy.upstream.transports.session import UpstreamSession
+from mcpproxy.proxy.upstream.transports.session import OnOpened, UpstreamSession
 
 
 class Resumer(Protocol):
@@ -24,6 +24,9 @@ class Resumer(Protocol):
 
     async def open(self, client: ClientIdentity) -> UpstreamSession:
         """Open a session. Raises BackendError."""
+
+    def begin_open(self, client: ClientIdentity, done: OnOpened) -> bool:
+        """Open a session without a task, or return False if that requires waiting."""
 
     def record_of(self, link: UpstreamSession) -> SessionRecord | None:
         """Return the record of a session; None if only this instance can use it."""
@@ -115,3 +118,9 @@ async def open_or_resume(
     if record is None:
         return await connector.open(client)
     return await connector.resume(record, client)
+
+
+def begin_open(connector: Resumer, backend: str, client: ClientIdentity, done: OnOpened) -> bool:
+    """Open a session for a client as `open_or_resume`, but without a task; return False if that
+    requires waiting."""
+    return client.record_of(backend) is None and connector.begin_open(client, done)

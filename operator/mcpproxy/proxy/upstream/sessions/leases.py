@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from mcpproxy.limits.backends import CLIENT_KINDS
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.fair_shares import FairShares
+from mcpproxy.proxy.upstream.sessions.lifecycle import SessionLifecycle
 from mcpproxy.proxy.upstream.sessions.warm_pool import Key
 from mcpproxy.proxy.upstream.sessions.warm_set import WarmSet
 from mcpproxy.proxy.upstream.transports.session import UpstreamSession
@@ -42,7 +43,7 @@ class SharedSession:
         return 0.0 if self.doubtful_at is None else now - self.doubtful_at
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ExclusiveSession:
     """A session that serves one request."""
 
@@ -111,6 +112,23 @@ def is_failed(lease: SharedSession) -> bool:
 def is_dead(lease: SharedSession) -> bool:
     """True if the session could not be opened or has ended."""
     return lease.opening.done() and (is_failed(lease) or not lease.opening.result().alive)
+
+
+def choose_idle(
+    leases: Iterable[SharedSession], upstream: SessionLifecycle
+) -> SharedSession | None:
+    """Return the idlest session of the client that holds most, or None if none is idle."""
+    idle = [
+        lease for lease in leases if lease.opening.done() and not (lease.users or is_failed(lease))
+    ]
+    numbered: dict[int, SharedSession] = {}
+    for lease in sorted(idle, key=lambda lease: lease.used_at):
+        number = upstream.number_of(lease.opening.result())
+        if number is not None:
+            numbered[number] = lease
+            upstream.shares.touch(number)
+    chosen = upstream.shares.choose(numbered.__contains__)
+    return None if chosen is None else numbered[chosen]
 
 
 def end_unused(

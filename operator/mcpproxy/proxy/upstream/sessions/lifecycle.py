@@ -43,6 +43,10 @@ class StreamSampling:
     logging and no extension; and no such stream has carried a message for a while. What remains
     are changes of lists, which the monitor of the backend receives too, and which its checks
     detect in any case.
+
+    A stream can't be opened once a request comes: servers of the official SDKs send requests about
+    a call on this stream unless the tool names its call, and drop those for which no stream is
+    open. The call would then wait for its timeout.
     """
 
     def __init__(self) -> None:
@@ -95,6 +99,7 @@ class SessionLifecycle:
         self._numbers = itertools.count(1)
         self._numbered: dict[int, int] = {}
         self._ending = 0
+        self._held = 0
         self._on_broadcast = on_broadcast
         self._open_link = open_session
         self._background = background
@@ -102,6 +107,8 @@ class SessionLifecycle:
         self._close_grace = TimeLimit(CLOSE_GRACE)
         self._end_limit = TimeLimit(OWN_REQUEST_TIME.value)
         self._all_ended: asyncio.Event | None = None
+        self.is_over = False
+        """True if sessions are no longer waited for."""
         self._wait_for_stream(FIRST_WAIT)
 
     @property
@@ -130,22 +137,38 @@ class SessionLifecycle:
 
         A session that is opened `in_advance` has no caller that may give up.
         """
-        number, began = next(self._numbers), asyncio.get_running_loop().time()
-        self.shares.add(number, client.holder)
+        number, began = self.begin_opening(client)
+        link = None
         try:
             opened = self._open_link if in_advance else self._open_shielded
             link = await opened(client)
-        except BaseException:
-            self.shares.discard(number)
-            raise
         finally:
-            self.openings += 1
-            self.opening_seconds += asyncio.get_running_loop().time() - began
-        if link.stateful:
+            self.end_opening(number, began, link)
+        return link
+
+    def begin_opening(self, client: ClientIdentity) -> tuple[int, float]:
+        """Record that a session is being opened, and return its number and the time."""
+        number = next(self._numbers)
+        self.shares.add(number, client.holder)
+        return number, asyncio.get_running_loop().time()
+
+    def end_opening(self, number: int, began: float, link: UpstreamSession | None) -> None:
+        """Record that a session is open, or could not be opened."""
+        self.openings += 1
+        self.opening_seconds += asyncio.get_running_loop().time() - began
+        if link is not None and link.stateful:
             self._numbered[id(link)] = number
         else:
             self.shares.discard(number)
-        return link
+
+    def hold(self) -> None:
+        """Let `finish` wait for work that no task does, until `release`."""
+        self._held += 1
+
+    def release(self) -> None:
+        """End such work."""
+        self._held -= 1
+        self._check_all_ended()
 
     async def _open_shielded(self, client: ClientIdentity) -> UpstreamSession:
         """Open a session. If the caller is cancelled, the session is closed once it is open."""
@@ -159,6 +182,10 @@ class SessionLifecycle:
     def _wait_for_stream(self, seconds: float) -> None:
         self._stream_wait_seconds = seconds
         self._stream_wait = TimeLimit(seconds)
+
+    def gets_stream(self, client: ClientIdentity, link: UpstreamSession) -> bool:
+        """True if a new session gets a standalone stream before it serves a request."""
+        return self.sampling.chooses(link, client, asyncio.get_running_loop().time())
 
     async def open_standalone_stream(
         self, link: UpstreamSession, session_context: CallContext
@@ -253,10 +280,19 @@ class SessionLifecycle:
         return True
 
     def finish(self) -> None:
-        """Let the background tasks include the sessions that are being closed without one."""
-        if self._ending:
-            self._all_ended = asyncio.Event()
-            self._background.spawn(self._wait_for_ends(self._all_ended))
+        """Let the background tasks include the sessions that are being opened or closed without
+        one."""
+        self._all_ended = asyncio.Event()
+        self._check_all_ended()
+        waiting = self._background.spawn(self._wait_for_ends(self._all_ended))
+        waiting.add_done_callback(self._on_over)
+
+    def _on_over(self, _: "asyncio.Task[None]") -> None:
+        self.is_over = True
+
+    def _check_all_ended(self) -> None:
+        if self._all_ended is not None and not (self._ending or self._held):
+            self._all_ended.set()
 
     @staticmethod
     async def _wait_for_ends(all_ended: asyncio.Event) -> None:
@@ -273,8 +309,7 @@ class SessionLifecycle:
 
     def _on_ended(self, listening: "asyncio.Task[None] | None") -> None:
         self._ending -= 1
-        if self._all_ended is not None and not self._ending:
-            self._all_ended.set()
+        self._check_all_ended()
         if listening is not None and not listening.done():
             # Messages that were sent before the end may still arrive.
             deadline = self._close_grace.start(listening.cancel)

@@ -21,11 +21,13 @@ from mcpproxy.proxy.core.errors import (
     TooManySessions,
 )
 from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity, NullContext
+from mcpproxy.proxy.upstream.sessions.advance_openings import AdvanceOpenings, BeginOpen, Opening
 from mcpproxy.proxy.upstream.sessions.leases import (
     ExclusiveSession,
     Serving,
     SharedSession,
     StatelessSessions,
+    choose_idle,
     end_unused,
     is_dead,
     is_failed,
@@ -59,19 +61,21 @@ class SessionPool:
         on_broadcast: OnAnnounced,
         context_of: Callable[[ClientIdentity], CallContext],
         refills: bool = True,
+        begin_open: BeginOpen | None = None,
     ) -> None:
         """`idle` is in seconds. Up to `warm_each` sessions are kept warm for each concurrent
-        request; if `refills`, they are opened in advance. `passed` names the client headers to
-        forward. `context_of` returns the context that receives what the backend sends outside of
-        requests; `on_broadcast` receives broadcasts."""
+        request; if `refills`, they are opened in advance, by `begin_open` without a task.
+        `passed` names the client headers to forward. `context_of` returns the context that
+        receives what the backend sends outside of requests; `on_broadcast` receives broadcasts."""
         self.upstream = SessionLifecycle(open_session, background, on_broadcast)
         self._context_of = context_of
         self._mode = mode
         self._declared_stateless = declared_stateless
         self._idle = idle
         self._passed = passed
-        opened = functools.partial(self._open, in_advance=True)
-        self._warm = WarmPool(opened, self.upstream, background, warm_each, refills=refills)
+        steps = begin_open, functools.partial(self._open, in_advance=True), self._prepare
+        openings = AdvanceOpenings(self.upstream, background, *steps)
+        self._warm = WarmPool(openings.begin, self.upstream, warm_each, refills=refills)
         self._modern = False
         """True if a modern client has received a session of the modern era."""
         self._held: dict[Key, SharedSession] = {}
@@ -199,8 +203,14 @@ class SessionPool:
 
     async def _open(self, client: ClientIdentity, *, in_advance: bool = False) -> UpstreamSession:
         link = await self._open_session(client, in_advance=in_advance)
-        chosen = self.upstream.sampling.chooses(link, client, asyncio.get_running_loop().time())
-        return await self._listen(client, link) if chosen else link
+        gets_stream = self.upstream.gets_stream(client, link)
+        return await self._listen(client, link) if gets_stream else link
+
+    def _prepare(self, client: ClientIdentity, link: UpstreamSession) -> Opening | None:
+        """Record a session, and return the opening of its stream if it gets one."""
+        self._record(client, link)
+        gets_stream = self.upstream.gets_stream(client, link)
+        return self._listen(client, link) if gets_stream else None
 
     async def _open_shared(self, client: ClientIdentity) -> UpstreamSession:
         """Open a session for many requests, or take a warm one for a client's own session."""
@@ -224,42 +234,33 @@ class SessionPool:
             UPSTREAM_SESSIONS.record()
             raise TooManySessions(f"{len(self.upstream.shares)} sessions are already in use")
         link = await self.upstream.open(client, in_advance=in_advance)
-        self._modern = (client.modern and link.server.modern) or self._modern
-        if not link.stateful:
-            self._stateless.add(self._pool_key(client), client, link)
-        elif self._mode == "Reused" and not self._declared_stateless:
+        self._record(client, link)
+        if link.stateful and self._mode == "Reused" and not self._declared_stateless:
             self.upstream.end(link)
             raise ReuseNotAllowed(REUSE_REFUSED)
         return link
 
+    def _record(self, client: ClientIdentity, link: UpstreamSession) -> None:
+        """Record what a new session shows of the backend."""
+        self._modern = (client.modern and link.server.modern) or self._modern
+        if not link.stateful:
+            self._stateless.add(self._pool_key(client), client, link)
+
     def _make_room(self, client: ClientIdentity) -> bool:
         """Close idle sessions until this client may open one; return False if none is left."""
         while not self.upstream.admits(client):
-            if self.upstream.is_closing_too_many or not (
-                self._warm.make_room() or self._end_idle()
-            ):
+            closes_too_many = self.upstream.is_closing_too_many
+            if closes_too_many or not (self._warm.make_room() or self._end_idle()):
                 return False
         return True
 
     def _end_idle(self) -> bool:
         """Close the idlest session of the client that holds most. Return False if none is idle."""
-        idle = [
-            lease
-            for lease in self._held.values()
-            if lease.opening.done() and not (lease.users or is_failed(lease))
-        ]
-        keys: dict[int, Key] = {}
-        for lease in sorted(idle, key=lambda lease: lease.used_at):
-            number = self.upstream.number_of(lease.opening.result())
-            if number is not None:
-                keys[number] = lease.key
-                self.upstream.shares.touch(number)
-        chosen = self.upstream.shares.choose(keys.__contains__)
-        if chosen is None:
-            return False
-        UPSTREAM_SESSIONS.record()
-        self._discard(keys[chosen], self._held[keys[chosen]])
-        return True
+        lease = choose_idle(self._held.values(), self.upstream)
+        if lease is not None:
+            UPSTREAM_SESSIONS.record()
+            self._discard(lease.key, lease)
+        return lease is not None
 
     @contextlib.asynccontextmanager
     async def _exclusive(

@@ -6,11 +6,10 @@ and wait for nothing else.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final
 
 from mcpproxy.limits.backends import CLIENT_KINDS, WARM_SESSIONS
-from mcpproxy.proxy.core.errors import BackendError
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.upstream.sessions.lifecycle import SessionLifecycle
 from mcpproxy.proxy.upstream.sessions.warm_set import (
@@ -19,7 +18,7 @@ from mcpproxy.proxy.upstream.sessions.warm_set import (
     REFILL_SIZE,
     WarmSet,
 )
-from mcpproxy.proxy.upstream.transports.session import TaskSet, UpstreamSession
+from mcpproxy.proxy.upstream.transports.session import UpstreamSession
 
 Key = tuple[str | bytes | None, ...]
 WARM_FOR: Final = 60.0
@@ -33,22 +32,20 @@ class WarmPool:
 
     def __init__(
         self,
-        opened: Callable[[ClientIdentity], Awaitable[UpstreamSession]],
+        begin_open: Callable[[ClientIdentity, Callable[[UpstreamSession | None], None]], None],
         upstream: SessionLifecycle,
-        background: TaskSet,
         each: int,
         *,
         refills: bool = True,
     ) -> None:
-        """`each` sessions are kept for each concurrent request; 1 means that sessions are
-        expensive.
+        """`begin_open` opens a session and passes it to a callback; None if it could not be opened.
 
+        `each` sessions are kept for each concurrent request; 1 means that sessions are expensive.
         Without `refills`, the pool keeps only sessions that were opened for another purpose.
         """
         self._refills = refills
-        self._open = opened
+        self._begin_open = begin_open
         self._upstream = upstream
-        self._background = background
         self._each = each
         self._kinds: dict[Key, WarmSet] = {}
         self._used: list[UpstreamSession] = []
@@ -178,8 +175,7 @@ class WarmPool:
         if missing > 0:
             missing = min(missing, self._make_room_for(warm, missing))
         for _ in range(min(missing, self._upstream.shares.limit - self._upstream.count)):
-            warm.begin_opening()
-            self._background.spawn(self._warm_up(key, warm, client))
+            self._warm_up(key, warm, client, now)
 
     def _make_room_for(self, warm: WarmSet, missing: int) -> int:
         """Return the number of sessions, up to `missing`, that may be opened for a pool key.
@@ -199,18 +195,16 @@ class WarmPool:
             room += 1
         return room
 
-    async def _warm_up(self, key: Key, warm: WarmSet, client: ClientIdentity) -> None:
-        loop, failed = asyncio.get_running_loop(), True
-        began = loop.time()
-        try:
-            link = await self._open(client)
-            failed = False
-        except BackendError:
-            return
-        finally:
-            warm.end_opening(loop.time(), failed=failed)
-        self._open_seconds += (loop.time() - began - self._open_seconds) / RECENT
-        self._store(key, warm, link)
+    def _warm_up(self, key: Key, warm: WarmSet, client: ClientIdentity, began: float) -> None:
+        def done(link: UpstreamSession | None) -> None:
+            now = asyncio.get_running_loop().time()
+            warm.end_opening(now, failed=link is None)
+            if link is not None:
+                self._open_seconds += (now - began - self._open_seconds) / RECENT
+                self._store(key, warm, link)
+
+        warm.begin_opening()
+        self._begin_open(client, done)
 
     def reap(self, now: float, idle: float) -> None:
         """Close sessions that have been idle for too long, and those that exceed the demand.

@@ -10,7 +10,7 @@ from mcpproxy.proxy.upstream.transports.session import UpstreamSession
 MAX_WARM: Final = 48
 REFILL_DELAY: Final = 0.02
 """Maximum seconds by which closing a used session, and opening its replacement, is delayed."""
-REFILL_SIZE: Final = 6
+REFILL_SIZE: Final = 8
 """Number of used sessions that are replaced at once. Smaller groups delay more of the calls, larger
 ones delay some calls for longer."""
 RATE_WINDOW: Final = 1.0

@@ -80,9 +80,9 @@ class McpHttpClient:
         self.line_rate, self.unrelated_rate = new_line_rate(), new_unrelated_rate()
         """Rates at which event streams are read."""
         self.standalone = StandaloneActivity()
-        self._heads: dict[tuple[str, Lines, Lines], bytes] = {}
+        self._heads: dict[tuple[bytes, str, Lines, Lines], bytes] = {}
         self._kept: tuple[str, Lines, Lines, bytes] = ("", (), (), b"")
-        """The latest head, which needs no comparison of all headers."""
+        """The latest head of a POST, which needs no comparison of all headers."""
         self._sent: tuple[Lines, tuple[bytes, bytes] | None, Lines] = ((), None, ())
         """The latest headers and credentials, and the header fields that they make."""
 
@@ -248,16 +248,22 @@ class McpHttpClient:
             " it, with its port, to the allowed hosts of the server",
         )
 
-    def _head(self, path: str, headers: Lines, configured: Lines) -> bytes:
-        """Return the head of a POST from a cache, because most requests of a session share it."""
-        key = path, headers, configured
+    def _head(self, path: str, headers: Lines, configured: Lines, method: bytes = b"POST") -> bytes:
+        """Return the head of a request: the session id, and all else from a cache, because most
+        requests of all sessions share it."""
+        session, shared = b"", headers
+        if headers and headers[-1][0] == h.SESSION_ID:
+            session, shared = b"%b: %b\r\n" % headers[-1], headers[:-1]
+        key = method, path, shared, configured
         head = self._heads.get(key)
         if head is None:
             if len(self._heads) >= MAX_HEADS:
                 self._heads.clear()
-            lines = (_ACCEPT_BOTH, _JSON, *headers, *configured)
-            head = self._heads[key] = self.client.head(b"POST", path, lines)
-        self._kept = path, headers, configured, head
+            first = (_ACCEPT_BOTH, _JSON) if method == b"POST" else ()
+            head = self._heads[key] = self.client.head(method, path, (*first, *shared, *configured))
+        head += session
+        if method == b"POST":
+            self._kept = path, headers, configured, head
         return head
 
     async def get(self, headers: Headers) -> ClientResponse:
@@ -309,8 +315,8 @@ class McpHttpClient:
         connection = None if self._credentials and line is None else self.client.take()
         if connection is None:
             return None
-        lines = (*headers, *self._lines(), *((line,) if line else ()))
-        head = self.client.head(b"DELETE", self.client.origin.path, lines)
+        lines = (*self._lines(), line) if line else self._lines()
+        head = self._head(self.client.origin.path, headers, lines, b"DELETE")
         try:
             return connection.begin(head + b"\r\n", done)
         except ConnectionLost:

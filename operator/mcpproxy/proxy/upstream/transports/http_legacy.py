@@ -46,10 +46,11 @@ from mcpproxy.proxy.upstream.transports.event_stream import (
     read_response,
     resume_stream,
 )
-from mcpproxy.proxy.upstream.transports.http_endpoint import McpHttpClient
+from mcpproxy.proxy.upstream.transports.http_endpoint import Lines, McpHttpClient
 from mcpproxy.proxy.upstream.transports.lost_sessions import (
     SessionRefusal,
     parse_refusal,
+    post_message,
     raise_if_lost,
 )
 from mcpproxy.proxy.upstream.transports.server_requests import ServerRequests
@@ -93,9 +94,6 @@ class HttpLegacySession:
         self.server = server
         self.stateful = session_id is not None
         self._endpoint, self._background = endpoint, background
-        self._incoming = ServerRequests(
-            background, functools.partial(self._post, endpoint), one_session=self.stateful
-        )
         self._users = SessionUsers(ordered=False) if shared and self.stateful else None
         self._exchanges: dict[int, HttpExchange] = {}
         """Running requests in their order. A message on the standalone stream belongs to the
@@ -109,9 +107,13 @@ class HttpLegacySession:
         self.standalone = endpoint.standalone
         """Activity on the standalone streams of the backend."""
         version = (h.PROTOCOL_VERSION, server.revision.encode())
-        self._headers: tuple[tuple[bytes, bytes], ...] = (version,)
+        self._headers: Lines = (version,)
         if session_id is not None:
             self._headers += ((h.SESSION_ID, session_id),)
+        # Without a reference to the session: a cycle would outlive it until the garbage collector
+        # runs, which delays calls.
+        answer = functools.partial(post_message, endpoint, self._headers, is_session=self.stateful)
+        self._incoming = ServerRequests(background, answer, one_session=self.stateful)
 
     def send(
         self,
@@ -317,12 +319,8 @@ class HttpLegacySession:
     async def notify(self, message: Message, client: ClientIdentity | None = None) -> None:
         endpoint = self._endpoint if client is None else self._endpoint.of(client)
         again = jsonrpc.decode_str(message["method"]) == INITIALIZED
-        await self._post(endpoint, jsonrpc.encode(message), again=again)
-
-    async def _post(self, endpoint: McpHttpClient, body: bytes, *, again: bool = False) -> None:
-        status = await endpoint.deliver(body, self._headers, again=again)
-        if status == 404 and self.stateful:
-            raise SessionNotFound("the session no longer exists")
+        body = jsonrpc.encode(message)
+        await post_message(endpoint, self._headers, body, is_session=self.stateful, again=again)
 
     async def listen(
         self,

@@ -105,3 +105,18 @@ async def _probe(endpoint: McpHttpClient, headers: Lines, method: str) -> Sessio
     except Unauthorized:
         return SessionRefusal(0)
     return parse_refusal(response.status, await first_response(endpoint, response, outgoing.id))
+
+
+async def post_message(
+    endpoint: McpHttpClient,
+    headers: Lines,
+    body: bytes,
+    *,
+    is_session: bool,
+    again: bool = False,
+) -> None:
+    """POST a message without a JSON-RPC response. Raises BackendError, including SessionNotFound if
+    the headers name a session that is lost."""
+    status = await endpoint.deliver(body, headers, again=again)
+    if status == 404 and is_session:
+        raise SessionNotFound("the session no longer exists")

@@ -212,6 +212,12 @@ class ServerDescription:
         return capabilities if isinstance(capabilities, dict) else {}
 
 
+Rest = Callable[[], Awaitable["UpstreamSession"]]
+"""Opens a session in a task, from where callbacks could not continue. Raises BackendError."""
+OnOpened = Callable[["UpstreamSession | None", Rest | None], None]
+"""Receives a session that callbacks have opened. Without one, a task opens it by the `Rest`."""
+
+
 class SessionLease(Protocol):
     """The right of a request to use an upstream session."""
 
