@@ -13,7 +13,7 @@ import gc
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FrameType
@@ -133,10 +133,22 @@ async def _traced_calls(case: CallPath, issuer: TokenIssuer | None, values: Path
                 await _call(connection, requests, number)
             # Until then, sessions are opened and closed because of earlier calls.
             await asyncio.sleep(SETTLES_IN)
-            traces = [await _traced(connection, requests, WARM + n) for n in range(TRACED)]
+            with _collector_disabled():
+                traces = [await _traced(connection, requests, WARM + n) for n in range(TRACED)]
             return min(traces, key=lambda trace: len(trace.calls))
         finally:
             await client.close(connection)
+
+
+@contextlib.contextmanager
+def _collector_disabled() -> Iterator[None]:
+    # What earlier calls have left must not be finalized within a traced one. The traced calls
+    # follow each other immediately, so that a timer that one call starts for several is pending.
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 async def _call(connection: client.Connection, requests: Requests, number: int) -> Reply:
@@ -155,15 +167,9 @@ async def _traced(connection: client.Connection, requests: Requests, number: int
         sys.setprofile(None)
         replied.set_result(reply)
 
-    # What an earlier call has left must not be finalized within this one.
-    gc.collect()
-    gc.disable()
-    try:
-        connection.send(request, on_reply)
-        sys.setprofile(trace.observe)
-        reply = await replied
-    finally:
-        gc.enable()
+    connection.send(request, on_reply)
+    sys.setprofile(trace.observe)
+    reply = await replied
     if message_of(reply, number) is None:
         raise SystemExit(f"the call failed: HTTP {reply.status}: {reply.body!r}")
     return trace

@@ -90,6 +90,26 @@ def trusted_authorities(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def objects_are_collected() -> Iterator[None]:
+    """Garbage of all tests is collected, however many runtimes a process starts.
+
+    Each of them would freeze what earlier tests have left, such as tasks. All tasks of the process
+    are visited whenever a loop is closed.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gc, "freeze", lambda: None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def last_requests_are_not_awaited() -> Iterator[None]:
+    """A runtime that stops closes idle connections immediately, which clients of tests may keep."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mcpproxy.proxy.runtime.LAST_REQUESTS", 0.0)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def level_of_the_log() -> Iterator[None]:
     """The level of the log, whatever the commands set that a test runs."""

@@ -21,7 +21,7 @@ OPERATIONS: tuple[Operation, ...] = ("echo", "large", "progress", "list", "initi
 def a_plan(url: str, operation: Operation, era: Era = "legacy", tools: int = 10) -> Calls:
     """A short load of two connections."""
     tool = operation if operation in TOOLS else "echo"
-    return Calls(url, (tool,), operation, era, 2, 0.05, 0.0, listed=tools)
+    return Calls(url, (tool,), operation, era, 2, 0.02, 0.0, listed=tools)
 
 
 async def some_calls(plan: Calls) -> Figures:

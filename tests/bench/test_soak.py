@@ -18,8 +18,8 @@ from tests.proxy.runtime.serving import LIVE, proxied
 pytestmark = LIVE
 
 
-async def _lived(url: str) -> Clients:
-    clients = Clients(url, time.monotonic() + 1.0)
+async def _lived(url: str, seconds: float = 1.0) -> Clients:
+    clients = Clients(url, time.monotonic() + seconds)
     await asyncio.gather(*(clients.place() for _ in range(8)))
     return clients
 
@@ -72,7 +72,7 @@ async def test_backends_that_are_killed_and_stopped_lose_calls_and_cause_no_erro
 async def test_a_wrong_reply_is_an_error() -> None:
     async with served(Behaviour("both")) as url:
         # Its tools have no prefix: those that clients call are not there.
-        result = await _lived(url)
+        result = await _lived(url, 0.1)
     assert result.errors
     assert "BadReply" in result.errors[0]
 

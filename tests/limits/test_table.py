@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
-
 from mcpproxy.limits import (
     access,
     audit,
@@ -25,18 +23,6 @@ from tests.limits.growth import places
 from tests.limits.register import BOUNDED
 
 ROOT = Path(__file__).parents[2]
-TESTS = {
-    name
-    for folder in ("tests", "e2e", "bench")
-    for path in (ROOT / folder).rglob("*.py")
-    for name in re.findall(r"^\s*(?:async )?def (\w+)\(", path.read_text("utf-8"), re.MULTILINE)
-}
-"""Names of functions."""
-SOURCE = "\n".join(
-    path.read_text(encoding="utf-8")
-    for path in (ROOT / "operator" / "mcpproxy").rglob("*.py")
-    if path.parent.name != "limits"
-)
 MODULES = (
     access,
     audit,
@@ -49,8 +35,7 @@ MODULES = (
     sessions,
     tokens,
 )
-NAMES = set(re.findall(r"\w+", SOURCE))
-RECORDED = set(re.findall(r"\b(\w+)\.record\b", SOURCE))
+FUNCTION = re.compile(r"^\s*(?:async )?def (\w+)\(", re.MULTILINE)
 LIMIT = Limit("a-b", 3, "count", "things", "session", "refused", "test_a")
 
 
@@ -60,18 +45,45 @@ def test_names_are_unique_and_fit_a_label() -> None:
     assert all(re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) for name in names)
 
 
-@pytest.mark.parametrize("limit", ALL, ids=lambda limit: limit.name)
-def test_a_test_drives_a_peer_beyond_each_limit(limit: Limit) -> None:
-    assert limit.test in TESTS
+def _names_of_functions() -> set[str]:
+    """The names of all functions of tests and of what they use."""
+    return {
+        name
+        for folder in ("tests", "e2e", "bench")
+        for path in (ROOT / folder).rglob("*.py")
+        for name in FUNCTION.findall(path.read_text("utf-8"))
+    }
 
 
-@pytest.mark.parametrize("limit", ALL, ids=lambda limit: limit.name)
-def test_each_limit_is_enforced_where_it_is_imported(limit: Limit) -> None:
-    (constant,) = (
-        name for module in MODULES for name, value in vars(module).items() if value is limit
+def _source() -> str:
+    """The product without the definitions of limits."""
+    return "\n".join(
+        path.read_text(encoding="utf-8")
+        for path in (ROOT / "operator" / "mcpproxy").rglob("*.py")
+        if path.parent.name != "limits"
     )
-    assert constant in NAMES, f"{constant} bounds nothing"
-    assert (constant in RECORDED) != (limit.name in UNCOUNTED), f"{constant}: see UNCOUNTED"
+
+
+def test_a_test_drives_a_peer_beyond_each_limit() -> None:
+    functions = _names_of_functions()
+    missing = [f"{limit.name}: {limit.test}" for limit in ALL if limit.test not in functions]
+    assert not missing, "\n".join(missing)
+
+
+def test_each_limit_is_enforced_where_it_is_imported() -> None:
+    source = _source()
+    names = set(re.findall(r"\w+", source))
+    recorded = set(re.findall(r"\b(\w+)\.record\b", source))
+    wrong = []
+    for limit in ALL:
+        (constant,) = (
+            name for module in MODULES for name, value in vars(module).items() if value is limit
+        )
+        if constant not in names:
+            wrong.append(f"{constant} bounds nothing")
+        if (constant in recorded) == (limit.name in UNCOUNTED):
+            wrong.append(f"{constant}: see UNCOUNTED")
+    assert not wrong, "\n".join(wrong)
 
 
 def test_exceeding_a_limit_is_counted() -> None:

@@ -85,11 +85,11 @@ async def test_a_keep_alive_in_a_separate_chunk_is_not_part_of_the_next_line() -
 )
 async def test_a_head_without_end_is_refused(field: bytes) -> None:
     start = b"" if field.startswith(b"HTTP") else HEAD
-    scene = Scene(ReportLimits(first_line=1))
+    scene = Scene(ReportLimits(first_line=0.2))
     scene.fleet.follow("tools", [])
     async with hostile_pod(repeating(start, field)) as pod, reading() as reader:
         fleet = PodReportWatcher(
-            reader, scene.changes.put_nowait, scene.clock.time, limits=ReportLimits(1)
+            reader, scene.changes.put_nowait, scene.clock.time, limits=ReportLimits(0.2)
         )
         fleet.follow("tools", [pod.address()])
         await scene.change()

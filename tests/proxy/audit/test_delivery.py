@@ -5,6 +5,7 @@ import fcntl
 import json
 import multiprocessing
 import os
+import struct
 import threading
 from collections.abc import Sequence
 
@@ -111,6 +112,23 @@ async def test_records_on_a_non_blocking_pipe_are_written_whole() -> None:
     await queue.close()
     os.close(target)
     assert await received == b"x" * (2 * size) + b"\n"
+
+
+def test_a_terminal_that_another_process_has_locked_gets_the_records() -> None:
+    source, target = os.openpty()
+    other = os.open(os.ttyname(target), os.O_RDONLY | os.O_NOCTTY)
+    lock = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+    fcntl.fcntl(other, fcntl.F_OFD_SETLK, lock)
+    writer = threading.Thread(target=LineDelivery(target), args=([b"x"],), daemon=True)
+    writer.start()
+    writer.join(2)
+    waits = writer.is_alive()
+    os.close(other)
+    writer.join()
+    assert os.read(source, 100) == b"x\r\n"
+    for descriptor in (source, target):
+        os.close(descriptor)
+    assert not waits
 
 
 def test_long_records_of_several_processes_do_not_mix() -> None:

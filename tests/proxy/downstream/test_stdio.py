@@ -14,6 +14,7 @@ from mcpproxy.library.sessions.backend_factory import default_health
 from mcpproxy.limits import clients as limits
 from mcpproxy.proxy.bootstrap import build_backend_context
 from mcpproxy.proxy.config.options import RuntimeOptions
+from mcpproxy.proxy.downstream import stdio
 from mcpproxy.proxy.downstream.standard_streams import NothingToServe, OutputFailed
 from mcpproxy.proxy.downstream.stdio import StdioServer
 from mcpproxy.proxy.gateway.gateway import Gateway
@@ -136,8 +137,10 @@ async def test_an_input_without_any_message_is_an_error() -> None:
 async def test_a_request_that_is_never_answered_does_not_keep_the_proxy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    limit = replace(limits.STDIO_LAST_ANSWERS, value=1)
+    seconds: Any = 0.1
+    limit = replace(limits.STDIO_LAST_ANSWERS, value=seconds)
     monkeypatch.setattr(limits, "STDIO_LAST_ANSWERS", limit)
+    monkeypatch.setattr(stdio, "RECHECK", 0.05)
     before = limit.reached
     async with _front() as (front, target):
         target.gate.clear()
@@ -176,6 +179,15 @@ async def test_a_batch_gets_a_batch_in_revision_2025_03_26() -> None:
     assert [(m["id"], "result" in m) for m in answer] == [(1, True), (None, False), (2, True)]
     later = await _answers(_initialize("2025-06-18"), batch)
     assert [m["error"]["code"] for m in later if m["id"] is None] == [-32600]
+
+
+async def test_the_last_response_ends_the_service_immediately(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stdio, "RECHECK", 3600.0)
+    batch = b'[%b,5,{"jsonrpc":"2.0","id":2,"method":"ping"}]\n' % PING.strip()
+    async with asyncio.timeout(10):
+        assert len(await _answers(_initialize("2025-06-18"), batch)) == 2
 
 
 async def test_a_batch_beyond_the_limit_is_refused() -> None:

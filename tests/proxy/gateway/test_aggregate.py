@@ -253,12 +253,14 @@ async def test_the_time_that_a_list_takes_counts_as_its_age(
     backend = offering("old")
     async with running(b=backend) as gateway:
         assert await tools(gateway) == ["old"]
-        gate = asyncio.Event()
+        gate, asked = asyncio.Event(), asyncio.Event()
+        backend.on_request = lambda method: asked.set()
         backend.answers["tools/list"] = gate
         backend.answers["tools/list later"] = {
             "result": {"tools": [{"name": "new"}], "ttlMs": ttl, "cacheScope": "public"}
         }
         listing = asyncio.create_task(gateway.aggregate.listing(TOOLS, None, modern=True))
+        await asked.wait()
         await asyncio.wait([listing], timeout=0.1)
         gate.set()
         document: Any = jsonrpc.decode(await listing)

@@ -30,12 +30,16 @@ from tests.support.builders import an_mcpproxy
 INTERVAL = "200ms"
 CALM: Final = {"health": {"interval": "1m"}}
 """Spec of a proxy that many tests share: its checks would take more time than the tests."""
+BUSY: Final = {"health": {"interval": "50ms", "timeout": "2s", "unhealthyAfter": 1}}
+"""Spec of a proxy whose checks are counted or awaited."""
 LIVE = [
     pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning"),
     pytest.mark.asyncio(loop_scope="session"),
 ]
 """Marks of every module here: one event loop, so that tests can share servers."""
 MODERN = b"2026-07-28"
+GRACE: Final = 0.25
+"""Seconds that a server which ends gives its connections: only streams are open by then."""
 
 
 def bound(port: int = 0) -> socket.socket:
@@ -69,7 +73,7 @@ class PromptServer(uvicorn.Server):
         for connection in list(state.connections):
             connection.shutdown()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.config.timeout_graceful_shutdown):
+            async with asyncio.timeout(GRACE):
                 await soon(lambda: not (state.connections or state.tasks), "the end", 0.002)
                 for server in self.servers:
                     await server.wait_closed()
@@ -106,7 +110,6 @@ async def serving(
         app,
         log_config=None,
         ws="none",
-        timeout_graceful_shutdown=1,
         # On a busy machine, connections must not end between two requests.
         timeout_keep_alive=60,
         http=http,

@@ -19,7 +19,7 @@ from mcpproxy.proxy.config.options import DRAIN, RuntimeOptions
 from mcpproxy.proxy.runtime import Runtime
 from tests.proxy.http1.server.served import Client as RawClient
 from tests.proxy.runtime.raw import Raw, last, rpc
-from tests.proxy.runtime.serving import LIVE, configuration, free_port, proxied
+from tests.proxy.runtime.serving import BUSY, LIVE, configuration, free_port, proxied
 from tests.proxy.runtime.waiting import eventually
 
 pytestmark = LIVE
@@ -64,7 +64,7 @@ async def test_a_running_proxy_is_alive_and_ready_and_reports_its_configuration(
 
 async def test_the_same_state_is_the_same_status(peer: Any, proxy: Any, http: Any) -> None:
     server, url = await peer("p", "modern")
-    running = await proxy({"name": "p", "url": url})
+    running = await proxy({"name": "p", "url": url}, **BUSY)
     first = (await http.get(f"{running.admin}/status")).content
     before = server.gate.count("server/discover")
 
@@ -157,8 +157,9 @@ async def test_after_sigterm_it_is_not_ready_while_a_call_in_flight_still_finish
 
 
 async def test_a_request_on_a_kept_connection_is_served_after_sigterm(
-    peer: Any, http: httpx2.AsyncClient
+    peer: Any, http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("mcpproxy.proxy.runtime.LAST_REQUESTS", 1.0)
     _, url = await peer("p")
     async with proxied({"name": "p", "url": url}, options={"drain": 20}) as running:
         at = urlsplit(running.url)

@@ -9,6 +9,7 @@ import httpx2
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from mcpproxy.proxy.upstream.credentials import token_endpoint, token_slot
 from tests.proxy.authentication.tokens import ED25519, P256, RSA
 from tests.proxy.runtime.granting import CLIENT, METADATA_AT, RESOURCE_AT, SECRET, pem, reply
 from tests.proxy.runtime.identities import Stage
@@ -173,6 +174,14 @@ async def _metrics(proxy: Proxy) -> str:
     return (await proxy.runtime.metrics()).decode()
 
 
+@pytest.fixture
+def briefly_backed_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next token request follows a failure soon."""
+    for module in (token_endpoint, token_slot):
+        monkeypatch.setattr(module, "FIRST_PAUSE", 0.05)
+
+
+@pytest.mark.usefixtures("briefly_backed_off")
 async def test_a_replaced_secret_is_used_without_a_restart(stage: Stage) -> None:
     stage.grants.secret = "another"
     backend = await stage.backend()
@@ -216,6 +225,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.usefixtures("briefly_backed_off")
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_a_hostile_authorization_server_fails_calls_and_nothing_else(
     stage: Stage, http: httpx2.AsyncClient, name: str

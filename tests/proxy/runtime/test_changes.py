@@ -9,7 +9,7 @@ from mcp import Client
 
 from mcpproxy.proxy.protocol.kinds import TOOLS
 from mcpproxy.proxy.upstream.monitor import list_cache
-from tests.proxy.runtime.serving import LIVE
+from tests.proxy.runtime.serving import BUSY, LIVE
 from tests.proxy.runtime.waiting import soon
 
 pytestmark = LIVE
@@ -116,12 +116,12 @@ async def test_concurrent_lists_are_one_flight(
 
 async def test_health_checks_refetch_a_list_older_than_its_ttl(peer: Any, proxy: Any) -> None:
     server, url = await peer("p")
-    await proxy({"name": "p", "url": url, "cache": {"ttl": "100ms"}})
+    await proxy({"name": "p", "url": url, "cache": {"ttl": "100ms"}}, **BUSY)
     await soon(lambda: server.gate.count("tools/list") >= 3 * PAGES, "lists to be fetched anew")
 
 
 async def test_a_list_within_its_ttl_is_not_fetched_by_the_checks(peer: Any, proxy: Any) -> None:
     server, url = await peer("p", "modern")
-    await proxy({"name": "p", "url": url})
+    await proxy({"name": "p", "url": url}, **BUSY)
     await soon(lambda: server.gate.count("server/discover") >= 5, "a few checks")
     assert server.gate.count("tools/list") == PAGES

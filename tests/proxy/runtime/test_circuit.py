@@ -8,6 +8,7 @@ import pytest
 
 from mcpproxy.proxy.core.errors import Unreachable
 from mcpproxy.proxy.upstream.circuit import circuit
+from mcpproxy.proxy.upstream.monitor import check_schedule
 from tests.proxy.runtime.peer import Peer
 from tests.proxy.runtime.raw import Raw, last, rpc
 from tests.proxy.runtime.serving import LIVE, Proxy, free_port, serving
@@ -22,8 +23,10 @@ RARELY = {"interval": "1h", "timeout": "2s", "unhealthyAfter": 1}
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Failures need not cover a second."""
+    """Failures need not cover a second, and checks follow soon."""
     monkeypatch.setattr(circuit, "SPAN", 0.0)
+    monkeypatch.setattr(circuit, "PROBE_FIRST", 0.2)
+    monkeypatch.setattr(check_schedule, "APART", 0.1)
 
 
 async def _client(running: Proxy, http: httpx2.AsyncClient, era: str) -> Raw:
@@ -134,9 +137,9 @@ async def test_calls_to_a_backend_that_hangs_are_refused_at_once_after_the_first
     proxy: Any, http: Any
 ) -> None:
     async with silent() as url:
-        timeouts = {"connect": "150ms", "initialize": "150ms", "request": "5s"}
+        timeouts = {"connect": "50ms", "initialize": "50ms", "request": "5s"}
         backend = {"name": "p", "url": url, "timeouts": timeouts}
-        running = await proxy(backend, health={**RARELY, "timeout": "150ms"})
+        running = await proxy(backend, health={**RARELY, "timeout": "50ms"})
         client = await _client(running, http, "modern")
         assert await _reasons(client, "modern", "p_echo", 5) == 5 * ["TimedOut"]
         started = time.perf_counter()

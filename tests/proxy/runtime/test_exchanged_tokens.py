@@ -13,6 +13,7 @@ import jwt
 import pytest
 
 from mcpproxy.proxy.protocol.jsonrpc import UNAVAILABLE
+from mcpproxy.proxy.upstream.credentials import token_endpoint, token_slot
 from mcpproxy.proxy.upstream.monitor import list_variants
 from tests.proxy.runtime.granting import CLIENT, EXCHANGE, Demanding, Grants
 from tests.proxy.runtime.identities import Stage
@@ -111,8 +112,10 @@ async def test_the_check_reports_that_lists_depend_on_the_caller(
 
 
 async def test_a_client_that_the_server_does_not_know_fails_the_check(
-    stage: Stage, issuer: IssuerServer
+    stage: Stage, issuer: IssuerServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for module in (token_endpoint, token_slot):
+        monkeypatch.setattr(module, "FIRST_PAUSE", 0.05)
     stage.grants.secret = "another"
     backend = await stage.backend(actor=CLIENT)
     proxy = await _started(stage, issuer, backend)

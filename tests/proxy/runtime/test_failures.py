@@ -28,6 +28,7 @@ async def silent() -> AsyncIterator[str]:
         writers.append(writer)
         with contextlib.suppress(ConnectionError):
             await reader.read(-1)
+        writer.close()
 
     server = await asyncio.start_server(hold, "127.0.0.1", 0)
     try:
@@ -44,7 +45,7 @@ async def test_errors_of_a_dead_and_a_hung_backend_do_not_delay_other_backends(
 ) -> None:
     _, url = await peer("good")
     hung = await stack.enter_async_context(silent())
-    timeouts = {"connect": "300ms", "initialize": "300ms", "request": "300ms"}
+    timeouts = {"connect": "100ms", "initialize": "100ms", "request": "100ms"}
     running = await proxy(
         {"name": "dead", "url": f"http://127.0.0.1:{free_port()}/mcp", "timeouts": timeouts},
         {"name": "good", "url": url},

@@ -96,7 +96,7 @@ async def test_a_call_ends_as_the_table_of_faults_says(
 async def test_a_call_that_finds_no_backend_did_not_run(
     proxy: Any, http: Any, kind: str, fault: str
 ) -> None:
-    timeouts = {"connect": "300ms", "initialize": "300ms", "request": "5s"}
+    timeouts = {"connect": "100ms", "initialize": "100ms", "request": "5s"}
     async with silent() as hung:
         url = hung if fault == "silent" else f"http://127.0.0.1:{free_port()}/mcp"
         running = await proxy({"name": "p", "url": url, "timeouts": timeouts})

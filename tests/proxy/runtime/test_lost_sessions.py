@@ -8,7 +8,7 @@ from mcp import Client
 from starlette.responses import Response
 
 from tests.proxy.runtime.forgetful import TOOLS, Forgetful
-from tests.proxy.runtime.serving import LIVE, serving
+from tests.proxy.runtime.serving import BUSY, LIVE, serving
 from tests.proxy.runtime.waiting import eventually
 
 pytestmark = LIVE
@@ -96,7 +96,7 @@ async def test_a_backend_that_refuses_pings_alone_is_healthy_and_keeps_its_sessi
     server = Forgetful()
     server.pings_known = False
     base = await stack.enter_async_context(serving(server))
-    running = await proxy({"name": "p", "url": f"{base}/mcp"})
+    running = await proxy({"name": "p", "url": f"{base}/mcp"}, **BUSY)
     await running.until("p", "Healthy")
 
     async def pinged() -> bool:

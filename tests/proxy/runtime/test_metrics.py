@@ -55,7 +55,7 @@ async def test_sessions_streams_and_calls_are_counted_while_they_are_open(
     peer: Any, proxy: Any
 ) -> None:
     server, url = await peer("p", "legacy")
-    running = await proxy({"name": "p", "url": url, "timeouts": {"idle": "1s"}})
+    running = await proxy({"name": "p", "url": url, "timeouts": {"idle": "500ms"}})
     await all_closed(running)
     async with Client(running.url, mode="legacy") as client:
         call = asyncio.create_task(client.call_tool("p_slow", {}))
@@ -71,7 +71,7 @@ async def test_a_parked_call_is_counted_until_its_client_has_answered(
     peer: Any, proxy: Any, stack: AsyncExitStack
 ) -> None:
     _, url = await peer("p", "legacy")
-    running = await proxy({"name": "p", "url": url, "timeouts": {"idle": "1s"}})
+    running = await proxy({"name": "p", "url": url, "timeouts": {"idle": "500ms"}})
     http = await stack.enter_async_context(httpx2.AsyncClient(timeout=20))
     raw = Raw(running.url, http)
 

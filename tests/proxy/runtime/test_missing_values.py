@@ -12,6 +12,8 @@ import pytest
 
 from mcpproxy.api.v1alpha1.status import BackendStatus
 from mcpproxy.proxy.upstream import backend as module
+from mcpproxy.proxy.upstream.monitor import check_schedule
+from mcpproxy.proxy.upstream.mounted import values
 from tests.differential.backend import Backend, Call
 from tests.differential.client import Client
 from tests.proxy.runtime.program import PROGRAM
@@ -28,6 +30,8 @@ KINDS = [("secretKeyRef", "secret", "Secret"), ("configMapKeyRef", "configmap", 
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Changes are looked for more often than in production."""
     monkeypatch.setattr(module, "REAP_EVERY", 0.05)
+    monkeypatch.setattr(values, "FRESH", 0.05)
+    monkeypatch.setattr(check_schedule, "APART", 0.05)
 
 
 def _source(kind: str) -> dict[str, Any]:

@@ -58,7 +58,7 @@ async def test_outdated_lists_are_requested_by_those_that_watch(
     monkeypatch: pytest.MonkeyPatch, unshared: int, watchers: int
 ) -> None:
     monkeypatch.setattr(watch_sharing, "UNSHARED_PODS", unshared)
-    async with instances(5, cache={"ttl": "500ms"}) as crowd:
+    async with instances(5, cache={"ttl": "200ms"}) as crowd:
         ports = await crowd.until_watched_by(watchers)
         requested = dict.fromkeys(crowd.proxies, 0)
         for port in crowd.proxies:

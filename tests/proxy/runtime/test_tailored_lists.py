@@ -16,7 +16,7 @@ from mcpproxy.proxy.core.exchange import ClientIdentity as Asking
 from mcpproxy.proxy.gateway import list_variants
 from mcpproxy.proxy.protocol.jsonrpc import RpcError
 from mcpproxy.proxy.protocol.kinds import TOOLS
-from mcpproxy.proxy.upstream.monitor import list_cache
+from mcpproxy.proxy.upstream.monitor import list_cache, list_waits
 from mcpproxy.proxy.upstream.monitor import list_variants as tailored
 from tests.proxy.runtime.serving import LIVE, Proxy
 from tests.proxy.runtime.waiting import eventually, soon
@@ -151,8 +151,9 @@ async def test_fresh_lists_send_no_requests_for_any_capabilities(
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])
 async def test_a_tool_that_is_only_for_some_is_announced_and_then_listed_to_them(
-    peer: Any, proxy: Any, era: str
+    peer: Any, proxy: Any, era: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(list_waits, "APART", 0.01)
     server, url = await _choosy(peer, era)
     running = await proxy({"name": "p", "url": url})
     changed = asyncio.Event()

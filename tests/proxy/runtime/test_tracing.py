@@ -24,6 +24,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from mcpproxy.proxy.telemetry import collector_session
 from tests.proxy.runtime.peer import Peer
 from tests.proxy.runtime.raw import Raw, rpc
 from tests.proxy.runtime.serving import LIVE, proxied, serving
@@ -232,7 +233,10 @@ async def test_the_process_that_starts_a_trace_decides_whether_it_is_exported(
     assert [span.trace_id.hex() for span in result.spans] == [TRACE]
 
 
-async def test_calls_do_not_need_the_collector(stack: AsyncExitStack) -> None:
+async def test_calls_do_not_need_the_collector(
+    stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collector_session, "EXPORT_WITHIN", 0.2)
     _, raw, own = await _proxy(stack, "dual", "http://127.0.0.1:9")
     await raw.initialize()
     assert (await raw.post(rpc("tools/call", ECHO))).status_code == 200

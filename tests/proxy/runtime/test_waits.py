@@ -13,7 +13,7 @@ from mcpproxy.proxy.upstream.monitor import list_waits
 from tests.proxy.runtime import waiting
 from tests.proxy.runtime.counting import Counter
 from tests.proxy.runtime.raw import Raw, last, rpc
-from tests.proxy.runtime.serving import LIVE, Proxy, serving
+from tests.proxy.runtime.serving import BUSY, LIVE, Proxy, serving
 from tests.proxy.runtime.test_failures import silent
 from tests.proxy.runtime.waiting import soon
 
@@ -134,7 +134,7 @@ async def test_enough_equal_checks_in_a_row_change_the_state(
 async def test_lists_are_cached_for_the_ttl_of_backend_or_proxy(peer: Any, proxy: Any) -> None:
     servers = {name: await peer(name, "modern") for name in ("own", "all")}
     own, common = ({"name": name, "url": url} for name, (_, url) in servers.items())
-    await proxy({**own, "cache": {"ttl": "1h"}}, common, cache={"ttl": "100ms"})
+    await proxy({**own, "cache": {"ttl": "1h"}}, common, cache={"ttl": "100ms"}, **BUSY)
     gates = {name: server.gate for name, (server, _) in servers.items()}
     first = gates["own"].count("tools/list")
     await soon(lambda: gates["all"].count("tools/list") >= 3 * first, "lists to be fetched anew")

@@ -7,7 +7,7 @@ import pytest
 from mcp import Client, MCPError
 
 from mcpproxy.api.catalog_digests import approved_hash
-from mcpproxy.proxy.upstream.monitor import list_cache
+from mcpproxy.proxy.upstream.monitor import list_cache, list_waits
 from tests.proxy.runtime.serving import LIVE, Proxy, proxied, serving
 from tests.proxy.runtime.shelf import Shelf
 from tests.proxy.runtime.waiting import eventually
@@ -36,8 +36,9 @@ async def _drift(proxy: Proxy) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def always_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An explicit list is always the backend's newest."""
+    """An explicit list is always the backend's newest, and announced ones are fetched at once."""
     monkeypatch.setattr(list_cache, "MIN_REFRESH_AGE", 0.0)
+    monkeypatch.setattr(list_waits, "APART", 0.01)
 
 
 @modes

@@ -154,10 +154,10 @@ def test_texts_without_credentials_remain(text: str) -> None:
 def test_texts_are_read_in_time_linear_in_their_length() -> None:
     begun = time.process_time()
     for start in ("a-", "token", "cookie", "-----BEGIN A ", "://a:", "a://", "eyJ", "token "):
-        text = start * (250_000 // len(start))
+        text = start * (100_000 // len(start))
         assert len(Redactor().clean_text(text)) <= 2 * len(text)
-    # In time that is quadratic, one of them takes minutes.
-    assert time.process_time() - begun < 12
+    # In time that is quadratic, one of them takes half a minute.
+    assert time.process_time() - begun < 5
 
 
 def test_a_secret_object_loses_its_data_and_its_values_everywhere() -> None:

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import select
+import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
@@ -16,6 +17,9 @@ class LineDelivery:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        # Devices such as /dev/null are shared with strangers, and one of them may never unlock it.
+        mode = os.fstat(descriptor).st_mode
+        self._is_locked = stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
 
     def __call__(self, records: Sequence[bytes]) -> None:
         """Write the records while no other process writes its own to the same pipe or file.
@@ -23,12 +27,15 @@ class LineDelivery:
         POSIX keeps writes to a pipe together only up to PIPE_BUF bytes, and worker processes share
         the pipe. Raise OSError.
         """
-        descriptor = self._descriptor
+        descriptor, text = self._descriptor, b"\n".join(records) + b"\n"
+        if not self._is_locked:
+            _write(descriptor, text)
+            return
         with suppress(OSError):
             # Some files can't be locked.
             fcntl.lockf(descriptor, fcntl.LOCK_EX)
         try:
-            _write(descriptor, b"\n".join(records) + b"\n")
+            _write(descriptor, text)
         finally:
             with suppress(OSError):
                 fcntl.lockf(descriptor, fcntl.LOCK_UN)

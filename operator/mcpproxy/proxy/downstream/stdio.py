@@ -165,9 +165,9 @@ class StdioServer:
             for pending in self._live.asked.values():
                 if not pending.waiting.done():
                     pending.waiting.set_result({"error": NOT_OFFERED})
-            idle_time = (
-                0.0 if await self._work.wait_for_completion(RECHECK) else idle_time + RECHECK
-            )
+            # The last task may have ended meanwhile.
+            ended = not self._work.tasks or await self._work.wait_for_completion(RECHECK)
+            idle_time = 0.0 if ended else idle_time + RECHECK
         if self._work.tasks:
             limits.STDIO_LAST_ANSWERS.record()
             log.warning("%d requests remain without a response", len(self._work.tasks))

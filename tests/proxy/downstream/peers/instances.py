@@ -27,7 +27,7 @@ def sealer(*keys: bytes) -> Sealer:
     return Sealer(keys or [KEY], bytes)
 
 
-def limit(monkeypatch: pytest.MonkeyPatch, name: str, value: int) -> Limit:
+def limit(monkeypatch: pytest.MonkeyPatch, name: str, value: float) -> Limit:
     """Set a limit for one test."""
     changed: Limit = replace(getattr(limits, name), value=value)
     monkeypatch.setattr(limits, name, changed)

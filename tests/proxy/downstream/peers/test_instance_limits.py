@@ -79,7 +79,7 @@ def _hello(pair: Pair) -> bytes:
 async def test_a_stalled_handshake_ends_at_its_deadline(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changed = limit(monkeypatch, "HANDSHAKE", 1)
+    changed = limit(monkeypatch, "HANDSHAKE", 0.2)
     before = changed.reached
     client = await pair.accepted.client()
     await client.send(_hello(pair))
@@ -120,7 +120,7 @@ async def test_a_handshake_ends_when_the_server_stops(pair: Pair) -> None:
 async def test_an_address_that_accepts_silently_counts_as_terminated(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limit(monkeypatch, "CONNECT", 1)
+    limit(monkeypatch, "CONNECT", 0.2)
     silence = Silence()
     async with served_by_hand(silence.serve) as port:
         with pytest.raises(PeerUnavailable):
@@ -131,7 +131,7 @@ async def test_an_address_that_accepts_silently_counts_as_terminated(
 async def test_an_unreachable_instance_is_not_connected_to_by_every_waiting_request(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limit(monkeypatch, "CONNECT", 1)
+    limit(monkeypatch, "CONNECT", 0.2)
     silence = Silence()
     async with served_by_hand(silence.serve) as port:
         owner = f"127.0.0.1:{port}#x"
@@ -204,7 +204,7 @@ async def test_the_instance_used_longest_ago_is_forgotten(
 async def test_a_silent_instance_ends_the_request_and_not_the_session(
     pair: Pair, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changed = limit(monkeypatch, "SILENCE", 1)
+    changed = limit(monkeypatch, "SILENCE", 0.2)
     before = changed.reached
     gate = pair.app.handlers["/mcp"] = Gate()
     client = await served.client()
@@ -228,7 +228,7 @@ async def test_a_silent_instance_ends_the_request_and_not_the_session(
 async def test_an_instance_that_never_confirms_a_session_does_not_delay_requests(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changed = limit(monkeypatch, "ANSWER", 1)
+    changed = limit(monkeypatch, "ANSWER", 0.2)
     before = changed.reached
     gate = pair.app.handlers["/mcp"] = Gate()
     session, session_token = (

@@ -240,6 +240,15 @@ async def test_idle_connections_are_closed_when_the_server_stops(served: Served)
         await served.client()
 
 
+async def test_a_server_stops_while_the_client_of_a_refused_request_keeps_its_connection(
+    served: Served,
+) -> None:
+    client = await served.client()
+    await client.send(request("/", b"", f"Content-Length: {10**12}"))
+    assert (await client.head()).status == 413
+    await asyncio.wait_for(served.server.drain(0), 5)
+
+
 async def test_a_kept_connection_is_closed_after_its_next_response_once_the_server_lingers(
     served: Served,
 ) -> None:

@@ -55,7 +55,7 @@ INCONCLUSIVE: dict[str, Answer] = {
     "silent": silent,
     "silent stream": silent_stream,
 }
-SHORT = {"connect": "1s", "initialize": "200ms"}
+SHORT = {"connect": "300ms", "initialize": "200ms"}
 
 
 @pytest.mark.parametrize("case", INCONCLUSIVE)

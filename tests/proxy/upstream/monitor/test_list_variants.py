@@ -21,7 +21,7 @@ from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.kinds import KINDS, PROMPTS, TOOLS, ComponentKind
 from mcpproxy.proxy.upstream.context import BackendEvents
 from mcpproxy.proxy.upstream.monitor import list_variants as module
-from mcpproxy.proxy.upstream.monitor import list_waits
+from mcpproxy.proxy.upstream.monitor import list_waits, request_pace
 from mcpproxy.proxy.upstream.monitor.list_variants import VariantLists
 from mcpproxy.proxy.upstream.transports.session import (
     ServerDescription,
@@ -331,7 +331,10 @@ async def test_withdrawing_hides_all_lists_and_cancels_requests_in_progress() ->
     assert stage.tailored.withdraw() == set()
 
 
-async def test_a_changed_list_variant_is_announced_to_its_clients_only() -> None:
+async def test_a_changed_list_variant_is_announced_to_its_clients_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(request_pace, "REFILL", 1000.0)
     stage = Stage()
     stage.catalog.put("b", TOOLS, ComponentList((b'{"name":"x"}',), ("x",)))
     await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)

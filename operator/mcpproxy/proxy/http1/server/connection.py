@@ -334,10 +334,12 @@ class ServerConnection(asyncio.Protocol):
 
         Closing while the peer sends would reset the connection and lose the response.
         """
-        self._ended = True
+        was_ended, self._ended = self._ended, True
         if self._transport is None or self.lost:
             return
-        self.write(self._server.before_close)
+        if not was_ended:
+            # A server that stops also shuts connections whose end the client has yet to see.
+            self.write(self._server.before_close)
         if self._parser.ignoring and self._transport.can_write_eof():
             self._transport.resume_reading()
             with contextlib.suppress(OSError):
