@@ -9,7 +9,7 @@ import socket
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 _RETURNED: Final[set[int]] = set()
 """Ports that this process has been given; it may not have bound them yet."""
@@ -50,6 +50,7 @@ def _reserve(ports: Iterable[int]) -> bool:
 
 
 @functools.cache
-def _locks() -> IO[bytes]:
-    """Return the file whose bytes stand for ports."""
-    return (Path(tempfile.gettempdir()) / f"mcpproxy-ports-{os.getuid()}").open("ab")
+def _locks() -> int:
+    """Open the file whose bytes stand for ports, until this process ends."""
+    path = Path(tempfile.gettempdir()) / f"mcpproxy-ports-{os.getuid()}"
+    return os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
