@@ -157,6 +157,8 @@ class ResultRelay:
 
 async def _rewrite(streamed: StreamingRewriter, chunk: bytes) -> bytes:
     """Rewrite a chunk, and let other tasks run between its steps if it has many tokens."""
+    if streamed.passes_unchanged(chunk):
+        return streamed.feed(chunk)
     tokens = chunk.count(b",") + chunk.count(b'"') + chunk.count(b"[") + chunk.count(b"{")
     if tokens <= _TOKENS_OF_A_TURN:
         return streamed.feed(chunk)
