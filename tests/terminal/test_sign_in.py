@@ -75,7 +75,7 @@ class Guarded:
     def _is_accepted(self, credentials: str) -> bool:
         token = credentials.removeprefix("Bearer ")
         self.tokens.append(token)
-        issued = {f"t{number + 1}" for number in range(len(self.authority.forms))}
+        issued = {f"access-token-{number + 1}" for number in range(len(self.authority.forms))}
         return token in issued - self.refused
 
 
@@ -192,7 +192,7 @@ async def test_a_person_signs_in_once_and_uses_the_tools_also_after_a_restart(
     async with _running(guarded, tmp_path) as running:
         assert await _signed_in(running) == ["forecast"]
         assert await running.call() == {"result": "sunny in Oslo"}
-    assert "t1" not in running.printed, "the log has no token"
+    assert "access-token-1" not in running.printed, "the log has no token"
     async with _running(guarded, tmp_path) as restarted:
         assert await restarted.tools() == ["forecast"]
         assert await restarted.call() == {"result": "sunny in Oslo"}
@@ -215,7 +215,7 @@ async def test_a_stored_token_that_expired_without_a_refresh_token_leads_to_anot
     async with _running(guarded, tmp_path) as restarted:
         assert await _signed_in(restarted) == ["forecast"]
     assert [form["grant_type"] for form in guarded.authority.forms] == ["authorization_code"] * 2
-    assert "t1" not in guarded.tokens, "an expired token is not sent"
+    assert "access-token-1" not in guarded.tokens, "an expired token is not sent"
 
 
 async def test_a_stored_token_that_was_revoked_leads_to_another_sign_in(
@@ -224,10 +224,10 @@ async def test_a_stored_token_that_was_revoked_leads_to_another_sign_in(
     guarded.authority.issues_refresh = False
     async with _running(guarded, tmp_path) as running:
         assert await _signed_in(running) == ["forecast"]
-    guarded.refused.add("t1")
+    guarded.refused.add("access-token-1")
     async with _running(guarded, tmp_path) as restarted:
         assert await _signed_in(restarted) == ["forecast"]
-    assert guarded.tokens[-1] == "t2"
+    assert guarded.tokens[-1] == "access-token-2"
 
 
 async def test_consent_that_is_denied_is_the_reason_of_each_failure(

@@ -84,7 +84,7 @@ class Authority:
             return JSONResponse({"error": "invalid_grant"}, 400)
         if self.token_status != 200:
             return JSONResponse({}, self.token_status)
-        content = {"access_token": f"t{len(self.forms)}", "token_type": "Bearer"}
+        content = {"access_token": f"access-token-{len(self.forms)}", "token_type": "Bearer"}
         content |= {"refresh_token": f"r{len(self.forms)}"} if self.issues_refresh else {}
         return JSONResponse({**content, "expires_in": self.lifetime})
 

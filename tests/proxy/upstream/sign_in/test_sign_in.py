@@ -45,14 +45,14 @@ async def test_a_refused_request_leads_to_a_sign_in_with_pkce(
     source = credentials(authority.base, tmp_path)
     assert await source.obtain() is None, "a server that asks for no token gets none"
     assert not user.opened
-    assert await signed_in(source) == b"Bearer t1"
+    assert await signed_in(source) == b"Bearer access-token-1"
     (visit,), (form,) = authority.visits, authority.forms
     assert visit["code_challenge_method"] == "S256"
     assert urlsplit(visit["redirect_uri"]).hostname == "127.0.0.1"
     assert visit["resource"] == form["resource"] == f"{authority.base}/mcp"
     assert form["redirect_uri"] == visit["redirect_uri"]
     assert form["code_verifier"]
-    assert source.header() == (b"authorization", b"Bearer t1")
+    assert source.header() == (b"authorization", b"Bearer access-token-1")
     await source.close()
 
 
@@ -65,7 +65,7 @@ async def test_tokens_survive_a_restart_in_a_file_of_their_user(
     file = _file(tmp_path / "state")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     second = credentials(authority.base, tmp_path / "state")
-    assert await second.obtain() == (b"authorization", b"Bearer t1")
+    assert await second.obtain() == (b"authorization", b"Bearer access-token-1")
     assert len(user.opened) == 1
     await second.close()
 
@@ -76,7 +76,7 @@ async def test_a_new_sign_in_forgets_the_tokens(
     await signed_in(credentials(authority.base, tmp_path))
     source = credentials(authority.base, tmp_path, SignIn(again=True))
     assert await source.obtain() is None
-    assert await signed_in(source) == b"Bearer t2"
+    assert await signed_in(source) == b"Bearer access-token-2"
     assert len(user.opened) == 2
 
 
@@ -116,7 +116,7 @@ async def test_a_stored_token_endpoint_that_may_not_be_used_gets_nothing(
     content["expires"] = 1
     file.write_text(json.dumps(content))
     line = await credentials(authority.base, tmp_path).obtain()
-    assert line == (b"authorization", b"Bearer t2")
+    assert line == (b"authorization", b"Bearer access-token-2")
     assert [form["grant_type"] for form in authority.forms] == ["authorization_code"] * 2
 
 
@@ -127,11 +127,11 @@ async def test_an_expired_token_is_refreshed_without_the_user(
     await signed_in(credentials(authority.base, tmp_path))
     authority.lifetime = 3600
     source = credentials(authority.base, tmp_path)
-    assert await source.obtain() == (b"authorization", b"Bearer t2")
+    assert await source.obtain() == (b"authorization", b"Bearer access-token-2")
     assert authority.forms[1]["refresh_token"] == "r1"
     assert len(user.opened) == 1
     again = credentials(authority.base, tmp_path)
-    assert await again.obtain() == (b"authorization", b"Bearer t2")
+    assert await again.obtain() == (b"authorization", b"Bearer access-token-2")
 
 
 async def test_a_token_that_the_server_refuses_is_refreshed(
@@ -140,7 +140,7 @@ async def test_a_token_that_the_server_refuses_is_refreshed(
     source = credentials(authority.base, tmp_path)
     line = (b"authorization", await signed_in(source))
     assert source.challenged(401, b'Bearer error="invalid_token"', line)
-    assert await source.obtain() == (b"authorization", b"Bearer t2")
+    assert await source.obtain() == (b"authorization", b"Bearer access-token-2")
     assert len(user.opened) == 1
 
 
@@ -151,7 +151,7 @@ async def test_the_user_signs_in_again_if_the_refresh_is_refused(
     line = (b"authorization", await signed_in(source))
     authority.refreshes = False
     assert source.challenged(401, b"Bearer", line)
-    assert await source.obtain() == (b"authorization", b"Bearer t3")
+    assert await source.obtain() == (b"authorization", b"Bearer access-token-3")
     assert len(user.opened) == 2
     assert len(authority.registered) == 1, "the client was registered again"
 
@@ -177,7 +177,7 @@ async def test_more_scopes_are_requested_once_for_a_challenge(
     challenge = b'Bearer error="insufficient_scope", scope="write"'
     assert source.challenged(403, challenge, line)
     more = await source.obtain()
-    assert more == (b"authorization", b"Bearer t2")
+    assert more == (b"authorization", b"Bearer access-token-2")
     assert set(authority.visits[1]["scope"].split()) == {"read", "write"}
     assert not source.challenged(403, challenge, more)
     assert not source.challenged(403, b"Bearer", more)
@@ -267,5 +267,10 @@ async def test_no_token_or_secret_is_logged(
     await signed_in(credentials(authority.base, tmp_path, settings))
     text = "\n".join(r.getMessage() for r in caplog.records if r.name.startswith("mcp"))
     assert "sign in at" in text
-    for secret in ("Bearer t1", "the-secret", "the-code", authority.forms[0]["code_verifier"]):
+    for secret in (
+        "Bearer access-token-1",
+        "the-secret",
+        "the-code",
+        authority.forms[0]["code_verifier"],
+    ):
         assert secret not in text
