@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+import httpx2
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -80,6 +81,20 @@ def doors(ports: tuple[int, int], authority: Path) -> Doors:
     """The doors at two ports."""
     public, stripping = (f"https://localhost:{port}{PATH}" for port in ports)
     return Doors(public, stripping, ssl.create_default_context(cafile=str(authority)))
+
+
+def leads_to_pod(url: str, public_url: str, trust: ssl.SSLContext) -> bool:
+    """Return True if a URL leads to a pod that has this public URL.
+
+    The port of a node leads to a new pod, and no longer to the one before it, a moment after the
+    pod is Ready.
+    """
+    try:
+        refused = httpx2.post(url, json={}, verify=trust)
+    except httpx2.TransportError:
+        return False
+    challenge = refused.headers.get("www-authenticate", "")
+    return refused.status_code == 401 and public_url.removesuffix(PATH) in challenge
 
 
 def node_address(world: World) -> str:

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -97,6 +98,9 @@ def story(
             result = Story(world, doors, "AddressAssigned")
         world.wait_ready(NAME)
         eventually("both pods are Ready", lambda: ready_pods(world, NAME) == 2)
+        for url in (doors.public_url, doors.stripping_url):
+            reaches = partial(exposure.leads_to_pod, url, doors.public_url, doors.trust)
+            eventually(f"{url} leads to the pods", reaches)
         yield result
     world.remove()
 

@@ -7,6 +7,7 @@ import os
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import parse_qs, urlsplit
@@ -87,8 +88,7 @@ def exposed(
     trusted.write_bytes(own.read_bytes() + pair[0].read_bytes())
     with exposure.nginx(people.world, ports, pair, tmp_path):
         people.world.wait_ready(exposure.NAME)
-        # The node's port leads to the pod a moment after the pod is Ready.
-        reaches = lambda: httpx2.post(url, json={}, verify=doors.trust).status_code == 401  # noqa: E731
+        reaches = partial(exposure.leads_to_pod, url, url, doors.trust)
         eventually("the entrance leads to the pod", reaches)
         yield url, Desktop(tmp_path / "home", people.keycloak, trusted)
     people.world.kubectl("delete", PROXIES, exposure.NAME)
