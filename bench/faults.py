@@ -11,7 +11,6 @@ healthy backend fails.
 
 import argparse
 import asyncio
-import json
 import statistics
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from typing import Final, NamedTuple
 
 from bench import targets
 from bench.faulty import FAULTS
-from bench.hostile.soak import WellBehaved
+from bench.hostile.soak import WellBehaved, backend, start_proxy
 from bench.messages import Era
 from bench.processes import Processes, free_port
 from bench.stub import Behaviour
@@ -45,24 +44,16 @@ async def _start(processes: Processes, directory: Path) -> tuple[str, str]:
         port = free_port()
         command = targets.stub_command(Behaviour("both", sessions=sessions), port)
         await processes.start(f"stub-{name}", command, processes.others)
-        backends.append(_backend(name, port, session={"mode": mode}))
+        backends.append(backend(name, port, session={"mode": mode}))
     faulty = free_port()
     command = [*_NICE, sys.executable, "-m", "bench.faulty", "--port", str(faulty)]
     await processes.start("faulty", command, processes.others)
     optional = {"optional": True, "timeouts": {"request": "1s", "connect": "1s"}}
-    backends.append(_backend("faulty", faulty, **optional))
-    backends.append(_backend(REFUSED, free_port(), **optional))
-    path, port = directory / "mcpproxy.yaml", free_port()
-    # JSON is YAML.
-    path.write_text(json.dumps(targets.manifest_of({"backends": backends})), encoding="utf-8")
-    command = [str(Path(sys.executable).with_name("mcpproxy")), "run", "-f", str(path)]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error"]
-    await processes.start("mcpproxy", command, processes.tested)
+    backends.append(backend("faulty", faulty, **optional))
+    backends.append(backend(REFUSED, free_port(), **optional))
+    port = free_port()
+    await start_proxy(processes, directory, backends, port, "error")
     return f"http://127.0.0.1:{port}/mcp", f"http://127.0.0.1:{faulty}/mcp"
-
-
-def _backend(name: str, port: int, **more: object) -> dict[str, object]:
-    return {"name": name, "url": f"http://127.0.0.1:{port}/mcp", **more}
 
 
 class _Calls(NamedTuple):
@@ -155,17 +146,9 @@ async def run(args: argparse.Namespace) -> int:
         async with Processes(Path(directory)) as processes:
             urls = await _start(processes, Path(directory))
             bench = Bench(processes, urls, args.seconds)
-            async with asyncio.timeout(targets.START):
-                while True:
-                    try:
-                        await bench.measure()
-                    except OSError:
-                        await asyncio.sleep(0.1)
-                        continue
-                    if not any(item.wrong for item in bench.clients):
-                        break
-                    for item in bench.clients:
-                        item.wrong.clear()
+            await bench.measure()
+            for item in bench.clients:
+                item.forget_refused()
             for _ in range(args.rounds):
                 await bench.run_round(args.clients, args.pause)
     return bench.report()

@@ -49,6 +49,38 @@ _GOOD: Final = ("good", "own")
 _PATH: Final = "/mcp"
 
 
+def backend(name: str, port: int, **more: object) -> dict[str, object]:
+    """Return a backend of the spec, at a port of this machine."""
+    return {"name": name, "url": f"http://127.0.0.1:{port}{_PATH}", **more}
+
+
+async def start_proxy(
+    processes: Processes, directory: Path, backends: list[dict[str, object]], port: int, level: str
+) -> asyncio.subprocess.Process:
+    """Write the manifest of a proxy of these backends, start it, and wait until it is ready.
+
+    `level` is that of its log. Raises TimeoutError.
+    """
+    # JSON is YAML.
+    path = directory / "mcpproxy.yaml"
+    path.write_text(json.dumps(targets.manifest_of({"backends": backends})), encoding="utf-8")
+    admin = free_port()
+    command = [str(Path(sys.executable).with_name("mcpproxy")), "run", "-f", str(path)]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", level]
+    command += ["--admin-port", str(admin)]
+    process = await processes.start("mcpproxy", command, processes.tested)
+    async with asyncio.timeout(targets.START), httpx2.AsyncClient() as http:
+        # Another process sets no event.
+        while True:
+            try:
+                answer = await http.get(f"http://127.0.0.1:{admin}/readyz")
+                if answer.status_code == 200:
+                    return process
+            except httpx2.TransportError:
+                pass
+            await asyncio.sleep(0.1)
+
+
 @dataclass
 class WellBehaved:
     """A client of one era that calls at an even pace."""
@@ -84,6 +116,11 @@ class WellBehaved:
             await asyncio.sleep(_PAUSE)
         await client.close(connection)
 
+    def forget_refused(self) -> None:
+        """Forget the calls that found no backend: backends start beside the proxy, and may not have
+        listened yet."""
+        self.wrong[:] = [text for text in self.wrong if "connection refused" not in text]
+
     def percentile(self, share: float) -> float:
         """The duration that this share of the calls does not exceed, in ms; forgets all.
 
@@ -108,7 +145,6 @@ class Soak:
         self._directory = directory
         self._seed = seed
         self._port = free_port()
-        self._admin = free_port()
         self._pid = 0
         self.url = f"http://127.0.0.1:{self._port}{_PATH}"
         self.faults: list[str] = []
@@ -123,7 +159,7 @@ class Soak:
         ):
             port = await self._started(name, Behaviour("both", sessions=sessions))
             session = {"mode": mode, **({"stateless": True} if mode == "Reused" else {})}
-            backends.append(self._backend(name, port, session=session))
+            backends.append(backend(name, port, session=session))
         for name, flags in (("evil", []), ("cruel", ["--sessions"])):
             port = free_port()
             module = [sys.executable, "-m", "bench.hostile.backend", "--port", str(port)]
@@ -132,39 +168,16 @@ class Soak:
             timeouts = {"request": "5s", "connect": "2s", "initialize": "5s", "idle": "20s"}
             more = {"optional": True, "timeouts": timeouts}
             kept = {"mode": "PerClient" if flags else "Isolated"}
-            backends.append(self._backend(name, port, session=kept, **more))
-        path = self._directory / "mcpproxy.yaml"
-        # JSON is YAML.
-        path.write_text(json.dumps(targets.manifest_of({"backends": backends})), encoding="utf-8")
-        command = [str(Path(sys.executable).with_name("mcpproxy")), "run", "-f", str(path)]
-        command += ["--host", "127.0.0.1", "--port", str(self._port), "--log-level", "warning"]
-        command += ["--admin-port", str(self._admin)]
-        process = await self._processes.start("mcpproxy", command, self._processes.tested)
+            backends.append(backend(name, port, session=kept, **more))
+        directory = self._directory
+        process = await start_proxy(self._processes, directory, backends, self._port, "warning")
         self._pid = process.pid
-        await self._ready()
-
-    @staticmethod
-    def _backend(name: str, port: int, **more: object) -> dict[str, object]:
-        return {"name": name, "url": f"http://127.0.0.1:{port}{_PATH}", **more}
 
     async def _started(self, name: str, behaviour: Behaviour) -> int:
         port = free_port()
         command = targets.stub_command(behaviour, port)
         await self._processes.start(f"stub-{name}", command, self._processes.others)
         return port
-
-    async def _ready(self) -> None:
-        """Raises TimeoutError."""
-        async with asyncio.timeout(targets.START), httpx2.AsyncClient() as http:
-            # Another process sets no event.
-            while True:
-                try:
-                    answer = await http.get(f"http://127.0.0.1:{self._admin}/readyz")
-                    if answer.status_code == 200:
-                        return
-                except httpx2.TransportError:
-                    pass
-                await asyncio.sleep(0.1)
 
     def descriptors(self) -> int:
         """Number of descriptors that the proxy has open."""
@@ -211,8 +224,7 @@ class Soak:
         clients = [WellBehaved(self.url, era) for era in _ERAS]
         await self.measure(clients, min(5.0, quiet))
         for item in clients:
-            # The backends start beside the proxy, and may not listen yet.
-            item.wrong[:] = [text for text in item.wrong if "connection refused" not in text]
+            item.forget_refused()
         self._base, files = resident(self._pid), self.descriptors()
         before = await self.measure(clients, quiet)
         during = await self.attack(clients, seconds)

@@ -6,7 +6,8 @@ import gc
 import itertools
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -40,6 +41,21 @@ class CountingConnection(stub.Connection):
         super().on_message_complete()
 
 
+@asynccontextmanager
+async def _isolated(
+    proxy: Any, http: Any, server: asyncio.Server
+) -> AsyncIterator[tuple[Any, Raw]]:
+    """Yield a proxy before an Isolated backend, and a client that has initialized."""
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        running = await proxy(
+            {"name": "p", "url": f"http://127.0.0.1:{port}/mcp"}, session={"mode": "Isolated"}
+        )
+        client = Raw(running.url, http)
+        await client.initialize(capabilities={})
+        yield running, client
+
+
 async def test_an_isolated_call_costs_at_most_four_requests_at_its_backend(
     proxy: Any, http: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -48,13 +64,7 @@ async def test_an_isolated_call_costs_at_most_four_requests_at_its_backend(
     server = await asyncio.get_running_loop().create_server(
         lambda: CountingConnection(backend, counts), "127.0.0.1"
     )
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        running = await proxy(
-            {"name": "p", "url": f"http://127.0.0.1:{port}/mcp"}, session={"mode": "Isolated"}
-        )
-        client = Raw(running.url, http)
-        await client.initialize(capabilities={})
+    async with _isolated(proxy, http, server) as (running, client):
         for number in range(CALLS):
             call = rpc("tools/call", {"name": "p_echo", "arguments": {"text": "x"}}, number)
             answer = last(await client.post(call))
@@ -75,13 +85,7 @@ async def test_isolated_calls_leave_nothing_to_the_garbage_collector(
 ) -> None:
     monkeypatch.setattr(lifecycle, "SAMPLE_EVERY", math.inf)
     server = await stub.serve(stub.Behaviour(sessions=True))
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        running = await proxy(
-            {"name": "p", "url": f"http://127.0.0.1:{port}/mcp"}, session={"mode": "Isolated"}
-        )
-        client = Raw(running.url, http)
-        await client.initialize(capabilities={})
+    async with _isolated(proxy, http, server) as (running, client):
 
         async def call(number: int) -> None:
             message = rpc("tools/call", {"name": "p_echo", "arguments": {"text": "x"}}, number)

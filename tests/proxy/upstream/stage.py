@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 
 from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity, NullContext
 from mcpproxy.proxy.protocol.jsonrpc import Message
+from mcpproxy.proxy.upstream.sessions.advance_openings import BeginOpen
 from mcpproxy.proxy.upstream.sessions.pool import SessionPool
 from mcpproxy.proxy.upstream.transports.session import (
     OnMessage,
@@ -52,6 +53,9 @@ class FakeLink:
 class Stage:
     """A session pool whose sessions are fakes."""
 
+    begin_open: BeginOpen | None = None
+    """Opens a session by callbacks."""
+
     def __init__(
         self,
         mode: Mode = "Isolated",
@@ -82,6 +86,7 @@ class Stage:
             warm_each,
             on_broadcast=_ignore,
             context_of=NullContext,
+            begin_open=self.begin_open,
         )
 
     async def open(self, client: ClientIdentity) -> UpstreamSession:

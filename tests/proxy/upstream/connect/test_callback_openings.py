@@ -1,7 +1,9 @@
 """Sessions that callbacks open, and where a task continues."""
 
 import asyncio
-from collections.abc import Callable
+import functools
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -38,9 +40,21 @@ async def _opened(connector: HttpConnector) -> Ended:
     return await asyncio.wait_for(ended, 5.0)
 
 
-async def _finished(connector: HttpConnector) -> UpstreamSession:
+@asynccontextmanager
+async def _known(server: Server) -> AsyncIterator[HttpConnector]:
+    """Yield a connector that knows the era of the server; earlier requests are not recorded."""
+    async with connector_of(server) as connector:
+        await connector.open(LEGACY)
+        server.asked.clear()
+        yield connector
+
+
+async def _finished(
+    connector: HttpConnector, before_task: Callable[[], object] = lambda: None
+) -> UpstreamSession:
     """The session that a task opens where callbacks could not."""
     link, rest = await _opened(connector)
+    before_task()
     assert link is None
     assert rest is not None
     return await rest()
@@ -89,9 +103,7 @@ class Numbered:
 @pytest.mark.parametrize("initialize", [legacy, _as_event], ids=["json", "events"])
 async def test_a_session_is_opened_without_a_task(initialize: Answer) -> None:
     server = Server(status(404), initialize)
-    async with connector_of(server) as connector:
-        await connector.open(LEGACY)
-        server.asked.clear()
+    async with _known(server) as connector:
         link, rest = await _opened(connector)
         assert rest is None
         assert link is not None
@@ -128,40 +140,30 @@ async def test_sessions_share_the_cached_heads_of_their_requests() -> None:
 
 async def test_a_task_continues_with_a_response_that_callbacks_cannot_read() -> None:
     server = Server(status(404), _after_another)
-    async with connector_of(server) as connector:
-        await connector.open(LEGACY)
-        server.asked.clear()
+    async with _known(server) as connector:
         assert (await _finished(connector)).stateful
     assert server.asked == STEPS, "initialize was sent once"
 
 
 async def test_a_task_sends_initialized_if_the_stream_of_initialize_takes_the_connection() -> None:
     server = Server(status(404), _in_open_stream)
-    async with connector_of(server) as connector:
-        await connector.open(LEGACY)
-        server.asked.clear()
+    async with _known(server) as connector:
         assert (await _finished(connector)).stateful
     assert server.asked == STEPS
 
 
 async def test_a_session_is_opened_again_when_the_backend_closes_the_connection() -> None:
     server = Server(status(404), legacy)
-    async with connector_of(server) as connector:
-        await connector.open(LEGACY)
-        server.asked.clear()
+    async with _known(server) as connector:
         server.initialize = dropped
-        link, rest = await _opened(connector)
-        server.initialize = legacy
-        assert link is None
-        assert rest is not None
-        assert (await rest()).stateful
+        repair = functools.partial(setattr, server, "initialize", legacy)
+        assert (await _finished(connector, repair)).stateful
     assert server.asked == ["initialize", *STEPS]
 
 
 async def test_a_backend_that_refuses_the_era_is_asked_for_the_other_one() -> None:
     server = Server(modern, legacy)
-    async with connector_of(server) as connector:
-        await connector.open(LEGACY)
+    async with _known(server) as connector:
         server.initialize = error(-32022, 400)
         assert (await _finished(connector)).server.modern
 
@@ -178,8 +180,7 @@ async def test_a_session_that_is_refused_is_not_opened(answer: Answer) -> None:
 
 async def test_a_malformed_session_id_is_an_error_of_the_backend() -> None:
     server = Server(status(404), legacy)
-    async with connector_of(server) as connector:
-        await connector.open(LEGACY)
+    async with _known(server) as connector:
         server.initialize = lambda _, message: initialized(message, session="a b")
         with pytest.raises(ProtocolError, match="visible ASCII"):
             await _finished(connector)
@@ -187,8 +188,7 @@ async def test_a_malformed_session_id_is_an_error_of_the_backend() -> None:
 
 async def test_a_backend_that_does_not_respond_to_initialize_is_given_up() -> None:
     server = Server(status(404), legacy)
-    async with connector_of(server) as connector:
-        await connector.open(LEGACY)
+    async with _known(server) as connector:
         server.initialize = silent
         connector._time_limit = TimeLimit(0.05)
         with pytest.raises(TimedOut):
@@ -206,11 +206,9 @@ ODD_ANSWERS: dict[str, Callable[[str, Any], Response]] = {
 @pytest.mark.parametrize("case", ODD_ANSWERS)
 async def test_a_session_is_open_regardless_of_the_response_to_initialized(case: str) -> None:
     server = Server(status(404), legacy)
-    async with connector_of(server) as connector:
-        await connector.open(LEGACY)
+    async with _known(server) as connector:
         connector._initialized_limit = TimeLimit(0.05)
         server.others["notifications/initialized"] = ODD_ANSWERS[case]
-        server.asked.clear()
         link, rest = await _opened(connector)
         assert (link is not None, rest) == (True, None)
     assert server.asked == STEPS
@@ -218,15 +216,9 @@ async def test_a_session_is_open_regardless_of_the_response_to_initialized(case:
 
 async def test_initialized_is_sent_again_when_its_connection_breaks() -> None:
     server = Server(status(404), legacy)
-    async with connector_of(server) as connector:
-        await connector.open(LEGACY)
-        server.asked.clear()
+    async with _known(server) as connector:
         server.others["notifications/initialized"] = dropped
-        link, rest = await _opened(connector)
-        server.others.clear()
-        assert link is None
-        assert rest is not None
-        assert (await rest()).stateful
+        assert (await _finished(connector, server.others.clear)).stateful
     assert server.asked == [*STEPS, "notifications/initialized"]
 
 
@@ -239,9 +231,7 @@ async def test_callbacks_open_no_session_before_the_era_of_the_backend_is_known(
 
 async def test_callbacks_open_no_session_without_a_free_connection() -> None:
     server = Server(status(404), legacy)
-    async with connector_of(server) as connector:
-        await connector.open(LEGACY)
-        server.asked.clear()
+    async with _known(server) as connector:
         connector._endpoint.client._idle.clear()
         assert not connector.begin_open(LEGACY, lambda link, rest: None)
     assert server.asked == []

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from mcpproxy.proxy.core.errors import Unreachable
-from mcpproxy.proxy.core.exchange import ClientIdentity, NullContext
+from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.upstream.sessions.pool import SessionPool
 from mcpproxy.proxy.upstream.transports.session import OnOpened, UpstreamSession
 from tests.proxy.upstream.stage import BO, FakeLink, Mode, Stage, settled
@@ -18,17 +18,7 @@ class CallbackStage(Stage):
     ) -> SessionPool:
         self.begun: list[OnOpened] = []
         self.is_free = True
-        return SessionPool(
-            self.open,
-            mode,
-            declared,
-            idle,
-            self.background,
-            warm_each,
-            on_broadcast=_ignore,
-            context_of=NullContext,
-            begin_open=self.begin_open,
-        )
+        return super().pool(mode, warm_each, declared, idle)
 
     def begin_open(self, client: ClientIdentity, done: OnOpened) -> bool:
         if self.is_free:
@@ -50,10 +40,6 @@ class CallbackStage(Stage):
     def held(self) -> int:
         """Sessions that count as open or being opened."""
         return self.sessions.upstream.count
-
-
-async def _ignore(*_: object) -> None:
-    """Ignore a broadcast."""
 
 
 async def _stage() -> CallbackStage:

@@ -129,11 +129,8 @@ def fields_of_modern_results(method: str) -> dict[str, Raw]:
 def to_modern_result(method: str, result: Raw) -> Raw:
     """Translate a legacy backend's result for a modern client."""
     fields = jsonrpc.decode_object(result)
-    return jsonrpc.encode_raw({**fields, **_lacking(fields, fields_of_modern_results(method))})
-
-
-def _lacking(fields: Message, added: dict[str, Raw]) -> Message:
-    return {name: raw for name, raw in added.items() if name not in fields}
+    added = fields_of_modern_results(method)
+    return jsonrpc.encode_raw({**fields, **{k: v for k, v in added.items() if k not in fields}})
 
 
 def to_modern_result_bytes(method: str, result: bytes) -> bytes | None:

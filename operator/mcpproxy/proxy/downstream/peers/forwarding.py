@@ -316,23 +316,23 @@ class _Peer:
         assert client is not None
         head = client.head(method.encode(), path or client.origin.path, headers)
         request = encode_request(head, body) if method == "POST" else head + b"\r\n"
-        response = await self._begin(client, request)
-        begun(response.close)
-        await response.head()
+        response = await self._send(client, request, begun)
         if response.status == _UNREAD:
             response.close()
-            response = await self._begin(client, request)
-            begun(response.close)
-            await response.head()
+            response = await self._send(client, request, begun)
         return response
 
-    async def _begin(self, client: HttpClient, request: bytes) -> ClientResponse:
+    async def _send(
+        self, client: HttpClient, request: bytes, begun: Callable[[Callable[[], None]], None]
+    ) -> ClientResponse:
         """Send a request once the instance has proven its identity."""
         connection = client.take()
         if connection is None:
             async with self._connecting:
                 connection = client.take() or await self._connect(client)
-        return connection.begin(request, None)
+        response = connection.begin(request, None)
+        begun(response.close)
+        return await response.head()
 
     async def _connect(self, client: HttpClient) -> ClientConnection:
         if self._backoff.is_waiting(self._clock()):
