@@ -25,8 +25,8 @@ from bench.token_load import Tokens, measure_tokens
 
 GRACE = 30.0
 """Seconds that the last replies may take beyond the time of the load."""
-_APART = 10_000_000
-"""Between the numbers of two connections."""
+_APART = 10_000_019
+"""Between the numbers of two connections; a prime, so that they call different tools at a time."""
 SETTLE = 0.5
 """Seconds between the last session and the reading of memory."""
 

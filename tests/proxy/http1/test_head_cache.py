@@ -35,7 +35,7 @@ ODD = (b"P", b"\r\n", b"GET /mcp HTTP/1.1\r\nhost: a\r\n\r\n", b"\r\n\r\n", b"x\
 class Forgetful(HeadCache[Any]):
     """Knows nothing."""
 
-    def keep(self, data: bytes, headers: Any, head: Any) -> None: ...
+    def keep(self, data: bytes, headers: Any, head: Any, *, chunked: bool = False) -> None: ...
 
 
 class Taken:
@@ -188,15 +188,30 @@ class NoTransport:
     def abort(self) -> None:
         """There is nothing to close."""
 
+    def get_extra_info(self, name: str) -> None:
+        """There is no socket."""
+
     pause_reading = resume_reading = abort
 
 
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 ANSWERS = (
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}",
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 4\r\n\r\n{  }",
     b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n{}",
     b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}",
-    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    CHUNKED + b"2\r\n{}\r\n0\r\n\r\n",
+    CHUNKED + b"1c\r\n" + b"a" * 28 + b"\r\n0\r\n\r\n",
+    CHUNKED + b"1C\r\n" + b"a" * 28 + b"\r\n0\r\n\r\n",
+    CHUNKED + b"02\r\n{}\r\n0\r\n\r\n",
+    CHUNKED + b"2;a=b\r\n{}\r\n0\r\n\r\n",
+    CHUNKED + b"1\r\n{\r\n1\r\n}\r\n0\r\n\r\n",
+    CHUNKED + b"2\r\n{}\r\n0\r\na: b\r\n\r\n",
+    CHUNKED + b"0\r\n\r\n",
+    CHUNKED + b"7\r\n\r\n0\r\n\r\n\r\n0\r\n\r\n",
+    CHUNKED + b"+2\r\n{}\r\n0\r\n\r\n",
+    CHUNKED + b"2\r\n{}\r\n0\r\n\r\n" + CHUNKED,
+    b"HTTP/1.1 100 Continue\r\n\r\n" + CHUNKED + b"2\r\n{}\r\n0\r\n\r\n",
     b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}",
     b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}HTTP/1.1 200 OK\r\n",
 )
@@ -226,6 +241,11 @@ def _read(heads: HeadCache[dict[bytes, bytes]], parts: list[bytes]) -> list[obje
 @example([(ANSWERS[0], [3])])
 @example([(b"HTT", []), (ANSWERS[0], [])])
 @example([(ANSWERS[2], []), (ANSWERS[2], [])])
+@example([(answer, []) for answer in ANSWERS[4:12] for _ in range(2)])
+@example([(ANSWERS[4], []), (ANSWERS[12], [])])
+@example([(ANSWERS[4], []), (ANSWERS[13], [])])
+@example([(ANSWERS[4], []), (ANSWERS[14], []), (ANSWERS[4], [])])
+@example([(ANSWERS[15], []), (ANSWERS[15], [])])
 def test_answers_are_the_same_whether_their_heads_are_known_or_not(
     sent: list[tuple[bytes, list[int]]],
 ) -> None:
@@ -234,6 +254,28 @@ def test_answers_are_the_same_whether_their_heads_are_known_or_not(
         _read(known, [answer])
     parts = [part for data, cuts in sent for part in _cut(data, cuts)]
     assert _read(known, parts) == _read(Forgetful(), parts)
+
+
+def test_the_head_of_a_response_in_one_chunk_is_not_parsed_twice() -> None:
+    heads: HeadCache[dict[bytes, bytes]] = HeadCache()
+    first, again = ANSWERS[4], ANSWERS[5]
+    _read(heads, [first])
+    connection = Upstream(SimpleNamespace(time=lambda: 0.0), heads)  # type: ignore[arg-type]
+    connection.connection_made(NoTransport())  # type: ignore[arg-type]
+    connection._parser.feed = None  # type: ignore[assignment,method-assign]
+    response = connection.begin(b"", None)
+    connection.data_received(again)
+    assert response.whole == b"a" * 28
+
+
+def test_requests_in_chunks_are_always_parsed() -> None:
+    chunked = b"POST /mcp HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+    heads: HeadCache[RequestHead] = HeadCache()
+    taken = Taken(heads)
+    for _ in range(2):
+        taken.data_received(chunked + b"2\r\n{}\r\n0\r\n\r\n")
+    assert len(taken.seen) == 2
+    assert not heads.known
 
 
 def test_cached_heads_are_used_only_at_the_start_of_a_message() -> None:

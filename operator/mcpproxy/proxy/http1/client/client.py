@@ -9,7 +9,6 @@ import errno
 import itertools
 import os
 import re
-import select
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
@@ -44,8 +43,6 @@ CLOSED_BEHIND: Final = 0.05
 UNCHECKED_FOR: Final = 0.001
 """Seconds after a response in which a connection is reused without asking the system whether the
 server has closed it. The event loop knows later than the system, above all when it is busy."""
-_CLOSED: Final[int] = getattr(select, "POLLRDHUP", select.POLLHUP)
-"""Event of a socket whose other end is closed; not every system reports a half that is closed."""
 UNKEPT_FOR: Final = 60.0
 """Seconds for which no connection is reused after a server closed one like that."""
 RESPONSE_TIME: Final = 300.0
@@ -222,7 +219,7 @@ class HttpClient:
             if not connection.lost:
                 idle_since = connection.idle_since
                 if idle_since > oldest and (
-                    idle_since > now - UNCHECKED_FOR or not _server_has_closed(connection)
+                    idle_since > now - UNCHECKED_FOR or not connection.server_has_closed()
                 ):
                     overdue.running[connection] = due = now + overdue.seconds
                     if not overdue.ticking:
@@ -343,20 +340,6 @@ class HttpClient:
         self._closed = True
         for connection in list(self._all):
             connection.abort()
-
-
-def _server_has_closed(connection: ClientConnection) -> bool:
-    """Ask the system, which knows earlier than the event loop."""
-    transport = connection.transport
-    if transport is None or transport.is_closing():
-        return True
-    endpoint = transport.get_extra_info("socket")
-    if endpoint is None:
-        # Not every transport has one.
-        return False
-    poll = select.poll()
-    poll.register(endpoint, _CLOSED)
-    return bool(poll.poll(0))
 
 
 def encode_request(head: bytes, body: bytes) -> bytes:

@@ -5,14 +5,14 @@ The body of a response is read while it arrives.
 
 import asyncio
 import collections
-import functools
+import select
 from collections.abc import Callable
 from typing import Final
 
 from mcpproxy.proxy.http1.client.response_parser import ResponseParser
 from mcpproxy.proxy.http1.errors import ConnectionLost, InvalidResponse
-from mcpproxy.proxy.http1.head_cache import HEAD_END, MAX_SIZE, NO_HEAD, HeadCache
-from mcpproxy.proxy.http1.media_types import EVENT_STREAM, JSON
+from mcpproxy.proxy.http1.head_cache import HEAD_END, MAX_SIZE, NO_HEAD, HeadCache, body_in_chunk
+from mcpproxy.proxy.http1.media_types import EVENT_STREAM, JSON, media_type_of
 
 KnownHead = tuple[int, dict[bytes, bytes], bytes]
 """Status, headers and media type of a response; several responses share the headers."""
@@ -20,6 +20,8 @@ HIGH_WATER: Final = 256 * 1024
 """Bytes of a body that may wait for their reader before reading from the server pauses."""
 DRAIN: Final = 1.0
 """Seconds in which the rest of a discarded body may arrive before the connection is closed."""
+_CLOSED: Final[int] = getattr(select, "POLLRDHUP", select.POLLHUP)
+"""Event of a socket whose other end is closed; not every system reports a half that is closed."""
 
 
 class ClientResponse:
@@ -49,7 +51,7 @@ class ClientResponse:
     def begin(self, status: int, headers: dict[bytes, bytes]) -> None:
         """Set the head; called by the connection."""
         self.status, self.headers = status, headers
-        self.media_type = _media_type(headers.get(b"content-type", b""))
+        self.media_type = media_type_of(headers.get(b"content-type", b""))
 
     def complete_with(self, head: KnownHead, body: bytes) -> None:
         """Set the head and the whole body, for which nothing waits; called by the connection."""
@@ -183,6 +185,7 @@ class ClientConnection(asyncio.Protocol):
         self.idle_since = float("-inf")
         self._on_free: Callable[[ClientConnection], None] = _ignore
         self._transport: asyncio.Transport | None = None
+        self._poll: select.poll | None = None
         self._parser = ResponseParser()
         self._response: ClientResponse | None = None
         self._head: asyncio.Future[None] | None = None
@@ -251,10 +254,11 @@ class ClientConnection(asyncio.Protocol):
             done, self._done = self._done, None
             done()
 
-    @property
-    def transport(self) -> asyncio.Transport | None:
-        """The transport of the connection, once it is open."""
-        return self._transport
+    def server_has_closed(self) -> bool:
+        """Ask the system, which knows earlier than the event loop."""
+        # Not every transport has a socket.
+        is_closing = self._transport is None or self._transport.is_closing()
+        return is_closing or (self._poll is not None and bool(self._poll.poll(0)))
 
     def abort(self) -> None:
         """Close immediately."""
@@ -272,6 +276,10 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
+        endpoint = transport.get_extra_info("socket")
+        if endpoint is not None:
+            self._poll = select.poll()
+            self._poll.register(endpoint, _CLOSED)
 
     def data_received(self, data: bytes) -> None:
         response = self._response
@@ -286,8 +294,12 @@ class ClientConnection(asyncio.Protocol):
                 known = self._heads.known.get(start)
                 if known is not None:
                     self._last = start, known
-            if known is not None and len(data) == known[1]:
-                done, head, body = self._done, self._head, data[len(start) :]
+            body = None
+            if known is not None:
+                is_whole, begin = known[1] == len(data), len(start)
+                body = data[begin:] if is_whole else body_in_chunk(data, begin, known[1])
+            if known is not None and body is not None:
+                done, head = self._done, self._head
                 if done is None or len(body) > HIGH_WATER or (head and not head.done()):
                     self._whole(response, known[0], body)
                     return
@@ -302,8 +314,11 @@ class ClientConnection(asyncio.Protocol):
 
     def _feed(self, data: bytes, response: ClientResponse) -> None:
         """Parse received bytes, and pass on what is complete."""
-        begins = self._parser.between
-        had_head, error = response.status > 0, self._parse(data, response)
+        begins, had_head, error = self._parser.between, response.status > 0, None
+        try:
+            self._parser.feed(data, response)
+        except InvalidResponse as malformed:
+            error = malformed
         if response.status and not had_head:
             self._headed(response)
         if error is not None:
@@ -315,15 +330,7 @@ class ClientConnection(asyncio.Protocol):
             self.hand_on()
         if begins and response.complete and not self.lost:
             known_head = response.status, response.headers, response.media_type
-            self._heads.keep(data, response.headers, known_head)
-
-    def _parse(self, data: bytes, response: ClientResponse) -> InvalidResponse | None:
-        """Parse received bytes, and return the error if they are malformed."""
-        try:
-            self._parser.feed(data, response)
-        except InvalidResponse as error:
-            return error
-        return None
+            self._heads.keep(data, response.headers, known_head, chunked=True)
 
     def _begins_events(self) -> bool:
         """True if the first part of an event stream has arrived."""
@@ -389,8 +396,3 @@ class ClientConnection(asyncio.Protocol):
 
 def _ignore(connection: ClientConnection) -> None:
     """Take back a connection that has no owner."""
-
-
-@functools.lru_cache(maxsize=64)
-def _media_type(content_type: bytes) -> bytes:
-    return content_type.split(b";")[0].strip().lower()
