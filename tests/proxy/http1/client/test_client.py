@@ -349,9 +349,14 @@ async def test_a_server_is_trusted_only_with_its_certificate(
 
 async def test_unread_chunks_are_read_again_before_the_rest() -> None:
     response = ClientResponse(ClientConnection(asyncio.get_running_loop()))
-    for part in (b"one ", b"two ", b"three ", b"four"):
+    for part in (b"one ", b"two "):
         response.feed(part)
-    response.unread([await response.next_chunk(), await response.next_chunk()])
+    parts = [await response.next_chunk()]
+    response.feed(b"three ")
+    parts.append(await response.next_chunk())
+    response.feed(b"four")
+    response.unread(parts)
+    assert parts == [b"one two ", b"three "]
     response.complete = True
     assert response.whole == b"one two three four"
     assert await response.read(18) == b"one two three four"

@@ -87,7 +87,7 @@ class ClientResponse:
         return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
 
     async def next_chunk(self) -> bytes:
-        """Return the next part of the body; empty at its end.
+        """Return what has arrived of the body, or wait for it; empty at its end.
 
         Raises ConnectionLost if the body breaks off, and InvalidResponse if it can't be decoded.
         """
@@ -101,11 +101,10 @@ class ClientResponse:
                 await self._waiter
             finally:
                 self._waiter = None
-        chunk = self._chunks.popleft()
-        self._size -= len(chunk)
-        if self._size < HIGH_WATER:
-            self._connection.hold_back(False)
-        return chunk
+        arrived, self._size = self.begun, 0
+        self._chunks.clear()
+        self._connection.hold_back(False)
+        return arrived
 
     async def read(self, limit: int) -> bytes:
         """Return the whole body.
