@@ -151,8 +151,9 @@ class Targets:
             program = str(self._pythons["mcp-proxy"].parent / "mcp-proxy")
             inner = [program, "--log-level", "ERROR", "--transport", "streamablehttp", url]
             return [program, "--log-level", "ERROR", "--port", str(port), "--", *inner]
-        script = str(Path(__file__).parent / "peer_fastmcp.py")
-        return [str(self._pythons["fastmcp"]), script, _FASTMCP[row.target], str(port), url]
+        # Beside the script, the package `operator` would hide the module of this name (-P).
+        script = ["-P", str(Path(__file__).parent / "peer_fastmcp.py")]
+        return [str(self._pythons["fastmcp"]), *script, _FASTMCP[row.target], str(port), url]
 
     def _nginx(self, port: int, upstream: int) -> list[str]:
         program = shutil.which("nginx")
