@@ -62,7 +62,6 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
             "proxy/core/catalog/list_variant.py",
             "proxy/core/client_info.py",
             "proxy/core/rate_limiter.py",
-            "proxy/http1/head_cache.py",
             "proxy/http1/media_types.py",
             "proxy/http1/server/application.py",
             "proxy/protocol/fragments.py",

@@ -1,4 +1,4 @@
-"""MCPProxies that have all fields between them."""
+"""Two MCPProxies that together have the fields that change objects in the cluster."""
 
 from typing import Any
 
