@@ -1,17 +1,20 @@
 """An instance ends: the errors of what it held say whether the calls may have run."""
 
 import asyncio
+import json
 from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx2
 import pytest
 
+from mcpproxy.proxy.downstream.peers.forwarding import PeerForwarder, PeerUnavailable
+from mcpproxy.proxy.protocol.batches import REVISION
 from tests.proxy.runtime.peer import Peer
 from tests.proxy.runtime.raw import META, MODERN, Raw, last, modern, rpc
 from tests.proxy.runtime.serving import LIVE, Proxy, proxied, serving
 from tests.proxy.runtime.strangers import KEY
-from tests.proxy.runtime.test_instances import called, without_records, worlds
+from tests.proxy.runtime.test_instances import TOKEN, called, without_records, worlds
 from tests.proxy.runtime.waiting import eventually
 
 pytestmark = [*LIVE, pytest.mark.timeout(120)]
@@ -50,6 +53,29 @@ async def test_a_call_that_waited_for_input_at_an_instance_that_has_ended_may_ha
         assert error["message"].endswith("; the request may have run")
         error = (await call(second.url, "Bearer bo", **retry))["error"]
         assert error == {"code": -32602, "message": "invalid or expired requestState"}
+
+
+async def test_each_request_of_a_batch_at_an_instance_that_has_ended_may_have_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def lose(*_: object) -> None:
+        raise PeerUnavailable("gone", may_have_run=True)
+
+    async with worlds() as world:
+        begun = Raw(world.first.url, world.http)
+        await begun.initialize(REVISION, authorization=TOKEN)
+        client = Raw(world.second.url, world.http)
+        client.session = begun.session
+        monkeypatch.setattr(PeerForwarder, "forward", lose)
+        call = {"name": "c_increment", "arguments": {}}
+        batch = [rpc("tools/call", call, 1), 5, rpc("tools/call", call, "b")]
+        answer = await client.post(batch, authorization=TOKEN)
+    assert answer.status_code == 200
+    lines = answer.text.splitlines()
+    answers = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data")]
+    lost = {one["id"]: one["error"]["data"] for one in answers if one["id"] is not None}
+    assert lost == {1: LOST, "b": LOST}
+    assert [one["error"]["code"] for one in answers if one["id"] is None] == [-32600]
 
 
 @pytest.mark.usefixtures("without_records")

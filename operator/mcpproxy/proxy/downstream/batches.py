@@ -12,6 +12,7 @@ from mcpproxy.limits.clients import BATCH_REQUESTS, HTTP_BATCH
 from mcpproxy.proxy.core.exchange import PROGRESS
 from mcpproxy.proxy.core.tokens.session_token import SessionToken
 from mcpproxy.proxy.downstream.legacy import requests as legacy_requests
+from mcpproxy.proxy.downstream.legacy.handover import LOST
 from mcpproxy.proxy.downstream.legacy.http import LegacyEndpoint
 from mcpproxy.proxy.downstream.legacy.sessions import SessionState, progress_token
 from mcpproxy.proxy.downstream.legacy.sse_response import SseResponse
@@ -69,9 +70,14 @@ class BatchEndpoint:
         except PeerUnavailable as error:
             valid = [message for message in messages if not isinstance(message, bytes)]
             now = reply.loop.time()
-            if self._front.handover.check_continuation(error, token, valid, now):
-                raise error.request_lost() from None
-            return False
+            if not self._front.handover.check_continuation(error, token, valid, now):
+                return False
+            for message in messages:
+                if isinstance(message, bytes):
+                    await reply.event(message)
+                elif batches.is_request(message):
+                    await reply.event(jsonrpc.error_response(message["id"], LOST))
+            await reply.end()
         return True
 
     async def _serve_all(

@@ -62,14 +62,6 @@ class PeerUnavailable(Exception):
         super().__init__(text)
         self.may_have_run = may_have_run
 
-    @staticmethod
-    def request_lost() -> HttpError:
-        """Return the error for requests that the instance may have run, in a session that goes
-        on."""
-        return HttpError(
-            502, "the instance that relayed the requests has ended; the requests may have run"
-        )
-
     def session_lost(self) -> HttpError:
         """Return the error for a request about a session that only this instance could serve."""
         outcome = "may have run" if self.may_have_run else "did not run"
