@@ -73,7 +73,21 @@ class Api:
         changed: Callable[[Object, bool], None],
         accept: str = "application/json",
     ) -> None:
-        """Pass each object that exists or changes to `changed`, with True if it is deleted."""
+        """Pass each object that exists or changes to `changed`, with True if it is deleted.
+
+        The API server ends a watch whose events are not read in time. It then begins again, and
+        `changed` gets all objects that exist once more.
+        """
+        while True:
+            await self._watch_once(kind, selector, changed, accept)
+
+    async def _watch_once(
+        self,
+        kind: ResourceKind,
+        selector: str,
+        changed: Callable[[Object, bool], None],
+        accept: str,
+    ) -> None:
         query = {"watch": "true", "timeoutSeconds": "3600"}
         query |= {"labelSelector": selector} if selector else {}
         url = self._server + kind.path(None)
@@ -81,6 +95,8 @@ class Api:
             answer.raise_for_status()
             async for line in answer.content:
                 event = json.loads(line)
+                if event["type"] == "ERROR":
+                    return
                 changed(event["object"], event["type"] == "DELETED")
 
 
