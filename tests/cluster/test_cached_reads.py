@@ -107,12 +107,14 @@ async def test_watch_events_older_than_a_list_are_dropped(side: Side) -> None:
     live = side.cluster.put(a_service())
     side.brings(live)
     version = int(live["metadata"]["resourceVersion"])
-    side.store.drop_older({KEY: version})
+    side.store.drop_older({KEY: version}, version)
     assert len(side.store) == 1
-    side.store.drop_older({KEY: version + 1})
+    side.store.drop_older({KEY: version + 1}, version)
     assert len(side.store) == 0
     side.brings(live)
-    side.store.drop_older({})
+    side.store.drop_older({}, version - 1)
+    assert len(side.store) == 1
+    side.store.drop_older({}, version)
     assert len(side.store) == 0
     assert side.store.of(KEY) == []
 
@@ -184,8 +186,11 @@ async def test_objects_beyond_the_share_of_a_namespace_are_not_kept(
 
 
 async def test_a_list_forgets_what_was_left_out_and_is_gone(side: Side) -> None:
+    before = side.store.newest
     side.brings(_of_size(STORED_OF_PROXY.value, "large"))
-    side.store.drop_older({})
+    side.store.drop_older({}, before)
+    assert side.store.of(KEY) is None
+    side.store.drop_older({}, side.store.newest)
     assert side.store.of(KEY) == []
 
 

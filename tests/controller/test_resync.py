@@ -9,7 +9,7 @@ import pytest
 from mcpproxy.api.constants import API_VERSION
 from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.cluster.errors import NotFound, Unavailable
-from mcpproxy.cluster.resources import MCP_PROXY, SERVICE, ProxyKey, owner_key
+from mcpproxy.cluster.resources import MCP_PROXY, SERVICE, ProxyKey, ResourceKind, owner_key
 from mcpproxy.controller.kopf_watches import CHILD_SELECTOR, SELECTORS
 from mcpproxy.controller.resync import EVERYTHING, FIRST_LOOK, LOOK, RELIST, Resync
 from mcpproxy.controller.watch_cache import WatchCache, Watches
@@ -72,6 +72,29 @@ def a_service(proxy: str) -> Object:
         "kind": "Service",
         "metadata": {**metadata, "ownerReferences": [reference]},
     }
+
+
+async def test_a_child_that_is_created_while_the_children_are_listed_is_not_taken_for_deleted(
+    watches: Watches,
+) -> None:
+    cluster = FakeCluster()
+    put(cluster, watches, a_manifest("tools"))
+    heads = cluster.heads
+    created: list[str] = []
+
+    async def listed(kind: ResourceKind, *args: Any) -> Any:
+        items = await heads(kind, *args)
+        # Before the list is complete, the watch delivers what was created after its first page.
+        if kind == SERVICE and watches[SERVICE].store.is_fresh and not created:
+            created.append("tools")
+            put(cluster, watches, a_service("tools"))
+        return items
+
+    cluster.heads = listed  # type: ignore[method-assign,assignment]
+    await rounds(cluster, watches, 2)
+    assert created
+    assert watches[SERVICE].store.get(("team", "tools")) is not None
+    assert watches[SERVICE].behind() == 0
 
 
 async def test_every_proxy_is_reconciled_periodically(watches: Watches) -> None:

@@ -9,11 +9,17 @@ from tests.reconcile.clock import FakeClock
 
 KEY = ProxyKey("team", "tools")
 NAME = ("team", "x")
+ANOTHER = ObjectVersion(6, None)
 
 
 def an_object(version: int) -> Object:
     """An object as an event brings it."""
     return {"metadata": {"namespace": "team", "name": "x", "resourceVersion": str(version)}}
+
+
+def compared(watched: WatchCache, listed: dict[tuple[str, str], ObjectVersion]) -> set[ProxyKey]:
+    """The owners of what the watch has missed, by a list that took no time."""
+    return watched.compare(listed, watched.newest)
 
 
 @pytest.fixture
@@ -44,21 +50,21 @@ def test_a_watch_that_stays_behind_the_list_is_lagging_after_a_while(
 ) -> None:
     if known:
         watched.record_event(an_object(known), KEY, deleted=False)
-    assert watched.compare(listed) == {KEY}
+    assert compared(watched, listed) == {KEY}
     assert not watched.lagging
     clock.advance(LAG)
-    assert watched.compare(listed) == {KEY}
+    assert compared(watched, listed) == {KEY}
     assert watched.lagging
     assert watched.behind() == LAG
     watched.record_event(an_object(11), KEY, deleted=not listed)
-    assert watched.compare({NAME: ObjectVersion(11, KEY)} if listed else {}) == set()
+    assert compared(watched, {NAME: ObjectVersion(11, KEY)} if listed else {}) == set()
     assert not watched.lagging
     assert watched.behind() == 0
 
 
 def test_a_watch_that_is_ahead_of_the_list_is_fine(watched: WatchCache, clock: FakeClock) -> None:
     watched.record_event(an_object(2), KEY, deleted=False)
-    assert watched.compare({NAME: ObjectVersion(1, KEY)}) == set()
+    assert compared(watched, {NAME: ObjectVersion(1, KEY)}) == set()
     clock.advance(LAG)
     assert not watched.lagging
 
@@ -68,7 +74,7 @@ def test_a_busy_watch_that_makes_progress_is_not_lagging(
 ) -> None:
     for version in range(1, 6):
         watched.record_event(an_object(version), KEY, deleted=False)
-        watched.compare({NAME: ObjectVersion(version + 1, KEY)})
+        compared(watched, {NAME: ObjectVersion(version + 1, KEY)})
         clock.advance(LAG * 0.9)
         assert not watched.lagging
 
@@ -78,7 +84,7 @@ def test_events_in_transit_during_a_list_do_not_count_as_lag(
     watched: WatchCache, clock: FakeClock, deleted: bool
 ) -> None:
     watched.record_event(an_object(1), KEY, deleted=False)
-    watched.compare({} if deleted else {NAME: ObjectVersion(2, KEY)})
+    compared(watched, {} if deleted else {NAME: ObjectVersion(2, KEY)})
     watched.record_event(an_object(2), KEY, deleted=deleted)
     clock.advance(2 * LAG)
     assert watched.behind() == 0
@@ -88,7 +94,7 @@ def test_events_in_transit_during_a_list_do_not_count_as_lag(
 def test_an_event_that_is_older_than_a_known_one_changes_nothing(watched: WatchCache) -> None:
     watched.record_event(an_object(3), KEY, deleted=False)
     watched.record_event(an_object(2), KEY, deleted=True)
-    assert watched.compare({NAME: ObjectVersion(3, KEY)}) == set()
+    assert compared(watched, {NAME: ObjectVersion(3, KEY)}) == set()
     assert watched.owners() == {KEY}
 
 
@@ -101,23 +107,52 @@ def test_a_deletion_that_the_watch_has_lost_is_noticed_once_it_goes_on(
     kept["metadata"]["name"] = "y"
     watched.record_event(gone, KEY, deleted=False)
     watched.record_event(kept, None, deleted=False)
-    assert watched.compare({other: ObjectVersion(2, None)}) == {KEY}
+    assert compared(watched, {other: ObjectVersion(2, None)}) == {KEY}
     # The same version may have been on its way before the deletion.
     watched.record_event(kept, None, deleted=False)
     assert watched.knows(KEY)
     kept["metadata"]["resourceVersion"] = "4"
     watched.record_event(kept, None, deleted=False)
-    assert watched.compare({other: ObjectVersion(4, None)}) == set()
+    assert compared(watched, {other: ObjectVersion(4, None)}) == set()
     assert not watched.knows(KEY)
     clock.advance(LAG)
     assert not watched.lagging
 
 
+def test_what_the_watch_delivers_while_a_list_is_read_is_not_taken_for_deleted(
+    watched: WatchCache, clock: FakeClock
+) -> None:
+    watched.store.is_fresh = True
+    since = watched.newest
+    watched.record_event(an_object(5), KEY, deleted=False)
+    assert watched.compare({}, since) == set()
+    assert watched.store.of(KEY) == [an_object(5)]
+    another = an_object(6)
+    another["metadata"]["name"] = "y"
+    watched.record_event(another, None, deleted=False)
+    clock.advance(LAG)
+    assert compared(watched, {NAME: ObjectVersion(5, KEY), ("team", "y"): ANOTHER}) == set()
+    assert watched.knows(KEY)
+    assert not watched.lagging
+    # Of what was known before, it proves the deletion.
+    assert compared(watched, {("team", "y"): ANOTHER}) == {KEY}
+    assert watched.store.get(NAME) is None
+
+
+def test_what_is_written_while_a_list_is_read_stays_known(watched: WatchCache) -> None:
+    since = watched.newest
+    watched.store.put(an_object(5), KEY)
+    watched.compare({}, since)
+    assert watched.knows(KEY)
+    compared(watched, {})
+    assert not watched.knows(KEY)
+
+
 def test_a_child_that_only_a_list_has_is_known(watched: WatchCache) -> None:
     """A pass would not delete a child that the spec requests no more: the watch lost its event."""
-    watched.compare({NAME: ObjectVersion(2, KEY)})
+    compared(watched, {NAME: ObjectVersion(2, KEY)})
     assert watched.knows(KEY)
-    watched.compare({})
+    compared(watched, {})
     assert not watched.knows(KEY)
 
 

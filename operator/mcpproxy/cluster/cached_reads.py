@@ -62,11 +62,14 @@ class ObjectCache:
         self._names: dict[ProxyKey, tuple[Name, ...]] = {}
         self._sizes: Counter[ProxyKey | str] = Counter()
         """Bytes that are stored of each MCPProxy and of each namespace."""
-        self._left_out: dict[Name, ProxyKey] = {}
-        """Objects that are not stored, because their MCPProxy or namespace has its share."""
+        self._left_out: dict[Name, tuple[ProxyKey, int]] = {}
+        """Owners and versions of objects that are not stored, because their MCPProxy or namespace
+        has its share."""
         self._lacking: Counter[ProxyKey] = Counter()
         """Numbers of such objects by MCPProxy."""
         self._dictionary = b""
+        self.newest = 0
+        """The newest version of an object that was stored, or that was to be stored."""
 
     def __len__(self) -> int:
         """Return the number of objects."""
@@ -75,6 +78,7 @@ class ObjectCache:
     def put(self, live: Object, owner: ProxyKey | None) -> None:
         """Store an object unless this version of it, or a newer one, is stored."""
         name, version = name_of(live), int(live["metadata"]["resourceVersion"])
+        self.newest = max(self.newest, version)
         stored = self._stored.get(name)
         if stored is not None and stored.version >= version:
             return
@@ -84,7 +88,7 @@ class ObjectCache:
             return
         content = self._compressed(live)
         if not self._has_room(owner, len(content)):
-            self._left_out[name] = owner
+            self._left_out[name] = owner, version
             self._lacking[owner] += 1
             return
         self._stored[name] = _Stored(version, content, owner)
@@ -105,7 +109,7 @@ class ObjectCache:
         """Remove an object, if it is stored."""
         lacking = self._left_out.pop(name, None)
         if lacking is not None:
-            _subtract(self._lacking, lacking, 1)
+            _subtract(self._lacking, lacking[0], 1)
         stored = self._stored.pop(name, None)
         if stored is None:
             return
@@ -115,13 +119,18 @@ class ObjectCache:
         if names:
             self._names[stored.owner] = names
 
-    def drop_older(self, versions: Mapping[Name, int]) -> None:
-        """Remove objects that are not listed, or only with a newer version."""
+    def drop_older(self, versions: Mapping[Name, int], since: int) -> None:
+        """Remove objects that a list has only with a newer version, or not at all.
+
+        An object that is newer than `since`, the `newest` when the list was requested, may have
+        been created after the list, and is kept.
+        """
         for name, stored in list(self._stored.items()):
-            if stored.version < versions.get(name, stored.version + 1):
+            if stored.version < versions.get(name, since + 1):
                 self.drop(name)
-        for name in self._left_out.keys() - versions.keys():
-            self.drop(name)
+        for name, (_, version) in list(self._left_out.items()):
+            if name not in versions and version <= since:
+                self.drop(name)
 
     def get(self, name: Name) -> Object | None:
         """Return a copy of an object; None if it is not stored or may be outdated."""

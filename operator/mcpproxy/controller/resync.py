@@ -69,11 +69,12 @@ class Resync:
             await self._sleep(self._look * self._jitter())
             count += 1
             for kind, watched in self._watches.items():
+                since = watched.newest
                 listed = await self._list(kind)
                 watched.store.is_fresh = listed is not None
                 if listed is None:
                     continue
-                missed = watched.compare(listed)
+                missed = watched.compare(listed, since)
                 if missed:
                     log.debug("the watch of %s missed %d MCPProxies", kind.plural, len(missed))
                 everything = kind == MCP_PROXY and count % EVERYTHING == 0

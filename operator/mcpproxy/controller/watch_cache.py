@@ -39,6 +39,8 @@ class WatchCache:
         self._gone: set[Name] = set()
         """Names in `_behind` that the newest list lacks."""
         self._last_event_at = clock()
+        self._newest = 0
+        """The newest version that an event had."""
         self.store = ObjectCache()
         """The objects themselves."""
 
@@ -49,6 +51,7 @@ class WatchCache:
         """
         self._last_event_at = self._clock()
         name, version = name_of(live), version_of(live)
+        self._newest = max(self._newest, version)
         is_new = deleted or not self.store.has(name, version)
         known = self._known.get(name)
         if known is not None and version < known.version:
@@ -97,19 +100,28 @@ class WatchCache:
         """Return True if the watch has never delivered one of the listed objects."""
         return not listed.keys() <= self._known.keys()
 
-    def compare(self, listed: Mapping[Name, ObjectVersion]) -> set[ProxyKey]:
-        """Note the objects that the watch has missed, and return their owners."""
+    @property
+    def newest(self) -> int:
+        """The newest version that an event or a write had."""
+        return max(self._newest, self.store.newest)
+
+    def compare(self, listed: Mapping[Name, ObjectVersion], since: int) -> set[ProxyKey]:
+        """Note the objects that the watch has missed, and return their owners.
+
+        `since` is the `newest` when the list was requested. Objects that are newer and not listed
+        may have been created after the list: its pages take a while.
+        """
         now = self._clock()
         self._listed = {name: there.version for name, there in listed.items()}
-        self.store.drop_older(self._listed)
+        self.store.drop_older(self._listed, since)
         behind: dict[Name, tuple[ObjectVersion | None, float]] = {}
         concerned = set()
         for name in listed.keys() | self._known.keys():
             known, there = self._known.get(name), listed.get(name)
-            if known is not None and there is not None and known.version >= there.version:
+            if known is not None and known.version >= (there.version if there else since + 1):
                 continue
-            since = self._behind.get(name)
-            behind[name] = since if since and since[0] == known else (known, now)
+            earlier = self._behind.get(name)
+            behind[name] = earlier if earlier and earlier[0] == known else (known, now)
             concerned |= {seen.owner for seen in (known, there) if seen and seen.owner}
         self._behind = behind
         self._gone = behind.keys() - listed.keys()
