@@ -198,7 +198,7 @@ class Phases:
         after = await self.rest(operator)
         for name, number in sorted(after.requests(before).items()):
             self.log(f"  {number / self.count:7.2f} {name}")
-        await self._verify()
+        await self._verify(operator)
         used = after.since(before)
         return {
             "posted s": posted,
@@ -271,8 +271,11 @@ class Phases:
         available = [item for item in listed if item.get("status", {}).get("availableReplicas")]
         return len(available) == self.count
 
-    async def _verify(self) -> None:
-        """Raise ValueError unless every MCPProxy has one child of each kind and one pod."""
+    async def _verify(self, operator: OperatorUnderTest) -> None:
+        """Raise ValueError unless every MCPProxy has one child of each kind and one pod, and the
+        operator's watches miss nothing."""
+        if not operator.is_ready():
+            raise ValueError("the operator is not ready")
         for kind in (*ALWAYS, POD):
             listed = len(await self.api.list(kind, _CHILDREN if kind != POD else ""))
             if listed != self.count:
