@@ -3,6 +3,7 @@
 import pytest
 
 from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.cluster import cached_reads
 from mcpproxy.cluster.resources import ProxyKey
 from mcpproxy.controller.watch_cache import LAG, ObjectVersion, WatchCache
 from tests.reconcile.clock import FakeClock
@@ -119,7 +120,7 @@ def test_a_deletion_that_the_watch_has_lost_is_noticed_once_it_goes_on(
     assert not watched.lagging
 
 
-def test_what_the_watch_delivers_while_a_list_is_read_is_not_taken_for_deleted(
+def test_an_object_that_arrives_while_a_list_is_read_is_not_taken_for_deleted(
     watched: WatchCache, clock: FakeClock
 ) -> None:
     watched.store.is_fresh = True
@@ -139,13 +140,45 @@ def test_what_the_watch_delivers_while_a_list_is_read_is_not_taken_for_deleted(
     assert watched.store.get(NAME) is None
 
 
-def test_what_is_written_while_a_list_is_read_stays_known(watched: WatchCache) -> None:
+def test_an_object_that_is_written_while_a_list_is_read_stays_known(watched: WatchCache) -> None:
     since = watched.newest
     watched.store.put(an_object(5), KEY)
     watched.compare({}, since)
     assert watched.knows(KEY)
     compared(watched, {})
     assert not watched.knows(KEY)
+
+
+def test_an_object_that_is_deleted_while_a_list_is_read_is_not_missed(
+    watched: WatchCache, clock: FakeClock
+) -> None:
+    watched.record_event(an_object(5), KEY, deleted=False)
+    since = watched.newest
+    watched.record_event(an_object(6), KEY, deleted=True)
+    assert watched.compare({NAME: ObjectVersion(5, KEY)}, since) == set()
+    clock.advance(2 * LAG)
+    assert not watched.lagging
+    # Another object of the same name is.
+    assert compared(watched, {NAME: ObjectVersion(7, KEY)}) == {KEY}
+
+
+def test_the_result_of_a_write_does_not_bring_back_what_was_deleted_since(
+    watched: WatchCache,
+) -> None:
+    watched.store.is_fresh = True
+    watched.record_event(an_object(6), KEY, deleted=True)
+    watched.store.put(an_object(5), KEY)
+    assert watched.store.of(KEY) == []
+    watched.store.put(an_object(7), KEY)
+    assert watched.store.of(KEY) == [an_object(7)]
+
+
+def test_few_deletions_are_remembered(watched: WatchCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cached_reads, "MAX_DELETED", 3)
+    for number in range(9):
+        watched.store.delete(("team", str(number)), number)
+    assert len(watched.store._deleted) == 3
+    assert watched.store.was_deleted(("team", "8"), 8)
 
 
 def test_a_child_that_only_a_list_has_is_known(watched: WatchCache) -> None:

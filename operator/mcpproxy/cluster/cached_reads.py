@@ -33,6 +33,8 @@ _RAW: Final = -zlib.MAX_WBITS
 """Form of compressed content without a header."""
 _DICTIONARY: Final = 32 * 1024
 """Bytes that compression can refer to."""
+MAX_DELETED: Final = 10_000
+"""Number of deletions that are remembered, the latest ones."""
 
 K = TypeVar("K")
 Name = tuple[str, str]
@@ -68,6 +70,8 @@ class ObjectCache:
         self._lacking: Counter[ProxyKey] = Counter()
         """Numbers of such objects by MCPProxy."""
         self._dictionary = b""
+        self._deleted: dict[Name, int] = {}
+        """Versions of the latest deletions: a list, or the result of a write, may be older."""
         self.newest = 0
         """The newest version of an object that was stored, or that was to be stored."""
 
@@ -80,7 +84,7 @@ class ObjectCache:
         name, version = name_of(live), int(live["metadata"]["resourceVersion"])
         self.newest = max(self.newest, version)
         stored = self._stored.get(name)
-        if stored is not None and stored.version >= version:
+        if self.was_deleted(name, version) or (stored is not None and stored.version >= version):
             return
         self.drop(name)
         # What belongs to no MCPProxy is never read.
@@ -118,6 +122,18 @@ class ObjectCache:
         names = tuple(other for other in self._names.pop(stored.owner) if other != name)
         if names:
             self._names[stored.owner] = names
+
+    def delete(self, name: Name, version: int) -> None:
+        """Remove an object that was deleted at a version."""
+        self.drop(name)
+        self._deleted.pop(name, None)
+        if len(self._deleted) >= MAX_DELETED:
+            del self._deleted[next(iter(self._deleted))]
+        self._deleted[name] = version
+
+    def was_deleted(self, name: Name, version: int) -> bool:
+        """Return True if an object of this version is known to have been deleted."""
+        return version <= self._deleted.get(name, 0)
 
     def drop_older(self, versions: Mapping[Name, int], since: int) -> None:
         """Remove objects that a list has only with a newer version, or not at all.

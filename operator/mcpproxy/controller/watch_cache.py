@@ -63,7 +63,7 @@ class WatchCache:
         self._gone.discard(name)
         self._forget(name)
         if deleted:
-            self.store.drop(name)
+            self.store.delete(name, version)
         else:
             self.store.put(live, owner)
             self._known[name] = ObjectVersion(version, owner)
@@ -108,8 +108,8 @@ class WatchCache:
     def compare(self, listed: Mapping[Name, ObjectVersion], since: int) -> set[ProxyKey]:
         """Note the objects that the watch has missed, and return their owners.
 
-        `since` is the `newest` when the list was requested. Objects that are newer and not listed
-        may have been created after the list: its pages take a while.
+        `since` is the `newest` when the list was requested. Its pages take a while: objects that
+        are newer and not listed may have been created after it, and listed ones deleted.
         """
         now = self._clock()
         self._listed = {name: there.version for name, there in listed.items()}
@@ -118,6 +118,8 @@ class WatchCache:
         concerned = set()
         for name in listed.keys() | self._known.keys():
             known, there = self._known.get(name), listed.get(name)
+            if there is not None and self.store.was_deleted(name, there.version):
+                continue
             if known is not None and known.version >= (there.version if there else since + 1):
                 continue
             earlier = self._behind.get(name)

@@ -1,5 +1,6 @@
 """Instances of one proxy with authentication: the identity of a caller reaches them all."""
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
@@ -87,6 +88,27 @@ async def test_without_a_token_nothing_reaches_another_instance(http: httpx2.Asy
         raw.url = second.url
         stolen = {"mcpproxy_identity": '{"method":"jwt","subject":"ann"}'}
         assert (await raw.post(COUNT, **stolen)).status_code == 401
+
+
+async def test_a_forwarded_stream_ends_with_the_credentials_of_its_caller(
+    http: httpx2.AsyncClient,
+) -> None:
+    """The owner may have heard of it before the client came back through another instance."""
+    async with two_instances() as (issuer, (first, second)):
+        raw = Raw(first.url, http)
+        token = issuer.token(azp="web")
+        await raw.initialize(authorization=token)
+        headers = {"authorization": token, "accept": "text/event-stream"}
+        headers |= {"mcp-session-id": raw.session or "", "mcp-protocol-version": "2025-11-25"}
+        async with http.stream("GET", second.url, headers=headers) as stream:
+            assert stream.status_code == 200
+            ended = asyncio.create_task(stream.aread())
+            assert (front := second.runtime._front)
+            front.end_revoked(issuer.url, "eve")
+            await asyncio.sleep(0)
+            assert not ended.done()
+            front.end_revoked(issuer.url, "ann")
+            await asyncio.wait_for(ended, 5)
 
 
 @pytest.mark.parametrize(

@@ -72,10 +72,11 @@ async def test_each_request_of_a_batch_at_an_instance_that_has_ended_may_have_ru
         answer = await client.post(batch, authorization=TOKEN)
     assert answer.status_code == 200
     lines = answer.text.splitlines()
-    answers = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data")]
-    lost = {one["id"]: one["error"]["data"] for one in answers if one["id"] is not None}
-    assert lost == {1: LOST, "b": LOST}
-    assert [one["error"]["code"] for one in answers if one["id"] is None] == [-32600]
+    messages = [json.loads(line[6:]) for line in lines if line.startswith("data: ")]
+    errors = {message["id"]: message["error"] for message in messages}
+    assert (errors[1]["data"], errors["b"]["data"]) == (LOST, LOST)
+    assert errors[None]["code"] == -32600
+    assert len(messages) == 3
 
 
 @pytest.mark.usefixtures("without_records")

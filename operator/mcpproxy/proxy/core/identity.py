@@ -64,6 +64,10 @@ class Identity:
         joined = b"".join(b"%d:%s" % (len(part), part) for part in map(str.encode, parts))
         return hashlib.sha256(joined).hexdigest()[:32]
 
+    def is_of(self, issuer: str, subject: str | None) -> bool:
+        """True if this is the subject of an issuer, or any of the issuer's if that is None."""
+        return self.issuer == issuer and subject in (None, self.subject)
+
     def stream_lifetime(self, now: float) -> float | None:
         """Return the seconds for which a stream that begins now may last; None without a limit.
 

@@ -12,7 +12,6 @@ from mcpproxy.limits.clients import BATCH_REQUESTS, HTTP_BATCH
 from mcpproxy.proxy.core.exchange import PROGRESS
 from mcpproxy.proxy.core.tokens.session_token import SessionToken
 from mcpproxy.proxy.downstream.legacy import requests as legacy_requests
-from mcpproxy.proxy.downstream.legacy.handover import LOST
 from mcpproxy.proxy.downstream.legacy.http import LegacyEndpoint
 from mcpproxy.proxy.downstream.legacy.sessions import SessionState, progress_token
 from mcpproxy.proxy.downstream.legacy.sse_response import SseResponse
@@ -76,7 +75,7 @@ class BatchEndpoint:
                 if isinstance(message, bytes):
                     await reply.event(message)
                 elif batches.is_request(message):
-                    await reply.event(jsonrpc.error_response(message["id"], LOST))
+                    await reply.event(self._front.handover.lost_response(message))
             await reply.end()
         return True
 

@@ -58,7 +58,7 @@ class OpenStreams:
         `subject` is None if it may be any of the issuer's.
         """
         for stream, (identity, _) in self._identities.items():
-            if identity.issuer == issuer and subject in (None, identity.subject):
+            if identity.is_of(issuer, subject):
                 stream.end()
 
     def close(self, stream: MessageQueue) -> None:

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from mcpproxy.proxy.core.errors import Unreachable
 from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity, NullContext
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.revisions import LATEST_MODERN
@@ -102,6 +103,46 @@ async def test_a_backend_with_unresponsive_streams_gets_at_most_two(stage: Stage
         await soon(lambda: len(stage.link.open) <= 2, "the one that is of no use to end")
     stage.link.open[-1]()
     await soon(lambda: len(stage.link.open) == 1, "the others to end")
+
+
+class BreakingStreams(Streams):
+    """A session whose streams break when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.break_all = asyncio.Event()
+
+    async def listen(
+        self,
+        session_context: CallContext,
+        announced: OnMessage,
+        ready: Callable[[], None],
+        uris: Sequence[str] = (),
+    ) -> None:
+        self.open.append(ready)
+        await self.break_all.wait()
+        self.break_all.clear()
+        self.open.remove(ready)
+        raise Unreachable("the stream broke")
+
+
+async def test_lists_are_fetched_again_once_a_broken_stream_is_open_again() -> None:
+    link, resumed = BreakingStreams(), asyncio.Event()
+    session, context = cast("UpstreamSession", link), NullContext(ClientIdentity(LATEST_MODERN))
+    callbacks: Any = _ignored, list, lambda: None, lambda: None, resumed.set
+    stream = ChangeStream("b", context, *callbacks)
+    stream.begin(session)
+    await soon(lambda: len(link.open) == 1, "the first stream")
+    link.open[0]()
+    assert not resumed.is_set()
+    link.break_all.set()
+    await soon(lambda: stream.missing, "the end of the stream")
+    stream.keep(session, patient=False)
+    await soon(lambda: len(link.open) == 1, "another stream")
+    assert not resumed.is_set()
+    link.open[0]()
+    assert resumed.is_set()
+    end(stream.leave())
 
 
 async def test_large_subscriptions_are_sent_again_after_a_while(

@@ -8,8 +8,9 @@ from mcpproxy.proxy.core.errors import SessionNotFound, Unreachable
 from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.protocol.jsonrpc import Message
-from mcpproxy.proxy.protocol.kinds import KINDS, ComponentKind
+from mcpproxy.proxy.protocol.kinds import KINDS, TOOLS, ComponentKind
 from mcpproxy.proxy.upstream.transports.session import UpstreamRequest, UpstreamSession
+from tests.proxy.runtime.waiting import soon
 from tests.proxy.upstream.monitor.test_monitor import names, running
 from tests.proxy.upstream.plain import ALL, PlainConnector, PlainLink, listed
 from tests.proxy.upstream.stage import ANN
@@ -38,6 +39,8 @@ class ForgetfulLink(PlainLink):
 class ForgetfulConnector(PlainConnector):
     """A backend with lists of all kinds that loses each session after `lives` requests."""
 
+    latest: ForgetfulLink
+
     def __init__(self, lives: int) -> None:
         methods = {kind.method: listed(kind.member, *LISTS[kind.member]) for kind in KINDS}
         super().__init__(ALL)
@@ -48,7 +51,7 @@ class ForgetfulConnector(PlainConnector):
         self.opened += 1
         if self.error is not None:
             raise self.error
-        link = ForgetfulLink(self, client)
+        link = self.latest = ForgetfulLink(self, client)
         link.left = self.lives
         return link
 
@@ -76,6 +79,27 @@ async def test_lists_are_whole_whenever_their_session_is_lost(lives: int) -> Non
         await asked(gateway, *KINDS)
         assert shown(gateway) == LISTS
         assert gateway.backends["b"].watch.finding.reason is None
+
+
+async def test_all_lists_of_a_replaced_backend_are_fetched_although_a_client_wants_one() -> None:
+    connector = ForgetfulConnector(1000)
+    async with running(b=connector) as gateway:
+        await gateway.aggregate.settled()
+        assert shown(gateway) == LISTS
+        newer = {
+            "tools": ["b"],
+            "prompts": ["q"],
+            "resources": ["x:2"],
+            "resourceTemplates": ["z:{y}"],
+        }
+        connector.answers = {
+            kind.method: listed(kind.member, *newer[kind.member]) for kind in KINDS
+        }
+        connector.latest.left = 0
+        await asked(gateway, TOOLS)
+        assert names(gateway, TOOLS) == ["b"]
+        gateway.backends["b"].watch.rounds.wake()
+        await soon(lambda: shown(gateway) == newer, "all lists of the new session")
 
 
 async def test_lists_that_lose_their_session_together_open_one_other() -> None:

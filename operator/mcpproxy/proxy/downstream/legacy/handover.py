@@ -75,7 +75,7 @@ class SessionHandover:
             is_lost = self.check_continuation(error, token, [message], reply.loop.time())
             if not (is_lost and "id" in message):
                 return False
-            await reply.finish(jsonrpc.error_response(message["id"], LOST))
+            await reply.finish(self.lost_response(message))
         return True
 
     def _owner(self, token: SessionToken, message: Message, method: str | None) -> str | None:
@@ -108,6 +108,11 @@ class SessionHandover:
             self._live.mark_terminated(client, now)
             raise error.session_lost() from None
         return bool(backends) and error.may_have_run
+
+    @staticmethod
+    def lost_response(request: Message) -> bytes:
+        """Return the response to a request that an instance may have run before it ended."""
+        return jsonrpc.error_response(request["id"], LOST)
 
     async def follow(self, client: ClientIdentity) -> Callable[[], None]:
         """Receive what backends send outside of requests, if their sessions are continued here.

@@ -18,6 +18,7 @@ import msgspec
 from mcpproxy.limits.instances import TICKETS
 from mcpproxy.proxy.core.errors import SessionEnded
 from mcpproxy.proxy.core.exchange import SENT
+from mcpproxy.proxy.core.identity import Identity
 from mcpproxy.proxy.core.tokens import session_token
 from mcpproxy.proxy.core.tokens.sealed_tokens import InvalidToken, Sealer
 from mcpproxy.proxy.core.tokens.session_token import SessionToken
@@ -68,7 +69,7 @@ class LegacyEndpoint:
         self._streams = streams
         self._tokens: dict[tuple[bytes, str], SessionToken] = {}
         """Decoded session ids; decoding one costs more than the rest of a request head."""
-        self._relayed: set[asyncio.Task[Any]] = set()
+        self._relayed: dict[asyncio.Task[Any], Identity] = {}
         self._session_sync = SessionSync(live, peers)
         self.handover = SessionHandover(gateway, live, peers)
 
@@ -296,21 +297,33 @@ class LegacyEndpoint:
         """Forward the stream of another instance until one of the two stops."""
         task = asyncio.current_task()
         assert task is not None
-        self._relayed.add(task)
+        self._relayed[task] = inbound.head.context.identity
         try:
             await self._peers.forward(owner, inbound, reply)
         except asyncio.CancelledError:
-            if not self.closing:
+            if task in self._relayed:
                 raise
             task.uncancel()
             await reply.end()
         finally:
-            self._relayed.discard(task)
+            self._relayed.pop(task, None)
 
     def end_streams(self) -> None:
         """Accept no more streams, and end those that are forwarded from other instances."""
         self.closing = True
-        for task in self._relayed:
+        self._end_relayed(list(self._relayed))
+
+    def end_revoked(self, issuer: str, subject: str | None) -> None:
+        """End the forwarded streams of callers whose credentials may count no longer.
+
+        The instance that owns a stream may know of it before the client opens the stream here.
+        """
+        relayed = self._relayed.items()
+        self._end_relayed([task for task, who in relayed if who.is_of(issuer, subject)])
+
+    def _end_relayed(self, tasks: "list[asyncio.Task[Any]]") -> None:
+        for task in tasks:
+            del self._relayed[task]
             task.cancel()
 
     async def _stream(self, token: SessionToken, live: SessionState, reply: ResponseWriter) -> None:

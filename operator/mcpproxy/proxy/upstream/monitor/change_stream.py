@@ -31,6 +31,8 @@ BRIEFLY: Final = 5.0
 """Seconds for which other instances need not watch although the stream has failed."""
 REPORT_AFTER: Final = 3
 """Consecutive failures after which the backend state mentions them."""
+_NEVER_OPEN: Final = float("-inf")
+"""Time of the failure in a new session, in which all lists are fetched anyway."""
 
 
 class ChangeStream:
@@ -50,7 +52,8 @@ class ChangeStream:
 
         `on_break` is called when an established stream breaks, because the backend may have
         failed; `on_due`, when it is time to open or close the stream; `on_resumed`, once no
-        announcement is missed after another instance has watched.
+        announcement is missed after some may have been: the stream had broken, or another instance
+        has watched.
         """
         self._on_resumed = on_resumed
         self.watches = True
@@ -58,7 +61,7 @@ class ChangeStream:
         self._is_paused = False
         """True until the stream is open again, after it was left to another instance."""
         self._opened = asyncio.Event()
-        self._failed_at: float | None = float("-inf")
+        self._failed_at: float | None = _NEVER_OPEN
         """Time of the failure since which announcements are missed; None if none are missed."""
         self._on_break = on_break
         self._on_due = on_due
@@ -108,7 +111,7 @@ class ChangeStream:
     def begin(self, link: UpstreamSession) -> None:
         """Listen to a session, regardless of the previous one."""
         self._cancel_timers()
-        self._link, self._established, self._failed_at = link, None, float("-inf")
+        self._link, self._established, self._failed_at = link, None, _NEVER_OPEN
         if self._is_needed(link):
             self._start(link)
         else:
@@ -148,11 +151,12 @@ class ChangeStream:
         def ready() -> None:
             if self._task is not task:
                 return
+            has_broken = self._failed_at not in (None, _NEVER_OPEN)
             self._failed_at = None
             if self._established is not task:
                 end(self._established)
                 self._established = task
-            if self._is_paused:
+            if self._is_paused or has_broken:
                 self._is_paused = False
                 self._opened.set()
                 self._on_resumed()

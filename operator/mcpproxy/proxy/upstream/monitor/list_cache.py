@@ -97,6 +97,8 @@ class ListCache:
         """Kinds that the backend did not have at the last fetch."""
         self._undeclared: set[ComponentKind] = set()
         """Kinds that the backend has without declaring them."""
+        self.outdated = False
+        """True if one list was fetched in a new session, and the others are of an earlier one."""
 
     @property
     def complete(self) -> bool:
@@ -181,6 +183,7 @@ class ListCache:
         Raises BackendError if all declared lists fail, or if further requests are useless.
         """
         declared = [kind for kind in KINDS if _declares(link, kind)]
+        self.outdated = False
         self._undeclared.clear()
         self.failures.clear()
         order = sorted(KINDS, key=lambda kind: kind not in declared)
@@ -277,7 +280,9 @@ class ListCache:
             # The fetch of another list may have found the session lost and closed it.
             if not isinstance(error, SessionNotFound) and self._link in (link, None):
                 raise
-        return await self._fetch(await self._reopen(link), kind)
+        link = await self._reopen(link)
+        self.outdated = True
+        return await self._fetch(link, kind)
 
     async def _fetch(
         self, link: UpstreamSession, kind: ComponentKind

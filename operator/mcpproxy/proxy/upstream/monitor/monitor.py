@@ -239,7 +239,7 @@ class BackendMonitor:
         link, new = session
         if self._settings.for_callers:
             return self._guard()
-        if new:
+        if new or self.lists.outdated:
             return await self.lists.fetch_all(link)
         if link.alive:
             await self.lists.fetch_expired(link, self._policy.timeout)

@@ -209,8 +209,7 @@ class SessionPool:
     def _prepare(self, client: ClientIdentity, link: UpstreamSession) -> Opening | None:
         """Record a session, and return the opening of its stream if it gets one."""
         self._record(client, link)
-        gets_stream = self.upstream.gets_stream(client, link)
-        return self._listen(client, link) if gets_stream else None
+        return self._listen(client, link) if self.upstream.gets_stream(client, link) else None
 
     async def _open_shared(self, client: ClientIdentity) -> UpstreamSession:
         """Open a session for many requests, or take a warm one for a client's own session."""
@@ -291,9 +290,8 @@ class SessionPool:
             self._discard(key, lease)
             lease = None
         if lease is None:
-            lease = self._held[key] = SharedSession(
-                key, asyncio.create_task(self._open_shared(client))
-            )
+            opening = asyncio.create_task(self._open_shared(client))
+            lease = self._held[key] = SharedSession(key, opening)
             lease.opening.add_done_callback(functools.partial(self._on_opened, lease))
         lease.users += 1
         async with self._use_shared(lease) as link:
@@ -323,13 +321,15 @@ class SessionPool:
 
     def _discard(self, key: Key, lease: SharedSession) -> None:
         self._held.pop(key, None)
-        if not is_failed(lease):
+        if not lease.opening.done():
+            self._retired.append(lease)
+        elif not is_failed(lease):
             self.upstream.end(lease.opening.result())
 
     def end_client(self, session: str) -> None:
         """Close the upstream session of a client session that has ended."""
         lease = self._held.get((session,))
-        if lease is not None and lease.opening.done():
+        if lease is not None:
             self._discard((session,), lease)
 
     def running_sessions(self, client: ClientIdentity) -> list[UpstreamSession]:
