@@ -103,7 +103,8 @@ async def test_a_forwarded_stream_ends_with_the_credentials_of_its_caller(
         async with http.stream("GET", second.url, headers=headers) as stream:
             assert stream.status_code == 200
             ended = asyncio.create_task(stream.aread())
-            assert (front := second.runtime._front)
+            front = second.runtime._front
+            assert front is not None
             front.end_revoked(issuer.url, "eve")
             await asyncio.sleep(0)
             assert not ended.done()
