@@ -71,6 +71,7 @@ acto: install ## 1500 good and bad changes of an MCPProxy, every field, at a rea
 	@$(ASSETS); STRESS=1 $(BIN)/pytest -s tests/acto $(ARGS)
 
 e2e: install ## User stories on a kind cluster of their own (KEEP=1 keeps it; STORIES names files)
+	@if command -v go > /dev/null; then $(BIN)/python -m scripts.go_tools; fi
 	@$(BIN)/pytest $(STORIES) $(ARGS)
 
 gateway: install ## Stories of exposure through Traefik, built from Go modules (6 minutes at first), with streams of ten minutes
@@ -83,6 +84,7 @@ e2e-keycloak: install ## Sign-in with Keycloak on a kind cluster (needs Maven, n
 	@$(BIN)/pytest -s e2e/test_keycloak.py $(ARGS)
 
 e2e-long: install ## The same with the long ones: ten idle minutes, five under Argo CD, versions one apart
+	@if command -v go > /dev/null; then $(BIN)/python -m scripts.go_tools; fi
 	@E2E_LONG=1 $(BIN)/pytest -s e2e $(ARGS)
 
 conformance: install ## The official suite, directly and through the proxy (needs npm, ../shared)
