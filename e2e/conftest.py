@@ -81,6 +81,7 @@ def _installed(name: str, config: str) -> Cluster:
     WORK.mkdir(exist_ok=True)
     env = machine.environment()
     assert machine.docker_runs(env), "Docker has to run: the stories need a kind cluster"
+    machine.raise_inotify_limit()
     actual = Cluster(name, env, WORK / f"kubeconfig-{name}")
     with ThreadPoolExecutor() as pool:
         build = pool.submit(images.build, env)

@@ -3,10 +3,13 @@
 import functools
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 KIND_UP = ROOT.parent / "shared" / "kind" / "up"
+INOTIFY_INSTANCES = 1024
+"""Number of inotify instances that the clusters of all stories need together, with room."""
 
 
 @functools.cache
@@ -33,6 +36,17 @@ def docker_runs(env: dict[str, str]) -> bool:
     except OSError:
         return False
     return info.returncode == 0
+
+
+def raise_inotify_limit() -> None:
+    """Let several kind clusters run at a time, as root: else kubelets run out of watches.
+
+    See https://kind.sigs.k8s.io/docs/user/known-issues/. Prints what it changes.
+    """
+    limit = Path("/proc/sys/fs/inotify/max_user_instances")
+    if limit.exists() and os.access(limit, os.W_OK) and int(limit.read_text()) < INOTIFY_INSTANCES:
+        sys.stderr.write(f"sysctl fs.inotify.max_user_instances={INOTIFY_INSTANCES}\n")
+        limit.write_text(f"{INOTIFY_INSTANCES}\n")
 
 
 def run(

@@ -1,11 +1,12 @@
-"""PerClient sessions of clients without a downstream session."""
+"""PerClient sessions of clients that have no downstream session, or end theirs."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
 from mcpproxy.proxy.core.exchange import ClientIdentity
-from tests.proxy.upstream.stage import ANN, Stage
+from tests.proxy.upstream.stage import ANN, Stage, settled
 
 
 @pytest.mark.parametrize("era", ["2025-11-25", "2026-07-28"])
@@ -34,3 +35,15 @@ async def test_a_separate_session_may_be_one_that_was_opened_for_a_list() -> Non
     own = await stage.used(ANN)
     assert own is not looked
     assert await stage.used(ANN) is own
+
+
+async def test_the_session_of_a_client_that_left_while_it_was_opened_ends() -> None:
+    stage = Stage("PerClient")
+    stage.gate.clear()
+    using = asyncio.create_task(stage.used(ANN))
+    await settled()
+    stage.sessions.end_client(ANN.session)
+    stage.gate.set()
+    link = await using
+    stage.sessions.close_idle()
+    await asyncio.wait_for(link.closed.wait(), 5)

@@ -184,18 +184,6 @@ async def test_the_session_of_a_client_that_left_ends() -> None:
     assert await stage.used(ANN) is not link
 
 
-async def test_the_session_of_a_client_that_left_while_it_was_opened_ends() -> None:
-    stage = Stage("PerClient")
-    stage.gate.clear()
-    using = asyncio.create_task(stage.used(ANN))
-    await settled()
-    stage.sessions.end_client(ANN.session)
-    stage.gate.set()
-    link = await using
-    stage.sessions.close_idle()
-    await asyncio.wait_for(link.closed.wait(), 5)
-
-
 async def test_clients_without_sessions_and_credentials_are_isolated() -> None:
     stage = Stage("PerClient")
     modern = ClientIdentity("2026-07-28")
