@@ -171,6 +171,8 @@ class ListCache:
         if link is None or not self.offers(kind):
             return 0
         changed, requests = await self._fetch_or_record(link, kind)
+        if self._link is not link and kind not in self.failures:
+            self.outdated = True
         if kind in self.failures:
             self._on_failure()
         if changed:
@@ -280,9 +282,7 @@ class ListCache:
             # The fetch of another list may have found the session lost and closed it.
             if not isinstance(error, SessionNotFound) and self._link in (link, None):
                 raise
-        link = await self._reopen(link)
-        self.outdated = True
-        return await self._fetch(link, kind)
+        return await self._fetch(await self._reopen(link), kind)
 
     async def _fetch(
         self, link: UpstreamSession, kind: ComponentKind
