@@ -24,6 +24,8 @@ define locked
 endef
 # The API server's binaries for the tests that need one; set KUBEBUILDER_ASSETS or have the script.
 ASSETS = if [ -z "$${KUBEBUILDER_ASSETS:-}" ] && [ -x $(KIND_UP) ]; then eval "$$($(KIND_UP) --bin)"; fi
+# The stories of Helm need it; its first build takes 2 minutes.
+HELM = if command -v go > /dev/null; then $(BIN)/python -m scripts.go_tools; fi
 
 # What the two parts of the tests have in common: they need no browser, packages, helm or root.
 ANYWHERE := not peers and not browser and not netns and not charts
@@ -71,7 +73,7 @@ acto: install ## 1500 good and bad changes of an MCPProxy, every field, at a rea
 	@$(ASSETS); STRESS=1 $(BIN)/pytest -s tests/acto $(ARGS)
 
 e2e: install ## User stories on a kind cluster of their own (KEEP=1 keeps it; STORIES names files)
-	@if command -v go > /dev/null; then $(BIN)/python -m scripts.go_tools; fi
+	@$(HELM)
 	@$(BIN)/pytest $(STORIES) $(ARGS)
 
 gateway: install ## Stories of exposure through Traefik, built from Go modules (6 minutes at first), with streams of ten minutes
@@ -84,7 +86,7 @@ e2e-keycloak: install ## Sign-in with Keycloak on a kind cluster (needs Maven, n
 	@$(BIN)/pytest -s e2e/test_keycloak.py $(ARGS)
 
 e2e-long: install ## The same with the long ones: ten idle minutes, five under Argo CD, versions one apart
-	@if command -v go > /dev/null; then $(BIN)/python -m scripts.go_tools; fi
+	@$(HELM)
 	@E2E_LONG=1 $(BIN)/pytest -s e2e $(ARGS)
 
 conformance: install ## The official suite, directly and through the proxy (needs npm, ../shared)

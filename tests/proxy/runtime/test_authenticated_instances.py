@@ -93,7 +93,7 @@ async def test_without_a_token_nothing_reaches_another_instance(http: httpx2.Asy
 async def test_a_forwarded_stream_ends_with_the_credentials_of_its_caller(
     http: httpx2.AsyncClient,
 ) -> None:
-    """The owner may have heard of it before the client came back through another instance."""
+    """The owner may know the new keys before the client opens its stream at another instance."""
     async with two_instances() as (issuer, (first, second)):
         raw = Raw(first.url, http)
         token = issuer.token(azp="web")

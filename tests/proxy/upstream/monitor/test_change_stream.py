@@ -27,6 +27,8 @@ class Streams:
         """The resources of each stream that was opened."""
         self.open: list[Callable[[], None]] = []
         """Establishes each open stream."""
+        self.broken = asyncio.Event()
+        """Breaks the open stream."""
 
     def has_been_asked(self, times: int) -> bool:
         """True if this many streams were requested."""
@@ -42,9 +44,11 @@ class Streams:
         self.asked.append(list(uris))
         self.open.append(ready)
         try:
-            await asyncio.Event().wait()
+            await self.broken.wait()
         finally:
             self.open.remove(ready)
+        self.broken.clear()
+        raise Unreachable("the stream broke")
 
 
 class Stage:
@@ -105,29 +109,8 @@ async def test_a_backend_with_unresponsive_streams_gets_at_most_two(stage: Stage
     await soon(lambda: len(stage.link.open) == 1, "the others to end")
 
 
-class BreakingStreams(Streams):
-    """A session whose streams break when the test says so."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.break_all = asyncio.Event()
-
-    async def listen(
-        self,
-        session_context: CallContext,
-        announced: OnMessage,
-        ready: Callable[[], None],
-        uris: Sequence[str] = (),
-    ) -> None:
-        self.open.append(ready)
-        await self.break_all.wait()
-        self.break_all.clear()
-        self.open.remove(ready)
-        raise Unreachable("the stream broke")
-
-
 async def test_lists_are_fetched_again_once_a_broken_stream_is_open_again() -> None:
-    link, resumed = BreakingStreams(), asyncio.Event()
+    link, resumed = Streams(), asyncio.Event()
     session, context = cast("UpstreamSession", link), NullContext(ClientIdentity(LATEST_MODERN))
     callbacks: Any = _ignored, list, lambda: None, lambda: None, resumed.set
     stream = ChangeStream("b", context, *callbacks)
@@ -135,7 +118,7 @@ async def test_lists_are_fetched_again_once_a_broken_stream_is_open_again() -> N
     await soon(lambda: len(link.open) == 1, "the first stream")
     link.open[0]()
     assert not resumed.is_set()
-    link.break_all.set()
+    link.broken.set()
     await soon(lambda: stream.missing, "the end of the stream")
     stream.keep(session, patient=False)
     await soon(lambda: len(link.open) == 1, "another stream")

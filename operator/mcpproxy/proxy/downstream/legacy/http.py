@@ -316,7 +316,7 @@ class LegacyEndpoint:
     def end_revoked(self, issuer: str, subject: str | None) -> None:
         """End the forwarded streams of callers whose credentials may count no longer.
 
-        The instance that owns a stream may know of it before the client opens the stream here.
+        Their owner may have read the new keys before the client opened the stream here.
         """
         relayed = self._relayed.items()
         self._end_relayed([task for task, who in relayed if who.is_of(issuer, subject)])

@@ -171,10 +171,10 @@ class ListCache:
         if link is None or not self.offers(kind):
             return 0
         changed, requests = await self._fetch_or_record(link, kind)
-        if self._link is not link and kind not in self.failures:
-            self.outdated = True
         if kind in self.failures:
             self._on_failure()
+        elif self._link is not link:
+            self.outdated = True
         if changed:
             self._events.list_change.publish({kind}, "")
         return requests
