@@ -243,6 +243,21 @@ async def test_an_instance_that_never_confirms_a_session_does_not_delay_requests
     assert changed.reached == before + 1
 
 
+async def test_a_log_level_that_arrives_before_an_older_answer_stays(pair: Pair) -> None:
+    session = SessionState()
+
+    async def answers_late(inbound: Request, reply: ResponseWriter) -> None:
+        session.log_level = "error"
+        await reply.finish(b'{"jsonrpc":"2.0","id":"introduce","result":{"level":"debug"}}')
+
+    pair.app.handlers["/mcp"] = answers_late
+    token = SessionToken(ClientIdentity("2025-11-25", session="s"), 0, pair.owner.owner)
+    sync = SessionSync(SessionRegistry(sealer(), "here", 1.0), pair.other)
+    assert await sync.fetch_session_state(token, an_inbound(), session)
+    assert session.is_synced
+    assert session.log_level == "error"
+
+
 async def test_an_oversized_session_state_of_an_instance_is_abandoned(pair: Pair) -> None:
     async def answers_much(inbound: Request, reply: ResponseWriter) -> None:
         await reply.finish(b" " * (limits.ANSWER_SIZE.value + 1))

@@ -9,6 +9,7 @@ import pytest
 from mcpproxy.api.defaults import default_settings
 from mcpproxy.limits.backends import OWN_REQUESTS
 from mcpproxy.proxy.core.catalog.catalog import Catalog
+from mcpproxy.proxy.core.errors import Unreachable
 from mcpproxy.proxy.protocol.kinds import TOOLS, ComponentKind
 from mcpproxy.proxy.upstream.context import BackendEvents
 from mcpproxy.proxy.upstream.monitor import list_waits
@@ -100,6 +101,21 @@ async def test_a_list_slower_than_the_announcements_still_completes(
     stage.lists.announced(TOOLS)
     await turns()
     assert (stage.shown, stage.changes) == (["new"], [TOOLS])
+
+
+@pytest.mark.parametrize("late", [listed("tools", "older"), Unreachable("late")], ids=str)
+async def test_a_response_that_a_later_one_has_overtaken_changes_nothing(late: Any) -> None:
+    stage = Stage()
+    link, gate = PlainLink(stage.backend), stage.gate(late)
+    stage.lists.use(link)
+    first = asyncio.create_task(stage.lists.fetch_all(link))
+    await turns(20)
+    stage.backend.answers["tools/list"] = listed("tools", "new")
+    await stage.lists.refresh(TOOLS)
+    gate.set()
+    await first
+    assert stage.shown == ["new"]
+    assert not stage.lists.failures
 
 
 async def test_an_announcement_without_a_change_is_not_forwarded() -> None:

@@ -64,9 +64,7 @@ class Stage:
 
     async def begun(self) -> None:
         """Listen, with an established stream."""
-        self.listening.begin(cast("UpstreamSession", self.link))
-        await soon(lambda: len(self.link.open) == 1, "the first stream")
-        self.link.open[0]()
+        await _begun(self.listening, self.link)
 
     async def wanted(self, *uris: str) -> None:
         """Subscribe clients to these resources."""
@@ -78,6 +76,15 @@ class Stage:
         """Cancel all streams."""
         end(self.listening.leave())
         await soon(lambda: not self.link.open, "the streams to end")
+
+
+async def _begun(stream: ChangeStream, link: Streams) -> None:
+    """Begin to listen; return once the stream is open and lists may be fetched."""
+    begin = asyncio.create_task(stream.begin(cast("UpstreamSession", link)))
+    await soon(lambda: len(link.open) == 1, "the first stream")
+    assert not begin.done()
+    link.open[0]()
+    await begin
 
 
 async def _ignored(message: Message) -> None:
@@ -114,9 +121,7 @@ async def test_lists_are_fetched_again_once_a_broken_stream_is_open_again() -> N
     session, context = cast("UpstreamSession", link), NullContext(ClientIdentity(LATEST_MODERN))
     callbacks: Any = _ignored, list, lambda: None, lambda: None, resumed.set
     stream = ChangeStream("b", context, *callbacks)
-    stream.begin(session)
-    await soon(lambda: len(link.open) == 1, "the first stream")
-    link.open[0]()
+    await _begun(stream, link)
     assert not resumed.is_set()
     link.broken.set()
     await soon(lambda: stream.missing, "the end of the stream")
@@ -125,6 +130,35 @@ async def test_lists_are_fetched_again_once_a_broken_stream_is_open_again() -> N
     assert not resumed.is_set()
     link.open[0]()
     assert resumed.is_set()
+    end(stream.leave())
+
+
+async def test_lists_fetched_before_the_first_stream_opened_are_fetched_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listening_module, "BEGINS_WITHIN", 0.0)
+    link, resumed = Streams(), asyncio.Event()
+    context = NullContext(ClientIdentity(LATEST_MODERN))
+    callbacks: Any = _ignored, list, lambda: None, lambda: None, resumed.set
+    stream = ChangeStream("b", context, *callbacks)
+    await stream.begin(cast("UpstreamSession", link))
+    await soon(lambda: len(link.open) == 1, "the first stream")
+    link.open[0]()
+    assert resumed.is_set()
+    end(stream.leave())
+
+
+async def test_a_backend_that_refuses_the_stream_delays_no_list(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listening_module, "BEGINS_WITHIN", 3600.0)
+    link = Streams()
+    link.broken.set()
+    context = NullContext(ClientIdentity(LATEST_MODERN))
+    stream = ChangeStream("b", context, _ignored, list, lambda: None, lambda: None)
+    async with asyncio.timeout(10):
+        await stream.begin(cast("UpstreamSession", link))
+    assert stream.missing
     end(stream.leave())
 
 

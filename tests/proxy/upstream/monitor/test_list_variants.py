@@ -359,3 +359,24 @@ async def test_an_announced_list_variant_equal_to_the_common_list_is_not_request
         await asyncio.sleep(0)
     assert stage.asked == ["tools/list"]
     assert stage.old(), "a client that asks gets the newest"
+
+
+async def test_an_announced_list_variant_whose_request_failed_is_requested_again() -> None:
+    stage = Stage()
+    await stage.tailored.refresh(TOOLS, ANN, ANN.capabilities)
+    stage.tailored._views[SAMPLING].flights[TOOLS]._began = float("-inf")
+    stage.error = Unreachable("gone")
+    stage.tailored.announced(TOOLS)
+    await soon(lambda: stage.failures, "the failure")
+    assert stage.old(), "the backend has announced a change"
+    stage.error, stage.tools = None, ["a", "b"]
+    now = asyncio.get_running_loop().time()
+    stage.tailored.retry_announced(now)
+    stage.tailored._views[SAMPLING].flights[TOOLS]._began = float("-inf")
+    assert stage.asked == ["tools/list"] * 2, "the backend gets no request for a while"
+    stage.tailored.retry_announced(now + module.SILENCE + 1)
+    await soon(lambda: stage.changes, "the change")
+    assert stage.shown() == ["a", "b"]
+    stage.tailored.retry_announced(now + 2 * module.SILENCE)
+    assert len(stage.asked) == 3
+    stage.tailored.withdraw()

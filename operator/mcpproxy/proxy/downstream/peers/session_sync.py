@@ -42,6 +42,7 @@ class SessionSync:
         """Fetch the session state from its owner. Return False if the session was terminated."""
         params = {"owner": self._peers.owner}
         body = jsonrpc.request("introduce", SYNC_METHOD, params)
+        level = live.log_level
         try:
             status, answer = await self._peers.send(token.owner, "POST", inbound, body)
         except PeerSilent:
@@ -57,7 +58,9 @@ class SessionSync:
         response = jsonrpc.decode(answer)
         result: Any = response.get("result") if isinstance(response, dict) else None
         if isinstance(result, dict):
-            live.synchronize(result.get("level"))
+            # A change that the owner has sent since is newer than its answer.
+            is_newest = live.log_level == level
+            live.synchronize(result.get("level") if is_newest else None)
         return True
 
     @staticmethod

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from asyncio import FIRST_COMPLETED
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -27,6 +28,8 @@ all of them."""
 LONGEST_RENEWAL: Final = 10.0
 OPENED_WITHIN: Final = 2.0
 """Seconds that a subscription waits for a stream that was left to another instance."""
+BEGINS_WITHIN: Final = 0.25
+"""Seconds that the first lists of a new session wait for the stream."""
 BRIEFLY: Final = 5.0
 """Seconds for which other instances need not watch although the stream has failed."""
 REPORT_AFTER: Final = 3
@@ -60,6 +63,8 @@ class ChangeStream:
         """True unless another instance watches the backend."""
         self._is_paused = False
         """True until the stream is open again, after it was left to another instance."""
+        self._is_late = False
+        """True if the lists of a new session were fetched before the stream was open."""
         self._opened = asyncio.Event()
         self._failed_at: float | None = _NEVER_OPEN
         """Time of the failure since which announcements are missed; None if none are missed."""
@@ -108,14 +113,25 @@ class ChangeStream:
         # A stream that other messages need as well cannot be left to another instance.
         return self.watches or bool(self._uris()) or not isinstance(link, IMMEDIATE)
 
-    def begin(self, link: UpstreamSession) -> None:
-        """Listen to a session, regardless of the previous one."""
+    async def begin(self, link: UpstreamSession) -> None:
+        """Listen to a session, regardless of the previous one, and wait briefly for the stream.
+
+        The lists that are fetched afterwards miss no change if it is open by then.
+        """
         self._cancel_timers()
         self._link, self._established, self._failed_at = link, None, _NEVER_OPEN
-        if self._is_needed(link):
-            self._start(link)
-        else:
+        if not self._is_needed(link):
             self._pause()
+            return
+        self._opened.clear()
+        self._start(link)
+        opened = asyncio.create_task(self._opened.wait())
+        try:
+            pending = (opened, *((self._task,) if self._task else ()))
+            await asyncio.wait(pending, timeout=BEGINS_WITHIN, return_when=FIRST_COMPLETED)
+        finally:
+            opened.cancel()
+        self._is_late = self._link is link and not self._opened.is_set()
 
     def keep(self, link: UpstreamSession, *, patient: bool) -> None:
         """Reopen a missing stream, or close one that another instance has instead.
@@ -156,9 +172,9 @@ class ChangeStream:
             if self._established is not task:
                 end(self._established)
                 self._established = task
-            if self._is_paused or has_broken:
-                self._is_paused = False
-                self._opened.set()
+            self._opened.set()
+            if self._is_paused or self._is_late or has_broken:
+                self._is_paused = self._is_late = False
                 self._on_resumed()
 
         task = self._task = asyncio.create_task(self._listen(link, ready))

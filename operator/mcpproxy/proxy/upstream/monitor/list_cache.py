@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import itertools
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -39,6 +40,10 @@ RETRY_AFTER: Final = 10.0
 """Seconds until checks retry a failed list; doubles with each failure."""
 UNDECLARED_WAIT: Final = 2.0
 """Maximum seconds for a list that the backend does not declare."""
+
+
+class ListOvertaken(Exception):
+    """The result of a request that was sent later is already known."""
 
 
 @dataclass(slots=True)
@@ -99,6 +104,9 @@ class ListCache:
         """Kinds that the backend has without declaring them."""
         self.outdated = False
         """True if one list was fetched in a new session, and the others are of an earlier one."""
+        self._requests = itertools.count(1)
+        self._newest = dict.fromkeys(KINDS, 0)
+        """The number of the latest request for each list that has a result."""
 
     @property
     def complete(self) -> bool:
@@ -243,14 +251,19 @@ class ListCache:
         self, link: UpstreamSession, kind: ComponentKind
     ) -> tuple[bool, int]:
         """Fetch a list; return whether it changed for clients, and the number of requests."""
+        number = next(self._requests)
         try:
             async with asyncio.timeout(self._timeout):
                 fetched, requests = await self._fetch_with_reopen(link, kind)
-        except TimeoutError:
-            text = f"{kind.method}: no response within {self._timeout:g} s"
-            return self._record_failure(kind, TimedOut(text)), 1
-        except BackendError as error:
-            self._waits.failed(kind)
+        except ListOvertaken:
+            return False, 1
+        except (BackendError, TimeoutError) as error:
+            if number < self._newest[kind]:
+                return False, 1
+            if isinstance(error, BackendError):
+                self._waits.failed(kind)
+            else:
+                error = TimedOut(f"{kind.method}: no response within {self._timeout:g} s")
             return self._record_failure(kind, error), 1
         self.failures.pop(kind, None)
         (self._lacking.add if fetched is None else self._lacking.discard)(kind)
@@ -263,6 +276,9 @@ class ListCache:
             try:
                 async with asyncio.timeout(UNDECLARED_WAIT):
                     fetched, _ = await self._fetch_with_reopen(link, kind)
+            except ListOvertaken:
+                self._undeclared.add(kind)
+                return False
             except (BackendError, TimeoutError) as error:
                 log.debug("backend %s: %s is not declared: %s", self._name, kind.method, error)
         if fetched is not None and not fetched.items:
@@ -275,7 +291,7 @@ class ListCache:
     async def _fetch_with_reopen(
         self, link: UpstreamSession, kind: ComponentKind
     ) -> tuple[ComponentList | None, int]:
-        """Fetch a list, in a new session if this one is lost. Raises BackendError."""
+        """Fetch a list, in a new session if this one is lost. Raises as `_fetch` does."""
         try:
             return await self._fetch(link, kind)
         except BackendError as error:
@@ -287,13 +303,20 @@ class ListCache:
     async def _fetch(
         self, link: UpstreamSession, kind: ComponentKind
     ) -> tuple[ComponentList | None, int]:
-        """Fetch a list; return it and the number of requests. Raises BackendError."""
-        started = asyncio.get_running_loop().time()
+        """Fetch a list; return it and the number of requests.
+
+        Raises BackendError, ListOvertaken.
+        """
+        started, number = asyncio.get_running_loop().time(), next(self._requests)
         pages = await fetch_pages(self._asker, link, kind)
+        if number < self._newest[kind]:
+            raise ListOvertaken
         self._waits.came(kind, asyncio.get_running_loop().time() - started)
         if pages is None:
+            self._newest[kind] = number
             return None, 1
         component_list = build_list(kind, self._names, pages, self._selections[kind])
+        self._newest[kind] = number
         self._events.pages.publish(self._name, kind, pages)
         return with_elapsed_ttl(component_list, started), len(pages)
 

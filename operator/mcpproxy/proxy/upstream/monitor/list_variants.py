@@ -192,6 +192,7 @@ class VariantLists:
     async def _refresh_task(self, view: ListVariantState, kind: ComponentKind, seen: bytes) -> int:
         """Fetch a list, and return the approximate number of requests."""
         loop, caller = asyncio.get_running_loop(), view.caller
+        announced = view.changed & {kind}
         try:
             async with asyncio.timeout(self._timeout), view.turn:
                 started = loop.time()
@@ -205,6 +206,7 @@ class VariantLists:
                 view.patience.failed(kind)
             view.silent_until.update(dict.fromkeys(failed_kinds, loop.time() + SILENCE))
             view.failed.update(dict.fromkeys(failed_kinds, error))
+            view.changed |= announced
             view.missed.discard(kind)
             if not isinstance(error, Unauthorized):
                 # A backend that refuses this client's credentials may accept others.
@@ -262,6 +264,13 @@ class VariantLists:
         # The client may have received the list of others before this session was open.
         view.missed.add(kind)
         self._schedule(view, kind, seen)
+
+    def retry_announced(self, now: float) -> None:
+        """Fetch the lists again that could not be fetched after the backend had announced them."""
+        for seen, view in self._views.items():
+            for kind in view.changed & view.failed.keys():
+                if now >= view.silent_until[kind] and not view.flights[kind].pending:
+                    self._schedule(view, kind, seen)
 
     def _schedule(self, view: ListVariantState, kind: ComponentKind, seen: bytes) -> None:
         view.flights[kind].announced(lambda: self._refresh_task(view, kind, seen))

@@ -243,6 +243,7 @@ class BackendMonitor:
             return await self.lists.fetch_all(link)
         if link.alive:
             await self.lists.fetch_expired(link, self._policy.timeout)
+        self.tailored.retry_announced(asyncio.get_running_loop().time())
         return set()
 
     async def _reopen(self, lost: UpstreamSession) -> UpstreamSession:
@@ -264,15 +265,14 @@ class BackendMonitor:
         link = await self._connector.open(self._asker.caller.client)
         self.tailored.record_opening(loop.time() - started)
         before, listener = self._link, self._change_stream.leave()
-        self._link, self.server, self.guarded = link, link.server, False
-        self._renewed = renewals
+        self._link, self.server, self.guarded, self._renewed = link, link.server, False, renewals
         if not goes_on:
             self.lists.stop()
         self.lists.use(link)
         self.stateful = link.stateful and not link.server.modern
-        self._change_stream.begin(link)
-        asyncio.get_running_loop().call_later(LISTS_TIME, self.settled.set)
+        loop.call_later(LISTS_TIME, self.settled.set)
         try:
+            await self._change_stream.begin(link)
             await self._subscriptions.restore(link)
         finally:
             self._leave(before, listener)

@@ -1,6 +1,8 @@
 """Resource subscriptions with one backend, shared by all clients."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from weakref import WeakValueDictionary
 
 from mcpproxy.proxy.core.errors import BackendError, Unreachable
 from mcpproxy.proxy.protocol import jsonrpc
@@ -25,6 +27,8 @@ class UpstreamSubscriptions:
         self._asker, self._listen = asker, listen
         self._relisten = relisten
         self._wanted: dict[str, int] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """Locks of the URIs that requests concern: a later request must not overtake."""
 
     @property
     def uris(self) -> list[str]:
@@ -46,11 +50,15 @@ class UpstreamSubscriptions:
     async def _subscribe(self, link: UpstreamSession, uri: str) -> None:
         await self._listen()
         try:
-            await self._asker.ask(link, "resources/subscribe", {"uri": jsonrpc.encode_raw(uri)})
+            async with self._turn(uri):
+                await self._asker.ask(link, "resources/subscribe", {"uri": jsonrpc.encode_raw(uri)})
         except BaseException:
             if not self._wanted.get(uri):
                 self._wanted.pop(uri, None)
             raise
+
+    def _turn(self, uri: str) -> asyncio.Lock:
+        return self._turns.setdefault(uri, asyncio.Lock())
 
     async def remove(self, link: UpstreamSession | None, uri: str) -> None:
         """Remove a subscriber, and unsubscribe after the last one. Never raises."""
@@ -64,7 +72,11 @@ class UpstreamSubscriptions:
             self._relisten()
             return
         try:
-            await self._asker.ask(link, "resources/unsubscribe", {"uri": jsonrpc.encode_raw(uri)})
+            async with self._turn(uri):
+                # Another client may have subscribed while an earlier request was running.
+                if uri not in self._wanted:
+                    params = {"uri": jsonrpc.encode_raw(uri)}
+                    await self._asker.ask(link, "resources/unsubscribe", params)
         except (BackendError, RpcError):
             # Superfluous notifications of the backend are ignored.
             return
