@@ -13,7 +13,7 @@ from kubernetes.aio.client.configuration import Configuration
 from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.cluster import client
 from mcpproxy.cluster.client import PAGE, KubeClient
-from mcpproxy.cluster.errors import LimitExceeded
+from mcpproxy.cluster.errors import LimitExceeded, Unavailable
 from mcpproxy.cluster.resources import REPLICA_SET
 from mcpproxy.limits.pods import LISTS
 from tests.proxy.runtime.serving import free_port
@@ -98,6 +98,17 @@ async def test_a_list_beyond_its_limit_is_an_error_of_its_mcpproxy(
         with pytest.raises(LimitExceeded, match="replicasets of this MCPProxy in team have more"):
             await cluster.list(REPLICA_SET, "team", {"a": "b"})
         assert len(await cluster.heads(REPLICA_SET, None, "")) == 30, "heads are small"
+
+
+@pytest.mark.parametrize("text", ["<html>Sign in</html>", "[]", '{"items": [{"metadata": 1}]}'])
+async def test_a_response_that_is_no_list_is_an_error_of_the_connection(text: str) -> None:
+    class Foreign(Listed):
+        async def answer(self, request: web.Request) -> web.Response:
+            return web.Response(text=text, content_type="text/html")
+
+    async with connected(Foreign(count=0, size=0)) as cluster:
+        with pytest.raises(Unavailable, match="/replicasets: the response is not from the API"):
+            await cluster.heads(REPLICA_SET, None, "")
 
 
 async def test_lists_are_read_a_few_at_a_time() -> None:

@@ -4,9 +4,10 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypedDict
 
 import aiohttp
+import msgspec
 from kubernetes.aio.client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.rest import RESTResponse
@@ -45,6 +46,39 @@ _DOCUMENT: Final = "application/json, application/jwk-set+json"
 _HEADS: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
+class _OwnerReference(TypedDict, total=False):
+    apiVersion: str
+    kind: str
+    name: str
+    controller: bool
+
+
+class _Metadata(TypedDict, total=False):
+    name: str
+    namespace: str
+    uid: str
+    resourceVersion: str
+    labels: dict[str, str] | None
+    ownerReferences: list[_OwnerReference] | None
+
+
+HEAD_FIELDS: Final = frozenset(_Metadata.__annotations__)
+"""Metadata that a head of a list has; all of them are optional but for the name."""
+
+
+class _Head(TypedDict):
+    metadata: _Metadata
+
+
+class _Heads(TypedDict):
+    metadata: dict[str, Any]
+    items: list[_Head] | None
+
+
+# The managers of fields and annotations, most of a list, are skipped without being parsed.
+_decode_heads: Final = msgspec.json.Decoder(_Heads).decode
+
+
 class Cluster(Protocol):
     """Operations of the operator on the API server. Every method raises ClusterError."""
 
@@ -57,7 +91,8 @@ class Cluster(Protocol):
         """Return the objects of one namespace (None: of all) that have `labels`."""
 
     async def heads(self, kind: ResourceKind, namespace: str | None, selector: str) -> Objects:
-        """Return the metadata of the objects that a label selector ("" for all) matches."""
+        """Return the metadata of the objects that a label selector ("" for all) matches: their
+        names, uids, versions, labels and owners."""
 
     def pages(
         self, kind: ResourceKind, namespace: str | None, selector: str
@@ -189,11 +224,6 @@ class KubeClient:
                 query["limit"] = str(max(int(query["limit"]) // 8, 1))
                 continue
             items = page["items"] or []
-            if accept == _HEADS:
-                for item in items:
-                    # These are most of the metadata, and only matter beside the fields.
-                    item["metadata"].pop("managedFields", None)
-                    item["metadata"].pop("annotations", None)
             yield [{**item, **typed} for item in items], size
             token = page["metadata"].get("continue")
             if not token:
@@ -298,7 +328,14 @@ class KubeClient:
             self._count_read(kind.name, verb, error.result)
             raise
         self._count_read(kind.name, verb, "ok")
-        return json.loads(content), len(content)
+        decode = _decode_heads if accept == _HEADS else json.loads
+        try:
+            return decode(content), len(content)
+        except ValueError as error:
+            # Something between the operator and the API server has responded in its place.
+            raise Unavailable(
+                f"GET {path}: the response is not from the API server: {error}"
+            ) from None
 
     async def _send(
         self,

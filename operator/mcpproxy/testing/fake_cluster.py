@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object, Objects
-from mcpproxy.cluster.client import HEIR
+from mcpproxy.cluster.client import HEAD_FIELDS, HEIR
 from mcpproxy.cluster.errors import ClusterError, Conflict, Invalid, NotFound
 from mcpproxy.cluster.resources import MCP_PROXY, PLURALS, SECRET, ResourceKind, kind_of
 from mcpproxy.testing.fake_managed_fields import (
@@ -73,7 +73,13 @@ class FakeCluster:
 
     async def heads(self, kind: ResourceKind, namespace: str | None, selector: str) -> Objects:
         return [
-            {key: live[key] for key in ("apiVersion", "kind", "metadata")}
+            {
+                "apiVersion": live["apiVersion"],
+                "kind": live["kind"],
+                "metadata": {
+                    key: content for key, content in live["metadata"].items() if key in HEAD_FIELDS
+                },
+            }
             for live in await self._selected(kind, namespace, selector)
         ]
 
