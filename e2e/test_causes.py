@@ -19,7 +19,14 @@ ARTIFACT = Path(os.environ.get("CAUSES_ARTIFACT", ".e2e/causes.txt"))
 
 # Name → the word in the column STATUS, and the words of a condition or backend that say why.
 EXPECTED = {
-    "evicted": ("Serving", r"a pod was evicted: Usage of EmptyDir volume .* exceeds the limit"),
+    # The kubelet gives the reason only if the runtime does not exit in time.
+    "evicted": (
+        "Serving",
+        (
+            r"a pod was evicted: Usage of EmptyDir volume .* exceeds the limit"
+            r"|a pod has ended: its node has evicted it or shut down; run kubectl get events"
+        ),
+    ),
     "out-of-memory": ("Failing", r"\(OOMKilled\); raise resources\.limits\.memory"),
     "start-error": ("Failing", r"cannot start: .*executable file not found in \$PATH"),
     "init-crash": (

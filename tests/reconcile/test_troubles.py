@@ -199,11 +199,49 @@ def test_an_evicted_pod_is_reported_for_a_limited_time() -> None:
     assert not is_starting(pod, after(3600))
 
 
-@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
-def test_a_completed_pod_has_no_problem_and_is_not_starting(phase: str) -> None:
-    pod = a_pod(phase=phase, conditions=[MOUNTING], containerStatuses=[ended("Error", 1)])
-    assert pod_problem(pod, after(5000)) is None
-    assert not is_starting(pod, after(5))
+UNREADY = {"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-01T01:00:00Z"}
+SHUTDOWN = "Pod was terminated in response to imminent node shutdown."
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        # As the kubelet reports an eviction if the containers stop without an error.
+        ({"phase": "Succeeded"}, "its node has evicted it or shut down; run kubectl get events"),
+        ({"phase": "Failed"}, "its node has evicted it or shut down; run kubectl get events"),
+        (
+            {"phase": "Failed", "reason": "Terminated", "message": SHUTDOWN},
+            f"Terminated: {SHUTDOWN}",
+        ),
+        (
+            {"phase": "Failed", "reason": "NodeAffinity", "message": "Pod was rejected"},
+            "NodeAffinity: Pod was rejected",
+        ),
+    ],
+    ids=str,
+)
+def test_a_pod_that_its_node_has_ended_is_reported_for_a_limited_time(
+    status: Object, words: str
+) -> None:
+    pod = a_pod(**status, conditions=[UNREADY], containerStatuses=[ended("Error", 0)])
+    assert pod_problem(pod, after(3600)) == ConditionReason("PodEnded", f"a pod has ended: {words}")
+    assert not is_starting(pod, after(3600))
+    assert next_deadline(pod, after(3600 + STARTS_WITHIN - 1)) == 1
+    assert pod_problem(pod, after(3600 + STARTS_WITHIN)) is None
+    assert next_deadline(pod, after(3600 + STARTS_WITHIN)) is None
+
+
+def test_a_pod_that_exceeded_a_volume_after_hours_is_evicted_now() -> None:
+    status = {"phase": "Failed", "reason": "Evicted", "message": "Usage exceeds the limit. "}
+    pod = a_pod(**status, startTime="2026-01-01T00:00:00Z", conditions=[UNREADY])
+    result = pod_problem(pod, after(3601))
+    assert result == ConditionReason("Evicted", "a pod was evicted: Usage exceeds the limit.")
+
+
+def test_a_deleted_pod_that_has_ended_has_no_problem() -> None:
+    pod = a_pod(phase="Succeeded", conditions=[UNREADY])
+    pod["metadata"]["deletionTimestamp"] = "2026-01-01T01:00:00Z"
+    assert pod_problem(pod, after(3600)) is None
 
 
 def test_an_unready_node_is_named() -> None:

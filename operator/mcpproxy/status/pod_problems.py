@@ -71,7 +71,7 @@ def pod_problem(pod: Object, now: datetime) -> ConditionReason | None:
     if is_ready(pod) or "deletionTimestamp" in pod["metadata"]:
         return None
     if (pod.get("status") or {}).get("phase") in _FINISHED:
-        return _eviction(pod, now)
+        return _end(pod, now)
     for check in _POD_CHECKS:
         problem = check(pod)
         if problem is not None:
@@ -95,8 +95,8 @@ def is_starting(pod: Object, now: datetime) -> bool:
 
 def next_deadline(pod: Object, now: datetime) -> float | None:
     """Return the seconds until a pod is judged differently although its status has not changed."""
-    if _eviction(pod, now) is not None:
-        return STARTS_WITHIN - _seconds_since(_disruption(pod), now)
+    if _end(pod, now) is not None:
+        return STARTS_WITHIN - _seconds_since(_ended_at(pod), now)
     if not is_starting(pod, now):
         return None
     limits = (MOUNTS_WITHIN, STARTS_WITHIN)
@@ -156,17 +156,25 @@ def _missing_volumes(pod: Object, now: datetime) -> ConditionReason | None:
     return ConditionReason(reasons.NOT_MOUNTED, message)
 
 
-def _eviction(pod: Object, now: datetime) -> ConditionReason | None:
-    """Apply for a limited time, because the pod stays until Kubernetes deletes it."""
+def _end(pod: Object, now: datetime) -> ConditionReason | None:
+    """Apply to a pod that its node has ended, because the containers of a Deployment never end.
+
+    For a limited time, because the pod stays until Kubernetes deletes it.
+    """
     status = pod.get("status") or {}
-    if status.get("phase") != "Failed" or status.get("reason") != "Evicted":
+    since = _ended_at(pod)
+    if status.get("phase") not in _FINISHED or since is None:
         return None
-    since = _disruption(pod)
-    if since is None or _seconds_since(since, now) >= STARTS_WITHIN:
+    if _seconds_since(since, now) >= STARTS_WITHIN:
         return None
-    return ConditionReason(
-        reasons.EVICTED, f"a pod was evicted: {status.get('message', '')}".strip()
-    )
+    reason, text = status.get("reason"), (status.get("message") or "").strip()
+    if reason == "Evicted":
+        return ConditionReason(reasons.EVICTED, f"a pod was evicted: {text}")
+    # The kubelet names no reason if the containers exit without an error in time.
+    why = "its node has evicted it or shut down; run kubectl get events"
+    if reason:
+        why = _ID.sub("…", f"{reason}: {text}")
+    return ConditionReason(reasons.POD_ENDED, f"a pod has ended: {why}")
 
 
 # Checks of containers, in their order
@@ -249,9 +257,14 @@ def _condition(pod: Object, type_: str) -> Object:
     return next((condition for condition in conditions if condition["type"] == type_), {})
 
 
-def _disruption(pod: Object) -> str | None:
-    since: str | None = _condition(pod, "DisruptionTarget").get("lastTransitionTime")
-    return since or (pod.get("status") or {}).get("startTime")
+def _ended_at(pod: Object) -> str | None:
+    """Return the time at which a pod was disrupted or became unready, or was given to its node."""
+    for type_ in ("DisruptionTarget", "Ready"):
+        since: str | None = _condition(pod, type_).get("lastTransitionTime")
+        if since is not None:
+            return since
+    started: str | None = (pod.get("status") or {}).get("startTime")
+    return started
 
 
 def _age(pod: Object, now: datetime) -> float:
