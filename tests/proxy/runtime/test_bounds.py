@@ -181,7 +181,7 @@ async def test_a_server_request_outside_of_any_request_ends_without_a_response(
     _shortened(monkeypatch, stream_module, "STANDING_ANSWER")
     sessions = SessionRegistry(Sealer([b"k" * 16], lambda n: b"r" * n), "here", 1800.0)
     client = ClientIdentity("2025-11-25", session="s")
-    live = sessions.get_or_create("s", 0.0)
+    live = sessions.acquire("s", 0.0)
     live.stream = MessageQueue()
     answer = await SessionStreamContext(client, sessions).ask(QUESTION)
     assert answer == {"error": NOT_OFFERED}

@@ -49,11 +49,11 @@ class BatchEndpoint:
             raise rpc_refusal(400, error) from None
         if await self._handed_over(inbound, token, messages, reply):
             return
-        live = self._front.live.get_or_create(token.client.session, reply.loop.time())
+        live = self._front.live.acquire(token.client.session, reply.loop.time())
         try:
             await self._serve_all(messages, inbound, token, live, reply)
         finally:
-            self._front.live.release_if_idle(token.client)
+            self._front.live.release(token.client, live)
 
     async def _handed_over(
         self,

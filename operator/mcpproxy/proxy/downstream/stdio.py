@@ -81,7 +81,7 @@ class StdioServer:
         self._session = session
         self._sessions = SessionRegistry(sealer, session, float("inf"))
         self._parking = SuspendedCalls(sealer, session, time.time)
-        self._live = self._sessions.get_or_create(session, 0.0)
+        self._live = self._sessions.acquire(session, 0.0)
         self._live.attach(MessageQueue())
         self._modern: bool | None = None
         self._client: ClientIdentity | None = None

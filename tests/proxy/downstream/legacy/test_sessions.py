@@ -70,9 +70,9 @@ def _use(
     sessions: SessionRegistry, client: ClientIdentity, now: float, level: str | None = None
 ) -> None:
     """Serve one request of a session, which may set its log level."""
-    live = sessions.get_or_create(client.session, now)
+    live = sessions.acquire(client.session, now)
     live.log_level = level or live.log_level
-    sessions.release_if_idle(client)
+    sessions.release(client, live)
 
 
 async def test_beyond_the_limit_the_idlest_session_of_the_largest_holder_ends() -> None:
@@ -86,9 +86,9 @@ async def test_beyond_the_limit_the_idlest_session_of_the_largest_holder_ends() 
         ended.append("subscription")
 
     for number in range(110):
-        live = sessions.get_or_create(f"{number}", float(number))
+        live = sessions.acquire(f"{number}", float(number))
         live.subscriptions["x://y"] = end
-        sessions.release_if_idle(_client(f"{number}"))
+        sessions.release(_client(f"{number}"), live)
         # The first one is used again and again.
         _use(sessions, _client("0"), float(number))
     await settled()
@@ -104,8 +104,8 @@ async def test_a_session_with_a_stream_or_request_is_not_ended_for_another() -> 
     sessions._kept.limit = 2
     for name in ("stream", "request"):
         _use(sessions, _client(name), 0.0, "debug")
-    sessions.get_or_create("stream", 0.0).stream = MessageQueue()
-    sessions.get_or_create("request", 0.0).in_flight[b"1"] = RunningRequest(None)
+    sessions.acquire("stream", 0.0).stream = MessageQueue()
+    sessions.acquire("request", 0.0).in_flight[b"1"] = RunningRequest(None)
     _use(sessions, _client("new"), 1.0, "debug")
     assert "stream" not in sessions.ended
     assert "request" not in sessions.ended
@@ -124,8 +124,9 @@ async def test_a_backend_that_does_not_end_subscriptions_keeps_no_session_alive(
             raise
 
     for name in ("one", "two"):
-        sessions.get_or_create(name, 0.0).subscriptions["x://y"] = end
-        sessions.release_if_idle(_client(name))
+        live = sessions.acquire(name, 0.0)
+        live.subscriptions["x://y"] = end
+        sessions.release(_client(name), live)
     sessions.reap(1801.0, 60.0)
     await settled()
     assert len(sessions) == 0
@@ -287,3 +288,26 @@ async def test_beyond_the_limit_the_oldest_parked_call_of_the_largest_holder_is_
     parking.close()
     await soon(lambda: all(task is not None and task.done() for task in tasks), "their end")
     assert len(parking._shares) == 0
+
+
+async def test_the_state_of_a_session_is_given_to_no_other_while_a_request_uses_it() -> None:
+    sessions = _sessions()
+    first = sessions.acquire("x", 0.0)
+    # A request that has not begun, or has asked another instance for the state, is not in flight.
+    _use(sessions, _client("x"), 0.0)
+    assert sessions.acquire("y", 0.0) is not first
+    assert sessions.find("x") is first
+    first.in_flight[b"1"] = RunningRequest(None)
+    del first.in_flight[b"1"]
+    sessions.release(_client("x"), first)
+    assert sessions.find("x") is None
+
+
+async def test_the_end_of_a_request_does_not_release_a_session_that_began_anew() -> None:
+    sessions = _sessions()
+    old = sessions.acquire("x", 0.0)
+    await sessions.end(_client("x"), 0.0)
+    new = sessions.acquire("x", 0.0)
+    sessions.release(_client("x"), old)
+    assert sessions.find("x") is new is not old
+    assert new.users == 1

@@ -138,14 +138,16 @@ class LegacyEndpoint:
             if self.gateway.routing.holds_state or live is None or not live.is_synced:
                 return False
         client, key = token.client, jsonrpc.id_key(call.id)
-        live = self.live.get_or_create(client.session, reply.loop.time())
+        live = self.live.acquire(client.session, reply.loop.time())
         responder = _LegacyResponder(self, inbound, token, live, reply, key)
         has_level = live.log_level is not None
         try:
             relayed = Call.start(self.gateway, call, client, responder, has_log_level=has_level)
-        except RpcError:
-            self.live.release_if_idle(client)
-            return False
+        except BaseException as error:
+            self.live.release(client, live)
+            if isinstance(error, RpcError):
+                return False
+            raise
         if relayed.state is SENT:
             live.in_flight[key] = relayed
             reply.ping_on_sweep()
@@ -179,7 +181,7 @@ class LegacyEndpoint:
         try:
             await self._answer(inbound, token, live, parse_message(inbound), reply, call)
         finally:
-            self.live.release_if_idle(token.client)
+            self.live.release(token.client, live)
 
     async def _post(self, inbound: Request, reply: ResponseWriter) -> None:
         message = parse_message(inbound)
@@ -192,7 +194,7 @@ class LegacyEndpoint:
         if await self.handover.serve_by_owner(inbound, token, message, method, reply):
             return
         session = token.client.session
-        live = self.live.get_or_create(session, reply.loop.time())
+        live = self.live.acquire(session, reply.loop.time())
         try:
             if handed_over and self._session_sync.is_sync_request(message, live):
                 await reply.finish(self._session_sync.answer(message, live))
@@ -207,7 +209,7 @@ class LegacyEndpoint:
             else:
                 await self._answer(inbound, token, live, message, reply)
         finally:
-            self.live.release_if_idle(token.client)
+            self.live.release(token.client, live)
 
     async def _answer(
         self,
@@ -290,8 +292,11 @@ class LegacyEndpoint:
                 raise HttpError(400, "Last-Event-ID: these events are no longer available")
             await resume(log, where[1], reply, inbound.head.context.identity)
         else:
-            live = self.live.get_or_create(session, reply.loop.time())
-            await self._stream(token, live, reply)
+            live = self.live.acquire(session, reply.loop.time())
+            try:
+                await self._stream(token, live, reply)
+            finally:
+                self.live.release(token.client, live)
 
     async def _relay(self, owner: str, inbound: Request, reply: ResponseWriter) -> None:
         """Forward the stream of another instance until one of the two stops."""
@@ -350,7 +355,6 @@ class LegacyEndpoint:
             unsubscribe()
             self._streams.close(stream)
             live.detach(stream)
-            self.live.release_if_idle(client)
 
     # DELETE
 
@@ -385,7 +389,7 @@ class _LegacyResponder(msgspec.Struct, eq=False, frozen=True):
 
     def respond(self, body: bytes, answer: Message | None) -> None:
         self._live.in_flight.pop(self._key, None)
-        self._front.live.release_if_idle(self._token.client)
+        self._front.live.release(self._token.client, self._live)
         self._reply.complete(body)
 
     def run_in_task(self, call: Call) -> None:

@@ -74,6 +74,8 @@ class SessionState:
     """Other instances that serve the session, in the order of their first request."""
     subscriptions: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
     """Resource → canceller of the subscription."""
+    users: int = 0
+    """Requests and streams that use this object."""
     kept: bool = False
     """True if the session is counted among those with state between requests."""
 
@@ -218,33 +220,41 @@ class SessionRegistry:
         self._unsubscribing: set[asyncio.Future[None]] = set()
         self._questions = itertools.count(1)
 
-    def get_or_create(self, session: str, now: float) -> SessionState:
-        """Return the state of a session; create it if necessary."""
+    def acquire(self, session: str, now: float) -> SessionState:
+        """Return the state of a session for a request or stream; create it if necessary.
+
+        Its user calls `release` once at the end.
+        """
         live = self._live.get(session)
         if live is None:
             live = self._live[session] = self._spare.pop() if self._spare else SessionState()
         live.used_at = now
+        live.users += 1
         return live
 
     def find(self, session: str) -> SessionState | None:
         """Return the state of a session, or None."""
         return self._live.get(session)
 
-    def release_if_idle(self, client: ClientIdentity) -> None:
-        """Handle the end of a request: drop its session if it has no state left."""
+    def release(self, client: ClientIdentity, live: SessionState) -> None:
+        """Handle the end of a request or stream: drop its session if it has no state left."""
         session = client.session
-        live = self._live.get(session)
-        if live is None or live.in_flight:
+        live.users -= 1
+        # A session may have been terminated, and created anew, while it was used.
+        if self._live.get(session) is not live or live.in_flight:
             return
         if not live.idle:
             self._keep(client, live)
-            return
+        elif not live.users:
+            self._drop(session, live)
+
+    def _drop(self, session: str, live: SessionState) -> None:
         del self._live[session]
         if live.kept:
             live.mark_kept(False)
             self._kept.discard(session)
         if len(self._spare) < MAX_SPARE:
-            # It has no state, so it can be reused.
+            # Without state and users, it can be another session's.
             self._spare.append(live)
 
     def _keep(self, client: ClientIdentity, live: SessionState) -> None:
@@ -346,7 +356,7 @@ class SessionRegistry:
         """Drop sessions that were unused for too long, and records that expired."""
         self.logs.forget(now)
         for session, live in list(self._live.items()):
-            if live.idle:
+            if live.idle and not live.users:
                 del self._live[session]
                 self._kept.discard(session)
             elif now - live.used_at > self._idle and not (live.in_flight or live.stream):
