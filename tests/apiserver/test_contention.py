@@ -1,9 +1,11 @@
 """Other writers at a real API server: they are named, and not raced."""
 
+import json
 import re
 from contextlib import ExitStack
 from pathlib import Path
 
+import kopf
 import pytest
 
 from mcpproxy.api import constants
@@ -14,6 +16,7 @@ from tests.apiserver.wire import wired
 
 pytestmark = pytest.mark.apiserver
 
+NO_FINALIZERS = json.dumps({"metadata": {"finalizers": None}})
 CONTESTED = 'mcpproxy_operator_contested_total{kind="Deployment"}'
 
 
@@ -77,3 +80,31 @@ def test_two_competing_operators_slow_down_and_report_it(
             operators[0].wait(0.5)
         grown = [len(wire.writes()) - count for wire, count in zip(wires, before, strict=True)]
         assert max(grown) <= 20
+
+
+def test_the_finalizer_of_another_operator_of_kopf_is_left_alone(
+    apiserver: ApiServer, namespace: str, tmp_path: Path
+) -> None:
+    stage, log = Stage(apiserver, namespace), tmp_path / "log"
+    finalizer = kopf.OperatorSettings().persistence.finalizer
+    mark = json.dumps({"metadata": {"finalizers": [finalizer]}})
+    with ExitStack() as stack:
+        wire = stack.enter_context(wired(apiserver, tmp_path))
+        parts = ("--namespace", namespace)
+        operator = stack.enter_context(operating(wire.kubeconfig, *parts, log=log))
+        stage.apply(replicas=1)
+        stage.wait("deployment/tools", "create")
+        for kind in ("mcpproxy", "service"):
+            stage.kubectl("patch", kind, "tools", "--type=merge", "-p", mark)
+        before = len(wire.writes())
+        stage.apply(replicas=2)
+        # The events of an object that Kopf cannot change would no longer be delivered.
+        stage.wait("deployment/tools", "jsonpath={.spec.replicas}=2")
+        stage.apply(replicas=3)
+        stage.wait("deployment/tools", "jsonpath={.spec.replicas}=3")
+        assert stage.get("service/tools")["metadata"]["finalizers"] == [finalizer]
+        others = [write for write in wire.writes()[before:] if "/deployments/" not in write]
+        assert [write for write in others if "/status" not in write] == []
+        assert operator.get("/livez")[0] == 200
+        for kind in ("mcpproxy", "service"):
+            stage.kubectl("patch", kind, "tools", "--type=merge", "-p", NO_FINALIZERS)

@@ -10,7 +10,7 @@ from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.cluster import cached_reads
 from mcpproxy.cluster.cached_reads import CachingClient, ObjectCache
-from mcpproxy.cluster.resources import POD_MONITOR, SERVICE, ProxyKey, owner_key
+from mcpproxy.cluster.resources import POD, POD_MONITOR, SERVICE, ProxyKey, owner_key
 from mcpproxy.limits.pods import STORED_OF_NAMESPACE, STORED_OF_PROXY
 from mcpproxy.testing.fake_cluster import FakeCluster
 
@@ -64,6 +64,20 @@ async def test_an_object_that_no_watch_delivered_is_requested(side: Side) -> Non
     # It lacks the labels of the watch, and those of the list.
     assert await side.cached.list(SERVICE, KEY.namespace, LABELS) == []
     assert side.cluster.reads == 2
+
+
+async def test_pods_of_another_application_with_the_same_instance_are_requested(
+    side: Side,
+) -> None:
+    store = ObjectCache()
+    store.is_fresh = True
+    cached = CachingClient(side.cluster, {POD: store})
+    labels = {"app.kubernetes.io/name": "calendar", constants.LABEL_INSTANCE: KEY.name}
+    pod = {"name": "calendar-0", "namespace": KEY.namespace, "labels": labels}
+    side.cluster.put({"apiVersion": "v1", "kind": "Pod", "metadata": pod})
+    assert len(await cached.list(POD, KEY.namespace, labels)) == 1
+    assert await cached.list(POD, KEY.namespace, constants.selector_labels(KEY.name)) == []
+    assert side.cluster.reads == 1
 
 
 async def test_an_object_that_only_a_list_had_is_asked_for_until_the_watch_brings_it(

@@ -78,7 +78,7 @@ async def test_a_page_of_large_objects_is_read_in_smaller_pages(
         heads = await cluster.heads(REPLICA_SET, None, "")
     assert len(heads) == 30
     assert listed.limits[0] == PAGE
-    assert listed.limits[-1] < 20
+    assert min(listed.limits) < 20
 
 
 async def test_an_object_beyond_the_limit_of_a_response_is_an_error(

@@ -8,8 +8,15 @@ import pytest
 
 from mcpproxy.api.constants import API_VERSION
 from mcpproxy.api.kubernetes.objects import Object
-from mcpproxy.cluster.errors import NotFound, Unavailable
-from mcpproxy.cluster.resources import MCP_PROXY, SERVICE, ProxyKey, ResourceKind, owner_key
+from mcpproxy.cluster.errors import Forbidden, NotFound, Unavailable
+from mcpproxy.cluster.resources import (
+    MCP_PROXY,
+    POD_MONITOR,
+    SERVICE,
+    ProxyKey,
+    ResourceKind,
+    owner_key,
+)
 from mcpproxy.controller.kopf_watches import CHILD_SELECTOR, SELECTORS
 from mcpproxy.controller.resync import EVERYTHING, FIRST_LOOK, LOOK, RELIST, Resync
 from mcpproxy.controller.watch_cache import WatchCache, Watches
@@ -184,6 +191,39 @@ async def test_a_failed_list_does_not_end_the_polling(watches: Watches) -> None:
     _, resync = await rounds(cluster, watches, 3)
     assert cluster.reads == 3 * len(watches)
     assert not resync.caught_up
+
+
+async def test_a_kind_that_is_refused_does_not_keep_others_from_being_compared(
+    watches: Watches,
+) -> None:
+    watches[POD_MONITOR] = WatchCache(FakeClock().time)
+    cluster = Failing(Forbidden("an earlier ClusterRole lacks it"), "PodMonitor")
+    put(cluster, watches, a_manifest("tools"))
+    put(cluster, watches, a_service("tools"))
+    # The service is deleted while its watch is being opened again.
+    cluster.remove(SERVICE, "team", "tools")
+    enqueued, resync = await rounds(cluster, watches, 1 + round(LOOK / FIRST_LOOK))
+    assert enqueued == ["tools"]
+    assert not resync.caught_up
+    assert resync.settled.is_set()
+
+
+async def test_a_kind_that_is_listed_again_has_caught_up(watches: Watches) -> None:
+    cluster = Failing(Forbidden("an earlier ClusterRole lacks it"), "Service")
+    put(cluster, watches, a_manifest("tools"))
+    put(cluster, watches, a_service("tools"))
+    sleep = Rounds(5)
+
+    async def pause(seconds: float) -> None:
+        if cluster.reads == 3:
+            cluster._kind = "None"
+        await sleep(seconds if seconds == FIRST_LOOK else LOOK)
+
+    resync = Resync(cluster, (), SELECTORS, watches, lambda key: None, sleep=pause)
+    running = asyncio.create_task(resync.run())
+    await asyncio.wait_for(sleep.over.wait(), 5)
+    running.cancel()
+    assert resync.caught_up
 
 
 async def test_a_kind_that_is_not_installed_does_not_count_as_lag(watches: Watches) -> None:

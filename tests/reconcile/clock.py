@@ -25,6 +25,8 @@ class FakeClock:
 
     def __init__(self) -> None:
         self._seconds = 0.0
+        self.correction = timedelta(0)
+        """By how much the wall clock was set forward."""
         self._calls: list[Call] = []
 
     def time(self) -> float:
@@ -33,6 +35,10 @@ class FakeClock:
 
     def now(self) -> datetime:
         """The wall clock."""
+        return self.steady() + self.correction
+
+    def steady(self) -> datetime:
+        """Time that no correction of the wall clock changes."""
         return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self._seconds)
 
     def call_later(self, delay: float, callback: Callable[[], None], /) -> Call:

@@ -36,12 +36,13 @@ class Stage:
         """True if the watches know children of every kind."""
         self.childless = False
         """True if the watches are complete and know no child."""
-        self.statuses = StatusWriteHealth(self._now)
+        self.statuses = StatusWriteHealth(self.clock.steady)
         self._reconciler = Reconciler(
             self.cluster,
             self.fleet,
             OPTIONS,
             now=self._now,
+            steady=self.clock.steady,
             known=lambda kind, key: self.knows,
             childless=lambda key: self.childless,
             writes=self.statuses,

@@ -91,6 +91,9 @@ CASES: list[tuple[list[Object], str]] = [
     ([a_service(selector=None)], ""),
     ([a_service(type="ExternalName", selector=None, ports=[])], ""),
     ([a_service(clusterIP="None"), a_pod(**READY)], ""),
+    ([a_service(type="ExternalName", ports=[])], ""),
+    ([a_service(type="ExternalName", ports=[]), a_pod()], ""),
+    ([a_service(publishNotReadyAddresses=True), a_pod()], ""),
 ]
 
 

@@ -53,6 +53,7 @@ ALL = [
     shared("two ways of sharing", "", mode="Owner", valkey={"address": "valkey:6379"}),
     shared("another way of sharing", "mode", mode="Gossip"),
     shared("an address without a port", "valkey.address", valkey={"address": "valkey"}),
+    shared("a port beyond 65535", "valkey.address", valkey={"address": "valkey:65536"}),
     shared("a URL as address", "valkey.address", valkey={"address": "redis://valkey:6379"}),
     shared(
         "a password from nowhere",

@@ -20,6 +20,7 @@ from mcpproxy.api.yaml_safe_json import json_text
 from mcpproxy.cluster.client import Cluster
 from mcpproxy.cluster.resources import (
     NOT_BUILT_IN,
+    POD,
     ProxyKey,
     ResourceKind,
     kind_of,
@@ -207,10 +208,11 @@ class CachingClient:
     async def list(
         self, kind: ResourceKind, namespace: str | None, labels: Mapping[str, str] | None = None
     ) -> list[Object]:
-        store, instance = self._stores.get(kind), (labels or {}).get(constants.LABEL_INSTANCE)
-        if store is not None and namespace is not None and labels and instance:
+        store, wanted = self._stores.get(kind), labels or {}
+        instance = wanted.get(constants.LABEL_INSTANCE)
+        if store is not None and namespace and instance and _is_watched(kind, wanted):
             stored = store.of(ProxyKey(namespace, instance))
-            kept = [live for live in stored or () if labels.items() <= _labels(live).items()]
+            kept = [live for live in stored or () if wanted.items() <= _labels(live).items()]
             # A list also tells if the kind is installed.
             if kept or (stored is not None and kind not in NOT_BUILT_IN):
                 return kept
@@ -253,6 +255,16 @@ class CachingClient:
         if store is not None:
             store.put(live, owner_key(live))
         return live
+
+
+def _is_watched(kind: ResourceKind, labels: Mapping[str, str]) -> bool:
+    """Return True if a watch delivers every object of a kind that has these labels.
+
+    Other applications use the label with the name of an instance as well.
+    """
+    if kind == POD:
+        return labels.get(constants.LABEL_NAME) == constants.APP_NAME
+    return labels.get(constants.LABEL_MANAGED_BY) == constants.FIELD_MANAGER
 
 
 def _subtract(counts: Counter[K], key: K, number: int) -> None:

@@ -53,12 +53,16 @@ class _OwnerReference(TypedDict, total=False):
     controller: bool
 
 
+# Anybody who may create objects may give them a megabyte of labels.
+_Labels = TypedDict("_Labels", {"app.kubernetes.io/instance": str}, total=False)
+
+
 class _Metadata(TypedDict, total=False):
     name: str
     namespace: str
     uid: str
     resourceVersion: str
-    labels: dict[str, str] | None
+    labels: _Labels | None
     ownerReferences: list[_OwnerReference] | None
 
 
@@ -92,7 +96,7 @@ class Cluster(Protocol):
 
     async def heads(self, kind: ResourceKind, namespace: str | None, selector: str) -> Objects:
         """Return the metadata of the objects that a label selector ("" for all) matches: their
-        names, uids, versions, labels and owners."""
+        names, uids, versions and owners, by references and the label."""
 
     def pages(
         self, kind: ResourceKind, namespace: str | None, selector: str
@@ -228,6 +232,7 @@ class KubeClient:
             token = page["metadata"].get("continue")
             if not token:
                 return
+            query["limit"] = str(min(int(query["limit"]) * 2, PAGE))
             query["continue"] = token
 
     async def apply(self, manifest: Object, uid: str | None = None) -> Object:

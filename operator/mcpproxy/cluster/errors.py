@@ -7,8 +7,9 @@ ClusterError
 ├── Invalid       validation, a quota, a policy or a webhook rejects the object
 │   ├── ObjectTooLarge    the object is larger than the API server or etcd admits
 │   └── FieldNotDeclared  fields are not in the schema of the installed CRD
-├── LimitExceeded a pod sends more than it may
+├── LimitExceeded a pod sends more than it may, or a list has more bytes
 ├── NotFound      the object, its namespace or its kind does not exist
+├── OperatorFault a fault of the operator while it read or wrote
 └── Unavailable   no answer in time, or one that asks for a later retry
 """
 
@@ -73,7 +74,7 @@ class FieldNotDeclared(Invalid):
 
 
 class LimitExceeded(ClusterError):
-    """A pod sends more than it may."""
+    """A pod sends more than it may, or a list has more bytes."""
 
     result = "LimitExceeded"
 
@@ -82,6 +83,12 @@ class NotFound(ClusterError):
     """The object, its namespace or its kind does not exist."""
 
     result = "NotFound"
+
+
+class OperatorFault(ClusterError):
+    """A fault of the operator while it read or wrote; the text is for the status."""
+
+    result = "OperatorFault"
 
 
 class Unavailable(ClusterError):

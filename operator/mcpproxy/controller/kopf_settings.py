@@ -16,6 +16,11 @@ IDLE: Final = 0.05
 holds the object."""
 
 
+NO_FINALIZER: Final = "no finalizer"
+"""A name that no stored finalizer has. Kopf removes its own finalizer from every object, for which
+the operator has no permission, or which another operator of Kopf has set."""
+
+
 CHUNK: Final = 50
 """Objects in one page of the lists with which watches begin. Watches list at the same time, and
 hold whole objects until they are stored: a page of 500 of each kind takes 60 MiB."""
@@ -88,6 +93,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.queueing.idle_timeout = IDLE
     settings.persistence.diffbase_storage = NoDifferences()
     settings.persistence.progress_storage = NoProgress()
+    settings.persistence.finalizer = NO_FINALIZER
     settings.process.ultimate_exiting_timeout = STOP_SECONDS
     for resource, selector in selectors().items():
         settings.watching.label_selectors[resource] = selector

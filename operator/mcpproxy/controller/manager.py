@@ -47,6 +47,11 @@ class ResyncConfig:
     lag: float = LAG
 
 
+def steady_time() -> datetime:
+    """Return a time that corrections of the clock do not change, for intervals only."""
+    return datetime.fromtimestamp(time.monotonic(), UTC)
+
+
 class LeaderTasks:
     """Work of one term as leader. The next term begins with empty queues and caches."""
 
@@ -62,11 +67,12 @@ class LeaderTasks:
         self.queue: WorkQueue[ProxyKey] = WorkQueue(asyncio.get_running_loop(), jitter, metrics)
         spacing = PassSpacing(time.monotonic, self.queue.add_after)
         self.fleet = PodReportWatcher(reader, spacing.changed, time.monotonic, jitter=jitter)
-        self.statuses = StatusWriteHealth(lambda: datetime.now(UTC))
+        self.statuses = StatusWriteHealth(steady_time)
         self._reconciler = Reconciler(
             CachingClient(cluster, {kind: watched.store for kind, watched in watches.items()}),
             self.fleet,
             options,
+            steady=steady_time,
             instance=socket.gethostname(),
             known=lambda kind, key: watches[kind].knows(key),
             childless=lambda key: all(watches[kind].has_none(key) for kind in CHILDREN),

@@ -56,6 +56,7 @@ class Resync:
         self._installed: dict[ResourceKind, bool] = {}
         self._awaited: dict[ResourceKind, Mapping[Name, ObjectVersion]] = {}
         """Lists that the watches must deliver before they have caught up."""
+        self._looks = 0
         self.caught_up = False
         """True once every watch has delivered the objects that existed when it began."""
         self.settled = asyncio.Event()
@@ -66,7 +67,7 @@ class Resync:
         await self._catch_up()
         count = 0
         while True:
-            await self._sleep(self._look * self._jitter())
+            await self._pause()
             count += 1
             for kind, watched in self._watches.items():
                 since = watched.newest
@@ -109,17 +110,27 @@ class Resync:
             self._kinds_changed()
 
     async def _catch_up(self) -> None:
-        count = 0
-        while not self.caught_up:
+        """Wait until the watches of all kinds that the API server lists have caught up."""
+        while not self.settled.is_set():
             await self._sleep(FIRST_LOOK)
-            if count % RELIST == 0:
-                self._awaited.clear()
-            count += 1
             self.caught_up = await self._has_caught_up()
-        self._awaited.clear()
+
+    async def _pause(self) -> None:
+        """Wait until the next comparison, and look meanwhile if refused kinds are listed again."""
+        seconds = self._look * self._jitter()
+        while seconds > 0 and not self.caught_up:
+            await self._sleep(FIRST_LOOK)
+            seconds -= FIRST_LOOK
+            self.caught_up = await self._has_caught_up()
+        if seconds > 0:
+            await self._sleep(seconds)
 
     async def _has_caught_up(self) -> bool:
         refused = False
+        if self._looks % RELIST == 0:
+            # Objects may have been deleted since they were listed.
+            self._awaited = {kind: there for kind, there in self._awaited.items() if not there}
+        self._looks += 1
         for kind, watched in self._watches.items():
             listed = self._awaited.get(kind)
             if listed is None:

@@ -2,10 +2,11 @@
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
+from typing import Final
 
 from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object
@@ -27,6 +28,9 @@ from mcpproxy.status.inputs import ConditionReason
 
 log = logging.getLogger(__name__)
 
+UNUSED: Final = 4
+"""ConfigMaps of earlier configurations that stay while a rollout is not complete."""
+
 
 class ChildWriter:
     """Writer of the children of MCPProxies."""
@@ -36,19 +40,21 @@ class ChildWriter:
         cluster: Cluster,
         ownership: PodOwnership,
         now: Callable[[], datetime],
+        steady: Callable[[], datetime],
         reverted: Callable[[str], None],
         announce: Callable[[Object, str, str], Awaitable[None]],
     ) -> None:
-        """`reverted` receives the kind of each child that another manager keeps changing.
+        """`steady` as in `Reconciler`. `reverted` receives the kind of each child that another
+        manager keeps changing.
 
         `announce` writes an Event about an MCPProxy with a reason and a message.
         """
         self._cluster = cluster
         self._announce = announce
         self._ownership = ownership
-        self._secrets = SealingSecrets(cluster, now)
+        self._secrets = SealingSecrets(cluster, now, steady)
         self._mutations = ServerMutations()
-        self._conflicts = FieldConflicts(now, reverted)
+        self._conflicts = FieldConflicts(steady, reverted)
         self._allocations = Turns()
         self._written: Counter[str] = Counter()
         self._writing: dict[ProxyKey, str] = {}
@@ -71,6 +77,11 @@ class ChildWriter:
     def is_in_sync(self, key: ProxyKey, manifest: Object, live: Object) -> bool:
         """Return True if applying the manifest would change nothing."""
         return self._mutations.is_in_sync(key, manifest, live)
+
+    def retain(self, key: ProxyKey, desired: Iterable[Object], children: Iterable[Object]) -> None:
+        """Forget what concerns neither the desired children nor those that exist."""
+        self._conflicts.retain(key, desired)
+        self._mutations.retain(key, {child["metadata"]["uid"] for child in children})
 
     def contested_fields(self, key: ProxyKey) -> ConditionReason | None:
         """Return the fields that another manager keeps changing; None if there are none."""
@@ -107,13 +118,13 @@ class ChildWriter:
         return replace(snapshot, children=tuple(children.values())), earliest(due, quiet)
 
     async def prune(self, key: ProxyKey, snapshot: Snapshot) -> float | None:
-        """Delete the ConfigMaps of earlier configurations, once a rollout is complete.
+        """Delete the ConfigMaps of earlier configurations, once a rollout is complete or has many.
 
-        Those that a ReplicaSet of the Deployment mounts stay, so that `kubectl rollout undo`
-        works. Return the seconds after which more of them can be deleted.
+        Those that the newest ReplicaSets of the Deployment mount stay, so that `kubectl rollout
+        undo` works. Return the seconds after which more of them can be deleted.
         """
         deployment = snapshot.deployment
-        if deployment is None or not deployment_view(deployment).complete:
+        if deployment is None:
             return None
         template = deployment["spec"]["template"]["spec"]
         pod_specs = [template, *(pod["spec"] for pod in snapshot.pods)]
@@ -121,13 +132,14 @@ class ChildWriter:
         if snapshot.proxy is None or config_map.needs_token_keys(snapshot.proxy):
             keep.add(constants.cluster_keys_name(key.name))
         unused = prunable(snapshot.children, filter(None, keep), snapshot.parent)
-        if not unused:
+        complete = deployment_view(deployment).complete
+        if not unused or not (complete or len(unused) > UNUSED):
             return None
         mounted, more = await self._ownership.mounted_config_maps(key, deployment)
         for child in unused:
             if child["metadata"]["name"] not in mounted:
                 await self._delete(child)
-        return WAIT if more else None
+        return WAIT if more and complete else None
 
     async def _apply_step(self, key: ProxyKey, step: ApplyStep, before: Object | None) -> Object:
         if step.hand_over is not None and step.uid is not None:

@@ -2,9 +2,16 @@
 
 from dataclasses import dataclass
 
-from mcpproxy.cluster.errors import ClusterError, Conflict, Forbidden, Unavailable
+from mcpproxy.cluster.errors import (
+    ClusterError,
+    Conflict,
+    Forbidden,
+    LimitExceeded,
+    OperatorFault,
+    Unavailable,
+)
 from mcpproxy.cluster.resources import ProxyKey
-from mcpproxy.reconcile.snapshot import Snapshot
+from mcpproxy.reconcile.snapshot import Snapshot, describe_fault
 from mcpproxy.status import reasons
 from mcpproxy.status.inputs import ConditionReason
 from mcpproxy.status.rejections import explain_rejection
@@ -42,11 +49,7 @@ class Failures:
             raise error
         if isinstance(error, ClusterError):
             return describe_rejection(error)
-        return ConditionReason(
-            reasons.OPERATOR_FAILED,
-            f"internal error of the operator ({type(error).__name__}); the operator's log has"
-            " details",
-        )
+        return ConditionReason(reasons.OPERATOR_FAILED, describe_fault(error))
 
     def has(self, key: ProxyKey) -> bool:
         """Return True if the last pass over an MCPProxy met a Conflict."""
@@ -71,6 +74,10 @@ def describe_unread(snapshot: Snapshot) -> ConditionReason:
     """Return the reason for which nothing is changed: kinds that could not be read."""
     kinds = ", ".join(sorted(snapshot.unread))
     error = first_error(snapshot)
+    if isinstance(error, OperatorFault):
+        return ConditionReason(reasons.OPERATOR_FAILED, str(error))
+    if isinstance(error, LimitExceeded):
+        return ConditionReason(reasons.TOO_LARGE, f"the operator changes nothing: {error}")
     denied = isinstance(error, Forbidden)
     reason = reasons.FORBIDDEN if denied else reasons.API_SERVER_UNAVAILABLE
     cause = (

@@ -1,13 +1,15 @@
 """Field conflicts: other managers that keep changing applied fields, and the back-off."""
 
+import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.api.yaml_safe_json import json_text
 from mcpproxy.backoff import Backoff
 from mcpproxy.cluster.field_managers import find_contested_field
 from mcpproxy.cluster.resources import ProxyKey
@@ -31,7 +33,8 @@ _DELETED: Final = ("", "")
 class _ChildConflicts:
     """The last manifest of one child, and its reversals."""
 
-    manifest: Object
+    manifest: bytes
+    """Its digest."""
     applied_at: datetime
     backoff: Backoff
     """Delays until the same manifest may be applied again; each failure is a reversal."""
@@ -62,21 +65,28 @@ class FieldConflicts:
         """Forget an MCPProxy that no longer exists."""
         self._children.pop(key, None)
 
+    def retain(self, key: ProxyKey, desired: Iterable[Object]) -> None:
+        """Forget the children of an MCPProxy that it no longer has."""
+        identities = {_identity(manifest) for manifest in desired}
+        children = self._children.get(key, {})
+        for gone in children.keys() - identities:
+            del children[gone]
+
     def pause(self, key: ProxyKey, manifest: Object) -> float:
         """Return the seconds until this manifest may be applied again; 0 for at once."""
         child = self._children.get(key, {}).get(_identity(manifest))
-        if child is None or child.manifest != manifest:
+        if child is None or child.manifest != _digest(manifest):
             return 0.0
         return max(0.0, child.backoff.delay - self._since(child))
 
     def applied(self, key: ProxyKey, manifest: Object, before: Object | None) -> None:
         """Note that a manifest was applied; `before` is the previous object."""
         children = self._children.setdefault(key, {})
-        child = children.get(_identity(manifest))
-        if child is None or child.manifest != manifest:
+        child, digest = children.get(_identity(manifest)), _digest(manifest)
+        if child is None or child.manifest != digest:
             is_kept = child is not None and self._since(child) < child.quiet
             backoff = child.backoff if child and is_kept else Backoff(FIRST_PAUSE, LAST_PAUSE)
-            children[_identity(manifest)] = _ChildConflicts(manifest, self._now(), backoff)
+            children[_identity(manifest)] = _ChildConflicts(digest, self._now(), backoff)
             return
         if self._since(child) >= child.quiet:
             child.backoff.reset()
@@ -86,13 +96,13 @@ class FieldConflicts:
         if child.backoff.failures >= FIGHT:
             self._reverted(manifest["kind"])
         if child.backoff.failures == FIGHT:
-            log.warning("%s/%s: %s", *key, _message(manifest, child))
+            log.warning("%s/%s: %s", *key, _message(_identity(manifest), child))
 
     def finding(self, key: ProxyKey) -> ConditionReason | None:
         """Return the contested fields of an MCPProxy as a reason; None if there are none."""
         fights = [
-            _message(child.manifest, child)
-            for child in self._children.get(key, {}).values()
+            _message(identity, child)
+            for identity, child in self._children.get(key, {}).items()
             if child.backoff.failures >= FIGHT and self._since(child) < child.quiet
         ]
         return ConditionReason(reasons.CONTESTED, "; ".join(fights)) if fights else None
@@ -114,8 +124,12 @@ def _identity(manifest: Object) -> tuple[str, str]:
     return manifest["kind"], manifest["metadata"]["name"]
 
 
-def _message(manifest: Object, child: _ChildConflicts) -> str:
-    kind, name = _identity(manifest)
+def _digest(manifest: Object) -> bytes:
+    return hashlib.sha256(json_text(manifest, sort_keys=True).encode()).digest()
+
+
+def _message(identity: tuple[str, str], child: _ChildConflicts) -> str:
+    kind, name = identity
     if not child.manager:
         return (
             f"{kind} {name}: another client keeps deleting it, so the operator creates it again at"

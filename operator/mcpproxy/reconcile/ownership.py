@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import sys
 from collections.abc import Container, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,8 @@ from mcpproxy.reconcile.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
+_REVISION: Final = "deployment.kubernetes.io/revision"
+_DIGITS: Final = 19
 _TEMPLATE_HASH: Final = "pod-template-hash"
 """Label with which Kubernetes distinguishes the pods of different templates."""
 
@@ -32,6 +35,10 @@ class _ReplicaSet:
     """Digest of its pod template without the label that Kubernetes adds."""
     config_map: str | None
     """Name of the ConfigMap that its pods mount as their configuration."""
+    revision: int
+    """Number that Kubernetes gives to the revisions of a Deployment, the newest the highest."""
+    has_pods: bool
+    """True if it should have pods."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +130,8 @@ class PodOwnership:
         """Return the names of the ConfigMaps that the Deployment's ReplicaSets mount, including old
         ones.
 
-        `kubectl rollout undo` can restore any of them. The ReplicaSets are listed if the Deployment
+        `kubectl rollout undo` can restore the revisions that the Deployment keeps. Kubernetes
+        deletes the others once a rollout is complete. The ReplicaSets are listed if the Deployment
         has changed since the last list. The second value is True while more ReplicaSets exist than
         the Deployment keeps: some of them are about to be deleted.
         """
@@ -131,10 +139,11 @@ class PodOwnership:
         known = self._known.get(key, _NONE)
         if (known.deployment, known.version) != (metadata["uid"], _version(deployment)):
             known = self._known[key] = await self._list(key, deployment)
+        by_age = sorted(known.by_uid.values(), key=lambda each: each.revision, reverse=True)
         mounted = frozenset(
-            replica_set.config_map
-            for replica_set in known.by_uid.values()
-            if replica_set.config_map
+            each.config_map
+            for number, each in enumerate(by_age)
+            if each.config_map and (number < _kept(deployment) or each.has_pods)
         )
         return mounted, known.version == _UNSETTLED
 
@@ -170,13 +179,26 @@ class PodOwnership:
             for replica_set in listed
             if _owner(replica_set, DEPLOYMENT.name) == uid
         }
-        excess = len(ours) > deployment["spec"].get("revisionHistoryLimit", 10) + 1
+        excess = len(ours) > _kept(deployment)
         return _ReplicaSets(uid, _UNSETTLED if excess else _version(deployment), ours)
 
 
 def _replica_set(live: Object, proxy: str) -> _ReplicaSet:
     template = (live.get("spec") or {}).get("template") or {}
-    return _ReplicaSet(_digest(template), mounted_config_map(template.get("spec") or {}, proxy))
+    revision = str((live["metadata"].get("annotations") or {}).get(_REVISION, ""))
+    return _ReplicaSet(
+        _digest(template),
+        mounted_config_map(template.get("spec") or {}, proxy),
+        # Without a number, it was created a moment ago.
+        int(revision) if revision.isdecimal() and len(revision) < _DIGITS else sys.maxsize,
+        bool((live.get("spec") or {}).get("replicas")),
+    )
+
+
+def _kept(deployment: Object) -> int:
+    """Return the number of ReplicaSets that a Deployment keeps."""
+    limit: int = deployment["spec"].get("revisionHistoryLimit", 10)
+    return limit + 1
 
 
 def _newest(known: _ReplicaSets, deployment: Object | None) -> frozenset[str | None]:

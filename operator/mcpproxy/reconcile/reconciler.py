@@ -43,13 +43,15 @@ class Reconciler:
         fleet: PodReportWatcher[ProxyKey],
         options: BuildOptions,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        steady: Callable[[], datetime] | None = None,
         instance: str = constants.FIELD_MANAGER,
         known: Callable[[ResourceKind, ProxyKey], bool] = lambda kind, key: True,
         childless: Callable[[ProxyKey], bool] = lambda key: False,
         reverted: Callable[[str], None] = lambda kind: None,
         writes: StatusWriteHealth | None = None,
     ) -> None:
-        """`instance` names this process in Events.
+        """`now` is the time of timestamps. `steady` is for intervals (default: `now`): corrections
+        of the clock do not change it. `instance` names this process in Events.
 
         `known` returns True if the watches know a child of this kind: kinds that neither they know
         nor the spec requests are not read. `childless` returns True if the watches are complete and
@@ -61,13 +63,16 @@ class Reconciler:
         self._options = options
         self._known = known
         self._childless = childless
-        self._writes = StatusWriteHealth(now) if writes is None else writes
-        self._status = StatusWriter(cluster, fleet, now, instance, self._writes)
+        steady = steady or now
+        self._writes = StatusWriteHealth(steady) if writes is None else writes
+        self._status = StatusWriter(cluster, fleet, now, steady, instance, self._writes)
         self.ownership = PodOwnership(cluster)
-        self._token_keys = TokenKeyReader(cluster, now)
-        self._children = ChildWriter(cluster, self.ownership, now, reverted, self._status.announce)
+        self._token_keys = TokenKeyReader(cluster, steady)
+        announce = self._status.announce
+        self._children = ChildWriter(cluster, self.ownership, now, steady, reverted, announce)
         self._deletions = Deletions(self._status)
         self._failures = Failures()
+        self._uids: dict[ProxyKey, str] = {}
 
     async def reconcile(self, key: ProxyKey) -> float | None:
         """Make one pass over one MCPProxy.
@@ -80,6 +85,7 @@ class Reconciler:
             self._forget(key)
             await self._deletions.report(key, snapshot)
             return None
+        self._note_uid(key, snapshot.parent["metadata"]["uid"])
         snapshot = await self.ownership.narrow(key, snapshot)
         self._watch_reports(key, snapshot)
         try:
@@ -148,6 +154,7 @@ class Reconciler:
         owner = OwnerRef(key.name, snapshot.parent["metadata"]["uid"])
         children = build(proxy, self._options, owner, snapshot.services, snapshot.token_keys)
         desired = [child for child in children if child["kind"] not in snapshot.missing_kinds]
+        self._children.retain(key, desired, snapshot.children)
         in_sync = partial(self._children.is_in_sync, key)
         return make_plan(desired, snapshot.children, snapshot.parent, in_sync)
 
@@ -158,7 +165,14 @@ class Reconciler:
         if snapshot.knows_pods:
             self._reports.follow(key, filter(None, map(pod_address, snapshot.pods)))
 
+    def _note_uid(self, key: ProxyKey, uid: str) -> None:
+        """Forget an MCPProxy of this name that was deleted between two passes."""
+        if self._uids.get(key, uid) != uid:
+            self._forget(key)
+        self._uids[key] = uid
+
     def _forget(self, key: ProxyKey) -> None:
+        self._uids.pop(key, None)
         self._reports.forget(key)
         for memory in (self._children, self._status, self.ownership, self._failures):
             memory.forget(key)

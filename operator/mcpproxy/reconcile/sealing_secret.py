@@ -25,9 +25,13 @@ RETRY: Final = 60.0
 class SealingSecrets:
     """Creator of sealing Secrets, and the times of the last attempts."""
 
-    def __init__(self, cluster: Cluster, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, cluster: Cluster, now: Callable[[], datetime], steady: Callable[[], datetime]
+    ) -> None:
+        """`steady` as in `Reconciler`."""
         self._cluster = cluster
         self._now = now
+        self._steady = steady
         self._attempts: dict[ProxyKey, datetime] = {}
         self._undeployed: set[ProxyKey] = set()
         """MCPProxies whose Secret exists, and whose Deployment has not existed since."""
@@ -45,10 +49,10 @@ class SealingSecrets:
         """Create the Secret unless the pods prove that it exists."""
         owner = OwnerRef(key.name, snapshot.parent["metadata"]["uid"])
         name = constants.sealing_secret_name(owner.name, owner.uid)
-        deployment, now = snapshot.deployment, self._now()
+        deployment, now = snapshot.deployment, self._steady()
         if deployment is not None:
             self._undeployed.discard(key)
-            if _is_mounted(deployment, snapshot.pods, name, now):
+            if _is_mounted(deployment, snapshot.pods, name, self._now()):
                 return
         last = self._attempts.get(key)
         recent = last is not None and (now - last).total_seconds() < RETRY

@@ -1,5 +1,7 @@
 """Changes that the API server makes to applied fields, by webhooks and conversions."""
 
+from collections.abc import Container
+
 from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.cluster.managed_fields import applied_fields, intended_fields, semantically_equal
@@ -29,6 +31,12 @@ class ServerMutations:
         applied = applied_fields(stored, constants.FIELD_MANAGER)
         if not semantically_equal(intended_fields(manifest), applied):
             self._results.setdefault(key, {})[stored["metadata"]["uid"]] = (manifest, applied)
+
+    def retain(self, key: ProxyKey, uids: Container[str]) -> None:
+        """Forget the children of an MCPProxy that do not have these uids."""
+        results = self._results.get(key, {})
+        for gone in [uid for uid in results if uid not in uids]:
+            del results[gone]
 
     def forget(self, key: ProxyKey) -> None:
         """Forget an MCPProxy that no longer exists."""

@@ -1,8 +1,9 @@
 """Snapshot of one MCPProxy and everything that belongs to it."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from mcpproxy.api import constants
@@ -12,7 +13,7 @@ from mcpproxy.api.manifest import load_json, parse
 from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.api.v1alpha1 import MCPProxy
 from mcpproxy.cluster.client import Cluster
-from mcpproxy.cluster.errors import ClusterError, Forbidden, NotFound
+from mcpproxy.cluster.errors import ClusterError, Forbidden, NotFound, OperatorFault
 from mcpproxy.cluster.resources import (
     AUTOSCALER,
     CONFIG_MAP,
@@ -47,6 +48,8 @@ _NAMED: Final = (DEPLOYMENT, SERVICE, SERVICE_ACCOUNT)
 Found = TypeVar("Found")
 Known = Callable[[ResourceKind, ProxyKey], bool]
 """Function that returns True if the watches know a child of this kind."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +151,28 @@ async def take_snapshot(
     if parent is None:
         return None
     proxy, rejected = validate(parent)
-    reads = _Reads()
+    bare = Snapshot(parent, proxy, rejected, children=(), pods=(), services={})
+    try:
+        return await _complete(cluster, key, bare, known, token_keys, is_new)
+    except ClusterError:
+        raise
+    except Exception as error:
+        # A spec that nothing foresees concerns only its own MCPProxy, whose status says so.
+        log.exception("%s/%s: the state was not read", *key)
+        fault = OperatorFault(describe_fault(error))
+        return replace(bare, unread=dict.fromkeys((DEPLOYMENT.name, SERVICE.name), fault))
+
+
+async def _complete(
+    cluster: Cluster,
+    key: ProxyKey,
+    bare: Snapshot,
+    known: Known,
+    token_keys: TokenKeyReader,
+    is_new: Callable[[Object], bool],
+) -> Snapshot:
+    """Read everything that belongs to an MCPProxy."""
+    parent, proxy, reads = bare.parent, bare.proxy, _Reads()
     new = proxy is not None and not proxy.spec.suspend and is_new(parent)
     kinds = (DEPLOYMENT,) if new else (*_NAMED, *_on_demand(proxy, key, known))
     children, maps, pods = await _owned(cluster, key, kinds, reads)
@@ -162,10 +186,8 @@ async def take_snapshot(
             children += await _children_by_name(cluster, proxy, key, maps, reads)
         if config_map.needs_token_keys(proxy):
             keys, problem = await token_keys.read()
-    return Snapshot(
-        parent=parent,
-        proxy=proxy,
-        rejected=rejected,
+    return replace(
+        bare,
         children=tuple(children),
         pods=tuple(pods),
         services=services,
@@ -175,6 +197,12 @@ async def take_snapshot(
         token_keys=keys,
         token_keys_problem=problem,
     )
+
+
+def describe_fault(error: Exception) -> str:
+    """Return the text about an exception that nothing expects."""
+    name = type(error).__name__
+    return f"internal error of the operator ({name}); the operator's log has details"
 
 
 def _config_maps(proxy: MCPProxy) -> list[str]:

@@ -48,6 +48,7 @@ CONTESTED: Final = "FieldsContested"
 FORBIDDEN: Final = "Forbidden"
 API_SERVER_UNAVAILABLE: Final = "ApiServerUnavailable"
 OPERATOR_FAILED: Final = "OperatorFailed"
+TOO_LARGE: Final = "ObjectsTooLarge"
 TERMINATING: Final = "Terminating"
 
 ALL_HEALTHY: Final = "AllHealthy"
@@ -97,7 +98,7 @@ HOPELESS: Final = frozenset({CONFIG_ERROR, CRASH_LOOP, IMAGE_PULL, OOM_KILLED})
 HINDERS: Final = HOPELESS | {UNSCHEDULABLE, NOT_MOUNTED, NODE_NOT_READY}
 """Reasons that block a rollout until a human acts."""
 HARMLESS: Final = frozenset(
-    {REFUSED, CONTESTED, FORBIDDEN, API_SERVER_UNAVAILABLE, OPERATOR_FAILED}
+    {REFUSED, CONTESTED, FORBIDDEN, API_SERVER_UNAVAILABLE, OPERATOR_FAILED, TOO_LARGE}
 )
 """Reasons for which children can't be changed while existing ones continue to serve."""
 PASSING: Final = frozenset(

@@ -301,7 +301,7 @@ async def test_a_stream_without_a_complete_line_is_abandoned() -> None:
             scene.changes.put_nowait,
             scene.clock.time,
             scene._sleep,
-            ReportLimits(silence=0.01),
+            ReportLimits(first_line=0.01, silence=0.01),
         )
         fleet.follow("tools", [pod.address()])
         assert await scene.pause() == 0.25

@@ -202,19 +202,23 @@ class PodReportWatcher(Generic[K]):
 
     async def _listen(self, stream: _PodStream[K]) -> None:
         async with aclosing(self._reader.lines(stream.address)) as lines:
-            limit = self._limits.first_line
+            loop, has_reported, limit = asyncio.get_running_loop(), False, self._limits.first_line
+            deadline = loop.time() + limit
             while True:
                 try:
-                    async with asyncio.timeout(limit):
+                    async with asyncio.timeout_at(deadline):
                         line = await anext(lines)
                 except StopAsyncIteration:
                     return
                 except TimeoutError as error:
-                    raise Unavailable(f"the pod sent nothing for {limit:g} s") from error
-                limit = self._limits.silence
+                    text = "nothing" if has_reported else "no report"
+                    raise Unavailable(f"the pod sent {text} for {limit:g} s") from error
                 stream.lines.add()
                 if line:
+                    has_reported, limit = True, self._limits.silence
                     self._set(stream, PodReportState(settled=True, report=_parse(line)))
+                if has_reported:
+                    deadline = loop.time() + limit
                 stream.reported_at = self._clock()
                 wait = stream.pace.take(line)
                 # A buffered line is read without suspending, so let other tasks run first.

@@ -20,6 +20,8 @@ from mcpproxy.status.pod_problems import is_ready
 
 EXPLAINED: Final = 8
 """Limit on the backends of one MCPProxy whose Services are read in one pass."""
+_EXTERNAL: Final = "ExternalName"
+"""Type of Services that are names of other hosts, and have no endpoints."""
 _NOT_REACHED: Final = frozenset({"Unreachable", "TimedOut"})
 
 
@@ -115,7 +117,7 @@ def _headless(route: _Route) -> str | None:
 
 
 def _no_pods(route: _Route) -> str | None:
-    if route.pods is None or route.pods:
+    if route.pods is None or route.pods or _of_service(route, "type") == _EXTERNAL:
         return None
     selector = (route.service or {"spec": {}})["spec"].get("selector") or {}
     labels = ", ".join(f"{key}={text}" for key, text in sorted(selector.items()))
@@ -127,7 +129,13 @@ def _no_pods(route: _Route) -> str | None:
 def _no_ready_pod(route: _Route) -> str | None:
     if not route.pods or any(map(is_ready, route.pods)):
         return None
+    if _of_service(route, "publishNotReadyAddresses") or _of_service(route, "type") == _EXTERNAL:
+        return None
     return f"Service {route.name} has no endpoints: none of its {len(route.pods)} pods is ready"
+
+
+def _of_service(route: _Route, field: str) -> object:
+    return (route.service or {"spec": {}})["spec"].get(field)
 
 
 _CHECKS: Final[tuple[Callable[[_Route], str | None], ...]] = (

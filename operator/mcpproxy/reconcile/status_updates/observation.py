@@ -59,8 +59,11 @@ class Observer:
         )
 
     def awaits_report(self, snapshot: Snapshot, observed: StatusInput) -> bool:
-        """Return True if a pod that serves the current configuration is about to report."""
-        return any(
+        """Return True if a pod that serves the current configuration is about to report.
+
+        While it is not known whose pods these are, their reports are not read.
+        """
+        return snapshot.knows_pods and any(
             view.ready and view.current and self._is_connecting(pod)
             for view, pod in zip(observed.pods, snapshot.pods, strict=True)
         )

@@ -31,7 +31,7 @@ from mcpproxy.reconcile.status_updates.debounce import Debouncer
 from mcpproxy.reconcile.status_updates.observation import Observer
 from mcpproxy.reconcile.status_updates.rollout_progress import RolloutProgress
 from mcpproxy.reconcile.status_updates.status_write_health import StatusWriteHealth
-from mcpproxy.reconcile.status_updates.undeclared_fields import UndeclaredFields
+from mcpproxy.reconcile.status_updates.undeclared_fields import TRY_AGAIN, UndeclaredFields
 from mcpproxy.status.compute import build_status
 from mcpproxy.status.disagreement import find_disagreements, reported_disagreements
 from mcpproxy.status.events import find_transitions
@@ -55,19 +55,22 @@ class StatusWriter:
         cluster: Cluster,
         reports: PodReportWatcher[ProxyKey],
         now: Callable[[], datetime],
+        steady: Callable[[], datetime],
         instance: str,
         writes: StatusWriteHealth,
     ) -> None:
-        """`instance` names this process in Events."""
+        """`steady` as in `Reconciler`; `instance` names this process in Events."""
         self._cluster = cluster
         self._now = now
+        self._steady = steady
         self._observer = Observer(reports, now)
         self._events = EventRecorder(instance)
-        self._debouncer = Debouncer(now)
+        self._debouncer = Debouncer(steady)
         self._undeclared = UndeclaredFields()
         self._writes = writes
-        self._progress = RolloutProgress(now)
-        self._room: dict[ProxyKey, int] = {}
+        self._progress = RolloutProgress(steady)
+        self._room: dict[ProxyKey, tuple[int, datetime]] = {}
+        """Bytes of statuses that the API server admits, and when it rejected a larger one."""
 
     def forget(self, key: ProxyKey) -> None:
         """Forget an MCPProxy that no longer exists."""
@@ -144,9 +147,18 @@ class StatusWriter:
     def _build(
         self, observed: StatusInput, before: MCPProxyStatus | None, parent: Object
     ) -> MCPProxyStatus:
-        complete = replace(observed, undeclared=self._undeclared.fields(self._now()))
-        room = min(room_beside(parent), self._room.get(_key(parent), OBJECT))
+        complete = replace(observed, undeclared=self._undeclared.fields(self._steady()))
+        room = min(room_beside(parent), self._admitted(_key(parent)))
         return reduce_to_fit(build_status(complete, before, self._timestamp()), room)
+
+    def _admitted(self, key: ProxyKey) -> int:
+        """Return the bytes of a status that the API server admits, as far as is known."""
+        room, since = self._room.get(key, (OBJECT, self._steady()))
+        if (self._steady() - since).total_seconds() < TRY_AGAIN:
+            return room
+        # What took the room may have been removed from the object since.
+        del self._room[key]
+        return OBJECT
 
     async def _write_reduced(
         self, key: ProxyKey, parent: Object, build: Callable[[], MCPProxyStatus]
@@ -172,7 +184,7 @@ class StatusWriter:
                 await self._apply(parent, status)
             except FieldNotDeclared as error:
                 known = str(self._undeclared)
-                self._undeclared.learn(error.fields, self._now())
+                self._undeclared.learn(error.fields, self._steady())
                 if str(self._undeclared) == known:
                     raise
                 log.warning(
@@ -180,7 +192,7 @@ class StatusWriter:
                     self._undeclared,
                 )
             except ObjectTooLarge:
-                self._room[key] = stored_size(status.to_manifest()) // 2
+                self._room[key] = stored_size(status.to_manifest()) // 2, self._steady()
                 log.warning("%s/%s: the status is too large and was reduced", *key)
             else:
                 return status
@@ -198,7 +210,7 @@ class StatusWriter:
             "apiVersion": parent["apiVersion"],
             "kind": parent["kind"],
             "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
-            "status": self._undeclared.left_out(status.to_manifest(), self._now()),
+            "status": self._undeclared.left_out(status.to_manifest(), self._steady()),
         }
 
     async def _emit_events(

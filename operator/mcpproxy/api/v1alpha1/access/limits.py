@@ -10,6 +10,7 @@ from mcpproxy.api.kubernetes.durations import parse_duration
 from mcpproxy.api.kubernetes.quantities import PositiveDuration
 from mcpproxy.api.kubernetes.scalars import BY_NAME, check_names_are_unique
 from mcpproxy.api.v1alpha1.access.authorization import Default, Patterns, RuleName
+from mcpproxy.api.v1alpha1.access.urls import HOST, PORT, check_authority
 from mcpproxy.api.v1alpha1.references import ValueFrom
 
 Per = Literal["Principal", "Proxy", "Backend"]
@@ -31,8 +32,9 @@ StoreAddress = Annotated[
     Field(
         min_length=3,
         max_length=261,
-        pattern=r"^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$",
+        pattern=rf"^{HOST}:{PORT}$",
     ),
+    AfterValidator(check_authority),
 ]
 
 

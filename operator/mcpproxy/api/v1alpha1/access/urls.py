@@ -8,8 +8,11 @@ from pydantic import AfterValidator, Field
 from mcpproxy.api.authority import HTTPS, LOCAL_URL, is_secure_url, parse_authority
 from mcpproxy.api.base import cel_validation
 
-_REST: Final = r"(:[0-9]{1,5})?(/[^\x00-\x20\x7f?#]*)?$"
-_HOST: Final = r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
+HOST: Final = r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
+PORT: Final = (
+    r"([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+)
+_REST: Final = rf"(:{PORT})?(/[^\x00-\x20\x7f?#]*)?$"
 _NEEDS_HTTPS: Final = (
     "must be https; http is only for a host such as keycloak.sso.svc (or localhost), with"
     " insecureHttp: true"
@@ -18,17 +21,17 @@ _SCOPE: Final = r"^[!#-\[\]-~]+$"
 """A scope token (RFC 6749, section 3.3)."""
 
 
-def _check_authority(url: str) -> str:
-    """Return the URL unchanged. Raise ValueError if its host or port is invalid."""
-    if parse_authority(urlsplit(url).netloc) is None:
+def check_authority(text: str) -> str:
+    """Return a URL or authority unchanged. Raise ValueError if its host or port is invalid."""
+    if parse_authority(urlsplit(text).netloc if "://" in text else text) is None:
         raise ValueError("must have a host with or without a port up to 65535")
-    return url
+    return text
 
 
 BaseUrl = Annotated[
     str,
-    Field(min_length=8, max_length=1024, pattern=rf"^https?://{_HOST}{_REST}"),
-    AfterValidator(_check_authority),
+    Field(min_length=8, max_length=1024, pattern=rf"^https?://{HOST}{_REST}"),
+    AfterValidator(check_authority),
 ]
 """An http or https URL without user information, query and fragment."""
 DocumentUrl = Annotated[
@@ -37,7 +40,7 @@ DocumentUrl = Annotated[
         max_length=1024,
         pattern=r"^https?://[A-Za-z0-9._\[\]:-]+([/?][^\x00-\x20\x7f#]*)?$",
     ),
-    AfterValidator(_check_authority),
+    AfterValidator(check_authority),
 ]
 """An http or https URL that may have a query."""
 Audience = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f\x7f]+$")]
