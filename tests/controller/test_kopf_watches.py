@@ -7,7 +7,14 @@ import pytest
 
 from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object
-from mcpproxy.cluster.resources import DEPLOYMENT, MCP_PROXY, ProxyKey, ResourceKind, owner_key
+from mcpproxy.cluster.resources import (
+    DEPLOYMENT,
+    MCP_PROXY,
+    POD,
+    ProxyKey,
+    ResourceKind,
+    owner_key,
+)
 from mcpproxy.controller.kopf_settings import kopf_settings
 from mcpproxy.controller.kopf_watches import SELECTORS, register_watches, selectors
 from mcpproxy.controller.watch_cache import WatchCache
@@ -112,6 +119,17 @@ async def test_an_event_of_an_own_write_enqueues_no_mcpproxy() -> None:
     assert not await watched.enqueues(written, "ADDED")
     assert await watched.enqueues(a_version(DEPLOYMENT, 3))
     assert await watched.enqueues(a_version(DEPLOYMENT, 3), "DELETED")
+
+
+async def test_an_object_that_moves_to_another_mcpproxy_enqueues_both() -> None:
+    watched = Watched(POD)
+    assert await watched.enqueues(a_version(POD, 2))
+    moved = a_version(POD, 3)
+    moved["metadata"]["labels"] = {constants.LABEL_INSTANCE: "other"}
+    await watched.enqueues(moved)
+    assert set(watched._enqueued) == {KEY, ProxyKey("team", "other")}
+    await watched.enqueues({**moved, "metadata": {**moved["metadata"], "resourceVersion": "4"}})
+    assert watched._enqueued == [ProxyKey("team", "other")]
 
 
 async def test_a_list_enqueues_an_mcpproxy_even_after_an_own_write() -> None:

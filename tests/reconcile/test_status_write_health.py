@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mcpproxy.cluster.errors import Forbidden, Unavailable
+from mcpproxy.cluster.errors import Forbidden, Invalid, ObjectTooLarge, Unavailable
 from mcpproxy.cluster.resources import ProxyKey
 from mcpproxy.reconcile.status_updates.status_write_health import (
     PATIENCE,
@@ -72,6 +72,19 @@ def test_one_status_that_fails_beside_others_is_counted_and_no_problem(
     writes.written(B)
     assert writes.problem() is None
     assert len(writes) == 1
+
+
+def test_the_refused_statuses_of_one_namespace_are_no_problem_of_the_operator(
+    writes: StatusWriteHealth, clock: FakeClock
+) -> None:
+    for key in (A, B):
+        writes.failed(key, ObjectTooLarge("etcdserver: request is too large"))
+    clock.advance(2 * PATIENCE)
+    assert writes.problem() is None
+    assert len(writes) == 2
+    writes.failed(ProxyKey("other", "c"), Invalid("a webhook denied the request"))
+    clock.advance(2 * PATIENCE)
+    assert writes.problem() is not None
 
 
 def test_a_write_that_hangs_counts_as_one_that_fails_until_it_ends(

@@ -11,6 +11,7 @@ import kopf
 
 from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.cluster.cached_reads import name_of
 from mcpproxy.cluster.resources import (
     ALWAYS,
     MCP_PROXY,
@@ -53,11 +54,13 @@ def _handler(kind: ResourceKind, watched: WatchCache, enqueue: Enqueue) -> Calla
 
     async def handle(body: kopf.Body, type: str | None, **_: Any) -> None:  # noqa: A002
         live = _without_managers(body) if watched_pods else dict(body)
-        key = owner_key(live)
+        key, before = owner_key(live), watched.owner_of(name_of(live))
         is_new = watched.record_event(live, key, deleted=type == "DELETED")
         # A list may lack versions between the one that a pass has read and the one that it wrote.
         if key is not None and (is_new or type is None or _is_unobserved(live)):
             enqueue(key, delay)
+        if before is not None and before != key:
+            enqueue(before, delay)
 
     return handle
 

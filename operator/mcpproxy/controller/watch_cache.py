@@ -88,6 +88,11 @@ class WatchCache:
             if not self._owned[before.owner]:
                 del self._owned[before.owner]
 
+    def owner_of(self, name: Name) -> ProxyKey | None:
+        """Return the MCPProxy to which the latest version of an object belongs."""
+        known = self._known.get(name)
+        return None if known is None else known.owner
+
     def knows(self, owner: ProxyKey) -> bool:
         """Return True if an object of this MCPProxy is known from the watch, a list or a write."""
         return owner in self._owned or self.store.may_have(owner)

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from mcpproxy.cluster.errors import ClusterError
+from mcpproxy.cluster.errors import ClusterError, Invalid
 from mcpproxy.cluster.resources import ProxyKey
 from mcpproxy.status import reasons
 from mcpproxy.status.inputs import ConditionReason
@@ -22,7 +22,8 @@ class StatusWriteHealth:
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
-        self._failing: dict[ProxyKey, tuple[datetime, str]] = {}
+        self._failing: dict[ProxyKey, tuple[datetime, str, bool]] = {}
+        """The first failure, the last error, and whether it may concern this MCPProxy only."""
         self._begun: dict[ProxyKey, datetime] = {}
         self._written_at: datetime | None = None
 
@@ -47,18 +48,25 @@ class StatusWriteHealth:
 
     def failed(self, key: ProxyKey, error: Exception) -> None:
         """Note that a status could not be written."""
-        since, _ = self._failing.get(key, (self._now(), ""))
-        self._failing[key] = since, str(error)
+        since, *_ = self._failing.get(key, (self._now(),))
+        self._failing[key] = since, str(error), isinstance(error, Invalid)
 
     def unchanged(self, key: ProxyKey) -> None:
         """Note that the stored status is right: the MCPProxy no longer exists or needs no write."""
         self._failing.pop(key, None)
 
     def problem(self) -> str | None:
-        """Return the error for which no status is written; None if some are, or nothing fails."""
-        if not self._failing:
+        """Return the error for which no status is written; None if some are, or nothing fails.
+
+        An MCPProxy whose status is refused, such as a large one, is not a problem of the operator
+        unless others are refused in other namespaces.
+        """
+        failing = self._failing.items()
+        refused = {key.namespace for key, (*_, is_own) in failing if is_own}
+        relevant = [state for _, state in failing if not state[2] or len(refused) > 1]
+        if not relevant:
             return None
-        since, error = min(self._failing.values())
+        since, error, _ = min(relevant)
         if self._written_at is not None and self._written_at >= since:
             return None
         if self._seconds_since(since) < PATIENCE:
