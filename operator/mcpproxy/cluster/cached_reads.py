@@ -6,7 +6,6 @@ It does prove which of the objects with our labels exist, because the watch has 
 delivers a newer one to the next pass.
 """
 
-import json
 import zlib
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
@@ -14,9 +13,10 @@ from dataclasses import dataclass
 from sys import intern
 from typing import Any, Final, TypeVar
 
+import msgspec
+
 from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object, Objects
-from mcpproxy.api.yaml_safe_json import json_text
 from mcpproxy.cluster.client import Cluster
 from mcpproxy.cluster.resources import (
     NOT_BUILT_IN,
@@ -179,13 +179,14 @@ class ObjectCache:
         return [self._object(self._stored[name].content) for name in names]
 
     def _compressed(self, live: Object) -> bytes:
-        text = json_text(live).encode()
+        text = msgspec.json.encode(live)
         self._dictionary = self._dictionary or text[-_DICTIONARY:]
         compression = zlib.compressobj(_FASTEST, wbits=_RAW, zdict=self._dictionary)
         return compression.compress(text) + compression.flush()
 
     def _object(self, content: bytes) -> Object:
-        live: Object = json.loads(zlib.decompressobj(_RAW, self._dictionary).decompress(content))
+        text = zlib.decompressobj(_RAW, self._dictionary).decompress(content)
+        live: Object = msgspec.json.decode(text)
         return live
 
 

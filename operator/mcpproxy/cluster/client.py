@@ -315,7 +315,7 @@ class KubeClient:
             raise
         self._wrote(kind, verb, "ok")
         self._took(kind, time.monotonic() - began)
-        stored: Object = json.loads(content)
+        stored: Object = _decoded(content, msgspec.json.decode, f"{method} {path}")
         return stored
 
     async def _read(
@@ -333,14 +333,8 @@ class KubeClient:
             self._count_read(kind.name, verb, error.result)
             raise
         self._count_read(kind.name, verb, "ok")
-        decode = _decode_heads if accept == _HEADS else json.loads
-        try:
-            return decode(content), len(content)
-        except ValueError as error:
-            # Something between the operator and the API server has responded in its place.
-            raise Unavailable(
-                f"GET {path}: the response is not from the API server: {error}"
-            ) from None
+        decode = _decode_heads if accept == _HEADS else msgspec.json.decode
+        return _decoded(content, decode, f"GET {path}"), len(content)
 
     async def _send(
         self,
@@ -375,6 +369,16 @@ class KubeClient:
         if answer.status >= 300:
             raise error_of(answer.status, content, writing=method != "GET")
         return content
+
+
+def _decoded(content: bytes, decode: Callable[[bytes], Any], request: str) -> Any:
+    """Decode the body of a response. Raise Unavailable."""
+    try:
+        return decode(content)
+    except ValueError as error:
+        # Something between the operator and the API server has responded in its place.
+        text = f"{request}: the response is not from the API server: {error}"
+        raise Unavailable(text) from None
 
 
 async def _read_bounded(answer: RESTResponse, request: str) -> bytes:
