@@ -24,7 +24,7 @@ EXPECTED = {
         "Serving",
         (
             r"a pod was evicted: Usage of EmptyDir volume .* exceeds the limit"
-            r"|a pod has ended: its node has evicted it or shut down; run kubectl get events"
+            r"|a pod has ended: the node evicted it or shut down; run kubectl get events"
         ),
     ),
     "out-of-memory": ("Failing", r"\(OOMKilled\); raise resources\.limits\.memory"),

@@ -101,7 +101,7 @@ async def test_a_list_beyond_its_limit_is_an_error_of_its_mcpproxy(
 
 
 @pytest.mark.parametrize("text", ["<html>Sign in</html>", "[]", '{"items": [{"metadata": 1}]}'])
-async def test_a_response_that_is_no_list_is_an_error_of_the_connection(text: str) -> None:
+async def test_a_response_other_than_a_list_is_an_error_of_the_connection(text: str) -> None:
     class Foreign(Listed):
         async def answer(self, request: web.Request) -> web.Response:
             return web.Response(text=text, content_type="text/html")

@@ -74,7 +74,7 @@ def test_one_status_that_fails_beside_others_is_counted_and_no_problem(
     assert len(writes) == 1
 
 
-def test_the_refused_statuses_of_one_namespace_are_no_problem_of_the_operator(
+def test_refused_statuses_in_one_namespace_do_not_make_the_operator_unready(
     writes: StatusWriteHealth, clock: FakeClock
 ) -> None:
     for key in (A, B):

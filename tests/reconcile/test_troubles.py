@@ -207,8 +207,8 @@ SHUTDOWN = "Pod was terminated in response to imminent node shutdown."
     ("status", "words"),
     [
         # As the kubelet reports an eviction if the containers stop without an error.
-        ({"phase": "Succeeded"}, "its node has evicted it or shut down; run kubectl get events"),
-        ({"phase": "Failed"}, "its node has evicted it or shut down; run kubectl get events"),
+        ({"phase": "Succeeded"}, "the node evicted it or shut down; run kubectl get events"),
+        ({"phase": "Failed"}, "the node evicted it or shut down; run kubectl get events"),
         (
             {"phase": "Failed", "reason": "Terminated", "message": SHUTDOWN},
             f"Terminated: {SHUTDOWN}",

@@ -116,7 +116,7 @@ class Resync:
             self.caught_up = await self._has_caught_up()
 
     async def _pause(self) -> None:
-        """Wait until the next comparison, and look meanwhile if refused kinds are listed again."""
+        """Wait until the next comparison. Until then, ask again for kinds that were refused."""
         seconds = self._look * self._jitter()
         while seconds > 0 and not self.caught_up:
             await self._sleep(FIRST_LOOK)

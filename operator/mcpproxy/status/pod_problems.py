@@ -171,7 +171,7 @@ def _end(pod: Object, now: datetime) -> ConditionReason | None:
     if reason == "Evicted":
         return ConditionReason(reasons.EVICTED, f"a pod was evicted: {text}")
     # The kubelet names no reason if the containers exit without an error in time.
-    why = "its node has evicted it or shut down; run kubectl get events"
+    why = "the node evicted it or shut down; run kubectl get events"
     if reason:
         why = _ID.sub("…", f"{reason}: {text}")
     return ConditionReason(reasons.POD_ENDED, f"a pod has ended: {why}")

@@ -179,6 +179,13 @@ def test_cached_heads_are_few_and_small() -> None:
     assert all(len(head) <= MAX_SIZE for head in heads.known)
 
 
+@pytest.mark.parametrize("length", [b"", b"x", b"2", b"0" * 5000 + b"2", b"9" * 5000])
+def test_only_a_head_with_the_length_of_its_message_is_cached(length: bytes) -> None:
+    heads: HeadCache[int] = HeadCache()
+    heads.keep(b"POST / HTTP/1.1\r\n\r\n{}", {b"content-length": length}, 1)
+    assert bool(heads.known) == (length == b"2")
+
+
 class NoTransport:
     """Takes what is written."""
 

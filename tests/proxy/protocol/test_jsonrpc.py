@@ -217,3 +217,21 @@ def test_the_data_of_an_error_is_not_read() -> None:
     assert result is not None
     assert (result.code, result.message, bytes(result.data)) == (-5, "no", data)
     assert jsonrpc.error_response(b"1", result) == b'{"jsonrpc":"2.0","id":1,"error":%b}' % error
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b'"caf\xe9"', b'"caf\xe9\\n"', b'["caf\xe9"]', b'{"caf\xe9":1}', b'"\xed\xa0\x80"'],
+)
+def test_a_value_with_other_bytes_than_utf_8_counts_as_malformed(text: bytes) -> None:
+    assert jsonrpc.decode_str(text) is None
+    assert jsonrpc.decode(text) is None
+    for refusing in (jsonrpc.canonicalize, jsonrpc.decode_object):
+        with pytest.raises(RpcError):
+            refusing(text)
+    assert jsonrpc.error_of({"error": Raw(b'{"code":1,"message":%b}' % text)}) is not None
+    assert jsonrpc.id_key(text) == text
+
+
+def test_a_number_with_other_bytes_than_utf_8_cannot_be_an_id() -> None:
+    assert not jsonrpc.is_id(Raw(b"1\xe9"))

@@ -193,6 +193,21 @@ def test_a_parsed_and_rebuilt_event_is_unchanged(lines: list[bytes], cut: int) -
     assert list(parser.feed(b" and ends\n\n")) == _events(stream)
 
 
+@pytest.mark.parametrize(
+    ("before", "size"), [(b": " + b" " * 50 + b"\n", 20), (b"data: x\n" * 9, 38), (b"", 20)]
+)
+def test_only_the_data_of_an_event_decides_if_it_is_opened(before: bytes, size: int) -> None:
+    parser = EventStreamParser(LIMIT)
+    assert list(parser.feed(before + b"data: " + b"x" * 20)) == []
+    assert parser.open_data(size) is None
+    (event,) = parser.feed(b"\n\n")
+    assert event.data.endswith(b"x" * 20)
+    assert list(parser.feed(before + b"data: " + b"x" * 21)) == []
+    opened = parser.open_data(size)
+    assert opened is not None
+    assert len(opened) == size + 1
+
+
 @pytest.mark.parametrize("field", [b"id: 7", b"event: ping"])
 def test_data_of_an_event_that_has_an_id_or_another_type_is_not_opened(field: bytes) -> None:
     parser = EventStreamParser(LIMIT)

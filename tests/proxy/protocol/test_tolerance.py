@@ -1,5 +1,6 @@
 """Texts that are not JSON, as SDKs read them."""
 
+import itertools
 import json
 import math
 from typing import Any
@@ -115,3 +116,21 @@ def test_client_messages_that_sdk_servers_accept_are_accepted(body: bytes) -> No
     for raw in message.values():
         assert raw != jsonrpc.NULL or "error" in message
         json.loads(bytes(raw))
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"a", b"\xe9", "é".encode(), "\U0001f600".encode(), b"\xed\xa0\x80"])
+    ).map(b"".join),
+    st.lists(st.integers(1, 5), min_size=1, max_size=3),
+)
+def test_a_text_in_parts_is_repaired_like_the_whole(text: bytes, sizes: list[int]) -> None:
+    repair, repaired, at = tolerance.Utf8Repair(), b"", 0
+    # The end of a JSON text is never inside of a character.
+    whole = text + b'"'
+    for size in itertools.cycle(sizes):
+        repaired += repair.feed(whole[at : at + size])
+        at += size
+        if at >= len(whole):
+            break
+    assert repaired == whole.decode("utf-8", "replace").encode()

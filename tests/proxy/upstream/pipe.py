@@ -30,4 +30,7 @@ class Pipe:
         return self._coming.qsize()
 
     def writes(self, text: str) -> None:
-        self._coming.put_nowait(text.encode())
+        self.writes_bytes(text.encode())
+
+    def writes_bytes(self, text: bytes) -> None:
+        self._coming.put_nowait(text)

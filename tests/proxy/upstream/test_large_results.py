@@ -91,3 +91,13 @@ async def test_other_tasks_run_while_a_large_response_is_read(
 async def test_a_large_text_is_forwarded_as_it_comes() -> None:
     _, turns = await _taken(LONG_TEXT)
     assert turns < 10
+
+
+async def test_bytes_that_are_not_utf_8_are_repaired_in_a_large_response() -> None:
+    sink: Any = Sink()
+    relay = ResultRelay(sink, "tools/call", PrefixMapping("b"), Patient())
+    text = b"caf\xe9" + b"x" * (2 * LARGE) + b"\xe9"
+    source = Source(b'{"jsonrpc":"2.0","id":1,"result":{"a\xe9":"%b"}}' % text)
+    expected = source.body.replace(b"\xe9", "\ufffd".encode())
+    assert await relay.take(source, (ID, ID), lambda: None)
+    assert b"".join(sink.taken) == expected

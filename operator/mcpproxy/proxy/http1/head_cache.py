@@ -42,9 +42,8 @@ class HeadCache(Generic[H]):
         between two messages when it read the first byte.
         """
         end = data.find(HEAD_END, 0, MAX_SIZE) + 4
-        length = headers.get(b"content-length", b"")
         # If another message precedes it, or if the head ends elsewhere, the lengths differ.
-        if length.isdigit() and len(data) - end == int(length):
+        if headers.get(b"content-length") == b"%d" % (len(data) - end):
             size = len(data)
         else:
             size = ONE_CHUNK

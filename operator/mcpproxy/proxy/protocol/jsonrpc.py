@@ -14,6 +14,7 @@ from msgspec import Raw
 from mcpproxy.limits.http import ENVELOPE_MEMBERS
 from mcpproxy.proxy.protocol import shapes, tolerance
 from mcpproxy.proxy.protocol.sizes import LEAST, exceeds
+from mcpproxy.proxy.protocol.tolerance import MALFORMED
 
 Message = dict[str, Raw]
 
@@ -111,7 +112,7 @@ def decode_object(raw: bytes | Raw) -> Message:
         _refuse_many(raw, INVALID_PARAMS)
     try:
         return _object(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except MALFORMED as error:
         raise RpcError(INVALID_PARAMS, f"not a JSON object: {error}") from None
 
 
@@ -119,17 +120,15 @@ def decode_array(raw: bytes | Raw) -> list[Raw]:
     """Return the items of a JSON array. Raise RpcError if it is malformed."""
     try:
         return _array.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except MALFORMED as error:
         raise RpcError(INVALID_PARAMS, f"not a JSON array: {error}") from None
 
 
 def decode_str(raw: bytes | Raw | None) -> str | None:
-    """Return the text of a JSON string; None for any other value."""
-    if raw is None:
-        return None
+    """Return the text of a JSON string; None for any other value, or if it is malformed."""
     try:
-        return _string.decode(raw)
-    except msgspec.DecodeError:
+        return None if raw is None else _string.decode(raw)
+    except MALFORMED:
         return None
 
 
@@ -153,11 +152,9 @@ def length(raw: bytes | Raw | None, most: int) -> int:
 
 def decode(raw: bytes | Raw | None) -> Any:
     """Decode a whole value, for small values that must be understood. Return None if malformed."""
-    if raw is None:
-        return None
     try:
-        return decode_any(raw)
-    except (msgspec.DecodeError, RecursionError):
+        return None if raw is None else decode_any(raw)
+    except MALFORMED:
         return None
 
 
@@ -165,11 +162,11 @@ def canonicalize(raw: bytes | Raw) -> bytes:
     """Return a value in canonical form; fractions and exponents stay as written.
 
     The time is proportional to the size of the value. Raise RpcError if it is malformed, is nested
-    too deeply, or has an integer of thousands of digits.
+    too deeply, is not UTF-8, or has an integer of thousands of digits.
     """
     try:
         return canonical(decode_exactly(raw))
-    except (msgspec.DecodeError, RecursionError) as error:
+    except MALFORMED as error:
         raise RpcError(INVALID_PARAMS, f"invalid JSON: {error}") from None
 
 
@@ -230,7 +227,7 @@ def _decode(body: bytes) -> Message:
         raise RpcError(
             INVALID_REQUEST, "the body must be a single JSON-RPC request, notification or response"
         ) from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except MALFORMED:
         raise RpcError(PARSE_ERROR, "the body is not valid JSON") from None
 
 
@@ -245,7 +242,7 @@ def parse_request_fast(body: bytes) -> RequestEnvelope | None:
         if envelope.params is None and b"params" in body:
             # An explicit null, which the decoder cannot distinguish from an absent field.
             return None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except MALFORMED:
         return None
     request_id = bytes(envelope.id)
     return envelope if request_id.isdigit() or request_id[:1] == b'"' else None
@@ -265,7 +262,7 @@ def parse_result_fast(body: bytes) -> ResultEnvelope | None:
         if not body.isascii():
             body.decode()
         return _success(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except MALFORMED:
         return None
 
 
@@ -306,7 +303,7 @@ def _integer(text: bytes) -> bytes | None:
         return None
     try:
         number = Decimal(text.decode())
-    except ArithmeticError:
+    except (ArithmeticError, UnicodeDecodeError):
         return None
     if number.adjusted() > MAX_ID_DIGITS or number != number.to_integral_value():
         return None
@@ -393,7 +390,7 @@ def error_of(message: Message, *, understood: bool = False) -> RpcError | None:
         return None
     try:
         fields = _error(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except MALFORMED:
         return RpcError(INTERNAL_ERROR, "the backend sent an error without a code")
     data = None if bytes(fields.data) in (b"", b"null") else fields.data
     text = decode_str(fields.message)

@@ -5,6 +5,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
+from mcpproxy.proxy.protocol.tolerance import MALFORMED
+
 _NULL: Final = Raw(b"null")
 _FIELDS: Final = frozenset({"jsonrpc", "id", "method", "params", "result", "error"})
 _MOST: Final = 64 * 1024
@@ -37,7 +39,7 @@ def is_error(raw: Raw) -> bool:
     """Return True if this is an error object of JSON-RPC."""
     try:
         _error(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except MALFORMED:
         return False
     return True
 
@@ -79,7 +81,7 @@ def _as_error(raw: Raw) -> Raw:
     """
     try:
         decoded = _any(raw) if len(raw) <= _MOST else None
-    except (msgspec.DecodeError, RecursionError):
+    except MALFORMED:
         decoded = None
     content = dict(decoded) if isinstance(decoded, dict) else {"message": decoded}
     content["code"] = _as_code(content.get("code"))

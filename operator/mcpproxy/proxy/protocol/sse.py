@@ -157,7 +157,8 @@ class EventStreamParser:
             raise EventTooLarge(f"an event has more than {self._limit} bytes")
 
     def open_data(self, size: int) -> bytes | None:
-        """Take the data received so far of an event that is larger than `size` and has only data.
+        """Take the data received so far of an event, if that is more than `size` bytes, and if the
+        event has neither an id nor another type than `message`.
 
         Return None for other events. `put_back` reverts this.
         """
@@ -166,9 +167,12 @@ class EventStreamParser:
         line = b"".join(self._rest)
         if not line.startswith(b"data:") or self._event != MESSAGE:
             return None
-        data_lines = [*self._data, line.removeprefix(b"data:").removeprefix(b" ")]
+        data = b"\n".join((*self._data, line.removeprefix(b"data:").removeprefix(b" ")))
+        if len(data) <= size:
+            # Comments, field names and line ends are not counted, because they are not returned.
+            return None
         self._rest, self._kept, self._data, self._size = [], 0, [], 0
-        return b"\n".join(data_lines)
+        return data
 
     def put_back(self, data: bytes) -> None:
         """Restore the data of an incomplete event."""

@@ -6,13 +6,18 @@ and the infinities (Python, JavaScript), U+FFFD for lone surrogates and for byte
 (WHATWG Encoding, "UTF-8 decode"; Web IDL, USVString).
 """
 
+import codecs
 import re
 from typing import Final
+
+import msgspec
 
 from mcpproxy.api.untrusted_text import clean_text
 from mcpproxy.limits.http import REPAIRED_PLACES, REPAIRED_TEXT
 
 BOM: Final = b"\xef\xbb\xbf"
+MALFORMED: Final = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+"""Errors of a decoder for text that is not JSON, is nested too deeply, or is not UTF-8."""
 _MOST: Final = REPAIRED_PLACES.value
 _QUOTED: Final = 60
 """Number of characters of a text that a reason quotes."""
@@ -46,6 +51,29 @@ def repair_json(text: bytes, *, of_backend: bool) -> bytes | None:
         if b"NaN" in repaired or b"Infinity" in repaired:
             repaired = _only_numbers(repaired)
     return None if repaired == text else repaired
+
+
+class Utf8Repair:
+    """Replaces the bytes of a backend's text that are not UTF-8, as `repair_json`, but in parts."""
+
+    def __init__(self) -> None:
+        self._begun = b""
+        """The bytes of a character whose end is in the next part."""
+
+    def feed(self, part: bytes) -> bytes:
+        """Return this part as UTF-8, except for the bytes of a last character that is not
+        complete."""
+        if not self._begun and part.isascii():
+            return part
+        text = self._begun + part
+        try:
+            size = codecs.utf_8_decode(text, "strict", False)[1]
+            repaired = text[:size]
+        except UnicodeDecodeError:
+            replaced, size = codecs.utf_8_decode(text, "replace", False)
+            repaired = replaced.encode()
+        self._begun = text[size:]
+        return repaired
 
 
 def quote(text: bytes) -> str:

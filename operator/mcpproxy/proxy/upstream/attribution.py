@@ -27,6 +27,8 @@ WHY: Final = (
     "several clients share this session, and the message does not identify a request; set"
     " session.mode to PerClient or Isolated"
 )
+MOST_DIGITS: Final = 18
+"""Maximum number of digits of a request's number."""
 COMPLETED: Final = "notifications/elicitation/complete"
 _REFUSAL: Final = jsonrpc.encode_raw({"code": UNAVAILABLE, "message": WHY})
 
@@ -47,6 +49,12 @@ def replace_progress_token(message: Message, token: Raw) -> Message:
 def new_request_id(raw: Raw) -> bytes:
     """Return the key of an id or token of the proxy. As in the SDKs, "7" equals 7."""
     return jsonrpc.id_key(raw).strip(b'"')
+
+
+def request_number(raw: Raw) -> int | None:
+    """Return the number of the request that an id or token of the proxy names; None for others."""
+    digits = new_request_id(raw)
+    return int(digits) if digits.isdigit() and len(digits) <= MOST_DIGITS else None
 
 
 class SessionUsers:

@@ -82,7 +82,10 @@ def check_status(response: ClientResponse) -> None:
 
 
 async def first_words(response: ClientResponse) -> str:
-    """Return the beginning of a text or JSON body, on one line; empty for other types."""
+    """Return the beginning of a text or JSON body, on one line; empty for other types.
+
+    Closes the response if its body breaks off or the caller is cancelled. Raises HttpClientError.
+    """
     if response.media_type not in _PLAIN:
         return ""
     try:
@@ -91,5 +94,8 @@ async def first_words(response: ClientResponse) -> str:
     except TimeoutError:
         REFUSAL_TIME.record()
         return ""
+    except BaseException:
+        response.close()
+        raise
     response.unread([chunk] if chunk else [])
     return clean_text(" ".join(chunk[:_WORDS].decode(errors="replace").split()), _WORDS)

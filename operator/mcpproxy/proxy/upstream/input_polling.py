@@ -7,6 +7,7 @@ and polls the task until it is complete.
 
 import asyncio
 import itertools
+from collections.abc import Iterable
 from typing import Any, Final
 
 from msgspec import Raw
@@ -173,12 +174,19 @@ def _decode_object(raw: Raw) -> Message:
         raise ProtocolError("the task is not a JSON object") from None
 
 
-async def _ask_client(key: str, raw: Raw, caller: CallContext) -> Any:
-    request = {
-        "jsonrpc": jsonrpc.VERSION,
-        "id": jsonrpc.encode_raw(key),
-        **jsonrpc.decode_object(raw),
-    }
+def _as_request(key: str, raw: Raw) -> Message:
+    """Return the server request for one requested input. Raises ProtocolError if it has no
+    method."""
+    try:
+        fields = jsonrpc.decode_object(raw)
+    except RpcError:
+        fields = {}
+    if jsonrpc.decode_str(fields.get("method")) is None:
+        raise ProtocolError("the backend requested an input without a method")
+    return {**fields, "jsonrpc": jsonrpc.VERSION, "id": jsonrpc.encode_raw(key)}
+
+
+async def _ask_client(request: Message, caller: CallContext) -> Any:
     answer = await caller.ask(request)
     error = jsonrpc.error_of(answer)
     if error is not None:
@@ -186,8 +194,8 @@ async def _ask_client(key: str, raw: Raw, caller: CallContext) -> Any:
     return answer["result"]
 
 
-async def _ask_client_at_once(requested: Message, caller: CallContext) -> list[Any]:
-    asking = [asyncio.create_task(_ask_client(key, raw, caller)) for key, raw in requested.items()]
+async def _ask_client_at_once(requests: Iterable[Message], caller: CallContext) -> list[Any]:
+    asking = [asyncio.create_task(_ask_client(request, caller)) for request in requests]
     try:
         return await asyncio.gather(*asking)
     finally:
@@ -200,7 +208,7 @@ async def collect_inputs(result: Message, caller: CallContext) -> Message:
     params.
 
     Raises RpcError if the client responds with an error, ProtocolError if the backend requests too
-    many inputs.
+    many inputs, or one without a method.
     """
     requested = jsonrpc.decode_object(result.get("inputRequests", jsonrpc.EMPTY))
     if len(requested) > SERVER_REQUESTS.value:
@@ -208,12 +216,14 @@ async def collect_inputs(result: Message, caller: CallContext) -> Message:
         raise ProtocolError(
             f"the backend requested more than {SERVER_REQUESTS.value} inputs at once"
         )
+    requests = {key: _as_request(key, raw) for key, raw in requested.items()}
     if caller.client.modern:
         # Modern clients get all input requests in one result.
-        answers = dict(zip(requested, await _ask_client_at_once(requested, caller), strict=True))
+        answers = await _ask_client_at_once(requests.values(), caller)
     else:
-        answers = {key: await _ask_client(key, raw, caller) for key, raw in requested.items()}
-    added: Message = {"inputResponses": jsonrpc.encode_raw(answers)} if requested else {}
+        answers = [await _ask_client(request, caller) for request in requests.values()]
+    responses = jsonrpc.encode_raw(dict(zip(requests, answers, strict=True)))
+    added: Message = {"inputResponses": responses} if requests else {}
     if "requestState" in result:
         added["requestState"] = result["requestState"]
     return added

@@ -7,7 +7,12 @@ import pytest
 
 from mcpproxy.proxy.core.catalog.capabilities import UNKNOWN, merge_capabilities, merge_instructions
 from mcpproxy.proxy.core.catalog.catalog import Catalog
-from mcpproxy.proxy.core.catalog.component_list import ComponentList, parse_component_list
+from mcpproxy.proxy.core.catalog.component_list import (
+    ComponentList,
+    count_tokens,
+    parse_component_list,
+    tokens_of_size,
+)
 from mcpproxy.proxy.core.catalog.merged_list import merge_lists
 from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
 from mcpproxy.proxy.protocol import jsonrpc
@@ -281,3 +286,8 @@ def test_instructions_of_several_servers_are_one_text(
     texts: list[tuple[str, str]], expected: str | None
 ) -> None:
     assert merge_instructions(texts) == expected
+
+
+def test_tokens_of_a_component_with_an_integer_of_thousands_of_digits_are_estimated() -> None:
+    item = b'{"name": "x", "inputSchema": {"maximum": %b}}' % (b"9" * 5000)
+    assert count_tokens(item) == tokens_of_size(len(item))

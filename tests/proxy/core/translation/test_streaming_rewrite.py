@@ -19,6 +19,7 @@ from mcpproxy.proxy.core.translation.streaming_rewrite import (
     MalformedJson,
     StreamingRewriter,
 )
+from mcpproxy.proxy.protocol import jsonrpc
 from tests.support.examples import examples
 
 MINE = Raw(b'"mine"')
@@ -227,3 +228,33 @@ def test_a_type_member_after_a_uri_member_still_decides_about_it(
     document = json.loads(b"".join(map(streamed.feed, parts)))
     assert streamed.complete
     assert document["result"]["content"] == [shown, blocks[1], shown]
+
+
+PLACES = (
+    b'{"type":"resource_link","uri":"file:///caf@"}',
+    b'{"type":"text","caf@":1}',
+    b'{"type":"caf@","uri":"file:///x"}',
+    b'{"type":"text","text":"caf@"}',
+)
+
+
+@pytest.mark.parametrize("cut", [1, 7, 10_000])
+@pytest.mark.parametrize("bad", [b"\xe9", b"\\ud800"])
+@pytest.mark.parametrize("block", PLACES)
+def test_a_string_that_is_not_unicode_is_repaired_as_in_a_small_result(
+    block: bytes, bad: bytes, cut: int
+) -> None:
+    body = b'{"jsonrpc":"2.0","id":1,"result":{"content":[%b]}}' % block.replace(b"@", bad)
+    out, actual = streamed(body, [cut], "tools/call", "p")
+    whole = jsonrpc.parse_bounded(body)["result"]
+    expected = json.loads(bytes(to_downstream_result("tools/call", whole, PrefixMapping("p"))))
+    shown = json.loads(out.replace(b"\\ud800", b"\\ufffd"))
+    assert shown["result"] == expected
+    assert actual.complete
+
+
+@pytest.mark.parametrize("block", PLACES[:3])
+def test_a_string_that_cannot_be_decoded_is_refused(block: bytes) -> None:
+    body = b'{"id":1,"result":{"content":[%b]}}' % block.replace(b"@", b"\\x")
+    with pytest.raises(MalformedJson):
+        streamed(body, [7], "tools/call", "p")

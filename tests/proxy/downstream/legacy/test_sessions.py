@@ -303,7 +303,7 @@ async def test_the_state_of_a_session_is_given_to_no_other_while_a_request_uses_
     assert sessions.find("x") is None
 
 
-async def test_the_end_of_a_request_does_not_release_a_session_that_began_anew() -> None:
+async def test_the_end_of_a_request_does_not_release_a_newer_session_of_the_same_id() -> None:
     sessions = _sessions()
     old = sessions.acquire("x", 0.0)
     await sessions.end(_client("x"), 0.0)

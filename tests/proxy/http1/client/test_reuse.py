@@ -2,6 +2,10 @@
 
 import asyncio
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -46,9 +50,9 @@ async def test_a_connection_that_the_peer_closed_while_idle_is_not_used_again() 
     assert peer.connections == 2
 
 
-async def test_a_closed_connection_is_not_used_again_before_the_event_loop_knows(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@asynccontextmanager
+async def _answered(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[HttpClient, Any]]:
+    """A client with an idle connection, and the socket at its other end."""
     monkeypatch.setattr(client_module, "UNCHECKED_FOR", 0.0)
     loop = asyncio.get_running_loop()
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -61,6 +65,39 @@ async def test_a_closed_connection_is_not_used_again_before_the_event_loop_knows
             await loop.sock_sendall(server, OK)
             assert await asked == b"ok"
             assert client._idle
+            yield client, server
+        client.close()
+
+
+async def test_a_closed_connection_is_not_used_again_before_the_event_loop_knows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with _answered(monkeypatch) as (client, server):
+        server.close()
         # The event loop had no turn since the end of the connection.
         assert client.take() is None
-        client.close()
+
+
+async def test_a_connection_with_a_second_response_is_not_used_again_before_the_loop_reads_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with _answered(monkeypatch) as (client, server):
+        server.send(OK)
+        assert client.take() is None
+
+
+async def test_a_connection_over_tls_is_used_again_although_bytes_may_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with _answered(monkeypatch) as (client, server):
+        (connection,) = client._idle
+        transport: Any = connection._transport
+        extra = {"socket": transport.get_extra_info("socket"), "sslcontext": object()}
+        secure: Any = SimpleNamespace(
+            get_extra_info=extra.get, is_closing=lambda: False, abort=lambda: None
+        )
+        connection.connection_made(secure)
+        server.send(OK)
+        assert client.take() is connection
+        connection.connection_made(transport)
+        assert not connection.can_be_reused()

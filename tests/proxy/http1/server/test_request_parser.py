@@ -170,3 +170,13 @@ async def test_empty_lines_before_a_request_are_skipped(served: Served) -> None:
     client = await served.client()
     await client.send(b"\r\n\r\n" + request("/a"))
     assert (await client.answer()).echo["path"] == "/a"
+
+
+async def test_a_length_may_begin_with_thousands_of_zeros(served: Served) -> None:
+    client = await served.client()
+    length = "0" * 5000
+    for _ in range(2):
+        await client.send(request("/", b"", f"Content-Length: {length}5") + b"hello")
+        assert (await client.answer()).echo["body"] == "hello"
+    await client.send(request("/", b"", f"Content-Length: {length}"))
+    assert (await client.answer()).echo["body"] == ""

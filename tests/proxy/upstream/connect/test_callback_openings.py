@@ -13,6 +13,7 @@ from mcpproxy.proxy.core.errors import BackendError, ProtocolError, TimedOut
 from mcpproxy.proxy.time_limits import TimeLimit
 from mcpproxy.proxy.upstream.connect.http_connector import HttpConnector
 from mcpproxy.proxy.upstream.transports.session import Rest, UpstreamSession
+from tests.proxy.runtime.waiting import soon
 from tests.proxy.upstream.era_servers import (
     LEGACY,
     MODERN,
@@ -81,6 +82,13 @@ def _in_open_stream(method: str, message: Any) -> Response:
         await asyncio.Event().wait()
 
     return StreamingResponse(events(), media_type=EVENTS, headers=HEADERS)
+
+
+def _with_malformed_id(method: str, message: Any) -> Response:
+    """Responds to `initialize` in such a stream, with a session id that is malformed."""
+    response = _in_open_stream(method, message)
+    response.headers["mcp-session-id"] = "not visible"
+    return response
 
 
 def _after_another(method: str, message: Any) -> Response:
@@ -235,3 +243,14 @@ async def test_callbacks_open_no_session_without_a_free_connection() -> None:
         connector._endpoint.client._idle.clear()
         assert not connector.begin_open(LEGACY, lambda link, rest: None)
     assert server.asked == []
+
+
+async def test_a_response_with_a_malformed_session_id_is_closed() -> None:
+    server = Server(status(404), legacy)
+    async with _known(server) as connector:
+        server.initialize = _with_malformed_id
+        for opening in (_finished(connector), connector.open(LEGACY)):
+            with pytest.raises(ProtocolError, match="visible ASCII"):
+                await opening
+        client = connector._endpoint.client
+        await soon(lambda: len(client._all) == len(client._idle), "no connection in use")

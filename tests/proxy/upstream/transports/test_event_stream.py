@@ -10,6 +10,7 @@ from mcpproxy.limits import sessions as limits
 from mcpproxy.proxy.core.errors import ProtocolError
 from mcpproxy.proxy.core.rate_limiter import SharedRate
 from mcpproxy.proxy.protocol.jsonrpc import Message
+from mcpproxy.proxy.upstream.large_results import LARGE
 from mcpproxy.proxy.upstream.transports import event_stream
 from mcpproxy.proxy.upstream.transports.event_stream import (
     SseMessageReader,
@@ -120,3 +121,12 @@ def test_a_chunk_of_long_lines_is_read_at_once() -> None:
     chunk = (b"data: " + b"x" * 2000 + b"\n\n") * 50
     assert in_steps(chunk) == [chunk]
     assert b"".join(in_steps(b":\n" * 5000)) == b":\n" * 5000
+
+
+async def test_an_event_that_is_large_only_by_its_comments_is_read_as_a_whole() -> None:
+    comment = b": " + b" " * LARGE + b"\n"
+    reader = _reader(comment + ANSWER[:20], ANSWER[20:])
+    assert await reader.messages() == []
+    assert reader.large() is None
+    (message,) = await _messages(reader)
+    assert bytes(message["result"]) == b"{}"

@@ -264,3 +264,26 @@ async def test_a_request_during_a_call_never_goes_to_a_later_request_of_the_prox
     for number in (called, listed):
         pipe.says(id=number, result={})
     await asyncio.gather(call, lists)
+
+
+class Broken(Pipe):
+    """A channel whose reader fails in a way that nothing expects."""
+
+    async def receive(self) -> bytes | None:
+        await super().receive()
+        raise KeyError("unexpected")
+
+
+async def test_a_session_whose_reader_fails_unexpectedly_is_over() -> None:
+    pipe, background = Broken(), TaskSet()
+    link = MultiplexedSession(pipe, background)
+    call = _call(link, Listener())
+    await pipe.sent.get()
+    pipe.says(id=1, result={})
+    with pytest.raises(Unreachable, match="the stream has ended"):
+        await asyncio.wait_for(call, 5)
+    assert not link.alive
+    with pytest.raises(KeyError):
+        await link._reader
+    await link.close()
+    await background.close()

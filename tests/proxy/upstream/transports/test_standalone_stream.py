@@ -8,6 +8,7 @@ import pytest
 from msgspec import Raw
 
 from mcpproxy.limits.sessions import STANDING_MESSAGES
+from mcpproxy.proxy.core.errors import Unreachable
 from mcpproxy.proxy.core.rate_limiter import SharedRate
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.upstream.transports import event_stream
@@ -93,3 +94,44 @@ async def test_a_message_during_a_call_never_goes_to_a_later_request_of_the_prox
 
     await link.listen(Listener(), announced, lambda: None)
     assert (caller.received, lister.received) == (["notifications/message"], [])
+
+
+@pytest.mark.parametrize("broken", [False, True])
+async def test_a_call_with_progress_waits_for_a_stream_again_once_the_stream_has_ended(
+    broken: bool,
+) -> None:
+    opened = asyncio.Event()
+
+    async def get(_: Any) -> Stream:
+        await opened.wait()
+        if broken:
+            raise Unreachable("no stream")
+        return Stream(CHANGED)
+
+    endpoint: Any = SimpleNamespace(
+        by_client=False,
+        get=get,
+        send=lambda body, headers, done: object(),
+        events=lambda response: event_stream.SseMessageReader(
+            response, event_stream.new_line_rate()
+        ),
+        unrelated_rate=SharedRate(STANDING_MESSAGES.value, 0, lambda: 1000.0),
+        standalone=event_stream.StandaloneActivity(),
+    )
+    link = HttpLegacySession(endpoint, ServerDescription("2025-06-18", {}), b"s", TaskSet())
+    request = UpstreamRequest(Raw(b"1"), "tools/call", {"_meta": Raw(b'{"progressToken":1}')})
+
+    def is_sent() -> bool:
+        return link.send(request, Listener().client, lambda: None, lambda: None) is not None
+
+    async def announced(message: Message) -> None:
+        assert is_sent()
+
+    assert not is_sent()
+    listening = asyncio.create_task(link.listen(Listener(), announced, lambda: None))
+    await asyncio.sleep(0)
+    assert is_sent()
+    opened.set()
+    await asyncio.wait((listening,), timeout=5)
+    assert isinstance(listening.exception(), Unreachable) is broken
+    assert not is_sent()

@@ -248,3 +248,15 @@ async def test_output_of_a_server_does_not_end_a_call() -> None:
     assert "result" in await call
     await link.close()
     await background.close()
+
+
+async def test_an_unreadable_message_that_is_not_utf_8_ends_no_session() -> None:
+    pipe, background = Pipe(), TaskSet()
+    link = MultiplexedSession(pipe, background)
+    await link.notify(jsonrpc.notification_message("notifications/initialized"))
+    await pipe.sent.get()
+    pipe.writes_bytes(b'{"jsonrpc":"1.0","id":null,"error":{"code":1,"message":"caf\xe9"}}')
+    await _responded(pipe, link)
+    assert link.alive
+    await link.close()
+    await background.close()

@@ -9,9 +9,7 @@ from mcpproxy.api.authority import HTTPS, LOCAL_URL, is_secure_url, parse_author
 from mcpproxy.api.base import cel_validation
 
 HOST: Final = r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
-PORT: Final = (
-    r"([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
-)
+PORT: Final = r"([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 _REST: Final = rf"(:{PORT})?(/[^\x00-\x20\x7f?#]*)?$"
 _NEEDS_HTTPS: Final = (
     "must be https; http is only for a host such as keycloak.sso.svc (or localhost), with"

@@ -117,7 +117,11 @@ def cache_hint(parts: Iterable[ComponentList], now: float) -> tuple[int, bool]:
 def count_tokens(item: bytes) -> int:
     """Return the estimated tokens of one list item: the bytes of its compact JSON / 4, rounded
     up."""
-    compact = json.dumps(json.loads(item), ensure_ascii=False, separators=(",", ":"))
+    try:
+        compact = json.dumps(json.loads(item), ensure_ascii=False, separators=(",", ":"))
+    except (ValueError, RecursionError):
+        # Python limits the digits of an integer, JSON does not.
+        return tokens_of_size(len(item))
     # JSON permits a lone surrogate, UTF-8 does not.
     return tokens_of_size(len(compact.encode(errors="surrogatepass")))
 

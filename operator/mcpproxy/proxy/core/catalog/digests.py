@@ -4,13 +4,13 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-import msgspec
 from msgspec import Raw
 
 from mcpproxy.api.catalog_digests import NAMED, CatalogDigests
 from mcpproxy.limits.http import COMPARED_VALUE
 from mcpproxy.proxy.core.reports import ChangesReport, DriftReport
 from mcpproxy.proxy.protocol.jsonrpc import canonical, decode_exactly
+from mcpproxy.proxy.protocol.tolerance import MALFORMED
 
 if TYPE_CHECKING:
     from mcpproxy.proxy.core.catalog.component_list import ComponentList
@@ -24,7 +24,7 @@ def canonical_json(text: bytes | Raw) -> bytes:
     try:
         # As `canonicalize`, but without another call for each audit record.
         return canonical(decode_exactly(text))
-    except (msgspec.DecodeError, RecursionError):
+    except MALFORMED:
         return bytes(text)
 
 

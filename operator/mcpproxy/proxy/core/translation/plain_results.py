@@ -11,6 +11,7 @@ from msgspec import Raw
 
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import RpcError
+from mcpproxy.proxy.protocol.tolerance import MALFORMED
 
 LARGE: Final = 2048
 """Bytes of a response above which its outline is faster to decode than to search."""
@@ -59,7 +60,7 @@ def plain_response_id(body: bytes) -> Raw | None:
         if not body.isascii():
             body.decode()
         response = _decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except MALFORMED:
         return None
     return None if response.result.is_error else response.id
 

@@ -1,7 +1,7 @@
 """Streaming translation of responses that are too large for memory, to downstream names.
 
 The rewriter changes the same fields as `to_downstream_result`, which it identifies by their path.
-All other bytes pass unchanged and unparsed.
+All other bytes pass unparsed, and unchanged if they are UTF-8.
 """
 
 import re
@@ -14,7 +14,7 @@ from msgspec import Raw
 from mcpproxy.proxy.core.errors import ProtocolError
 from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
 from mcpproxy.proxy.core.translation.result_names import LINKS, RELATED_TASK
-from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.protocol import jsonrpc, tolerance
 
 MAX_HELD: Final = 64 * 1024
 """Maximum size of a name, of a field name or of a URI, in bytes."""
@@ -155,6 +155,7 @@ class StreamingRewriter:
         self._known_as = known_as
         self._names = names
         self._principal = principal
+        self._utf8 = tolerance.Utf8Repair()
         self._levels: list[_Frame] = []
         self._skipped = 0
         """Number of open brackets in a value that is passed through."""
@@ -168,7 +169,7 @@ class StreamingRewriter:
 
     def feed(self, part: bytes) -> bytes:
         """Return the output that is certain after this part. Raise MalformedJson."""
-        self._data += part
+        self._data += self._utf8.feed(part)
         at = 0
         while at < len(self._data):
             after = self._step(at)
@@ -310,7 +311,7 @@ class StreamingRewriter:
         if is_key:
             if match is None:
                 return None
-            key = jsonrpc.decode_str(match.group()) or ""
+            key = _text_of(match.group())
             level.set_key(key)
             if level.place is self._result:
                 self._result_is_empty = False
@@ -328,7 +329,7 @@ class StreamingRewriter:
         if match is None:
             return None
         if level.key == "type":
-            level.set_type(jsonrpc.decode_str(match.group()) or "")
+            level.set_type(_text_of(match.group()))
             self._decide_type(level, level.type)
         if place is not None and place.holds:
             self._replace(at, match.end(), place)
@@ -369,7 +370,7 @@ class StreamingRewriter:
 
     def _to_downstream(self, holds: str, plain: bytes) -> bytes:
         """Return a URI or task id as clients know it. Raise MalformedJson."""
-        upstream = jsonrpc.decode_str(plain) or ""
+        upstream = _text_of(plain)
         if holds == "uri":
             return (
                 jsonrpc.encode(self._names.uri_to_downstream(upstream))
@@ -380,3 +381,13 @@ class StreamingRewriter:
             return jsonrpc.encode(self._names.tasks.to_downstream(upstream, self._principal))
         except ProtocolError as error:
             raise MalformedJson(str(error)) from None
+
+
+def _text_of(encoded: bytes) -> str:
+    """Return the text of a JSON string, repaired as in a small result. Raise MalformedJson."""
+    text = jsonrpc.decode_str(encoded)
+    if text is None:
+        text = jsonrpc.decode_str(tolerance.repair_json(encoded, of_backend=True))
+    if text is None:
+        raise MalformedJson("a string cannot be decoded")
+    return text

@@ -79,6 +79,14 @@ class SessionState:
     kept: bool = False
     """True if the session is counted among those with state between requests."""
 
+    def enter(self) -> None:
+        """Count another user."""
+        self.users += 1
+
+    def leave(self) -> None:
+        """Count one user less."""
+        self.users -= 1
+
     def mark_kept(self, kept: bool) -> None:
         """Record whether the session is counted among those with state between requests."""
         self.kept = kept
@@ -229,7 +237,7 @@ class SessionRegistry:
         if live is None:
             live = self._live[session] = self._spare.pop() if self._spare else SessionState()
         live.used_at = now
-        live.users += 1
+        live.enter()
         return live
 
     def find(self, session: str) -> SessionState | None:
@@ -239,7 +247,7 @@ class SessionRegistry:
     def release(self, client: ClientIdentity, live: SessionState) -> None:
         """Handle the end of a request or stream: drop its session if it has no state left."""
         session = client.session
-        live.users -= 1
+        live.leave()
         # A session may have been terminated, and created anew, while it was used.
         if self._live.get(session) is not live or live.in_flight:
             return

@@ -42,7 +42,8 @@ CLOSED_BEHIND: Final = 0.05
 """Seconds after a response in which a server closes a connection if it closes each of them."""
 UNCHECKED_FOR: Final = 0.001
 """Seconds after a response in which a connection is reused without asking the system whether the
-server has closed it. The event loop knows later than the system, above all when it is busy."""
+server has closed it, or has sent more. The event loop knows later than the system, above all when
+it is busy."""
 UNKEPT_FOR: Final = 60.0
 """Seconds for which no connection is reused after a server closed one like that."""
 RESPONSE_TIME: Final = 300.0
@@ -219,7 +220,7 @@ class HttpClient:
             if not connection.lost:
                 idle_since = connection.idle_since
                 if idle_since > oldest and (
-                    idle_since > now - UNCHECKED_FOR or not connection.server_has_closed()
+                    idle_since > now - UNCHECKED_FOR or connection.can_be_reused()
                 ):
                     overdue.running[connection] = due = now + overdue.seconds
                     if not overdue.ticking:

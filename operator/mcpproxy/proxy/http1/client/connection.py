@@ -253,11 +253,12 @@ class ClientConnection(asyncio.Protocol):
             done, self._done = self._done, None
             done()
 
-    def server_has_closed(self) -> bool:
-        """Ask the system, which knows earlier than the event loop."""
+    def can_be_reused(self) -> bool:
+        """Return False if the server has closed the connection or sent more. Asks the system."""
+        if self._transport is None or self._transport.is_closing():
+            return False
         # Not every transport has a socket.
-        is_closing = self._transport is None or self._transport.is_closing()
-        return is_closing or (self._poll is not None and bool(self._poll.poll(0)))
+        return self._poll is None or not self._poll.poll(0)
 
     def abort(self) -> None:
         """Close immediately."""
@@ -278,7 +279,9 @@ class ClientConnection(asyncio.Protocol):
         endpoint = transport.get_extra_info("socket")
         if endpoint is not None:
             self._poll = select.poll()
-            self._poll.register(endpoint, _CLOSED)
+            # With TLS, messages that are not of HTTP may wait, such as session tickets.
+            is_plain = transport.get_extra_info("sslcontext") is None
+            self._poll.register(endpoint, _CLOSED | (select.POLLIN if is_plain else 0))
 
     def data_received(self, data: bytes) -> None:
         response = self._response

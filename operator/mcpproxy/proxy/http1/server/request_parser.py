@@ -144,8 +144,8 @@ class RequestParser:
         """Missing bytes of a body of known length; 0 if the length is unknown."""
         if self.inbound is None:
             return 0
-        length = self.inbound.headers.get(b"content-length")
-        return 0 if length is None else int(length) - self._size
+        length = _length_of(self.inbound.headers)
+        return 0 if length is None else length - self._size
 
     def _feed(self, data: bytes) -> None:
         self._advanced, self._parsing = False, True
@@ -277,8 +277,8 @@ class RequestParser:
         if unknown is not None:
             self.refuse(unknown)
             return
-        length = headers.get(b"content-length")
-        if length is not None and int(length) > MAX_BODY:
+        length = _length_of(headers)
+        if length is not None and length > MAX_BODY:
             self._too_large()
             return
         inbound.head.name_sender(self._handler)
@@ -342,6 +342,13 @@ class RequestParser:
         if refusal is None and not (last or old):
             self._complete = inbound
         self._handler.received(inbound, refusal, last or old, old)
+
+
+def _length_of(headers: dict[bytes, bytes]) -> int | None:
+    """Return the length of a body in bytes; None if no header names it."""
+    length = headers.get(b"content-length")
+    # Python limits the digits of an integer, HTTP allows any number of zeros before it.
+    return None if length is None else int(length.lstrip(b"0") or b"0")
 
 
 def _unknown_coding(headers: dict[bytes, bytes]) -> HttpError | None:

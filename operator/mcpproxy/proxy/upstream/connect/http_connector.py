@@ -169,8 +169,12 @@ class HttpConnector(NegotiatingConnector):
         """Open a session, or continue with the response if `initialize` was `sent`."""
         endpoint, body = self._endpoint.of(client), self._initialize_body(client)
         response = await endpoint.post(body, (), sent=sent, again=True)
-        status, session_id = response.status, session_id_of(response)
-        cookies = endpoint.cookies_of(response)
+        try:
+            status, session_id = response.status, session_id_of(response)
+            cookies = endpoint.cookies_of(response)
+        except BaseException:
+            response.close()
+            raise
         message = await first_response(self._endpoint, response, INITIALIZE)
         if message is None:
             path = endpoint.client.origin.path

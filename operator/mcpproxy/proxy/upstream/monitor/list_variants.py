@@ -206,7 +206,7 @@ class VariantLists:
                 view.patience.failed(kind)
             view.silent_until.update(dict.fromkeys(failed_kinds, loop.time() + SILENCE))
             view.failed.update(dict.fromkeys(failed_kinds, error))
-            view.changed |= announced
+            view.changed.update(announced)
             view.missed.discard(kind)
             if not isinstance(error, Unauthorized):
                 # A backend that refuses this client's credentials may accept others.

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final
 
 from mcpproxy.limits.backends import OWN_REQUEST_TIME, UPSTREAM_SESSIONS
@@ -27,6 +28,8 @@ FIRST_WAIT: Final = 0.25
 
 SAMPLE_EVERY: Final = 1.0
 """Seconds after which a session gets a stream in any case. Sessions at a low rate all have one."""
+REOPENED_AFTER: Final = 10.0
+"""Seconds after which the stream of a session that clients share is requested again if it ends."""
 QUIET_AFTER: Final = 600.0
 """Seconds for which all sessions get a stream after a message on one of them."""
 _WITHOUT_MESSAGES: Final = frozenset({"tools", "prompts", "resources", "completions"})
@@ -81,6 +84,23 @@ class StreamSampling:
         return self._silent
 
 
+@dataclass(slots=True)
+class _Listener:
+    """The latest listener of one session."""
+
+    task: "asyncio.Task[None]"
+    context: CallContext
+    """Context that receives the messages."""
+    began: float
+    """Time at which it began to listen."""
+    is_over: bool = False
+    """True if it has ended, and another one may replace it."""
+
+    def record_end(self) -> None:
+        """Record that another listener may replace this one."""
+        self.is_over = True
+
+
 class SessionLifecycle:
     """Opens sessions, listens to them, closes them, and counts the open ones."""
 
@@ -103,7 +123,7 @@ class SessionLifecycle:
         self._on_broadcast = on_broadcast
         self._open_link = open_session
         self._background = background
-        self._listening: dict[int, asyncio.Task[None]] = {}
+        self._listening: dict[int, _Listener] = {}
         self._close_grace = TimeLimit(CLOSE_GRACE)
         self._end_limit = TimeLimit(OWN_REQUEST_TIME.value)
         self._all_ended: asyncio.Event | None = None
@@ -210,24 +230,38 @@ class SessionLifecycle:
     def listen(self, link: UpstreamSession, session_context: CallContext) -> asyncio.Event:
         """Start to listen; the event is set once no message can be missed."""
         ready = asyncio.Event()
-        before = self._listening.get(id(link))
-        if before is not None:
-            # The first listener ran until the owner of the session was known.
-            before.cancel()
-        self._listening[id(link)] = self._background.spawn(
-            self._listen(link, session_context, ready)
-        )
+        # The first listener ran until the owner of the session was known.
+        self.stop_listening(link)
+        task = self._background.spawn(self._listen(link, session_context, ready))
+        now = asyncio.get_running_loop().time()
+        self._listening[id(link)] = _Listener(task, session_context, now)
         return ready
+
+    def listen_again(self, link: UpstreamSession) -> None:
+        """Start to listen again to a session whose listener has ended, but not more often than
+        every REOPENED_AFTER seconds."""
+        before = self._listening.get(id(link))
+        if before is None or not before.is_over:
+            return
+        if asyncio.get_running_loop().time() - before.began >= REOPENED_AFTER:
+            self.listen(link, before.context)
 
     def stop_listening(self, link: UpstreamSession) -> None:
         """Receive no more messages that belong to no request of the session."""
-        listening = self._listening.pop(id(link), None)
+        listening = self._forget_listener(link)
         if listening is not None:
             listening.cancel()
 
+    def _forget_listener(self, link: UpstreamSession) -> "asyncio.Task[None] | None":
+        """Return the task of the latest listener of a session, which is not started again."""
+        listener = self._listening.pop(id(link), None)
+        return None if listener is None else listener.task
+
     def has_listener(self, link: UpstreamSession) -> bool:
-        """True if a listener runs for the session."""
-        return id(link) in self._listening
+        """True if a listener runs for the session, or has found that the backend offers no
+        stream."""
+        listener = self._listening.get(id(link))
+        return listener is not None and not listener.is_over
 
     async def _listen(
         self, link: UpstreamSession, session_context: CallContext, ready: asyncio.Event
@@ -235,18 +269,27 @@ class SessionLifecycle:
         async def announced(message: Message) -> None:
             await self._on_broadcast(message, session_context.client)
 
+        opened = finds_none = False
+
         def on_ready() -> None:
+            nonlocal opened
+            opened = isinstance(link, HttpLegacySession) and link.has_stream
             if self._stream_wait_seconds != STREAM_WAIT:
                 self._wait_for_stream(STREAM_WAIT)
             ready.set()
 
         try:
             await link.listen(session_context, announced, on_ready)
+            finds_none = not opened
         except (BackendError, RpcError):
             # The next request shows whether the session is lost.
             return
         finally:
             ready.set()
+            listener = self._listening.get(id(link))
+            # Another listener may have replaced this one.
+            if not finds_none and listener and listener.task is asyncio.current_task():
+                listener.record_end()
 
     def end(self, link: UpstreamSession) -> None:
         """Close a session in the background."""
@@ -254,7 +297,7 @@ class SessionLifecycle:
         if number is not None:
             self.shares.discard(number)
             self._ending += 1
-            listening = self._listening.pop(id(link), None)
+            listening = self._forget_listener(link)
             if not self._end_at_once(link, listening):
                 self._end_in_task(link, listening)
 

@@ -69,10 +69,8 @@ class SessionPool:
         receives what the backend sends outside of requests; `on_broadcast` receives broadcasts."""
         self.upstream = SessionLifecycle(open_session, background, on_broadcast)
         self._context_of = context_of
-        self._mode = mode
-        self._declared_stateless = declared_stateless
-        self._idle = idle
-        self._passed = passed
+        self._mode, self._declared_stateless = mode, declared_stateless
+        self._idle, self._passed = idle, passed
         steps = begin_open, functools.partial(self._open, in_advance=True), self._prepare
         openings = AdvanceOpenings(self.upstream, background, *steps)
         self._warm = WarmPool(openings.begin, self.upstream, warm_each, refills=refills)
@@ -111,6 +109,7 @@ class SessionPool:
         if lease is None or not (lease.is_open and lease.link.alive):
             return None
         lease.users += 1
+        self.upstream.listen_again(lease.link)
         return lease
 
     def release(self, lease: SessionLease) -> None:
@@ -295,6 +294,7 @@ class SessionPool:
             lease.opening.add_done_callback(functools.partial(self._on_opened, lease))
         lease.users += 1
         async with self._use_shared(lease) as link:
+            self.upstream.listen_again(link)
             yield link
 
     def _on_opened(self, lease: SharedSession, opening: "asyncio.Task[UpstreamSession]") -> None:

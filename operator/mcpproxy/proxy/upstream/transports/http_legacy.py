@@ -35,9 +35,9 @@ from mcpproxy.proxy.upstream.attribution import (
     COMPLETED,
     NOBODY,
     SessionUsers,
-    new_request_id,
     progress_token,
     replace_progress_token,
+    request_number,
 )
 from mcpproxy.proxy.upstream.json_responses import OTHER_ID, check_answer, failed, read_json
 from mcpproxy.proxy.upstream.large_results import ResultRelay
@@ -160,6 +160,11 @@ class HttpLegacySession:
             self._users.settle(exchange.number)
         return True
 
+    @property
+    def has_stream(self) -> bool:
+        """True if the standalone stream is open."""
+        return self._standalone_stream is not None
+
     async def request(self, outgoing: UpstreamRequest, caller: CallContext) -> Message:
         exchange = HttpExchange(self, outgoing, outgoing.id)
         return await self.resume(exchange, caller, outgoing.large_result)
@@ -184,11 +189,11 @@ class HttpLegacySession:
             await exchange.drained()
             answer["id"] = exchange.request.id
             return answer
-        except asyncio.CancelledError as error:
-            if exchange.response is not None:
-                exchange.response.close()
-            cancellation = cancelled_notification(exchange.id, cancel_notification_of(error))
-            self._background.spawn(self._cancel(cancellation))
+        except BaseException as error:
+            exchange.give_up()
+            if isinstance(error, asyncio.CancelledError):
+                cancellation = cancelled_notification(exchange.id, cancel_notification_of(error))
+                self._background.spawn(self._cancel(cancellation))
             raise
         finally:
             self._exchanges.pop(exchange.number, None)
@@ -228,7 +233,6 @@ class HttpLegacySession:
     async def _read_json(
         self, response: ClientResponse, exchange: HttpExchange, endpoint: McpHttpClient
     ) -> Message:
-        status = response.status
         placeholder = await exchange.relay_large(response.rest, self._detach)
         if placeholder is not None:
             return placeholder
@@ -237,7 +241,7 @@ class HttpLegacySession:
         message = await read_json(response, request_id, lambda part: self._on_message(part, caller))
         if (failure := failed(response, message)) is not None:
             raise failure
-        await self._check_session(endpoint, exchange, parse_refusal(status, message))
+        await self._check_session(endpoint, exchange, parse_refusal(response.status, message))
         return await check_answer(response, message, request_id)
 
     async def _read_stream(
@@ -260,6 +264,7 @@ class HttpLegacySession:
                 await caller.resumption.pause()
             await reader.pause()
             response = await resume_stream(self._endpoint.get, self._headers, last_id)
+            exchange.begin_response(response)
         else:
             RESUMED_STREAMS.record()
         if has_other_response:
@@ -286,8 +291,8 @@ class HttpLegacySession:
         token = progress_token(message) if method == PROGRESS else None
         if token is None:
             return method == PROGRESS
-        number = new_request_id(token)
-        exchange = self._exchanges.get(int(number)) if number.isdigit() else None
+        number = request_number(token)
+        exchange = None if number is None else self._exchanges.get(number)
         if exchange is not None and exchange.token is not None:
             await self._deliver(replace_progress_token(message, exchange.token), exchange)
         return True
@@ -303,8 +308,7 @@ class HttpLegacySession:
         exchange.put(message, caller, self._background)
 
     def _detach(self, exchange: HttpExchange) -> None:
-        """Detach a request whose client has part of the response: standalone messages come too
-        late."""
+        """Detach a request whose client has part of the response: messages come too late."""
         self._exchanges.pop(exchange.number, None)
 
     async def _cancel(self, message: Message) -> None:
@@ -312,8 +316,7 @@ class HttpLegacySession:
             await self.notify(message)
 
     def begin_initialized(self, done: Callable[[], None]) -> ClientResponse | None:
-        """POST `notifications/initialized` without a task, or return None if no connection is
-        free."""
+        """POST `notifications/initialized` without a task; None if no connection is free."""
         return self._endpoint.send(_INITIALIZED, self._headers, done)
 
     async def notify(self, message: Message, client: ClientIdentity | None = None) -> None:
@@ -331,7 +334,11 @@ class HttpLegacySession:
     ) -> None:
         # The stream of an HTTP GET.
         self._has_listener = True
-        response = await self._endpoint.get(self._headers)
+        try:
+            response = await self._endpoint.get(self._headers)
+        except BaseException:
+            self._has_listener = False
+            raise
         self.standalone.record_opening(response.status)
         if response.status != 200 or response.media_type != h.EVENT_STREAM:
             response.close()
@@ -339,8 +346,8 @@ class HttpLegacySession:
                 raise SessionNotFound("the session no longer exists")
             ready()
             return
-        ready()
         self._standalone_stream = response
+        ready()
         try:
             reader = self._endpoint.events(response)
             while (messages := await reader.messages()) is not None:
@@ -352,7 +359,7 @@ class HttpLegacySession:
                 self._delivering = reader.has_more
                 await delay_unrelated(messages, self._endpoint.unrelated_rate)
         finally:
-            self._standalone_stream, self._delivering = None, False
+            self._standalone_stream, self._delivering, self._has_listener = None, False, False
             response.close()
 
     async def _latest_context(self, session_context: CallContext) -> CallContext:

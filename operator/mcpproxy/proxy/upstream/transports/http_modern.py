@@ -81,16 +81,17 @@ class HttpModernSession:
         # Closing the stream cancels the request.
         request, endpoint = exchange.request, self._endpoint.of(caller.client)
         exchange.begin_task(caller, large_result)
-        body, headers = request.body(), self._request_headers(request)
-        response = await endpoint.post(
-            body, headers, sent=exchange.response, again=request.repeatable
-        )
         try:
+            body, headers = request.body(), self._request_headers(request)
+            response = await endpoint.post(
+                body, headers, sent=exchange.response, again=request.repeatable
+            )
+            exchange.begin_response(response)
             if response.media_type == h.EVENT_STREAM:
                 return await self._read_stream(response, exchange, caller)
             return await self._read_json(response, exchange, caller)
         except BaseException:
-            response.close()
+            exchange.give_up()
             raise
 
     async def _read_json(

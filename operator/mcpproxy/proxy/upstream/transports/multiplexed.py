@@ -211,7 +211,9 @@ class MultiplexedSession:
             error = failure
         except BackendError as failure:
             error = Unreachable(str(failure))
-        self._end(error)
+        finally:
+            # Without its reader, a session that seems to be alive would answer no request.
+            self._end(error)
 
     async def _on_bytes(self, body: bytes) -> None:
         try:

@@ -142,6 +142,11 @@ class HttpExchange(msgspec.Struct, eq=False):
         """Set the response to the request of a task."""
         self.response = response
 
+    def give_up(self) -> None:
+        """Discard the response, and close its connection unless the response is complete."""
+        if self.response is not None:
+            self.response.close()
+
     def put(self, message: Message, caller: CallContext, background: "TaskSet") -> None:
         """Deliver a message that arrived on another stream, in a task of `background`."""
         if self.inbox is None:
