@@ -103,7 +103,6 @@ SHORT: Final[Mapping[str, frozenset[str]]] = {
             "proxy/audit/standard_output.py",
             "proxy/http1/server/event_stream.py",
             "proxy/workers/report_merge.py",
-            "reconcile/deletion.py",
             "reconcile/requeue.py",
             "reconcile/server_mutations.py",
             "reconcile/status_updates/debounce.py",

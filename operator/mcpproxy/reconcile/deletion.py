@@ -1,11 +1,39 @@
 """MCPProxies that are being deleted, alone or with their namespaces."""
 
 from dataclasses import replace
+from typing import Protocol
 
 from mcpproxy.cluster.errors import Conflict, NamespaceTerminating, NotFound
 from mcpproxy.cluster.resources import ProxyKey
 from mcpproxy.reconcile.snapshot import Snapshot
 from mcpproxy.reconcile.status_updates.status_writer import StatusWriter
+
+
+class Memory(Protocol):
+    """Knowledge that passes have gained about MCPProxies."""
+
+    def forget(self, key: ProxyKey, /) -> None:
+        """Forget an MCPProxy that no longer exists."""
+
+
+class Memories:
+    """All of them, with the uids of the MCPProxies that they know."""
+
+    def __init__(self, *memories: Memory) -> None:
+        self._memories = memories
+        self._uids: dict[ProxyKey, str] = {}
+
+    def note(self, key: ProxyKey, uid: str) -> None:
+        """Forget an MCPProxy of this name that was deleted between two passes."""
+        if self._uids.get(key, uid) != uid:
+            self.forget(key)
+        self._uids[key] = uid
+
+    def forget(self, key: ProxyKey) -> None:
+        """Forget an MCPProxy that no longer exists."""
+        self._uids.pop(key, None)
+        for memory in self._memories:
+            memory.forget(key)
 
 
 class Deletions:

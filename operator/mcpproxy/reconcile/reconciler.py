@@ -19,7 +19,7 @@ from mcpproxy.cluster.resources import MCP_PROXY, ProxyKey, ResourceKind
 from mcpproxy.cluster.token_keys import TokenKeyReader
 from mcpproxy.desired import BuildOptions, OwnerRef, build
 from mcpproxy.reconcile.children import ChildWriter
-from mcpproxy.reconcile.deletion import Deletions
+from mcpproxy.reconcile.deletion import Deletions, Memories
 from mcpproxy.reconcile.failures import Failures, Outcome, describe_unread, first_error
 from mcpproxy.reconcile.object_views import pod_address
 from mcpproxy.reconcile.ownership import PodOwnership
@@ -42,16 +42,15 @@ class Reconciler:
         cluster: Cluster,
         fleet: PodReportWatcher[ProxyKey],
         options: BuildOptions,
+        steady: Callable[[], datetime],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        steady: Callable[[], datetime] | None = None,
         instance: str = constants.FIELD_MANAGER,
         known: Callable[[ResourceKind, ProxyKey], bool] = lambda kind, key: True,
         childless: Callable[[ProxyKey], bool] = lambda key: False,
         reverted: Callable[[str], None] = lambda kind: None,
         writes: StatusWriteHealth | None = None,
     ) -> None:
-        """`now` is the time of timestamps. `steady` is for intervals (default: `now`): corrections
-        of the clock do not change it. `instance` names this process in Events.
+        """`steady` is a clock that is never set. `instance` names this process in Events.
 
         `known` returns True if the watches know a child of this kind: kinds that neither they know
         nor the spec requests are not read. `childless` returns True if the watches are complete and
@@ -63,16 +62,15 @@ class Reconciler:
         self._options = options
         self._known = known
         self._childless = childless
-        steady = steady or now
         self._writes = StatusWriteHealth(steady) if writes is None else writes
         self._status = StatusWriter(cluster, fleet, now, steady, instance, self._writes)
         self.ownership = PodOwnership(cluster)
         self._token_keys = TokenKeyReader(cluster, steady)
         announce = self._status.announce
         self._children = ChildWriter(cluster, self.ownership, now, steady, reverted, announce)
-        self._deletions = Deletions(self._status)
         self._failures = Failures()
-        self._uids: dict[ProxyKey, str] = {}
+        self._deletions = Deletions(self._status)
+        self._memory = Memories(fleet, self._status, self.ownership, self._children, self._failures)
 
     async def reconcile(self, key: ProxyKey) -> float | None:
         """Make one pass over one MCPProxy.
@@ -82,10 +80,10 @@ class Reconciler:
         """
         snapshot = await self._take_snapshot(key)
         if snapshot is None or snapshot.terminating:
-            self._forget(key)
+            self._memory.forget(key)
             await self._deletions.report(key, snapshot)
             return None
-        self._note_uid(key, snapshot.parent["metadata"]["uid"])
+        self._memory.note(key, snapshot.parent["metadata"]["uid"])
         snapshot = await self.ownership.narrow(key, snapshot)
         self._watch_reports(key, snapshot)
         try:
@@ -164,15 +162,3 @@ class Reconciler:
     def _watch_reports(self, key: ProxyKey, snapshot: Snapshot) -> None:
         if snapshot.knows_pods:
             self._reports.follow(key, filter(None, map(pod_address, snapshot.pods)))
-
-    def _note_uid(self, key: ProxyKey, uid: str) -> None:
-        """Forget an MCPProxy of this name that was deleted between two passes."""
-        if self._uids.get(key, uid) != uid:
-            self._forget(key)
-        self._uids[key] = uid
-
-    def _forget(self, key: ProxyKey) -> None:
-        self._uids.pop(key, None)
-        self._reports.forget(key)
-        for memory in (self._children, self._status, self.ownership, self._failures):
-            memory.forget(key)

@@ -74,18 +74,10 @@ class SessionState:
     """Other instances that serve the session, in the order of their first request."""
     subscriptions: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
     """Resource → canceller of the subscription."""
-    users: int = 0
-    """Requests and streams that use this object."""
+    users: list[float] = field(default_factory=list)
+    """The times at which requests and streams have begun to use this object."""
     kept: bool = False
     """True if the session is counted among those with state between requests."""
-
-    def enter(self) -> None:
-        """Count another user."""
-        self.users += 1
-
-    def leave(self) -> None:
-        """Count one user less."""
-        self.users -= 1
 
     def mark_kept(self, kept: bool) -> None:
         """Record whether the session is counted among those with state between requests."""
@@ -237,7 +229,7 @@ class SessionRegistry:
         if live is None:
             live = self._live[session] = self._spare.pop() if self._spare else SessionState()
         live.used_at = now
-        live.enter()
+        live.users.append(now)
         return live
 
     def find(self, session: str) -> SessionState | None:
@@ -247,23 +239,20 @@ class SessionRegistry:
     def release(self, client: ClientIdentity, live: SessionState) -> None:
         """Handle the end of a request or stream: drop its session if it has no state left."""
         session = client.session
-        live.leave()
+        live.users.pop()
         # A session may have been terminated, and created anew, while it was used.
         if self._live.get(session) is not live or live.in_flight:
             return
         if not live.idle:
             self._keep(client, live)
         elif not live.users:
-            self._drop(session, live)
-
-    def _drop(self, session: str, live: SessionState) -> None:
-        del self._live[session]
-        if live.kept:
-            live.mark_kept(False)
-            self._kept.discard(session)
-        if len(self._spare) < MAX_SPARE:
-            # Without state and users, it can be another session's.
-            self._spare.append(live)
+            del self._live[session]
+            if live.kept:
+                live.mark_kept(False)
+                self._kept.discard(session)
+            if len(self._spare) < MAX_SPARE:
+                # Without state and users, it can be another session's.
+                self._spare.append(live)
 
     def _keep(self, client: ClientIdentity, live: SessionState) -> None:
         """Keep a session between its requests; beyond the limit, terminate another one."""

@@ -93,12 +93,6 @@ class _Listener:
     """Context that receives the messages."""
     began: float
     """Time at which it began to listen."""
-    is_over: bool = False
-    """True if it has ended, and another one may replace it."""
-
-    def record_end(self) -> None:
-        """Record that another listener may replace this one."""
-        self.is_over = True
 
 
 class SessionLifecycle:
@@ -124,6 +118,8 @@ class SessionLifecycle:
         self._open_link = open_session
         self._background = background
         self._listening: dict[int, _Listener] = {}
+        self.without_listener: set[int] = set()
+        """Sessions whose listener has ended, so that another one may replace it."""
         self._close_grace = TimeLimit(CLOSE_GRACE)
         self._end_limit = TimeLimit(OWN_REQUEST_TIME.value)
         self._all_ended: asyncio.Event | None = None
@@ -241,7 +237,7 @@ class SessionLifecycle:
         """Start to listen again to a session whose listener has ended, but not more often than
         every REOPENED_AFTER seconds."""
         before = self._listening.get(id(link))
-        if before is None or not before.is_over:
+        if before is None or id(link) not in self.without_listener:
             return
         if asyncio.get_running_loop().time() - before.began >= REOPENED_AFTER:
             self.listen(link, before.context)
@@ -254,14 +250,14 @@ class SessionLifecycle:
 
     def _forget_listener(self, link: UpstreamSession) -> "asyncio.Task[None] | None":
         """Return the task of the latest listener of a session, which is not started again."""
+        self.without_listener.discard(id(link))
         listener = self._listening.pop(id(link), None)
         return None if listener is None else listener.task
 
     def has_listener(self, link: UpstreamSession) -> bool:
         """True if a listener runs for the session, or has found that the backend offers no
         stream."""
-        listener = self._listening.get(id(link))
-        return listener is not None and not listener.is_over
+        return id(link) in self._listening and id(link) not in self.without_listener
 
     async def _listen(
         self, link: UpstreamSession, session_context: CallContext, ready: asyncio.Event
@@ -289,7 +285,7 @@ class SessionLifecycle:
             listener = self._listening.get(id(link))
             # Another listener may have replaced this one.
             if not finds_none and listener and listener.task is asyncio.current_task():
-                listener.record_end()
+                self.without_listener.add(id(link))
 
     def end(self, link: UpstreamSession) -> None:
         """Close a session in the background."""

@@ -109,7 +109,8 @@ class SessionPool:
         if lease is None or not (lease.is_open and lease.link.alive):
             return None
         lease.users += 1
-        self.upstream.listen_again(lease.link)
+        if self.upstream.without_listener:
+            self.upstream.listen_again(lease.link)
         return lease
 
     def release(self, lease: SessionLease) -> None:
@@ -291,7 +292,7 @@ class SessionPool:
         if lease is None:
             opening = asyncio.create_task(self._open_shared(client))
             lease = self._held[key] = SharedSession(key, opening)
-            lease.opening.add_done_callback(functools.partial(self._on_opened, lease))
+            opening.add_done_callback(functools.partial(self._on_opened, lease))
         lease.users += 1
         async with self._use_shared(lease) as link:
             self.upstream.listen_again(link)
@@ -369,10 +370,8 @@ class SessionPool:
         self._warm.reap(now, self._idle)
 
     def retire(self) -> None:
-        """Give new requests new sessions, because mounted values have changed.
-
-        Running requests and PerClient sessions keep their sessions, which may hold state.
-        """
+        """Give new requests new sessions, because mounted values have changed. Running requests and
+        PerClient sessions keep their sessions, which may hold state."""
         self._warm.renew()
         if self._mode == "Reused":
             self._retired += self._held.values()
