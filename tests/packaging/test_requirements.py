@@ -29,7 +29,7 @@ def test_the_runtime_has_neither_kopf_nor_a_kubernetes_client() -> None:
 
 
 def test_the_operator_has_nothing_that_only_the_runtime_needs() -> None:
-    assert {"mcp", "mcp-types", "uvloop", "httptools", "msgspec"}.isdisjoint(locked("controller"))
+    assert {"mcp", "mcp-types", "uvloop", "httptools", "starlette"}.isdisjoint(locked("controller"))
 
 
 @pytest.mark.parametrize("name", FILES + PEERS)
