@@ -141,6 +141,25 @@ async def test_replica_sets_are_listed_only_for_pods_that_were_not_seen_before(
     assert made == [KEY.namespace]
 
 
+async def test_pods_are_not_superseded_by_defaults_that_a_newer_api_server_adds(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.is_running()
+    lists = lists_of(stage, monkeypatch, REPLICA_SET)
+    for kind in ("Deployment", "ReplicaSet"):
+        name = "tools" if kind == "Deployment" else stage.replica_sets()[-1]["metadata"]["name"]
+        live = stage.child(kind, name)
+        live["spec"]["template"]["spec"]["hostUsers"] = True
+        stage.cluster.put(live)
+    deployment = stage.deployment()
+    deployment["status"]["observedGeneration"] = deployment["metadata"]["generation"]
+    stage.cluster.put(deployment)
+    for _ in range(3):
+        await stage.reconcile()
+    assert stage.message("Available") == "1 of 1 pods ready"
+    assert len(lists) == 1
+
+
 async def test_the_pods_of_an_earlier_deployment_are_not_read(stage: Stage) -> None:
     await stage.is_running()
     again = stage.deployment()

@@ -150,7 +150,8 @@ class PodOwnership:
     async def _replica_sets(
         self, key: ProxyKey, snapshot: Snapshot, claimed: set[str]
     ) -> _ReplicaSets:
-        """Return the Deployment's ReplicaSets; list them only if pods claim unknown ones."""
+        """Return the Deployment's ReplicaSets; list them only if pods claim unknown ones, or if
+        none of them has the Deployment's template."""
         known = self._known.get(key, _NONE)
         if DEPLOYMENT.name in snapshot.unread:
             return known
@@ -163,6 +164,8 @@ class PodOwnership:
             if deployment is not None and not claimed <= ours.keys():
                 known = await self._list(key, deployment)
             self._known[key] = known
+        elif claimed and deployment is not None and _is_outdated(known, deployment):
+            known = self._known[key] = await self._list(key, deployment)
         return known
 
     def forget(self, key: ProxyKey) -> None:
@@ -210,6 +213,16 @@ def _newest(known: _ReplicaSets, deployment: Object | None) -> frozenset[str | N
     return frozenset(
         uid for uid, replica_set in known.by_uid.items() if replica_set.template == asked
     )
+
+
+def _is_outdated(known: _ReplicaSets, deployment: Object) -> bool:
+    """Return True if a ReplicaSet with the Deployment's template exists and is not known.
+
+    A newer API server may have added defaults to the templates since the ReplicaSets were listed.
+    """
+    observed = (deployment.get("status") or {}).get("observedGeneration", 0)
+    exists = observed >= deployment["metadata"]["generation"]
+    return exists and known.version != _version(deployment) and not _newest(known, deployment)
 
 
 def _digest(template: Object) -> bytes:
