@@ -76,9 +76,7 @@ class FakeCluster:
             {
                 "apiVersion": live["apiVersion"],
                 "kind": live["kind"],
-                "metadata": {
-                    key: content for key, content in live["metadata"].items() if key in HEAD_FIELDS
-                },
+                "metadata": _head(live["metadata"]),
             }
             for live in await self._selected(kind, namespace, selector)
         ]
@@ -312,3 +310,11 @@ def _identity(manifest: Object) -> Object:
 def _content(manifest: Object) -> Object:
     kept = {key: value for key, value in manifest.items() if key not in ("metadata", "status")}
     return kept if manifest["kind"] in (MCP_PROXY.name, "Deployment") else {}
+
+
+def _head(metadata: Object) -> Object:
+    """Return what a head of a list has of the metadata."""
+    head = {name: content for name, content in metadata.items() if name in HEAD_FIELDS}
+    labels = head.get("labels") or {}
+    kept = {name: labels[name] for name in labels if name == constants.LABEL_INSTANCE}
+    return {**head, "labels": kept} if "labels" in head else head
