@@ -28,6 +28,8 @@ UNBOUNDED: Final[dict[str, str]] = {
     "proxy/instances/watch_sharing.py:WatchSharing.start:task": "two tasks, once",
     "proxy/instances/watch_sharing.py:WatchSharing._unclaimed_since": CONFIGURED,
     "proxy/upstream/monitor/change_stream.py:ChangeStream.__init__:wait": OWN,
+    "proxy/core/identity.py:Identity._rights": "one digest",
+    "proxy/downstream/legacy/sessions.py:SessionState.cancelled": REQUEST,
     "proxy/downstream/legacy/sessions.py:SessionState.users": REQUEST,
     "proxy/upstream/sessions/lifecycle.py:SessionLifecycle.without_listener": "one for each session",
     "proxy/upstream/monitor/change_stream.py:ChangeStream.begin:task": "waited for 0.25 s, BEGINS_WITHIN",

@@ -102,6 +102,12 @@ class BackendSettings:
     circuit_failures: int | None = CIRCUIT_FAILURES
     """Consecutive failures after which calls are refused; None for never."""
 
+    @property
+    def distinguished(self) -> frozenset[bytes]:
+        """By what the backend may distinguish callers apart from their principals: `passed`, with
+        RIGHTS if it is called on behalf of callers."""
+        return self.passed | {constants.RIGHTS} if self.for_callers else self.passed
+
 
 def effective_timeouts(backend: "BackendSpec") -> EffectiveTimeouts:
     """Return the backend's timeouts in seconds."""

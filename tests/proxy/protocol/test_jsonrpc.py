@@ -235,3 +235,11 @@ def test_a_value_with_other_bytes_than_utf_8_counts_as_malformed(text: bytes) ->
 
 def test_a_number_with_other_bytes_than_utf_8_cannot_be_an_id() -> None:
     assert not jsonrpc.is_id(Raw(b"1\xe9"))
+
+
+def test_a_version_with_escapes_is_read_by_both_parsers_or_by_none() -> None:
+    body = rb'{"jsonrpc":"2\u002e0","id":1,"method":"tools/call","params":{"name":"x"}}'
+    assert jsonrpc.parse_request_fast(body) is not None
+    assert jsonrpc.parse(body)["jsonrpc"] == jsonrpc.VERSION
+    with pytest.raises(RpcError):
+        jsonrpc.parse(body.replace(rb"2\u002e0", rb"2\u002e1"))

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 from msgspec import Raw
 
+from mcpproxy.api.constants import RIGHTS
 from mcpproxy.proxy.core.access import Access
 from mcpproxy.proxy.core.identity import ANONYMOUS, Identity
 from mcpproxy.proxy.core.session_records import SessionRecord, SessionRecords
@@ -93,7 +94,8 @@ class ClientIdentity:
         user = self.identity.user if self.identity.client else self.principal
         object.__setattr__(self, "user", user)
         object.__setattr__(self, "modern", is_modern(self.revision))
-        kind = (self.principal, self.revision, None, self.capabilities, self.info)
+        rights = self.identity.rights or None
+        kind = (self.principal, self.revision, rights, self.capabilities, self.info)
         object.__setattr__(self, "kind", kind)
         object.__setattr__(self, "person", kind[:3])
 
@@ -119,11 +121,17 @@ class ClientIdentity:
         return tuple(line for line in self.headers if line[0] in names)
 
     def mark(self, names: frozenset[bytes]) -> bytes | None:
-        """Return a digest of the client's values of these headers, or None without any."""
-        if not (names and self.headers):
+        """Return a digest of the client's values of these headers, or None without any.
+
+        With RIGHTS among the names, it differs for tokens of one principal with other claims.
+        """
+        if not names:
             return None
-        own = self.having(names)
-        return hashlib.sha256(repr(sorted(own)).encode()).digest() if own else None
+        rights = self.identity.rights if RIGHTS in names else b""
+        own = self.having(names) if self.headers else ()
+        if not (own or rights):
+            return None
+        return hashlib.sha256(repr((sorted(own), rights)).encode()).digest()
 
 
 class CallContext(Protocol):

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+import msgspec
+
 Method = Literal["jwt", "serviceAccount", "apiKey", "anonymous", "proxy"]
 
 CLOCK_SKEW: Final = 60
@@ -13,6 +15,14 @@ SERVICE_ACCOUNTS: Final = "mcpproxy:serviceAccounts"
 """Issuer of ServiceAccounts in principals; no URL, so that no issuer of tokens has it."""
 API_KEYS: Final = "mcpproxy:apiKeys"
 """Issuer of the holders of API keys in principals."""
+
+OF_ONE_TOKEN: Final = frozenset(
+    {
+        *("exp", "iat", "nbf", "jti", "auth_time", "sid", "session_state", "uti"),
+        *("nonce", "at_hash", "c_hash"),
+    }
+)
+"""Claims in which tokens for the same rights differ; all others decide what the caller may do."""
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -40,6 +50,9 @@ class Identity:
     """The token itself, only if a backend is called on behalf of callers. It is for exchanges
     alone: logs, records and other principals never get it."""
 
+    _rights: list[bytes] = field(default_factory=list, init=False, compare=False, repr=False)
+    """The digest of `rights`, once it was needed: identities are kept with their tokens."""
+
     @property
     def principal(self) -> str:
         """The digest that sessions, parked calls and caches are bound to; "" for anonymous.
@@ -64,6 +77,13 @@ class Identity:
         joined = b"".join(b"%d:%s" % (len(part), part) for part in map(str.encode, parts))
         return hashlib.sha256(joined).hexdigest()[:32]
 
+    @property
+    def rights(self) -> bytes:
+        """The digest of the claims that decide what a token permits; empty without claims."""
+        if not self._rights:
+            self._rights.append(_rights_of(self.claims))
+        return self._rights[0]
+
     def is_of(self, issuer: str, subject: str | None) -> bool:
         """True if this is the subject of an issuer, or any of the issuer's if that is None."""
         return self.issuer == issuer and subject in (None, self.subject)
@@ -77,6 +97,13 @@ class Identity:
             return None
         left = self.expires - now
         return left if left > 0 else max(left + CLOCK_SKEW, 0.0)
+
+
+def _rights_of(claims: Mapping[str, Any]) -> bytes:
+    rights = {name: claims[name] for name in claims if name not in OF_ONE_TOKEN}
+    if not rights:
+        return b""
+    return hashlib.sha256(msgspec.json.encode(rights, order="deterministic")).digest()
 
 
 ANONYMOUS: Final = Identity("anonymous")

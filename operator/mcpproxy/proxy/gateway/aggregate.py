@@ -58,7 +58,8 @@ class Aggregate:
             *(backend.settings.passed for backend in self.backends.values())
         )
         """Client headers that some backend gets, with lower-case names."""
-        self._variants = ListVariants(self.backends, self.passed)
+        distinguished = (backend.settings.distinguished for backend in self.backends.values())
+        self._variants = ListVariants(self.backends, frozenset[bytes]().union(*distinguished))
         self._first_round: asyncio.Task[None] | None = None
         self._started_at = 0.0
         self.list_requests = {

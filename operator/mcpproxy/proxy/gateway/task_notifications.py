@@ -113,6 +113,12 @@ class _TaskStream(NullContext):
             request_id = Raw(b'"mcpproxy-tasks-%d"' % next(_listens))
             await link.request(UpstreamRequest(request_id, LISTEN, params), self)
 
+    def _is_wanted(self, message: Message) -> bool:
+        """Return True if the client listens to this task, whatever the backend sends."""
+        params = jsonrpc.decode(message.get("params"))
+        task_id = params.get("taskId") if isinstance(params, dict) else None
+        return isinstance(task_id, str) and task_id in self._ids
+
     async def notify(self, message: Message) -> None:
         method = jsonrpc.decode_str(message["method"])
         if method == ACKNOWLEDGED:
@@ -124,7 +130,7 @@ class _TaskStream(NullContext):
                 self._ids[task_id] for task_id in self._ids if task_id in acknowledged
             ]
             self.responded.set()
-        elif method in TASK_NOTIFICATIONS:
+        elif method in TASK_NOTIFICATIONS and self._is_wanted(message):
             self._on_notification(
                 to_downstream_message(message, self._backend.names, self.client.principal)
             )

@@ -207,6 +207,8 @@ def _parse(body: bytes, *, of_backend: bool) -> Message:
         if text is None:
             raise
         message = _decode(text)
+    if message.get("jsonrpc") != VERSION:
+        shapes.unescape_version(message)
     if message.get("jsonrpc") == VERSION and (of_backend or not shapes.has_case_variant(message)):
         if _is_valid(message):
             return message

@@ -35,6 +35,16 @@ def has_case_variant(message: dict[str, Raw]) -> bool:
     return any(name not in _FIELDS and name.casefold() in _FIELDS for name in message)
 
 
+def unescape_version(message: dict[str, Raw]) -> None:
+    """Write a version without escapes, which other decoders of the same message ignore."""
+    try:
+        version = _any(message.get("jsonrpc", _NULL))
+    except MALFORMED:
+        return
+    if version == "2.0":
+        message["jsonrpc"] = Raw(b'"2.0"')
+
+
 def is_error(raw: Raw) -> bool:
     """Return True if this is an error object of JSON-RPC."""
     try:

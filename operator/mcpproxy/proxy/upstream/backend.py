@@ -108,7 +108,8 @@ class Backend:
             self.settings.deadlines.idle,
             self.background,
             warm_each,
-            self.settings.passed,
+            # The keys of clients have their rights anyway.
+            self.settings.distinguished if self.settings.passed else frozenset(),
             on_broadcast=self._on_broadcast,
             context_of=self._session_context_of,
             # Spare processes suit any client, so no sessions are opened in advance for a pool key.
@@ -188,11 +189,18 @@ class Backend:
     async def _reap(self) -> None:
         while True:
             await asyncio.sleep(REAP_EVERY)
-            if self._connector.changed():
-                log.info("backend %s: mounted values have changed", self.name)
-                self.sessions.retire()
-                self.watch.renew()
-            self.sessions.close_idle()
+            try:
+                self._reap_once()
+            except Exception:
+                # Sessions would otherwise never be closed again.
+                log.exception("backend %s: closing idle sessions failed", self.name)
+
+    def _reap_once(self) -> None:
+        if self._connector.changed():
+            log.info("backend %s: mounted values have changed", self.name)
+            self.sessions.retire()
+            self.watch.renew()
+        self.sessions.close_idle()
 
     async def close(self) -> None:
         """Close every session and process."""

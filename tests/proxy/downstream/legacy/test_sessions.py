@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from mcpproxy.proxy.downstream.modern.input_required import SuspendedCalls
 from mcpproxy.proxy.downstream.stream_shares import OpenStreams
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
+from mcpproxy.proxy.relay import Call
 from tests.proxy.runtime.waiting import soon
 from tests.proxy.upstream.stage import settled
 
@@ -290,6 +292,30 @@ async def test_beyond_the_limit_the_oldest_parked_call_of_the_largest_holder_is_
     assert len(parking._shares) == 0
 
 
+async def test_a_retry_that_cannot_be_read_leaves_the_call_to_the_next_retry() -> None:
+    parking = SuspendedCalls(Sealer([b"k" * 16], os.urandom), "here", lambda: 0.0)
+    first = jsonrpc.decode((await parked(parking, "ann"))["result"])
+    state = jsonrpc.encode_raw(first["requestState"])
+    (key,) = first["inputRequests"]
+    answers = jsonrpc.encode_raw({key: {"action": "accept"}})
+
+    async def retry(responses: Raw) -> Message:
+        request: Message = {"id": Raw(b"2"), "method": Raw(b'"tools/call"')}
+        params: Message = {"requestState": state, "inputResponses": responses}
+        client = ClientIdentity("2026-07-28", principal="ann")
+        return await parking.run(_unused, request, params, client, None, _unused, "net")
+
+    with pytest.raises(RpcError, match="not a JSON object"):
+        await retry(Raw(b"[]"))
+    assert parking.count == 1
+    assert "result" in await retry(answers)
+    assert parking.count == 0
+
+
+async def _unused(_: Any) -> Any:
+    raise AssertionError("nothing begins anew")
+
+
 async def test_the_state_of_a_session_is_given_to_no_other_while_a_request_uses_it() -> None:
     sessions = _sessions()
     first = sessions.acquire("x", 0.0)
@@ -311,3 +337,41 @@ async def test_the_end_of_a_request_does_not_release_a_newer_session_of_the_same
     sessions.release(_client("x"), old)
     assert sessions.find("x") is new is not old
     assert len(new.users) == 1
+
+
+def _call() -> Call:
+    """A call with the id 1 that no task has taken over."""
+    gateway: Any = SimpleNamespace()
+    request: Any = SimpleNamespace(id=Raw(b"1"))
+    return Call(gateway, gateway, request, _client("x"))
+
+
+async def test_the_cancellation_of_a_call_waits_for_its_task_and_concerns_no_other_one() -> None:
+    live, call = SessionState(), _call()
+    live.in_flight[b"1"] = call
+    live.cancel(Raw(b"1"))
+    task = asyncio.create_task(asyncio.Event().wait())
+    running = RunningRequest(task)
+    live.take_over(b"1", running, call)
+    assert running.cancelled
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
+async def test_a_cancelled_call_whose_task_has_ended_cancels_no_later_request_of_its_id() -> None:
+    live, call = SessionState(), _call()
+    live.in_flight[b"1"] = call
+    live.cancel(Raw(b"1"))
+    live.drop(call)
+    assert not live.in_flight
+    live.in_flight[b"1"] = other = _call()
+    live.cancel(Raw(b"1"))
+    running = RunningRequest(asyncio.create_task(settled()))
+    live.take_over(b"1", running, _call())
+    assert not running.cancelled, "it has the same id, and is another call"
+    live.drop(other)
+    for later in (None, _call()):
+        running = RunningRequest(asyncio.create_task(settled()))
+        live.take_over(b"1", running, later)
+        await settled()
+        assert not running.cancelled

@@ -119,3 +119,19 @@ async def test_a_client_that_leaves_while_it_waits_holds_up_no_other(stage: Stag
     await asyncio.gather(removed, later)
     assert stage.subscriptions.uris == [URI]
     assert stage.link.asked == ["subscribe", "unsubscribe", "subscribe"]
+
+
+async def test_a_client_that_leaves_while_the_stream_opens_leaves_no_subscription() -> None:
+    opening = asyncio.Event()
+
+    async def listen() -> None:
+        await opening.wait()
+
+    requester = Requester(NullContext(ANN))
+    subscriptions = UpstreamSubscriptions(requester, lambda: None, listen)
+    task = asyncio.create_task(subscriptions.add(SlowLink(), URI))
+    await settled()
+    assert subscriptions.uris == [URI]
+    task.cancel()
+    await asyncio.wait([task])
+    assert subscriptions.uris == []

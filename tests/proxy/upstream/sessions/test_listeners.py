@@ -193,3 +193,15 @@ async def test_a_stream_that_ends_at_once_is_not_requested_for_each_call() -> No
     assert link.listened == 1
     await stage.sessions.close()
     await stage.background.close()
+
+
+async def test_the_end_of_an_earlier_listener_does_not_stop_the_one_that_replaced_it() -> None:
+    waiting = [asyncio.Event(), asyncio.Event()]
+    followed = Followed(*waiting)
+    first = followed.lifecycle.listen(followed.link, CONTEXT)
+    second = followed.lifecycle.listen(followed.link, CONTEXT)
+    followed.lifecycle.stop_listening(followed.link, first)
+    assert followed.lifecycle.has_listener(followed.link)
+    followed.lifecycle.stop_listening(followed.link, second)
+    assert not followed.lifecycle.has_listener(followed.link)
+    await settled()

@@ -181,6 +181,7 @@ class LegacyEndpoint:
         try:
             await self._answer(inbound, token, live, parse_message(inbound), reply, call)
         finally:
+            live.drop(call)
             self.live.release(token.client, live)
 
     async def _post(self, inbound: Request, reply: ResponseWriter) -> None:

@@ -154,7 +154,7 @@ async def handle_request(
     request_id = request["id"]
     running = RunningRequest(task)
     key = jsonrpc.id_key(request_id)
-    live.in_flight[key] = running
+    live.take_over(key, running, call)
     operations, began = gateway.metrics.operations, None if call is None else call.began_at
     try:
         with operations.serve(request, caller.client.revision, began) as operation:
@@ -179,7 +179,8 @@ async def handle_request(
         caller.cancelled = True
         return jsonrpc.error_response(request_id, request_cancelled_error())
     finally:
-        live.in_flight.pop(key, None)
+        if live.in_flight.get(key) is running:
+            del live.in_flight[key]
 
 
 async def _result(

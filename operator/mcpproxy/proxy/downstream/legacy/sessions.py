@@ -65,6 +65,8 @@ class SessionState:
     log_level: str | None = None
     used_at: float = 0.0
     in_flight: dict[bytes, RunningRequest | Call] = field(default_factory=dict)
+    cancelled: dict[bytes, tuple[Call, Message | None]] = field(default_factory=dict)
+    """Calls that the client has cancelled and that no task has taken over, with the causes."""
     asked: dict[bytes, PendingServerRequest] = field(default_factory=dict)
     """Server requests by the proxy's request id, which is also their progress token."""
     stream: MessageQueue | None = None
@@ -123,15 +125,29 @@ class SessionState:
 
     def cancel(self, request_id: bytes | Raw, cause: Message | None = None) -> None:
         """Cancel a request for the client; `cause` is the client's notification."""
-        running = self.in_flight.get(jsonrpc.id_key(request_id))
-        if running is None:
-            return
+        key = jsonrpc.id_key(request_id)
+        running = self.in_flight.get(key)
         if isinstance(running, Call):
-            # A task takes the request over in the next iteration, and can then be cancelled.
+            # Only a task can be cancelled, which takes the request over first.
+            self.cancelled[key] = running, cause
             running.detach()
-            asyncio.get_running_loop().call_soon(self.cancel, request_id, cause)
-            return
-        running.cancel(cause)
+        elif running is not None:
+            running.cancel(cause)
+
+    def take_over(self, key: bytes, running: RunningRequest, call: Call | None) -> None:
+        """Let a task run a request, which may have begun as a call without one."""
+        self.in_flight[key] = running
+        cancelled, cause = self.cancelled.pop(key, (None, None))
+        if call is not None and cancelled is call:
+            running.cancel(cause)
+
+    def drop(self, call: Call) -> None:
+        """Forget a call whose task has ended, if the task has not taken it over."""
+        key = jsonrpc.id_key(call.request.id)
+        if self.in_flight.get(key) is call:
+            del self.in_flight[key]
+        if self.cancelled.get(key, (None, None))[0] is call:
+            del self.cancelled[key]
 
     async def ask(
         self,

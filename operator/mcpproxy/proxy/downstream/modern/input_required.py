@@ -234,10 +234,11 @@ class SuspendedCalls:
         is_valid = content["p"] == client.principal and content["d"] == _digest(request, params)
         # The number is unique within one process only.
         is_valid = is_valid and content["o"] == self._owner
+        # A retry that cannot be read leaves the call to the next one.
+        answers = jsonrpc.decode_object(params.get("inputResponses", jsonrpc.EMPTY))
         exchange = self._take(content["n"]) if is_valid else None
         if exchange is None:
             raise expired_call_error()
-        answers = jsonrpc.decode_object(params.get("inputResponses", jsonrpc.EMPTY))
         for key, answer in answers.items():
             question = exchange.questions.get(key)
             if question is not None and not question.waiting.done():

@@ -1,12 +1,9 @@
 """Tokens on behalf of callers: those of each principal, exchanged for the ones that it sent."""
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
-
-import msgspec
 
 from mcpproxy.limits.tokens import CALLERS, EXCHANGES, TOKENS_OF_CALLER
 from mcpproxy.proxy.core.errors import NoCallerToken
@@ -20,13 +17,6 @@ from mcpproxy.proxy.upstream.credentials.token_slot import TokenSlot
 BURST: Final = 8
 LONGEST_WAIT: Final = 5.0
 """Seconds that an exchange waits because its principal had too many."""
-OF_ONE_TOKEN: Final = frozenset(
-    {
-        *("exp", "iat", "nbf", "jti", "auth_time", "sid", "session_state", "uti"),
-        *("nonce", "at_hash", "c_hash"),
-    }
-)
-"""Claims in which tokens for the same rights differ; all others decide what the caller may do."""
 _NO_TOKEN: Final = (
     "the backend is called on behalf of the caller, whose credentials are not a token that can be"
     " exchanged; use a token of an issuer of spec.authentication"
@@ -105,13 +95,8 @@ class _Caller:
         if digest is None:
             if len(self.known) >= TOKENS_OF_CALLER.value:
                 del self.known[next(iter(self.known))]
-            digest = self.known[identity.token] = _digest(identity)
+            digest = self.known[identity.token] = identity.rights
         return digest
-
-
-def _digest(identity: Identity) -> bytes:
-    rights = {k: v for k, v in identity.claims.items() if k not in OF_ONE_TOKEN}
-    return hashlib.sha256(msgspec.json.encode(rights, order="deterministic")).digest()
 
 
 class ExchangedTokens:

@@ -48,8 +48,8 @@ class UpstreamSubscriptions:
         self._wanted[uri] = self._wanted.get(uri, 0) + 1
 
     async def _subscribe(self, link: UpstreamSession, uri: str) -> None:
-        await self._listen()
         try:
+            await self._listen()
             async with self._turn(uri):
                 await self._asker.ask(link, "resources/subscribe", {"uri": jsonrpc.encode_raw(uri)})
         except BaseException:

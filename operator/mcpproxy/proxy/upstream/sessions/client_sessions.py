@@ -53,7 +53,7 @@ class ClientSessions:
         if (session := self.own_key(client)) is not None:
             return session
         declared = self._features.seen(client.capabilities)
-        header_mark = client.mark(self._settings.passed)
+        header_mark = client.mark(self._settings.distinguished)
         if self._settings.for_callers and client.principal:
             header_mark = (header_mark or b"") + b"principal " + client.principal.encode()
         return declared if header_mark is None else (declared or b"{}") + header_mark

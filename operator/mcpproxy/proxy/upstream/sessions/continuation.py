@@ -91,11 +91,11 @@ class SessionContinuation:
         seen = self._features.client(client)
         try:
             async with self._pool.acquire(seen) as link:
-                self._pool.upstream.listen(link, self._context_of(seen))
+                listening = self._pool.upstream.listen(link, self._context_of(seen))
         except (BackendError, RpcError):
             # The next request reports the failure.
             return None
-        return lambda: self._pool.upstream.stop_listening(link)
+        return lambda: self._pool.upstream.stop_listening(link, listening)
 
     async def end(self, client: ClientIdentity) -> None:
         """End the session that another instance opened, because its client has ended its own.

@@ -93,6 +93,7 @@ class _Listener:
     """Context that receives the messages."""
     began: float
     """Time at which it began to listen."""
+    ready: asyncio.Event
 
 
 class SessionLifecycle:
@@ -230,7 +231,7 @@ class SessionLifecycle:
         self.stop_listening(link)
         task = self._background.spawn(self._listen(link, session_context, ready))
         now = asyncio.get_running_loop().time()
-        self._listening[id(link)] = _Listener(task, session_context, now)
+        self._listening[id(link)] = _Listener(task, session_context, now, ready)
         return ready
 
     def listen_again(self, link: UpstreamSession) -> None:
@@ -242,8 +243,13 @@ class SessionLifecycle:
         if asyncio.get_running_loop().time() - before.began >= REOPENED_AFTER:
             self.listen(link, before.context)
 
-    def stop_listening(self, link: UpstreamSession) -> None:
-        """Receive no more messages that belong to no request of the session."""
+    def stop_listening(self, link: UpstreamSession, ready: asyncio.Event | None = None) -> None:
+        """Receive no more messages that belong to no request of the session; with the event of a
+        listener, only if no other one has replaced it."""
+        if ready is not None:
+            latest = self._listening.get(id(link))
+            if latest is None or latest.ready is not ready:
+                return
         listening = self._forget_listener(link)
         if listening is not None:
             listening.cancel()

@@ -7,6 +7,7 @@ from typing import Final
 
 from mcpproxy.limits.backends import OWN_REQUEST_TIME
 from mcpproxy.proxy.core.errors import (
+    BackendError,
     HostRefused,
     HttpFailed,
     TimedOut,
@@ -152,10 +153,14 @@ class McpHttpClient:
             credential = self._credentials.header()
             if credential is None:
                 return None
+        try:
+            lines = self._lines() if self._own else self._configured()
+        except BackendError:
+            # A task reports the value that is missing.
+            return None
         connection = client.take()
         if connection is None:
             return None
-        lines = self._lines() if self._own else self._configured()
         path, kept, sent = client.origin.path, self._kept, self._sent
         if credential is not None:
             if sent[1] is not credential or sent[0] != lines:
@@ -312,10 +317,13 @@ class McpHttpClient:
     def begin_delete(self, headers: Lines, done: Callable[[], None]) -> ClientResponse | None:
         """DELETE a session without a task, as `send` sends a message."""
         line = None if self._credentials is None else self._credentials.header()
+        try:
+            lines = (*self._lines(), line) if line else self._lines()
+        except BackendError:
+            return None
         connection = None if self._credentials and line is None else self.client.take()
         if connection is None:
             return None
-        lines = (*self._lines(), line) if line else self._lines()
         head = self._head(self.client.origin.path, headers, lines, b"DELETE")
         try:
             return connection.begin(head + b"\r\n", done)
