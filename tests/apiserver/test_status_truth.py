@@ -84,6 +84,9 @@ def test_a_rate_limit_that_all_pods_meet_leaves_ready_and_the_counts(
 def test_a_list_that_changes_on_one_pod_after_the_other_shows_once(
     stage: Stage, pods: Pods, operator: OperatorProcess
 ) -> None:
+    # The rollout has been reported as complete.
+    stage.wait("mcpproxy/tools", "jsonpath={.status.summary}=Serving")
+    stage.passes_settle(operator)
     before = stage.get("mcpproxy/tools")["status"]
     for pod in pods[:2]:
         pod.say(stage.report(tools=3, weather="Healthy"))
