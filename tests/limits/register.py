@@ -48,7 +48,6 @@ BOUNDED: Final[dict[str, str]] = {
     "proxy/downstream/stream_shares.py:OpenStreams._identities": "streams",
     "proxy/issuers/documents.py:IssuerResponse.headers": "response-head response-lines",
     "proxy/upstream/credentials/exchanged.py:ExchangedTokens._callers": "exchanging-callers",
-    "proxy/upstream/credentials/exchanged.py:_Caller.known": "tokens-of-caller",
     "proxy/upstream/credentials/exchanged.py:_Caller.tokens": "tokens-of-caller",
     "proxy/upstream/credentials/token_endpoint.py:TokenEndpoint.__init__:wait": "token-requests",
     "proxy/upstream/credentials/token_slot.py:TokenSlot._begin:task": "token-time",

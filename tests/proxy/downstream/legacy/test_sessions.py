@@ -313,7 +313,7 @@ async def test_a_retry_that_cannot_be_read_leaves_the_call_to_the_next_retry() -
 
 
 async def _unused(_: Any) -> Any:
-    raise AssertionError("nothing begins anew")
+    raise AssertionError("the call continues, and is not sent again")
 
 
 async def test_the_state_of_a_session_is_given_to_no_other_while_a_request_uses_it() -> None:

@@ -1,6 +1,7 @@
 """The GET stream, on which a backend sends messages that belong to no request."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -67,10 +68,8 @@ async def test_an_endless_stream_of_notifications_yields_to_other_work(
     assert waits == pytest.approx([n / STANDING_MESSAGES.value for n in (50, 100, 150, 151)])
 
 
-async def test_a_message_during_a_call_never_goes_to_a_later_request_of_the_proxy() -> None:
-    async def get(_: Any) -> Stream:
-        return Stream(b'data: {"jsonrpc":"2.0","method":"notifications/message"}\n\n')
-
+def _sending_session(get: Callable[[Any], Awaitable[Stream]]) -> HttpLegacySession:
+    """A session that sends every request at once, with the GET streams of `get`."""
     endpoint: Any = SimpleNamespace(
         by_client=False,
         get=get,
@@ -81,7 +80,14 @@ async def test_a_message_during_a_call_never_goes_to_a_later_request_of_the_prox
         unrelated_rate=SharedRate(STANDING_MESSAGES.value, 0, lambda: 1000.0),
         standalone=event_stream.StandaloneActivity(),
     )
-    link = HttpLegacySession(endpoint, ServerDescription("2025-06-18", {}), b"s", TaskSet())
+    return HttpLegacySession(endpoint, ServerDescription("2025-06-18", {}), b"s", TaskSet())
+
+
+async def test_a_message_during_a_call_never_goes_to_a_later_request_of_the_proxy() -> None:
+    async def get(_: Any) -> Stream:
+        return Stream(b'data: {"jsonrpc":"2.0","method":"notifications/message"}\n\n')
+
+    link = _sending_session(get)
     caller, lister = Listener(), Listener()
     for listener, method in ((caller, "tools/call"), (lister, "tools/list")):
         request = UpstreamRequest(Raw(b"1"), method, {}, repeatable=listener is lister)
@@ -108,17 +114,7 @@ async def test_a_call_with_progress_waits_for_a_stream_again_once_the_stream_has
             raise Unreachable("no stream")
         return Stream(CHANGED)
 
-    endpoint: Any = SimpleNamespace(
-        by_client=False,
-        get=get,
-        send=lambda body, headers, done: object(),
-        events=lambda response: event_stream.SseMessageReader(
-            response, event_stream.new_line_rate()
-        ),
-        unrelated_rate=SharedRate(STANDING_MESSAGES.value, 0, lambda: 1000.0),
-        standalone=event_stream.StandaloneActivity(),
-    )
-    link = HttpLegacySession(endpoint, ServerDescription("2025-06-18", {}), b"s", TaskSet())
+    link = _sending_session(get)
     request = UpstreamRequest(Raw(b"1"), "tools/call", {"_meta": Raw(b'{"progressToken":1}')})
 
     def is_sent() -> bool:

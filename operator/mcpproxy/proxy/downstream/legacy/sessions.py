@@ -256,7 +256,7 @@ class SessionRegistry:
         """Handle the end of a request or stream: drop its session if it has no state left."""
         session = client.session
         live.users.pop()
-        # A session may have been terminated, and created anew, while it was used.
+        # A session may have been terminated and created again while it was used.
         if self._live.get(session) is not live or live.in_flight:
             return
         if not live.idle:

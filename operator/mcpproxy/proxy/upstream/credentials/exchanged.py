@@ -80,23 +80,12 @@ class _Caller:
         self.latest: CallerToken | None = None
         """The token that was used last."""
         self.pace = SharedRate(EXCHANGES.value, BURST, clock)
-        self.known: dict[str, bytes] = {}
-        """Digests of the claims of the latest tokens."""
 
     def use(self, token: CallerToken, claims: bytes) -> CallerToken:
         """Make a token the one that was used last, and return it."""
         self.tokens.pop(claims, None)
         self.tokens[claims] = self.latest = token
         return token
-
-    def claims_of(self, identity: Identity) -> bytes:
-        """Return a digest of the claims of a token that decide what it permits."""
-        digest = self.known.get(identity.token)
-        if digest is None:
-            if len(self.known) >= TOKENS_OF_CALLER.value:
-                del self.known[next(iter(self.known))]
-            digest = self.known[identity.token] = identity.rights
-        return digest
 
 
 class ExchangedTokens:
@@ -155,7 +144,7 @@ class ExchangedTokens:
         token = caller.latest
         if token is not None and token.subject is identity:
             return token
-        claims = caller.claims_of(identity)
+        claims = identity.rights
         token = caller.tokens.get(claims)
         if token is None:
             token = self._create_token(caller, identity)
