@@ -9,6 +9,7 @@ from mcpproxy.api import constants
 from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.cluster.resources import (
     DEPLOYMENT,
+    INGRESS,
     MCP_PROXY,
     POD,
     ProxyKey,
@@ -130,6 +131,33 @@ async def test_an_object_that_moves_to_another_mcpproxy_enqueues_both() -> None:
     assert set(watched._enqueued) == {KEY, ProxyKey("team", "other")}
     await watched.enqueues({**moved, "metadata": {**moved["metadata"], "resourceVersion": "4"}})
     assert watched._enqueued == [ProxyKey("team", "other")]
+
+
+def a_route(owner: str, number: int, *, path: str = "/tools", **metadata: object) -> Object:
+    """One version of the Ingress of an MCPProxy."""
+    live = a_version(INGRESS, number)
+    live["metadata"] |= {"name": owner, "labels": {constants.LABEL_INSTANCE: owner}, **metadata}
+    rules = [{"host": "mcp.example.com", "http": {"paths": [{"path": path}]}}]
+    return {**live, "spec": {"rules": rules}}
+
+
+async def test_a_route_that_gains_or_loses_a_url_enqueues_all_mcpproxies_that_have_it() -> None:
+    watched, other = Watched(INGRESS), ProxyKey("team", "other")
+    await watched.enqueues(a_route("other", 2))
+    await watched.enqueues(a_route("third", 3, path="/third"))
+    await watched.enqueues(a_route("elsewhere", 4, namespace="others"))
+    for type_, live, concerned in (
+        ("ADDED", a_route("tools", 5), {KEY, other}),
+        ("MODIFIED", a_route("tools", 6), {KEY}),
+        ("MODIFIED", a_route("tools", 7, path="/other", generation=2), {KEY, other}),
+        ("MODIFIED", a_route("tools", 8, generation=3), {KEY, other}),
+        ("MODIFIED", {**a_route("tools", 9, generation=4), "spec": {}}, {KEY, other}),
+        ("MODIFIED", a_route("tools", 10, generation=5), {KEY, other}),
+        ("DELETED", a_route("tools", 11, generation=5), {KEY, other}),
+        ("MODIFIED", a_route("other", 12, generation=2), {other}),
+    ):
+        await watched.enqueues(live, type_)
+        assert set(watched._enqueued) == concerned, live["metadata"]["resourceVersion"]
 
 
 async def test_a_list_enqueues_an_mcpproxy_even_after_an_own_write() -> None:

@@ -14,6 +14,8 @@ from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.cluster.cached_reads import name_of
 from mcpproxy.cluster.resources import (
     ALWAYS,
+    HTTP_ROUTE,
+    INGRESS,
     MCP_PROXY,
     ON_DEMAND,
     POD,
@@ -22,10 +24,12 @@ from mcpproxy.cluster.resources import (
     owner_key,
 )
 from mcpproxy.controller.watch_cache import WatchCache, Watches
+from mcpproxy.reconcile.exposure.route_views import urls_of
 
 BURST: Final = 0.1
 """Seconds during which events of children share one pass."""
 
+_ROUTES: Final = (HTTP_ROUTE, INGRESS)
 CHILDREN: Final = (*ALWAYS, *ON_DEMAND)
 CHILD_SELECTOR: Final = f"{constants.LABEL_MANAGED_BY}={constants.FIELD_MANAGER}"
 POD_SELECTOR: Final = f"{constants.LABEL_NAME}={constants.APP_NAME},{constants.LABEL_INSTANCE}"
@@ -54,13 +58,18 @@ def _handler(kind: ResourceKind, watched: WatchCache, enqueue: Enqueue) -> Calla
 
     async def handle(body: kopf.Body, type: str | None, **_: Any) -> None:  # noqa: A002
         live = _without_managers(body) if watched_pods else dict(body)
-        key, before = owner_key(live), watched.owner_of(name_of(live))
-        is_new = watched.record_event(live, key, deleted=type == "DELETED")
+        name, deleted = name_of(live), type == "DELETED"
+        key, before = owner_key(live), watched.owner_of(name)
+        urls = urls_of(live) if kind in _ROUTES and not deleted else frozenset()
+        sharing = watched.sharing(live, urls) if kind in _ROUTES else set()
+        is_new = watched.record_event(live, key, deleted=deleted, urls=urls)
         # A list may lack versions between the one that a pass has read and the one that it wrote.
         if key is not None and (is_new or type is None or _is_unobserved(live)):
             enqueue(key, delay)
         if before is not None and before != key:
             enqueue(before, delay)
+        for other in sharing - {key, before}:
+            enqueue(other, delay)
 
     return handle
 

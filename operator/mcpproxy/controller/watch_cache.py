@@ -9,6 +9,9 @@ from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.cluster.cached_reads import Name, ObjectCache, name_of
 from mcpproxy.cluster.resources import ProxyKey, ResourceKind
 
+Url = tuple[str, str]
+"""Host and path of requests that a route forwards."""
+
 LAG: Final = 60.0
 """Seconds for which a watch may lag behind the list."""
 
@@ -21,6 +24,10 @@ class ObjectVersion:
     """The resourceVersion. Versions of one kind can be compared (KEP-5504)."""
     owner: ProxyKey | None
     """The MCPProxy to which the object belongs."""
+    urls: frozenset[Url] = frozenset()
+    """Hosts and paths of a route."""
+    generation: int = 0
+    """Number of the version of its spec."""
 
 
 class WatchCache:
@@ -44,7 +51,14 @@ class WatchCache:
         self.store = ObjectCache()
         """The objects themselves."""
 
-    def record_event(self, live: Object, owner: ProxyKey | None, *, deleted: bool) -> bool:
+    def record_event(
+        self,
+        live: Object,
+        owner: ProxyKey | None,
+        *,
+        deleted: bool,
+        urls: frozenset[Url] = frozenset(),
+    ) -> bool:
         """Record an event of the watch, and return True if it may tell something new.
 
         The result of a write is stored before its event arrives: the pass that wrote knows it.
@@ -66,7 +80,7 @@ class WatchCache:
             self.store.delete(name, version)
         else:
             self.store.put(live, owner)
-            self._known[name] = ObjectVersion(version, owner)
+            self._known[name] = ObjectVersion(version, owner, urls, generation_of(live))
             if owner is not None:
                 self._owned[owner] += 1
         return is_new
@@ -92,6 +106,24 @@ class WatchCache:
         """Return the MCPProxy to which the latest version of an object belongs."""
         known = self._known.get(name)
         return None if known is None else known.owner
+
+    def sharing(self, live: Object, urls: frozenset[Url]) -> set[ProxyKey]:
+        """Return the MCPProxies with routes for the same URLs as a route whose spec an event
+        changes or deletes; of several such routes, the oldest gets the requests.
+
+        Call it before the event is recorded. `urls` are those of the route after the event.
+        """
+        known = self._known.get(name_of(live))
+        if known is not None and urls and known.generation == generation_of(live):
+            return set()
+        affected = urls if known is None else urls | known.urls
+        return {
+            other.owner
+            for other in (self._known.values() if affected else ())
+            if other.owner is not None
+            and other.owner.namespace == live["metadata"]["namespace"]
+            and not affected.isdisjoint(other.urls)
+        }
 
     def knows(self, owner: ProxyKey) -> bool:
         """Return True if an object of this MCPProxy is known from the watch, a list or a write."""
@@ -160,3 +192,8 @@ Watches = dict[ResourceKind, WatchCache]
 def version_of(live: Object) -> int:
     """Return the resourceVersion as a number."""
     return int(live["metadata"]["resourceVersion"])
+
+
+def generation_of(live: Object) -> int:
+    """Return the number of the version of the spec; 0 for a kind without one."""
+    return int(live["metadata"].get("generation", 0))

@@ -2,9 +2,7 @@
 
 from typing import Final
 
-from mcpproxy.cluster.resources import HTTP_ROUTE, INGRESS
 from mcpproxy.desired import ServiceTarget, config_map
-from mcpproxy.reconcile.exposure.route_views import route_view
 from mcpproxy.reconcile.plan import WAIT
 from mcpproxy.reconcile.snapshot import Snapshot
 
@@ -23,10 +21,4 @@ def poll_interval(snapshot: Snapshot) -> float | None:
         return WAIT
     unwatched = snapshot.services or snapshot.hidden_services or snapshot.missing_kinds
     reads_keys = snapshot.proxy is not None and config_map.needs_token_keys(snapshot.proxy)
-    return POLL if unwatched or reads_keys or _is_rivalled(snapshot) else None
-
-
-def _is_rivalled(snapshot: Snapshot) -> bool:
-    """Return True if another MCPProxy has the same URL: no watch reports its changes for this."""
-    routes = (snapshot.child(kind) for kind in (HTTP_ROUTE, INGRESS))
-    return any(route_view(route, snapshot.routes).rival for route in routes)
+    return POLL if unwatched or reads_keys else None

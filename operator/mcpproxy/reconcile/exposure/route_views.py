@@ -5,6 +5,7 @@ or length.
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any, Final
 
 from mcpproxy.api.kubernetes.objects import Object
@@ -13,6 +14,9 @@ from mcpproxy.cluster.resources import HTTP_ROUTE
 from mcpproxy.limits.pods import ROUTE_MESSAGE
 from mcpproxy.status import reasons
 from mcpproxy.status.inputs import ConditionReason, RouteView
+
+MAX_URLS: Final = 64
+"""Number of hosts and paths of a route; one of an MCPProxy has a few."""
 
 _REASONS: Final = {
     "Accepted": reasons.ROUTE_NOT_ACCEPTED,
@@ -90,11 +94,11 @@ def _ingress(live: Object) -> _View:
 
 def _rival(live: Object, others: Iterable[Object]) -> str:
     """Return the name of the older route for the same URL, which Gateways prefer; "" without."""
-    own = set(_claims(live))
+    own = urls_of(live)
     rivals = [
         other
         for other in others
-        if _age(other) < _age(live) and not own.isdisjoint(_claims(other)) and _meet(live, other)
+        if _age(other) < _age(live) and not own.isdisjoint(urls_of(other)) and _meet(live, other)
     ]
     return str(min(rivals, key=_age)["metadata"]["name"]) if rivals else ""
 
@@ -103,8 +107,12 @@ def _age(live: Object) -> tuple[str, str]:
     return live["metadata"].get("creationTimestamp", ""), live["metadata"]["name"]
 
 
-def _claims(live: Object) -> Iterator[tuple[str, str]]:
-    """Yield the hosts and paths of a route."""
+def urls_of(live: Object) -> frozenset[tuple[str, str]]:
+    """Return the hosts and paths of a route; of one with more than MAX_URLS, the first ones."""
+    return frozenset(islice(_urls(live), MAX_URLS))
+
+
+def _urls(live: Object) -> Iterator[tuple[str, str]]:
     spec = live["spec"]
     for rule in _objects(spec.get("rules")):
         for host in spec.get("hostnames") or []:
