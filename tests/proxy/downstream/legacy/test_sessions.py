@@ -101,16 +101,19 @@ async def test_beyond_the_limit_the_idlest_session_of_the_largest_holder_ends() 
     assert len(ended) == 11
 
 
-async def test_a_session_with_a_stream_or_request_is_not_ended_for_another() -> None:
-    sessions = _sessions()
-    sessions._kept.limit = 2
-    for name in ("stream", "request"):
+async def test_a_session_with_a_stream_or_request_ends_neither_for_another_nor_by_its_age() -> None:
+    """A request that waits, for the reply to an earlier one or for keys, is in flight later."""
+    sessions, names = _sessions(), ("stream", "request", "waits")
+    sessions._kept.limit = 3
+    for name in names:
         _use(sessions, _client(name), 0.0, "debug")
     sessions.acquire("stream", 0.0).stream = MessageQueue()
     sessions.acquire("request", 0.0).in_flight[b"1"] = RunningRequest(None)
+    sessions.acquire("waits", 0.0)
     _use(sessions, _client("new"), 1.0, "debug")
-    assert "stream" not in sessions.ended
-    assert "request" not in sessions.ended
+    sessions.reap(1802.0, 60.0)
+    assert [name for name in names if sessions.find(name) is None or name in sessions.ended] == []
+    assert sessions.find("new") is None
 
 
 async def test_a_backend_that_does_not_end_subscriptions_keeps_no_session_alive() -> None:

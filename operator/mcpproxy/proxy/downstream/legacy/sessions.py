@@ -105,6 +105,11 @@ class SessionState:
         held = self.in_flight or self.asked or self.stream or self.subscriptions
         return not (held or self.log_level or self.shared_with or self.is_synced)
 
+    @property
+    def in_use(self) -> bool:
+        """True if a request or stream uses the session."""
+        return bool(self.users or self.in_flight or self.stream)
+
     def share_with(self, owner: str) -> None:
         """Record that another instance serves the session; it then gets all changes."""
         if owner not in self.shared_with and len(self.shared_with) >= SHARED_WITH.value:
@@ -285,7 +290,7 @@ class SessionRegistry:
 
     def _may_end(self, session: str) -> bool:
         live = self._live.get(session)
-        return live is None or not (live.in_flight or live.stream)
+        return live is None or not live.in_use
 
     def _end_kept(self, session: str, now: float) -> None:
         """Terminate a session to make room; its client gets an error for its next request."""
@@ -369,10 +374,12 @@ class SessionRegistry:
         """Drop sessions that were unused for too long, and records that expired."""
         self.logs.forget(now)
         for session, live in list(self._live.items()):
-            if live.idle and not live.users:
+            if live.in_use:
+                continue
+            if live.idle:
                 del self._live[session]
                 self._kept.discard(session)
-            elif now - live.used_at > self._idle and not (live.in_flight or live.stream):
+            elif now - live.used_at > self._idle:
                 del self._live[session]
                 self._kept.discard(session)
                 self._unsubscribe(live)
