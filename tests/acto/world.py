@@ -9,8 +9,10 @@ from typing import Any, Final
 
 import httpx2
 
-from mcpproxy.api import constants
+from mcpproxy.api import constants, defaults
 from mcpproxy.api.kubernetes.objects import Object
+from mcpproxy.api.manifest import parse
+from mcpproxy.api.manifest_errors import ManifestError
 from mcpproxy.cluster.resources import (
     ALWAYS,
     CONFIG_MAP,
@@ -85,8 +87,9 @@ class World:
         """The children as bytes, but for what the API server makes up for each object.
 
         Of the ConfigMaps, the one that the Deployment mounts: the others wait for pods that never
-        come here. All namespaces, and so the hashes of configurations, have one name. The number
-        of pods is somebody else's unless `spec` gives it.
+        come here. The Service of the instances counts only if `spec` needs it: the operator has no
+        right to delete Services. All namespaces, and so the hashes of configurations, have one
+        name. The number of pods is somebody else's unless `spec` gives it.
         """
         kinds = (*ALWAYS, *ON_DEMAND)
         lists = await asyncio.gather(*(self._list(kind, namespace) for kind in kinds))
@@ -96,11 +99,7 @@ class World:
             mounted = mounted_config_map(deployment["spec"]["template"]["spec"], PROXY) or ""
             if "replicas" not in spec:
                 del deployment["spec"]["replicas"]
-        kept = [
-            _plain(element)
-            for element in results
-            if element["kind"] != CONFIG_MAP.name or element["metadata"]["name"] == mounted
-        ]
+        kept = [_plain(item) for item in results if not _stays_behind(item, mounted, spec)]
         text = "\n".join(map(json.dumps, kept)).replace(namespace, "acto")
         # The uid of the MCPProxy is in the name of a Secret, too.
         for owner in {
@@ -116,6 +115,19 @@ class World:
         return [
             {**item, "kind": kind.name} for item in items if item["metadata"].get("ownerReferences")
         ]
+
+
+def _stays_behind(item: Object, mounted: str, spec: Spec) -> bool:
+    name = item["metadata"]["name"]
+    if item["kind"] == CONFIG_MAP.name:
+        return bool(name != mounted)
+    if name != constants.instances_service_name(PROXY):
+        return False
+    try:
+        return not defaults.pods_find_each_other(parse(_manifest("acto", spec)).spec)
+    except ManifestError:
+        # The children are those of the spec before.
+        return False
 
 
 def _seen(live: Object) -> int:

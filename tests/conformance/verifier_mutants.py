@@ -106,7 +106,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         test=_API_KEYS + "test_a_network_that_forges_tokens_is_refused_without_verification",
     ),
     "waiting": _credentials(
-        "if self._waiting >= WAITING_FOR_KEYS.value:",
+        "if not self._waiting.admits((network,)):",
         "if False:",
         test=_API_KEYS + "test_requests_beyond_the_limit_do_not_wait_for_keys",
     ),

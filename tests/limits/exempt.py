@@ -58,7 +58,6 @@ UNBOUNDED: Final[dict[str, str]] = {
     "proxy/config/variables.py:LocalVariables._answers": CONFIGURED,
     "proxy/authentication/authenticator.py:Authenticator._results": OWN,
     "proxy/authorization/conditions.py:CelCondition._folded": CONFIGURED,
-    "proxy/authorization/conditions.py:CelCondition._names": CONFIGURED,
     "proxy/authentication/refusals.py:RefusalLog._written": OWN,
     "proxy/authentication/client_authentication.py:ClientAuthentication._remote": CONFIGURED,
     "proxy/authentication/client_authentication.py:ClientAuthentication._tasks": CONFIGURED,

@@ -71,7 +71,7 @@ def _start(limits: CallLimits, try_acquire: Any) -> Call:
         forwarding=SimpleNamespace(passes_all=True),
     )
     gateway = SimpleNamespace(limits=limits, tracing=None, running=set())
-    route = SimpleNamespace(backend=backend, properties=None, own=None, name="p_echo")
+    route = SimpleNamespace(backend=backend, properties=None, own=None, name="p_echo", rule="")
     message = RequestEnvelope("2.0", Raw(b"1"), "tools/call", {"name": Raw(b'"p_echo"')})
     parts: Any = (gateway, message, a_client(), _Responder(), route)
     return Call.start(*parts)

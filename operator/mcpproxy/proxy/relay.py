@@ -160,7 +160,7 @@ class Call:
         if self._exchange and self._lease:
             sent = SentRequest(self._exchange, self._lease, self.began_at)
         elif not gateway.routing.decides_at_once:
-            await gateway.routing.decide(message, backend.name, caller.client)
+            await gateway.routing.decide(self.request, backend.name, caller.client)
         if gateway.limits is not None and self._admission is None:
             self._admission = await gateway.limits.admit(self.request, backend.name, caller.client)
         self.state = DETACHED

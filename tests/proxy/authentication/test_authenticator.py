@@ -26,6 +26,7 @@ from mcpproxy.proxy.authentication.refusals import Challenges
 from mcpproxy.proxy.authentication.tokens import parse_token
 from mcpproxy.proxy.authentication.verification_keys import KeyListener, VerificationKey
 from mcpproxy.proxy.core.identity import ANONYMOUS, Identity
+from mcpproxy.proxy.fair_shares import RESERVED
 from mcpproxy.proxy.http1.errors import HttpError
 from mcpproxy.proxy.upstream.mounted.values import MountedValues
 from tests.proxy.authentication.stage import METADATA, Stage, head
@@ -261,10 +262,15 @@ async def test_ten_thousand_tokens_take_less_than_twenty_mebibytes() -> None:
 async def test_requests_beyond_the_limit_do_not_wait_for_keys() -> None:
     stage, before = Stage(gate=asyncio.Event()), WAITING_FOR_KEYS.reached
     token = stage.issuer.token()
-    waiting = [asyncio.create_task(stage.admit(token)) for _ in range(WAITING_FOR_KEYS.value)]
+    most = WAITING_FOR_KEYS.value - WAITING_FOR_KEYS.value // RESERVED
+    waiting = [asyncio.create_task(stage.admit(token)) for _ in range(most)]
     await asyncio.sleep(0)
     assert (await stage.refusal(token))[0] == 503
     assert WAITING_FOR_KEYS.reached == before + 1
+    # A sender without any credentials has only the place of its own network.
+    elsewhere = stage.authenticator.admit_later(head(f"Bearer {token}"), "another network")
+    waiting.append(asyncio.create_task(elsewhere))
+    await asyncio.sleep(0)
     assert stage.gate is not None
     stage.gate.set()
     assert {(await item).identity.subject for item in waiting} == {"ann"}

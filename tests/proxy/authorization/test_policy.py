@@ -7,6 +7,7 @@ import pytest
 
 from mcpproxy.limits import access as limits
 from mcpproxy.proxy.authorization import policy as policies
+from mcpproxy.proxy.authorization.conditions import argument_names
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.identity import ANONYMOUS, Identity
 from mcpproxy.proxy.protocol.kinds import PROMPTS, RESOURCES, TEMPLATES, TOOLS, ComponentKind
@@ -203,6 +204,27 @@ def test_a_condition_shows_a_tool_and_decides_each_call() -> None:
     assert not condition_.holds({"repo": "acme/x"}, {"sub": "b"}, tool)
     assert not condition_.holds({"repo": 3}, {"sub": "a"}, tool)
     assert not condition_.holds({}, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("expression", "names"),
+    [
+        ("args.owner == 'acme'", {"owner", "acme"}),
+        ("tool.name == claims.sub && args.x.y > 1", {"x", "y"}),
+        ("args.tool.name == claims.claims.x", {"tool", "name"}),
+        ("args . tool\n. name == ''", {"tool", "name", ""}),
+        ("args['tool'].name.startsWith(\"a\")", {"tool", "name", "a"}),
+        ("args.xs.all(tool, tool.name == 1)", {"xs", "name"}),
+        ("tool.annotations.readOnlyHint || args.x", {"x"}),
+        (r"""args["\u006fwner"] == "a\"b" """, {"owner", 'a"b'}),
+        ("has(args.owner)", {"owner"}),
+    ],
+)
+def test_the_names_of_arguments_are_those_that_a_condition_selects(
+    expression: str, names: set[str]
+) -> None:
+    """A member of the same name in another case then does not meet the condition."""
+    assert argument_names(expression) == names
 
 
 def test_a_condition_with_another_result_than_a_boolean_is_not_met() -> None:

@@ -20,7 +20,13 @@ pytestmark = LIVE
 eras = pytest.mark.parametrize("era", ["legacy", "modern", "batch"])
 ALL = {"tools": ["a_*"], "prompts": ["*"], "resources": ["*"]}
 OWN = rule("own", DEV, ALL, when="!has(args.owner) || args.owner == 'acme'")
-UNREADABLE = ('{"owner":"evil","x":1e400}', '{"owner":"evil","x":[-1e999]}', "[1e400]")
+COMPLETE = "completion/complete"
+UNREADABLE = (
+    '{"owner":"evil","x":1e400}',
+    '{"owner":"evil","x":[-1e999]}',
+    "[1e400]",
+    f'{{"owner":"acme","x":[{{"y":{"9" * 400}}}]}}',
+)
 AMBIGUOUS = (
     '{"owner":"evil","owner":"acme"}',
     '{"owner":"evil","\\u006fwner":"acme"}',
@@ -62,6 +68,8 @@ async def test_a_condition_refuses_arguments_that_cannot_be_read_or_are_ambiguou
         alice = await _caller(world, era)
         assert "result" in await _send(alice, era, '{"owner":"acme"}')
         assert "result" in await _send(alice, era, "null")
+        text = f'{{"owner":"acme","x":"{"9" * 400}","y":{"9" * 300}}}'
+        assert "result" in await _send(alice, era, text)
         for text in (*UNREADABLE, *AMBIGUOUS, '["owner"]', '"evil"'):
             error = (await _send(alice, era, text))["error"]
             assert error["code"] == -32602, text
@@ -169,3 +177,44 @@ async def _raw(url: str, http: httpx2.AsyncClient) -> Raw:
     raw = Raw(url, http)
     await raw.initialize()
     return raw
+
+
+async def test_a_backend_gets_the_reference_that_the_rules_have_judged() -> None:
+    may = {"prompts": ["ask", "*_ask"]}
+    async with worlds(rule("dev", DEV, may), names="a", backend={"prefix": ""}) as world:
+        alice = await world.caller("legacy", ALICE)
+        text = json.dumps(rpc("completion/complete", {"ref": "@", "argument": {}}))
+        ref = '{"type":"ref/prompt","name":"other","name":"ask"}'
+        await alice.raw.post(text.replace('"@"', ref).encode(), **alice.headers)
+        (sent,) = [seen.body for seen in world.shelves[0].gate.seen if seen.rpc == COMPLETE]
+        assert b'"ask"' in sent
+        assert b"other" not in sent
+
+
+@pytest.mark.parametrize("value", [["file:///etc/passwd"], {"a": "file:///etc/passwd"}, 1])
+@pytest.mark.parametrize("field", ["uri", "taskId"])
+async def test_a_name_that_the_rules_cannot_judge_needs_the_whole_backend(
+    field: str, value: Any
+) -> None:
+    params = {"name": "a_get_a", field: value}
+    for may, reaches in (({"tools": ["a_get_a"]}, False), ({"backends": ["a"]}, True)):
+        async with worlds(rule("dev", DEV, may), names="a") as world:
+            alice = await world.caller("legacy", ALICE)
+            answer = last(await alice.raw.post(rpc("vendor/bulk", params), **alice.headers))
+            seen = [item for item in world.shelves[0].gate.seen if item.rpc == "vendor/bulk"]
+            assert bool(seen) is reaches
+            assert (answer["error"]["message"] == "method not found: vendor/bulk") or reaches
+
+
+async def test_a_uri_with_a_prefix_in_another_case_is_judged_as_in_lists() -> None:
+    may = {"resources": ["file://a//pub/*"]}
+    async with worlds(rule("dev", DEV, may), names="a") as world:
+        alice = await world.caller("legacy", ALICE)
+        for path, reaches in (("pub/a", 1), ("etc/passwd", 0)):
+            world.shelves[0].gate.seen.clear()
+            params = {"uri": f"file://A//{path}"}
+            await alice.raw.post(rpc("vendor/bulk", params), **alice.headers)
+            sent = [item for item in world.shelves[0].gate.seen if item.rpc == "vendor/bulk"]
+            assert len(sent) == reaches
+            got = [json.loads(item.body)["params"] for item in sent]
+            assert got == [{"uri": f"file:///{path}"}] * reaches

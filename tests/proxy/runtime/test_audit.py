@@ -10,11 +10,13 @@ from mcp import Client
 from mcpproxy.proxy.audit import record_queue
 from tests.proxy.runtime.authorized import ALICE, DEV, READ, worlds
 from tests.proxy.runtime.callers import rule, sign_in
+from tests.proxy.runtime.raw import MODERN, modern, rpc
 from tests.proxy.runtime.serving import LIVE, proxied, serving
 from tests.proxy.runtime.shelf import Shelf
 from tests.support.collector import Collector
 
 pytestmark = LIVE
+Capture = pytest.CaptureFixture[str]
 ERAS = pytest.mark.parametrize("era", ["legacy", "modern"])
 
 
@@ -58,6 +60,71 @@ async def test_a_denied_call_has_one_record(
     assert record["backend"] == "a"
     assert record["principal"]["subject"] == "alice"
     assert record["arguments"] == {"secret": 1}
+
+
+@pytest.mark.parametrize("name", ["a_get_a", "a_set_a"])
+@pytest.mark.parametrize("batched", [False, True])
+async def test_no_metadata_of_a_client_keeps_its_call_out_of_the_log(
+    name: str, batched: bool, monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    sign_in(monkeypatch)
+    async with worlds(rule("readers", DEV, READ), audit={}) as world:
+        alice = await world.caller("legacy", ALICE)
+        if batched:
+            await alice.raw.initialize("2025-03-26", **alice.headers)
+        many = {f"traceparent{number}": 1 for number in range(1100)}
+        metas: list[Any] = ["traceparent", ["traceparent"], many, {"traceparent": {}}]
+        for meta in metas:
+            message = rpc("tools/call", {"name": name, "arguments": {}, "_meta": meta})
+            sent = [message] if batched else message
+            response = await alice.raw.post(sent, **alice.headers)
+            assert response.status_code == 200
+    assert [record["name"] for record in _records(capfd)] == [name] * len(metas)
+
+
+@ERAS
+async def test_a_record_names_the_rule_whose_condition_the_call_meets(
+    era: str, monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    sign_in(monkeypatch)
+    rules = [rule(f"only-{x}", DEV, READ, when=f"args.x == {x}") for x in (1, 2)]
+    async with worlds(*rules, audit={}) as world:
+        alice = await world.caller(era, ALICE)
+        for x in (1, 2, 1, 3):
+            await alice.send("tools/call", name="a_get_a", arguments={"x": x})
+    rules_of = [(record["decision"], record.get("rule")) for record in _records(capfd)]
+    allowed = [("allowed", f"only-{x}") for x in (1, 2, 1)]
+    assert rules_of == [*allowed, ("denied", None)]
+
+
+@ERAS
+async def test_subscriptions_have_records_and_only_missing_scopes_are_called_so(
+    era: str, monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    sign_in(monkeypatch)
+    uris = ["file://a//pub/a", "file://a//etc/passwd"]
+    read = rule("readers", DEV, {"resources": ["file://a//pub/*"]})
+    async with worlds(read, audit={}) as world:
+        alice = await world.caller(era, ALICE)
+        if era == "legacy":
+            for uri in uris:
+                await alice.send("resources/subscribe", uri=uri)
+        else:
+            message = modern("subscriptions/listen", notifications={"resourceSubscriptions": uris})
+            about = {"mcp_protocol_version": MODERN, "mcp_method": "subscriptions/listen"}
+            stream = alice.raw.messages(message, **about, **alice.headers)
+            assert await anext(stream)
+            await stream.aclose()  # type: ignore[attr-defined]
+        await alice.send("resources/read", uri=uris[1])
+    ends = [
+        (record["method"], record["name"], record["decision"], record["outcome"])
+        for record in _records(capfd)
+    ]
+    assert ends == [
+        ("resources/subscribe", uris[0], "allowed", "ok"),
+        ("resources/subscribe", uris[1], "denied", "rule"),
+        ("resources/read", uris[1], "denied", "rule"),
+    ]
 
 
 async def test_redacted_arguments_are_not_recorded(

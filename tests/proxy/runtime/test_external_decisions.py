@@ -24,6 +24,7 @@ from tests.proxy.runtime.waiting import eventually
 
 pytestmark = LIVE
 eras = pytest.mark.parametrize("era", ["legacy", "modern"])
+MAY = {"tools": ["a_*"], "resources": ["*"]}
 ALICE = token("alice", groups=["dev"], team="blue")
 
 
@@ -63,16 +64,21 @@ Call = Callable[..., Any]
 
 
 @asynccontextmanager
-async def world(service: Service, **external: Any) -> AsyncIterator[Call]:
+async def world(
+    service: Service,
+    names: dict[str, Any] | None = None,
+    may: dict[str, Any] | None = None,
+    **external: Any,
+) -> AsyncIterator[Call]:
     """A proxy with this service; gives a function that makes callers."""
     app = Starlette(routes=[Route("/v1/data/mcp/allow", service.decide, methods=["POST"])])
     async with serving(Shelf("a").gate) as backend, serving(app) as url:
         decision = {"url": f"{url}/v1/data/mcp/allow", "timeout": "30s", **external}
         authorization = {
-            "rules": [rule("dev", {"groups": ["dev"]}, {"tools": ["a_*"], "resources": ["*"]})],
+            "rules": [rule("dev", {"groups": ["dev"]}, may or MAY)],
             "external": decision,
         }
-        entry = {"name": "a", "url": f"{backend}/mcp"}
+        entry = {"name": "a", "url": f"{backend}/mcp", **({"names": names} if names else {})}
         spec: dict[str, Any] = {"authorization": authorization, "authentication": AUTHENTICATION}
         async with proxied(entry, **spec) as proxy, httpx2.AsyncClient(timeout=30) as http:
 
@@ -109,6 +115,32 @@ async def test_the_service_gets_the_call_and_the_caller_and_its_decision_counts(
         assert "error" in denied
         service.body = {"result": {"allow": True}}
         assert last(await alice.use("tools", "a_set_a"))["result"]
+
+
+@eras
+async def test_the_service_judges_the_names_of_lists_whatever_spelling_a_client_uses(
+    era: str,
+) -> None:
+    service = Service()
+    everything = {"backends": ["*"]}
+    async with world(service, names={"bare": "Accept"}, may=everything) as make:
+        alice = await make(era)
+        for use in (
+            alice.use("tools", "set_a", x=1),
+            alice.use("resources", "file://A//pub/a"),
+            alice.use("resourceTemplates", "note://A/{id}"),
+            alice.send("vendor/run", name="set_a", uri="file://A//pub/a"),
+        ):
+            await use
+        if era == "legacy":
+            assert last(await alice.send("resources/subscribe", uri="file://A//pub/a"))
+        judged = [asked["input"]["params"] for asked in service.asked]
+        uri = "file://a//pub/a"
+        names = [params.get("ref") or params.get("name") or params["uri"] for params in judged]
+        template = {"type": "ref/resource", "uri": "note://a/{id}"}
+        assert names[:4] == ["a_set_a", uri, template, "a_set_a"]
+        assert judged[3]["uri"] == uri
+        assert names[4:] == ([uri] if era == "legacy" else [])
 
 
 @eras

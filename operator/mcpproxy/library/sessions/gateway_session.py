@@ -6,7 +6,7 @@ A session has the revision of the client, so that the inner gateway sees the cli
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -104,7 +104,9 @@ class GatewaySession(InProcessSession):
 
     async def notify(self, message: Message, client: ClientIdentity | None = None) -> None:
         if client is not None:
-            await self._gateway.notify_backends(client, message)
+            # A notification has no response, so nobody learns that it was refused.
+            with suppress(RpcError):
+                await self._gateway.notify_backends(client, message)
 
     async def listen(
         self,

@@ -129,14 +129,16 @@ class CallJudge:
         self, verdict: Verdict, kind: ComponentKind, backend: str, call: RecordedCall
     ) -> Judgement:
         arguments = _arguments(kind, call)
-        readable = [c for c in verdict.conditions if not c.reads_claims]
+        pairs = zip(verdict.rules, verdict.conditions, strict=True)
+        readable = [(rule, condition) for rule, condition in pairs if not condition.reads_claims]
         if arguments is not None:
             tool: dict[str, Any] = {}
             if kind is TOOLS:
                 item = self._catalog.find(backend, TOOLS, call.name)
                 tool = describe_tool(item, backend, call.name)
-            if any(condition.holds(arguments, {}, tool) for condition in readable):
-                return Judgement("allowed", f"a condition of rule {verdict.rule}")
+            for rule, condition in readable:
+                if condition.holds(arguments, {}, tool):
+                    return Judgement("allowed", f"the condition of rule {rule}")
             if len(readable) == len(verdict.conditions):
                 return Judgement("denied", "no condition is met")
             return Judgement("unknown", "a condition depends on claims, which are not recorded")

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -32,6 +33,7 @@ from mcpproxy.proxy.authentication.tokens import (
 )
 from mcpproxy.proxy.authentication.verification_keys import KeySource
 from mcpproxy.proxy.core.identity import API_KEYS, Identity
+from mcpproxy.proxy.fair_shares import FairShares
 from mcpproxy.proxy.http1.errors import HttpError
 from mcpproxy.proxy.http1.server.request import RequestHead
 
@@ -79,7 +81,8 @@ class Authenticator:
         self.now = now
         self._cache = AdmissionCache()
         self._forgeries = ForgeryLimit(now)
-        self._waiting = 0
+        self._waiting: FairShares[int] = FairShares(WAITING_FOR_KEYS.value)
+        self._numbers = itertools.count(1)
         self._results: Counter[tuple[str, str]] = Counter()
         self._log = RefusalLog(now)
 
@@ -108,14 +111,16 @@ class Authenticator:
             raise self._response(refusal, network) from None
 
     async def _await_keys(self, keys: KeySource, network: str) -> None:
-        if self._waiting >= WAITING_FOR_KEYS.value:
+        # Nobody has proven an identity yet, so that only networks can have shares.
+        if not self._waiting.admits((network,)):
             WAITING_FOR_KEYS.record()
             raise self._response(_unavailable(), network)
-        self._waiting += 1
+        number = next(self._numbers)
+        self._waiting.add(number, (network,))
         try:
             await keys.learn()
         finally:
-            self._waiting -= 1
+            self._waiting.discard(number)
 
     def _response(self, refusal: CredentialsRefused, network: str) -> HttpError:
         self._results["", refusal.result] += 1

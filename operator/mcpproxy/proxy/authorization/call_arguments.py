@@ -5,8 +5,11 @@ the backend gets. Otherwise a call could show one value to policy, and another o
 """
 
 import json
+import re
+import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -18,6 +21,9 @@ from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, RpcError
 
 _FIELD = "params.arguments"
+_DIGITS = re.compile(rb"\d{309}")
+"""Digits of an integer that may exceed the range of a double."""
+_NONE = object()
 
 
 class _RepeatedMember(Exception):
@@ -30,9 +36,28 @@ def check_readable(raw: Raw | None, field: str = _FIELD) -> Any:
     if raw is None:
         return None
     try:
-        return jsonrpc.decode_any(raw)
+        value = jsonrpc.decode_any(raw)
     except (msgspec.DecodeError, RecursionError):
         raise unreadable(field) from None
+    if _DIGITS.search(bytes(raw)) and any(_is_huge(inner) for inner in _all_values(value)):
+        raise unreadable(field)
+    return value
+
+
+def _is_huge(value: Any) -> bool:
+    return isinstance(value, int) and abs(value) > sys.float_info.max
+
+
+def _all_values(value: Any) -> Iterator[Any]:
+    """Yield a value and all values in it."""
+    pending = [value]
+    while pending:
+        inner = pending.pop()
+        yield inner
+        if isinstance(inner, dict):
+            pending.extend(inner.values())
+        elif isinstance(inner, list):
+            pending.extend(inner)
 
 
 def unreadable(field: str = _FIELD) -> RpcError:
@@ -105,14 +130,4 @@ def _refuse_repeated(pairs: list[tuple[str, Any]]) -> None:
 
 def _exceeds(value: Any, most: int) -> bool:
     """Return True if a value consists of more values than this."""
-    pending, count = [value], 0
-    while pending:
-        inner = pending.pop()
-        count += 1
-        if count + len(pending) > most:
-            return True
-        if isinstance(inner, dict):
-            pending.extend(inner.values())
-        elif isinstance(inner, list):
-            pending.extend(inner)
-    return False
+    return next(islice(_all_values(value), most, None), _NONE) is not _NONE

@@ -1,15 +1,51 @@
 """Conditions in CEL: the `when` of a rule."""
 
+import ast
 import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from mcpproxy.proxy.authorization.grants import parse_annotations
 
-_NAMES: Final = re.compile(
-    r"""(?<!\btool)(?<!\bclaims)\.\s*([A-Za-z_]\w*)(?!\w|\s*\()|"([^"\\]*)"|'([^'\\]*)'""", re.ASCII
+_TOKENS: Final = re.compile(
+    r"""(?P<text>\"(?:[^"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*')|(?P<name>[A-Za-z_]\w*)|(?P<dot>\.)|(?P<other>\S)""",
+    re.ASCII,
 )
-"""Members that an expression selects, and its texts, which may be names of members."""
+_VARIABLES: Final = ("tool", "claims")
+"""Variables that are not about the arguments."""
+
+
+def argument_names(expression: str) -> set[str]:
+    """Return the members that an expression may select of arguments: all that it selects besides
+    those of `tool` and `claims`, and its texts, which may be names of members."""
+    names: set[str] = set()
+    root, after_dot = "", False
+    tokens = [*_TOKENS.finditer(expression)]
+    # A macro such as `all(tool, …)` gives its variable any name.
+    rebound = {name for name in _VARIABLES if re.search(rf"\(\s*{name}\s*,", expression)}
+    for number, token in enumerate(tokens):
+        kind, text = token.lastgroup, token.group()
+        if kind == "text":
+            names.add(_unquote(text))
+        if kind == "name" and not after_dot:
+            root = text
+        elif kind == "name":
+            following = tokens[number + 1].group() if number + 1 < len(tokens) else ""
+            known = root in _VARIABLES and root not in rebound
+            if following != "(" and not known:
+                names.add(text)
+        elif kind != "dot":
+            root = ""
+        after_dot = kind == "dot"
+    return names
+
+
+def _unquote(text: str) -> str:
+    """Return the value of a quoted text; of one with an unknown escape, what stands there."""
+    try:
+        return str(ast.literal_eval(text))
+    except (SyntaxError, ValueError):
+        return text[1:-1]
 
 
 class CelCondition:
@@ -22,7 +58,7 @@ class CelCondition:
         self._program = cel.compile(expression)
         self.reads_claims = re.search(r"\bclaims\b", expression) is not None
         """True if the expression may depend on the claims of the caller."""
-        self._names = {"".join(names) for names in _NAMES.findall(expression)}
+        self._names = argument_names(expression)
         self._folded = {name.casefold() for name in self._names}
 
     def holds(self, arguments: Any, claims: Mapping[str, Any], tool: Mapping[str, Any]) -> bool:

@@ -100,11 +100,12 @@ class AccessClass:
 
     def _decide(self, kind: ComponentKind, key: Key, offer: Offer) -> Verdict:
         covering = [rule for rule in self.rules if rule.covers(kind, key, offer)]
-        conditions = []
+        conditions, names = [], []
         for rule in covering:
             if rule.condition is None:
                 return rule.verdict
             conditions.append(rule.condition)
+            names.append(rule.name)
         if self._policy.allows_by_default and not any(
             rule.mentions(kind, key, offer) for rule in self._policy.rules
         ):
@@ -112,8 +113,9 @@ class AccessClass:
         scopes = next((r.scopes for r in self.almost if r.covers(kind, key, offer)), ())
         if not (conditions or scopes):
             return DENIED
-        name = covering[0].name if covering else ""
-        return Verdict(allowed=False, conditions=tuple(conditions), scopes=scopes, rule=name)
+        return Verdict(
+            allowed=False, conditions=tuple(conditions), rules=tuple(names), scopes=scopes
+        )
 
 
 class Policy:

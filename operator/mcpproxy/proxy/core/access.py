@@ -91,10 +91,12 @@ class Verdict:
     """True if every call is allowed."""
     conditions: tuple[CallCondition, ...] = ()
     """Conditions of which a call must meet one, unless `allowed`."""
+    rules: tuple[str, ...] = ()
+    """Names of the rules of these conditions."""
     scopes: tuple[str, ...] = ()
     """Scopes with which the client would be allowed, all of them; empty if none would help."""
     rule: str = ""
-    """Name of the rule that allows the component; empty for the default."""
+    """Name of the rule that allows every call; empty for the default and for conditions."""
 
     @property
     def shown(self) -> bool:

@@ -17,6 +17,7 @@ from mcpproxy.proxy.authorization.conditions import describe_tool
 from mcpproxy.proxy.authorization.policy import Policy
 from mcpproxy.proxy.core.access import Access, AccessDenied, InsufficientScope, Verdict
 from mcpproxy.proxy.core.catalog.catalog import Catalog
+from mcpproxy.proxy.core.errors import ProtocolError
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.core.identity import Identity
 from mcpproxy.proxy.core.reports import RulesReport
@@ -89,20 +90,26 @@ class AccessGuard:
         params: Message,
         client: ClientIdentity | None,
         access: Access,
-    ) -> None:
-        """Raise RpcError unless the client, which has this access, may send this request."""
+    ) -> str:
+        """Return the rule whose condition the request meets; empty if every request is allowed.
+
+        Raise RpcError unless the client, which has this access, may send this request.
+        """
         if route.kind in (TASKS, RESULTS):
             # A task or kept result belongs to its principal, and is the result of a tool.
             if not access.uses_tools(route.backend.name):
                 error = unknown_component_error(route.kind, route.name)
                 raise AccessDenied.like(error, client, route.backend.name)
-            return
+            return ""
         if route.aliases:
             self._check_aliases(route, method, params, client, access)
         kind = self._completed_kind(route) if method == COMPLETE else route.kind
         verdict = access.judge(kind, route.backend.name, route.name)
-        if verdict.allowed or self._meets_condition(verdict, route, method, params, client):
-            return
+        if verdict.allowed:
+            return ""
+        rule = self._rule_of_condition(verdict, route, method, params, client)
+        if rule is not None:
+            return rule
         if verdict.scopes:
             raise InsufficientScope(client, verdict.scopes, route.backend.name)
         if verdict.conditions:
@@ -150,25 +157,29 @@ class AccessGuard:
         listed = self._catalog.owner(TEMPLATES, route.name) is not None
         return TEMPLATES if listed or "{" in route.name else RESOURCES
 
-    def _meets_condition(
+    def _rule_of_condition(
         self,
         verdict: Verdict,
         route: Route,
         method: str,
         params: Message,
         client: ClientIdentity | None,
-    ) -> bool:
+    ) -> str | None:
+        """Return the first rule whose condition the request meets; None without one."""
         if not verdict.conditions:
-            return False
+            return None
         try:
             arguments = _arguments(route, method, params)
         except RpcError as error:
             raise AccessDenied.like(error, client, route.backend.name) from None
         if arguments is None:
-            return False
+            return None
         claims: Mapping[str, Any] = client.identity.claims if client is not None else {}
         tool = self._describe(route)
-        return any(condition.holds(arguments, claims, tool) for condition in verdict.conditions)
+        for rule, condition in zip(verdict.rules, verdict.conditions, strict=True):
+            if condition.holds(arguments, claims, tool):
+                return rule
+        return None
 
     def _describe(self, route: Route) -> dict[str, Any]:
         """Return the variable `tool` of conditions; empty for other components."""
@@ -189,16 +200,23 @@ class AccessGuard:
     def restrict_result(
         self, method: str, backend: str, answer: Message, client: ClientIdentity
     ) -> None:
-        """Remove the resources that the client may not use from the listing of a directory."""
+        """Remove the resources that the client may not use from the listing of a directory.
+
+        Raise ProtocolError if it is malformed.
+        """
         if method != DIRECTORY or "result" not in answer:
             return
-        access, result = self.access_of(client), jsonrpc.decode_object(answer["result"])
-        listed = jsonrpc.decode_array(result.get("resources", Raw(b"[]")))
+        access = self.access_of(client)
+        try:
+            result = jsonrpc.decode_object(answer["result"])
+            listed = jsonrpc.decode_array(result.get("resources", Raw(b"[]")))
+            uris = [jsonrpc.decode_str(jsonrpc.decode_object(item).get("uri")) for item in listed]
+        except RpcError as error:
+            raise ProtocolError(f"{DIRECTORY}: {error}") from None
         shown = [
             item
-            for item in listed
-            if (uri := jsonrpc.decode_str(jsonrpc.decode_object(item).get("uri"))) is not None
-            and access.shows(RESOURCES, backend, uri)
+            for item, uri in zip(listed, uris, strict=True)
+            if uri is not None and access.shows(RESOURCES, backend, uri)
         ]
         if len(shown) < len(listed):
             result["resources"] = jsonrpc.encode_raw(shown)

@@ -14,12 +14,17 @@ from mcpproxy.proxy.audit.record import (
     encode_subject,
 )
 from mcpproxy.proxy.authorization.call_arguments import unreadable
-from mcpproxy.proxy.core.access import Access, AccessDenied, CallLimitExceeded
+from mcpproxy.proxy.core.access import Access, AccessDenied, CallLimitExceeded, InsufficientScope
 from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.digests import component_digest
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.core.identity import ANONYMOUS
-from mcpproxy.proxy.core.translation.request_names import COMPLETE, ROUTED, component_ref
+from mcpproxy.proxy.core.translation.request_names import (
+    COMPLETE,
+    NAMED,
+    ROUTED,
+    component_ref,
+)
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import (
     UNAVAILABLE,
@@ -58,11 +63,12 @@ class AuditedRequests:
         self._catalog = catalog
         self._callers: dict[int, tuple[ClientIdentity, bytes]] = {}
         """Encoded callers by the identity of clients, which requests of one session share."""
-        self._subjects: dict[tuple[str, str, str, Access | None], bytes] = {}
-        """Encoded subjects by method, backend, downstream name and access, for one catalog."""
-        self._described: dict[tuple[str, str, str, int], tuple[ClientIdentity, bytes]] = {}
-        """Descriptions of calls by method, backend, downstream name and identity of the client,
-        for one catalog."""
+        self._subjects: dict[tuple[str, str, str, str, Access | None], bytes] = {}
+        """Encoded subjects by method, backend, downstream name, rule and access, for one
+        catalog."""
+        self._described: dict[tuple[str, str, str, str, int], tuple[ClientIdentity, bytes]] = {}
+        """Descriptions of calls by method, backend, downstream name, rule and identity of the
+        client, for one catalog."""
         self._version = -1
 
     def check_room(self) -> None:
@@ -94,7 +100,8 @@ class AuditedRequests:
         request, backend = call.request, call.backend.name
         if self._version != self._catalog.version:
             self._forget_components()
-        known = self._described.get((request.method, backend, request.target, id(client)))
+        key = request.method, backend, request.target, request.rule, id(client)
+        known = self._described.get(key)
         if known is None or known[0] is not client:
             known = self._describe(request, backend, client)
         log, params, description = self.log, request.params or {}, known[1]
@@ -115,11 +122,15 @@ class AuditedRequests:
         if isinstance(error, CallLimitExceeded):
             rule, outcome = error.rule, RequestOutcome("denied", "limited")
         elif isinstance(error, AccessDenied):
-            outcome = RequestOutcome("denied", "scope" if error.data else "rule")
+            lacks_scope = isinstance(error, InsufficientScope)
+            outcome = RequestOutcome("denied", "scope" if lacks_scope else "rule")
         else:
             return
         method = jsonrpc.decode_str(request.get("method")) or ""
-        params = jsonrpc.decode_object(request.get("params", jsonrpc.EMPTY))
+        try:
+            params = jsonrpc.decode_object(request.get("params", jsonrpc.EMPTY))
+        except RpcError:
+            params = {}
         subject = Subject(method, _name_in(method, params), error.backend, rule=rule)
         self.log.record(
             "call",
@@ -128,6 +139,18 @@ class AuditedRequests:
             outcome,
             arguments=params.get("arguments"),
             trace_parent=_trace_parent(params),
+        )
+
+    def record_notification(
+        self, request: UpstreamRequest, backend: str, client: ClientIdentity
+    ) -> None:
+        """Record a notification or subscription that a backend got; it has no response."""
+        self.log.record(
+            "call",
+            self._caller(client),
+            self._subject(request, backend, client.access),
+            RequestOutcome("allowed", "ok"),
+            arguments=(request.params or {}).get("arguments"),
         )
 
     def record_list(self, method: str, client: ClientIdentity, size: int) -> None:
@@ -166,21 +189,22 @@ class AuditedRequests:
         if len(described[1]) <= MAX_KEPT:
             if len(self._described) >= KEPT:
                 self._described.clear()
-            self._described[request.method, backend, request.target, id(client)] = described
+            key = request.method, backend, request.target, request.rule, id(client)
+            self._described[key] = described
         return described
 
     def _subject(self, request: UpstreamRequest, backend: str, access: Access | None) -> bytes:
         """Return the encoded subject of a call, with the rule that allowed it."""
         if len(self._subjects) >= KEPT:
             self._subjects.clear()
-        key = request.method, backend, request.target, access
+        key = request.method, backend, request.target, request.rule, access
         known = self._subjects.get(key)
         if known is not None:
             return known
         kind, rule, digest = _kind_of(request.method), "", ""
         if kind is not None:
             if access is not None:
-                rule = access.judge(kind, backend, request.target).rule
+                rule = request.rule or access.judge(kind, backend, request.target).rule
             # The component as clients see it.
             item = self._catalog.find(backend, kind, request.target)
             digest = "" if item is None else component_digest(item)
@@ -214,7 +238,8 @@ def _kind_of(method: str) -> ComponentKind | None:
 def _name_in(method: str, params: Message) -> str:
     """Return the name or URI in a request; empty without one."""
     if method not in ROUTED and method != COMPLETE:
-        return ""
+        names = (jsonrpc.decode_str(params.get(field)) for field, _ in NAMED)
+        return next((name for name in names if name is not None), "")
     try:
         return component_ref(method, params)[0]
     except RpcError:
@@ -226,4 +251,8 @@ def _trace_parent(params: Message) -> str:
     # `in` takes longer than `find`.
     if meta is None or bytes(meta).find(_TRACE) < 0:
         return ""
-    return jsonrpc.decode_str(jsonrpc.decode_object(meta).get("traceparent")) or ""
+    try:
+        return jsonrpc.decode_str(jsonrpc.decode_object(meta).get("traceparent")) or ""
+    except RpcError:
+        # A record must not depend on what the client may leave out.
+        return ""

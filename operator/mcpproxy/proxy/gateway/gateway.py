@@ -3,14 +3,14 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.core.reports import CallLimitsReport
-from mcpproxy.proxy.fair_shares import Holder
 from mcpproxy.proxy.gateway.aggregate import Aggregate
+from mcpproxy.proxy.gateway.client_notifications import ClientNotifications
 from mcpproxy.proxy.gateway.list_subscribers import ListSubscribers, Subscriber
 from mcpproxy.proxy.gateway.request_routing import RequestRouting
 from mcpproxy.proxy.gateway.resource_subscriptions import ResourceSubscriptions
@@ -82,7 +82,11 @@ class Gateway:
         self.call_records = tuple(log.record_call for log in (recent_calls, audit) if log)
         """Functions that record each ended call."""
         self._subscribers = ListSubscribers(self.catalog)
-        self._resources = ResourceSubscriptions(self.routing.decide_route)
+        self._resources = ResourceSubscriptions(
+            self.routing.decide_route, self.routing.record_notification
+        )
+        self.subscribe_resource = self._resources.subscribe
+        self._notifications = ClientNotifications(self.backends, self.routing, denied, limits)
         self._watchers: set[Callable[[], None]] = set()
         self.events.list_change.subscribe(self._on_change)
         self.events.resource_update.subscribe(self._on_resource_update)
@@ -218,17 +222,8 @@ class Gateway:
     async def notify_backends(
         self, client: ClientIdentity, message: Message, *, running_only: bool = False
     ) -> None:
-        """Forward a client's notification to all upstream sessions of this client.
-
-        `running_only` limits it to sessions that serve one request each; see `Backend.notify`.
-        """
-        alone = len(self.backends) == 1
-        await asyncio.gather(
-            *(
-                backend.clients.notify(client, message, running_only=running_only, alone=alone)
-                for backend in self.backends.values()
-            )
-        )
+        """Forward a client's notification; see `ClientNotifications.forward`. Raise RpcError."""
+        await self._notifications.forward(client, message, running_only=running_only)
 
     def end_client(self, session: str) -> None:
         """Close the upstream sessions of a client that ended its session."""
@@ -249,15 +244,6 @@ class Gateway:
         """
         access = self.routing.access_of(client)
         return self._subscribers.add(subscriber, session, access, known_rules)
-
-    async def subscribe_resource(
-        self,
-        uri: str,
-        listener: Callable[[Message], None],
-        holder: Holder = ("", ""),
-        client: ClientIdentity | None = None,
-    ) -> Callable[[], Awaitable[None]]:
-        return await self._resources.subscribe(uri, listener, holder, client)
 
     def watch(self, watcher: Callable[[], None]) -> Callable[[], None]:
         """Call `watcher` whenever the reported state may have changed; return the canceller."""

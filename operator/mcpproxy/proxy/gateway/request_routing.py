@@ -11,7 +11,15 @@ from mcpproxy.proxy.core.catalog.extensions import DOWNSTREAM_METHODS
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.core.reports import RulesReport
 from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
-from mcpproxy.proxy.core.translation.request_names import COMPLETE, KNOWN_PARAMS, ROUTED
+from mcpproxy.proxy.core.translation.request_names import (
+    COMPLETE,
+    KNOWN_PARAMS,
+    ROUTED,
+    component_ref,
+    first_name,
+    has_unreadable_name,
+    replace_name,
+)
 from mcpproxy.proxy.gateway.aggregate import Aggregate
 from mcpproxy.proxy.gateway.extension_lists import ExtensionLists
 from mcpproxy.proxy.gateway.routing.route_finder import Route, RouteFinder, Visibility
@@ -25,7 +33,7 @@ from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import METHOD_NOT_FOUND, Message, RpcError, decode_any
 from mcpproxy.proxy.results.result_limit import READ_RESOURCE
 from mcpproxy.proxy.upstream.backend import Backend
-from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
+from mcpproxy.proxy.upstream.transports.session import NO_ID, UpstreamRequest
 
 if TYPE_CHECKING:
     # Most proxies have none of these, so only bootstrap imports them, where they are configured.
@@ -65,6 +73,8 @@ class RequestRouting:
         """True if calls are sent without asking an external service or the audit log, and without
         looking for results that another instance keeps."""
         restricts = guard is not None
+        self._hides = restricts or visibility is not None
+        self._hides |= not all(backend.selection.shows_all for backend in backends.values())
         self._finder = RouteFinder(
             *(backends, catalog, sealer, denied, visibility, kept_results),
             seals_tasks=seals_tasks,
@@ -109,17 +119,37 @@ class RequestRouting:
             return client
         return replace(client, access=self._guard.restrict(client))
 
-    async def decide(self, request: Message, backend: str, client: ClientIdentity) -> None:
+    async def decide(self, request: UpstreamRequest, backend: str, client: ClientIdentity) -> None:
         """Ask the external service, if any, about a client's request.
 
-        Raise RpcError if it denies the request, or if no record of the request could be written.
+        `request` has the names of clients or those of the backend. Raise RpcError if the service
+        denies the request, or if no record of the request could be written.
         """
         if self._audit is not None:
             self._audit.check_room()
         if self._decisions is not None:
-            params = jsonrpc.decode_object(request.get("params", jsonrpc.EMPTY))
-            method = jsonrpc.decode_str(request["method"]) or ""
-            await self._decisions.check(method, params, backend, client)
+            params = self._judged_params(request, client)
+            await self._decisions.check(request.method, params, backend, client)
+
+    def _judged_params(self, request: UpstreamRequest, client: ClientIdentity) -> Message:
+        """Return the params with the names of lists, whatever spelling the client has used."""
+        method, params = request.method, request.params or {}
+        if not request.target:
+            return params
+        name = jsonrpc.encode_raw(request.target)
+        if self.is_routed(method):
+            return replace_name(method, params, component_ref(method, params)[1], name)
+        params = {**params, first_name(params): name}
+        for route in self._finder.guess_routes(method, params, client, self.access_of(client)):
+            params = {**params, route.kind.key: jsonrpc.encode_raw(route.name)}
+        return params
+
+    def record_notification(
+        self, request: UpstreamRequest, backend: str, client: ClientIdentity
+    ) -> None:
+        """Record a notification or subscription that a backend got."""
+        if self._audit is not None:
+            self._audit.record_notification(request, backend, client)
 
     def record_refusal(self, error: RpcError, request: Message) -> None:
         """Record the response to a request if it is that `spec.authorization` denies it."""
@@ -172,7 +202,9 @@ class RequestRouting:
         assert guard is not None
         access = guard.access_of(client)
         route = self._router.route(method, params, client, access)
-        guard.check(route, method, params, client, access)
+        rule = guard.check(route, method, params, client, access)
+        if rule:
+            return route._replace(rule=rule)
         is_kept = key is not None and self._router.keeps(key[1:], route)
         if key is not None and is_kept and guard.allows_all(route, access):
             if len(self._allowed) >= MAX_ROUTES:
@@ -185,8 +217,9 @@ class RequestRouting:
     ) -> Route:
         """Return a route once the external service, if any, allows the request. Raise RpcError."""
         route = self.route(method, params, client)
-        if self._decisions is not None and client is not None:
-            await self._decisions.check(method, params, route.backend.name, client)
+        if client is not None:
+            request = UpstreamRequest(NO_ID, method, params, target=route.name)
+            await self.decide(request, route.backend.name, client)
         return route
 
     def guess_route(
@@ -199,36 +232,55 @@ class RequestRouting:
         """
         if method in DOWNSTREAM_METHODS or self.lists.has(method):
             return None
-        if self._recording is not None and "arguments" in params:
-            self._recording.check_arguments(params["arguments"], client)
-        if self._visibility is not None:
-            self._visibility.check_guess(params)
+        self._check_guess(params, client)
         try:
-            if self._guard is not None:
-                return self._guess_guarded(self._guard, method, params, client)
-            route = self._finder.guess_route(method, params, client)
+            route = self._guess(method, params, client)
         except RpcError as error:
             alone = len(self._backends) == 1 and self._guard is None
             if not alone or error.code == METHOD_NOT_FOUND:
                 raise
             # The backend may have names that the proxy does not know.
             return None
-        if route is None and len(self._backends) != 1:
+        if route is None and self._guard is not None:
+            self._guard.check_method(method, self.only_backend(method).name, client)
+        elif route is None and len(self._backends) != 1:
             raise _no_target_error(method)
         return route
 
-    def _guess_guarded(
-        self, guard: "AccessGuard", method: str, params: Message, client: ClientIdentity | None
+    def find_named(
+        self, method: str, params: Message, client: ClientIdentity | None
     ) -> Route | None:
+        """Return the route of a notification of an extension by the names in its params; None
+        without a name, or if no component that is hidden can be meant.
+
+        Raise RpcError if the client may not use what the params name.
+        """
+        self._check_guess(params, client)
+        try:
+            return self._guess(method, params, client)
+        except RpcError:
+            if self._hides:
+                raise
+            return None
+
+    def _check_guess(self, params: Message, client: ClientIdentity | None) -> None:
+        """Raise RpcError for params that no backend may get, whatever else they name."""
+        if self._recording is not None and "arguments" in params:
+            self._recording.check_arguments(params["arguments"], client)
+        if self._visibility is not None:
+            self._visibility.check_guess(params)
+
+    def _guess(self, method: str, params: Message, client: ClientIdentity | None) -> Route | None:
         """Return the route by the first of the names in the params; all of them are checked."""
-        access = guard.access_of(client)
+        access = self.access_of(client)
         routes = [*self._finder.guess_routes(method, params, client, access)]
-        for route in routes:
-            guard.check(route, method, params, client, access)
-        if routes:
-            return routes[0]
-        guard.check_method(method, self.only_backend(method).name, client)
-        return None
+        if self._guard is not None and access is not None:
+            for route in routes:
+                self._guard.check(route, method, params, client, access)
+            if routes and has_unreadable_name(params):
+                # The backend may read what the proxy does not.
+                self._guard.check_method(method, routes[0].backend.name, client)
+        return routes[0] if routes else None
 
     async def wait_for_route(self, method: str, params: Message | None) -> None:
         """Wait until the route of a request is known or the first round over the backends ends."""

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from mcpproxy.limits.clients import ALL_SUBSCRIPTIONS, RESOURCE_URI
 from mcpproxy.proxy.core.access import Access
@@ -13,18 +14,22 @@ from mcpproxy.proxy.gateway.routing.route_finder import Route
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, UNAVAILABLE, Message, RpcError
 from mcpproxy.proxy.upstream.backend import Backend
+from mcpproxy.proxy.upstream.transports.session import NO_ID, UpstreamRequest
 
+SUBSCRIBE: Final = "resources/subscribe"
 Listener = Callable[[Message], None]
 FindRoute = Callable[[str, Message, ClientIdentity | None], Awaitable[Route]]
 """Coroutine function that finds the backend of a client's request. Raises RpcError."""
+RecordSubscription = Callable[[UpstreamRequest, str, ClientIdentity], None]
+"""Function that records a request for which the backend with this name sends notifications."""
 
 
 class ResourceSubscriptions:
     """Subscriptions of all clients."""
 
-    def __init__(self, route: FindRoute) -> None:
-        """Create an empty set."""
-        self._route = route
+    def __init__(self, route: FindRoute, record: RecordSubscription) -> None:
+        """`record` is called with each new subscription of a client."""
+        self._route, self._record = route, record
         self._listeners: dict[tuple[str, str], list[Listener]] = {}
         """Backend and upstream URI → callbacks for changes."""
         self._holders: FairShares[int] = FairShares(ALL_SUBSCRIPTIONS.value)
@@ -34,7 +39,7 @@ class ResourceSubscriptions:
         self,
         uri: str,
         listener: Listener,
-        holder: Holder,
+        holder: Holder = ("", ""),
         client: ClientIdentity | None = None,
     ) -> Callable[[], Awaitable[None]]:
         """Call `listener` with a notification whenever a resource changes; return the canceller.
@@ -71,7 +76,7 @@ class ResourceSubscriptions:
         self, uri: str, listener: Listener, number: int, client: ClientIdentity | None
     ) -> Callable[[], Awaitable[None]]:
         params = {"uri": jsonrpc.encode_raw(uri)}
-        route = await self._route("resources/subscribe", params, client)
+        route = await self._route(SUBSCRIBE, params, client)
         backend = route.backend
         if client is not None and client.access is not None:
             listener = _restricted(listener, route, client.access)
@@ -80,6 +85,10 @@ class ResourceSubscriptions:
             await backend.watch.subscribe(upstream_uri)
         except BackendError as error:
             raise error.rpc(backend.name) from None
+        if client is not None:
+            upstream = {"uri": jsonrpc.encode_raw(upstream_uri)}
+            request = UpstreamRequest(NO_ID, SUBSCRIBE, upstream, target=route.name)
+            self._record(request, backend.name, client)
         key = (backend.name, upstream_uri)
         self._listeners.setdefault(key, []).append(listener)
 

@@ -15,7 +15,7 @@ from mcpproxy.proxy.core.catalog.component_filter import EVERYTHING, ComponentFi
 from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, Message, RpcError
-from mcpproxy.proxy.protocol.kinds import PROMPTS, RESOURCES, RESULTS, TOOLS, ComponentKind
+from mcpproxy.proxy.protocol.kinds import PROMPTS, RESOURCES, RESULTS, TASKS, TOOLS, ComponentKind
 
 ROUTED: Final[dict[str, tuple[str, ComponentKind]]] = {
     "tools/call": ("name", TOOLS),
@@ -34,6 +34,8 @@ KNOWN_PARAMS: Final = frozenset(
     }
 )
 """Fields of params that MCP defines for requests about components and tasks."""
+NAMED: Final = (("taskId", TASKS), ("uri", RESOURCES), ("name", TOOLS))
+"""Fields of params that name something in requests of unknown extensions, and their kinds."""
 _REF: Final = frozenset({"type", "name", "uri"})
 _MAX_NAME: Final = NAME_LENGTH.value
 
@@ -65,6 +67,17 @@ def component_name(request: Message) -> str | None:
     if kind.by_uri or "params" not in request:
         return None
     return jsonrpc.decode_str(jsonrpc.decode_object(request["params"]).get(kind.key))
+
+
+def first_name(params: Message) -> str:
+    """Return the field that selects the backend of a request of an unknown extension."""
+    return next(field for field, _ in NAMED if jsonrpc.decode_str(params.get(field)) is not None)
+
+
+def has_unreadable_name(params: Message) -> bool:
+    """Return True if a field that names something is neither a string nor null."""
+    values = [bytes(params[field]) for field, _ in NAMED if field in params]
+    return any(value != b"null" and jsonrpc.decode_str(value) is None for value in values)
 
 
 def refuse_case_variants(members: Message, known: Collection[str], field: str) -> None:

@@ -62,11 +62,8 @@ class LegacyEndpoint:
     ) -> None:
         self.closing = False
         """True once the process stops: no stream may start."""
-        self.gateway = gateway
-        self._sealer = sealer
-        self.live = live
-        self._peers = peers
-        self._streams = streams
+        self.gateway, self.live = gateway, live
+        self._sealer, self._peers, self._streams = sealer, peers, streams
         self._tokens: dict[tuple[bytes, str], SessionToken] = {}
         """Decoded session ids; decoding one costs more than the rest of a request head."""
         self._relayed: dict[asyncio.Task[Any], Identity] = {}
@@ -202,9 +199,12 @@ class LegacyEndpoint:
             elif method is None or "id" not in message:
                 # A notification from the session's owner concerns only calls in this process.
                 spread = handed_over and not self._peers.is_local(token.owner)
-                await requests.handle_notification(
-                    self.gateway, live, token.client, message, running_only=spread
-                )
+                try:
+                    await requests.handle_notification(
+                        self.gateway, live, token.client, message, running_only=spread
+                    )
+                except RpcError as error:
+                    raise HttpError(400, str(error)) from None
                 await self._session_sync.broadcast(inbound, token, method, live)
                 await reply.empty(202)
             else:

@@ -278,7 +278,7 @@ async def handle_notification(
 ) -> None:
     """Handle a notification or response of a client; `client` is None before initialize.
 
-    For `running_only`, see `Gateway.notify_backends`.
+    For `running_only`, see `Gateway.notify_backends`. Raise RpcError if it can't be accepted.
     """
     method = jsonrpc.decode_str(message.get("method"))
     if "method" not in message:
@@ -290,4 +290,8 @@ async def handle_notification(
     elif method == PROGRESS:
         await live.forward_progress(message)
     elif method != INITIALIZED and client is not None:
-        await gateway.notify_backends(client, message, running_only=running_only)
+        try:
+            await gateway.notify_backends(client, message, running_only=running_only)
+        except RpcError as error:
+            gateway.routing.record_refusal(error, message)
+            raise

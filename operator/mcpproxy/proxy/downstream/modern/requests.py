@@ -229,7 +229,8 @@ class SubscriptionStream:
                 end = await self._gateway.subscribe_resource(
                     uri, self._updated, self._holder, self._client
                 )
-            except RpcError:
+            except RpcError as error:
+                self._record_refusal(error, "resources/subscribe", uri=uri)
                 continue
             self._ends.append(end)
             subscribed.append(uri)
@@ -245,12 +246,17 @@ class SubscriptionStream:
             params = {"taskId": jsonrpc.encode_raw(task)}
             try:
                 route = self._gateway.routing.route("tasks/get", params, self._client)
-            except RpcError:
+            except RpcError as error:
+                self._record_refusal(error, "tasks/get", taskId=task)
                 continue
             routes.append(route)
         acknowledged = await self._streams.open(routes)
         if acknowledged:
             self._acknowledged["taskIds"] = acknowledged
+
+    def _record_refusal(self, error: RpcError, method: str, **params: str) -> None:
+        encoded = {"method": jsonrpc.encode_raw(method), "params": jsonrpc.encode_raw(params)}
+        self._gateway.routing.record_refusal(error, encoded)
 
     def _encode_notification(self, method: str, params: dict[str, Any]) -> bytes:
         return jsonrpc.notification(method, {**params, "_meta": self._meta()})

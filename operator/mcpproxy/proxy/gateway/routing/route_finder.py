@@ -13,6 +13,7 @@ from mcpproxy.proxy.core.tokens.sealed_tokens import Sealer
 from mcpproxy.proxy.core.translation.namespacing import find_owner
 from mcpproxy.proxy.core.translation.request_names import (
     KNOWN_PARAMS,
+    NAMED,
     component_ref,
     name_conflict_error,
     refuse_case_variants,
@@ -52,6 +53,8 @@ class Route(NamedTuple):
     """Arguments of a tool that headers repeat."""
     aliases: Sequence[str] = ()
     """Other downstream forms of an unlisted URI, which must be allowed as well."""
+    rule: str = ""
+    """Rule of spec.authorization whose condition the request meets; empty for other requests."""
 
 
 class Visibility(Protocol):
@@ -234,13 +237,14 @@ class RouteFinder:
         if is_denied(method, self.denied):
             raise denied_method_error(method)
         refuse_case_variants(params, KNOWN_PARAMS, "params")
-        for member, kind in (("taskId", TASKS), ("uri", RESOURCES), ("name", TOOLS)):
+        for member, kind in NAMED:
             name = jsonrpc.decode_str(params.get(member))
             if name is None:
                 continue
             if kind is TASKS:
                 yield self._route_to_task(name, client)
                 continue
+            name = self._normalized(name, kind)
             prompt = kind is TOOLS and self._catalog.owner(PROMPTS, name) is not None
             if prompt:
                 yield self._route_to_component(name, PROMPTS, access)
@@ -256,15 +260,19 @@ class RouteFinder:
     def named(self, method: str, params: Message) -> tuple[str, ComponentKind]:
         """Return the name or URI in a request, normalized as in lists, and its kind.
 
-        The prefix of a URI is compared without case, so its case must not bypass a withheld URI.
         Raise RpcError.
         """
         name, kind = component_ref(method, params)
+        return self._normalized(name, kind), kind
+
+    def _normalized(self, name: str, kind: ComponentKind) -> str:
+        """Return a name or URI as in lists: the prefix of a URI is compared without case, so its
+        case must not bypass a withheld URI."""
         owner = find_owner(name, self._names, uri=True) if kind.by_uri else None
         if owner is None:
-            return name, kind
+            return name
         names = self._backends[owner].names
-        return names.uri_to_downstream(names.uri_to_upstream(name) or ""), kind
+        return names.uri_to_downstream(names.uri_to_upstream(name) or "")
 
     def route_to(self, owner: str, name: str, kind: ComponentKind) -> Route:
         """Return the route to a component of a backend. Raise RpcError if clients may not use

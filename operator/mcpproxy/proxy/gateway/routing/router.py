@@ -20,6 +20,7 @@ from mcpproxy.proxy.core.translation.plain_results import (
     plain_response_id,
 )
 from mcpproxy.proxy.core.translation.request_names import (
+    COMPLETE,
     KNOWN_PARAMS,
     ROUTED,
     refuse_case_variants,
@@ -109,7 +110,11 @@ def upstream_request_of(
         headers = tuple(h.param_headers(route.properties, arguments))
     if route.own is not None:
         params = replace_name(method, params, route.kind, route.own)
-    return UpstreamRequest(request_id, method, params, extra, headers, target=route.name)
+    elif method == COMPLETE:
+        # Encoded anew, because parsers differ if a field stands there twice.
+        params = replace_name(method, params, route.kind, jsonrpc.encode_raw(route.name))
+    name, rule = route.name, route.rule
+    return UpstreamRequest(request_id, method, params, extra, headers, target=name, rule=rule)
 
 
 def extra_fields_of(request: Message) -> Message | None:

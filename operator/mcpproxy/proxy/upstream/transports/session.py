@@ -30,6 +30,8 @@ from mcpproxy.proxy.upstream.transports.pending_request import MessageBuffer
 
 _SESSION_ID: Final = re.compile(rb"[\x21-\x7e]{1,2048}")
 
+NO_ID: Final = Raw(b"null")
+"""The id of what has none: notifications, and subscriptions of the proxy for its clients."""
 OnMessage = Callable[[Message], Awaitable[None]]
 OnAnnounced = Callable[[Message, ClientIdentity | None], Awaitable[None]]
 """Receives a broadcast and the client whose session it came from; None if no client owns the
@@ -52,7 +54,9 @@ class UpstreamRequest(msgspec.Struct, frozen=True, eq=False):
     resolves_input: bool = False
     """True if the proxy resolves `input_required` results, instead of the client."""
     target: str = ""
-    """Name or URI of the component, as the client sent it; empty without one."""
+    """Name or URI of the component, as in the lists of clients; empty without one."""
+    rule: str = ""
+    """Rule of spec.authorization whose condition the request meets; empty for other requests."""
     repeatable: bool = False
     """True if the request may be sent twice when a connection breaks; for the proxy's own
     requests."""
