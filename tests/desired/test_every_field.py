@@ -20,7 +20,12 @@ from tests.samples.test_samples import OURS, SAMPLES
 from tests.support.builders import OPTIONS, OWNER
 
 IN_CLUSTER = replace(OPTIONS, operator_namespace="mcpproxy-system")
+_NODES = ".podTemplate.affinity.nodeAffinity"
+_TERMS = f"{_NODES}.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[]"
+_PREFERENCE = f"{_NODES}.preferredDuringSchedulingIgnoredDuringExecution[].preference"
 WITHOUT_CHILD = {
+    f"{_TERMS}.matchFields[].key",
+    f"{_PREFERENCE}.matchFields[].key",
     ".suspend",
     ".catalog.approvedHash",
     ".backends[].optional",

@@ -140,8 +140,9 @@ def test_a_missing_service_has_no_pods() -> None:
 
 
 def test_a_service_without_a_selector_allows_any_address_on_its_port() -> None:
-    services = {("team", "calendar"): ServiceTarget(anywhere=True)}
-    assert egress(CALENDAR, services=services) == [{"ports": tcp(80)}]
+    for ports, port in (({}, 80), ({80: 8443, 81: 1}, 8443), ({80: "http"}, 80)):
+        services = {("team", "calendar"): ServiceTarget(None, ports, anywhere=True)}
+        assert egress(CALENDAR, services=services) == [{"ports": tcp(port)}]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +163,11 @@ def test_addresses_of_urls_can_be_limited_and_one_in_the_url_itself_is_enough() 
     assert egress({"url": "https://a.example.com/mcp"}, urlAddresses=blocks) == [
         {"to": [{"ipBlock": blocks[0]}], "ports": tcp(443)}
     ]
-    for url, cidr in (("http://192.0.2.7/mcp", "192.0.2.7/32"), ("http://[::1]/mcp", "::1/128")):
+    for url, cidr in (
+        ("http://192.0.2.7/mcp", "192.0.2.7/32"),
+        ("http://[::1]/mcp", "::1/128"),
+        ("http://[fe80::1%25eth0]/mcp", "fe80::1/128"),
+    ):
         expected = [{"to": [{"ipBlock": {"cidr": cidr}}], "ports": tcp(80)}]
         assert egress({"url": url}, urlAddresses=blocks) == expected
 

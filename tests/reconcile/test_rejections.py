@@ -40,6 +40,29 @@ TEXTS = {
     'pods "tools-1" is forbidden: no PriorityClass with name high was found': (
         "PriorityClass high does not exist; create it or correct spec.podTemplate.priorityClassName"
     ),
+    'Deployment.apps "tools" is invalid: spec.template.spec.containers[0].resources.requests:'
+    ' Invalid value: "512Mi": must be less than or equal to memory limit of 128Mi': (
+        "the request of memory exceeds the limit, which a LimitRange of the namespace may set; set"
+        " both in spec.resources"
+    ),
+    'ConfigMap "tools-926772f403" is invalid: []: Too long: may not be more than 1048576 bytes': (
+        "the configuration of the pods exceeds 1 MiB, the maximum of a ConfigMap; shorten"
+        " spec.backends, such as the values of stdio.env, or divide the backends among several"
+        " MCPProxies"
+    ),
+    "failed to create typed patch object (team/tools; gateway.networking.k8s.io/v1,"
+    " Kind=HTTPRoute): .spec.rules[0].timeouts: field not declared in schema": (
+        "the installed Gateway API has no .spec.rules[0].timeouts of HTTPRoutes; install version"
+        " 1.2 or later of its standard channel"
+    ),
+    'Deployment.apps "tools" is invalid: spec.template.spec.containers[0].resources.requests[foo]:'
+    ' Invalid value: "foo": must be a standard resource type or fully qualified': (
+        "spec.template.spec.containers[0].resources.requests[foo] of the Deployment comes from"
+        " spec.podTemplate, spec.resources or spec.backends; correct it there"
+    ),
+    'Service "tools" is invalid: spec.ports[0].nodePort: Invalid value: 1: not valid': (
+        "spec.ports[0].nodePort of the Service comes from spec.service; correct it there"
+    ),
 }
 
 

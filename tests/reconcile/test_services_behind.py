@@ -152,7 +152,10 @@ async def test_a_service_that_the_operator_may_not_read_opens_its_namespace(
             a_service(clusterIP="None", ports=[{"port": 80, "targetPort": 8080}]),
             ServiceTarget({"app": "calendar"}, {80: 80}),
         ),
-        (a_service(selector=None, ports=[{"port": 80}]), ServiceTarget(anywhere=True)),
+        (
+            a_service(selector=None, ports=[{"port": 80, "targetPort": 8443}]),
+            ServiceTarget(None, {80: 8443}, anywhere=True),
+        ),
         (
             a_service(type="ExternalName", externalName="a.example.com"),
             ServiceTarget(anywhere=True),

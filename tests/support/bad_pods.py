@@ -20,6 +20,14 @@ def near(wrong: str, field: str, /, *requirements: Manifest) -> Bad:
     return placed(wrong, path, affinity={"nodeAffinity": chosen})
 
 
+def named(wrong: str, field: str, /, **requirement: Any) -> Bad:
+    """A proxy whose pods are drawn to nodes by a wrong requirement on a field of them."""
+    terms = "requiredDuringSchedulingIgnoredDuringExecution"
+    chosen = {terms: {"nodeSelectorTerms": [{"matchFields": [requirement]}]}}
+    path = f".affinity.nodeAffinity.{terms}.nodeSelectorTerms[0].matchFields[0]{field}"
+    return placed(wrong, path, affinity={"nodeAffinity": chosen})
+
+
 def labelled(wrong: str, field: str, /, **options: str) -> Bad:
     """A proxy whose SELinux label is wrong at `field`."""
     context = {"seLinuxOptions": options}
@@ -92,6 +100,9 @@ PLACEMENT = [
     near("values that nobody compares", "", {"key": "a", "operator": "Exists", "values": ["b"]}),
     near("more than a word", "", {"key": "a", "operator": "Gt", "values": ["many"]}),
     near("a key with a space", ".key", {"key": "a b", "operator": "Exists"}),
+    named("a field of nodes that is none", ".key", key="spec.x", operator="In", values=["a"]),
+    named("two nodes", ".values", key="metadata.name", operator="In", values=["a", "b"]),
+    named("no node", ".values", key="metadata.name", operator="In"),
     placed("root", ".securityContext.runAsUser", securityContext={"runAsUser": 0}),
     placed("privileges", ".securityContext.privileged", securityContext={"privileged": True}),
     labelled("an unconfined SELinux type", ".type", type="spc_t"),
@@ -192,6 +203,21 @@ ONLY_FOR_THE_PARSER = [
         "a label whose key has a space",
         "podTemplate.labels",
         podTemplate={"labels": {"a b": "c"}},
+    ),
+    unseen(
+        "an annotation of the Service whose key has a space",
+        "service.annotations",
+        service={"annotations": {"a b": "c"}},
+    ),
+    unseen(
+        "a label whose prefix is longer than a DNS name",
+        "podTemplate.labels",
+        podTemplate={"labels": {f"{'a' * 254}/b": "c"}},
+    ),
+    unseen(
+        "annotations that are too large together",
+        "podTemplate.annotations",
+        podTemplate={"annotations": {f"a{number}": "x" * 16384 for number in range(16)}},
     ),
     *(
         unseen(

@@ -159,7 +159,9 @@ def _to_service(
     if known is None:
         yield {"to": [_pods({}, proxy, namespace)]}
     elif known.anywhere:
-        yield {"ports": [_port(port)]}
+        # Policies apply to the port after the translation by the Service.
+        target = known.ports.get(port, port)
+        yield {"ports": [_port(target if isinstance(target, int) else port)]}
     elif known.selector and port in known.ports:
         yield {
             "to": [_pods(dict(known.selector), proxy, namespace)],
@@ -182,7 +184,9 @@ def _to_url(url: str, policy: NetworkPolicySpec) -> Manifest:
     except ValueError:
         blocks = [{"ipBlock": block.to_manifest()} for block in policy.url_addresses or []]
         return {"to": blocks, "ports": ports} if blocks else {"ports": ports}
-    return {"to": [{"ipBlock": {"cidr": f"{address}/{address.max_prefixlen}"}}], "ports": ports}
+    # A zone such as %eth0 is no part of an address in a policy.
+    cidr = f"{type(address)(int(address))}/{address.max_prefixlen}"
+    return {"to": [{"ipBlock": {"cidr": cidr}}], "ports": ports}
 
 
 def _port(port: int | str, protocol: str = "TCP") -> Manifest:

@@ -72,12 +72,13 @@ def service_target(service: Object | None) -> ServiceTarget:
         return ServiceTarget()
     spec = service["spec"]
     selector = spec.get("selector")
-    if spec.get("type") == "ExternalName" or not selector:
+    if spec.get("type") == "ExternalName":
         return ServiceTarget(anywhere=True)
     # The name of a headless Service resolves to pods, so that only their ports count.
     headless = spec.get("clusterIP") == "None"
     return ServiceTarget(
-        selector=selector,
+        selector=selector or None,
+        anywhere=not selector,
         ports={
             port["port"]: port["port"] if headless else port.get("targetPort", port["port"])
             for port in spec.get("ports") or []

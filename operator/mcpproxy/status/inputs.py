@@ -91,7 +91,8 @@ class StatusInput:
     namespace: str
     generation: int
     spec: MCPProxySpec | None
-    """The spec that the pods should serve: the newest valid one; None if none was valid."""
+    """The spec that is in effect: the newest valid one, unless the operator can't apply it; None if
+    none was valid."""
     rejected: str | None = None
     """Error in the spec; None for a valid spec."""
     blocked: ConditionReason | None = None
@@ -114,6 +115,8 @@ class StatusInput:
     """Reason for which the keys of ServiceAccount tokens could not be read."""
     missing_kinds: frozenset[str] = frozenset()
     """Kinds that the spec requests and the cluster does not have."""
+    absent: frozenset[str] = frozenset()
+    """Kinds of optional children that the spec requests and that do not exist."""
     deployment: DeploymentView | None = None
     autoscaler: ConditionReason | None = None
     """Reason for which the requested autoscaler can't work; None if it can."""

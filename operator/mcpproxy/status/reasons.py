@@ -64,6 +64,7 @@ NOT_REPORTED: Final = "NotReported"
 SERVING: Final = "Serving"
 
 POD_MONITOR_PRESENT: Final = "PodMonitorPresent"
+POD_MONITOR_PENDING: Final = "PodMonitorPending"
 KIND_NOT_INSTALLED: Final = "KindNotInstalled"
 
 ROUTE_PENDING: Final = "RoutePending"

@@ -64,6 +64,32 @@ _REFUSALS: Final = (
         "PriorityClass {name} does not exist; create it or correct"
         " spec.podTemplate.priorityClassName",
     ),
+    _refusal(
+        r"must be less than or equal to (?P<what>[\w-]{1,30}) limit",
+        "the request of {what} exceeds the limit, which a LimitRange of the namespace may set; set"
+        " both in spec.resources",
+    ),
+    _refusal(
+        r'ConfigMap "[^"]{1,253}" is invalid: \S{0,40}: Too long',
+        "the configuration of the pods exceeds 1 MiB, the maximum of a ConfigMap; shorten"
+        " spec.backends, such as the values of stdio.env, or divide the backends among several"
+        " MCPProxies",
+    ),
+    _refusal(
+        r"(?P<field>\.spec\.rules\[\d+\]\.\w{1,40}): field not declared in schema",
+        "the installed Gateway API has no {field} of HTTPRoutes; install version 1.2 or later of"
+        " its standard channel",
+    ),
+    _refusal(
+        r"(?P<field>spec\.template\.[^\s:]{1,200}): "
+        r"(?:Invalid|Required|Unsupported|Duplicate|Too |Forb)",
+        "{field} of the Deployment comes from spec.podTemplate, spec.resources or spec.backends;"
+        " correct it there",
+    ),
+    _refusal(
+        r'Service "[^"]{1,253}" is invalid: (?P<field>[^\s:]{1,200}):',
+        "{field} of the Service comes from spec.service; correct it there",
+    ),
 )
 """Known rejections; the first whose pattern matches applies."""
 

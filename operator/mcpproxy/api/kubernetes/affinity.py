@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from mcpproxy.api.base import ApiModel, cel, cel_validation
 from mcpproxy.api.kubernetes.labels import LabelKey, LabelSelector, LabelValue
-from mcpproxy.api.kubernetes.scalars import NamespaceName
+from mcpproxy.api.kubernetes.scalars import NamespaceName, ObjectName
 
 Weight = Annotated[int, Field(ge=1, le=100)]
 
@@ -15,7 +15,7 @@ _VALUES = "In and NotIn require values; Exists and DoesNotExist must have none"
 
 
 class NodeRequirement(ApiModel):
-    """A requirement on one label or field of a node."""
+    """A requirement on one label of a node."""
 
     model_config = ConfigDict(
         json_schema_extra=cel(
@@ -32,9 +32,9 @@ class NodeRequirement(ApiModel):
         )
     )
     key: LabelKey
-    """Key of the label, or name of the field; the only field is metadata.name."""
+    """Key of the label."""
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"]
-    """Comparison of the label or field with the values."""
+    """Comparison of the label with the values."""
     values: Annotated[list[LabelValue], Field(max_length=32)] | None = None
     """Values to compare with. Default: none, for operators that take no values."""
 
@@ -49,6 +49,17 @@ class NodeRequirement(ApiModel):
         return self
 
 
+class FieldRequirement(ApiModel):
+    """A requirement on the name of a node."""
+
+    key: Literal["metadata.name"]
+    """Name of the field; the only field is metadata.name."""
+    operator: Literal["In", "NotIn"]
+    """Comparison of the field with the value."""
+    values: Annotated[list[ObjectName], Field(min_length=1, max_length=1)]
+    """The name of a node."""
+
+
 _Requirements = Annotated[list[NodeRequirement], Field(max_length=16)]
 
 
@@ -57,7 +68,7 @@ class NodeSelectorTerm(ApiModel):
 
     match_expressions: _Requirements | None = None
     """Requirements on the labels of nodes. Default: none."""
-    match_fields: _Requirements | None = None
+    match_fields: Annotated[list[FieldRequirement], Field(max_length=16)] | None = None
     """Requirements on the fields of nodes. Default: none."""
 
 

@@ -13,7 +13,24 @@ _PREFIX: Final = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?
 _KEY: Final = rf"^({_PREFIX}/)?{_NAME}$"
 _MAX_KEY: Final = 317
 
-LabelKey = Annotated[str, Field(min_length=1, max_length=_MAX_KEY, pattern=_KEY)]
+_MAX_PREFIX: Final = 253
+_MAX_ANNOTATIONS: Final = 252 * 1024
+"""Bytes of all keys and values. Kubernetes permits 256 KiB, of which the operator needs some."""
+
+
+def _check_key(key: str) -> str:
+    prefix, slash, _ = key.partition("/")
+    if slash and len(prefix) > _MAX_PREFIX:
+        raise ValueError(f"the part before / has {len(prefix)} characters; at most {_MAX_PREFIX}")
+    return key
+
+
+LabelKey = Annotated[
+    str,
+    Field(min_length=1, max_length=_MAX_KEY, pattern=_KEY),
+    # A CRD has no rule for a part of a text.
+    AfterValidator(_check_key),
+]
 LabelValue = Annotated[str, Field(max_length=63, pattern=rf"^({_NAME})?$")]
 
 
@@ -21,7 +38,15 @@ def _check_keys(labels: dict[str, str]) -> dict[str, str]:
     for key in labels:
         if len(key) > _MAX_KEY or not re.fullmatch(_KEY, key):
             raise ValueError(f"{key!r} is not a valid key; write example.com/name or name")
+        _check_key(key)
     return labels
+
+
+def _check_total(annotations: dict[str, str]) -> dict[str, str]:
+    size = sum(len(text.encode()) for pair in annotations.items() for text in pair)
+    if size > _MAX_ANNOTATIONS:
+        raise ValueError(f"the annotations have {size} bytes; at most {_MAX_ANNOTATIONS}")
+    return annotations
 
 
 # The API server rejects patterns and CEL rules over the keys of a map as too expensive.
@@ -30,6 +55,7 @@ Annotations = Annotated[
     dict[str, Annotated[str, Field(max_length=16384)]],
     Field(max_length=64),
     AfterValidator(_check_keys),
+    AfterValidator(_check_total),
 ]
 
 _OWN: Final = (constants.LABEL_NAME, constants.LABEL_INSTANCE, constants.LABEL_MANAGED_BY)

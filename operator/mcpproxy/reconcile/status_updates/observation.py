@@ -7,7 +7,7 @@ from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.api.v1alpha1 import MCPProxySpec
 from mcpproxy.api.v1alpha1.status import PodReport
 from mcpproxy.cluster.pods.reports import PodReportWatcher
-from mcpproxy.cluster.resources import AUTOSCALER, HTTP_ROUTE, INGRESS, ProxyKey
+from mcpproxy.cluster.resources import AUTOSCALER, POD_MONITOR, ProxyKey
 from mcpproxy.desired import config_map
 from mcpproxy.reconcile.exposure.route_views import route_view
 from mcpproxy.reconcile.object_views import (
@@ -16,8 +16,9 @@ from mcpproxy.reconcile.object_views import (
     mounted_config_map,
     pod_address,
 )
-from mcpproxy.reconcile.snapshot import Snapshot, last_applied_proxy
-from mcpproxy.status.inputs import ConditionReason, PodView, RouteView, StatusInput
+from mcpproxy.reconcile.snapshot import Snapshot
+from mcpproxy.reconcile.status_updates.effective_spec import effective_spec, route_kind
+from mcpproxy.status.inputs import ConditionReason, PodView, StatusInput
 from mcpproxy.status.pod_problems import is_ready, is_starting, pod_problem
 
 
@@ -37,11 +38,12 @@ class Observer:
         """Return the input of the status, without notes on Services."""
         metadata, deployment = snapshot.parent["metadata"], snapshot.deployment
         current = _current_config_map(snapshot)
+        spec = effective_spec(snapshot, blocked)
         return StatusInput(
             name=metadata["name"],
             namespace=metadata["namespace"],
             generation=metadata["generation"],
-            spec=_effective_spec(snapshot),
+            spec=spec,
             suspended=snapshot.suspended,
             pending_changes=pending_changes,
             missing_kinds=snapshot.missing_kinds,
@@ -54,7 +56,8 @@ class Observer:
             blocked=blocked,
             deployment=deployment_view(deployment) if deployment else None,
             autoscaler=autoscaler_view(snapshot.child(AUTOSCALER) or {}),
-            route=_route(snapshot),
+            absent=_absent(snapshot, spec),
+            route=route_view(snapshot.child(route_kind(spec)), snapshot.routes),
             pods=tuple(self._pod(pod, snapshot, current) for pod in snapshot.pods),
         )
 
@@ -91,22 +94,15 @@ class Observer:
         )
 
 
-def _route(snapshot: Snapshot) -> RouteView:
-    """Return the state of the route that the spec requests."""
-    expose = snapshot.proxy.spec.expose if snapshot.proxy else None
-    kind = INGRESS if expose is not None and expose.ingress is not None else HTTP_ROUTE
-    return route_view(snapshot.child(kind), snapshot.routes)
-
-
-def _effective_spec(snapshot: Snapshot) -> MCPProxySpec | None:
-    """Return the spec that the pods should serve; None if none was valid."""
-    if snapshot.proxy is not None and not snapshot.suspended:
-        return snapshot.proxy.spec
-    running = last_applied_proxy(snapshot)
-    if running is None or snapshot.proxy is None:
-        return running.spec if running else None
-    kept = {"backends": running.spec.backends, "session": running.spec.session}
-    return snapshot.proxy.spec.model_copy(update=kept)
+def _absent(snapshot: Snapshot, spec: MCPProxySpec | None) -> frozenset[str]:
+    """Return the kinds of optional children that the spec requests and that do not exist."""
+    monitoring = spec.monitoring if spec is not None else None
+    requested = {
+        POD_MONITOR: monitoring.pod_monitor if monitoring is not None else None,
+        AUTOSCALER: spec.autoscaling if spec is not None else None,
+    }
+    kinds = [kind for kind, field in requested.items() if field is not None]
+    return frozenset(kind.name for kind in kinds if snapshot.child(kind) is None)
 
 
 def _current_config_map(snapshot: Snapshot) -> str | None:

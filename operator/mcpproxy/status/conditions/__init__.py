@@ -75,6 +75,7 @@ CHECKS: Final[Mapping[str, tuple[Check, ...]]] = {
     reasons.SUSPENDED: (optional.mcpproxy_is_suspended,),
     reasons.AUTOSCALED: (
         optional.autoscaling_is_not_requested,
+        optional.autoscaler_is_absent,
         optional.autoscaler_is_active,
         optional.autoscaler_is_unknown,
         optional.autoscaler_fails,
@@ -82,6 +83,7 @@ CHECKS: Final[Mapping[str, tuple[Check, ...]]] = {
     reasons.MONITORED: (
         optional.monitoring_is_not_requested,
         optional.pod_monitor_is_not_installed,
+        optional.pod_monitor_is_absent,
         optional.pod_monitor_exists,
     ),
     reasons.CATALOG_DRIFT: (

@@ -77,6 +77,17 @@ def describe_pending_changes(observed: StatusInput) -> str:
     return f"pending changes: {listed}" + (f" and {more} more" if more > 0 else "")
 
 
+def describe_absent(kind: str, observed: StatusInput) -> str:
+    """Return that a child of a kind does not exist, and why."""
+    if observed.suspended:
+        return f"the {kind} does not exist, and spec.suspend is true"
+    if observed.blocked is not None:
+        return f"the {kind} was not created: {observed.blocked.message}"
+    if observed.rejected is not None:
+        return f"the {kind} does not exist, and the spec is invalid"
+    return f"the {kind} does not exist yet"
+
+
 def describe_backends(backends: Sequence[BackendStatus]) -> str:
     """Return the names, states and messages of the first backends, and the number of the rest."""
     listed = [

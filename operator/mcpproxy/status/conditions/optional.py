@@ -4,9 +4,10 @@ from typing import Final, Literal
 
 from mcpproxy.status import reasons
 from mcpproxy.status.conditions.condition import ABSENT, Absence, ConditionValue
-from mcpproxy.status.conditions.messages import describe_pending_changes
+from mcpproxy.status.conditions.messages import describe_absent, describe_pending_changes
 from mcpproxy.status.inputs import StatusInput
 
+_AUTOSCALER: Final = "HorizontalPodAutoscaler"
 _POD_MONITOR: Final = "PodMonitor"
 
 
@@ -23,6 +24,14 @@ def mcpproxy_is_suspended(observed: StatusInput) -> ConditionValue | None:
 def autoscaling_is_not_requested(observed: StatusInput) -> Literal[Absence.ABSENT] | None:
     """Apply if the spec has no `autoscaling`."""
     return ABSENT if observed.spec is None or observed.spec.autoscaling is None else None
+
+
+def autoscaler_is_absent(observed: StatusInput) -> ConditionValue | None:
+    """Apply until the autoscaler has been created."""
+    if _AUTOSCALER not in observed.absent:
+        return None
+    message = describe_absent(_AUTOSCALER, observed)
+    return ConditionValue("Unknown", reasons.SCALING_UNKNOWN, message)
 
 
 def autoscaler_is_active(observed: StatusInput) -> ConditionValue | None:
@@ -64,6 +73,14 @@ def pod_monitor_is_not_installed(observed: StatusInput) -> ConditionValue | None
         f"the cluster has no kind {_POD_MONITOR}; install the Prometheus operator, or remove"
         " spec.monitoring.podMonitor",
     )
+
+
+def pod_monitor_is_absent(observed: StatusInput) -> ConditionValue | None:
+    """Apply until the PodMonitor has been created."""
+    if _POD_MONITOR not in observed.absent:
+        return None
+    message = describe_absent(_POD_MONITOR, observed)
+    return ConditionValue("Unknown", reasons.POD_MONITOR_PENDING, message)
 
 
 def pod_monitor_exists(observed: StatusInput) -> ConditionValue | None:

@@ -51,7 +51,7 @@ class ServiceSpec(ApiModel):
     """Type of the Service. Default: ClusterIP."""
     port: Port | None = None
     """Port of the Service. Default: 80."""
-    annotations: Annotated[dict[str, str], Field(max_length=64)] | None = None
+    annotations: Annotations | None = None
     """Annotations of the Service, such as those that configure a load balancer. Default: none."""
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from mcpproxy.status import reasons
 from mcpproxy.status.conditions.condition import ABSENT, Absence, ConditionValue
-from mcpproxy.status.conditions.messages import LISTED
+from mcpproxy.status.conditions.messages import LISTED, describe_absent
 from mcpproxy.status.inputs import StatusInput
 
 _KIND = "HTTPRoute"
@@ -32,10 +32,7 @@ def route_is_absent(observed: StatusInput) -> ConditionValue | None:
     """Apply until the route has been created."""
     if observed.route.kind:
         return None
-    kind = _requested_kind(observed)
-    message = f"the {kind} does not exist yet"
-    if observed.blocked is not None:
-        message = f"the {kind} was not created: {observed.blocked.message}"
+    message = describe_absent(_requested_kind(observed), observed)
     return ConditionValue("Unknown", reasons.ROUTE_PENDING, message)
 
 
