@@ -75,9 +75,9 @@ def test_kubectl_shows_the_field_and_the_remedy(apiserver: ApiServer, namespace:
 def test_errors_beyond_the_schema_are_refused_by_the_parser(
     apiserver: ApiServer, namespace: str, case: Bad
 ) -> None:
-    answer = apiserver.kubectl(
-        "apply", "-f", "-", "-o", "json", input=placed(case.manifest, namespace)
-    )
+    # Otherwise kubectl stores the whole manifest as an annotation, which has a maximum size.
+    on_the_server = ("apply", "--server-side", "-f", "-", "-o", "json")
+    answer = apiserver.kubectl(*on_the_server, input=placed(case.manifest, namespace))
     assert answer.returncode == 0, answer.stderr
     with pytest.raises(ManifestError, match=f"^{re.escape(case.parser_says)}"):
         manifest.parse(json.loads(answer.stdout))
