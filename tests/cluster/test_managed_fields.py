@@ -11,6 +11,7 @@ from mcpproxy.cluster.errors import (
     FieldNotDeclared,
     Forbidden,
     Invalid,
+    InvalidFields,
     NamespaceTerminating,
     NotFound,
     Unavailable,
@@ -132,3 +133,27 @@ def test_long_selectors_are_not_kept() -> None:
     live = {"metadata": {"managedFields": [entry]}, "items": items}
     assert applied_fields(live, "we") == {"items": items[:2]}
     assert managed_fields._read_once.cache_info().currsize == 1
+
+
+CAUSES = [{"field": "spec.ports[0].nodePort", "reason": "FieldValueInvalid"}]
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "causes", "lasts"),
+    [
+        (422, 'Service "tools" is invalid: metadata.annotations: Invalid value', CAUSES, True),
+        (422, 'Deployment.apps "tools" is invalid: [spec.a: x, spec.b: y]', CAUSES, True),
+        (422, 'Service "tools" is invalid: spec.ports: 30080 is already allocated', CAUSES, False),
+        (422, 'admission webhook "a.example.com" denied the request: no', CAUSES, False),
+        (422, "ValidatingAdmissionPolicy 'a' denied request: \"x\" is invalid: y", CAUSES, False),
+        (422, 'Service "tools" is invalid: metadata.annotations: Invalid value', [], False),
+        (403, 'Service "tools" is invalid: metadata.annotations: Invalid value', CAUSES, False),
+    ],
+)
+def test_validation_differs_from_refusals_that_may_end_by_themselves(
+    status: int, message: str, causes: list[dict[str, str]], lasts: bool
+) -> None:
+    body = json.dumps({"message": message, "details": {"causes": causes}}).encode()
+    error = error_of(status, body, writing=True)
+    assert isinstance(error, Invalid)
+    assert isinstance(error, InvalidFields) is lasts

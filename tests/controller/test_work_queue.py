@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mcpproxy.controller.work_queue import LAST_RETRY, PATIENCE, WorkQueue
+from mcpproxy.controller.work_queue import LAST_RETRY, LASTING_RETRY, PATIENCE, WorkQueue
 from tests.reconcile.clock import FakeClock
 
 
@@ -119,19 +119,29 @@ async def test_a_key_with_several_delays_is_processed_once_after_the_shortest(
     assert await taken(queue) == []
 
 
+@pytest.mark.parametrize(("lasts", "longest"), [(False, LAST_RETRY), (True, LASTING_RETRY)])
 async def test_retries_back_off_to_a_limit_until_the_key_is_forgotten(
-    queue: WorkQueue[str], clock: FakeClock
+    queue: WorkQueue[str], clock: FakeClock, lasts: bool, longest: float
 ) -> None:
     delays = []
     for _ in range(12):
-        delays.append(queue.retry("a"))
+        delays.append(queue.retry("a", lasts=lasts))
         clock.advance(delays[-1])
         assert await taken(queue) == ["a"]
         queue.done("a")
     assert delays[:4] == [0.5, 1.0, 2.0, 4.0]
-    assert delays[-1] == LAST_RETRY
+    assert delays[-1] == longest
+    # Another kind of failure says nothing about this one.
+    assert queue.retry("a", lasts=not lasts) == 0.5
     queue.forget("a")
     assert queue.retry("a") == 0.5
+
+
+async def test_a_change_does_not_wait_for_a_retry(queue: WorkQueue[str]) -> None:
+    for _ in range(12):
+        queue.retry("a", lasts=True)
+    queue.add("a")
+    assert await taken(queue) == ["a"]
 
 
 async def test_retries_of_one_key_do_not_delay_another(queue: WorkQueue[str]) -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mcpproxy.cluster.errors import Conflict, Unavailable
+from mcpproxy.cluster.errors import Conflict, InvalidFields, Unavailable
 from mcpproxy.cluster.resources import ProxyKey
 from mcpproxy.cluster.write_pace import BUSY, NEWEST, ResponseTimes
 from mcpproxy.controller.work_queue import WorkQueue
@@ -61,6 +61,26 @@ async def test_only_a_failed_pass_is_retried(outcome: Exception | None, result: 
     assert results == [result]
     clock.advance(1)
     assert len(queue) == (0 if outcome is None else 1)
+
+
+async def test_fields_that_validation_refuses_are_tried_again_less_and_less_often() -> None:
+    """Only a change of the spec helps, which causes a pass at once."""
+    clock, passes = FakeClock(), Passes()
+    queue: WorkQueue[ProxyKey] = WorkQueue(clock)
+
+    async def reconcile(_: ProxyKey) -> float | None:
+        raise InvalidFields("no")
+
+    worker = asyncio.create_task(run_worker(queue, reconcile, passes, clock.time))
+    queue.add(KEY)
+    for _ in range(600):
+        clock.advance(1)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    worker.cancel()
+    assert set(passes.results) == {"refused"}
+    assert 10 < len(passes.results) < 20
 
 
 async def test_a_reconciliation_can_schedule_another_one() -> None:

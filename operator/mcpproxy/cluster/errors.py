@@ -5,6 +5,7 @@ ClusterError
 ├── NamespaceTerminating  nothing can be created, because the namespace is being deleted
 ├── Forbidden     the operator lacks a permission
 ├── Invalid       validation, a quota, a policy or a webhook rejects the object
+│   ├── InvalidFields     validation rejects fields, whatever else exists
 │   ├── ObjectTooLarge    the object is larger than the API server or etcd admits
 │   └── FieldNotDeclared  fields are not in the schema of the installed CRD
 ├── LimitExceeded a pod sends more than it may, or a list has more bytes
@@ -52,6 +53,10 @@ class Invalid(ClusterError):
     """Validation, a quota, a policy or a webhook refuses the object."""
 
     result = "Invalid"
+
+
+class InvalidFields(Invalid):
+    """Validation refuses fields of the object, whatever else exists: only another object helps."""
 
 
 class ObjectTooLarge(Invalid):
@@ -103,6 +108,10 @@ _WEBHOOK = re.compile(r"failed calling webhook|admission webhook")
 _TOO_LARGE = re.compile(r"(request|entity) (is )?too large|trying to send message larger")
 """Pattern of the texts of etcd, the API server and gRPC."""
 _UNDECLARED = re.compile(r"\.([A-Za-z][^\s:,]*): field not declared in schema")
+_VALIDATION = re.compile(
+    r'^\S+ "[^"]*" is invalid: (?!.*(already allocated|AdmissionPolicy))', re.S
+)
+"""Pattern of the text of validation. A port may be allocated to another Service."""
 _LIST_KEY = re.compile(r"\[[^\]]*\]")
 _BY_STATUS: dict[int, type[ClusterError]] = {
     400: Invalid,
@@ -135,6 +144,8 @@ def error_of(status: int, body: bytes, *, writing: bool = False) -> ClusterError
     fields = _status_fields(causes)
     if status == 422 and fields:
         return FieldNotDeclared(text, fields)
+    if status == 422 and causes and _VALIDATION.search(text):
+        return InvalidFields(text)
     return (_refusal(status, text) if writing else None) or _BY_STATUS.get(status, Unavailable)(
         text
     )

@@ -18,6 +18,11 @@ LAST_RETRY: Final = 8.0
 """Longest delay of a retry in seconds: ten seconds after a cause ended, its effects have ended."""
 
 
+LASTING_RETRY: Final = 60.0
+"""Longest delay in seconds of a retry that can only succeed after an unlikely change, such as an
+update of the API server: a change of the object itself does not wait for it."""
+
+
 class Handle(Protocol):
     """Scheduled call."""
 
@@ -73,7 +78,8 @@ class WorkQueue(Generic[K]):
         """Keys with the times since which they wait, and at which they are due."""
         self._working: set[K] = set()
         self._delayed: dict[K, tuple[float, Handle]] = {}
-        self._retries: dict[K, Backoff] = {}
+        self._retries: dict[K, tuple[bool, Backoff]] = {}
+        """Failures in sequence, and whether the last ones are likely to last."""
 
     def __len__(self) -> int:
         """Return the number of keys that wait for a worker."""
@@ -107,11 +113,16 @@ class WorkQueue(Generic[K]):
             earlier[1].cancel()
         self._delayed[key] = (due, self._timers.call_later(delay, lambda: self._due(key)))
 
-    def retry(self, key: K) -> float:
-        """Add the key after a delay that grows with its failures; return the delay in seconds."""
-        backoff = self._retries.get(key)
-        if backoff is None:
-            backoff = self._retries[key] = Backoff(FIRST_RETRY, LAST_RETRY, self._jitter)
+    def retry(self, key: K, *, lasts: bool = False) -> float:
+        """Add the key after a delay that grows with its failures; return the delay in seconds.
+
+        `lasts` means that the failure lasts until the object changes.
+        """
+        before, backoff = self._retries.get(key, (None, None))
+        if backoff is None or before is not lasts:
+            longest = LASTING_RETRY if lasts else LAST_RETRY
+            backoff = Backoff(FIRST_RETRY, longest, self._jitter)
+            self._retries[key] = lasts, backoff
         if self._recorder is not None:
             self._recorder.retried()
         delay = backoff.record_failure()

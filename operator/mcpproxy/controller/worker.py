@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal, Protocol
 
-from mcpproxy.cluster.errors import ClusterError, Conflict, Invalid
+from mcpproxy.cluster.errors import ClusterError, Conflict, Invalid, InvalidFields
 from mcpproxy.cluster.resources import ProxyKey
 from mcpproxy.controller.work_queue import WorkQueue
 
@@ -87,7 +87,7 @@ async def _one(
         queue.retry(key)
         return "conflict"
     except ClusterError as error:
-        delay = queue.retry(key)
+        delay = queue.retry(key, lasts=isinstance(error, InvalidFields))
         level = logging.DEBUG if logged.get(key) == str(error) else logging.WARNING
         log.log(level, "%s/%s: retrying in %.1f s: %s", *key, delay, error)
         logged[key] = str(error)
