@@ -1,9 +1,11 @@
 """Notifications of clients reach the backends that their senders may use, and no others."""
 
+import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -13,9 +15,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from mcpproxy.proxy.core.exchange import ClientIdentity
+from mcpproxy.proxy.protocol import jsonrpc
+from mcpproxy.proxy.protocol.jsonrpc import RpcError
 from tests.proxy.runtime.callers import AUTHENTICATION, Caller, caller, rule, sign_in, token
 from tests.proxy.runtime.raw import last, rpc
-from tests.proxy.runtime.serving import LIVE, proxied, serving
+from tests.proxy.runtime.serving import LIVE, Proxy, proxied, serving
 
 pytestmark = LIVE
 DEV = token("alice", groups=["dev"])
@@ -71,14 +76,23 @@ class Lenient:
         return [message.get("params") for message in self.served if message["method"] == method]
 
 
-Make = Callable[..., Any]
+@dataclass
+class World:
+    """A proxy, and callers of it."""
+
+    proxy: Proxy
+    http: httpx2.AsyncClient
+
+    async def __call__(self, identity: Any = DEV) -> Caller:
+        """Return a caller with an identity."""
+        return await caller(self.proxy.url, self.http, "legacy", identity)
 
 
 @asynccontextmanager
 async def world(
     server: Lenient, *backends: str, mode: str | None = "PerClient", **spec: Any
-) -> AsyncIterator[Make]:
-    """A proxy of these backends, which are one server; gives a function that makes callers."""
+) -> AsyncIterator[World]:
+    """A proxy of these backends, which are one server; gives what makes callers."""
     app = Starlette(routes=[Route("/mcp", server.serve, methods=["GET", "POST", "DELETE"])])
     app.add_route("/decide", server.decide, methods=["POST"])
     async with serving(app) as url:
@@ -91,11 +105,7 @@ async def world(
             if spec["authorization"].get("external"):
                 spec["authorization"]["external"] = {"url": f"{url}/decide"}
         async with proxied(*entries, **spec) as proxy, httpx2.AsyncClient(timeout=30) as http:
-
-            async def make(identity: Any = DEV) -> Caller:
-                return await caller(proxy.url, http, "legacy", identity)
-
-            yield make
+            yield World(proxy, http)
 
 
 async def _notify(client: Caller, method: str, /, **params: Any) -> httpx2.Response:
@@ -220,3 +230,30 @@ async def test_notifications_of_extensions_are_counted_and_recorded(
         ("denied", "rule"),
     ]
     assert {(record["method"], record["name"]) for record in records} == {("vendor/run", "a_get")}
+
+
+async def test_another_instance_forwards_a_notification_to_the_same_backends_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The other instance gets the message of the client, for the calls that it runs."""
+    server = Lenient()
+    async with world(server, "a", "b", authorization={"rules": [ONE_TOOL]}) as make:
+        gateway, alice = make.proxy.runtime.gateway, await make(DEV)
+        for name in "ab":
+            await alice.send("tools/call", name=f"{name}_get", arguments={})
+        client = gateway.routing.restrict(ClientIdentity("2025-11-25", identity=DEV))
+        sent: list[Any] = []
+
+        async def notify(name: str, client: Any, message: Any, **_: Any) -> None:
+            sent.append((name, jsonrpc.decode(message["params"])))
+
+        for backend in gateway.backends.values():
+            monkeypatch.setattr(backend.clients, "notify", partial(notify, backend.name))
+        message = jsonrpc.decode_object(jsonrpc.notification("vendor/run", {"name": "a_get"}))
+        await gateway.notify_backends(client, message, running_only=True)
+        assert sent == [("a", {"name": "get"})]
+        hidden = jsonrpc.decode_object(jsonrpc.notification("vendor/run", {"name": "a_erase"}))
+        for refused in (hidden, jsonrpc.decode_object(jsonrpc.notification("vendor/run"))):
+            with contextlib.suppress(RpcError):
+                await gateway.notify_backends(client, refused, running_only=True)
+        assert len(sent) == 1

@@ -54,14 +54,62 @@ class ClientNotifications:
         if is_denied(method, self._denied):
             raise denied_method_error(method)
         if method in _OF_MCP:
+            await self._send(self._reachable(client), message, client, running_only=running_only)
+            return
+        backends, request, message = self._permitted(client, method, message)
+        if running_only:
+            # The instance that received it from the client has asked and counted.
+            await self._send(backends, message, client, running_only=True)
+            return
+        attempts = (self._attempt(request, item, message, client) for item in backends)
+        refusals = await asyncio.gather(*attempts)
+        if None not in refusals:
+            refusal = next((error for error in refusals if error is not None), None)
+            raise refusal or AccessDenied(client, METHOD_NOT_FOUND, f"method not found: {method}")
+
+    def _reachable(self, client: ClientIdentity) -> list[Backend]:
+        """Return the backends of which the client may use anything."""
+        access, backends = self._routing.access_of(client), self._backends.values()
+        return [item for item in backends if access is None or access.may_reach(item.name)]
+
+    def _permitted(
+        self, client: ClientIdentity, method: str, message: Message
+    ) -> tuple[list[Backend], UpstreamRequest, Message]:
+        """Return the backends that a notification of an extension may reach, and its forms for
+        records and for these backends, with their names.
+
+        The rules are those for requests of extensions. Raise RpcError.
+        """
+        params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
+        route = self._routing.find_named(method, params, client)
+        if route is None:
             access, backends = self._routing.access_of(client), self._backends.values()
-            reachable = [item for item in backends if access is None or access.may_reach(item.name)]
-            await self._send(reachable, message, client, running_only=running_only)
-        elif running_only:
-            # The instance that received it from the client has decided.
-            await self._send(self._backends.values(), message, client, running_only=True)
-        else:
-            await self._forward_extension(client, method, message)
+            whole = [item for item in backends if access is None or access.has_whole(item.name)]
+            return whole, UpstreamRequest(NO_ID, method, params), message
+        if route.own is not None:
+            params = replace_name(method, params, route.kind, route.own)
+            message = {**message, "params": jsonrpc.encode_raw(params)}
+        return [route.backend], UpstreamRequest(NO_ID, method, params, target=route.name), message
+
+    async def _attempt(
+        self, request: UpstreamRequest, backend: Backend, message: Message, client: ClientIdentity
+    ) -> RpcError | None:
+        """Send a notification to one backend, as a call that is decided on, counted and recorded;
+        return the error if it may not be sent."""
+        permit = None
+        try:
+            await self._routing.decide(request, backend.name, client)
+            if self._limits is not None:
+                permit = await self._limits.admit(request, backend.name, client)
+        except RpcError as error:
+            return error
+        try:
+            await self._send((backend,), message, client)
+        finally:
+            if permit is not None:
+                permit.release()
+        self._routing.record_notification(request, backend.name, client)
+        return None
 
     async def _send(
         self,
@@ -78,49 +126,3 @@ class ClientNotifications:
                 for backend in backends
             )
         )
-
-    async def _forward_extension(
-        self, client: ClientIdentity, method: str, message: Message
-    ) -> None:
-        """Forward a notification of an extension; the rules are those for its requests."""
-        params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
-        route = self._routing.find_named(method, params, client)
-        if route is None:
-            access, target = self._routing.access_of(client), ""
-            backends = [
-                backend
-                for backend in self._backends.values()
-                if access is None or access.has_whole(backend.name)
-            ]
-        else:
-            backends, target = [route.backend], route.name
-            if route.own is not None:
-                params = replace_name(method, params, route.kind, route.own)
-                message = {**message, "params": jsonrpc.encode_raw(params)}
-        refusal: RpcError = AccessDenied(client, METHOD_NOT_FOUND, f"method not found: {method}")
-        sent = False
-        for backend in backends:
-            request = UpstreamRequest(NO_ID, method, params, target=target)
-            try:
-                await self._routing.decide(request, backend.name, client)
-                await self._send_within_limits(request, backend, message, client)
-            except RpcError as error:
-                refusal = error
-                continue
-            self._routing.record_notification(request, backend.name, client)
-            sent = True
-        if not sent:
-            raise refusal
-
-    async def _send_within_limits(
-        self, request: UpstreamRequest, backend: Backend, message: Message, client: ClientIdentity
-    ) -> None:
-        """Send a notification that counts as a call for `spec.limits`. Raise CallLimitExceeded."""
-        if self._limits is None:
-            await self._send((backend,), message, client)
-            return
-        permit = await self._limits.admit(request, backend.name, client)
-        try:
-            await self._send((backend,), message, client)
-        finally:
-            permit.release()
