@@ -16,8 +16,6 @@ PATIENCE: Final = 30.0
 """Seconds for which a key without a hurry waits for others at most."""
 LAST_RETRY: Final = 8.0
 """Longest delay of a retry in seconds: ten seconds after a cause ended, its effects have ended."""
-
-
 LASTING_RETRY: Final = 60.0
 """Longest delay in seconds of a retry that can only succeed after an unlikely change, such as an
 update of the API server: a change of the object itself does not wait for it."""

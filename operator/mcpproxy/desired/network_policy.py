@@ -184,7 +184,7 @@ def _to_url(url: str, policy: NetworkPolicySpec) -> Manifest:
     except ValueError:
         blocks = [{"ipBlock": block.to_manifest()} for block in policy.url_addresses or []]
         return {"to": blocks, "ports": ports} if blocks else {"ports": ports}
-    # A zone such as %eth0 is no part of an address in a policy.
+    # Policies accept no zones, such as %eth0.
     cidr = f"{type(address)(int(address))}/{address.max_prefixlen}"
     return {"to": [{"ipBlock": {"cidr": cidr}}], "ports": ports}
 

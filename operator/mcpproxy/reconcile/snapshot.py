@@ -11,7 +11,7 @@ from mcpproxy.api.defaults import pods_find_each_other
 from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.api.manifest import load_json, parse
 from mcpproxy.api.manifest_errors import ManifestError
-from mcpproxy.api.v1alpha1 import MCPProxy
+from mcpproxy.api.v1alpha1 import MCPProxy, MCPProxySpec
 from mcpproxy.cluster.client import Cluster
 from mcpproxy.cluster.errors import ClusterError, Forbidden, NotFound, OperatorFault
 from mcpproxy.cluster.resources import (
@@ -212,13 +212,12 @@ def _config_maps(proxy: MCPProxy) -> list[str]:
 
 def _on_demand(proxy: MCPProxy | None, key: ProxyKey, known: Known) -> list[ResourceKind]:
     """Return the optional kinds that the spec requests, or that an earlier spec requested."""
-    requested = _requested(proxy) if proxy is not None else {}
+    requested = requested_kinds(proxy.spec) if proxy is not None else set()
     return [kind for kind in ON_DEMAND if kind in requested or known(kind, key)]
 
 
-def _requested(proxy: MCPProxy) -> dict[ResourceKind, object]:
-    """Return the optional kinds that the spec requests, with the fields that request them."""
-    spec = proxy.spec
+def requested_kinds(spec: MCPProxySpec) -> set[ResourceKind]:
+    """Return the optional kinds that a spec requests."""
     fields: dict[ResourceKind, object] = {
         NETWORK_POLICY: spec.network_policy,
         AUTOSCALER: spec.autoscaling,
@@ -227,7 +226,7 @@ def _requested(proxy: MCPProxy) -> dict[ResourceKind, object]:
         HTTP_ROUTE: spec.expose and spec.expose.parent_refs,
         INGRESS: spec.expose and spec.expose.ingress,
     }
-    return {kind: field for kind, field in fields.items() if field is not None}
+    return {kind for kind, field in fields.items() if field is not None}
 
 
 async def _services(cluster: Cluster, proxy: MCPProxy) -> dict[ServiceName, ServiceTarget]:
@@ -243,7 +242,7 @@ async def _missing_kinds(cluster: Cluster, proxy: MCPProxy | None, reads: _Reads
     """Return the kinds that the spec requests and that are not installed."""
     if proxy is None:
         return frozenset()
-    requested = sorted(_requested(proxy).keys() & set(NOT_BUILT_IN), key=lambda kind: kind.name)
+    requested = sorted(requested_kinds(proxy.spec) & set(NOT_BUILT_IN), key=lambda kind: kind.name)
     return frozenset(
         [
             kind.name
@@ -273,7 +272,7 @@ async def _routes(
     labels = {constants.LABEL_MANAGED_BY: constants.FIELD_MANAGER}
     empty: list[Object] = []
     for kind in (HTTP_ROUTE, INGRESS):
-        if kind in _requested(proxy) and kind.name not in missing:
+        if kind in requested_kinds(proxy.spec) and kind.name not in missing:
             return await reads.of(kind, cluster.list(kind, proxy.metadata.namespace, labels), empty)
     return []
 

@@ -267,7 +267,7 @@ async def test_requests_beyond_the_limit_do_not_wait_for_keys() -> None:
     await asyncio.sleep(0)
     assert (await stage.refusal(token))[0] == 503
     assert WAITING_FOR_KEYS.reached == before + 1
-    # A sender without any credentials has only the place of its own network.
+    # A sender of another network still has room.
     elsewhere = stage.authenticator.admit_later(head(f"Bearer {token}"), "another network")
     waiting.append(asyncio.create_task(elsewhere))
     await asyncio.sleep(0)

@@ -111,7 +111,7 @@ class Authenticator:
             raise self._response(refusal, network) from None
 
     async def _await_keys(self, keys: KeySource, network: str) -> None:
-        # Nobody has proven an identity yet, so that only networks can have shares.
+        # The sender is not authenticated yet, so each network has a share.
         if not self._waiting.admits((network,)):
             WAITING_FOR_KEYS.record()
             raise self._response(_unavailable(), network)

@@ -23,7 +23,6 @@ from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, RpcError
 _FIELD = "params.arguments"
 _DIGITS = re.compile(rb"\d{309}")
 """Digits of an integer that may exceed the range of a double."""
-_NONE = object()
 
 
 class _RepeatedMember(Exception):
@@ -39,7 +38,7 @@ def check_readable(raw: Raw | None, field: str = _FIELD) -> Any:
         value = jsonrpc.decode_any(raw)
     except (msgspec.DecodeError, RecursionError):
         raise unreadable(field) from None
-    if _DIGITS.search(bytes(raw)) and any(_is_huge(inner) for inner in _all_values(value)):
+    if _DIGITS.search(bytes(raw)) and any(_is_huge(inner) for inner in all_values(value)):
         raise unreadable(field)
     return value
 
@@ -48,7 +47,7 @@ def _is_huge(value: Any) -> bool:
     return isinstance(value, int) and abs(value) > sys.float_info.max
 
 
-def _all_values(value: Any) -> Iterator[Any]:
+def all_values(value: Any) -> Iterator[Any]:
     """Yield a value and all values in it."""
     pending = [value]
     while pending:
@@ -130,4 +129,4 @@ def _refuse_repeated(pairs: list[tuple[str, Any]]) -> None:
 
 def _exceeds(value: Any, most: int) -> bool:
     """Return True if a value consists of more values than this."""
-    return next(islice(_all_values(value), most, None), _NONE) is not _NONE
+    return any(True for _ in islice(all_values(value), most, None))

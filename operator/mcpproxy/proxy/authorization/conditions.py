@@ -5,11 +5,17 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from mcpproxy.proxy.authorization.call_arguments import all_values
 from mcpproxy.proxy.authorization.grants import parse_annotations
 
 _TOKENS: Final = re.compile(
-    r"""(?P<text>\"(?:[^"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*')|(?P<name>[A-Za-z_]\w*)|(?P<dot>\.)|(?P<other>\S)""",
-    re.ASCII,
+    r"""
+    (?P<text> "(?:[^"\\\n]|\\.)*" | '(?:[^'\\\n]|\\.)*' )
+    | (?P<name> [A-Za-z_]\w* )
+    | (?P<dot> \. )
+    | (?P<other> \S )
+    """,
+    re.ASCII | re.VERBOSE,
 )
 _VARIABLES: Final = ("tool", "claims")
 """Variables that are not about the arguments."""
@@ -22,7 +28,7 @@ def argument_names(expression: str) -> set[str]:
     root, after_dot = "", False
     tokens = [*_TOKENS.finditer(expression)]
     # A macro such as `all(tool, …)` gives its variable any name.
-    rebound = {name for name in _VARIABLES if re.search(rf"\(\s*{name}\s*,", expression)}
+    fixed = [name for name in _VARIABLES if not re.search(rf"\(\s*{name}\s*,", expression)]
     for number, token in enumerate(tokens):
         kind, text = token.lastgroup, token.group()
         if kind == "text":
@@ -31,8 +37,7 @@ def argument_names(expression: str) -> set[str]:
             root = text
         elif kind == "name":
             following = tokens[number + 1].group() if number + 1 < len(tokens) else ""
-            known = root in _VARIABLES and root not in rebound
-            if following != "(" and not known:
+            if following != "(" and root not in fixed:
                 names.add(text)
         elif kind != "dot":
             root = ""
@@ -41,7 +46,7 @@ def argument_names(expression: str) -> set[str]:
 
 
 def _unquote(text: str) -> str:
-    """Return the value of a quoted text; of one with an unknown escape, what stands there."""
+    """Return the value of a quoted text, or its characters if an escape is unknown."""
     try:
         return str(ast.literal_eval(text))
     except (SyntaxError, ValueError):
@@ -81,17 +86,9 @@ class CelCondition:
     def _has_variant(self, arguments: Any) -> bool:
         """Return True if an object in the arguments has a member that is one of `_names` but for
         its case."""
-        pending = [arguments]
-        while pending:
-            value = pending.pop()
-            if isinstance(value, dict):
-                for name in value:
-                    if name not in self._names and name.casefold() in self._folded:
-                        return True
-                pending.extend(value.values())
-            elif isinstance(value, list):
-                pending.extend(value)
-        return False
+        objects = (value for value in all_values(arguments) if isinstance(value, dict))
+        members = (name for value in objects for name in value)
+        return any(name not in self._names and name.casefold() in self._folded for name in members)
 
 
 def describe_tool(item: bytes | None, backend: str, name: str) -> dict[str, Any]:

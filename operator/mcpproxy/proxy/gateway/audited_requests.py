@@ -19,6 +19,7 @@ from mcpproxy.proxy.core.catalog.catalog import Catalog
 from mcpproxy.proxy.core.catalog.digests import component_digest
 from mcpproxy.proxy.core.exchange import ClientIdentity
 from mcpproxy.proxy.core.identity import ANONYMOUS
+from mcpproxy.proxy.core.translation.era_translation import trace_parent
 from mcpproxy.proxy.core.translation.request_names import (
     COMPLETE,
     NAMED,
@@ -106,13 +107,13 @@ class AuditedRequests:
             known = self._describe(request, backend, client)
         log, params, description = self.log, request.params or {}, known[1]
         decision = _decision(error) if error else _OK
-        trace_parent = _trace_parent(params) if "_meta" in params else ""
+        parent = _trace_parent(params) if "_meta" in params else ""
         arguments, length = None, FIXED + len(description)
         # As `AuditLog.record`, but without another call for each request.
         if log.records_arguments and "arguments" in params:
             arguments = params["arguments"].copy()
             length += len(arguments)
-        entry = log.now(), description, decision, seconds, size, arguments, trace_parent
+        entry = log.now(), description, decision, seconds, size, arguments, parent
         log.put(entry, length, log.refuses)
 
     def record_refusal(self, error: RpcError, request: Message) -> None:
@@ -251,8 +252,4 @@ def _trace_parent(params: Message) -> str:
     # `in` takes longer than `find`.
     if meta is None or bytes(meta).find(_TRACE) < 0:
         return ""
-    try:
-        return jsonrpc.decode_str(jsonrpc.decode_object(meta).get("traceparent")) or ""
-    except RpcError:
-        # A record must not depend on what the client may leave out.
-        return ""
+    return trace_parent(meta)

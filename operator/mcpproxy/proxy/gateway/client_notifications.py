@@ -49,7 +49,7 @@ class ClientNotifications:
         """
         method = jsonrpc.decode_str(message.get("method")) or ""
         if method in _REQUESTS:
-            # A lenient backend would serve it, although nothing has decided on it.
+            # A lenient backend would run it, although no rule was checked.
             raise RpcError(INVALID_REQUEST, f"{method} is a request; send it with an id")
         if is_denied(method, self._denied):
             raise denied_method_error(method)

@@ -73,8 +73,6 @@ class RequestRouting:
         """True if calls are sent without asking an external service or the audit log, and without
         looking for results that another instance keeps."""
         restricts = guard is not None
-        self._hides = restricts or visibility is not None
-        self._hides |= not all(backend.selection.shows_all for backend in backends.values())
         self._finder = RouteFinder(
             *(backends, catalog, sealer, denied, visibility, kept_results),
             seals_tasks=seals_tasks,
@@ -259,7 +257,7 @@ class RequestRouting:
         try:
             return self._guess(method, params, client)
         except RpcError:
-            if self._hides:
+            if self._finder.hides:
                 raise
             return None
 

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 from mcpproxy.limits.clients import ALL_SUBSCRIPTIONS, RESOURCE_URI
 from mcpproxy.proxy.core.access import Access
@@ -13,10 +12,10 @@ from mcpproxy.proxy.fair_shares import FairShares, Holder
 from mcpproxy.proxy.gateway.routing.route_finder import Route
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, UNAVAILABLE, Message, RpcError
+from mcpproxy.proxy.protocol.kinds import SUBSCRIBE
 from mcpproxy.proxy.upstream.backend import Backend
 from mcpproxy.proxy.upstream.transports.session import NO_ID, UpstreamRequest
 
-SUBSCRIBE: Final = "resources/subscribe"
 Listener = Callable[[Message], None]
 FindRoute = Callable[[str, Message, ClientIdentity | None], Awaitable[Route]]
 """Coroutine function that finds the backend of a client's request. Raises RpcError."""

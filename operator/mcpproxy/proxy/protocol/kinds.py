@@ -45,6 +45,8 @@ TASKS: Final = ComponentKind("tasks", "taskId", "tasks/list", "tasks", "notifica
 RESULTS: Final = ComponentKind("results", "uri", "resources/read", "resources", "")
 """Results that the proxy keeps are not components either; a token in their URIs identifies the
 backend."""
+SUBSCRIBE: Final = "resources/subscribe"
+"""Request for notifications about a resource."""
 KINDS: Final = (TOOLS, PROMPTS, RESOURCES, TEMPLATES)
 BY_METHOD: Final[Mapping[str, ComponentKind]] = {kind.method: kind for kind in KINDS}
 BY_CHANGED: Final[Mapping[str, tuple[ComponentKind, ...]]] = {

@@ -11,8 +11,7 @@ from msgspec import Raw
 
 from mcpproxy.limits.audit import RECENT_CALL_TEXT, RECENT_CALLS
 from mcpproxy.proxy.core.exchange import ClientIdentity
-from mcpproxy.proxy.protocol import jsonrpc
-from mcpproxy.proxy.protocol.jsonrpc import RpcError
+from mcpproxy.proxy.core.translation.era_translation import trace_parent
 from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
 
 MAX_META: Final = 4096
@@ -105,11 +104,7 @@ class RecentCalls:
 
 def _trace_of(meta: Raw | bytes) -> str:
     """Return the trace id in `_meta` (W3C Trace Context); empty if it is malformed."""
-    try:
-        parent = jsonrpc.decode_str(jsonrpc.decode_object(meta).get("traceparent")) or ""
-    except RpcError:
-        return ""
-    version, _, rest = parent.partition("-")
+    version, _, rest = trace_parent(meta).partition("-")
     trace_id = rest.partition("-")[0]
     is_valid = len(version) == 2 and len(trace_id) == 32 and _HEXADECIMAL.issuperset(trace_id)
     return trace_id if is_valid else ""

@@ -12,6 +12,7 @@ from mcpproxy.api.manifest import RUNTIME_FIELDS
 from mcpproxy.api.v1alpha1 import (
     Autoscaling,
     Expose,
+    IngressSpec,
     MCPProxySpec,
     Monitoring,
     PodMonitor,
@@ -25,12 +26,14 @@ from mcpproxy.cluster.resources import (
     SERVICE,
     ResourceKind,
 )
-from mcpproxy.reconcile.snapshot import Snapshot, last_applied_proxy
+from mcpproxy.reconcile.snapshot import Snapshot, last_applied_proxy, requested_kinds
 from mcpproxy.status.inputs import ConditionReason
 
 _ATTRIBUTES: Final = {
     field.alias or name: name for name, field in MCPProxySpec.model_fields.items()
 }
+_SERVED: Final = tuple(field for field in RUNTIME_FIELDS if field != "catalog")
+"""Fields of which the runtime's configuration has everything."""
 
 
 def effective_spec(snapshot: Snapshot, blocked: ConditionReason | None) -> MCPProxySpec | None:
@@ -58,14 +61,9 @@ def effective_spec(snapshot: Snapshot, blocked: ConditionReason | None) -> MCPPr
     )
 
 
-_SERVED: Final = tuple(field for field in RUNTIME_FIELDS if field != "catalog")
-"""Fields of which the runtime's configuration has everything."""
-
-
 def route_kind(spec: MCPProxySpec | None) -> ResourceKind:
     """Return the kind of the route of a spec."""
-    expose = spec.expose if spec is not None else None
-    return INGRESS if expose is not None and expose.parent_refs is None else HTTP_ROUTE
+    return INGRESS if spec is not None and INGRESS in requested_kinds(spec) else HTTP_ROUTE
 
 
 def _catalog(requested: MCPProxySpec, running: MCPProxySpec) -> Any:
@@ -89,7 +87,7 @@ def _expose(requested: MCPProxySpec, snapshot: Snapshot) -> Expose | None:
     if snapshot.child(HTTP_ROUTE) is not None:
         return Expose.model_construct(parent_refs=[], ingress=None)
     if snapshot.child(INGRESS) is not None:
-        return Expose.model_construct(parent_refs=None, ingress=None)
+        return Expose(ingress=IngressSpec())
     return requested.expose
 
 

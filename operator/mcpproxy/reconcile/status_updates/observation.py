@@ -7,7 +7,7 @@ from mcpproxy.api.kubernetes.objects import Object
 from mcpproxy.api.v1alpha1 import MCPProxySpec
 from mcpproxy.api.v1alpha1.status import PodReport
 from mcpproxy.cluster.pods.reports import PodReportWatcher
-from mcpproxy.cluster.resources import AUTOSCALER, POD_MONITOR, ProxyKey
+from mcpproxy.cluster.resources import AUTOSCALER, ProxyKey
 from mcpproxy.desired import config_map
 from mcpproxy.reconcile.exposure.route_views import route_view
 from mcpproxy.reconcile.object_views import (
@@ -16,7 +16,7 @@ from mcpproxy.reconcile.object_views import (
     mounted_config_map,
     pod_address,
 )
-from mcpproxy.reconcile.snapshot import Snapshot
+from mcpproxy.reconcile.snapshot import Snapshot, requested_kinds
 from mcpproxy.reconcile.status_updates.effective_spec import effective_spec, route_kind
 from mcpproxy.status.inputs import ConditionReason, PodView, StatusInput
 from mcpproxy.status.pod_problems import is_ready, is_starting, pod_problem
@@ -96,13 +96,8 @@ class Observer:
 
 def _absent(snapshot: Snapshot, spec: MCPProxySpec | None) -> frozenset[str]:
     """Return the kinds of optional children that the spec requests and that do not exist."""
-    monitoring = spec.monitoring if spec is not None else None
-    requested = {
-        POD_MONITOR: monitoring.pod_monitor if monitoring is not None else None,
-        AUTOSCALER: spec.autoscaling if spec is not None else None,
-    }
-    kinds = [kind for kind, field in requested.items() if field is not None]
-    return frozenset(kind.name for kind in kinds if snapshot.child(kind) is None)
+    requested = requested_kinds(spec) if spec is not None else set()
+    return frozenset(kind.name for kind in requested if snapshot.child(kind) is None)
 
 
 def _current_config_map(snapshot: Snapshot) -> str | None:

@@ -40,6 +40,17 @@ def parse_meta(params: Message) -> Message:
     return jsonrpc.decode_object(raw) if raw is not None and bytes(raw)[:1] == b"{" else {}
 
 
+def trace_parent(meta: bytes | Raw) -> str:
+    """Return the `traceparent` in an encoded `_meta`; empty without a valid one.
+
+    Records of a call must not depend on what its client may leave out.
+    """
+    try:
+        return jsonrpc.decode_str(jsonrpc.decode_object(meta).get("traceparent")) or ""
+    except RpcError:
+        return ""
+
+
 def add_client_meta(
     params: Message | None,
     client: ClientIdentity,

@@ -15,13 +15,21 @@ from mcpproxy.proxy.core.catalog.component_filter import EVERYTHING, ComponentFi
 from mcpproxy.proxy.core.translation.namespacing import PrefixMapping
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, Message, RpcError
-from mcpproxy.proxy.protocol.kinds import PROMPTS, RESOURCES, RESULTS, TASKS, TOOLS, ComponentKind
+from mcpproxy.proxy.protocol.kinds import (
+    PROMPTS,
+    RESOURCES,
+    RESULTS,
+    SUBSCRIBE,
+    TASKS,
+    TOOLS,
+    ComponentKind,
+)
 
 ROUTED: Final[dict[str, tuple[str, ComponentKind]]] = {
     "tools/call": ("name", TOOLS),
     "prompts/get": ("name", PROMPTS),
     "resources/read": ("uri", RESOURCES),
-    "resources/subscribe": ("uri", RESOURCES),
+    SUBSCRIBE: ("uri", RESOURCES),
     "resources/unsubscribe": ("uri", RESOURCES),
     **extensions.ROUTED,
 }

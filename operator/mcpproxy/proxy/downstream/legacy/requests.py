@@ -31,7 +31,7 @@ from mcpproxy.proxy.protocol.jsonrpc import (
     Message,
     RpcError,
 )
-from mcpproxy.proxy.protocol.kinds import BY_METHOD
+from mcpproxy.proxy.protocol.kinds import BY_METHOD, SUBSCRIBE
 from mcpproxy.proxy.protocol.revisions import negotiate_revision
 from mcpproxy.proxy.relay import Call, relay_request
 from mcpproxy.proxy.upstream.large_results import ResultSink
@@ -48,7 +48,6 @@ LEVELS: Final = (
     "alert",
     "emergency",
 )
-SUBSCRIBE: Final = "resources/subscribe"
 SUBSCRIBING: Final = (SUBSCRIBE, "resources/unsubscribe")
 OF_THE_SESSION: Final = (*SUBSCRIBING, "logging/setLevel")
 """Requests that change the session itself."""

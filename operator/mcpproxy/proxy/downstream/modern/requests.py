@@ -32,7 +32,7 @@ from mcpproxy.proxy.protocol.jsonrpc import (
     Message,
     RpcError,
 )
-from mcpproxy.proxy.protocol.kinds import BY_METHOD
+from mcpproxy.proxy.protocol.kinds import BY_METHOD, SUBSCRIBE
 from mcpproxy.proxy.relay import Call, relay_request
 from mcpproxy.proxy.upstream.large_results import ResultSink
 
@@ -45,7 +45,7 @@ _LEGACY_ONLY: Final = frozenset(
         "initialize",
         "ping",
         "logging/setLevel",
-        "resources/subscribe",
+        SUBSCRIBE,
         "resources/unsubscribe",
         "tasks/list",
         "tasks/result",
@@ -230,7 +230,7 @@ class SubscriptionStream:
                     uri, self._updated, self._holder, self._client
                 )
             except RpcError as error:
-                self._record_refusal(error, "resources/subscribe", uri=uri)
+                self._record_refusal(error, SUBSCRIBE, uri=uri)
                 continue
             self._ends.append(end)
             subscribed.append(uri)

@@ -98,6 +98,9 @@ class RouteFinder:
         self.denied = denied
         self._seals_tasks = seals_tasks
         self._restricts = restricts or visibility is not None
+        shows_all = all(backend.selection.shows_all for backend in backends.values())
+        self.hides = self._restricts or not shows_all
+        """True if backends may have components that some client must not use."""
         self._backends = backends
         self._catalog = catalog
         self._names = [(backend.name, backend.names) for backend in backends.values()]
@@ -213,19 +216,6 @@ class RouteFinder:
                     if self._catalog.owner(TOOLS, downstream_name) == backend.name:
                         by_name.setdefault(upstream, []).append((backend.name, downstream_name))
         return by_name
-
-    def guess_route(
-        self,
-        method: str,
-        params: Message,
-        client: ClientIdentity | None,
-        access: Access | None = None,
-    ) -> Route | None:
-        """Return the route of a request of an unknown extension by its params; None without a name.
-
-        Raise RpcError.
-        """
-        return next(self.guess_routes(method, params, client, access), None)
 
     def guess_routes(
         self, method: str, params: Message, client: ClientIdentity | None, access: Access | None

@@ -111,7 +111,7 @@ def upstream_request_of(
     if route.own is not None:
         params = replace_name(method, params, route.kind, route.own)
     elif method == COMPLETE:
-        # Encoded anew, because parsers differ if a field stands there twice.
+        # Parsers differ on repeated fields, so the backend gets each one once.
         params = replace_name(method, params, route.kind, jsonrpc.encode_raw(route.name))
     name, rule = route.name, route.rule
     return UpstreamRequest(request_id, method, params, extra, headers, target=name, rule=rule)

@@ -31,7 +31,7 @@ from mcpproxy.proxy.upstream.transports.pending_request import MessageBuffer
 _SESSION_ID: Final = re.compile(rb"[\x21-\x7e]{1,2048}")
 
 NO_ID: Final = Raw(b"null")
-"""The id of what has none: notifications, and subscriptions of the proxy for its clients."""
+"""Id of notifications, which have none, and of subscriptions in records."""
 OnMessage = Callable[[Message], Awaitable[None]]
 OnAnnounced = Callable[[Message, ClientIdentity | None], Awaitable[None]]
 """Receives a broadcast and the client whose session it came from; None if no client owns the
