@@ -144,16 +144,24 @@ class MultiplexedSession:
 
     async def _send_request(self, body: bytes, pending: PendingRequest) -> None:
         if not self._channel.send_blocks:
-            await self._channel.send(body)
+            await self._send(body)
             return
 
         async def send() -> None:
             try:
-                await self._channel.send(body)
+                await self._send(body)
             except BackendError as error:
                 pending.fail(error)
 
         self._background.spawn(send())
+
+    async def _send(self, body: bytes) -> None:
+        try:
+            await self._channel.send(body)
+        except ProcessExited as error:
+            # The program may have closed only its input.
+            self._end(error)
+            raise
 
     async def _deliver(self, message: Message, caller: CallContext) -> None:
         """Deliver a message of a request to its client."""
@@ -171,7 +179,7 @@ class MultiplexedSession:
     async def notify(self, message: Message, client: ClientIdentity | None = None) -> None:
         self._unanswered_notifications = min(self._unanswered_notifications + 1, MOST_UNANSWERABLE)
         self._latest_before_notification, self._notified_at = self._latest, self._loop.time()
-        await self._channel.send(jsonrpc.encode(message))
+        await self._send(jsonrpc.encode(message))
 
     async def listen(
         self,
@@ -186,7 +194,7 @@ class MultiplexedSession:
             # Changes come on the channel; the response comes when the subscription ends.
             await self._stop_listening()
             outgoing = build_listen_request(session_context.client, self.server.revision, uris)
-            await self._channel.send(outgoing.body())
+            await self._send(outgoing.body())
             self._listening = outgoing.id
         ready()
         await asyncio.shield(self._ended)

@@ -11,7 +11,13 @@ from typing import Final
 
 from mcpproxy.api.untrusted_text import clean_text
 from mcpproxy.limits import backends as limits
-from mcpproxy.proxy.core.errors import ProcessExited, ProcessFailed, ProtocolError, Unreachable
+from mcpproxy.proxy.core.errors import (
+    BackendError,
+    ProcessExited,
+    ProcessFailed,
+    ProtocolError,
+    Unreachable,
+)
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.fragments import parse_fragment
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_REQUEST, RpcError
@@ -32,6 +38,11 @@ TURN: Final = 64
 ENCODED: Final = 64
 """Bytes at the start of a line that decide whether it is a message."""
 UTF_16_MARKS: Final = b"\xff\xfe"
+EXITS_WITHIN: Final = 0.5
+"""Seconds in which a process that has closed a pipe exits, or else it goes on without the pipe."""
+ANSWERS_WITHIN: Final = 2.0
+"""Seconds in which a child of a process that has exited answers if it serves in its place."""
+_PROBE_ID: Final = "mcpproxy-probe"
 _REMEDY: Final = "; install it or, in a cluster, set spec.image to an image that contains it"
 
 
@@ -53,7 +64,47 @@ class StdioChannel:
         self._ignored = 0
         self._is_expected_to_exit = False
         self._last_output = LastOutput()
+        self._exit = asyncio.Event()
+        """Set once the process has exited."""
+        self._is_reading = False
+        """True while the program has written nothing more."""
+        self._is_probed = False
+        """True once a child of the process may have to respond to a probe."""
+        self._watch: asyncio.Task[None] | None = None
         self._stderr = asyncio.create_task(self._read_stderr())
+
+    def on_exit(self) -> None:
+        """Handle the exit of the process."""
+        self._exit.set()
+        self.on_input_closed()
+
+    def on_input_closed(self) -> None:
+        """Find out, once the process does not read, whether anything else responds."""
+        if not self._is_expected_to_exit and self._watch is None:
+            self._watch = asyncio.create_task(self._await_response())
+
+    async def _await_response(self) -> None:
+        """End the channel unless there is a response.
+
+        A launcher may have exited whose child serves with its pipes. Other children only keep them
+        open. A process that has closed its input may respond to what it has read.
+        """
+        while not self._stdout.at_eof():
+            number, self._is_probed = self._lines_read, True
+            with contextlib.suppress(BackendError):
+                await self.send(jsonrpc.request(_PROBE_ID, "ping"))
+            await asyncio.sleep(ANSWERS_WITHIN)
+            if self._lines_read != number:
+                return
+            if self._is_reading:
+                self._close_outputs()
+                return
+
+    def _close_outputs(self) -> None:
+        for descriptor in (1, 2):
+            pipe = self._transport.get_pipe_transport(descriptor)
+            if pipe is not None:
+                pipe.close()
 
     @property
     def ended(self) -> bool:
@@ -73,7 +124,10 @@ class StdioChannel:
             limits.PROGRAM_INPUT.record()
             raise Unreachable(f"the process has read no input for {within} s") from None
         except (OSError, RuntimeError):
-            raise await self._exited() from None
+            # The pipe is closed.
+            pass
+        if self._stdin.is_closing():
+            raise (await self._exited()).unsent()
 
     async def receive(self) -> bytes | None:
         # Servers also print text. A batch begins as an array of objects does, a log line as any
@@ -89,6 +143,8 @@ class StdioChannel:
                 continue
             line = line.strip()
             if line.startswith(b"{") or _begins_message(line):
+                if self._is_probed and _is_probe_response(line):
+                    continue
                 return line
             if line:
                 self._log_ignored(line)
@@ -97,7 +153,9 @@ class StdioChannel:
     async def _next_line(self) -> bytes | LineTooLong | None:
         """Return the next line; None at the end."""
         while (line := self._lines.next()) is None:
+            self._is_reading = True
             chunk = await self._stdout.read(READ)
+            self._is_reading = False
             if not chunk:
                 return self._lines.rest() or None
             self._lines.feed(chunk)
@@ -130,7 +188,16 @@ class StdioChannel:
             )
 
     async def _exited(self) -> ProcessExited:
-        # The last lines on stderr explain the exit.
+        """Return the error for a pipe that is closed.
+
+        A process closes its pipes a moment before it exits, and its last lines on stderr explain
+        the exit.
+        """
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._exit.wait(), EXITS_WITHIN)
+        if not self._exit.is_set():
+            pipe = "input" if self._stdin.is_closing() else "output"
+            return ProcessExited(f"the process has closed its {pipe}")
         await asyncio.wait((self._stderr,), timeout=GRACE)
         self._log_exit()
         return ProcessExited(self._last_output.explain_exit(self._process.returncode))
@@ -176,6 +243,8 @@ class StdioChannel:
         # Close stdin, then SIGTERM, then SIGKILL to the whole process group.
         process = self._process
         self._is_expected_to_exit = True
+        if self._watch is not None:
+            self._watch.cancel()
         self._stdin.close()
         try:
             for signal_number in (signal.SIGTERM, signal.SIGKILL):
@@ -204,6 +273,49 @@ def _begins_message(line: bytes) -> bool:
     """
     begin = line[:ENCODED].removeprefix(BOM).lstrip(UTF_16_MARKS).replace(b"\0", b"").lstrip()
     return begin.startswith(b"{") or (begin.startswith(b"[") and begin[1:].lstrip()[:1] == b"{")
+
+
+def _is_probe_response(line: bytes) -> bool:
+    try:
+        message = jsonrpc.decode_object(line)
+    except RpcError:
+        return False
+    return "method" not in message and jsonrpc.decode_str(message.get("id")) == _PROBE_ID
+
+
+class _ProcessProtocol(SubprocessStreamProtocol):
+    """Protocol of a process that tells its channel about the exit and the end of the input.
+
+    `Process.wait` returns only after the pipes are closed, in some versions of Python.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(limit=READ, loop=loop)
+        self._has_exited = self._has_closed_input = False
+        self._channel: StdioChannel | None = None
+
+    def attach(self, channel: StdioChannel) -> None:
+        """Tell this channel, also about what has happened already."""
+        self._channel = channel
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._channel is None:
+            return
+        if self._has_exited:
+            self._channel.on_exit()
+        elif self._has_closed_input:
+            self._channel.on_input_closed()
+
+    def process_exited(self) -> None:
+        super().process_exited()
+        self._has_exited = True
+        self._tell()
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        super().pipe_connection_lost(fd, exc)
+        self._has_closed_input |= fd == 0
+        self._tell()
 
 
 class _ByteRate:
@@ -235,7 +347,7 @@ async def spawn(
     loop = asyncio.get_running_loop()
     try:
         transport, protocol = await loop.subprocess_exec(
-            lambda: SubprocessStreamProtocol(limit=READ, loop=loop),
+            lambda: _ProcessProtocol(loop),
             *command,
             stdin=PIPE,
             stdout=PIPE,
@@ -252,4 +364,6 @@ async def spawn(
         remedy = _REMEDY if isinstance(error, FileNotFoundError) else ""
         raise ProcessFailed(f"cannot start {command[0]}: {reason}{remedy}") from None
     guardian.watch(transport.get_pid())
-    return StdioChannel(name, Process(transport, protocol, loop), transport)
+    channel = StdioChannel(name, Process(transport, protocol, loop), transport)
+    protocol.attach(channel)
+    return channel
