@@ -122,7 +122,7 @@ SHARED_WITH: Final = Limit(
     unit="count",
     counts="instances that serve a session and receive its changes",
     share="session",
-    beyond="the instance that asked first receives no further changes",
+    beyond="the instance that synchronized longest ago receives no changes until it does again",
     test="test_a_session_is_shared_with_a_bounded_number_of_instances",
 )
 TICKETS: Final = Limit(

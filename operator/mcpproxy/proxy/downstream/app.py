@@ -96,7 +96,7 @@ class Endpoint:
 
     def end_revoked(self, issuer: str, subject: str | None) -> None:
         """End the streams of callers whose credentials may count no longer."""
-        self._legacy.end_revoked(issuer, subject)
+        self._legacy.relayed.end_revoked(issuer, subject)
         self._streams.end_revoked(issuer, subject)
 
     def drain(self) -> None:

@@ -13,7 +13,7 @@ from mcpproxy.proxy.core.exchange import PROGRESS
 from mcpproxy.proxy.core.tokens.session_token import SessionToken
 from mcpproxy.proxy.downstream.legacy import requests as legacy_requests
 from mcpproxy.proxy.downstream.legacy.http import LegacyEndpoint
-from mcpproxy.proxy.downstream.legacy.sessions import SessionState, progress_token
+from mcpproxy.proxy.downstream.legacy.sessions import SessionState
 from mcpproxy.proxy.downstream.legacy.sse_response import SseResponse
 from mcpproxy.proxy.downstream.peers.forwarding import PeerForwarder, PeerUnavailable
 from mcpproxy.proxy.downstream.peers.session_sync import SessionSync
@@ -88,9 +88,7 @@ class BatchEndpoint:
         reply: ResponseWriter,
     ) -> None:
         requests = [m for m in messages if isinstance(m, bytes) or batches.is_request(m)]
-        known = live.is_synced or self._peers.is_local(token.owner)
-        if not known and not await self._session_sync.fetch_session_state(token, inbound, live):
-            raise HttpError(404, "this session has ended; initialize again")
+        await self._session_sync.ensure_synced(token, inbound, live)
         room = asyncio.Semaphore(BATCH_REQUESTS.value)
         if len(requests) > BATCH_REQUESTS.value:
             BATCH_REQUESTS.record()
@@ -139,8 +137,7 @@ class BatchEndpoint:
         method = jsonrpc.decode_str(message.get("method"))
         owner = None
         if method is None or method == PROGRESS:
-            named = message["id"] if method is None else progress_token(message)
-            owner = self._front.live.owner_of_request(named)
+            owner = self._front.handover.owner_of_request(message)
         if owner is not None and not self._peers.is_local(owner):
             with contextlib.suppress(PeerUnavailable, HttpError):
                 await self._peers.send(owner, "POST", inbound, jsonrpc.encode(message))

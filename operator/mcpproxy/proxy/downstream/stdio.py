@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from mcpproxy.limits import clients as limits
-from mcpproxy.proxy.core.exchange import CANCELLED, INITIALIZED, NOT_OFFERED, ClientIdentity
+from mcpproxy.proxy.core.exchange import CANCELLED, INITIALIZED, ClientIdentity
 from mcpproxy.proxy.core.identity import ANONYMOUS, Identity
 from mcpproxy.proxy.downstream.legacy import requests
 from mcpproxy.proxy.downstream.legacy.get_stream import SessionStreamContext
@@ -162,9 +162,7 @@ class StdioServer:
             await asyncio.sleep(0)
             for outbox in self._listening:
                 outbox.end()
-            for pending in self._live.asked.values():
-                if not pending.waiting.done():
-                    pending.waiting.set_result({"error": NOT_OFFERED})
+            self._live.asked.refuse()
             # The last task may have ended meanwhile.
             ended = not self._work.tasks or await self._work.wait_for_completion(RECHECK)
             idle_time = 0.0 if ended else idle_time + RECHECK

@@ -378,3 +378,21 @@ async def test_a_cancelled_call_whose_task_has_ended_cancels_no_later_request_of
         live.take_over(b"1", running, later)
         await settled()
         assert not running.cancelled
+
+
+async def test_state_that_the_owner_has_too_is_dropped_without_ending_the_session() -> None:
+    sessions = _sessions()
+    sessions._kept.limit = 1
+    for name in ("copy", "shared", "level"):
+        live = sessions.acquire(name, 0.0)
+        if name == "copy":
+            live.synchronize("debug", 1.0)
+        elif name == "shared":
+            live.share_with("another instance")
+        else:
+            live.stand_in(1.0)
+            live.log_level = "debug"
+        sessions.release(_client(name), live)
+    _use(sessions, _client("new"), 2.0, "debug")
+    assert list(sessions._live) == ["new"]
+    assert list(sessions.ended) == ["level"]

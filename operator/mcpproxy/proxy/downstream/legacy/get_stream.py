@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from typing import Any
 
 from mcpproxy.limits.clients import STANDING_ANSWER
 from mcpproxy.proxy.core.exchange import (
@@ -15,6 +16,8 @@ from mcpproxy.proxy.core.identity import ANONYMOUS, Identity
 from mcpproxy.proxy.downstream.legacy.event_store import EventsEvicted, StreamLog
 from mcpproxy.proxy.downstream.legacy.sessions import SessionRegistry
 from mcpproxy.proxy.downstream.message_queue import MessageQueue
+from mcpproxy.proxy.downstream.peers.forwarding import PeerForwarder
+from mcpproxy.proxy.http1.server.request import Request
 from mcpproxy.proxy.http1.server.response_writer import PING_EVERY, ResponseWriter
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
@@ -49,9 +52,53 @@ class SessionStreamContext:
 
         try:
             async with asyncio.timeout(STANDING_ANSWER.value):
-                return await live.ask(self._sessions.question_id(), request, on_notification, put)
+                request_id = self._sessions.question_id()
+                return await live.asked.send(request_id, request, on_notification, put)
         except TimeoutError:
             return {"error": NOT_OFFERED}
+
+
+class RelayedStreams:
+    """Streams of sessions that other instances serve and this one forwards to clients."""
+
+    def __init__(self, peers: PeerForwarder) -> None:
+        self._peers = peers
+        self._relayed: dict[asyncio.Task[Any], Identity] = {}
+
+    async def relay(self, owner: str, inbound: Request, reply: ResponseWriter) -> None:
+        """Forward the stream of another instance until one of the two stops.
+
+        Raise PeerUnavailable or HttpError.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        self._relayed[task] = inbound.head.context.identity
+        try:
+            await self._peers.forward(owner, inbound, reply)
+        except asyncio.CancelledError:
+            if task in self._relayed:
+                raise
+            task.uncancel()
+            await reply.end()
+        finally:
+            self._relayed.pop(task, None)
+
+    def end(self) -> None:
+        """End all streams."""
+        self._end(list(self._relayed))
+
+    def end_revoked(self, issuer: str, subject: str | None) -> None:
+        """End the streams of callers whose credentials may count no longer.
+
+        Their owner may have read the new keys before the client opened the stream here.
+        """
+        relayed = self._relayed.items()
+        self._end([task for task, who in relayed if who.is_of(issuer, subject)])
+
+    def _end(self, tasks: "list[asyncio.Task[Any]]") -> None:
+        for task in tasks:
+            del self._relayed[task]
+            task.cancel()
 
 
 async def pump(stream: MessageQueue, reply: ResponseWriter) -> None:

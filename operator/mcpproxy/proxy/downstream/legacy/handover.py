@@ -15,7 +15,8 @@ from mcpproxy.proxy.core.exchange import PROGRESS, ClientIdentity
 from mcpproxy.proxy.core.session_records import SessionRecord
 from mcpproxy.proxy.core.tokens.session_token import SessionToken
 from mcpproxy.proxy.downstream.legacy import requests
-from mcpproxy.proxy.downstream.legacy.sessions import SessionRegistry, progress_token
+from mcpproxy.proxy.downstream.legacy.sent_requests import progress_token
+from mcpproxy.proxy.downstream.legacy.sessions import SessionRegistry
 from mcpproxy.proxy.downstream.peers.forwarding import PeerForwarder, PeerUnavailable
 from mcpproxy.proxy.gateway.gateway import Gateway
 from mcpproxy.proxy.http1.server.request import Request
@@ -80,15 +81,18 @@ class SessionHandover:
 
     def _owner(self, token: SessionToken, message: Message, method: str | None) -> str | None:
         """Return the owner of the state that a message concerns; None if there is none."""
-        if method is None:
-            return self._live.owner_of_request(message["id"])
-        if method == PROGRESS:
-            return self._live.owner_of_request(progress_token(message))
+        if method is None or method == PROGRESS:
+            return self.owner_of_request(message)
         if "id" not in message or method in requests.OF_THE_SESSION:
             return token.owner
         if self._gateway.routing.session_backends(method, message, token.client):
             return token.owner
         return self._gateway.routing.owner_of_result(method, message)
+
+    def owner_of_request(self, message: Message) -> str | None:
+        """Return the owner of the server request to which a response or progress belongs."""
+        own_id = progress_token(message) if "method" in message else message["id"]
+        return self._live.owner_of_request(own_id)
 
     def check_continuation(
         self, error: PeerUnavailable, token: SessionToken, messages: Iterable[Message], now: float

@@ -18,13 +18,12 @@ import msgspec
 from mcpproxy.limits.instances import TICKETS
 from mcpproxy.proxy.core.errors import SessionEnded
 from mcpproxy.proxy.core.exchange import SENT
-from mcpproxy.proxy.core.identity import Identity
 from mcpproxy.proxy.core.tokens import session_token
 from mcpproxy.proxy.core.tokens.sealed_tokens import InvalidToken, Sealer
 from mcpproxy.proxy.core.tokens.session_token import SessionToken
 from mcpproxy.proxy.downstream.legacy import requests
 from mcpproxy.proxy.downstream.legacy.event_store import parse_event_id
-from mcpproxy.proxy.downstream.legacy.get_stream import pump, resume
+from mcpproxy.proxy.downstream.legacy.get_stream import RelayedStreams, pump, resume
 from mcpproxy.proxy.downstream.legacy.handover import SessionHandover
 from mcpproxy.proxy.downstream.legacy.sessions import SessionRegistry, SessionState
 from mcpproxy.proxy.downstream.legacy.sse_response import SseResponse
@@ -33,7 +32,7 @@ from mcpproxy.proxy.downstream.peers.forwarding import (
     PeerForwarder,
     PeerUnavailable,
 )
-from mcpproxy.proxy.downstream.peers.session_sync import SessionSync
+from mcpproxy.proxy.downstream.peers.session_sync import SessionSync, should_broadcast
 from mcpproxy.proxy.downstream.request_context import METHODS, RequestContext, parse_message
 from mcpproxy.proxy.downstream.stream_shares import OpenStreams
 from mcpproxy.proxy.gateway.gateway import Gateway
@@ -66,7 +65,7 @@ class LegacyEndpoint:
         self._sealer, self._peers, self._streams = sealer, peers, streams
         self._tokens: dict[tuple[bytes, str], SessionToken] = {}
         """Decoded session ids; decoding one costs more than the rest of a request head."""
-        self._relayed: dict[asyncio.Task[Any], Identity] = {}
+        self.relayed = RelayedStreams(peers)
         self._session_sync = SessionSync(live, peers)
         self.handover = SessionHandover(gateway, live, peers)
 
@@ -131,8 +130,8 @@ class LegacyEndpoint:
             return call.method in BY_METHOD and self._list(inbound, call, reply)
         token = self.session_token(inbound)
         if token.owner != self._peers.owner:
-            live = self.live.find(token.client.session)
-            if self.gateway.routing.holds_state or live is None or not live.is_synced:
+            live, now = self.live.find(token.client.session), reply.loop.time()
+            if self.gateway.routing.holds_state or live is None or not live.is_synced(now):
                 return False
         client, key = token.client, jsonrpc.id_key(call.id)
         live = self.live.acquire(client.session, reply.loop.time())
@@ -222,9 +221,7 @@ class LegacyEndpoint:
         call: Call | None = None,
     ) -> None:
         method = jsonrpc.decode_str(message["method"])
-        known = live.is_synced or self._peers.is_local(token.owner)
-        if not known and not await self._session_sync.fetch_session_state(token, inbound, live):
-            raise HttpError(404, "this session has ended; initialize again")
+        await self._session_sync.ensure_synced(token, inbound, live)
         response = SseResponse(reply)
         caller = requests.http_call_context(token.client, live, self.live, response)
         reply.keep_alive()
@@ -233,7 +230,7 @@ class LegacyEndpoint:
             body = await requests.handle_request(
                 self.gateway, live, message, caller, task, call, response if call else None
             )
-            if live.shared_with:
+            if should_broadcast(method):
                 await self._session_sync.broadcast(inbound, token, method, live)
             # Servers of this era stream their lists, and clients may rely on that. The SDK's
             # client fails if the response to a request that it cancelled is not a stream.
@@ -281,9 +278,10 @@ class LegacyEndpoint:
             await reply.ping()
             await reply.end()
             return
-        if not handed_over and not self._peers.is_local(owner):
+        stands_in = not handed_over and not self._peers.is_local(owner)
+        if stands_in:
             with contextlib.suppress(PeerUnavailable):
-                await self._relay(owner, inbound, reply)
+                await self.relayed.relay(owner, inbound, reply)
                 return
         session = token.client.session
         if where is not None and keeper is not None:
@@ -295,44 +293,23 @@ class LegacyEndpoint:
         else:
             live = self.live.acquire(session, reply.loop.time())
             try:
-                await self._stream(token, live, reply)
+                await self._stream(token, live, reply, inbound if stands_in else None)
             finally:
                 self.live.release(token.client, live)
-
-    async def _relay(self, owner: str, inbound: Request, reply: ResponseWriter) -> None:
-        """Forward the stream of another instance until one of the two stops."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._relayed[task] = inbound.head.context.identity
-        try:
-            await self._peers.forward(owner, inbound, reply)
-        except asyncio.CancelledError:
-            if task in self._relayed:
-                raise
-            task.uncancel()
-            await reply.end()
-        finally:
-            self._relayed.pop(task, None)
 
     def end_streams(self) -> None:
         """Accept no more streams, and end those that are forwarded from other instances."""
         self.closing = True
-        self._end_relayed(list(self._relayed))
+        self.relayed.end()
 
-    def end_revoked(self, issuer: str, subject: str | None) -> None:
-        """End the forwarded streams of callers whose credentials may count no longer.
-
-        Their owner may have read the new keys before the client opened the stream here.
-        """
-        relayed = self._relayed.items()
-        self._end_relayed([task for task, who in relayed if who.is_of(issuer, subject)])
-
-    def _end_relayed(self, tasks: "list[asyncio.Task[Any]]") -> None:
-        for task in tasks:
-            del self._relayed[task]
-            task.cancel()
-
-    async def _stream(self, token: SessionToken, live: SessionState, reply: ResponseWriter) -> None:
+    async def _stream(
+        self,
+        token: SessionToken,
+        live: SessionState,
+        reply: ResponseWriter,
+        for_owner: Request | None,
+    ) -> None:
+        """Serve the session's stream; `for_owner` is its request if the owner is unavailable."""
         client = token.client
         if live.stream is not None:
             # The client reconnected before its disconnect was noticed.
@@ -345,13 +322,20 @@ class LegacyEndpoint:
         )
         self.gateway.metrics.streams.inc()
         reply.on_disconnect(stream.end)
-        unfollow = None
+        unfollow = waiting = None
+        if for_owner is not None:
+            back = self._session_sync.wait_for_owner(token, for_owner, live)
+            waiting = asyncio.ensure_future(back)
+            # The client then opens the stream again, which the owner serves.
+            waiting.add_done_callback(lambda _: stream.end())
         try:
             unfollow = await self.handover.follow(client)
             await pump(stream, reply)
         finally:
             if unfollow is not None:
                 unfollow()
+            if waiting is not None:
+                waiting.cancel()
             self.gateway.metrics.streams.dec()
             unsubscribe()
             self._streams.close(stream)

@@ -122,7 +122,7 @@ class LegacyCallContext:
         self, request: Message, on_notification: NotificationHandler | None = None
     ) -> Message:
         request_id = self._sessions.question_id()
-        return await self._live.ask(request_id, request, on_notification, self._stream.event)
+        return await self._live.asked.send(request_id, request, on_notification, self._stream.event)
 
 
 def http_call_context(
@@ -281,13 +281,13 @@ async def handle_notification(
     """
     method = jsonrpc.decode_str(message.get("method"))
     if "method" not in message:
-        live.answer(message)
+        live.asked.answer(message)
     elif method == CANCELLED:
         request_id = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY)).get("requestId")
         if request_id is not None:
             live.cancel(request_id, message)
     elif method == PROGRESS:
-        await live.forward_progress(message)
+        await live.asked.forward_progress(message)
     elif method != INITIALIZED and client is not None:
         try:
             await gateway.notify_backends(client, message, running_only=running_only)

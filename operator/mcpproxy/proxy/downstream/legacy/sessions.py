@@ -15,13 +15,10 @@ from mcpproxy.limits.clients import ENDED_SESSIONS, LIVE_SESSIONS
 from mcpproxy.limits.instances import SHARED_WITH
 from mcpproxy.proxy.core.exchange import (
     ClientIdentity,
-    NotificationHandler,
-    cancel_notification_of,
-    cancelled_notification,
 )
 from mcpproxy.proxy.core.tokens.sealed_tokens import InvalidToken, Sealer
-from mcpproxy.proxy.core.translation.era_translation import parse_meta
 from mcpproxy.proxy.downstream.legacy.event_store import EventStore, StreamLog
+from mcpproxy.proxy.downstream.legacy.sent_requests import SentRequests
 from mcpproxy.proxy.downstream.message_queue import MessageQueue
 from mcpproxy.proxy.fair_shares import FairShares, Holder
 from mcpproxy.proxy.protocol import jsonrpc
@@ -29,19 +26,6 @@ from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.relay import Call
 
 MAX_SPARE: Final = 64
-
-Put = Callable[[bytes], Awaitable[None]]
-"""Coroutine function that sends a message to a client's stream."""
-
-
-@dataclass(slots=True)
-class PendingServerRequest:
-    """Server request without a response so far."""
-
-    waiting: "asyncio.Future[Message]"
-    token: Raw | None
-    """Progress token of the backend for this request."""
-    on_notification: NotificationHandler | None
 
 
 @dataclass(slots=True)
@@ -67,13 +51,16 @@ class SessionState:
     in_flight: dict[bytes, RunningRequest | Call] = field(default_factory=dict)
     cancelled: dict[bytes, tuple[Call, Message | None]] = field(default_factory=dict)
     """Calls that the client has cancelled and that no task has taken over, with the causes."""
-    asked: dict[bytes, PendingServerRequest] = field(default_factory=dict)
-    """Server requests by the proxy's request id, which is also their progress token."""
+    asked: SentRequests = field(default_factory=SentRequests)
     stream: MessageQueue | None = None
-    is_synced: bool = False
-    """True once the owner, another instance, has sent its state of the session."""
+    synced_until: float = 0.0
+    """The time at which this instance asks the owner, another instance, for its state again."""
+    is_copy: bool = False
+    """True while the log level is that of the owner, another instance."""
+    has_own_level: bool = False
+    """True if the client has set the log level while the owner was unavailable."""
     shared_with: dict[str, None] = field(default_factory=dict)
-    """Other instances that serve the session, in the order of their first request."""
+    """Other instances that serve the session, in the order of their latest synchronization."""
     subscriptions: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
     """Resource → canceller of the subscription."""
     users: list[float] = field(default_factory=list)
@@ -94,16 +81,33 @@ class SessionState:
         if self.stream is stream:
             self.stream = None
 
-    def synchronize(self, log_level: str | None) -> None:
-        """Take over the state of the owner; without a level, this instance's is kept."""
+    def synchronize(self, log_level: str | None, until: float) -> None:
+        """Take over the state of the owner until a time; without a level, keep this instance's."""
         self.log_level = log_level or self.log_level
-        self.is_synced = True
+        self.synced_until, self.is_copy = until, True
+
+    def stand_in(self, until: float) -> None:
+        """Serve the session without its owner, which is unavailable, until a time."""
+        self.synced_until, self.is_copy = until, False
+
+    def mark_own_level(self, own: bool) -> None:
+        """Record whether the owner does not know the log level that the client has set."""
+        self.has_own_level, self.is_copy = own, not own
+
+    def is_synced(self, now: float) -> bool:
+        """Return True if this instance need not ask the owner for its state now."""
+        return now < self.synced_until
 
     @property
     def idle(self) -> bool:
         """True if dropping the session would lose nothing."""
         held = self.in_flight or self.asked or self.stream or self.subscriptions
-        return not (held or self.log_level or self.shared_with or self.is_synced)
+        return not (held or self.log_level or self.shared_with or self.synced_until)
+
+    @property
+    def restorable(self) -> bool:
+        """True if synchronization restores the state with the next request of the session."""
+        return not (self.asked or self.subscriptions or (self.log_level and not self.is_copy))
 
     @property
     def in_use(self) -> bool:
@@ -112,7 +116,8 @@ class SessionState:
 
     def share_with(self, owner: str) -> None:
         """Record that another instance serves the session; it then gets all changes."""
-        if owner not in self.shared_with and len(self.shared_with) >= SHARED_WITH.value:
+        self.shared_with.pop(owner, None)
+        if len(self.shared_with) >= SHARED_WITH.value:
             SHARED_WITH.record()
             del self.shared_with[next(iter(self.shared_with))]
         self.shared_with[owner] = None
@@ -153,68 +158,6 @@ class SessionState:
             del self.in_flight[key]
         if self.cancelled.get(key, (None, None))[0] is call:
             del self.cancelled[key]
-
-    async def ask(
-        self,
-        request_id: bytes,
-        request: Message,
-        on_notification: NotificationHandler | None,
-        put: Put,
-    ) -> Message:
-        """Send a server request with the id `request_id` through `put`, and return the response.
-
-        If it is cancelled with a cause, the client gets `notifications/cancelled`.
-        """
-        request, token = restore_progress_token(request, request_id if on_notification else None)
-        pending = PendingServerRequest(
-            asyncio.get_running_loop().create_future(), token, on_notification
-        )
-        self.asked[request_id] = pending
-        try:
-            await put(jsonrpc.encode({**request, "id": Raw(request_id)}))
-            return await pending.waiting
-        except asyncio.CancelledError as error:
-            if (cause := cancel_notification_of(error)) is not None:
-                await put(jsonrpc.encode(cancelled_notification(request_id, cause)))
-            raise
-        finally:
-            del self.asked[request_id]
-
-    def answer(self, message: Message) -> None:
-        """Complete the server request to which a client responds; drop unexpected responses."""
-        pending = self.asked.get(jsonrpc.id_key(message["id"]))
-        if pending is not None and not pending.waiting.done():
-            pending.waiting.set_result(message)
-
-    async def forward_progress(self, message: Message) -> None:
-        """Forward a client's progress on a server request, with the backend's token."""
-        pending = self.asked.get(jsonrpc.id_key(progress_token(message)))
-        if (
-            pending is not None
-            and pending.token is not None
-            and pending.on_notification is not None
-        ):
-            params = jsonrpc.replace_member(message["params"], progressToken=pending.token)
-            await pending.on_notification({**message, "params": params})
-
-
-def progress_token(message: Message) -> Raw:
-    """Return the token of a progress notification, or null without one."""
-    params = jsonrpc.decode_object(message.get("params", jsonrpc.EMPTY))
-    return params.get("progressToken", jsonrpc.NULL)
-
-
-def restore_progress_token(request: Message, own: bytes | None) -> tuple[Message, Raw | None]:
-    """Replace the progress token of a request by `own`; return the request and the old token."""
-    if own is None or "params" not in request:
-        return request, None
-    params = jsonrpc.decode_object(request["params"])
-    meta = parse_meta(params)
-    token = meta.get("progressToken")
-    if token is None:
-        return request, None
-    params["_meta"] = jsonrpc.encode_raw({**meta, "progressToken": Raw(own)})
-    return {**request, "params": jsonrpc.encode_raw(params)}, token
 
 
 class SessionRegistry:
@@ -293,10 +236,11 @@ class SessionRegistry:
         return live is None or not live.in_use
 
     def _end_kept(self, session: str, now: float) -> None:
-        """Terminate a session to make room; its client gets an error for its next request."""
-        self._remember(session, self._kept.holder(session), now)
-        self._kept.discard(session)
+        """Drop a session to make room; if state is lost, its client gets an error."""
         live = self._live.pop(session, None)
+        if live is None or not live.restorable:
+            self._remember(session, self._kept.holder(session), now)
+        self._kept.discard(session)
         if live is not None:
             self._unsubscribe(live)
 

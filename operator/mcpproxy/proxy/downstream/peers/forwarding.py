@@ -42,9 +42,13 @@ _MOST_HEADERS: Final = REQUEST_HEAD.value - 4096
 _OWN: Final = (PRINCIPAL, IDENTITY)
 KEPT_FOR: Final = 60.0
 """Seconds for which an idle connection is reused; servers close idle connections later."""
-_FORWARDED: Final = frozenset(
-    {b"accept", b"content-type", b"last-event-id", b"traceparent", b"tracestate"}
+_MESSAGE: Final = (
+    (b"accept", b"application/json, text/event-stream"),
+    (b"content-type", b"application/json"),
 )
+"""Headers of a message between instances about a session, whatever the client has sent."""
+_OF_CONTENT: Final = frozenset({b"accept", b"content-type", b"last-event-id"})
+_FORWARDED: Final = frozenset({*_OF_CONTENT, b"traceparent", b"tracestate"})
 _FORWARDED_PREFIX: Final = b"mcp-"
 _HOP_BY_HOP: Final = frozenset(
     {b"connection", b"transfer-encoding", b"keep-alive", b"date", b"server"}
@@ -156,7 +160,7 @@ class PeerForwarder:
         with peer.serving():
             try:
                 async with asyncio.timeout(limits.ANSWER.value):
-                    response = await peer.respond(method, self._forwarded_headers(inbound), body)
+                    response = await peer.respond(method, self._message_headers(inbound), body)
                     return response.status, await response.read(limits.ANSWER_SIZE.value)
             except TimeoutError:
                 limits.ANSWER.record()
@@ -193,6 +197,11 @@ class PeerForwarder:
         peer = self._peers.get(address)
         if peer is not None:
             peer.expect()
+
+    def _message_headers(self, inbound: Request) -> list[tuple[bytes, bytes]]:
+        """Return the headers of a message that the owner gets because of a request."""
+        forwarded = self._forwarded_headers(inbound)
+        return [*_MESSAGE, *(line for line in forwarded if line[0] not in _OF_CONTENT)]
 
     def _forwarded_headers(self, inbound: Request) -> list[tuple[bytes, bytes]]:
         """Return the headers that the owner needs to serve a request."""

@@ -1,11 +1,14 @@
 """Synchronization of a session that several instances serve.
 
-An instance that gets a request of another instance's session fetches the state that affects
-requests (the log level, the termination) from the owner once. The owner records the instance and
-sends it all changes: a level, a cancellation, the termination.
+An instance that gets requests of another instance's session fetches the state that affects requests
+(the log level, the termination) from the owner, and again after SYNC_EVERY. The owner records the
+instance and sends it all changes: a level, a cancellation, the termination. A change that does not
+arrive, because a connection failed or the owner has dropped its record, has effect with the next
+synchronization.
 """
 
 import asyncio
+import contextlib
 from typing import Any, Final
 
 from mcpproxy.proxy.core.exchange import INITIALIZED, PROGRESS
@@ -16,9 +19,15 @@ from mcpproxy.proxy.http1.errors import HttpError
 from mcpproxy.proxy.http1.server.request import Request
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
+from mcpproxy.proxy.protocol.kinds import SUBSCRIBE
 
 SYNC_METHOD: Final = "mcpproxy/introduce"
-BROADCAST_METHODS: Final = ("logging/setLevel", "DELETE")
+SYNC_EVERY: Final = 30.0
+"""Seconds for which the state from the owner counts; far below SESSION_IDLE."""
+RETRY_EVERY: Final = 5.0
+"""Seconds between two attempts to reach an owner that is unavailable."""
+_SET_LEVEL: Final = "logging/setLevel"
+BROADCAST_METHODS: Final = (_SET_LEVEL, "DELETE")
 _NOT_BROADCAST: Final = (INITIALIZED, PROGRESS)
 
 
@@ -36,32 +45,77 @@ class SessionSync:
         self._live = live
         self._peers = peers
 
+    async def ensure_synced(
+        self, token: SessionToken, inbound: Request, live: SessionState
+    ) -> None:
+        """Fetch the session state from its owner if it is due. Raise HttpError for an ended one."""
+        now = asyncio.get_running_loop().time()
+        if self._peers.is_local(token.owner) or live.is_synced(now):
+            return
+        await self.fetch_session_state(token, inbound, live)
+        if token.client.session in self._live.ended:
+            raise HttpError(404, "this session has ended; initialize again")
+
     async def fetch_session_state(
         self, token: SessionToken, inbound: Request, live: SessionState
     ) -> bool:
-        """Fetch the session state from its owner. Return False if the session was terminated."""
-        params = {"owner": self._peers.owner}
+        """Fetch the session state from its owner. Return False if the owner is unavailable.
+
+        A session that the owner has terminated ends here too.
+        """
+        params, now = {"owner": self._peers.owner}, asyncio.get_running_loop().time()
         body = jsonrpc.request("introduce", SYNC_METHOD, params)
         level = live.log_level
         try:
             status, answer = await self._peers.send(token.owner, "POST", inbound, body)
-        except PeerSilent:
+        except (PeerSilent, HttpError):
             # The next request tries again.
-            return True
-        except PeerUnavailable:
-            # The state was lost with the owner.
-            live.synchronize(None)
-            return True
-        if status == 404:
-            await self._live.end(token.client, asyncio.get_running_loop().time())
             return False
+        except PeerUnavailable:
+            # The state is lost with the owner, unless it can be reached again.
+            live.stand_in(now + RETRY_EVERY)
+            return False
+        if status == 404:
+            await self._live.end(token.client, now)
+            return True
         response = jsonrpc.decode(answer)
         result: Any = response.get("result") if isinstance(response, dict) else None
-        if isinstance(result, dict):
-            # A change that the owner has sent since is newer than its answer.
-            is_newest = live.log_level == level
-            live.synchronize(result.get("level") if is_newest else None)
+        if not isinstance(result, dict):
+            return False
+        # A change that the owner has sent since is newer than its answer.
+        is_newest = live.log_level == level and not live.has_own_level
+        live.synchronize(result.get("level") if is_newest else None, now + SYNC_EVERY)
+        await self._return_changes(token, inbound, live)
         return True
+
+    async def _return_changes(
+        self, token: SessionToken, inbound: Request, live: SessionState
+    ) -> None:
+        """Let the owner take over what the client has changed here without it."""
+        if live.has_own_level:
+            live.mark_own_level(False)
+            await self._post(token, inbound, _SET_LEVEL, {"level": live.log_level})
+        for uri in list(live.subscriptions):
+            await self._post(token, inbound, SUBSCRIBE, {"uri": uri})
+            end = live.subscriptions.pop(uri, None)
+            if end is not None:
+                await end()
+
+    async def _post(
+        self, token: SessionToken, inbound: Request, method: str, params: dict[str, Any]
+    ) -> None:
+        body = jsonrpc.request("take over", method, params)
+        with contextlib.suppress(PeerUnavailable, HttpError):
+            await self._peers.send(token.owner, "POST", inbound, body)
+
+    async def wait_for_owner(
+        self, token: SessionToken, inbound: Request, live: SessionState
+    ) -> None:
+        """Return once the owner, which is unavailable, has sent its state."""
+        while True:
+            await asyncio.sleep(RETRY_EVERY)
+            if await self.fetch_session_state(token, inbound, live):
+                return
 
     @staticmethod
     def is_sync_request(message: Message, live: SessionState) -> bool:
@@ -80,14 +134,17 @@ class SessionSync:
         self, inbound: Request, token: SessionToken, method: str | None, live: SessionState | None
     ) -> None:
         """Send a change to the other instances that serve the session."""
-        if live is None or not should_broadcast(method) or not self._peers.is_local(token.owner):
+        if live is None or not should_broadcast(method):
             return
-        await asyncio.gather(*(self._send(owner, inbound, live) for owner in live.shared_with))
+        if not self._peers.is_local(token.owner):
+            if method == _SET_LEVEL and not inbound.head.context.handed_over:
+                live.mark_own_level(True)
+            return
+        await asyncio.gather(*(self._send(owner, inbound) for owner in live.shared_with))
 
-    async def _send(self, owner: str, inbound: Request, live: SessionState) -> None:
+    async def _send(self, owner: str, inbound: Request) -> None:
+        """Send a message once. An instance that does not get it synchronizes later."""
         try:
             await self._peers.send(owner, inbound.method, inbound, inbound.body)
-        except (PeerSilent, HttpError):
+        except (PeerUnavailable, HttpError):
             return
-        except PeerUnavailable:
-            live.shared_with.pop(owner, None)
