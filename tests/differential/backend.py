@@ -11,6 +11,8 @@ from starlette.types import Receive, Scope, Send
 
 MODERN = "2026-07-28"
 LEGACY = "2025-11-25"
+BREAK = ""
+"""Ends a stream without its last bytes."""
 _SSE = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
 _LISTS = {
     "tools/list": "tools",
@@ -216,6 +218,11 @@ class Backend:
         }
         await self._stream(receive, send, "", json.dumps(acknowledged))
 
+    def break_streams(self) -> None:
+        """Cut off all streams, which then have no end."""
+        for _, queue in self.streams:
+            queue.put_nowait(BREAK)
+
     async def _stream(self, receive: Receive, send: Send, session: str, first: str = "") -> None:
         queue: asyncio.Queue[str | None] = asyncio.Queue()
         self.streams.append((session, queue))
@@ -231,6 +238,8 @@ class Backend:
                     news.cancel()
                     break
                 text = news.result()
+                if text == BREAK:
+                    break
                 if text is None:
                     await send({"type": "http.response.body", "body": b""})
                     break

@@ -95,7 +95,7 @@ UNBOUNDED: Final[dict[str, str]] = {
     "proxy/core/catalog/extensions.py:LISTS": OWN,
     "proxy/core/catalog/extensions.py:ROUTED": OWN,
     "proxy/core/catalog/extensions.py:_OWNERS": OWN,
-    "proxy/gateway/task_notifications.py:_TaskStream.__init__:wait": "waited for 5 s, ACKNOWLEDGED_WITHIN",
+    "proxy/gateway/task_notifications.py:_TaskStream.__init__:wait": "waited for 5 s, ACKNOWLEDGED_WITHIN, or as long as the stream",
     "proxy/upstream/factory.py:_stdio_connector.spawn:task": "starts a process: see upstream-sessions",
     "proxy/http1/client/connection.py:ClientConnection.headed:wait": CALL,
     "proxy/upstream/transports/event_stream.py:EventStream.__init__:queue": "parts of one chunk of a connection",

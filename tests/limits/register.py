@@ -63,6 +63,8 @@ BOUNDED: Final[dict[str, str]] = {
     "proxy/gateway/task_notifications.py:TaskNotifications._running": "subscriptions",
     "proxy/gateway/task_notifications.py:TaskNotifications.open:task": "subscriptions",
     "proxy/gateway/task_notifications.py:_TaskStream.acknowledged": "subscriptions",
+    "proxy/gateway/task_notifications.py:_TaskStream._told": "subscriptions",
+    "proxy/gateway/task_notifications.py:_TaskStream._listen:task": "subscriptions",
     "proxy/http1/client/client.py:HttpClient.__init__:queue": "idle-connections",
     "proxy/http1/client/client.py:HttpClient._all": "connections",
     "proxy/http1/client/client.py:HttpClient._connected:connection": "connections",

@@ -18,6 +18,7 @@ from tests.proxy.runtime.extended import SKILLS, Extended, World, a_skill, settl
 from tests.proxy.runtime.serving import LIVE
 
 pytestmark = LIVE
+FAILED = {"error": {"code": -32603, "message": "no disk"}}
 eras = pytest.mark.parametrize("era", ["legacy", "modern"])
 
 
@@ -76,6 +77,37 @@ async def test_the_pages_of_all_backends_are_combined_under_one_cursor(
         cursor = {"cursor": actual.get("nextCursor")}
     assert names == [["one", "four"], ["two"], ["three"]]
     assert cursor == {"cursor": None}
+
+
+async def test_a_page_that_a_backend_failed_to_send_is_part_of_the_next_one(world: World) -> None:
+    server = await world.add("a", with_skills("modern", [a_skill("one")], [a_skill("two")]))
+    await world.add("b", with_skills("modern", [a_skill("four")], [a_skill("five")]))
+    running = await world.proxy()
+    await settled(running)
+    client = await world.asker(running)
+    first = await client.result("skills/list")
+    works = server.handlers["skills/list"]
+    server.handlers["skills/list"] = lambda params: FAILED
+    second = await client.result("skills/list", {"cursor": first["nextCursor"]})
+    assert [skill["uri"] for skill in second["skills"]] == ["skill://b/five/SKILL.md"]
+    assert (second["ttlMs"], second["cacheScope"]) == (0, "private")
+    server.handlers["skills/list"] = works
+    third = await client.result("skills/list", {"cursor": second["nextCursor"]})
+    assert [skill["uri"] for skill in third["skills"]] == ["skill://a/two/SKILL.md"]
+    assert "nextCursor" not in third
+
+
+async def test_a_list_without_the_skills_of_a_failed_backend_is_not_cached(world: World) -> None:
+    server = await world.add("a", with_skills("modern", [a_skill("one")]))
+    await world.add("b", with_skills("modern", [a_skill("four")]))
+    running = await world.proxy()
+    await settled(running)
+    client = await world.asker(running)
+    whole = await client.result("skills/list")
+    assert (whole["ttlMs"], whole["cacheScope"]) == (60000, "public")
+    server.handlers["skills/list"] = lambda params: FAILED
+    part = await client.result("skills/list")
+    assert (part["ttlMs"], part["cacheScope"]) == (0, "private")
 
 
 @pytest.mark.parametrize("limit", [EXTENSION_PAGE_ITEMS, EXTENSION_PAGE_BYTES])

@@ -1,5 +1,6 @@
 """Health of one backend, with hysteresis in both directions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -22,6 +23,12 @@ class HealthState:
     state: "BackendState"
     reason: str | None = None
     message: str | None = None
+
+    @classmethod
+    def without_lists(cls, errors: Sequence[str]) -> "HealthState":
+        """Return the state of a healthy backend some of whose lists cannot be fetched."""
+        message = f"{'; '.join(errors)}; other lists are served"
+        return cls("Healthy", constants.LIST_FAILED, message)
 
 
 GUARDED: Final = HealthState(

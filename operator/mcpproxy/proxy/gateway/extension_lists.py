@@ -115,13 +115,19 @@ class ExtensionLists:
         if modern:
             result["resultType"] = "complete"
         result[LISTS[method]] = [item for page in pages.values() for item in page.items]
-        following = {name: page.cursor for name, page in pages.items() if page.cursor is not None}
+        # The page of a backend that failed is part of the next one.
+        failed = {name: own for name, own in (cursors or {}).items() if name not in pages}
+        following = {
+            **failed,
+            **{name: page.cursor for name, page in pages.items() if page.cursor is not None},
+        }
         if following:
             result["nextCursor"] = self._seal_cursors(method, following)
         if modern:
-            result["ttlMs"] = min((page.ttl for page in pages.values()), default=0)
-            public = access is None and all(page.public for page in pages.values())
-            result["cacheScope"] = "public" if public and pages else "private"
+            whole = len(pages) == len(contributors) > 0
+            result["ttlMs"] = min(page.ttl for page in pages.values()) if whole else 0
+            public = whole and access is None and all(page.public for page in pages.values())
+            result["cacheScope"] = "public" if public else "private"
         return {
             "jsonrpc": jsonrpc.VERSION,
             "id": request["id"],

@@ -14,14 +14,18 @@ from msgspec import Raw
 
 from mcpproxy.backoff import Backoff
 from mcpproxy.proxy.core.errors import BackendError
-from mcpproxy.proxy.core.exchange import ClientIdentity, NullContext
+from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity, NullContext
 from mcpproxy.proxy.core.translation import era_translation
 from mcpproxy.proxy.core.translation.result_names import TASK_NOTIFICATIONS, to_downstream_message
 from mcpproxy.proxy.gateway.routing.route_finder import Route
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.upstream.backend import Backend
-from mcpproxy.proxy.upstream.transports.session import ACKNOWLEDGED, UpstreamRequest
+from mcpproxy.proxy.upstream.transports.session import (
+    ACKNOWLEDGED,
+    UpstreamRequest,
+    UpstreamSession,
+)
 
 LISTEN: Final = "subscriptions/listen"
 ACKNOWLEDGED_WITHIN: Final = 5.0
@@ -29,6 +33,8 @@ ACKNOWLEDGED_WITHIN: Final = 5.0
 FIRST_PAUSE: Final = 1.0
 LAST_PAUSE: Final = 30.0
 """Seconds before a broken stream is opened again; they double from the first on."""
+_OF_RESULTS: Final = ("resultType", "_meta")
+"""Fields of the result of `tasks/get` that are not the task's."""
 NotificationHandler = Callable[[Message], None]
 _listens: Final = itertools.count(1)
 
@@ -85,6 +91,10 @@ class _TaskStream(NullContext):
         """Set once the backend has acknowledged, or will not."""
         self._backend = backend
         self._ids = ids
+        self._told: set[str] = set()
+        """Upstream ids of the tasks with a notification since the stream was opened last."""
+        self._open = asyncio.Event()
+        """Set while the backend has acknowledged the current stream."""
         self._on_notification = on_notification
 
     async def run(self) -> None:
@@ -92,7 +102,7 @@ class _TaskStream(NullContext):
         backoff = Backoff(FIRST_PAUSE, LAST_PAUSE)
         while True:
             try:
-                await self._listen()
+                await self._listen(is_reopened=bool(self.acknowledged))
                 return
             except (BackendError, RpcError):
                 if not self.acknowledged:
@@ -101,23 +111,53 @@ class _TaskStream(NullContext):
                 self.responded.set()
             await asyncio.sleep(backoff.record_failure())
 
-    async def _listen(self) -> None:
+    async def _listen(self, *, is_reopened: bool) -> None:
         wanted = jsonrpc.encode_raw({"taskIds": list(self._ids)})
         async with self._backend.sessions.acquire(self.client) as link:
             if not link.server.modern:
                 return
-            revision = link.server.revision
-            params = era_translation.add_client_meta(
-                {"notifications": wanted}, self.client, revision, None
-            )
-            request_id = Raw(b'"mcpproxy-tasks-%d"' % next(_listens))
-            await link.request(UpstreamRequest(request_id, LISTEN, params), self)
+            self._told.clear()
+            self._open.clear()
+            catching_up = asyncio.create_task(self._catch_up(link)) if is_reopened else None
+            try:
+                await self._request(link, LISTEN, {"notifications": wanted}, self)
+            finally:
+                if catching_up is not None:
+                    catching_up.cancel()
 
-    def _is_wanted(self, message: Message) -> bool:
-        """Return True if the client listens to this task, whatever the backend sends."""
+    async def _request(
+        self, link: UpstreamSession, method: str, params: Message, caller: CallContext
+    ) -> Message:
+        params = era_translation.add_client_meta(params, self.client, link.server.revision, None)
+        request_id = Raw(b'"mcpproxy-tasks-%d"' % next(_listens))
+        return await link.request(UpstreamRequest(request_id, method, params), caller)
+
+    async def _catch_up(self, link: UpstreamSession) -> None:
+        """Notify of the present states of all tasks, because changes may have been missed."""
+        await self._open.wait()
+        for task_id in list(self._ids):
+            params = {"taskId": jsonrpc.encode_raw(task_id)}
+            try:
+                answer = await self._request(link, "tasks/get", params, NullContext(self.client))
+                task = jsonrpc.decode_object(answer.get("result", jsonrpc.EMPTY))
+            except (BackendError, RpcError):
+                continue
+            if task_id not in self._told and "status" in task:
+                state = {name: raw for name, raw in task.items() if name not in _OF_RESULTS}
+                await self.notify(
+                    {
+                        "jsonrpc": jsonrpc.VERSION,
+                        "method": jsonrpc.encode_raw(TASK_NOTIFICATIONS[0]),
+                        "params": jsonrpc.encode_raw(state),
+                    }
+                )
+
+    def _wanted_task(self, message: Message) -> str | None:
+        """Return the task of a notification; None if the client does not listen to it, whatever
+        the backend sends."""
         params = jsonrpc.decode(message.get("params"))
         task_id = params.get("taskId") if isinstance(params, dict) else None
-        return isinstance(task_id, str) and task_id in self._ids
+        return task_id if isinstance(task_id, str) and task_id in self._ids else None
 
     async def notify(self, message: Message) -> None:
         method = jsonrpc.decode_str(message["method"])
@@ -130,7 +170,9 @@ class _TaskStream(NullContext):
                 self._ids[task_id] for task_id in self._ids if task_id in acknowledged
             ]
             self.responded.set()
-        elif method in TASK_NOTIFICATIONS and self._is_wanted(message):
+            self._open.set()
+        elif method in TASK_NOTIFICATIONS and (task_id := self._wanted_task(message)) is not None:
+            self._told.add(task_id)
             self._on_notification(
                 to_downstream_message(message, self._backend.names, self.client.principal)
             )

@@ -26,7 +26,7 @@ from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol import revisions as rev
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
 from mcpproxy.proxy.upstream.era_bridge import MAX_ROUNDS
-from mcpproxy.proxy.upstream.input_polling import collect_inputs
+from mcpproxy.proxy.upstream.input_polling import retry_params
 from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
 
 log = logging.getLogger("mcpproxy.backend")
@@ -147,9 +147,7 @@ class FeaturePolicy:
             if not needs_input or not self.answers_itself:
                 self._check_input_requests(result if needs_input else {})
                 return {**answer, "id": outgoing.id}
-            params = {**params, **await collect_inputs(result, caller)}
-            if "requestState" not in result:
-                params.pop("requestState", None)
+            params = await retry_params(params, result, caller, round_)
             request_id = jsonrpc.encode_raw(f"{jsonrpc.decode(outgoing.id)}-answer-{round_ + 1}")
         raise ProtocolError(f"the backend requested input in more than {MAX_ROUNDS} rounds")
 

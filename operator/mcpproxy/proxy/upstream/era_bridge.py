@@ -1,6 +1,5 @@
 """Translation of requests and responses between a client and a backend of different eras."""
 
-import asyncio
 import itertools
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
@@ -13,9 +12,10 @@ from mcpproxy.proxy.core.catalog.extensions import TASKS_EXTENSION, declaring
 from mcpproxy.proxy.core.errors import ProtocolError
 from mcpproxy.proxy.core.exchange import CallContext, ClientIdentity
 from mcpproxy.proxy.core.translation import era_translation
+from mcpproxy.proxy.core.translation.url_elicitation import to_input_required
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
-from mcpproxy.proxy.upstream.input_polling import TASK, collect_inputs, wait_for_task
+from mcpproxy.proxy.upstream.input_polling import TASK, retry_params, wait_for_task
 from mcpproxy.proxy.upstream.transports.session import (
     HttpExchange,
     ServerDescription,
@@ -26,10 +26,6 @@ from mcpproxy.proxy.upstream.transports.session import (
 
 LOG_LEVEL: Final = "info"
 """Log level for legacy clients that have not set one."""
-RETRY: Final = 0.05
-"""Seconds before a call is repeated if the backend requests a retry without input. Doubles with
-each retry."""
-MAX_RETRY: Final = 5.0
 CALL: Final = "tools/call"
 MAX_ROUNDS: Final = 16
 """Maximum rounds of input that a modern backend may request for one call of a legacy client."""
@@ -164,13 +160,19 @@ def translate_result_bytes(method: str, result: bytes, server: ServerDescription
 
 
 def to_modern_response(outgoing: UpstreamRequest, answer: Message) -> Message:
-    """Translate the response of a legacy backend for a modern client. Raises ProtocolError."""
+    """Translate the response of a legacy backend for a modern client.
+
+    Raises ProtocolError, and RpcError if the client lacks a capability that it needs.
+    """
     if "result" in answer:
         _result_object(answer)
         return {
             **answer,
             "result": era_translation.to_modern_result(outgoing.method, answer["result"]),
         }
+    required = to_input_required(outgoing.method, outgoing.params, answer["error"])
+    if required is not None:
+        return {"jsonrpc": jsonrpc.VERSION, "id": outgoing.id, "result": required}
     return {**answer, "error": era_translation.to_modern_error(answer["error"])}
 
 
@@ -260,12 +262,7 @@ async def resolve_input(
         if _result_type(answer) != "input_required":
             return {**answer, "id": outgoing.id}
         result = _result_object(answer)
-        if "inputRequests" not in result:
-            # The backend requests a retry and does not say when.
-            await asyncio.sleep(min(RETRY * 2**round_, MAX_RETRY))
-        params = {**(sent.params or {}), **await collect_inputs(result, caller)}
-        if "requestState" not in result:
-            params.pop("requestState", None)
+        params = await retry_params(sent.params, result, caller, round_)
         request_id = jsonrpc.encode_raw(f"{jsonrpc.decode(outgoing.id)}-retry-{round_ + 1}")
         sent = outgoing.copy_with(params, request_id)
     raise ProtocolError(f"the backend requested input in more than {MAX_ROUNDS} rounds")

@@ -7,6 +7,7 @@ and polls the task until it is complete.
 
 import asyncio
 import itertools
+import secrets
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from mcpproxy.proxy.core.catalog.extensions import TASKS_EXTENSION, declaring
 from mcpproxy.proxy.core.errors import BackendError, ProtocolError
 from mcpproxy.proxy.core.exchange import CallContext, NullContext
 from mcpproxy.proxy.core.translation import era_translation
+from mcpproxy.proxy.core.translation.url_elicitation import with_elicitation_id
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import INTERNAL_ERROR, UNAVAILABLE, Message, RpcError
 from mcpproxy.proxy.upstream.transports.session import (
@@ -32,6 +34,11 @@ LONGEST_PAUSE: Final = 10.0
 """Maximum seconds between two polls, whatever `pollIntervalMs` the backend requests."""
 CANCEL_WITHIN: Final = 5.0
 """Seconds that a backend has to respond to `tasks/cancel`."""
+INPUT_RESPONSES: Final = "inputResponses"
+RETRY: Final = 0.05
+"""Seconds before a call is repeated if the backend requests a retry without input. Doubles with
+each retry."""
+MAX_RETRY: Final = 5.0
 _polls: Final = itertools.count(1)
 
 
@@ -203,6 +210,23 @@ async def _ask_client_at_once(requests: Iterable[Message], caller: CallContext) 
             task.cancel()
 
 
+async def retry_params(
+    params: Message | None, result: Message, caller: CallContext, round_: int
+) -> Message:
+    """Return the params of the retry of a request whose response is `input_required`.
+
+    They have the inputs and the state of this response only. If it requests no input, the retry
+    waits, because the backend does not say when: 50 ms in round 0, and twice as long in each
+    further one. Raises as `collect_inputs` does.
+    """
+    added = await collect_inputs(result, caller)
+    if INPUT_RESPONSES not in added:
+        await asyncio.sleep(min(RETRY * 2**round_, MAX_RETRY))
+    replaced = (INPUT_RESPONSES, "requestState")
+    kept = {name: raw for name, raw in (params or {}).items() if name not in replaced}
+    return {**kept, **added}
+
+
 async def collect_inputs(result: Message, caller: CallContext) -> Message:
     """Get every requested input from the client, and return the fields to add to the retry's
     params.
@@ -221,9 +245,12 @@ async def collect_inputs(result: Message, caller: CallContext) -> Message:
         # Modern clients get all input requests in one result.
         answers = await _ask_client_at_once(requests.values(), caller)
     else:
-        answers = [await _ask_client(request, caller) for request in requests.values()]
+        answers = [
+            await _ask_client(with_elicitation_id(request, secrets.token_urlsafe(12)), caller)
+            for request in requests.values()
+        ]
     responses = jsonrpc.encode_raw(dict(zip(requests, answers, strict=True)))
-    added: Message = {"inputResponses": responses} if requests else {}
+    added: Message = {INPUT_RESPONSES: responses} if requests else {}
     if "requestState" in result:
         added["requestState"] = result["requestState"]
     return added

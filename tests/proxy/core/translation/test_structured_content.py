@@ -99,7 +99,7 @@ def test_a_list_without_modern_fields_stays_the_same_object(tools: Any) -> None:
     assert to_legacy_tools(body) is body
 
 
-@pytest.mark.parametrize("value", [[1], "x", 1, False])
+@pytest.mark.parametrize("value", [[1], "x", 1, False, None])
 def test_content_other_than_an_object_becomes_the_field_of_an_object(value: Any) -> None:
     content = json.dumps(value).encode()
     assert json.loads(bytes(to_legacy_content(Raw(content)))) == {"result": value}
@@ -109,7 +109,5 @@ def test_content_other_than_an_object_becomes_the_field_of_an_object(value: Any)
 def test_content_that_is_an_object_is_unchanged() -> None:
     content = Raw(b'{"result": [1]}')
     assert to_legacy_content(content) is content
-    assert to_legacy_content(Raw(b"null")) == Raw(b"null")
     assert not may_hold_other_values(b'{"structuredContent": {"a":[1]}}')
-    assert not may_hold_other_values(b'{"structuredContent":null}')
     assert not may_hold_other_values(b'{"content":[{"text":"structuredContent"}]}')

@@ -43,7 +43,11 @@ class Stage:
     def __init__(self) -> None:
         self.link = SlowLink()
         requester = Requester(NullContext(ANN))
-        self.subscriptions = UpstreamSubscriptions(requester, lambda: None, self._listen)
+        self.changes: list[tuple[str, Message]] = []
+        """The changes that subscribers get, with the name of the backend."""
+        self.subscriptions = UpstreamSubscriptions(
+            "b", requester, lambda: None, self._listen, lambda *change: self.changes.append(change)
+        )
 
     async def _listen(self) -> None:
         """The stream is open."""
@@ -128,10 +132,37 @@ async def test_a_client_that_leaves_while_the_stream_opens_leaves_no_subscriptio
         await opening.wait()
 
     requester = Requester(NullContext(ANN))
-    subscriptions = UpstreamSubscriptions(requester, lambda: None, listen)
+    subscriptions = UpstreamSubscriptions(
+        "b", requester, lambda: None, listen, lambda *change: None
+    )
     task = asyncio.create_task(subscriptions.add(SlowLink(), URI))
     await settled()
     assert subscriptions.uris == [URI]
     task.cancel()
     await asyncio.wait([task])
     assert subscriptions.uris == []
+
+
+async def test_after_a_new_session_a_change_of_each_resource_is_announced() -> None:
+    stage = Stage()
+    adding = await stage.added()
+    stage.link.answers[0](None)
+    await adding
+    restoring = asyncio.create_task(stage.subscriptions.restore(stage.link))
+    await settled()
+    assert stage.changes == []
+    stage.link.answers[1](None)
+    await restoring
+    ((name, message),) = stage.changes
+    assert name == "b"
+    assert jsonrpc.decode(message["method"]) == "notifications/resources/updated"
+    assert jsonrpc.decode(message["params"]) == {"uri": URI}
+
+
+async def test_a_resource_without_a_subscriber_so_far_has_no_missed_changes() -> None:
+    stage = Stage()
+    adding = await stage.added()
+    stage.subscriptions.catch_up()
+    assert stage.changes == []
+    stage.link.answers[0](None)
+    await adding

@@ -1,8 +1,8 @@
 """Translation of structured tool results; the legacy era allows objects only.
 
 Tools of modern backends may return any JSON value as structured content, with any JSON Schema. For
-legacy clients, a value that is not an object becomes the field `result` of an object, as in the
-official SDKs for functions that return a list or a text.
+legacy clients, a value that is not an object (null, for example) becomes the field `result` of an
+object, as in the official SDKs for functions that return a list or a text.
 """
 
 import re
@@ -17,7 +17,7 @@ MEMBER: Final = "result"
 _DEFINITIONS: Final = ("$defs", "definitions")
 _LOCAL: Final = re.compile(rb'"\$(?:ref|dynamicRef)"\s*:\s*"#(?!/\$defs/|/definitions/)')
 """References into a schema that would break once it is nested in another schema."""
-_NOT_OBJECT: Final = re.compile(rb'"structuredContent"\s*:\s*[^{n\s]')
+_NOT_OBJECT: Final = re.compile(rb'"structuredContent"\s*:\s*[^{\s]')
 MAX_STEPS: Final = 64
 """Number of subschemas to examine before the type of a schema counts as unknown."""
 
@@ -28,8 +28,8 @@ def may_hold_other_values(result: bytes) -> bool:
 
 
 def to_legacy_content(content: Raw) -> Raw:
-    """Return structured content for a legacy client. Null means no content and stays."""
-    return content if bytes(content)[:1] in (b"{", b"n") else jsonrpc.encode_raw({MEMBER: content})
+    """Return structured content for a legacy client."""
+    return content if bytes(content)[:1] == b"{" else jsonrpc.encode_raw({MEMBER: content})
 
 
 def to_legacy_tools(body: bytes) -> bytes:

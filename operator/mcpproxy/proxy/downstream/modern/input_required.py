@@ -11,9 +11,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from msgspec import Raw
+
 from mcpproxy.limits.clients import PARKED_CALLS, PARKED_FOR
 from mcpproxy.proxy.core.catalog.digests import canonical_json
 from mcpproxy.proxy.core.exchange import (
+    PROGRESS,
     CallContext,
     ClientIdentity,
     NotificationHandler,
@@ -21,9 +24,11 @@ from mcpproxy.proxy.core.exchange import (
     cancel_notification_of,
 )
 from mcpproxy.proxy.core.tokens.sealed_tokens import InvalidToken, Sealer
+from mcpproxy.proxy.core.translation.era_translation import parse_meta
 from mcpproxy.proxy.fair_shares import FairShares
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import INVALID_PARAMS, UNAVAILABLE, Message, RpcError
+from mcpproxy.proxy.upstream.attribution import replace_progress_token
 
 PURPOSE: Final = "parked"
 MORE_QUESTIONS: Final = 0.02
@@ -61,12 +66,21 @@ class SuspendedCall:
     expiry: asyncio.TimerHandle | None = None
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     resumption: ResumableStream | None = None
+    _is_retried: bool = False
+    _token: Raw | None = None
+    """Progress token of the latest retry."""
     _keys: Any = field(default_factory=lambda: itertools.count(1))
 
     async def notify(self, message: Message) -> None:
         # Dropped while the client has no request.
-        if self.listener is not None:
-            await self.listener(message)
+        if self.listener is None:
+            return
+        if self._is_retried and jsonrpc.decode_str(message["method"]) == PROGRESS:
+            # The token of an earlier request is no longer in use.
+            if self._token is None:
+                return
+            message = replace_progress_token(message, self._token)
+        await self.listener(message)
 
     async def ask(
         self, request: Message, on_notification: NotificationHandler | None = None
@@ -95,9 +109,10 @@ class SuspendedCall:
         """Start the call in a task."""
         self.task = asyncio.ensure_future(start(self))
 
-    def attach(self, listener: Notify) -> None:
-        """Send notifications to the client that waits again."""
-        self.listener = listener
+    def attach(self, retry: Message, log_level: str | None, listener: Notify) -> None:
+        """Send notifications to the client that waits again; `retry` are the params."""
+        self.listener, self.log_level = listener, log_level
+        self._is_retried, self._token = True, parse_meta(retry).get("progressToken")
 
     def suspend(self, expiry: asyncio.TimerHandle) -> None:
         """Wait for the client to return, until `expiry`."""
@@ -163,7 +178,7 @@ class SuspendedCalls:
         state = jsonrpc.decode_str(params.get("requestState"))
         if state is not None:
             exchange = self._resume(state, request, params, client)
-            exchange.attach(notify)
+            exchange.attach(params, log_level, notify)
         else:
             exchange = SuspendedCall(client, log_level, notify)
             exchange.begin(start)

@@ -8,7 +8,6 @@ import logging
 from dataclasses import replace
 from typing import Final
 
-from mcpproxy.api.constants import LIST_FAILED
 from mcpproxy.api.defaults import BackendSettings
 from mcpproxy.proxy.core.errors import (
     BackendError,
@@ -80,7 +79,8 @@ class BackendMonitor:
         self.lists, self.tailored = self._build_lists(context, asker)
         self.rounds = rounds
         self._change_stream = stream = self._build_change_stream(asker)
-        self._subscriptions = UpstreamSubscriptions(self._asker, stream.renew, stream.open)
+        publish = context.events.resource_update.publish
+        self._subscriptions = UpstreamSubscriptions(name, asker, stream.renew, stream.open, publish)
         self.share = WatchShare(
             *(name, context.catalog, self.lists, self.tailored, stream),
             lambda: self.health.finding.state == "Healthy" and self.lists.complete,
@@ -95,7 +95,6 @@ class BackendMonitor:
     def _build_lists(
         self, context: BackendContext, asker: Requester
     ) -> tuple[ListCache, VariantLists]:
-        # Limits the requests that no client causes.
         pace = RequestRate()
         of_backend = (self._name, self._settings, context.catalog)
         lists = ListCache(
@@ -116,8 +115,12 @@ class BackendMonitor:
             lambda: self._subscriptions.uris,
             on_break=self.rounds.wake,
             on_due=self.rounds.wake_to_listen,
-            on_resumed=lambda: self.share.catch_up(),
+            on_resumed=self._catch_up,
         )
+
+    def _catch_up(self) -> None:
+        self.share.catch_up()
+        self._subscriptions.catch_up()
 
     @property
     def known(self) -> bool:
@@ -197,9 +200,8 @@ class BackendMonitor:
         """Return the remark on a healthy backend, or None."""
         if self.guarded:
             return FOR_CALLERS if self._settings.for_callers else GUARDED
-        if self.lists.failures:
-            errors = "; ".join(str(failure.error) for failure in self.lists.failures.values())
-            return HealthState("Healthy", LIST_FAILED, f"{errors}; other lists are served")
+        if failures := self.lists.failures.values():
+            return HealthState.without_lists([str(failure.error) for failure in failures])
         return self._change_stream.remark()
 
     def _check_timeout(self) -> float:
@@ -332,8 +334,7 @@ class BackendMonitor:
                 self.tailored.announced_to(kind, client, variant)
             self.tailored.announced(kind)
             self.lists.announced(kind)
-        if method == "notifications/resources/updated":
-            self._events.resource_update.publish(self._name, message)
+        self._subscriptions.announced(method, message)
 
     def wants_refresh(self, kind: ComponentKind, now: float, seen: bytes | None = None) -> bool:
         """True if a list request has to be fetched first; `seen` as in `Catalog.put`."""
@@ -375,7 +376,6 @@ class BackendMonitor:
         `seen` as in `Catalog.put`.
         """
         if self._down:
-            # Results of other processes are older than this request.
             self._last_result = self._peer_result = None
             await self.rounds.recover()
             return

@@ -1,14 +1,19 @@
 """Resource subscriptions with one backend, shared by all clients."""
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable
+from typing import Final
 from weakref import WeakValueDictionary
 
 from mcpproxy.proxy.core.errors import BackendError, Unreachable
 from mcpproxy.proxy.protocol import jsonrpc
-from mcpproxy.proxy.protocol.jsonrpc import RpcError
+from mcpproxy.proxy.protocol.jsonrpc import Message, RpcError
+from mcpproxy.proxy.protocol.kinds import SUBSCRIBE
 from mcpproxy.proxy.upstream.monitor.requester import Requester
 from mcpproxy.proxy.upstream.transports.session import UpstreamSession
+
+RESOURCE_UPDATED: Final = "notifications/resources/updated"
 
 
 class UpstreamSubscriptions:
@@ -16,14 +21,18 @@ class UpstreamSubscriptions:
 
     def __init__(
         self,
+        name: str,
         asker: Requester,
         relisten: Callable[[], None],
         listen: Callable[[], Awaitable[None]],
+        announce: Callable[[str, Message], None],
     ) -> None:
         """`relisten` reopens the change stream, whose request names the URIs in the modern era.
 
-        `listen` opens it for the legacy era, unless it is open.
+        `listen` opens it for the legacy era, unless it is open. `announce` receives the name of
+        the backend and each change of a resource, also one that may have been missed.
         """
+        self._announce = functools.partial(announce, name)
         self._asker, self._listen = asker, listen
         self._relisten = relisten
         self._wanted: dict[str, int] = {}
@@ -51,7 +60,7 @@ class UpstreamSubscriptions:
         try:
             await self._listen()
             async with self._turn(uri):
-                await self._asker.ask(link, "resources/subscribe", {"uri": jsonrpc.encode_raw(uri)})
+                await self._asker.ask(link, SUBSCRIBE, {"uri": jsonrpc.encode_raw(uri)})
         except BaseException:
             if not self._wanted.get(uri):
                 self._wanted.pop(uri, None)
@@ -83,8 +92,23 @@ class UpstreamSubscriptions:
 
     async def restore(self, link: UpstreamSession) -> None:
         """Subscribe to all URIs again in a new session. Raises BackendError."""
-        if link.server.modern:
-            return
-        for uri in self.uris:
+        for uri in () if link.server.modern else self.uris:
             params = {"uri": jsonrpc.encode_raw(uri)}
-            await self._asker.ask(link, "resources/subscribe", params, any_answer=True)
+            await self._asker.ask(link, SUBSCRIBE, params, any_answer=True)
+        self.catch_up()
+
+    def announced(self, method: str, message: Message) -> None:
+        """Handle a broadcast of the backend."""
+        if method == RESOURCE_UPDATED:
+            self._announce(message)
+
+    def catch_up(self) -> None:
+        """Announce a change of each resource, because real ones may have been missed."""
+        for uri in [uri for uri, count in self._wanted.items() if count]:
+            self._announce(
+                {
+                    "jsonrpc": jsonrpc.VERSION,
+                    "method": jsonrpc.encode_raw(RESOURCE_UPDATED),
+                    "params": jsonrpc.encode_raw({"uri": uri}),
+                }
+            )

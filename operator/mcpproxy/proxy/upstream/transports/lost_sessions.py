@@ -14,6 +14,7 @@ from msgspec import Raw
 
 from mcpproxy.limits.sessions import SESSION_CHECK_TIME
 from mcpproxy.proxy.core.errors import BackendError, SessionNotFound, Unauthorized
+from mcpproxy.proxy.core.translation.url_elicitation import URL_ELICITATION
 from mcpproxy.proxy.protocol import jsonrpc
 from mcpproxy.proxy.protocol.jsonrpc import Message
 from mcpproxy.proxy.protocol.kinds import KINDS
@@ -21,8 +22,7 @@ from mcpproxy.proxy.upstream.connect.handshake import first_response
 from mcpproxy.proxy.upstream.transports.http_endpoint import Lines, McpHttpClient
 from mcpproxy.proxy.upstream.transports.session import UpstreamRequest
 
-_URL_WANTED: Final = -32042
-_NOT_OF_SESSIONS: Final = (jsonrpc.METHOD_NOT_FOUND, jsonrpc.LEGACY_NOT_FOUND, _URL_WANTED)
+_NOT_OF_SESSIONS: Final = (jsonrpc.METHOD_NOT_FOUND, jsonrpc.LEGACY_NOT_FOUND, URL_ELICITATION)
 """Error codes that concern a request and never its session."""
 _OF_SESSIONS: Final = re.compile(r"session|initiali[sz]", re.IGNORECASE)
 _ids: Final = itertools.count(1)
