@@ -121,6 +121,16 @@ def test_a_folder_is_not_an_env_file(tmp_path: Path) -> None:
         env({"envFile": str(tmp_path)})
 
 
+@pytest.mark.parametrize("inside", ["\u2028", "\x85", "\x0c", "\x1d", "\u00a0"])
+def test_only_line_feeds_and_carriage_returns_end_a_value_of_an_env_file(inside: str) -> None:
+    text = f"A=a{inside}b{inside}\r\nB='{inside}'\rC=\n"
+    assert parse_env_text(text) == {"A": f"a{inside}b{inside}", "B": inside, "C": ""}
+
+
+def test_a_comment_in_place_of_a_value_is_no_value() -> None:
+    assert parse_env_text("A= # none\nB=#1\nC = x # y") == {"A": "", "B": "#1", "C": "x"}
+
+
 def test_values_of_env_files_have_quotes_comments_and_escapes() -> None:
     text = 'A=x#y\nB=x # y\nC=\'#\'\nD="a\\"b\\\\"\n'
     assert parse_env_text(text) == {"A": "x#y", "B": "x", "C": "#", "D": 'a"b\\'}

@@ -8,7 +8,11 @@ from mcpproxy.api.manifest_errors import ManifestError, Problem
 
 MAX_BYTES: Final = 1024 * 1024
 """Size of a file."""
-_LINE: Final = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_.-]*)\s*=\s*(.*)")
+_LINE: Final = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_.-]*)\s*=(.*)", re.DOTALL)
+_LINE_END: Final = re.compile(r"\r\n|\n|\r")
+"""Other characters that Unicode regards as line ends can be part of a value."""
+_COMMENT: Final = re.compile(r"\s+#")
+_BLANK: Final = " \t"
 _QUOTED: Final = re.compile(r"(?:'([^']*)'|\"((?:[^\"\\]|\\.)*)\")\s*(?:#.*)?")
 _ESCAPE: Final = re.compile(r"\\(.)")
 _ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t"}
@@ -36,8 +40,8 @@ def read_env_file(path: Path, field: str) -> dict[str, str]:
 def parse_env_text(text: str) -> dict[str, str]:
     """Return the variables of a text. Raise ManifestError with the line."""
     values: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        line = line.strip()
+    for number, line in enumerate(_LINE_END.split(text), 1):
+        line = line.strip(_BLANK)
         if not line or line.startswith("#"):
             continue
         match = _LINE.fullmatch(line)
@@ -52,8 +56,9 @@ def parse_env_text(text: str) -> dict[str, str]:
 
 def _value(text: str) -> str | None:
     """Return a value without its quotes or comment; None if a quote is missing."""
-    if text[:1] not in ("'", '"'):
-        return re.split(r"\s+#", text, maxsplit=1)[0]
+    if text.lstrip(_BLANK)[:1] not in ("'", '"'):
+        return _COMMENT.split(text, maxsplit=1)[0].strip(_BLANK)
+    text = text.lstrip(_BLANK)
     match = _QUOTED.fullmatch(text)
     if match is None:
         return None
