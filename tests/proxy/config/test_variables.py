@@ -127,7 +127,7 @@ def test_only_line_feeds_and_carriage_returns_end_a_value_of_an_env_file(inside:
     assert parse_env_text(text) == {"A": f"a{inside}b{inside}", "B": inside, "C": ""}
 
 
-def test_a_comment_in_place_of_a_value_is_no_value() -> None:
+def test_a_comment_without_a_value_leaves_the_value_empty() -> None:
     assert parse_env_text("A= # none\nB=#1\nC = x # y") == {"A": "", "B": "#1", "C": "x"}
 
 
