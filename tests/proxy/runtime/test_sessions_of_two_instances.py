@@ -65,9 +65,11 @@ class Two:
 
 
 class Network:
-    """Connections between instances, which fail while `is_broken`."""
+    """Connections between instances, which fail while `is_broken`, and then hang if `hangs`."""
 
-    is_broken = False
+    is_broken = hangs = False
+    tried = 0
+    """Number of connections that hang."""
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +86,9 @@ def network(monkeypatch: pytest.MonkeyPatch) -> Network:
     result, connect = Network(), _Peer._connect
 
     async def connected(peer: _Peer, *about: Any) -> Any:
+        if result.hangs:
+            result.tried += 1
+            await asyncio.Event().wait()
         if result.is_broken:
             raise PeerUnavailable("the network is broken")
         return await connect(peer, *about)
@@ -168,6 +173,22 @@ async def test_an_owner_unreachable_at_first_sends_changes_later(
         call = await stage.slow()
         await stage.cancel()
         await _is_cancelled(call)
+
+
+async def test_no_request_waits_for_an_owner_that_was_unavailable(network: Network) -> None:
+    async with two(network) as stage:
+        network.is_broken = True
+        await stage.echo()
+        network.hangs = True
+
+        async def tried() -> bool:
+            async with asyncio.timeout(5):
+                await stage.echo()
+            return bool(network.tried)
+
+        await eventually(tried, "another attempt to reach the owner")
+        await stage.echo()
+        assert network.tried == 1
 
 
 def _name(stage: Two) -> str:

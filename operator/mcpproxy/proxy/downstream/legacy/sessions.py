@@ -5,7 +5,7 @@ An idle session has no state here, because its id carries everything necessary.
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -94,6 +94,11 @@ class SessionState:
         """Record whether the owner does not know the log level that the client has set."""
         self.has_own_level, self.is_copy = own, not own
 
+    @property
+    def stands_in(self) -> bool:
+        """True if this instance serves the session without its owner."""
+        return self.synced_until > 0.0 and not self.is_copy
+
     def is_synced(self, now: float) -> bool:
         """Return True if this instance need not ask the owner for its state now."""
         return now < self.synced_until
@@ -181,7 +186,7 @@ class SessionRegistry:
 
         A session id that is evicted from here is accepted again until it expires.
         """
-        self._unsubscribing: set[asyncio.Future[None]] = set()
+        self._background: set[asyncio.Future[object]] = set()
         self._questions = itertools.count(1)
 
     def acquire(self, session: str, now: float) -> SessionState:
@@ -247,14 +252,19 @@ class SessionRegistry:
     def _unsubscribe(self, live: SessionState) -> None:
         """Cancel subscriptions in the background, because each may take a backend some time."""
         if live.subscriptions:
-            leaving = asyncio.ensure_future(live.unsubscribe())
-            self._unsubscribing.add(leaving)
-            leaving.add_done_callback(self._unsubscribing.discard)
+            self.spawn(live.unsubscribe())
+
+    def spawn(self, work: Coroutine[Any, Any, object]) -> "asyncio.Future[object]":
+        """Run a coroutine in the background."""
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
 
     def close(self) -> None:
         """Cancel the background tasks."""
-        for leaving in self._unsubscribing:
-            leaving.cancel()
+        for task in self._background:
+            task.cancel()
 
     async def end(self, client: ClientIdentity, now: float) -> None:
         """Terminate a session for its client."""

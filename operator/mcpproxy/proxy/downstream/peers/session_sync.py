@@ -44,6 +44,8 @@ class SessionSync:
     def __init__(self, live: SessionRegistry, peers: PeerForwarder) -> None:
         self._live = live
         self._peers = peers
+        self._retries: dict[str, asyncio.Future[object]] = {}
+        """Attempts to reach unavailable owners."""
 
     async def ensure_synced(
         self, token: SessionToken, inbound: Request, live: SessionState
@@ -52,9 +54,21 @@ class SessionSync:
         now = asyncio.get_running_loop().time()
         if self._peers.is_local(token.owner) or live.is_synced(now):
             return
+        if live.stands_in:
+            live.stand_in(now + RETRY_EVERY)
+            self._retry(token, inbound, live)
+            return
         await self.fetch_session_state(token, inbound, live)
         if token.client.session in self._live.ended:
             raise HttpError(404, "this session has ended; initialize again")
+
+    def _retry(self, token: SessionToken, inbound: Request, live: SessionState) -> None:
+        """Ask an owner that was unavailable again. No request waits for it."""
+        owner = token.owner
+        if owner not in self._retries:
+            task = self._live.spawn(self.fetch_session_state(token, inbound, live))
+            self._retries[owner] = task
+            task.add_done_callback(lambda _: self._retries.pop(owner, None))
 
     async def fetch_session_state(
         self, token: SessionToken, inbound: Request, live: SessionState
